@@ -1,0 +1,92 @@
+# Every target sets up what it needs in .venv, and writes to .venv and build only.
+
+# Python 3.13 where one runs, else python3; another: make PYTHON=/path/to/python.
+PYTHON ?= $(shell .ci/find-python)
+VENV := .venv
+RUN := $(VENV)/bin/python
+# More arguments for pytest, for example: make test ARGS="-k index -x".
+ARGS ?=
+
+export CDK_OUTDIR := build/cdk.out
+export HYPOTHESIS_STORAGE_DIRECTORY := build/hypothesis
+# Without bytecode every import of the CDK takes six seconds longer.
+unexport PYTHONDONTWRITEBYTECODE
+
+DEMO_STAMP := $(VENV)/demo.stamp
+TEST_STAMP := $(VENV)/test.stamp
+INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check fix synth layers cloud-test bench lock clean
+
+help: ## List the targets.
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
+
+demo: $(DEMO_STAMP) ## Run the whole job on real photos, here, in a few minutes: fetch, bank, index, hash, match.
+	$(RUN) -m tests.journeys.demo
+
+test: $(TEST_STAMP) ## Run all tests but the slow ones; name what was skipped and why.
+	$(RUN) -m pytest -q -rs $(ARGS)
+
+check: $(TEST_STAMP) ## Check format, lint, types and architecture, run all tests, synthesise: what a change must pass.
+	$(RUN) -m ruff format --check
+	$(RUN) -m ruff check
+	$(RUN) -m mypy
+	$(RUN) -m pytest -q -rs tests/architecture
+	$(MAKE) test
+	$(MAKE) synth
+
+fix: $(TEST_STAMP) ## Format the code and fix what ruff can fix by itself.
+	$(RUN) -m ruff format
+	$(RUN) -m ruff check --fix
+
+synth: layers ## Synthesise the CloudFormation templates into build/cdk.out; needs Node.
+	$(RUN) -m infra.app
+
+layers: $(TEST_STAMP) ## Build the Lambda layers into build/layers; needs no Docker.
+	$(RUN) -m layers.build
+
+cloud-test: $(TEST_STAMP) ## Deploy the synthesised app to an emulator on this machine and drive it from outside.
+	$(RUN) -m pytest -q -rs tests/cloud $(ARGS)
+
+bench: $(TEST_STAMP) ## Measure, beside the peer: command line, lookups, index. Reported, never asserted.
+	$(RUN) -m tests.bench $(ARGS)
+
+LOCK = $(RUN) -m uv pip compile --quiet --generate-hashes --no-emit-index-url --custom-compile-command 'make lock'
+# The layers run on Amazon Linux 2023: CPython 3.13, glibc 2.34, wheels built for 2.28 or earlier.
+LOCK_LAYER = $(LOCK) --python-version 3.13 --python-platform x86_64-manylinux_2_28 --only-binary :all:
+# X-Ray's SDK depends on botocore, which is in Lambda's runtime with what it needs.
+IN_RUNTIME = --no-emit-package botocore --no-emit-package python-dateutil --no-emit-package six
+# make lock UPGRADE=1 moves every pin to the newest version that fits; without it, pins move only where they must.
+UPGRADE_FLAG = $(if $(UPGRADE),--upgrade)
+
+lock: $(TEST_STAMP) ## Pin every dependency again, with hashes; UPGRADE=1 takes the newest versions.
+	$(LOCK) --universal --python-version 3.11 $(UPGRADE_FLAG) --all-extras --group test \
+	    pyproject.toml --output-file tests/requirements.txt
+	$(LOCK) --universal --python-version 3.11 $(UPGRADE_FLAG) --extra serve --group demo \
+	    --constraint tests/requirements.txt pyproject.toml --output-file tests/demo-requirements.txt
+	$(LOCK_LAYER) $(UPGRADE_FLAG) $(IN_RUNTIME) \
+	    --constraint tests/requirements.txt layers/light/requirements.in --output-file layers/light/requirements.txt
+	$(LOCK_LAYER) $(UPGRADE_FLAG) \
+	    --constraint tests/requirements.txt layers/heavy/requirements.in --output-file layers/heavy/requirements.txt
+
+clean: ## Remove .venv and build.
+	rm -rf $(VENV) build
+
+# Two sets: the demo's installs without a compiler; the tests' comes on top, where a target needs it. The version in
+# pyproject.toml is read from the package, so its console script and metadata are installed again when either changes.
+$(DEMO_STAMP): tests/demo-requirements.txt pyproject.toml
+	@test -n "$(PYTHON)" || exit 1
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "countermark needs Python 3.11 or later; $(PYTHON) is: $$("$(PYTHON)" --version 2>&1)" >&2; exit 1; }
+	@test -x $(RUN) || "$(PYTHON)" -m venv $(VENV)
+	@echo "Installing what countermark and the demo need into $(VENV) ($$($(RUN) --version))"
+	@$(INSTALL) --require-hashes --only-binary :all: --requirement tests/demo-requirements.txt
+	@$(INSTALL) --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+$(TEST_STAMP): tests/requirements.txt $(DEMO_STAMP)
+	@echo "Installing what the tests need into $(VENV)"
+	@$(INSTALL) --require-hashes --requirement tests/requirements.txt
+	@touch $@
