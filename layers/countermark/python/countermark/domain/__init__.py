@@ -1,0 +1,1 @@
+"""Ring 1: values and ports. Standard library only; no clock, no input or output."""

@@ -1,0 +1,184 @@
+"""Banks, their contents, and the states that keep them from matching."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from countermark.domain.json import JSON
+from countermark.domain.opinion import Opinion
+from countermark.errors import InvalidInput
+
+ENABLED = 1
+"""`disable_until_ts` of a content that is enabled."""
+
+PERMANENTLY_DISABLED = 253402300800
+"""`disable_until_ts` from which on a content is disabled for good: 10000-01-01T00:00:00Z."""
+
+LEGACY_PERMANENTLY_DISABLED = 0
+"""`disable_until_ts` with which clients of HMA 2.0 disable a content for good."""
+
+MAX_DISABLE_AHEAD_S = 5 * 365 * 24 * 3600
+"""How far ahead a timed disable may end, in seconds: beyond 5 years it is a mistake or means for good."""
+
+MAX_CONTENT_ID = 2**53 - 1
+"""The largest content id: what every JSON reader takes without loss (RFC 8259, section 6)."""
+
+MAX_NOTE_LENGTH = 255
+"""The longest note, in characters: HMA's column."""
+
+MAX_BANK_NAME_LENGTH = 255
+"""The longest bank name, in characters: HMA's column."""
+
+_BANK_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bank:
+    """A folder of contents that were labelled alike.
+
+    `id` never changes, `name` may. `matching_enabled_ratio` lies in 0.0..1.0. `distance_limits` maps a
+    signal type to the largest distance at which this bank matches; a type without one has the type's own.
+    """
+
+    id: int
+    name: str
+    matching_enabled_ratio: float = 1.0
+    distance_limits: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """The record of an exchange that a content was banked from."""
+
+    collaboration: str
+    record_key: str
+    opinions: tuple[Opinion, ...] = ()
+    record_digest: str = ""
+    """Of the record as it was banked: a fetch that finds another one banks it again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentDraft:
+    """A content that has no id yet.
+
+    `signals` maps a signal type to a canonical value: at most one of a type, at least one in all.
+    `source_key` names the event that banks it (an upload, say): a second draft with the same key is the
+    same content. None means that each draft is a content of its own.
+    """
+
+    signals: Mapping[str, str]
+    note: str = ""
+    original_media_uri: str | None = None
+    metadata: Mapping[str, JSON] = field(default_factory=dict)
+    provenance: Provenance | None = None
+    source_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BankContent:
+    """One banked piece of content; it matches by any of its signals.
+
+    `id` counts up from 1 and fits JSON. `metadata` is the curator's own: content_id, content_uri, json.
+    """
+
+    id: int
+    bank_id: int
+    signals: Mapping[str, str]
+    disable_until_ts: int = ENABLED
+    note: str = ""
+    original_media_uri: str | None = None
+    metadata: Mapping[str, JSON] = field(default_factory=dict)
+    provenance: Provenance | None = None
+    created_at_s: int = 0
+
+
+def bank_name(text: object) -> str:
+    """Return a bank's name.
+
+    Raises:
+        InvalidInput: It is not upper case with underscores, or too long. The text is HMA's.
+    """
+    if not isinstance(text, str) or not _BANK_NAME.fullmatch(text):
+        raise InvalidInput("Bank names must be UPPER_WITH_UNDERSCORE")
+    if len(text) > MAX_BANK_NAME_LENGTH:
+        raise InvalidInput(f"a bank name has at most {MAX_BANK_NAME_LENGTH} characters, not {len(text)}")
+    return text
+
+
+def enabled_ratio(value: object) -> float:
+    """Return a ratio in 0.0..1.0 from a number or a numeric string.
+
+    Raises:
+        InvalidInput: It is no number, NaN, or outside 0..1.
+    """
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError
+        ratio = float(value)
+    except (ValueError, OverflowError):
+        raise InvalidInput(f"an enabled ratio is a number from 0 to 1, not {value!r}") from None
+    if math.isnan(ratio) or not 0.0 <= ratio <= 1.0:
+        raise InvalidInput(f"an enabled ratio is a number from 0 to 1, not {value!r}")
+    return ratio + 0.0  # turns -0.0 into 0.0
+
+
+def disable_until_ts(value: object, *, now_s: int) -> int:
+    """Return a disable time in epoch seconds from an integer, an integral float or a numeric string.
+
+    Raises:
+        InvalidInput: It is no whole number, negative, or a timed disable more than 5 years after `now_s`.
+    """
+    wrong = InvalidInput(f"disable_until_ts is a whole number of epoch seconds, not {value!r}")
+    if isinstance(value, str):
+        if not re.fullmatch(r"[0-9]{1,16}(\.0+)?", value.strip(), re.ASCII):
+            raise wrong
+        value = int(value.strip().split(".")[0])
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise wrong
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise wrong
+        value = int(value)
+    if not 0 <= value <= MAX_CONTENT_ID:
+        raise wrong
+    if value < PERMANENTLY_DISABLED and value > now_s + MAX_DISABLE_AHEAD_S:
+        raise InvalidInput(
+            f"disable_until_ts may lie at most 5 years ahead, not at {value}; "
+            f"{PERMANENTLY_DISABLED} disables for good"
+        )
+    return value
+
+
+def note(value: object) -> str:
+    """Return a note.
+
+    Raises:
+        InvalidInput: It is no text, or longer than 255 characters.
+    """
+    if not isinstance(value, str):
+        raise InvalidInput(f"a note is text, not {value!r}")
+    if len(value) > MAX_NOTE_LENGTH:
+        raise InvalidInput(f"a note has at most {MAX_NOTE_LENGTH} characters, not {len(value)}")
+    return value
+
+
+def is_permanently_disabled(disable_until_ts: int) -> bool:
+    """Tell whether a content is disabled for good, and so leaves the index at the next build."""
+    return disable_until_ts == LEGACY_PERMANENTLY_DISABLED or disable_until_ts >= PERMANENTLY_DISABLED
+
+
+def can_match(disable_until_ts: int, *, now_s: int) -> bool:
+    """Tell whether a content may match a request made at `now_s`, in epoch seconds."""
+    return not is_permanently_disabled(disable_until_ts) and disable_until_ts <= now_s
+
+
+def is_indexed(bank: Bank | None, content: BankContent | None) -> bool:
+    """Tell whether an index build takes a content in: timed disables and partial ratios stay in."""
+    return (
+        bank is not None
+        and content is not None
+        and content.bank_id == bank.id
+        and bank.matching_enabled_ratio > 0.0
+        and not is_permanently_disabled(content.disable_until_ts)
+    )

@@ -1,0 +1,174 @@
+"""Collaborations: configured memberships in exchanges, what was fetched for them, and how far."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import BinaryIO, Protocol
+
+from countermark.domain.json import JSON
+from countermark.domain.opinion import Opinion
+from countermark.domain.signal import Signal
+
+
+class RecordPolicy(StrEnum):
+    """What becomes of a record whose aggregate opinion asks for care."""
+
+    MATCH = "match"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collaboration:
+    """One membership in an exchange.
+
+    `api` is the exchange's kind, `bank` the name of the bank that its contents go to, `config` the
+    kind's own fields. `disputed` and `negative` are the policies for records whose opinions come to
+    DISPUTED, and to NEGATIVE_CLASS alone.
+    """
+
+    name: str
+    api: str
+    bank: str
+    enabled: bool = True
+    disputed: RecordPolicy = RecordPolicy.MATCH
+    negative: RecordPolicy = RecordPolicy.SKIP
+    config: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchState:
+    """How far the fetch of a collaboration has come; the status that users see is made from it.
+
+    `checkpoint` is the exchange's own, opaque; None means from the start. `generation` counts the
+    fetches from the start: records of an older one are removed when a fetch `completes_generation`.
+    Times are epoch seconds; None means never (for `running_since_s`: not running).
+    """
+
+    checkpoint: Mapping[str, JSON] | None = None
+    checkpoint_at_s: int | None = None
+    generation: int = 0
+    generation_complete: bool = True
+    fetched_items: int = 0
+    running_since_s: int | None = None
+    last_complete_at_s: int | None = None
+    last_succeeded: bool | None = None
+    up_to_date: bool = False
+    last_error: str = ""
+    malformed_items: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right of one run to write for a collaboration, until `expires_at_s`."""
+
+    collaboration: str
+    holder: str
+    expires_at_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """An exchange's own record as stored: by its own key, in the generation that saw it last.
+
+    `content_id` is the content banked from it; None where it gave no signal that is banked.
+    `is_withheld` says that a curator deleted its content: a fetch does not bank it again.
+    """
+
+    key: str
+    data: Mapping[str, JSON]
+    generation: int
+    content_id: int | None = None
+    is_withheld: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """One step of a fetch: changes by record key, and the checkpoint after them.
+
+    None is a tombstone. The fetch may be abandoned after any delta, and resumed from its checkpoint.
+    `malformed_items` counts records of the step that were passed over.
+    """
+
+    changes: Mapping[str, Mapping[str, JSON] | None]
+    checkpoint: Mapping[str, JSON]
+    malformed_items: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetch:
+    """A fetch that has begun. `restarts` says that it yields everything again: a new generation."""
+
+    restarts: bool
+    deltas: Iterator[Delta]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One field of a kind's configuration, or of its credentials, as the edges show it."""
+
+    name: str
+    type: str
+    required: bool
+    help: str
+    default: JSON = None
+    choices: tuple[str, ...] | None = None
+
+
+class ContentReader(Protocol):
+    """Opens what a collaboration's configuration points to: a path, or an s3:// URL."""
+
+    def open(self, uri: str) -> AbstractContextManager[BinaryIO]:
+        """Open for reading in order.
+
+        Raises:
+            NotFound: There is nothing there.
+            InvalidInput: The URI is of a scheme, or in a place, that this reader does not read.
+            Unavailable: It could not be read now.
+        """
+
+
+class Exchange(Protocol):
+    """The code for one kind of exchange."""
+
+    @property
+    def kind(self) -> str:
+        """The name of the kind, as configurations give it."""
+
+    @property
+    def config_fields(self) -> Sequence[Field]:
+        """The kind's own fields of a collaboration's configuration."""
+
+    @property
+    def credential_fields(self) -> Sequence[Field] | None:
+        """The fields of its credentials; None where it needs none."""
+
+    def parse_config(self, config: Mapping[str, JSON]) -> Mapping[str, JSON]:
+        """Return the checked configuration, with defaults filled in.
+
+        Raises:
+            InvalidInput: A field is missing, unknown or wrong; the error names it.
+        """
+
+    def fetch(
+        self,
+        config: Mapping[str, JSON],
+        checkpoint: Mapping[str, JSON] | None,
+        *,
+        credentials: Mapping[str, str] | None,
+        now_s: int,
+    ) -> Fetch:
+        """Begin a fetch after `checkpoint`; None means from the start.
+
+        An exchange whose checkpoint is stale, or that keeps none, begins again from the start and says so.
+
+        Raises (here, or from the deltas):
+            ExchangeFailed: It refused, timed out, or answered outside its format.
+            InvalidInput: The configuration or the credentials cannot work.
+        """
+
+    def signals(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Signal]:
+        """Return the signals that a record carries, not yet parsed by their types."""
+
+    def opinions(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Opinion]:
+        """Return the opinions that a record carries."""

@@ -1,0 +1,92 @@
+"""The decision to match: which of the index's candidates are matches, now, for this caller.
+
+The index finds candidates; the store's current state decides. A wrong match harms a person, and a
+missed one lets harm through, so every rule here is one line, in the order of the documentation.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from countermark.domain.bank import Bank, BankContent, can_match
+
+_LARGEST_COIN = 1.0 - 2**-53
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Candidate:
+    """A content that the index found near a query.
+
+    `distance` is in the signal type's own unit; None where the type knows only equality.
+    """
+
+    content_id: int
+    distance: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """A candidate that the decision let through, with the state that it was decided on."""
+
+    bank: Bank
+    content: BankContent
+    distance: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the caller asks of the decision.
+
+    `banks` names the only banks that may match; None means every bank. `seed` is the coin's seed: the
+    request's content_id, or the canonical value of the query signal.
+    """
+
+    seed: str
+    banks: frozenset[str] | None = None
+    bypass_coin: bool = False
+
+
+def coin(seed: str) -> float:
+    """Return the coin of a seed: uniform over 0 <= coin < 1, the same on every machine for ever.
+
+    It is the first 64 bits of the seed's SHA-256 as a fraction. The largest ones would round to 1.0, and
+    a bank at 100 % would lose a match: they become the largest float below 1.
+    """
+    digest = hashlib.sha256(seed.encode("utf-8", "surrogatepass")).digest()
+    return min(int.from_bytes(digest[:8], "big") / 2**64, _LARGEST_COIN)
+
+
+def decide(
+    candidates: Iterable[Candidate],
+    *,
+    signal_type: str,
+    contents: Mapping[int, BankContent],
+    banks: Mapping[int, Bank],
+    policy: Policy,
+    now_s: int,
+) -> list[Match]:
+    """Return the matches among the candidates, in the candidates' order.
+
+    `contents` and `banks` hold the current state by id, read after the index was asked: what is missing
+    there does not exist.
+    """
+    toss = coin(policy.seed)
+    matches = []
+    for candidate in candidates:
+        content = contents.get(candidate.content_id)
+        bank = None if content is None else banks.get(content.bank_id)
+        if content is None or bank is None:
+            continue
+        if not can_match(content.disable_until_ts, now_s=now_s):
+            continue
+        if bank.matching_enabled_ratio <= 0.0:
+            continue
+        if policy.banks is not None and bank.name not in policy.banks:
+            continue
+        limit = bank.distance_limits.get(signal_type)
+        if limit is not None and candidate.distance is not None and candidate.distance > limit:
+            continue
+        if not policy.bypass_coin and toss >= bank.matching_enabled_ratio:
+            continue
+        matches.append(Match(bank=bank, content=content, distance=candidate.distance))
+    return matches

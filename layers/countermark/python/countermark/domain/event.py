@@ -1,0 +1,55 @@
+"""The events that stages tell each other and the platform.
+
+Each may be delivered twice. `id` is the same for the same fact, so that whoever receives it can tell.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from countermark.domain.json import JSON
+from countermark.domain.signal import ContentType, Signal, Unhashable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentHashed:
+    """A piece of content was hashed. `content_key` names it (a bucket, key and version, say).
+
+    `content_id` is the platform's own name for it, and the coin's seed; None where it gave none.
+    `unhashable` says, by signal type, why a type gave no signal.
+    """
+
+    id: str
+    content_key: str
+    content_type: ContentType
+    content_id: str | None
+    signals: tuple[Signal, ...]
+    unhashable: Mapping[str, Unhashable] = field(default_factory=dict)
+    at_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchFound:
+    """A piece of content matched. `matches` is one object for each match, ready for JSON."""
+
+    id: str
+    content_key: str
+    content_id: str | None
+    matches: Sequence[Mapping[str, JSON]]
+    at_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BankChanged:
+    """What an index build reads has changed: a nudge, never the data itself.
+
+    `deleted_bank_id` asks for the contents of a deleted bank to be purged.
+    """
+
+    id: str
+    reason: Literal["content", "bank", "bank_deleted", "fetch", "signal_type"]
+    deleted_bank_id: int | None = None
+    at_s: int
+
+
+Event: TypeAlias = ContentHashed | MatchFound | BankChanged

@@ -1,0 +1,67 @@
+"""The manifest: which segments make up the index that is served now."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+FORMAT_VERSION = 1
+"""The manifest's own version; a reader refuses every other."""
+
+
+class SegmentKind(StrEnum):
+    """A base holds everything up to its build; a delta holds what came after."""
+
+    BASE = "base"
+    DELTA = "delta"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentRef:
+    """An immutable segment, by the name of its object.
+
+    `hashes` counts distinct signals, `entries` pairs of signal and content, `removed` the contents whose
+    entries in all *earlier* segments no longer hold. `sha256` is of the whole object, in hex.
+    """
+
+    name: str
+    kind: SegmentKind
+    shard: int
+    hashes: int
+    entries: int
+    removed: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypeIndex:
+    """The index of one signal type: segments oldest first, bases before the deltas upon them.
+
+    `cursor` is the place in the store's changes up to which they have been read; None is the start.
+    `largest_content_id` is the largest that was ever added: a larger one cannot be in any segment.
+    `built_at_s` is when the segments last changed, `checked_at_s` when a build last found them current.
+    """
+
+    cursor: str | None
+    segments: tuple[SegmentRef, ...]
+    largest_content_id: int
+    built_at_s: int
+    checked_at_s: int
+    build_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The whole index: the index of each signal type that is enabled, by name."""
+
+    types: Mapping[str, TypeIndex] = field(default_factory=dict)
+    shards: int = 1
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedManifest:
+    """A manifest as read, with the token that a conditional write needs to replace it."""
+
+    manifest: Manifest
+    token: str

@@ -1,0 +1,113 @@
+"""Signals, the types that make and compare them, and the content that they come from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, Protocol
+
+
+class ContentType(StrEnum):
+    """What a piece of content is; the value is its name on the wire."""
+
+    PHOTO = "photo"
+    VIDEO = "video"
+    TEXT = "text"
+    URL = "url"
+
+
+class IndexKind(StrEnum):
+    """Which index searches a signal type."""
+
+    HAMMING = "hamming"
+    EXACT = "exact"
+    LINEAR = "linear"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Signal:
+    """A canonical value of a signal type: a hash, a text or a query, as exchanges share it."""
+
+    type: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Whether two signals of one type match, and how far they lie apart.
+
+    `distance` is in the type's own unit (bits for PDQ, edits for raw_text); None where the type knows
+    only equal and unequal.
+    """
+
+    matches: bool
+    distance: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unhashable:
+    """Why a piece of content gave no signal of a type: a recorded fact, never an empty string."""
+
+    code: Literal["low_quality", "undecodable", "too_large", "missing_extra"]
+    reason: str
+
+
+class Hasher(Protocol):
+    """Makes one signal from one piece of content, in one pass over its bytes."""
+
+    def update(self, chunk: bytes) -> None:
+        """Take the next bytes. Never raises for what they hold: `finish` tells."""
+
+    def finish(self) -> str | Unhashable:
+        """Return the canonical value, or why there is none. Call once, after the last `update`."""
+
+
+class SignalType(Protocol):
+    """A technique to know content again. Stateless; its name and values are an interchange format."""
+
+    @property
+    def name(self) -> str:
+        """The name on the wire."""
+
+    @property
+    def content_types(self) -> frozenset[ContentType]:
+        """The content that it applies to."""
+
+    @property
+    def index_kind(self) -> IndexKind:
+        """The index that searches it."""
+
+    @property
+    def match_distance(self) -> int:
+        """The largest distance that matches, in the type's own unit; 0 for equality.
+
+        For a linear type whose limit depends on the signals, `compare` alone decides and this is 0.
+        """
+
+    @property
+    def examples(self) -> Sequence[str]:
+        """Harmless canonical values, for the sample exchange and for tests; at least one."""
+
+    def parse(self, text: str) -> str:
+        """Return the canonical value of a text.
+
+        Raises:
+            InvalidSignal: The text is not a signal of this type; the error names it.
+        """
+
+    def key(self, value: str) -> bytes:
+        """Return the bytes that an index stores for a canonical value.
+
+        Of fixed length for HAMMING (bits in order) and EXACT (a digest); the UTF-8 text for LINEAR.
+        """
+
+    def value(self, key: bytes) -> str | None:
+        """Return the canonical value of an index's key; None where the key is only a digest of it."""
+
+    def compare(self, query: str, banked: str) -> Comparison:
+        """Compare two canonical values: the oracle of every index."""
+
+    def hasher(self) -> Hasher | None:
+        """Return a fresh hasher, or None where this type is never made from content."""
+
+    def wire_distance(self, query: str, banked: str, distance: int | None) -> str:
+        """Return a distance as HMA's wire and the command line show it: `"2"`, `"96%"` or `"-"`."""

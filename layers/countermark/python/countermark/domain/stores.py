@@ -1,0 +1,310 @@
+"""The ports: what the flows need of the outside, and what every implementation must hold.
+
+Each port has one contract suite in `tests/contracts`, which SQLite and files, and DynamoDB and S3, pass
+alike. Every write may be repeated: a second one with the same arguments changes nothing. Every method
+may raise `Unavailable` where the store cannot be reached. Times are epoch seconds.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from countermark.domain.api_key import ApiKey
+from countermark.domain.bank import Bank, BankContent, ContentDraft, Provenance
+from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record
+from countermark.domain.event import Event
+from countermark.domain.index import Manifest, PublishedManifest
+
+MAX_PAGE = 1_000
+"""The most items that one page, one `contents` call or one bulk write takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentPage:
+    """Contents of a bank, newest first. `before` asks for the next page; None where there is none."""
+
+    contents: tuple[BankContent, ...]
+    before: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Change:
+    """Something that an index build reads has changed: read its current state by `id`."""
+
+    kind: Literal["bank", "content"]
+    id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangePage:
+    """Changes after a cursor, each thing at most once. `cursor` is the place after them."""
+
+    changes: tuple[Change, ...]
+    cursor: str
+    has_more: bool
+
+
+class BankStore(Protocol):
+    """Banks and contents, and the feed of their changes.
+
+    The feed tells of what an index build reads and nothing else: a content added, deleted, or with other
+    signals; a permanent disable set or lifted; a bank's ratio that becomes, or leaves, 0; a bank deleted.
+    A change that was acknowledged is in the feed for every cursor taken before it.
+    """
+
+    def create_bank(self, name: str, *, ratio: float) -> Bank:
+        """Create a bank.
+
+        Raises:
+            AlreadyExists: There is one of that name.
+        """
+
+    def bank(self, name: str) -> Bank:
+        """Return a bank.
+
+        Raises:
+            NotFound: There is none of that name.
+        """
+
+    def banks(self) -> Sequence[Bank]:
+        """Return all banks, by name."""
+
+    def update_bank(
+        self,
+        name: str,
+        *,
+        new_name: str | None = None,
+        ratio: float | None = None,
+        distance_limits: Mapping[str, int] | None = None,
+    ) -> Bank:
+        """Change what is given, and leave the rest as it is, whoever changes that meanwhile.
+
+        Raises:
+            NotFound: There is none of that name.
+            AlreadyExists: The new name is taken.
+        """
+
+    def delete_bank(self, name: str) -> Bank | None:
+        """Delete a bank: from now on none of its contents is found. Returns it; None where there was none.
+
+        The contents themselves stay until they are purged.
+        """
+
+    def purge_contents(self, bank_id: int, *, limit: int) -> int:
+        """Remove up to `limit` contents of a deleted bank; returns how many, 0 once there are none."""
+
+    def add_content(self, bank_id: int, draft: ContentDraft, *, now_s: int) -> BankContent:
+        """Bank a draft; one with a source key that was banked before returns that content.
+
+        Raises:
+            NotFound: There is no such bank.
+        """
+
+    def allot_content_ids(self, count: int) -> range:
+        """Set aside ids that no content has, had, or will get otherwise."""
+
+    def put_contents(self, contents: Sequence[BankContent]) -> None:
+        """Write contents under ids that were set aside: at most `MAX_PAGE`.
+
+        One that is there already keeps its `disable_until_ts`, note, metadata and creation time: those are
+        a curator's. Its bank, signals and provenance become the new ones.
+        """
+
+    def contents(self, ids: Iterable[int]) -> dict[int, BankContent]:
+        """Return the current contents by id, at most `MAX_PAGE` asked for; missing ones are left out."""
+
+    def content_page(self, bank_id: int, *, before: int | None = None, limit: int) -> ContentPage:
+        """Return contents of a bank with ids below `before`, newest first, at most `limit`."""
+
+    def update_content(
+        self,
+        bank_id: int,
+        content_id: int,
+        *,
+        disable_until_ts: int | None = None,
+        note: str | None = None,
+    ) -> BankContent:
+        """Change what is given, and leave the rest as it is, whoever changes that meanwhile.
+
+        Raises:
+            NotFound: There is no such content in that bank.
+        """
+
+    def delete_contents(self, bank_id: int, ids: Sequence[int]) -> int:
+        """Delete contents of a bank, at most `MAX_PAGE`; returns how many were there."""
+
+    def changes(self, cursor: str | None, *, limit: int) -> ChangePage:
+        """Return changes after `cursor`; None is the start, which tells of everything that there is."""
+
+    def signal_type_ratios(self) -> dict[str, float]:
+        """Return the enabled ratios that were set, by signal type; a type without one is at 1.0."""
+
+    def set_signal_type_ratio(self, name: str, ratio: float) -> None:
+        """Set the enabled ratio of a signal type."""
+
+
+class CollaborationStore(Protocol):
+    """Collaborations, the state of their fetches, and the exchanges' own records."""
+
+    def create_collaboration(self, collaboration: Collaboration) -> None:
+        """Store a collaboration.
+
+        Raises:
+            AlreadyExists: There is one of that name.
+        """
+
+    def collaboration(self, name: str) -> Collaboration:
+        """Return a collaboration.
+
+        Raises:
+            NotFound: There is none of that name.
+        """
+
+    def collaborations(self) -> Sequence[Collaboration]:
+        """Return all collaborations, by name."""
+
+    def update_collaboration(self, collaboration: Collaboration) -> None:
+        """Replace the collaboration of that name.
+
+        Raises:
+            NotFound: There is none of that name.
+        """
+
+    def delete_collaboration(self, name: str) -> bool:
+        """Delete a collaboration with its state and lease; its records stay until they are purged."""
+
+    def purge_records(self, name: str, *, limit: int) -> int:
+        """Remove up to `limit` records of a deleted collaboration; returns how many, 0 once none is left."""
+
+    def fetch_state(self, name: str) -> FetchState:
+        """Return the state of a collaboration's fetch; a fresh one where nothing was fetched yet."""
+
+    def acquire_lease(self, name: str, *, holder: str, now_s: int, lease_s: int) -> Lease:
+        """Take the lease, where it is free, expired or the holder's own.
+
+        Raises:
+            LeaseHeld: Another run holds it.
+            NotFound: There is no such collaboration.
+        """
+
+    def save_fetch_state(self, lease: Lease, state: FetchState, *, now_s: int, lease_s: int) -> Lease:
+        """Store the state under the lease, and renew it.
+
+        Raises:
+            LeaseLost: The lease expired, or is another run's.
+        """
+
+    def release_lease(self, lease: Lease) -> None:
+        """Give the lease back; nothing happens where it is another run's by now."""
+
+    def records(self, name: str, keys: Sequence[str]) -> dict[str, Record]:
+        """Return the stored records by key, at most `MAX_PAGE` asked for; missing ones are left out."""
+
+    def put_records(self, lease: Lease, records: Sequence[Record], *, now_s: int) -> None:
+        """Write records, at most `MAX_PAGE`.
+
+        Raises:
+            LeaseLost: The lease expired, or is another run's.
+        """
+
+    def delete_records(self, lease: Lease, keys: Sequence[str], *, now_s: int) -> None:
+        """Remove records, at most `MAX_PAGE`.
+
+        Raises:
+            LeaseLost: The lease expired, or is another run's.
+        """
+
+    def older_records(self, name: str, *, generation: int, after: str | None, limit: int) -> "RecordPage":
+        """Return records of generations before `generation`, a page after the opaque `after`."""
+
+    def withhold(self, provenance: Provenance) -> None:
+        """Mark the record of a content that a curator deleted, so that no fetch banks it again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordPage:
+    """Stored records. `after` asks for the next page; None where there is none."""
+
+    records: tuple[Record, ...]
+    after: str | None
+
+
+class IndexStore(Protocol):
+    """Immutable segments, and the one manifest that is replaced by a conditional write."""
+
+    def manifest(self) -> PublishedManifest | None:
+        """Return the manifest that is published; None before the first.
+
+        Raises:
+            IndexDamaged: It fails a check, or is of another version.
+        """
+
+    def manifest_token(self) -> str | None:
+        """Return the published manifest's token without reading it; None before the first."""
+
+    def publish(self, manifest: Manifest, *, replaces: str | None) -> PublishedManifest:
+        """Publish a manifest in place of the one with the token `replaces`; None for the first.
+
+        Raises:
+            PublishConflict: Another one is published by now.
+        """
+
+    def write_segment(self, name: str, data: bytes | memoryview) -> None:
+        """Store a segment, whole or not at all. Names are of content, so a second write is the same."""
+
+    def read_segment(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        """Return bytes of a segment; None reads to its end.
+
+        Raises:
+            NotFound: There is no such segment.
+        """
+
+    def collect_garbage(self, keep: Iterable[str], *, older_than_s: int, now_s: int) -> int:
+        """Remove segments that are not in `keep` and were written more than `older_than_s` ago."""
+
+
+class EventPublisher(Protocol):
+    """Tells events to whoever listens."""
+
+    def publish(self, events: Sequence[Event]) -> None:
+        """Publish; returns when all are accepted.
+
+        Raises:
+            Unavailable: At least one was not accepted; any may have been.
+        """
+
+
+class EventLedger(Protocol):
+    """Remembers which events were dealt with, so that a second delivery changes nothing."""
+
+    def is_done(self, event_id: str, *, now_s: int) -> bool:
+        """Tell whether the event was dealt with and is not forgotten yet."""
+
+    def mark_done(self, event_id: str, *, now_s: int, forget_after_s: int) -> None:
+        """Remember that the event was dealt with: after all that it asked for is acknowledged."""
+
+
+class SecretStore(Protocol):
+    """Credentials of exchanges, by kind of exchange. Never logged, shown or put into an error."""
+
+    def credentials(self, kind: str) -> Mapping[str, str] | None:
+        """Return the credentials; None where none are set."""
+
+    def set_credentials(self, kind: str, credentials: Mapping[str, str] | None) -> None:
+        """Set the credentials; None unsets them."""
+
+
+class ApiKeyStore(Protocol):
+    """API keys, by the digest of their text."""
+
+    def find_key(self, digest: str) -> ApiKey | None:
+        """Return the key of a digest; None where there is none."""
+
+    def put_key(self, key: ApiKey) -> None:
+        """Store a key."""
+
+    def keys(self) -> Sequence[ApiKey]:
+        """Return all keys, by name."""
+
+    def delete_key(self, name: str) -> bool:
+        """Delete the keys of a name; tells whether there was any."""
