@@ -1,0 +1,325 @@
+"""Build the Lambda layers into build/layers, the same to the bit each time, without Docker or a compiler.
+
+Three layers, each a directory that the CDK takes as an asset: `light` and `heavy` hold what their requirements.txt
+locks, `countermark` holds our package without its command line and its embedded store, which no function uses. Beside
+them manifest.json says what was built. Nothing is done for a layer whose inputs and files are as they were.
+
+Bytecode is shipped with the sources: a layer is mounted read-only, so without it each cold start would compile again
+(measured: 3.1 s of imports instead of 1.2 s). It must come from CPython 3.13, the runtime's; where this machine has
+none, the layers are built without it, and the report says so.
+
+Usage: python -m layers.build [--force]
+"""
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DESTINATION = ROOT / "build" / "layers"
+LAYERS = ("light", "heavy", "countermark")
+
+# The functions' runtime: python3.13 on x86_64 and Amazon Linux 2023, whose glibc, 2.34, loads wheels made for 2.28.
+PYTHON_VERSION = "3.13"
+PLATFORM = "x86_64-manylinux_2_28"
+# Where Lambda mounts a layer's python directory: the path that tracebacks show.
+MOUNT = "/opt/python"
+
+# Source: AWS Lambda quotas, "Deployment package size": 250 MB unzipped, for all layers and the function together.
+UNPACKED_LIMIT_BYTES = 250 * 1024 * 1024
+# What a function's own code may take of it; ours are single files.
+FUNCTION_RESERVE_BYTES = 1024 * 1024
+
+# One day after the first that a zip file can tell, so that it can do so in every time zone.
+FILE_TIME_S = 315_619_200
+
+# Only tests and builds use these: tests, headers, and NumPy's Fortran bridge, PyInstaller hook and C examples.
+UNUSED_DIRECTORIES = frozenset({"__pycache__", "_examples", "_pyinstaller", "bin", "f2py", "include", "test", "tests"})
+UNUSED_SUFFIXES = frozenset({".a", ".c", ".cpp", ".h", ".hpp", ".pc", ".pxd", ".pyc", ".pyi", ".pyx"})
+# What an installer notes about its own run: not reproducible, and wrong once files are left out.
+INSTALLER_NOTES = frozenset({"INSTALLER", "RECORD", "REQUESTED", "direct_url.json", "uv_build.json", "uv_cache.json"})
+# Parts of our package that no function imports.
+LOCAL_ONLY = frozenset({"cli", "local"})
+
+
+class BuildError(Exception):
+    """The layers cannot be built, or what was built must not be deployed; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One built layer.
+
+    Attributes:
+        name: One of LAYERS.
+        inputs_sha256: Digest of everything that decides the result.
+        sha256: Digest of the files: paths, modes and contents.
+        size_bytes: Unpacked size.
+        file_count: Number of files.
+        bytecode: Version of the CPython that compiled it; None where it holds sources only.
+    """
+
+    name: str
+    inputs_sha256: str
+    sha256: str
+    size_bytes: int
+    file_count: int
+    bytecode: str | None
+
+
+def build(destination: Path = DESTINATION, *, force: bool = False) -> tuple[Layer, ...]:
+    """Build the layers that are not built yet, and return all, in the order of LAYERS.
+
+    Safe to call from several processes at once: the second waits and finds the work done.
+
+    Args:
+        destination: Directory for the layers; created where missing.
+        force: Build each layer, also one whose inputs and files are as they were.
+
+    Raises:
+        BuildError: An installer or compiler failed, or the layers are larger than Lambda takes.
+    """
+    destination.mkdir(parents=True, exist_ok=True)
+    compiler = find_compiler()
+    with _alone_in(destination):
+        known = {} if force else _read_manifest(destination)
+        layers = tuple(_build_layer(name, destination, compiler, known.get(name)) for name in LAYERS)
+        _write_manifest(destination, layers)
+    size_bytes = sum(layer.size_bytes for layer in layers)
+    if size_bytes + FUNCTION_RESERVE_BYTES > UNPACKED_LIMIT_BYTES:
+        raise BuildError(
+            f"the layers take {size_bytes:,} bytes unpacked; "
+            f"with {FUNCTION_RESERVE_BYTES:,} for a function, Lambda takes {UNPACKED_LIMIT_BYTES:,}"
+        )
+    return layers
+
+
+def find_compiler() -> tuple[Path, str] | None:
+    """Return a CPython 3.13 of this machine with its full version, or None where there is none."""
+    if sys.implementation.name == "cpython" and sys.version_info[:2] == (3, 13):
+        command = Path(sys.executable)
+    else:
+        found = subprocess.run(
+            [ROOT / ".ci" / "find-python", "--only-3.13"], capture_output=True, text=True, check=False
+        )
+        if found.returncode != 0:
+            return None
+        command = Path(found.stdout.strip())
+    version = _run([command, "-c", "import platform; print(platform.python_version())"])
+    return command, version.strip()
+
+
+def tree_digest(directory: Path) -> str:
+    """Return the SHA-256 of a directory's files: sorted relative paths, modes, sizes and contents."""
+    digest = hashlib.sha256()
+    for path in _files(directory):
+        status = path.stat()
+        name = path.relative_to(directory).as_posix()
+        digest.update(f"{name}\0{status.st_mode & 0o7777:o}\0{status.st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _build_layer(name: str, destination: Path, compiler: tuple[Path, str] | None, known: Layer | None) -> Layer:
+    target = destination / name
+    inputs_sha256 = _inputs_digest(name, compiler)
+    if known and known.inputs_sha256 == inputs_sha256 and target.is_dir() and tree_digest(target) == known.sha256:
+        return known
+    with tempfile.TemporaryDirectory(dir=destination, prefix=f".{name}-") as scratch:
+        # A directory of its own inside, as the outer one is private to its owner.
+        made = Path(scratch) / name
+        packages = made / "python"
+        packages.mkdir(parents=True)
+        if name == "countermark":
+            _copy_package(packages)
+        else:
+            _install(_lock(name), packages)
+            _strip(packages)
+        if compiler:
+            _compile(compiler[0], packages)
+        _normalise(made)
+        layer = Layer(
+            name=name,
+            inputs_sha256=inputs_sha256,
+            sha256=tree_digest(made),
+            size_bytes=sum(path.stat().st_size for path in _files(made)),
+            file_count=sum(1 for _ in _files(made)),
+            bytecode=compiler[1] if compiler else None,
+        )
+        shutil.rmtree(target, ignore_errors=True)
+        made.rename(target)
+    return layer
+
+
+def _inputs_digest(name: str, compiler: tuple[Path, str] | None) -> str:
+    """Return a digest of this script, the compiler's version and the layer's own inputs."""
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    digest.update(f"\0{name}\0{compiler[1] if compiler else ''}\0".encode())
+    if name == "countermark":
+        for path in _package_files():
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(_package()).as_posix()}\0{len(content)}\0".encode())
+            digest.update(content)
+    else:
+        digest.update(_lock(name).read_bytes())
+    return digest.hexdigest()
+
+
+def _lock(name: str) -> Path:
+    return ROOT / "layers" / name / "requirements.txt"
+
+
+def _package() -> Path:
+    return ROOT / "layers" / "countermark" / "python" / "countermark"
+
+
+def _package_files() -> Iterator[Path]:
+    """Yield our package's files that functions may need, sorted."""
+    package = _package()
+    for path in _files(package):
+        parts = path.relative_to(package).parts
+        if parts[0] not in LOCAL_ONLY and "__pycache__" not in parts:
+            yield path
+
+
+def _copy_package(packages: Path) -> None:
+    for path in _package_files():
+        copy = packages / "countermark" / path.relative_to(_package())
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+
+
+def _install(lock: Path, packages: Path) -> None:
+    """Install the wheels that a lock file names, for the functions' platform, whatever this machine's is."""
+    # Copies, not hard links: the files are changed below, and uv's cache is not ours.
+    options = ["--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-compile-bytecode"]
+    options += ["--link-mode", "copy", "--target", str(packages), "--requirement", str(lock)]
+    options += ["--python", sys.executable, "--python-version", PYTHON_VERSION, "--python-platform", PLATFORM]
+    _run([sys.executable, "-m", "uv", "pip", "install", *options])
+
+
+def _strip(packages: Path) -> None:
+    """Remove what only tests, builds and installers use; licences and metadata stay."""
+    for directory, names, files in os.walk(packages):
+        here = Path(directory)
+        if here.parent == packages and here.suffix == ".dist-info":
+            for file in INSTALLER_NOTES.intersection(files):
+                (here / file).unlink()
+            names.clear()
+            continue
+        for name in UNUSED_DIRECTORIES.intersection(names):
+            shutil.rmtree(here / name)
+            names.remove(name)
+        for file in files:
+            if (here / file).suffix in UNUSED_SUFFIXES:
+                (here / file).unlink()
+    for directory, _, _ in os.walk(packages, topdown=False):
+        if not any(Path(directory).iterdir()):
+            Path(directory).rmdir()
+
+
+def _compile(python: Path, packages: Path) -> None:
+    # Unchecked: the interpreter takes it without a look at the source, whose time and place are not the build's.
+    options = ["-q", "-j", "0", "--invalidation-mode", "unchecked-hash", "-s", str(packages), "-p", MOUNT]
+    _run([python, "-I", "-m", "compileall", *options, packages])
+
+
+def _normalise(directory: Path) -> None:
+    """Give every file and directory the same mode and time on every machine."""
+    for path in sorted(directory.rglob("*"), reverse=True):
+        if path.is_symlink():
+            raise BuildError(f"a layer holds no symbolic links, but {path.relative_to(directory)} is one")
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        os.utime(path, (FILE_TIME_S, FILE_TIME_S))
+    directory.chmod(0o755)
+    os.utime(directory, (FILE_TIME_S, FILE_TIME_S))
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    return (path for path in sorted(directory.rglob("*")) if path.is_file())
+
+
+def _run(command: Sequence[str | Path]) -> str:
+    """Run a command and return its output.
+
+    Raises:
+        BuildError: It could not be run, or failed; the text ends with what it said.
+    """
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise BuildError(f"cannot run {command[0]}: {error}") from error
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr.strip() or error.stdout.strip())[-2000:]
+        raise BuildError(f"{' '.join(map(str, command))} failed:\n{said}") from error
+    return result.stdout
+
+
+@contextmanager
+def _alone_in(destination: Path) -> Iterator[None]:
+    """Hold the destination's lock; it ends with the process."""
+    with (destination / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _read_manifest(destination: Path) -> dict[str, Layer]:
+    """Return the layers that the manifest tells of; none where it is missing or of another make."""
+    try:
+        entries = json.loads((destination / "manifest.json").read_text(encoding="utf-8"))["layers"]
+        return {entry["name"]: Layer(**entry) for entry in entries}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _write_manifest(destination: Path, layers: Sequence[Layer]) -> None:
+    manifest = {
+        "platform": PLATFORM,
+        "python": PYTHON_VERSION,
+        "size_bytes": sum(layer.size_bytes for layer in layers),
+        "limit_bytes": UNPACKED_LIMIT_BYTES,
+        "layers": [asdict(layer) for layer in layers],
+    }
+    written = destination / ".manifest.json"
+    written.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    written.replace(destination / "manifest.json")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build the layers, tell what they are, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m layers.build", description="Build the Lambda layers.")
+    parser.add_argument("--force", action="store_true", help="build again what is already built")
+    force: bool = parser.parse_args(arguments).force
+    started_s = time.monotonic()
+    try:
+        layers = build(force=force)
+    except BuildError as error:
+        print(f"layers: {error}", file=sys.stderr)
+        return 1
+    for layer in layers:
+        print(f"{layer.name:12} {layer.size_bytes / 1e6:6.1f} MB {layer.file_count:5} files  sha256 {layer.sha256}")
+    size_mb = sum(layer.size_bytes for layer in layers) / 1e6
+    print(
+        f"together     {size_mb:6.1f} MB of {UNPACKED_LIMIT_BYTES / 1e6:.1f}, in {time.monotonic() - started_s:.1f} s"
+    )
+    if any(layer.bytecode is None for layer in layers):
+        print(
+            "without bytecode, as this machine has no CPython 3.13: right, but each cold start takes about 2 s longer",
+            file=sys.stderr,
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
