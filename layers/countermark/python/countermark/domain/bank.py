@@ -144,8 +144,7 @@ def disable_until_ts(value: object, *, now_s: int) -> int:
         raise wrong
     if value < PERMANENTLY_DISABLED and value > now_s + MAX_DISABLE_AHEAD_S:
         raise InvalidInput(
-            f"disable_until_ts may lie at most 5 years ahead, not at {value}; "
-            f"{PERMANENTLY_DISABLED} disables for good"
+            f"disable_until_ts may lie at most 5 years ahead, not at {value}; {PERMANENTLY_DISABLED} disables for good"
         )
     return value
 

@@ -30,12 +30,17 @@ class ContentHashed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchFound:
-    """A piece of content matched. `matches` is one object for each match, ready for JSON."""
+    """A piece of content matched.
+
+    `matches` is one object for each match, ready for JSON, nearest first for each signal; as many as an
+    event can carry, of `total_matches`.
+    """
 
     id: str
     content_key: str
     content_id: str | None
     matches: Sequence[Mapping[str, JSON]]
+    total_matches: int
     at_s: int
 
 
@@ -43,12 +48,13 @@ class MatchFound:
 class BankChanged:
     """What an index build reads has changed: a nudge, never the data itself.
 
-    `deleted_bank_id` asks for the contents of a deleted bank to be purged.
+    `deleted_bank_id` and `deleted_collaboration` ask for what is left of them to be purged.
     """
 
     id: str
     reason: Literal["content", "bank", "bank_deleted", "fetch", "signal_type"]
     deleted_bank_id: int | None = None
+    deleted_collaboration: str | None = None
     at_s: int
 
 

@@ -151,6 +151,7 @@ class CollaborationStore(Protocol):
 
         Raises:
             AlreadyExists: There is one of that name.
+            Conflict: One of that name was deleted, and its records are not all purged yet.
         """
 
     def collaboration(self, name: str) -> Collaboration:

@@ -1,0 +1,281 @@
+"""The curate stage: people and services change banks, contents and collaborations.
+
+Each function makes one change and nudges the index where a build has work to do. The nudge comes after
+the change: a lost nudge costs freshness until the next scheduled build, never a change.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from countermark.domain import bank as rules
+from countermark.domain.bank import Bank, BankContent, ContentDraft
+from countermark.domain.collaboration import Collaboration
+from countermark.domain.event import BankChanged
+from countermark.domain.json import JSON
+from countermark.domain.signal import SignalType
+from countermark.domain.stores import MAX_PAGE, BankStore, CollaborationStore, EventPublisher
+from countermark.errors import InvalidInput, NotFound, Unavailable
+from countermark.flows.hash import event_id
+
+MAX_METADATA_BYTES = 32 * 1024
+"""The largest metadata of one content, as JSON: a DynamoDB item holds 400 KB, an event 256 KB."""
+
+MAX_URI_LENGTH = 2_000
+"""The longest original_media_uri, in characters: what URLs keep to in practice."""
+
+METADATA_KEYS = frozenset({"content_id", "content_uri", "json"})
+"""What a curator's metadata may hold: HMA's fields."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curator:
+    """What every change needs: the stores, whom to nudge, and the time of the request."""
+
+    banks: BankStore
+    collaborations: CollaborationStore
+    publisher: EventPublisher
+    now_s: int
+
+    def nudge(
+        self,
+        reason: Literal["content", "bank", "bank_deleted", "signal_type"],
+        subject: str,
+        *,
+        deleted_bank_id: int | None = None,
+        deleted_collaboration: str | None = None,
+    ) -> None:
+        """Tell that a build has work to do, and what is left to purge.
+
+        Raises:
+            Unavailable: Something is left to purge, and nobody could be told.
+        """
+        event = BankChanged(
+            id=event_id("BankChanged", reason, subject, str(self.now_s)),
+            reason=reason,
+            deleted_bank_id=deleted_bank_id,
+            deleted_collaboration=deleted_collaboration,
+            at_s=self.now_s,
+        )
+        try:
+            self.publisher.publish([event])
+        except Unavailable:
+            if deleted_bank_id is not None or deleted_collaboration is not None:
+                raise
+
+
+def create_bank(curator: Curator, name: object, *, ratio: object = 1.0) -> Bank:
+    """Create a bank.
+
+    Raises:
+        InvalidInput: The name or the ratio is wrong.
+        AlreadyExists: There is one of that name.
+    """
+    return curator.banks.create_bank(rules.bank_name(name), ratio=rules.enabled_ratio(ratio))
+
+
+def update_bank(curator: Curator, name: str, *, new_name: object = None, ratio: object = None) -> Bank:
+    """Rename a bank, set its ratio, or both; None leaves as it is. Its collaboration follows the name.
+
+    Raises:
+        InvalidInput: The new name or the ratio is wrong.
+        NotFound: There is no bank of that name.
+        AlreadyExists: The new name is taken.
+    """
+    bank = curator.banks.update_bank(
+        name,
+        new_name=None if new_name is None else rules.bank_name(new_name),
+        ratio=None if ratio is None else rules.enabled_ratio(ratio),
+    )
+    if bank.name != name:
+        for collaboration in curator.collaborations.collaborations():
+            if collaboration.bank == name:
+                curator.collaborations.update_collaboration(replace(collaboration, bank=bank.name))
+    if ratio is not None:
+        curator.nudge("bank", str(bank.id))
+    return bank
+
+
+def delete_bank(curator: Curator, name: str) -> bool:
+    """Delete a bank; none of its contents matches from now on. Tells whether there was one.
+
+    Its contents are purged by whoever receives the nudge.
+    """
+    bank = curator.banks.delete_bank(name)
+    if bank is None:
+        return False
+    curator.nudge("bank_deleted", str(bank.id), deleted_bank_id=bank.id)
+    return True
+
+
+def check_signals(signal_types: Mapping[str, SignalType], signals: Mapping[str, str]) -> dict[str, str]:
+    """Return the canonical values by type.
+
+    Raises:
+        InvalidInput: There is none, a type is unknown, or a value is not one of its type. HMA's texts.
+    """
+    if not signals:
+        raise InvalidInput("No signals given")
+    canonical = {}
+    for name, text in signals.items():
+        signal_type = signal_types.get(name)
+        if signal_type is None:
+            raise InvalidInput(f"No such signal type {name}")
+        try:
+            canonical[name] = signal_type.parse(text)
+        except InvalidInput as error:
+            raise InvalidInput(f"Invalid {name} signal: {error}") from error
+    return canonical
+
+
+def check_metadata(metadata: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """Return a curator's metadata.
+
+    Raises:
+        InvalidInput: It has another key, or is too large.
+    """
+    for key in metadata:
+        if key not in METADATA_KEYS:
+            raise InvalidInput(f"metadata has content_id, content_uri and json, not {key!r}")
+    size_bytes = len(json.dumps(metadata, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    if size_bytes > MAX_METADATA_BYTES:
+        raise InvalidInput(f"metadata has at most {MAX_METADATA_BYTES} bytes, not {size_bytes}")
+    return metadata
+
+
+def add_content(curator: Curator, bank_name: str, draft: ContentDraft) -> BankContent:
+    """Bank a content whose signals are canonical; a draft with a known source key is not banked again.
+
+    Raises:
+        InvalidInput: It has no signal, or its note, metadata or URI is wrong.
+        NotFound: There is no such bank.
+    """
+    if not draft.signals:
+        raise InvalidInput("No signals given")
+    rules.note(draft.note)
+    check_metadata(draft.metadata)
+    if draft.original_media_uri is not None and len(draft.original_media_uri) > MAX_URI_LENGTH:
+        raise InvalidInput(f"a URI has at most {MAX_URI_LENGTH} characters")
+    bank = curator.banks.bank(bank_name)
+    content = curator.banks.add_content(bank.id, draft, now_s=curator.now_s)
+    curator.nudge("content", str(content.id))
+    return content
+
+
+def content_of(curator: Curator, bank_name: str, content_id: int) -> tuple[Bank, BankContent]:
+    """Return a content with its bank; a content is reached only through its own bank.
+
+    Raises:
+        NotFound: There is no such bank, or no such content in it. HMA's texts.
+    """
+    bank = curator.banks.bank(bank_name)
+    content = None
+    if 0 < content_id <= rules.MAX_CONTENT_ID:
+        content = curator.banks.contents([content_id]).get(content_id)
+    if content is None or content.bank_id != bank.id:
+        raise NotFound(f"content '{content_id}' not found")
+    return bank, content
+
+
+def update_content(
+    curator: Curator,
+    bank_name: str,
+    content_id: int,
+    *,
+    disable_until_ts: object = None,
+    note: object = None,
+) -> tuple[Bank, BankContent]:
+    """Disable or enable a content, set its note, or both; None leaves as it is.
+
+    Raises:
+        InvalidInput: The time or the note is wrong.
+        NotFound: There is no such bank, or no such content in it.
+    """
+    until_ts = None if disable_until_ts is None else rules.disable_until_ts(disable_until_ts, now_s=curator.now_s)
+    new_note = None if note is None else rules.note(note)
+    bank, _ = content_of(curator, bank_name, content_id)
+    content = curator.banks.update_content(bank.id, content_id, disable_until_ts=until_ts, note=new_note)
+    if until_ts is not None:
+        curator.nudge("content", f"{content_id} {until_ts}")
+    return bank, content
+
+
+def delete_content(curator: Curator, bank_name: str, content_id: int) -> int:
+    """Delete a content; returns how many were deleted. What an exchange sent stays deleted.
+
+    Raises:
+        NotFound: There is no such bank, or no such content in it.
+    """
+    bank, content = content_of(curator, bank_name, content_id)
+    if content.provenance is not None:
+        curator.collaborations.withhold(content.provenance)
+    deleted = curator.banks.delete_contents(bank.id, [content_id])
+    curator.nudge("content", str(content_id))
+    return deleted
+
+
+def set_signal_type_ratio(curator: Curator, signal_types: Mapping[str, SignalType], name: str, ratio: object) -> None:
+    """Set the enabled ratio of a signal type: at 0 it is neither hashed, indexed nor matched.
+
+    Raises:
+        NotFound: There is no such signal type.
+        InvalidInput: The ratio is wrong.
+    """
+    if name not in signal_types:
+        raise NotFound(f"No such SignalType '{name}'")
+    curator.banks.set_signal_type_ratio(name, rules.enabled_ratio(ratio))
+    curator.nudge("signal_type", name)
+
+
+def create_collaboration(curator: Curator, collaboration: Collaboration) -> None:
+    """Store a collaboration, and create its bank where there is none.
+
+    Raises:
+        AlreadyExists: There is a collaboration of that name.
+        InvalidInput: Its bank's name is wrong, or its bank is another collaboration's.
+    """
+    rules.bank_name(collaboration.bank)
+    for other in curator.collaborations.collaborations():
+        if other.bank == collaboration.bank and other.name != collaboration.name:
+            raise InvalidInput(f"bank {other.bank!r} is that of collaboration {other.name!r}")
+    curator.collaborations.create_collaboration(collaboration)
+    if collaboration.bank not in {bank.name for bank in curator.banks.banks()}:
+        create_bank(curator, collaboration.bank)
+
+
+def delete_collaboration(curator: Curator, name: str) -> bool:
+    """Delete a collaboration with its bank, contents and records. Tells whether there was one.
+
+    A running fetch loses its lease, and so writes nothing more. Contents and records are purged by
+    whoever receives the nudge.
+    """
+    try:
+        collaboration = curator.collaborations.collaboration(name)
+    except NotFound:
+        return False
+    curator.collaborations.delete_collaboration(name)
+    bank = curator.banks.delete_bank(collaboration.bank)
+    curator.nudge(
+        "bank_deleted",
+        name,
+        deleted_bank_id=None if bank is None else bank.id,
+        deleted_collaboration=name,
+    )
+    return True
+
+
+def purge(event: BankChanged, *, banks: BankStore, collaborations: CollaborationStore, steps: int) -> bool:
+    """Remove what a nudge says is left of a deleted bank or collaboration; tells whether more may be.
+
+    Each step removes at most a thousand contents or records; whoever calls decides how many fit.
+    """
+    for _ in range(steps):
+        removed = 0
+        if event.deleted_bank_id is not None:
+            removed += banks.purge_contents(event.deleted_bank_id, limit=MAX_PAGE)
+        if event.deleted_collaboration is not None:
+            removed += collaborations.purge_records(event.deleted_collaboration, limit=MAX_PAGE)
+        if not removed:
+            return False
+    return True

@@ -1,0 +1,123 @@
+"""The hash stage: content in, signals out."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from countermark.domain.event import ContentHashed
+from countermark.domain.signal import ContentType, Signal, SignalType, Unhashable
+from countermark.domain.stores import EventLedger, EventPublisher
+from countermark.errors import InvalidInput
+
+CHUNK_BYTES = 1024 * 1024
+"""How much of a stream is held at a time, for types that do not need it whole."""
+
+REMEMBER_EVENTS_S = 14 * 24 * 3600
+"""How long a dealt-with event is remembered: the longest that a queue may keep a second delivery."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HashReport:
+    """The signals of one piece of content, and why types that apply gave none, by signal type."""
+
+    content_type: ContentType
+    signals: tuple[Signal, ...]
+    unhashable: Mapping[str, Unhashable]
+    size_bytes: int
+
+
+def applicable(
+    signal_types: Mapping[str, SignalType],
+    content_type: ContentType,
+    *,
+    only: Iterable[str] | None = None,
+    ratios: Mapping[str, float] | None = None,
+) -> list[SignalType]:
+    """Return the types that hash a content type, in their own order.
+
+    `only` names the types that the caller wants; `ratios` gives the enabled ratio of those types that
+    have one: a type at 0 is not hashed.
+
+    Raises:
+        InvalidInput: `only` names a type that there is not.
+    """
+    wanted = None if only is None else frozenset(only)
+    if wanted is not None:
+        for name in sorted(wanted - signal_types.keys()):
+            raise InvalidInput(f"No such SignalType '{name}'")
+    return [
+        signal_type
+        for name, signal_type in signal_types.items()
+        if content_type in signal_type.content_types
+        and (wanted is None or name in wanted)
+        and (ratios is None or ratios.get(name, 1.0) > 0.0)
+    ]
+
+
+def hash_content(stream: BinaryIO, content_type: ContentType, types: Iterable[SignalType]) -> HashReport:
+    """Hash one piece of content by several types, in one pass over its bytes.
+
+    Types that make no signal from content are passed over. The stream is read once, from where it
+    stands to its end, and not closed.
+    """
+    hashers = {signal_type.name: hasher for signal_type in types if (hasher := signal_type.hasher()) is not None}
+    size_bytes = 0
+    while chunk := stream.read(CHUNK_BYTES):
+        size_bytes += len(chunk)
+        for hasher in hashers.values():
+            hasher.update(chunk)
+    signals = []
+    unhashable = {}
+    for name, hasher in hashers.items():
+        match hasher.finish():
+            case Unhashable() as why:
+                unhashable[name] = why
+            case value:
+                signals.append(Signal(type=name, value=value))
+    return HashReport(
+        content_type=content_type,
+        signals=tuple(signals),
+        unhashable=unhashable,
+        size_bytes=size_bytes,
+    )
+
+
+def event_id(*parts: str) -> str:
+    """Return the id of a fact: the same parts give the same id, whoever delivers it, however often."""
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def hash_upload(
+    stream: BinaryIO,
+    *,
+    content_key: str,
+    content_type: ContentType,
+    content_id: str | None,
+    types: Iterable[SignalType],
+    publisher: EventPublisher,
+    ledger: EventLedger,
+    now_s: int,
+) -> HashReport | None:
+    """Hash an upload and tell of it; None where this upload was dealt with before.
+
+    `content_key` names these very bytes: bucket, key and version. Content that no type can hash is told
+    of as well: a recorded fact. The event is published before it is remembered, so a crash in between
+    publishes it twice, under one id, and never loses it.
+    """
+    fact = event_id("ContentHashed", content_key)
+    if ledger.is_done(fact, now_s=now_s):
+        return None
+    report = hash_content(stream, content_type, types)
+    event = ContentHashed(
+        id=fact,
+        content_key=content_key,
+        content_type=content_type,
+        content_id=content_id,
+        signals=report.signals,
+        unhashable=report.unhashable,
+        at_s=now_s,
+    )
+    publisher.publish([event])
+    ledger.mark_done(fact, now_s=now_s, forget_after_s=REMEMBER_EVENTS_S)
+    return report

@@ -1,0 +1,198 @@
+"""The match stage: signals in, matches out, decided on the store's current state."""
+
+import json
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from countermark.domain.bank import Bank
+from countermark.domain.decision import Candidate, Match, Policy, decide
+from countermark.domain.event import ContentHashed, MatchFound
+from countermark.domain.json import JSON
+from countermark.domain.opinion import aggregate, tags
+from countermark.domain.signal import Signal, SignalType
+from countermark.domain.stores import MAX_PAGE, BankStore, EventLedger, EventPublisher
+from countermark.errors import InvalidInput
+from countermark.flows.hash import REMEMBER_EVENTS_S, event_id
+from countermark.indexes.reader import IndexReader, LoadedIndex
+
+BANK_CACHE_S = 3
+"""How old the banks' state may be at a lookup, in seconds: a change of ratio acts within this time."""
+
+
+MAX_EVENT_BYTES = 160 * 1024
+"""How much of matches one event carries, as JSON: EventBridge takes 256 KB an entry, envelope included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookup:
+    """One signal's lookup, with the index build that found the candidates."""
+
+    signal: Signal
+    matches: tuple[Match, ...]
+    build_id: str
+
+
+class BankDirectory:
+    """The banks by id, read from the store at most every `max_age_s` seconds. Safe for threads."""
+
+    def __init__(self, banks: BankStore, *, max_age_s: int = BANK_CACHE_S) -> None:
+        self._banks = banks
+        self._max_age_s = max_age_s
+        self._lock = threading.Lock()
+        self._by_id: Mapping[int, Bank] = {}
+        self._read_at_s: int | None = None
+
+    def by_id(self, needed: Iterable[int], *, now_s: int) -> Mapping[int, Bank]:
+        """Return the banks by id; a needed one that is not known has them read anew, whatever the age."""
+        with self._lock:
+            age_s = None if self._read_at_s is None else now_s - self._read_at_s
+            is_fresh = age_s is not None and 0 <= age_s < self._max_age_s
+            if not is_fresh or not self._by_id.keys() >= set(needed):
+                self._by_id = {bank.id: bank for bank in self._banks.banks()}
+                self._read_at_s = now_s
+            return self._by_id
+
+
+def parse_query(signal_types: Mapping[str, SignalType], type_name: str, text: str) -> Signal:
+    """Return the query signal of a request.
+
+    Raises:
+        InvalidInput: There is no such signal type.
+        InvalidSignal: The text is not a signal of it.
+    """
+    signal_type = signal_types.get(type_name)
+    if signal_type is None:
+        raise InvalidInput(f"No such SignalType '{type_name}'")
+    return Signal(type=type_name, value=signal_type.parse(text))
+
+
+def raw_lookup(index: LoadedIndex, signal: Signal) -> list[Candidate]:
+    """Return what the index holds near a signal, nearest first: no state is read, no coin is tossed.
+
+    Raises:
+        IndexNotReady: There is no index of that signal type yet.
+    """
+    return index.searcher(signal.type).query(signal.value)
+
+
+def lookup(
+    index: LoadedIndex,
+    banks: BankStore,
+    directory: BankDirectory,
+    signal: Signal,
+    *,
+    only_banks: frozenset[str] | None = None,
+    content_id: str | None = None,
+    bypass_coin: bool = False,
+    now_s: int,
+) -> Lookup:
+    """Look one canonical signal up. A lookup that finds nothing in the index reads no store at all.
+
+    Raises:
+        IndexNotReady: There is no index of that signal type yet.
+    """
+    candidates = raw_lookup(index, signal)
+    policy = Policy(
+        seed=signal.value if content_id is None else content_id,
+        banks=only_banks,
+        bypass_coin=bypass_coin,
+    )
+    matches: list[Match] = []
+    for start in range(0, len(candidates), MAX_PAGE):
+        page = candidates[start : start + MAX_PAGE]
+        contents = banks.contents(candidate.content_id for candidate in page)
+        bank_ids = {content.bank_id for content in contents.values()}
+        matches += decide(
+            page,
+            signal_type=signal.type,
+            contents=contents,
+            banks=directory.by_id(bank_ids, now_s=now_s) if contents else {},
+            policy=policy,
+            now_s=now_s,
+        )
+    return Lookup(signal=signal, matches=tuple(matches), build_id=index.manifest.types[signal.type].build_id)
+
+
+def detail(lookup: Lookup, match: Match) -> dict[str, JSON]:
+    """Return all that is known of a match, ready for JSON: what events and detailed answers carry."""
+    content = match.content
+    provenance = content.provenance
+    banked = content.signals.get(lookup.signal.type)
+    return {
+        "bank": match.bank.name,
+        "bank_content_id": content.id,
+        "signal_type": lookup.signal.type,
+        "distance": match.distance,
+        "is_exact": banked == lookup.signal.value,
+        "matched_signal": banked,
+        "matching_enabled_ratio": match.bank.matching_enabled_ratio,
+        "note": content.note,
+        "metadata": dict(content.metadata),
+        "sources": []
+        if provenance is None
+        else [
+            {
+                "collaboration": provenance.collaboration,
+                "category": aggregate(provenance.opinions).name,
+                "tags": list(tags(provenance.opinions)),
+            }
+        ],
+        "index_build_id": lookup.build_id,
+    }
+
+
+def match_hashed(
+    event: ContentHashed,
+    *,
+    reader: IndexReader,
+    banks: BankStore,
+    directory: BankDirectory,
+    signal_types: Mapping[str, SignalType],
+    publisher: EventPublisher,
+    ledger: EventLedger,
+    now_s: int,
+) -> Sequence[Mapping[str, JSON]] | None:
+    """Match hashed content and tell of its matches; None where this event was dealt with before.
+
+    The coin of all the content's signals is its content id, or else each signal's own value.
+
+    Raises:
+        IndexNotReady: There is no index yet; the event must come again, or an upload would slip through.
+    """
+    fact = event_id("MatchFound", event.id)
+    if ledger.is_done(fact, now_s=now_s):
+        return None
+    ratios = banks.signal_type_ratios() if event.signals else {}
+    index = reader.current(now_s) if event.signals else None
+    found: list[Mapping[str, JSON]] = []
+    for signal in event.signals:
+        if index is None or ratios.get(signal.type, 1.0) <= 0.0:
+            continue
+        result = lookup(index, banks, directory, signal, content_id=event.content_id, now_s=now_s)
+        found += (detail(result, match) for match in result.matches)
+    if found:
+        publisher.publish(
+            [
+                MatchFound(
+                    id=fact,
+                    content_key=event.content_key,
+                    content_id=event.content_id,
+                    matches=_within_event(found),
+                    total_matches=len(found),
+                    at_s=now_s,
+                )
+            ]
+        )
+    ledger.mark_done(fact, now_s=now_s, forget_after_s=REMEMBER_EVENTS_S)
+    return found
+
+
+def _within_event(matches: Sequence[Mapping[str, JSON]]) -> Sequence[Mapping[str, JSON]]:
+    """Return as many of the first matches as an event can carry: at least one."""
+    size_bytes = 0
+    for count, match in enumerate(matches):
+        size_bytes += len(json.dumps(match))
+        if count and size_bytes > MAX_EVENT_BYTES:
+            return matches[:count]
+    return matches
