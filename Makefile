@@ -14,7 +14,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 DEMO_STAMP := $(VENV)/demo.stamp
 TEST_STAMP := $(VENV)/test.stamp
-INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
+# Twice quiet, so errors only: pip warns once a package and mirror that lacks it.
+INSTALL := $(RUN) -m pip install --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -81,12 +82,12 @@ $(DEMO_STAMP): tests/demo-requirements.txt pyproject.toml
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "countermark needs Python 3.11 or later; $(PYTHON) is: $$("$(PYTHON)" --version 2>&1)" >&2; exit 1; }
 	@test -x $(RUN) || "$(PYTHON)" -m venv $(VENV)
-	@echo "Installing what countermark and the demo need into $(VENV) ($$($(RUN) --version))"
+	@echo "Installing what countermark and the demo need into $(VENV) ($$($(RUN) --version)): about half a minute"
 	@$(INSTALL) --require-hashes --only-binary :all: --requirement tests/demo-requirements.txt
 	@$(INSTALL) --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
 
 $(TEST_STAMP): tests/requirements.txt $(DEMO_STAMP)
-	@echo "Installing what the tests need into $(VENV)"
+	@echo "Installing what the tests need into $(VENV): about a minute"
 	@$(INSTALL) --require-hashes --requirement tests/requirements.txt
 	@touch $@
