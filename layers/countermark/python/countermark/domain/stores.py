@@ -204,6 +204,8 @@ class CollaborationStore(Protocol):
     def put_records(self, lease: Lease, records: Sequence[Record], *, now_s: int) -> None:
         """Write records, at most `MAX_PAGE`.
 
+        `is_withheld` is not written: `withhold` alone sets it, and `delete_records` unsets it.
+
         Raises:
             LeaseLost: The lease expired, or is another run's.
         """

@@ -260,56 +260,59 @@ class _Run:
             )
         )
 
-    def _put(
-        self,
-        bank: Bank,
-        stored: Mapping[str, Record],
-        derived: Mapping[str, "_Derived"],
-    ) -> None:
+    def _put(self, bank: Bank, stored: Mapping[str, Record], derived: Mapping[str, "_Derived"]) -> None:
         """Store records and then their contents: those that are new, changed, or were half stored."""
         new_keys = [
             key
             for key, made in derived.items()
-            if made.signals
-            and (key not in stored or stored[key].content_id is None)
-            and not (key in stored and stored[key].is_withheld)
+            if made.signals and (key not in stored or stored[key].content_id is None)
         ]
-        new_ids = (
-            dict(zip(new_keys, self._fetcher.banks.allot_content_ids(len(new_keys)), strict=True)) if new_keys else {}
-        )
-        records = {}
-        for key, made in derived.items():
-            before = stored.get(key)
-            records[key] = Record(
+        ids = self._fetcher.banks.allot_content_ids(len(new_keys)) if new_keys else range(0)
+        new_ids = dict(zip(new_keys, ids, strict=True))
+        records = {
+            key: Record(
                 key=key,
                 data=made.data,
                 generation=self._state.generation,
-                content_id=new_ids.get(key, None if before is None else before.content_id),
-                is_withheld=before is not None and before.is_withheld,
+                content_id=new_ids.get(key) or (stored[key].content_id if key in stored else None),
+                is_withheld=key in stored and stored[key].is_withheld,
             )
-        written = [record for key, record in records.items() if record != stored.get(key)]
-        self._fetcher.collaborations.put_records(self.lease, written, now_s=self._fetcher.clock())
-        contents = [
-            content
+            for key, made in derived.items()
+        }
+        self._fetcher.collaborations.put_records(
+            self.lease,
+            [record for key, record in records.items() if record != stored.get(key)],
+            now_s=self._fetcher.clock(),
+        )
+        contents = {
+            key: self._content(bank, record, content_id, derived[key])
             for key, record in records.items()
-            if not record.is_withheld and (content := self._content(bank, record, derived[key])) is not None
-        ]
-        banked = self._fetcher.banks.contents(content.id for content in contents if content.id not in new_ids.values())
-        changed = [content for content in contents if not _is_banked(content, banked.get(content.id))]
+            if (content_id := record.content_id) is not None and not record.is_withheld
+        }
+        old_ids = [content.id for key, content in contents.items() if key not in new_ids]
+        banked = self._fetcher.banks.contents(old_ids) if old_ids else {}
+        changed = {key: content for key, content in contents.items() if not _is_banked(content, banked.get(content.id))}
         if changed:
-            self._fetcher.banks.put_contents(changed)
+            self._fetcher.banks.put_contents(list(changed.values()))
+        self._withdraw_withheld(bank, [key for key in changed if key not in new_ids])
         self._changed_items += len(changed)
 
-    def _content(self, bank: Bank, record: Record, made: "_Derived") -> BankContent | None:
-        """Return the content of a record; None where it never had a signal that is banked.
+    def _withdraw_withheld(self, bank: Bank, keys: Sequence[str]) -> None:
+        """Delete again what a curator deleted between the reading of these records and their banking."""
+        if keys:
+            records = self._fetcher.collaborations.records(self._collaboration.name, keys)
+            ids = [r.content_id for r in records.values() if r.is_withheld and r.content_id is not None]
+            if ids:
+                self._fetcher.banks.delete_contents(bank.id, ids)
+
+    def _content(self, bank: Bank, record: Record, content_id: int, made: "_Derived") -> BankContent:
+        """Return the content of a record.
 
         A record that lost its signals keeps its content without any: it matches nothing, and what a
         curator said of it is still there should they come back.
         """
-        if record.content_id is None:
-            return None
         return BankContent(
-            id=record.content_id,
+            id=content_id,
             bank_id=bank.id,
             signals=made.signals,
             provenance=Provenance(
@@ -388,7 +391,7 @@ def _derive(
         signals = {}
     told = [[*sorted(signals.items())], [[int(o.category), sorted(o.tags), o.is_mine] for o in opinions]]
     digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
-    return _Derived(signals=signals, opinions=opinions, digest=digest, malformed_items=malformed_items)
+    return _Derived(data=data, signals=signals, opinions=opinions, digest=digest, malformed_items=malformed_items)
 
 
 def _is_wanted(collaboration: Collaboration, opinions: Sequence[Opinion]) -> bool:

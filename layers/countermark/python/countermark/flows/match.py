@@ -148,7 +148,6 @@ def match_hashed(
     reader: IndexReader,
     banks: BankStore,
     directory: BankDirectory,
-    signal_types: Mapping[str, SignalType],
     publisher: EventPublisher,
     ledger: EventLedger,
     now_s: int,
