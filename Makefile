@@ -1,14 +1,14 @@
 # Every target sets up what it needs in .venv, and writes to .venv and build only.
 
 # Python 3.13 where one runs, else python3; another: make PYTHON=/path/to/python.
-PYTHON ?= $(shell .ci/find-python)
+PYTHON ?= $(eval PYTHON := $(shell .ci/find-python))$(PYTHON)
 VENV := .venv
 RUN := $(VENV)/bin/python
 # More arguments for pytest, for example: make test ARGS="-k index -x".
 ARGS ?=
 
-export CDK_OUTDIR := build/cdk.out
 export HYPOTHESIS_STORAGE_DIRECTORY := build/hypothesis
+export JSII_RUNTIME_PACKAGE_CACHE_ROOT := $(CURDIR)/build/jsii
 # Without bytecode every import of the CDK takes six seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -42,6 +42,7 @@ fix: $(TEST_STAMP) ## Format the code and fix what ruff can fix by itself.
 	$(RUN) -m ruff format
 	$(RUN) -m ruff check --fix
 
+synth: export CDK_OUTDIR := build/cdk.out
 synth: layers ## Synthesise the CloudFormation templates into build/cdk.out; needs Node.
 	$(RUN) -m infra.app
 
@@ -89,5 +90,5 @@ $(DEMO_STAMP): tests/demo-requirements.txt pyproject.toml
 
 $(TEST_STAMP): tests/requirements.txt $(DEMO_STAMP)
 	@echo "Installing what the tests need into $(VENV): about a minute"
-	@$(INSTALL) --require-hashes --requirement tests/requirements.txt
+	@$(INSTALL) --require-hashes --no-build-isolation --requirement tests/requirements.txt
 	@touch $@
