@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 
 class ContentType(StrEnum):
@@ -111,3 +111,14 @@ class SignalType(Protocol):
 
     def wire_distance(self, query: str, banked: str, distance: int | None) -> str:
         """Return a distance as HMA's wire and the command line show it: `"2"`, `"96%"` or `"-"`."""
+
+
+@runtime_checkable
+class LengthBounded(Protocol):
+    """What a linear signal type may offer besides: a length that tells most pairs apart, uncompared."""
+
+    def length(self, value: str) -> int:
+        """Return the length of a canonical value, as `compare` sees it."""
+
+    def matching_lengths(self, query: str) -> range:
+        """Return the lengths, without a step, outside which no banked value matches a canonical query."""

@@ -1,0 +1,319 @@
+"""The segment file, format version 1: a header that describes and proves every byte after it.
+
+All integers are little-endian.
+
+    header   192 bytes fixed, 16 for each band, 64 for each section, zeros up to a multiple of 64,
+             the last 32 bytes of which are the SHA-256 of all header bytes before them
+    section  in the order of the header's table, each followed by zeros up to a multiple of 64
+
+| section | holds | in |
+|---|---|---|
+| `A`, `B` | the first and the second half of each distinct key, hashes x key_bytes / 2 | hamming |
+| `OFFS`, `IDS` | u32: each band's row offsets by band key, 2^bits + 1; each band's rows, hashes | hamming with bands |
+| `HEAD` | u64: the first 8 bytes of each distinct key, read big-endian, ascending | exact |
+| `TAIL` | the rest of each distinct key, hashes x (key_bytes - 8) | exact |
+| `TEXTAT`, `TEXT` | u64: where each distinct text starts, hashes + 1; the texts in UTF-8, shorter ones first | linear |
+| `ENTRYAT`, `ENTRY` | u32: where each key's content ids start, hashes + 1; u64: content ids | all |
+| `REMOVED` | u64: ids of contents whose entries in earlier segments no longer hold, ascending | all |
+
+A band is `bits` bits of the key from `start_bit` on, to be probed up to `radius` flipped bits; bit i of a
+key is bit i % 8, counted from the least significant, of its byte i // 8. A reader may pass bands over:
+the planes answer every query without them.
+"""
+
+import hashlib
+import hmac
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from countermark.domain.signal import IndexKind
+from countermark.errors import IndexDamaged
+
+FORMAT_VERSION = 1
+"""The version that is written, and the only one that is read so far."""
+
+MAGIC = b"CMSEG\r\n\x1a"
+"""The first bytes of every segment; the line ends show a file that was copied as text."""
+
+ALIGNMENT_BYTES = 64
+"""Sections start at multiples of a cache line, so that their arrays can be used where they lie."""
+
+MAX_HEADER_BYTES = 16 * 1024
+"""No header is larger: 16 bands and 16 sections take less than 2 KiB."""
+
+MAX_ENTRIES = 2**32 - 1
+"""The most hashes or entries of one segment: offsets are u32. A build stops far below."""
+
+MAX_NAME_BYTES = 64
+"""The longest signal type name and build id, in bytes of ASCII."""
+
+Buffer = bytes | bytearray | memoryview
+"""Bytes, in one dimension."""
+
+_FIXED = struct.Struct("<8sIIQIIQQQII64s64s")
+_FIXED_BYTES = _FIXED.size
+_BAND = struct.Struct("<IIII")
+_SECTION = struct.Struct("<16sQQ32s")
+_DIGEST_BYTES = 32
+_KIND_CODES = {IndexKind.HAMMING: 1, IndexKind.EXACT: 2, IndexKind.LINEAR: 3}
+_KINDS = {code: kind for kind, code in _KIND_CODES.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """A run of bits that multi-index hashing looks up, with the flipped bits that it probes."""
+
+    start_bit: int
+    bits: int
+    radius: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentInfo:
+    """What a segment says of itself.
+
+    `key_bytes` is the length of each key, 0 for texts. `hashes` counts distinct keys, `entries` pairs of
+    key and content, `removed` the ids that no longer hold in earlier segments. Names are ASCII.
+    """
+
+    signal_type: str
+    kind: IndexKind
+    key_bytes: int
+    hashes: int
+    entries: int
+    removed: int
+    build_id: str
+    bands: tuple[Band, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Section:
+    name: str
+    offset: int
+    length: int
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Header:
+    info: SegmentInfo
+    sections: tuple[_Section, ...]
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentFile:
+    """A checked segment: what it says of itself, and its sections as views into its bytes."""
+
+    info: SegmentInfo
+    sections: Mapping[str, memoryview]
+
+
+def encode_segment(info: SegmentInfo, sections: Mapping[str, Buffer]) -> bytes:
+    """Return the bytes of a segment; the same arguments give the same bytes.
+
+    Raises:
+        ValueError: The sections are not those that `info` asks for, or a count or name is out of range.
+    """
+    wanted = _section_lengths(info)
+    parts = {name: memoryview(sections[name]) for name in wanted if name in sections}
+    for name, length in wanted.items():
+        if name not in parts or (length is not None and len(parts[name]) != length):
+            raise ValueError(f"section {name} of this segment has {length} bytes")
+    if len(sections) != len(wanted):
+        raise ValueError(f"a segment of this kind holds the sections {list(wanted)}, not {list(sections)}")
+    table = []
+    end = _header_bytes(bands=len(info.bands), sections=len(parts))
+    for name, part in parts.items():
+        table.append(_Section(name=name, offset=end, length=len(part), sha256=hashlib.sha256(part).digest()))
+        end = _aligned(end + len(part))
+    chunks: list[Buffer] = [_encode_header(_Header(info=info, sections=tuple(table), size_bytes=end))]
+    for part in parts.values():
+        chunks += [part, bytes(-len(part) % ALIGNMENT_BYTES)]
+    return b"".join(chunks)
+
+
+def read_info(data: Buffer) -> SegmentInfo:
+    """Return what a segment says of itself, from its header alone: `data` may end after that.
+
+    Raises:
+        IndexDamaged: The header fails a check, or is of another version.
+    """
+    return _decode_header(memoryview(data)).info
+
+
+def decode_segment(data: Buffer, *, sha256: str | None = None) -> SegmentFile:
+    """Return the sections of a segment, without a copy, after a check of every byte.
+
+    With `sha256`, the digest of the whole file in hex, that proves all bytes at once; without it the
+    sections are checked one by one.
+
+    Raises:
+        IndexDamaged: A byte is wrong, missing or too many, or the format version is another.
+    """
+    view = memoryview(data).toreadonly()
+    if sha256 is not None and not hmac.compare_digest(hashlib.sha256(view).hexdigest(), sha256):
+        raise IndexDamaged("a segment does not have the SHA-256 that its manifest names")
+    header = _decode_header(view)
+    if header.size_bytes != len(view):
+        raise IndexDamaged(f"a segment says that it has {header.size_bytes} bytes, and has {len(view)}")
+    sections = {}
+    for section in header.sections:
+        end = section.offset + section.length
+        part = view[section.offset : end]
+        if any(view[end : _aligned(end)]):
+            raise IndexDamaged(f"the padding after section {section.name} of a segment is not zero")
+        if sha256 is None and hashlib.sha256(part).digest() != section.sha256:
+            raise IndexDamaged(f"section {section.name} of a segment fails its checksum")
+        sections[section.name] = part
+    return SegmentFile(info=header.info, sections=sections)
+
+
+def _encode_header(header: _Header) -> bytes:
+    info = header.info
+    size_bytes = _header_bytes(bands=len(info.bands), sections=len(header.sections))
+    fixed = _FIXED.pack(
+        MAGIC,
+        FORMAT_VERSION,
+        size_bytes,
+        header.size_bytes,
+        _KIND_CODES[info.kind],
+        info.key_bytes,
+        info.hashes,
+        info.entries,
+        info.removed,
+        len(info.bands),
+        len(header.sections),
+        _name_bytes(info.signal_type),
+        _name_bytes(info.build_id),
+    )
+    bands = [_BAND.pack(band.start_bit, band.bits, band.radius, 0) for band in info.bands]
+    sections = [
+        _SECTION.pack(section.name.encode("ascii"), section.offset, section.length, section.sha256)
+        for section in header.sections
+    ]
+    block = b"".join([fixed, *bands, *sections])
+    block = block.ljust(size_bytes - _DIGEST_BYTES, b"\0")
+    return block + hashlib.sha256(block).digest()
+
+
+def _decode_header(view: memoryview) -> _Header:
+    if len(view) < _FIXED_BYTES or bytes(view[: len(MAGIC)]) != MAGIC:
+        raise IndexDamaged("this is not a segment: it starts otherwise")
+    fields = _FIXED.unpack_from(view)
+    _, version, header_bytes, size_bytes, kind, key_bytes, hashes, entries, removed, bands, sections = fields[:11]
+    if version != FORMAT_VERSION:
+        raise IndexDamaged(f"a segment is of format version {version}, and {FORMAT_VERSION} is known")
+    is_bounded = header_bytes <= min(len(view), MAX_HEADER_BYTES)
+    if not is_bounded or header_bytes != _header_bytes(bands=bands, sections=sections):
+        raise IndexDamaged(f"a segment's header cannot have {header_bytes} bytes")
+    block = bytes(view[:header_bytes])
+    if hashlib.sha256(block[:-_DIGEST_BYTES]).digest() != block[-_DIGEST_BYTES:]:
+        raise IndexDamaged("a segment's header fails its checksum")
+    try:
+        info = SegmentInfo(
+            signal_type=fields[11].rstrip(b"\0").decode("ascii"),
+            kind=_KINDS[kind],
+            key_bytes=key_bytes,
+            hashes=hashes,
+            entries=entries,
+            removed=removed,
+            build_id=fields[12].rstrip(b"\0").decode("ascii"),
+            bands=tuple(
+                Band(start_bit=start, bits=bits, radius=radius)
+                for start, bits, radius, _ in _BAND.iter_unpack(block[_FIXED_BYTES : _FIXED_BYTES + 16 * bands])
+            ),
+        )
+        header = _Header(info=info, sections=_read_sections(block, bands, sections), size_bytes=size_bytes)
+        if header != _Header(info=info, sections=_laid_out(header), size_bytes=_end(header)):
+            raise IndexDamaged("a segment's sections are not where its counts put them")
+        if _encode_header(header) != block:
+            raise IndexDamaged("a segment's header holds more than it may")
+    except (KeyError, ValueError, struct.error) as error:
+        raise IndexDamaged(f"a segment's header makes no sense: {error}") from error
+    return header
+
+
+def _read_sections(block: bytes, bands: int, count: int) -> tuple[_Section, ...]:
+    start = _FIXED_BYTES + _BAND.size * bands
+    return tuple(
+        _Section(name=name.rstrip(b"\0").decode("ascii"), offset=offset, length=length, sha256=sha256)
+        for name, offset, length, sha256 in _SECTION.iter_unpack(block[start : start + _SECTION.size * count])
+    )
+
+
+def _laid_out(header: _Header) -> tuple[_Section, ...]:
+    """Return the sections as the counts want them, with the lengths and digests that the table gives."""
+    lengths = _section_lengths(header.info)
+    table = {section.name: section for section in header.sections}
+    offset = _header_bytes(bands=len(header.info.bands), sections=len(lengths))
+    sections = []
+    for name, wanted in lengths.items():
+        length = table[name].length if wanted is None else wanted
+        sections.append(_Section(name=name, offset=offset, length=length, sha256=table[name].sha256))
+        offset = _aligned(offset + length)
+    return tuple(sections)
+
+
+def _end(header: _Header) -> int:
+    last = header.sections[-1]
+    return _aligned(last.offset + last.length)
+
+
+def _section_lengths(info: SegmentInfo) -> dict[str, int | None]:
+    """Return the sections of a segment in their order, with the length of each; None is of any length.
+
+    Raises:
+        ValueError: The counts, the key width or the bands cannot be.
+    """
+    _check_counts(info)
+    lengths: dict[str, int | None] = {}
+    if info.kind is IndexKind.HAMMING:
+        lengths["A"] = lengths["B"] = info.hashes * info.key_bytes // 2
+        if info.bands:
+            lengths["OFFS"] = 4 * sum((1 << band.bits) + 1 for band in info.bands)
+            lengths["IDS"] = 4 * info.hashes * len(info.bands)
+    elif info.kind is IndexKind.EXACT:
+        lengths["HEAD"] = 8 * info.hashes
+        lengths["TAIL"] = info.hashes * (info.key_bytes - 8)
+    else:
+        lengths["TEXTAT"] = 8 * (info.hashes + 1)
+        lengths["TEXT"] = None
+    lengths["ENTRYAT"] = 4 * (info.hashes + 1)
+    lengths["ENTRY"] = 8 * info.entries
+    lengths["REMOVED"] = 8 * info.removed
+    return lengths
+
+
+def _check_counts(info: SegmentInfo) -> None:
+    if not (info.hashes <= info.entries <= MAX_ENTRIES and info.removed <= MAX_ENTRIES):
+        raise ValueError(f"{info.hashes} hashes, {info.entries} entries and {info.removed} removed cannot be")
+    has_width = {
+        IndexKind.HAMMING: info.key_bytes > 0 and info.key_bytes % 16 == 0,
+        IndexKind.EXACT: info.key_bytes >= 8,
+        IndexKind.LINEAR: info.key_bytes == 0,
+    }[info.kind]
+    if not has_width:
+        raise ValueError(f"keys of {info.key_bytes} bytes do not fit the {info.kind} index")
+    if info.bands and info.kind is not IndexKind.HAMMING:
+        raise ValueError(f"the {info.kind} index has no bands")
+    for band in info.bands:
+        is_inside = band.start_bit + band.bits <= 8 * info.key_bytes
+        if not (1 <= band.bits <= 32 and is_inside and band.radius <= band.bits):
+            raise ValueError(f"{band} does not fit keys of {info.key_bytes} bytes")
+
+
+def _name_bytes(name: str) -> bytes:
+    encoded = name.encode("ascii")
+    if not 0 < len(encoded) <= MAX_NAME_BYTES or not name.isprintable():
+        raise ValueError(f"{name!r} is not a name of 1 to {MAX_NAME_BYTES} printable characters")
+    return encoded
+
+
+def _header_bytes(*, bands: int, sections: int) -> int:
+    return _aligned(_FIXED_BYTES + _BAND.size * bands + _SECTION.size * sections + _DIGEST_BYTES)
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // ALIGNMENT_BYTES) * ALIGNMENT_BYTES

@@ -1,0 +1,54 @@
+"""The exact index: digests of one length, found by equality in sorted order."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from countermark.domain.signal import SignalType
+from countermark.errors import IndexDamaged
+from countermark.indexes.keys import NO_DISTANCE, Found, Keys, as_bytes, pack_keys
+
+_HEAD_BYTES = 8
+
+
+class ExactKeys:
+    """Distinct digests: the first 8 bytes as ascending uint64, and the rest, uint8 of shape (n, rest)."""
+
+    def __init__(self, signal_type: SignalType, sections: Mapping[str, memoryview], *, key_bytes: int) -> None:
+        self._signal_type = signal_type
+        self._heads = np.frombuffer(sections["HEAD"], "<u8")
+        tails = np.frombuffer(sections["TAIL"], np.uint8)
+        self._tails = tails.reshape(len(self._heads), key_bytes - _HEAD_BYTES)
+        if np.any(self._heads[1:] < self._heads[:-1]):
+            raise IndexDamaged("the digests of a segment are not in order")
+
+    def search(self, queries: Sequence[str], *, max_distance: int | None) -> Found:
+        """Return the equal keys. Equality has no distance, so no bound on it leaves anything out."""
+        del max_distance
+        keys = pack_keys(self._signal_type, queries)
+        heads, tails = _split(keys)
+        first = np.searchsorted(self._heads, heads, side="left")
+        alike = np.searchsorted(self._heads, heads, side="right") - first
+        query = np.repeat(np.arange(len(keys)), alike)
+        # The rows of query i run from first[i] on, alike[i] of them.
+        row = np.arange(len(query)) + np.repeat(first - np.cumsum(alike) + alike, alike)
+        equal = np.all(self._tails.take(row, axis=0) == tails.take(query, axis=0), axis=1)
+        query, row = query[equal], row[equal]
+        return Found(query=query, row=row, distance=np.full(len(row), NO_DISTANCE, np.int64))
+
+    def take(self, rows: NDArray[np.int64]) -> Keys:
+        """Return a copy of the keys of rows, in their order."""
+        heads = self._heads.take(rows).astype(">u8").view(np.uint8).reshape(-1, _HEAD_BYTES)
+        return np.concatenate([heads, self._tails.take(rows, axis=0)], axis=1)
+
+
+def split_digests(keys: Keys) -> dict[str, memoryview]:
+    """Return the sections of distinct keys in ascending order, uint8 of shape (n, key_bytes)."""
+    heads, tails = _split(keys)
+    return {"HEAD": as_bytes(heads.astype("<u8")), "TAIL": as_bytes(tails)}
+
+
+def _split(keys: Keys) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+    heads = np.ascontiguousarray(keys[:, :_HEAD_BYTES]).view(">u8").reshape(-1).astype(np.uint64)
+    return heads, np.ascontiguousarray(keys[:, _HEAD_BYTES:])

@@ -1,0 +1,84 @@
+"""Keys: what an index stores of signals, and what every kind of index answers of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from countermark.domain.signal import IndexKind, SignalType
+from countermark.errors import InvalidSignal
+
+NO_DISTANCE = -1
+"""Stands in an array of distances where the signal type knows only equal and unequal."""
+
+Keys = NDArray[Any]
+"""Keys of one signal type: uint8 of shape (n, key_bytes), or for texts, object of shape (n,) holding bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Found:
+    """What a search found: three arrays of one length, in no particular order.
+
+    `query` is the place of the query that it answers, int64; `row` the key's, int64; `distance` is int64.
+    """
+
+    query: NDArray[np.int64]
+    row: NDArray[np.int64]
+    distance: NDArray[np.int64]
+
+
+class KeyIndex(Protocol):
+    """The distinct keys of one segment. Immutable, and safe for threads."""
+
+    def search(self, queries: Sequence[str], *, max_distance: int | None) -> Found:
+        """Return all keys that match canonical values, none farther than `max_distance`; None is no bound."""
+
+    def take(self, rows: NDArray[np.int64]) -> Keys:
+        """Return a copy of the keys of rows, in their order."""
+
+
+def key_width(signal_type: SignalType) -> int:
+    """Return the length of a type's keys in bytes; 0 where each has its own."""
+    if signal_type.index_kind is IndexKind.LINEAR:
+        return 0
+    return len(signal_type.key(signal_type.examples[0]))
+
+
+def pack_keys(signal_type: SignalType, values: Sequence[str]) -> Keys:
+    """Return the keys of canonical values, row i of value i.
+
+    Raises:
+        InvalidSignal: A value is not a signal of the type: its key has another length.
+    """
+    keys = [signal_type.key(value) for value in values]
+    width = key_width(signal_type)
+    for value, key in zip(values, keys, strict=True):
+        check_width(signal_type, value, key, width=width)
+    return join_keys(keys, width=width)
+
+
+def check_width(signal_type: SignalType, value: str, key: bytes, *, width: int) -> None:
+    """Check that a key is as long as all of its type; a width of 0 takes any.
+
+    Raises:
+        InvalidSignal: It is not.
+    """
+    if width and len(key) != width:
+        raise InvalidSignal(f"{value!r} is not a {signal_type.name} signal: its key has {len(key)} bytes, not {width}")
+
+
+def join_keys(keys: Sequence[bytes] | bytearray, *, width: int) -> Keys:
+    """Return keys, of which each has `width` bytes, or any number where that is 0, as an array."""
+    if width:
+        joined = keys if isinstance(keys, bytearray) else b"".join(keys)
+        return np.frombuffer(joined, np.uint8).reshape(-1, width)
+    texts = np.empty(len(keys), object)
+    texts[:] = keys
+    return texts
+
+
+def as_bytes(array: NDArray[Any]) -> memoryview:
+    """Return the bytes of an array in C order, in one dimension; a copy only where they lie otherwise."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

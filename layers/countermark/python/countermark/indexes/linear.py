@@ -1,0 +1,73 @@
+"""The linear index: every banked signal is compared. The oracle of all the others."""
+
+import bisect
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from countermark.domain.signal import LengthBounded, SignalType
+from countermark.errors import IndexDamaged
+from countermark.indexes.keys import NO_DISTANCE, Found, Keys, as_bytes, join_keys
+
+
+class LinearKeys:
+    """Distinct texts. Where the type is `LengthBounded`, only texts of lengths that can match are compared."""
+
+    def __init__(self, signal_type: SignalType, sections: Mapping[str, memoryview]) -> None:
+        self._signal_type = signal_type
+        starts = np.frombuffer(sections["TEXTAT"], "<u8").tolist()
+        text = bytes(sections["TEXT"])
+        if starts[0] != 0 or starts[-1] != len(text) or sorted(starts) != starts:
+            raise IndexDamaged("the texts of a segment are not where its table puts them")
+        self._texts = [text[start:end] for start, end in itertools.pairwise(starts)]
+        self._values = [self._value(key) for key in self._texts]
+        # Lengths are measured here and not kept in the file: a better measure needs no new index.
+        measure = signal_type.length if isinstance(signal_type, LengthBounded) else _any_length
+        self._by_length = sorted((measure(value), row) for row, value in enumerate(self._values))
+
+    def search(self, queries: Sequence[str], *, max_distance: int | None) -> Found:
+        """Return the matching texts, with the distances that the type's comparison gives."""
+        found = []
+        for place, query in enumerate(queries):
+            for row in self._comparable(query):
+                comparison = self._signal_type.compare(query, self._values[row])
+                distance = NO_DISTANCE if comparison.distance is None else comparison.distance
+                if comparison.matches and (max_distance is None or distance <= max_distance):
+                    found.append((place, row, distance))
+        columns = np.array(found, np.int64).reshape(-1, 3)
+        return Found(query=columns[:, 0], row=columns[:, 1], distance=columns[:, 2])
+
+    def take(self, rows: NDArray[np.int64]) -> Keys:
+        """Return the keys of rows, in their order."""
+        return join_keys([self._texts[row] for row in rows.tolist()], width=0)
+
+    def _comparable(self, query: str) -> Iterable[int]:
+        if not isinstance(self._signal_type, LengthBounded):
+            return range(len(self._values))
+        lengths = self._signal_type.matching_lengths(query)
+        first = bisect.bisect_left(self._by_length, (lengths.start, 0))
+        end = bisect.bisect_left(self._by_length, (lengths.stop, 0))
+        return (row for _, row in self._by_length[first:end])
+
+    def _value(self, key: bytes) -> str:
+        try:
+            value = self._signal_type.value(key)
+        except ValueError as error:
+            raise IndexDamaged("a text of a segment is no text") from error
+        if value is None:
+            raise IndexDamaged(f"a segment of texts cannot hold {self._signal_type.name}")
+        return value
+
+
+def join_texts(keys: Keys) -> dict[str, memoryview]:
+    """Return the sections of distinct texts, an array of bytes objects."""
+    texts: list[bytes] = keys.tolist()
+    starts = np.zeros(len(texts) + 1, "<u8")
+    np.cumsum([len(text) for text in texts], out=starts[1:])
+    return {"TEXTAT": as_bytes(starts), "TEXT": memoryview(b"".join(texts))}
+
+
+def _any_length(_value: str) -> int:
+    return 0

@@ -1,0 +1,126 @@
+"""The manifest file, format version 1: canonical JSON with its own checksum.
+
+`{"manifest": {...}, "sha256": "<of the canonical JSON of the manifest>"}` and a line feed, in ASCII,
+with keys in order and no spaces. There is one way to write a manifest, so a reader writes what it has
+read anew and compares: whatever differs by one byte is refused.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from countermark.domain.bank import MAX_CONTENT_ID
+from countermark.domain.index import FORMAT_VERSION, Manifest, SegmentKind, SegmentRef, TypeIndex
+from countermark.errors import IndexDamaged
+
+MAX_MANIFEST_BYTES = 16 * 2**20
+"""No manifest is larger: some 40,000 segments, where a build keeps a few dozen of a signal type."""
+
+_SEGMENT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}/[0-9a-f]{64}\.segment")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def segment_name(signal_type: str, sha256: str) -> str:
+    """Return the name of a segment's object: of its content, so that writing it twice is writing it once."""
+    return f"{signal_type}/{sha256}.segment"
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Return the bytes of a manifest; equal manifests give equal bytes."""
+    content = {
+        "format_version": manifest.format_version,
+        "shards": manifest.shards,
+        "types": {name: _type_json(index) for name, index in manifest.types.items()},
+    }
+    digest = hashlib.sha256(_canonical(content)).hexdigest()
+    return _canonical({"manifest": content, "sha256": digest}) + b"\n"
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """Return the manifest of its bytes.
+
+    Raises:
+        IndexDamaged: A byte is wrong, missing or too many, or the format version is another.
+    """
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise IndexDamaged(f"a manifest has at most {MAX_MANIFEST_BYTES} bytes, not {len(data)}")
+    try:
+        content = json.loads(data)["manifest"]
+        version = content["format_version"]
+        if version != FORMAT_VERSION:
+            raise IndexDamaged(f"the manifest is of format version {version!r}, and {FORMAT_VERSION} is known")
+        shards = _count(content["shards"], at_least=1)
+        manifest = Manifest(
+            types={name: _type_index(fields, shards=shards) for name, fields in content["types"].items()},
+            shards=shards,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise IndexDamaged(f"the manifest makes no sense: {type(error).__name__}") from error
+    if encode_manifest(manifest) != data:
+        raise IndexDamaged("the manifest fails its checksum, or is not written as manifests are")
+    return manifest
+
+
+def _canonical(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _type_json(index: TypeIndex) -> dict[str, Any]:
+    return {
+        "build_id": index.build_id,
+        "built_at_s": index.built_at_s,
+        "checked_at_s": index.checked_at_s,
+        "cursor": index.cursor,
+        "largest_content_id": index.largest_content_id,
+        "segments": [
+            {
+                "entries": segment.entries,
+                "hashes": segment.hashes,
+                "kind": segment.kind.value,
+                "name": segment.name,
+                "removed": segment.removed,
+                "sha256": segment.sha256,
+                "shard": segment.shard,
+                "size_bytes": segment.size_bytes,
+            }
+            for segment in index.segments
+        ],
+    }
+
+
+def _type_index(fields: Mapping[str, Any], *, shards: int) -> TypeIndex:
+    return TypeIndex(
+        cursor=None if fields["cursor"] is None else _text(fields["cursor"]),
+        segments=tuple(_segment(segment, shards=shards) for segment in fields["segments"]),
+        largest_content_id=_count(fields["largest_content_id"]),
+        built_at_s=_count(fields["built_at_s"]),
+        checked_at_s=_count(fields["checked_at_s"]),
+        build_id=_text(fields["build_id"]),
+    )
+
+
+def _segment(fields: Mapping[str, Any], *, shards: int) -> SegmentRef:
+    return SegmentRef(
+        name=_text(fields["name"], like=_SEGMENT_NAME),
+        kind=SegmentKind(fields["kind"]),
+        shard=_count(fields["shard"], at_most=shards - 1),
+        hashes=_count(fields["hashes"]),
+        entries=_count(fields["entries"]),
+        removed=_count(fields["removed"]),
+        size_bytes=_count(fields["size_bytes"]),
+        sha256=_text(fields["sha256"], like=_SHA256),
+    )
+
+
+def _count(value: object, *, at_least: int = 0, at_most: int = MAX_CONTENT_ID) -> int:
+    if type(value) is not int or not at_least <= value <= at_most:
+        raise ValueError
+    return value
+
+
+def _text(value: object, *, like: re.Pattern[str] | None = None) -> str:
+    if not isinstance(value, str) or (like is not None and not like.fullmatch(value)):
+        raise ValueError
+    return value

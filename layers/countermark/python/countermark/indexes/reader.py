@@ -1,0 +1,187 @@
+"""The reader: the published index, loaded beside the one in use and swapped in between two requests."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from countermark.domain.index import Manifest, SegmentRef
+from countermark.domain.signal import SignalType
+from countermark.domain.stores import IndexStore
+from countermark.errors import CountermarkError, IndexDamaged, IndexNotReady, NotFound
+from countermark.indexes.segments import Searcher, Segment, open_segment
+
+MAX_AGE_S = 2
+"""How long a reader relies on the manifest before it asks for its token again, in seconds."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Loading:
+    """The place of one type's searcher, and the lock under which one thread loads it."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    searcher: Searcher | None = None
+
+
+class LoadedIndex:
+    """One published index. It never changes; each signal type is loaded at its first use.
+
+    Safe for threads: a type is loaded once, and nobody waits for the loading of another.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        token: str,
+        *,
+        store: IndexStore,
+        signal_types: Mapping[str, SignalType],
+        opened: Mapping[str, Segment],
+    ) -> None:
+        self.manifest = manifest
+        self.token = token
+        self._store = store
+        self._signal_types = signal_types
+        self._opened = opened
+        self._loading = {name: _Loading() for name in manifest.types if name in signal_types}
+
+    def searcher(self, signal_type: str) -> Searcher:
+        """Return what searches a signal type; loads it where nobody did yet.
+
+        Raises:
+            IndexNotReady: The index does not hold that type: none was built, or it is switched off.
+            IndexDamaged: A segment is missing or fails a check.
+        """
+        loading = self._loading.get(signal_type)
+        if loading is None:
+            raise IndexNotReady(f"there is no index of {signal_type} signals yet")
+        if loading.searcher is not None:
+            return loading.searcher
+        with loading.lock:
+            if loading.searcher is None:
+                segments = self.manifest.types[signal_type].segments
+                loading.searcher = Searcher([self._open(signal_type, segment) for segment in segments])
+            return loading.searcher
+
+    def age_s(self, now_s: int, signal_type: str | None = None) -> int:
+        """Return how long ago a build last found the index current: of one type, or of the oldest.
+
+        Seconds, never below 0; 0 where the index holds no type at all.
+
+        Raises:
+            IndexNotReady: The index does not hold that type.
+        """
+        types = self.manifest.types
+        if signal_type is not None and signal_type not in types:
+            raise IndexNotReady(f"there is no index of {signal_type} signals yet")
+        asked = types.values() if signal_type is None else [types[signal_type]]
+        return max(0, now_s - min((index.checked_at_s for index in asked), default=now_s))
+
+    def loaded(self) -> Mapping[str, Searcher]:
+        """Return the searchers that were loaded so far, by signal type."""
+        return {name: loading.searcher for name, loading in self._loading.items() if loading.searcher is not None}
+
+    def _open(self, signal_type: str, ref: SegmentRef) -> Segment:
+        opened = self._opened.get(ref.name)
+        if opened is not None:
+            return opened
+        try:
+            data = self._store.read_segment(ref.name)
+        except NotFound as error:
+            raise IndexDamaged(f"the segment {ref.name} of the index is missing") from error
+        segment = open_segment(data, self._signal_types[signal_type], sha256=ref.sha256)
+        counts = segment.info.hashes, segment.info.entries, segment.info.removed, len(data)
+        if counts != (ref.hashes, ref.entries, ref.removed, ref.size_bytes):
+            raise IndexDamaged(f"the segment {ref.name} has other counts than the manifest says")
+        return segment
+
+
+class IndexReader:
+    """Serves the published index, and looks for a newer one at most every `max_age_s` seconds.
+
+    A newer one is loaded by the request that finds it, with the types that were in use, while the others
+    are answered from the old. Where it cannot be loaded, the old one stays and `load_error` says why.
+    Safe for threads.
+    """
+
+    def __init__(
+        self, store: IndexStore, signal_types: Mapping[str, SignalType], *, max_age_s: int = MAX_AGE_S
+    ) -> None:
+        self._store = store
+        self._signal_types = signal_types
+        self._max_age_s = max_age_s
+        self._refreshing = threading.Lock()
+        self._index: LoadedIndex | None = None
+        self._asked_at_s: int | None = None
+        self.load_error: str | None = None
+        """Why the newest index is not the one in use; None where it is."""
+
+    def current(self, now_s: int) -> LoadedIndex:
+        """Return the index to answer from.
+
+        Raises:
+            IndexNotReady: None has been published yet.
+            IndexDamaged: The first one fails a check.
+            Unavailable: The store cannot be reached, and none was loaded before.
+        """
+        index = self._index
+        if index is not None and not self._is_due(now_s):
+            return index
+        # Who has an index does not wait for whoever is loading the next one.
+        if not self._refreshing.acquire(blocking=index is None):
+            assert index is not None  # noqa: S101  # only a blocking acquire, which succeeds, goes without
+            return index
+        try:
+            if self._index is None or self._is_due(now_s):
+                self._refresh(now_s)
+            if self._index is None:
+                raise IndexNotReady("no index has been published yet")
+            return self._index
+        finally:
+            self._refreshing.release()
+
+    def _is_due(self, now_s: int) -> bool:
+        # A clock that was set back must not keep an old index for long.
+        return self._asked_at_s is None or not 0 <= now_s - self._asked_at_s < self._max_age_s
+
+    def _refresh(self, now_s: int) -> None:
+        try:
+            self._index = self._newest()
+            self.load_error = None
+        except CountermarkError as error:
+            if self._index is None:
+                raise
+            self.load_error = str(error)
+        self._asked_at_s = now_s
+
+    def _newest(self) -> LoadedIndex | None:
+        old = self._index
+        token = self._store.manifest_token()
+        if old is not None and token == old.token:
+            return old
+        published = self._store.manifest()
+        if published is None:
+            if old is not None:
+                raise IndexNotReady("the index that was published is gone")
+            return None
+        in_use = {} if old is None else old.loaded()
+        index = LoadedIndex(
+            published.manifest,
+            published.token,
+            store=self._store,
+            signal_types=self._signal_types,
+            opened=_opened(old),
+        )
+        for name in in_use.keys() & published.manifest.types.keys():
+            index.searcher(name)
+        return index
+
+
+def _opened(index: LoadedIndex | None) -> Mapping[str, Segment]:
+    """Return the segments that an index has open, by name."""
+    if index is None:
+        return {}
+    return {
+        ref.name: segment
+        for name, searcher in index.loaded().items()
+        for ref, segment in zip(index.manifest.types[name].segments, searcher.segments, strict=True)
+    }

@@ -1,0 +1,233 @@
+"""Segments: built from rows, merged without the store, and searched together.
+
+A segment's entries hold until a *later* segment removes their contents. So an index is a list of
+segments, oldest first: a base, and the deltas upon it. Nothing is ever changed in place.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from countermark.domain.bank import MAX_CONTENT_ID
+from countermark.domain.decision import Candidate
+from countermark.domain.signal import IndexKind, SignalType
+from countermark.errors import IndexDamaged
+from countermark.indexes.codec import Buffer, SegmentInfo, decode_segment, encode_segment
+from countermark.indexes.exact import ExactKeys, split_digests
+from countermark.indexes.hamming import HammingKeys, split_planes
+from countermark.indexes.keys import NO_DISTANCE, Found, KeyIndex, Keys, as_bytes, key_width, pack_keys
+from countermark.indexes.linear import LinearKeys, join_texts
+from countermark.indexes.rows import Rows, group_rows
+
+_SPLIT = {IndexKind.HAMMING: split_planes, IndexKind.EXACT: split_digests, IndexKind.LINEAR: join_texts}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Segment:
+    """An open segment: arrays over its bytes, which it keeps alive. Immutable, and safe for threads.
+
+    The contents of key i are `content_ids[starts[i] : starts[i + 1]]`: uint64, and uint32 of shape
+    (hashes + 1,). `removed` is uint64, ascending.
+    """
+
+    info: SegmentInfo
+    keys: KeyIndex
+    starts: NDArray[np.uint32]
+    content_ids: NDArray[np.uint64]
+    removed: NDArray[np.uint64]
+
+
+def build_segment(
+    signal_type: SignalType,
+    entries: Iterable[tuple[str, int]],
+    *,
+    removed: Iterable[int] = (),
+    build_id: str,
+) -> bytes:
+    """Build a segment of pairs of canonical value and content id, in any order.
+
+    `removed` names contents whose entries in earlier segments no longer hold. The same arguments, in
+    whatever order, give the same bytes.
+
+    Raises:
+        InvalidSignal: A value is not a signal of the type.
+    """
+    values, content_ids = [], []
+    for value, content_id in entries:
+        values.append(value)
+        content_ids.append(content_id)
+    return _assemble(
+        signal_type,
+        pack_keys(signal_type, values),
+        np.array(content_ids, np.uint64),
+        removed=np.unique(np.array(list(removed), np.uint64)),
+        build_id=build_id,
+    )
+
+
+def segment_of_rows(signal_type: SignalType, rows: Rows, *, largest_content_id: int, build_id: str) -> bytes:
+    """Build a segment of the last word on each content that was put.
+
+    It removes from earlier segments what was put up to `largest_content_id`: no larger id is in them.
+    """
+    latest = rows.latest()
+    return _assemble(
+        signal_type,
+        latest.keys,
+        latest.content_ids,
+        removed=latest.touched[latest.touched <= largest_content_id],
+        build_id=build_id,
+    )
+
+
+def merge_segments(signal_type: SignalType, segments: Sequence[Segment], *, keep_removed: bool, build_id: str) -> bytes:
+    """Build one segment that answers as several do together, oldest first; the store is not asked.
+
+    `keep_removed` keeps what they remove, for segments before them; where there are none it is of no use.
+    """
+    keys: list[Keys] = [pack_keys(signal_type, [])]
+    content_ids: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
+    for segment, gone in zip(segments, _removed_later(segments), strict=True):
+        row = np.repeat(np.arange(segment.info.hashes), np.diff(segment.starts))
+        holds = ~_is_in(segment.content_ids, gone)
+        keys.append(segment.keys.take(row[holds]))
+        content_ids.append(segment.content_ids[holds])
+    removed = [segment.removed for segment in segments] if keep_removed else []
+    return _assemble(
+        signal_type,
+        np.concatenate(keys),
+        np.concatenate(content_ids),
+        removed=np.unique(np.concatenate([np.empty(0, np.uint64), *removed])),
+        build_id=build_id,
+    )
+
+
+def open_segment(data: Buffer, signal_type: SignalType, *, sha256: str | None = None) -> Segment:
+    """Open a segment where its bytes lie, without a copy, after a check of all of them.
+
+    `sha256` is the digest of the whole, in hex, as the manifest names it.
+
+    Raises:
+        IndexDamaged: A check fails, or the segment is of another signal type or format version.
+    """
+    file = decode_segment(data, sha256=sha256)
+    info = file.info
+    of_type = signal_type.name, signal_type.index_kind, key_width(signal_type)
+    if (info.signal_type, info.kind, info.key_bytes) != of_type:
+        raise IndexDamaged(f"a segment of {info.signal_type} does not fit the signal type {signal_type.name}")
+    starts = np.frombuffer(file.sections["ENTRYAT"], "<u4")
+    content_ids = np.frombuffer(file.sections["ENTRY"], "<u8")
+    removed = np.frombuffer(file.sections["REMOVED"], "<u8")
+    if starts[0] != 0 or starts[-1] != info.entries or np.any(starts[1:] <= starts[:-1]):
+        raise IndexDamaged("the entries of a segment are not where its table puts them")
+    if np.any(removed[1:] <= removed[:-1]):
+        raise IndexDamaged("the removed ids of a segment are not in order")
+    if np.any(content_ids > MAX_CONTENT_ID):
+        raise IndexDamaged("a segment holds an id that no content has")
+    keys: KeyIndex
+    if info.kind is IndexKind.HAMMING:
+        keys = HammingKeys(signal_type, file.sections, key_bytes=info.key_bytes)
+    elif info.kind is IndexKind.EXACT:
+        keys = ExactKeys(signal_type, file.sections, key_bytes=info.key_bytes)
+    else:
+        keys = LinearKeys(signal_type, file.sections)
+    return Segment(info=info, keys=keys, starts=starts, content_ids=content_ids, removed=removed)
+
+
+class Searcher:
+    """Searches segments of one signal type together, oldest first. Immutable, and safe for threads."""
+
+    def __init__(self, segments: Sequence[Segment]) -> None:
+        self.segments = tuple(segments)
+        self._gone = _removed_later(self.segments)
+
+    def query(self, value: str, *, max_distance: int | None = None) -> list[Candidate]:
+        """Return the contents near a canonical value, by distance and then by id.
+
+        Each content comes once, at its nearest. The signal type's own limit holds; `max_distance` may
+        narrow it.
+        """
+        return self.query_batch([value], max_distance=max_distance)[0]
+
+    def query_batch(self, values: Sequence[str], *, max_distance: int | None = None) -> list[list[Candidate]]:
+        """Return what `query` does of each value."""
+        parts = []
+        for segment, gone in zip(self.segments, self._gone, strict=True):
+            found = segment.keys.search(values, max_distance=max_distance)
+            if len(found.row):
+                parts.append(_entries(segment, found, gone))
+        answers: list[list[Candidate]] = [[] for _ in values]
+        if parts:
+            rows = np.concatenate(parts, axis=1)
+            for place, content_id, distance in _nearest(rows).T.tolist():
+                answers[place].append(
+                    Candidate(content_id=content_id, distance=None if distance == NO_DISTANCE else distance)
+                )
+        return answers
+
+
+def _assemble(
+    signal_type: SignalType,
+    keys: Keys,
+    content_ids: NDArray[np.uint64],
+    *,
+    removed: NDArray[np.uint64],
+    build_id: str,
+) -> bytes:
+    grouped = group_rows(keys, content_ids)
+    info = SegmentInfo(
+        signal_type=signal_type.name,
+        kind=signal_type.index_kind,
+        key_bytes=key_width(signal_type),
+        hashes=len(grouped.keys),
+        entries=len(grouped.content_ids),
+        removed=len(removed),
+        build_id=build_id,
+    )
+    entries = {
+        "ENTRYAT": as_bytes(grouped.starts.astype("<u4")),
+        "ENTRY": as_bytes(grouped.content_ids.astype("<u8")),
+        "REMOVED": as_bytes(removed.astype("<u8")),
+    }
+    return encode_segment(info, _SPLIT[info.kind](grouped.keys) | entries)
+
+
+def _removed_later(segments: Sequence[Segment]) -> list[NDArray[np.uint64]]:
+    """Return for each segment the ids that those after it remove, ascending."""
+    gone = [np.empty(0, np.uint64)]
+    for segment in reversed(segments[1:]):
+        gone.append(np.union1d(gone[-1], segment.removed) if len(segment.removed) else gone[-1])
+    return gone[len(segments) - 1 :: -1] if segments else []
+
+
+def _is_in(content_ids: NDArray[np.uint64], ascending: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    if not len(ascending):
+        return np.zeros(len(content_ids), bool)
+    nearest = ascending.take(np.searchsorted(ascending, content_ids), mode="clip")
+    return np.equal(nearest, content_ids)
+
+
+def _entries(segment: Segment, found: Found, gone: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return query, content id and distance of all entries of the found keys: int64 of shape (3, n)."""
+    first = segment.starts[found.row].astype(np.int64)
+    count = segment.starts[found.row + 1].astype(np.int64) - first
+    source = np.repeat(np.arange(len(count)), count)
+    # The entries of found key i run from first[i] on, count[i] of them.
+    entry = np.arange(len(source)) + (first - np.cumsum(count) + count)[source]
+    content_ids = segment.content_ids[entry]
+    holds = ~_is_in(content_ids, gone)
+    source = source[holds]
+    return np.stack([found.query[source], content_ids[holds].astype(np.int64), found.distance[source]])
+
+
+def _nearest(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return rows of query, content id and distance by query, distance and content id, contents once."""
+    query, content_id, distance = rows
+    rows = rows[:, np.lexsort((distance, content_id, query))]
+    is_first = np.ones(rows.shape[1], bool)
+    is_first[1:] = np.any(rows[:2, 1:] != rows[:2, :-1], axis=0)
+    rows = rows[:, is_first]
+    query, content_id, distance = rows
+    return rows[:, np.lexsort((content_id, distance, query))]
