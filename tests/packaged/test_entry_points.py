@@ -1,0 +1,135 @@
+"""What a newcomer and CI run first: the Makefile, the choice of Python, the locks, .ci/run."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.packaged
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCKS = [
+    "tests/demo-requirements.txt",
+    "tests/requirements.txt",
+    "layers/light/requirements.txt",
+    "layers/heavy/requirements.txt",
+]
+
+
+class Machine:
+    """A path and a pyenv of our own making, where a command runs or fails as the test says."""
+
+    def __init__(self, directory: Path) -> None:
+        self.bin = directory / "bin"
+        self.pyenv = directory / "pyenv"
+        for tool in ("sh", "bash", "git", "head", "dirname"):
+            self.bin.mkdir(exist_ok=True)
+            if found := shutil.which(tool):
+                (self.bin / tool).symlink_to(found)
+
+    def command(self, name: str, *, code: int = 0, text: str = "") -> Path:
+        return self._script(self.bin / name, code, text)
+
+    def pyenv_version(self, version: str, *, code: int = 0) -> Path:
+        return self._script(self.pyenv / "versions" / version / "bin" / "python3.13", code, "")
+
+    def run(self, script: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        environment = {"PATH": str(self.bin), "PYENV_ROOT": str(self.pyenv)}
+        return subprocess.run([ROOT / script, *arguments], capture_output=True, text=True, env=environment, cwd="/")
+
+    def _script(self, path: Path, code: int, text: str) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{text}\nexit {code}\n")
+        path.chmod(0o755)
+        return path
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_python_3_13_on_the_path_is_preferred(machine: Machine) -> None:
+    machine.command("python3")
+    machine.pyenv_version("3.13.1")
+    expected = machine.command("python3.13")
+    assert machine.run(".ci/find-python").stdout == f"{expected}\n"
+
+
+def test_a_shim_that_cannot_run_is_passed_over_for_the_version_that_pyenv_has(machine: Machine) -> None:
+    machine.command("python3")
+    machine.command("python3.13", code=127)
+    machine.pyenv_version("3.13.0", code=1)
+    expected = machine.pyenv_version("3.13.7")
+    assert machine.run(".ci/find-python").stdout == f"{expected}\n"
+
+
+def test_without_python_3_13_any_recent_python3_serves(machine: Machine) -> None:
+    machine.command("python3.13", code=127)
+    expected = machine.command("python3")
+    assert machine.run(".ci/find-python").stdout == f"{expected}\n"
+    only = machine.run(".ci/find-python", "--only-3.13")
+    assert (only.returncode, only.stdout, only.stderr) == (1, "", "")
+
+
+def test_an_old_python_is_refused_with_what_is_needed(machine: Machine) -> None:
+    machine.command("python3", code=1, text="echo Python 3.9.2")
+    refused = machine.run(".ci/find-python")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "needs Python 3.11 or later" in refused.stderr
+    assert "python3 is: Python 3.9.2" in refused.stderr
+
+
+def test_make_refuses_an_old_python_before_it_installs_anything(tmp_path: Path) -> None:
+    old = Machine(tmp_path).command("old-python", code=1, text="echo Python 3.9.2")
+    refused = subprocess.run(
+        ["make", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}", "demo"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert refused.returncode != 0
+    assert f"needs Python 3.11 or later; {old} is: Python 3.9.2" in refused.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_make_alone_lists_every_target_with_one_line() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[0].split()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    listed = subprocess.run(["make"], capture_output=True, text=True, cwd=ROOT, env=environment).stdout.splitlines()
+    assert [line.split()[0] for line in listed] == sorted(targets, key=lambda target: makefile.index(f"\n{target}: "))
+    assert all(len(line.split()) > 2 for line in listed)
+
+
+def test_ci_runs_the_demo_and_the_tests_and_fails_when_one_fails(machine: Machine) -> None:
+    python = machine.command("python3", text="echo Python 3.12.0")
+    machine.command("make", text='[ "$1" = --version ] || echo "ran make $*"')
+    passed = machine.run(".ci/run")
+    ran = [line for line in passed.stdout.splitlines() if line.startswith("ran make")]
+    assert (passed.returncode, ran) == (0, [f"ran make demo PYTHON={python}", f"ran make test PYTHON={python}"])
+    machine.command("make", text='[ "$1" = --version ] && exit 0', code=2)
+    failed = machine.run(".ci/run")
+    assert failed.returncode == 2
+    assert "make test" not in failed.stdout
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_locks_pin_and_hash_everything_and_name_no_registry(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+    requirements = re.sub(r" \\\n\s*", " ", re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE)).splitlines()
+    assert requirements
+    for line in requirements:
+        assert re.match(r"[\w.-]+==\S+ (; .*? )?(--hash=sha256:[0-9a-f]{64}( |$))+$", line), line
+    assert "://" not in text
+    assert "index-url" not in text
+    assert "find-links" not in text
+
+
+def test_the_tests_run_with_the_pins_of_the_demo() -> None:
+    demo, tests = (set(re.findall(r"^[\w.-]+==.*$", (ROOT / lock).read_text(), re.MULTILINE)) for lock in LOCKS[:2])
+    assert demo < tests
+
+
+def test_the_demo_needs_no_compiler() -> None:
+    assert "pdqhash" not in (ROOT / "tests/demo-requirements.txt").read_text()
