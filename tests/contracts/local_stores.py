@@ -1,0 +1,91 @@
+"""The ports over SQLite and files: an `Opener` by the name of the port's fixture."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from countermark.local.api_keys import SqliteApiKeyStore
+from countermark.local.banks import SqliteBankStore
+from countermark.local.collaborations import SqliteCollaborationStore
+from countermark.local.content import FileContentReader
+from countermark.local.database import Database
+from countermark.local.events import SqliteEventLedger, SqliteEventPublisher
+from countermark.local.index import FileIndexStore
+from countermark.local.secrets import FileSecretStore
+
+from tests.contracts.ports import Opener, Publishing, Reading
+
+
+def _directory(request: pytest.FixtureRequest) -> Path:
+    directory: Path = request.getfixturevalue("tmp_path")
+    return directory
+
+
+def _in_file(make: Callable[[Database], Any]) -> Opener:
+    @contextmanager
+    def open_port(request: pytest.FixtureRequest) -> Iterator[Any]:
+        with Database.open(_directory(request) / "countermark.db") as database:
+            yield make(database)
+
+    return open_port
+
+
+def _in_memory(make: Callable[[Database], Any]) -> Opener:
+    @contextmanager
+    def open_port(request: pytest.FixtureRequest) -> Iterator[Any]:
+        with Database.in_memory() as database:
+            yield make(database)
+
+    return open_port
+
+
+def _publishing(database: Database) -> Publishing:
+    publisher = SqliteEventPublisher(database)
+    return Publishing(publisher=publisher, received=publisher.events)
+
+
+@contextmanager
+def _index(request: pytest.FixtureRequest) -> Iterator[FileIndexStore]:
+    yield FileIndexStore(_directory(request) / "index")
+
+
+@contextmanager
+def _secrets(request: pytest.FixtureRequest) -> Iterator[FileSecretStore]:
+    yield FileSecretStore(_directory(request) / "secrets" / "credentials.json")
+
+
+@contextmanager
+def _reading(request: pytest.FixtureRequest) -> Iterator[Reading]:
+    directory = _directory(request)
+
+    def place(name: str, data: bytes) -> str:
+        path = directory / name
+        path.write_bytes(data)
+        return str(path)
+
+    yield Reading(
+        reader=FileContentReader(),
+        place=place,
+        missing_uri=str(directory / "missing.txt"),
+        foreign_uri="s3://bucket/signals.txt",
+    )
+
+
+_OVER_SQLITE: Mapping[str, Callable[[Database], Any]] = {
+    "bank_store": SqliteBankStore,
+    "collaboration_store": SqliteCollaborationStore,
+    "event_publisher": _publishing,
+    "event_ledger": SqliteEventLedger,
+    "api_key_store": SqliteApiKeyStore,
+}
+
+MEMORY: Mapping[str, Opener] = {port: _in_memory(make) for port, make in _OVER_SQLITE.items()}
+
+LOCAL: Mapping[str, Opener] = {
+    **{port: _in_file(make) for port, make in _OVER_SQLITE.items()},
+    "index_store": _index,
+    "secret_store": _secrets,
+    "content_reader": _reading,
+}
