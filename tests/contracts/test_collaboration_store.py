@@ -313,7 +313,6 @@ def test_a_record_comes_back_with_all_that_it_was_stored_with(collaboration_stor
             data={"empty": {}, "list": [[], None, True, 2**53, -1, 0.1, ""], "text": "世界 \u0000"},
             generation=3,
             content_id=10**15,
-            is_withheld=True,
         ),
         Record(key="k" * 5_000, data={}, generation=0),
         Record(key="half a character \ud83d", data={"text": "half a character \ud83d"}, generation=1, content_id=1),
@@ -321,6 +320,12 @@ def test_a_record_comes_back_with_all_that_it_was_stored_with(collaboration_stor
     for _ in range(2):
         put(collaboration_store, lease, *records)
     assert collaboration_store.records("C", [one.key for one in records]) == {one.key: one for one in records}
+
+
+def test_a_put_withholds_nothing(collaboration_store: CollaborationStore) -> None:
+    lease = lease_of(collaboration_store)
+    put(collaboration_store, lease, replace(record("k"), is_withheld=True))
+    assert collaboration_store.records("C", ["k"]) == {"k": record("k")}
 
 
 def test_a_big_record_comes_back_whole(collaboration_store: CollaborationStore) -> None:

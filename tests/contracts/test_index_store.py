@@ -18,7 +18,7 @@ def manifest(build_id: str, *, size: int = 1) -> Manifest:
     """Return a manifest with a base and `size` deltas."""
     segments = tuple(
         SegmentRef(
-            name=f"pdq-{build_id}-{n}",
+            name=f"pdq/{n:064x}.segment",
             kind=SegmentKind.DELTA if n else SegmentKind.BASE,
             shard=0,
             hashes=10**7 + n,

@@ -16,7 +16,7 @@ from countermark.domain.event import Event
 from countermark.domain.index import Manifest, PublishedManifest
 
 MAX_PAGE = 1_000
-"""The most items that one page, one `contents` call or one bulk write takes."""
+"""The most items that one page, one call by ids or keys, or one bulk write takes; more is `InvalidInput`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +91,13 @@ class BankStore(Protocol):
         """
 
     def purge_contents(self, bank_id: int, *, limit: int) -> int:
-        """Remove up to `limit` contents of a deleted bank; returns how many, 0 once there are none."""
+        """Remove up to `limit` contents of a deleted bank; returns how many, 0 once there are none.
+
+        Nothing is removed from a bank that is not deleted.
+        """
 
     def add_content(self, bank_id: int, draft: ContentDraft, *, now_s: int) -> BankContent:
-        """Bank a draft; one with a source key that was banked before returns that content.
+        """Bank a draft; one with a source key that was banked in this bank before returns that content.
 
         Raises:
             NotFound: There is no such bank.
@@ -175,7 +178,10 @@ class CollaborationStore(Protocol):
         """Delete a collaboration with its state and lease; its records stay until they are purged."""
 
     def purge_records(self, name: str, *, limit: int) -> int:
-        """Remove up to `limit` records of a deleted collaboration; returns how many, 0 once none is left."""
+        """Remove up to `limit` records of a deleted collaboration; returns how many, 0 once none is left.
+
+        Nothing is removed from a collaboration that is not deleted.
+        """
 
     def fetch_state(self, name: str) -> FetchState:
         """Return the state of a collaboration's fetch; a fresh one where nothing was fetched yet."""
