@@ -18,8 +18,7 @@ class ScriptedExchange:
     """Yields one delta a step, resumed after the checkpoint's number of steps.
 
     `epoch` is the history's own: a checkpoint of another epoch is stale, and the fetch restarts.
-    `fails_after` raises after that many deltas of one fetch. `two_a_record` gives each record a second
-    signal.
+    `fails_after` raises after that many deltas of one fetch.
     """
 
     steps: Sequence[Step]

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from countermark.domain import decision
 from countermark.domain.bank import ENABLED, PERMANENTLY_DISABLED, Bank, BankContent
 from countermark.domain.decision import Candidate, Match, Policy, coin, decide
 
@@ -89,7 +88,7 @@ def test_the_largest_coin_is_below_1(monkeypatch: pytest.MonkeyPatch) -> None:
         def digest(self) -> bytes:
             return b"\xff" * 32
 
-    monkeypatch.setattr(decision.hashlib, "sha256", AllOnes)
+    monkeypatch.setattr(hashlib, "sha256", AllOnes)
     assert coin("x") < 1.0
 
 

@@ -1,0 +1,160 @@
+"""The local_file exchange: lines in, deltas out, resumed anywhere."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from countermark.domain.collaboration import Delta, Fetch
+from countermark.domain.json import JSON
+from countermark.domain.signal import Signal
+from countermark.errors import ExchangeFailed, InvalidInput, NotFound
+from countermark.exchanges import exchanges
+from countermark.exchanges.local_file import LINES_A_DELTA, MAX_LINE_BYTES, LocalFileExchange
+from countermark.signals import SIGNAL_TYPES
+from tests.exchanges.memory_reader import MemoryReader
+
+MD5 = "d41d8cd98f00b204e9800998ecf8427e"
+
+
+def exchange_over(data: bytes) -> tuple[LocalFileExchange, MemoryReader]:
+    reader = MemoryReader({"f.txt": data})
+    return LocalFileExchange(reader, SIGNAL_TYPES), reader
+
+
+def begin(exchange: LocalFileExchange, checkpoint: Mapping[str, JSON] | None = None, **config: JSON) -> Fetch:
+    parsed = exchange.parse_config({"filename": "f.txt", **config})
+    return exchange.fetch(parsed, checkpoint, credentials=None, now_s=0)
+
+
+def signals_of(deltas: list[Delta]) -> list[tuple[Any, Any]]:
+    return [
+        (data["signal_type"], data["signal"]) for delta in deltas for data in delta.changes.values() if data is not None
+    ]
+
+
+def test_each_line_names_its_type() -> None:
+    exchange, _ = exchange_over(f"# a comment\n\nvideo_md5 {MD5}\r\n  raw_text two words \n".encode())
+    fetch = begin(exchange)
+    assert fetch.restarts
+    [delta] = fetch.deltas
+    assert signals_of([delta]) == [("video_md5", MD5), ("raw_text", "two words")]
+    assert delta.malformed_items == 0
+
+
+def test_the_configuration_may_name_the_type_of_every_line() -> None:
+    exchange, _ = exchange_over(b"bball now?\n# passed over\nraw_text is part of it")
+    deltas = list(begin(exchange, signal_type="raw_text").deltas)
+    assert signals_of(deltas) == [("raw_text", "bball now?"), ("raw_text", "raw_text is part of it")]
+
+
+def test_a_record_gives_its_signal_and_no_opinion() -> None:
+    exchange, _ = exchange_over(f"video_md5 {MD5}".encode())
+    config = exchange.parse_config({"filename": "f.txt"})
+    [delta] = exchange.fetch(config, None, credentials=None, now_s=0).deltas
+    [data] = delta.changes.values()
+    assert data is not None
+    assert list(exchange.signals(config, data)) == [Signal(type="video_md5", value=MD5)]
+    assert list(exchange.opinions(config, data)) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"video_md5", b"video_md5  ", b"nosuch " + MD5.encode(), MD5.encode(), b"raw_text \xff\xfe"],
+)
+def test_a_malformed_line_is_counted_and_passed_over(line: bytes) -> None:
+    exchange, _ = exchange_over(line + f"\nvideo_md5 {MD5}\n".encode())
+    [delta] = begin(exchange).deltas
+    assert delta.malformed_items == 1
+    assert signals_of([delta]) == [("video_md5", MD5)]
+
+
+@pytest.mark.parametrize(("length", "malformed"), [(MAX_LINE_BYTES, 0), (MAX_LINE_BYTES + 1, 1), (200_000, 1)])
+def test_a_line_has_a_limit(length: int, malformed: int) -> None:
+    line = b"raw_text " + b"x" * (length - 10)
+    exchange, _ = exchange_over(line + b"\n" + f"video_md5 {MD5}\n".encode())
+    [delta] = begin(exchange).deltas
+    assert delta.malformed_items == malformed
+    assert len(delta.changes) == 2 - malformed
+
+
+def test_equal_lines_are_one_record() -> None:
+    exchange, _ = exchange_over(f"video_md5 {MD5}\n".encode() * 3)
+    [delta] = begin(exchange).deltas
+    assert len(delta.changes) == 1
+
+
+def test_a_file_that_has_not_changed_yields_nothing() -> None:
+    exchange, _ = exchange_over(f"video_md5 {MD5}\n".encode())
+    [delta] = begin(exchange).deltas
+    again = begin(exchange, delta.checkpoint)
+    assert not again.restarts
+    assert list(again.deltas) == []
+
+
+def test_a_changed_file_or_configuration_is_read_again_from_the_start() -> None:
+    exchange, reader = exchange_over(b"raw_text a\n")
+    [delta] = begin(exchange).deltas
+    assert begin(exchange, delta.checkpoint, signal_type="raw_text").restarts
+    reader.files["f.txt"] = b"raw_text b\n"
+    assert begin(exchange, delta.checkpoint).restarts
+
+
+def test_an_empty_file_is_a_fetch_without_records() -> None:
+    exchange, _ = exchange_over(b"")
+    fetch = begin(exchange)
+    assert fetch.restarts
+    [delta] = fetch.deltas
+    assert not delta.changes
+
+
+@given(count=st.integers(min_value=0, max_value=3 * LINES_A_DELTA + 1), data=st.data())
+def test_a_fetch_is_resumed_after_any_delta(count: int, data: st.DataObject) -> None:
+    exchange, _ = exchange_over(b"".join(f"raw_text {n}\n".encode() for n in range(count)))
+    deltas = list(begin(exchange).deltas)
+    assert [signal for _, signal in signals_of(deltas)] == [str(n) for n in range(count)]
+    stop = data.draw(st.integers(min_value=0, max_value=len(deltas) - 1))
+    resumed = begin(exchange, deltas[stop].checkpoint)
+    assert not resumed.restarts
+    assert list(resumed.deltas) == deltas[stop + 1 :]
+
+
+def test_a_file_that_changes_while_it_is_read_is_an_error() -> None:
+    exchange, reader = exchange_over(b"raw_text a\n")
+    fetch = begin(exchange)
+    reader.files["f.txt"] = b"raw_text b\n"
+    with pytest.raises(ExchangeFailed, match=r"f\.txt changed"):
+        list(fetch.deltas)
+
+
+def test_a_missing_file_is_an_error_that_names_it() -> None:
+    exchange, reader = exchange_over(b"")
+    reader.files.clear()
+    with pytest.raises(NotFound, match=r"f\.txt"):
+        begin(exchange)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, "needs the field 'filename'"),
+        ({"filename": ""}, "needs the field 'filename'"),
+        ({"filename": 3}, "of type str, not 3"),
+        ({"filename": "f", "signal_type": "nosuch"}, "one of .*pdq.*not 'nosuch'"),
+        ({"filename": "f", "colour": "red"}, "no field 'colour'"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_by_its_field(config: Mapping[str, JSON], message: str) -> None:
+    exchange, _ = exchange_over(b"")
+    with pytest.raises(InvalidInput, match=message):
+        exchange.parse_config(config)
+
+
+def test_the_registry_holds_each_exchange_by_its_kind() -> None:
+    kinds = exchanges(reader=MemoryReader({}), signal_types=SIGNAL_TYPES)
+    assert {kind: exchange.kind for kind, exchange in kinds.items()} == {
+        "sample": "sample",
+        "local_file": "local_file",
+    }
