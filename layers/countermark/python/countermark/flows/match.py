@@ -2,10 +2,10 @@
 
 import json
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from countermark.domain.bank import Bank
+from countermark.domain.bank import Bank, BankContent
 from countermark.domain.decision import Candidate, Match, Policy, decide
 from countermark.domain.event import ContentHashed, MatchFound
 from countermark.domain.json import JSON
@@ -89,6 +89,9 @@ def lookup(
 ) -> Lookup:
     """Look one canonical signal up. A lookup that finds nothing in the index reads no store at all.
 
+    The index may hold an older signal of a content than the store does: the current one counts, and its
+    distance.
+
     Raises:
         IndexNotReady: There is no index of that signal type yet.
     """
@@ -104,7 +107,7 @@ def lookup(
         contents = banks.contents(candidate.content_id for candidate in page)
         bank_ids = {content.bank_id for content in contents.values()}
         matches += decide(
-            page,
+            _current(page, contents, signal, index.signal_types[signal.type]),
             signal_type=signal.type,
             contents=contents,
             banks=directory.by_id(bank_ids, now_s=now_s) if contents else {},
@@ -112,6 +115,22 @@ def lookup(
             now_s=now_s,
         )
     return Lookup(signal=signal, matches=tuple(matches), build_id=index.manifest.types[signal.type].build_id)
+
+
+def _current(
+    candidates: Iterable[Candidate],
+    contents: Mapping[int, BankContent],
+    signal: Signal,
+    signal_type: SignalType,
+) -> Iterator[Candidate]:
+    """Yield the candidates whose content still has a signal that matches, with its distance now."""
+    for candidate in candidates:
+        content = contents.get(candidate.content_id)
+        banked = None if content is None else content.signals.get(signal.type)
+        if banked is not None:
+            comparison = signal_type.compare(signal.value, banked)
+            if comparison.matches:
+                yield Candidate(content_id=candidate.content_id, distance=comparison.distance)
 
 
 def detail(lookup: Lookup, match: Match) -> dict[str, JSON]:

@@ -40,9 +40,11 @@ class LoadedIndex:
         self.manifest = manifest
         self.token = token
         self._store = store
-        self._signal_types = signal_types
+        self.signal_types = signal_types
         self._opened = opened
         self._loading = {name: _Loading() for name in manifest.types if name in signal_types}
+        self.is_failing = False
+        """Whether a type could not be loaded: its segments may be gone, since a newer index was published."""
 
     def searcher(self, signal_type: str) -> Searcher:
         """Return what searches a signal type; loads it where nobody did yet.
@@ -58,8 +60,7 @@ class LoadedIndex:
             return loading.searcher
         with loading.lock:
             if loading.searcher is None:
-                segments = self.manifest.types[signal_type].segments
-                loading.searcher = Searcher([self._open(signal_type, segment) for segment in segments])
+                loading.searcher = self._load(signal_type)
             return loading.searcher
 
     def age_s(self, now_s: int, signal_type: str | None = None) -> int:
@@ -80,6 +81,13 @@ class LoadedIndex:
         """Return the searchers that were loaded so far, by signal type."""
         return {name: loading.searcher for name, loading in self._loading.items() if loading.searcher is not None}
 
+    def _load(self, signal_type: str) -> Searcher:
+        try:
+            return Searcher([self._open(signal_type, ref) for ref in self.manifest.types[signal_type].segments])
+        except CountermarkError:
+            self.is_failing = True
+            raise
+
     def _open(self, signal_type: str, ref: SegmentRef) -> Segment:
         opened = self._opened.get(ref.name)
         if opened is not None:
@@ -88,7 +96,7 @@ class LoadedIndex:
             data = self._store.read_segment(ref.name)
         except NotFound as error:
             raise IndexDamaged(f"the segment {ref.name} of the index is missing") from error
-        segment = open_segment(data, self._signal_types[signal_type], sha256=ref.sha256)
+        segment = open_segment(data, self.signal_types[signal_type], sha256=ref.sha256)
         counts = segment.info.hashes, segment.info.entries, segment.info.removed, len(data)
         if counts != (ref.hashes, ref.entries, ref.removed, ref.size_bytes):
             raise IndexDamaged(f"the segment {ref.name} has other counts than the manifest says")
@@ -123,27 +131,30 @@ class IndexReader:
             IndexDamaged: The first one fails a check.
             Unavailable: The store cannot be reached, and none was loaded before.
         """
-        index = self._index
-        if index is not None and not self._is_due(now_s):
-            return index
         # Who has an index does not wait for whoever is loading the next one.
-        if not self._refreshing.acquire(blocking=index is None):
-            assert index is not None  # noqa: S101  # only a blocking acquire, which succeeds, goes without
-            return index
-        try:
-            if self._index is None or self._is_due(now_s):
+        if self._index is None:
+            with self._refreshing:
                 self._refresh(now_s)
-            if self._index is None:
-                raise IndexNotReady("no index has been published yet")
-            return self._index
-        finally:
-            self._refreshing.release()
+        elif self._is_due(now_s) and self._refreshing.acquire(blocking=False):
+            try:
+                self._refresh(now_s)
+            finally:
+                self._refreshing.release()
+        index = self._index
+        if index is None:
+            raise IndexNotReady("no index has been published yet")
+        return index
 
     def _is_due(self, now_s: int) -> bool:
+        index, asked_at_s = self._index, self._asked_at_s
+        if index is None or asked_at_s is None or index.is_failing:
+            return True
         # A clock that was set back must not keep an old index for long.
-        return self._asked_at_s is None or not 0 <= now_s - self._asked_at_s < self._max_age_s
+        return not 0 <= now_s - asked_at_s < self._max_age_s
 
     def _refresh(self, now_s: int) -> None:
+        if not self._is_due(now_s):
+            return
         try:
             self._index = self._newest()
             self.load_error = None
@@ -169,19 +180,21 @@ class IndexReader:
             published.token,
             store=self._store,
             signal_types=self._signal_types,
-            opened=_opened(old),
+            opened=_still_open(old, published.manifest),
         )
         for name in in_use.keys() & published.manifest.types.keys():
             index.searcher(name)
         return index
 
 
-def _opened(index: LoadedIndex | None) -> Mapping[str, Segment]:
-    """Return the segments that an index has open, by name."""
-    if index is None:
+def _still_open(old: LoadedIndex | None, manifest: Manifest) -> Mapping[str, Segment]:
+    """Return the segments of a manifest that an index has open, by name; the others are let go of."""
+    if old is None:
         return {}
+    needed = {ref.name for index in manifest.types.values() for ref in index.segments}
     return {
         ref.name: segment
-        for name, searcher in index.loaded().items()
-        for ref, segment in zip(index.manifest.types[name].segments, searcher.segments, strict=True)
+        for name, searcher in old.loaded().items()
+        for ref, segment in zip(old.manifest.types[name].segments, searcher.segments, strict=True)
+        if ref.name in needed
     }
