@@ -1,0 +1,28 @@
+"""Ring 2: the signal types. Libraries that are slow to load are imported when a hash or a comparison needs them."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from countermark.domain.signal import SignalType
+from countermark.errors import InvalidInput
+from countermark.signals.pdq import PDQ
+from countermark.signals.photo_md5 import PHOTO_MD5
+from countermark.signals.raw_text import RAW_TEXT
+from countermark.signals.video_md5 import VIDEO_MD5
+
+_ALL: tuple[SignalType, ...] = (PDQ, VIDEO_MD5, PHOTO_MD5, RAW_TEXT)
+
+SIGNAL_TYPES: Mapping[str, SignalType] = MappingProxyType({each.name: each for each in _ALL})
+"""Every signal type by its name, in the order in which they are shown."""
+
+
+def signal_type(name: str) -> SignalType:
+    """Return a signal type by its name.
+
+    Raises:
+        InvalidInput: There is none of that name. The text is HMA's.
+    """
+    try:
+        return SIGNAL_TYPES[name]
+    except KeyError:
+        raise InvalidInput(f"No such SignalType {name!r}") from None

@@ -1,0 +1,39 @@
+"""A hasher for content that can only be hashed whole."""
+
+import io
+from collections.abc import Callable
+
+from countermark.domain.signal import Unhashable
+from countermark.errors import ContentTooLarge, InvalidContent, MissingExtra
+
+
+class BufferedHasher:
+    """Holds content up to a limit, and hashes it at the end.
+
+    Content beyond the limit is let go at once: what comes after is not held either.
+    """
+
+    def __init__(self, hash_content: Callable[[bytes], str | Unhashable], *, max_bytes: int) -> None:
+        self._hash_content = hash_content
+        self._max_bytes = max_bytes
+        self._size_bytes = 0
+        self._content = io.BytesIO()
+
+    def update(self, chunk: bytes) -> None:
+        self._size_bytes += len(chunk)
+        if self._size_bytes <= self._max_bytes:
+            self._content.write(chunk)
+        else:
+            self._content = io.BytesIO()
+
+    def finish(self) -> str | Unhashable:
+        if self._size_bytes > self._max_bytes:
+            return Unhashable(code="too_large", reason=f"more than {self._max_bytes} bytes")
+        try:
+            return self._hash_content(self._content.getvalue())
+        except ContentTooLarge as error:
+            return Unhashable(code="too_large", reason=str(error))
+        except InvalidContent as error:
+            return Unhashable(code="undecodable", reason=str(error))
+        except MissingExtra as error:
+            return Unhashable(code="missing_extra", reason=str(error))

@@ -1,0 +1,171 @@
+"""From the bytes of a photo to its pixels, within limits.
+
+Pillow and NumPy are imported once there is something to decode. Nothing is written to disk, no name is looked at, and
+of a photo with several frames only the first is decoded, however many there are.
+"""
+
+import io
+import struct
+import zlib
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from countermark.errors import ContentTooLarge, InvalidContent
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+MAX_PHOTO_BYTES = 100 * 1024 * 1024
+"""The largest photo: 16 megapixels of uncompressed 16-bit RGB."""
+
+MAX_PIXELS = 89_478_485
+"""The most pixels: where Pillow begins to warn of a decompression bomb. Decoding takes up to 8 bytes for each."""
+
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+"""The formats that are opened, as Pillow names them: what cameras, editors and the web make, and no more."""
+
+# The modules that read them. Pillow would load its readers of all other formats to look for one that is missing.
+_PLUGINS = ("Avif", "Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP")
+
+_STRIP_PIXELS = 1 << 20
+"""How many pixels are copied out of Pillow at once, as it makes two more copies on the way."""
+
+_LONGEST_REASON = 120
+"""How many characters of Pillow's own words an error quotes."""
+
+_GREY_MODES = ("1", "L", "LA", "La")
+
+# What Pillow's decoders raise for damaged files. Anything else is our fault, or Pillow's, and crashes.
+_DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+
+# The beginnings of what is uploaded as a photo and is none.
+_SIGNATURES = (
+    (b"%PDF-", "PDF"),
+    (b"%!PS", "PostScript"),
+    (b"<", "SVG, HTML or another text with tags"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
+    (b"8BPS", "a Photoshop document"),
+)
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+
+
+def pixels(content: bytes) -> "NDArray[np.uint8]":
+    """Return the picture that a person sees, 8 bits a channel.
+
+    Returns:
+        Shape (rows, columns) for grey, (rows, columns, 3) for RGB; C order. Alpha is dropped, not composited, and the
+        orientation that EXIF asks for is not applied: so do the platforms that hashes are exchanged with.
+
+    Raises:
+        ContentTooLarge: More than `MAX_PHOTO_BYTES` or `MAX_PIXELS`.
+        InvalidContent: Of another format, truncated, or damaged; the error tells which.
+    """
+    if len(content) > MAX_PHOTO_BYTES:
+        raise ContentTooLarge(f"a photo has at most {MAX_PHOTO_BYTES} bytes, not {len(content)}")
+    for plugin in _PLUGINS:
+        import_module(f"PIL.{plugin}ImagePlugin")
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise ContentTooLarge(f"a photo has at most {MAX_PIXELS} pixels, not {width} x {height}")
+            image.load()
+            return pixels_of(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ContentTooLarge(f"a photo has at most {MAX_PIXELS} pixels: {_reason(error)}") from error
+    except UnidentifiedImageError as error:
+        raise InvalidContent(f"not a photo that can be read: {_describe(content)}") from error
+    except _DAMAGE as error:
+        raise InvalidContent(f"a damaged photo: {_reason(error)}") from error
+
+
+def pixels_of(image: "Image.Image") -> "NDArray[np.uint8]":
+    """Return the picture that a person sees in a Pillow image of any mode, as `pixels` does."""
+    import numpy as np
+
+    if image.mode in ("I", "F"):
+        return _scaled(np.asarray(image))
+    channels = 1 if image.mode in _GREY_MODES or image.mode.startswith("I;16") else 3
+    picture = np.empty((image.height, image.width, channels), np.uint8)
+    height = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, height):
+        strip = image.crop((0, top, image.width, min(top + height, image.height)))
+        picture[top : top + height] = _strip_pixels(strip)
+    return picture[..., 0] if channels == 1 else picture
+
+
+def _strip_pixels(strip: "Image.Image") -> "NDArray[np.uint8]":
+    """Return shape (rows, columns, 1) or (rows, columns, 3)."""
+    import numpy as np
+
+    if strip.mode.startswith("I;16"):
+        sixteen = np.asarray(strip).astype(np.uint32)
+        return ((sixteen * 255 + 32767) // 65535).astype(np.uint8)[..., None]
+    if strip.mode in ("La", "RGBa"):
+        # The colours were multiplied by alpha; a person is meant to see them before that.
+        strip = strip.convert(strip.mode.upper())
+    if strip.mode == "1":
+        strip = strip.convert("L")
+    if strip.mode not in ("L", "LA", "RGB", "RGBA"):
+        # The palette alone has the colours. Pillow warns where transparency must get lost on the way.
+        strip.info.pop("transparency", None)
+        strip = strip.convert("RGB")
+    channels = np.asarray(strip)
+    if strip.mode == "L":
+        return channels[..., None]
+    return channels[..., :1] if strip.mode == "LA" else channels[..., :3]
+
+
+def _scaled(values: "NDArray[np.int32] | NDArray[np.float32]") -> "NDArray[np.uint8]":
+    """Return 32-bit grey as 8 bits; nothing in a file tells its white, so its largest value does.
+
+    Floats up to 1 have their white at 1, values up to 255 at 255, up to 65535 at 65535; all others, and those
+    with negative values, are stretched from their least to their greatest.
+    """
+    import numpy as np
+
+    finite = np.nan_to_num(values.astype(np.float32), copy=False, posinf=0.0, neginf=0.0)
+    black, white = float(finite.min()), float(finite.max())
+    if black >= 0 and white <= 65535:
+        black = 0.0
+        white = 65535.0 if white > 255 else 1.0 if values.dtype.kind == "f" and white <= 1 else 255.0
+    finite -= black
+    finite *= 255 / max(white - black, 1e-30)
+    return np.rint(finite, out=finite).astype(np.uint8)
+
+
+def _describe(content: bytes) -> str:
+    """Say what the bytes look like."""
+    if not content:
+        return "there are no bytes"
+    start = content[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
+    if content[4:8] == b"ftyp":
+        return "it looks like HEIC" if content[8:12] in _HEIC_BRANDS else "it looks like an MP4 or QuickTime video"
+    for signature, what in _SIGNATURES:
+        if start.startswith(signature):
+            return f"it looks like {what}"
+    return f"it is none of {', '.join(FORMATS)}"
+
+
+def _reason(error: BaseException) -> str:
+    """Return Pillow's words, on one line and not too many of them."""
+    return " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__

@@ -1,0 +1,57 @@
+"""Signal types that are a cryptographic digest of the content: equal or not, and nothing between."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from countermark.domain.signal import Comparison, ContentType, IndexKind
+from countermark.errors import InvalidSignal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DigestType:
+    """A digest of one content type's bytes, in lower-case hex. No content is decoded, so any bytes have one."""
+
+    name: str
+    content_types: frozenset[ContentType]
+    algorithm: Literal["md5", "sha256"]
+    examples: tuple[str, ...]
+    index_kind: IndexKind = IndexKind.EXACT
+    match_distance: int = 0
+
+    def parse(self, text: str) -> str:
+        digits = 2 * hashlib.new(self.algorithm, usedforsecurity=False).digest_size
+        value = text.strip().lower()
+        if not re.fullmatch(f"[0-9a-f]{{{digits}}}", value):
+            raise InvalidSignal(f"a {self.name} signal is {digits} hex digits, not {text[:100]!r}")
+        return value
+
+    def key(self, value: str) -> bytes:
+        return bytes.fromhex(value)
+
+    def value(self, key: bytes) -> str:
+        return key.hex()
+
+    def compare(self, query: str, banked: str) -> Comparison:
+        return Comparison(matches=query == banked, distance=None)
+
+    def hasher(self) -> "DigestHasher":
+        return DigestHasher(self.algorithm)
+
+    def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's
+        return "-"
+
+
+class DigestHasher:
+    """Digests bytes as they come; holds none of them."""
+
+    def __init__(self, algorithm: str) -> None:
+        # MD5 is no security here: it is what platforms exchange.
+        self._digest = hashlib.new(algorithm, usedforsecurity=False)
+
+    def update(self, chunk: bytes) -> None:
+        self._digest.update(chunk)
+
+    def finish(self) -> str:
+        return self._digest.hexdigest()

@@ -1,0 +1,143 @@
+"""PDQ of pixels, by matrix products, with the bits of its reference implementation.
+
+PDQ is linear up to its last step: two box filters and the sampling fold into one banded matrix for each axis, so the
+64 by 64 image is a sum over tiles of `rows @ tile @ columns`. That leaves out nine tenths of the reference's work, but
+adds in another order. Where rounding could therefore decide a bit, or the quality, `pdq_referee` decides it.
+
+Source: PDQ hashing specification (facebook/ThreatExchange, hashing.pdf), and the reference implementation.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from countermark.signals import pdq_referee as referee
+from countermark.signals.pdq_referee import COSINES, FREQUENCIES, GRADIENTS_PER_QUALITY, LUMA, SIDE
+
+MIN_SIDE_PIXELS = 5
+"""The shortest side that PDQ hashes; shorter ones have a hash of zeros and quality 0."""
+
+COEFFICIENT_TOLERANCE = 0.02
+"""How far a coefficient may lie from the reference's."""
+
+GRADIENT_TOLERANCE = 0.002
+"""How far a gradient may lie from the reference's, in hundredths of full scale."""
+
+_TILE_ROWS = 512
+_TILE_COLUMNS = 1024
+"""The largest tile: 6 MiB as floats."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PdqHash:
+    """A PDQ hash in hex, its quality in 0..100, and whether the order of float operations had to decide it."""
+
+    value: str
+    quality: int
+    refereed: bool
+
+
+def hash_pixels(pixels: NDArray[np.uint8]) -> PdqHash:
+    """Hash an image of shape (rows, columns) or (rows, columns, 3), grey or RGB."""
+    rows, columns = pixels.shape[:2]
+    if min(rows, columns) < MIN_SIDE_PIXELS:
+        return PdqHash(value="0" * (FREQUENCIES * FREQUENCIES // 4), quality=0, refereed=False)
+    if (rows, columns) != (SIDE, SIDE):
+        image = downsample(pixels)
+        coefficients = (COSINES @ image @ COSINES.T).astype(np.float32, copy=False)
+        quality = quality_if_certain(image)
+        if quality is not None and is_certain(coefficients):
+            return PdqHash(value=to_hex(coefficients), quality=quality, refereed=False)
+    image = referee.downsample(pixels)
+    return PdqHash(value=to_hex(referee.coefficients(image)), quality=referee.quality(image), refereed=True)
+
+
+def downsample(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Blur and sample an image; takes (rows, columns) or (rows, columns, 3), returns (64, 64)."""
+    rows, columns = pixels.shape[:2]
+    image = np.zeros((SIDE, SIDE), np.float32)
+    across = list(_bands(columns, _TILE_COLUMNS))
+    for down in _bands(rows, min(_TILE_ROWS, max(32, rows // 8))):
+        for right in across:
+            tile = pixels[down.pixels, right.pixels].astype(np.float32)
+            part = down.weights @ tile.reshape(len(tile), -1)
+            if pixels.ndim == 3:
+                part = part.reshape(len(part), -1, 3) @ _LUMA
+            image[down.outputs, right.outputs] += part @ right.weights.T
+    return image
+
+
+def is_certain(coefficients: NDArray[np.float32]) -> bool:
+    """Tell whether the upper half of the coefficients is the reference's upper half, whatever was rounded how."""
+    ordered = np.partition(coefficients, (_MEDIAN, _MEDIAN + 1), axis=None)
+    return bool(ordered[_MEDIAN + 1] - ordered[_MEDIAN] > 2 * COEFFICIENT_TOLERANCE)
+
+
+def quality_if_certain(image: NDArray[np.float32]) -> int | None:
+    """Return the quality; None where a gradient so near to a whole number that rounding decides it could change it."""
+    gradients = np.abs(referee.gradients(image))
+    least, most = (
+        min(100, int(np.floor(bound).sum()) // GRADIENTS_PER_QUALITY)
+        for bound in (np.maximum(gradients - GRADIENT_TOLERANCE, 0), gradients + GRADIENT_TOLERANCE)
+    )
+    return least if least == most else None
+
+
+def to_hex(coefficients: NDArray[np.float32]) -> str:
+    """Return the hash of coefficients: a bit for each above the median, the last of them first."""
+    median = np.partition(coefficients, _MEDIAN, axis=None)[_MEDIAN]
+    return np.packbits((coefficients > median).ravel()[::-1]).tobytes().hex()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Band:
+    """A run of pixels along an axis, the outputs that it has a share in, and its weights in them."""
+
+    pixels: slice
+    outputs: slice
+    weights: NDArray[np.float32]
+
+
+def _bands(length: int, size: int) -> Iterator[_Band]:
+    """Cut an axis into runs of `size` pixels."""
+    first, weights = _taps(length)
+    taps = weights.shape[1]
+    for start in range(0, length, size):
+        stop = min(start + size, length)
+        outputs = slice(int(np.searchsorted(first, start - taps, "right")), int(np.searchsorted(first, stop)))
+        place = np.arange(start, stop) - first[outputs, None]
+        inside = (place >= 0) & (place < taps)
+        own = np.take_along_axis(weights[outputs], np.clip(place, 0, taps - 1), axis=1)
+        yield _Band(pixels=slice(start, stop), outputs=outputs, weights=np.where(inside, own, np.float32(0)))
+
+
+def _taps(length: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the first pixel of each of the 64 outputs, shape (64,), and the weights from there, shape (64, taps).
+
+    An output is the mean of the means around its centre: each pixel in the window around the centre spreads its
+    weight evenly over its own window. Windows end at the image's edges, where they have fewer pixels.
+    """
+    width = referee.window(length)
+    ahead = width // 2
+    behind = width - 1 - ahead
+    centre = referee.centres(length)[:, None]
+    between = centre + np.arange(-behind, ahead + 1)
+    exists = (between >= 0) & (between < length)
+    low = np.clip(between - behind, 0, length)
+    high = np.clip(between + ahead + 1, 0, length)
+    share = np.where(exists, 1.0, 0.0) / exists.sum(axis=1, keepdims=True) / np.maximum(high - low, 1)
+    first = np.maximum(centre - 2 * behind, 0)
+    taps = 2 * width
+    steps = np.zeros((SIDE, taps + 1))
+    output = np.arange(SIDE)[:, None]
+    np.add.at(steps, (output, np.clip(low - first, 0, taps)), share)
+    np.subtract.at(steps, (output, np.clip(high - first, 0, taps)), share)
+    return first[:, 0], np.cumsum(steps, axis=1)[:, :taps].astype(np.float32)
+
+
+_MEDIAN = FREQUENCIES * FREQUENCIES // 2 - 1
+"""Where the lower median stands among the ordered coefficients."""
+
+_LUMA = np.array(LUMA, np.float32)
