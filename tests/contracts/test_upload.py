@@ -1,0 +1,221 @@
+"""An upload's way through hash and match, over both stores: told of once, whatever is delivered twice."""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from countermark.domain.bank import ContentDraft, Provenance
+from countermark.domain.event import ContentHashed, Event, MatchFound
+from countermark.domain.opinion import Category, Opinion
+from countermark.domain.signal import ContentType, Signal
+from countermark.domain.stores import BankStore, EventLedger, IndexStore
+from countermark.errors import IndexNotReady, Unavailable
+from countermark.flows import match
+from countermark.flows.hash import applicable, hash_upload
+from countermark.flows.index import build_index
+from countermark.flows.match import BankDirectory, match_hashed
+from countermark.indexes.reader import IndexReader
+from countermark.signals import SIGNAL_TYPES
+from tests.contracts.ports import Publishing
+
+NOW_S = 1_800_000_000
+VIDEO = b"not really a video, but md5 does not mind"
+VIDEO_MD5 = "e8699b0671c09ec6908e512b0c103ffc"
+
+
+class Refusing:
+    """A bus that accepts nothing."""
+
+    def publish(self, events: Sequence[Event]) -> None:
+        raise Unavailable("the bus is away")
+
+
+class Way:
+    """The ports that an upload passes."""
+
+    def __init__(self, banks: BankStore, index_store: IndexStore, publishing: Publishing, ledger: EventLedger) -> None:
+        self.banks = banks
+        self.index_store = index_store
+        self.publishing = publishing
+        self.ledger = ledger
+        self.reader = IndexReader(index_store, SIGNAL_TYPES, max_age_s=0)
+
+    def hash(self, data: bytes = VIDEO, *, key: str = "uploads/v.mp4?1", publisher: Any = None) -> Any:
+        return hash_upload(
+            io.BytesIO(data),
+            content_key=key,
+            content_type=ContentType.VIDEO,
+            content_id="post-1",
+            types=applicable(SIGNAL_TYPES, ContentType.VIDEO),
+            publisher=publisher or self.publishing.publisher,
+            ledger=self.ledger,
+            now_s=NOW_S,
+        )
+
+    def match(self, event: ContentHashed, *, publisher: Any = None) -> Any:
+        return match_hashed(
+            event,
+            reader=self.reader,
+            banks=self.banks,
+            directory=BankDirectory(self.banks),
+            publisher=publisher or self.publishing.publisher,
+            ledger=self.ledger,
+            now_s=NOW_S,
+        )
+
+    def bank_video(self, value: str = VIDEO_MD5, **changes: Any) -> int:
+        if not self.banks.banks():
+            self.banks.create_bank("A", ratio=1.0)
+        draft = replace(ContentDraft(signals={"video_md5": value}, note="seen before"), **changes)
+        return self.banks.add_content(self.banks.bank("A").id, draft, now_s=NOW_S).id
+
+    def build(self) -> None:
+        build_index(self.banks, self.index_store, SIGNAL_TYPES, now_s=NOW_S)
+
+    def told(self, kind: type) -> list[Any]:
+        return [event for event in self.publishing.received() if isinstance(event, kind)]
+
+
+@pytest.fixture
+def way(bank_store: BankStore, index_store: IndexStore, event_publisher: Publishing, event_ledger: EventLedger) -> Way:
+    return Way(bank_store, index_store, event_publisher, event_ledger)
+
+
+def test_an_upload_is_hashed_and_told_of(way: Way) -> None:
+    report = way.hash()
+    assert report.size_bytes == len(VIDEO)
+    [event] = way.told(ContentHashed)
+    assert event.signals == (Signal(type="video_md5", value=VIDEO_MD5),)
+    assert (event.content_key, event.content_id, event.at_s) == ("uploads/v.mp4?1", "post-1", NOW_S)
+
+
+def test_a_second_delivery_of_an_upload_changes_nothing(way: Way) -> None:
+    assert way.hash() is not None
+    assert way.hash() is None
+    assert len(way.told(ContentHashed)) == 1
+    assert way.hash(key="uploads/v.mp4?2") is not None
+    assert len(way.told(ContentHashed)) == 2
+
+
+def test_an_upload_that_could_not_be_told_of_is_told_of_next_time(way: Way) -> None:
+    with pytest.raises(Unavailable):
+        way.hash(publisher=Refusing())
+    assert way.hash() is not None
+    assert len(way.told(ContentHashed)) == 1
+
+
+def test_a_matching_upload_is_told_of_with_all_that_is_known(way: Way) -> None:
+    provenance = Provenance(
+        collaboration="C",
+        record_key="r",
+        opinions=(Opinion(category=Category.POSITIVE_CLASS, tags=frozenset({"b", "a"})),),
+    )
+    content_id = way.bank_video(provenance=provenance)
+    way.build()
+    way.hash()
+    [hashed] = way.told(ContentHashed)
+    way.match(hashed)
+    [found] = way.told(MatchFound)
+    assert (found.content_key, found.content_id, found.total_matches) == (hashed.content_key, "post-1", 1)
+    [detail] = found.matches
+    build_id = way.reader.current(NOW_S).manifest.types["video_md5"].build_id
+    assert detail == {
+        "bank": "A",
+        "bank_content_id": content_id,
+        "signal_type": "video_md5",
+        "distance": None,
+        "is_exact": True,
+        "matched_signal": VIDEO_MD5,
+        "matching_enabled_ratio": 1.0,
+        "note": "seen before",
+        "metadata": {},
+        "sources": [{"collaboration": "C", "category": "POSITIVE_CLASS", "tags": ["a", "b"]}],
+        "index_build_id": build_id,
+    }
+
+
+def test_a_second_delivery_of_a_hashed_content_changes_nothing(way: Way) -> None:
+    way.bank_video()
+    way.build()
+    way.hash()
+    [hashed] = way.told(ContentHashed)
+    assert way.match(hashed)
+    assert way.match(hashed) is None
+    assert len(way.told(MatchFound)) == 1
+
+
+def test_a_match_that_could_not_be_told_of_is_told_of_next_time_under_the_same_id(way: Way) -> None:
+    way.bank_video()
+    way.build()
+    way.hash()
+    [hashed] = way.told(ContentHashed)
+    with pytest.raises(Unavailable):
+        way.match(hashed, publisher=Refusing())
+    assert way.match(hashed)
+    [found] = way.told(MatchFound)
+    assert found.id != hashed.id
+
+
+def test_content_that_matches_nothing_is_remembered_and_not_told_of(way: Way) -> None:
+    way.bank_video("0" * 32)
+    way.build()
+    way.hash()
+    [hashed] = way.told(ContentHashed)
+    assert way.match(hashed) == []
+    assert way.match(hashed) is None
+    assert way.told(MatchFound) == []
+
+
+def test_before_the_first_index_an_upload_waits(way: Way) -> None:
+    way.hash()
+    [hashed] = way.told(ContentHashed)
+    with pytest.raises(IndexNotReady):
+        way.match(hashed)
+    way.bank_video()
+    way.build()
+    assert way.match(hashed)
+
+
+def test_content_without_a_signal_needs_no_index(way: Way) -> None:
+    way.hash()
+    [hashed] = way.told(ContentHashed)
+    assert way.match(replace(hashed, signals=())) == []
+
+
+def test_a_signal_type_that_is_switched_off_is_not_matched(way: Way) -> None:
+    way.bank_video()
+    way.build()
+    way.hash()
+    [hashed] = way.told(ContentHashed)
+    way.banks.set_signal_type_ratio("video_md5", 0.0)
+    assert way.match(hashed) == []
+
+
+def test_an_event_carries_as_many_matches_as_fit_and_says_how_many_there_are(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(match, "MAX_EVENT_BYTES", 2_000)
+    for _ in range(30):
+        way.bank_video()
+    way.build()
+    way.hash()
+    [hashed] = way.told(ContentHashed)
+    assert len(way.match(hashed)) == 30
+    [found] = way.told(MatchFound)
+    assert found.total_matches == 30
+    assert 1 <= len(found.matches) < 30
+    assert sum(len(json.dumps(dict(item))) for item in found.matches) <= 2_000
+
+
+def test_the_content_id_is_the_seed_of_the_coin(way: Way) -> None:
+    way.bank_video()
+    way.banks.update_bank("A", ratio=0.5)
+    way.build()
+    way.hash()
+    [hashed] = way.told(ContentHashed)
+    answers = [bool(way.match(replace(hashed, id=f"event-{n}", content_id=f"content-{n}"))) for n in range(3)]
+    assert answers == [False, True, True]  # the coins of these are 0.57, 0.12 and 0.20

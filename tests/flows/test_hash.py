@@ -1,0 +1,53 @@
+"""The hash stage: one pass over the bytes, and a reason where there is no signal."""
+
+import hashlib
+import io
+
+import pytest
+
+from countermark.domain.signal import ContentType, Signal
+from countermark.errors import InvalidInput
+from countermark.flows.hash import CHUNK_BYTES, applicable, event_id, hash_content
+from countermark.signals import SIGNAL_TYPES
+
+
+class OneReader(io.BytesIO):
+    """A stream that cannot go back, as an upload's cannot."""
+
+    def seek(self, *args: object) -> int:
+        raise AssertionError("the stream is read once")
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES])
+def test_a_stream_is_read_once_whatever_its_size(size: int) -> None:
+    data = b"v" * size
+    report = hash_content(OneReader(data), ContentType.VIDEO, applicable(SIGNAL_TYPES, ContentType.VIDEO))
+    md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    assert Signal(type="video_md5", value=md5) in report.signals
+    assert report.size_bytes == size
+
+
+def test_what_cannot_be_hashed_says_why_for_each_type() -> None:
+    report = hash_content(io.BytesIO(b"no picture"), ContentType.PHOTO, applicable(SIGNAL_TYPES, ContentType.PHOTO))
+    assert [signal.type for signal in report.signals] == ["photo_md5"]
+    assert report.unhashable["pdq"].code == "undecodable"
+    assert report.unhashable["pdq"].reason
+
+
+def test_the_types_that_apply_are_those_of_the_content_that_are_asked_for_and_enabled() -> None:
+    def names(**limits: object) -> list[str]:
+        return [t.name for t in applicable(SIGNAL_TYPES, ContentType.PHOTO, **limits)]  # type: ignore[arg-type]  # keywords of the call
+
+    assert names() == ["pdq", "photo_md5"]
+    assert names(only=["pdq", "video_md5"]) == ["pdq"]
+    assert names(ratios={"pdq": 0.0}) == ["photo_md5"]
+    assert names(ratios={"pdq": 0.1}) == ["pdq", "photo_md5"]
+    with pytest.raises(InvalidInput, match="No such SignalType 'zzz'"):
+        names(only=["zzz"])
+
+
+def test_the_same_fact_has_the_same_id_and_another_has_another() -> None:
+    assert event_id("a", "b") == event_id("a", "b")
+    assert event_id("a", "b") != event_id("ab", "")
+    assert event_id("a", "b") != event_id("b", "a")
+    assert len(event_id("x")) == 32
