@@ -45,6 +45,8 @@ class Rows:
         self._has_key = bytearray()
         self._bytes = bytearray()
         self._texts: list[bytes] = []
+        self.largest_content_id = 0
+        """The largest id that was put with a signal."""
 
     def __len__(self) -> int:
         return len(self._content_ids)
@@ -62,6 +64,7 @@ class Rows:
                 self._bytes += key
             else:
                 self._texts.append(key)
+            self.largest_content_id = max(self.largest_content_id, content_id)
         self._content_ids.append(content_id)
         self._has_key.append(value is not None)
 

@@ -67,17 +67,20 @@ def build_segment(
     )
 
 
-def segment_of_rows(signal_type: SignalType, rows: Rows, *, largest_content_id: int, build_id: str) -> bytes:
-    """Build a segment of the last word on each content that was put.
+def segment_of_rows(signal_type: SignalType, rows: Rows, *, largest_content_id: int, build_id: str) -> bytes | None:
+    """Build a segment of the last word on each content that was put; None where it would say nothing.
 
     It removes from earlier segments what was put up to `largest_content_id`: no larger id is in them.
     """
     latest = rows.latest()
+    removed = latest.touched[latest.touched <= largest_content_id]
+    if not len(removed) and not len(latest.content_ids):
+        return None
     return _assemble(
         signal_type,
         latest.keys,
         latest.content_ids,
-        removed=latest.touched[latest.touched <= largest_content_id],
+        removed=removed,
         build_id=build_id,
     )
 
