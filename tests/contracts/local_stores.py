@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from countermark.local.api_keys import SqliteApiKeyStore
 from countermark.local.banks import SqliteBankStore
 from countermark.local.collaborations import SqliteCollaborationStore
@@ -14,7 +15,6 @@ from countermark.local.database import Database
 from countermark.local.events import SqliteEventLedger, SqliteEventPublisher
 from countermark.local.index import FileIndexStore
 from countermark.local.secrets import FileSecretStore
-
 from tests.contracts.ports import Opener, Publishing, Reading
 
 

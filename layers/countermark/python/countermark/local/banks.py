@@ -1,0 +1,323 @@
+"""Banks, contents and the feed of their changes, over SQLite."""
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from countermark.domain.bank import (
+    ENABLED,
+    Bank,
+    BankContent,
+    ContentDraft,
+    Provenance,
+    is_permanently_disabled,
+)
+from countermark.domain.opinion import Category, Opinion
+from countermark.domain.stores import Change, ChangePage, ContentPage
+from countermark.errors import AlreadyExists, InvalidInput, NotFound
+from countermark.local.database import Database, check_page
+from countermark.local.json_text import from_text, to_text
+
+_SELECT_BANK = "SELECT id, name, ratio, distance_limits FROM banks "
+
+_SELECT_CONTENT = """
+    SELECT id, bank_id, signals, disable_until_ts, note, original_media_uri, metadata, provenance, created_at_s
+    FROM contents """
+
+_INSERT_CONTENT = """
+    INSERT INTO contents (id, bank_id, signals, disable_until_ts, note, original_media_uri, metadata,
+                          provenance, created_at_s, source_key)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) """
+
+
+class SqliteBankStore:
+    """The `BankStore` of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create_bank(self, name: str, *, ratio: float) -> Bank:
+        with self._database.write() as connection:
+            _refuse_taken(connection, name)
+            connection.execute("INSERT INTO banks (name, ratio, distance_limits) VALUES (?, ?, '{}')", (name, ratio))
+            return _bank(connection, name)
+
+    def bank(self, name: str) -> Bank:
+        with self._database.read() as connection:
+            return _bank(connection, name)
+
+    def banks(self) -> Sequence[Bank]:
+        with self._database.read() as connection:
+            return [_bank_of(row) for row in connection.execute(_SELECT_BANK + "ORDER BY name")]
+
+    def update_bank(
+        self,
+        name: str,
+        *,
+        new_name: str | None = None,
+        ratio: float | None = None,
+        distance_limits: Mapping[str, int] | None = None,
+    ) -> Bank:
+        with self._database.write() as connection:
+            before = _bank(connection, name)
+            if new_name is not None and new_name != name:
+                _refuse_taken(connection, new_name)
+            connection.execute(
+                """UPDATE banks SET name = coalesce(?, name), ratio = coalesce(?, ratio),
+                                    distance_limits = coalesce(?, distance_limits)
+                   WHERE id = ?""",
+                (new_name, ratio, None if distance_limits is None else to_text(distance_limits), before.id),
+            )
+            after = _bank(connection, name if new_name is None else new_name)
+            if (before.matching_enabled_ratio > 0.0) != (after.matching_enabled_ratio > 0.0):
+                _tell(connection, [after.id], is_bank=True)
+            return after
+
+    def delete_bank(self, name: str) -> Bank | None:
+        with self._database.write() as connection:
+            row = connection.execute(_SELECT_BANK + "WHERE name = ?", (name,)).fetchone()
+            if row is None:
+                return None
+            bank = _bank_of(row)
+            connection.execute("DELETE FROM banks WHERE id = ?", (bank.id,))
+            _tell(connection, [bank.id], is_bank=True)
+            return bank
+
+    def purge_contents(self, bank_id: int, *, limit: int) -> int:
+        check_page(limit)
+        with self._database.write() as connection:
+            if _is_bank(connection, bank_id):
+                return 0
+            rows = connection.execute("SELECT id FROM contents WHERE bank_id = ? LIMIT ?", (bank_id, limit)).fetchall()
+            connection.executemany("DELETE FROM contents WHERE id = ?", rows)
+            _tell(connection, [content_id for (content_id,) in rows])
+            return len(rows)
+
+    def add_content(self, bank_id: int, draft: ContentDraft, *, now_s: int) -> BankContent:
+        with self._database.write() as connection:
+            if not _is_bank(connection, bank_id):
+                raise NotFound(f"bank {bank_id} not found")
+            if draft.source_key is not None:
+                row = connection.execute(
+                    _SELECT_CONTENT + "WHERE bank_id = ? AND source_key = ?", (bank_id, draft.source_key)
+                ).fetchone()
+                if row is not None:
+                    return _content_of(row)
+            content = BankContent(
+                id=_allot(connection, 1)[0],
+                bank_id=bank_id,
+                signals=draft.signals,
+                disable_until_ts=ENABLED,
+                note=draft.note,
+                original_media_uri=draft.original_media_uri,
+                metadata=draft.metadata,
+                provenance=draft.provenance,
+                created_at_s=now_s,
+            )
+            connection.execute(_INSERT_CONTENT, (*_row_of(content), draft.source_key))
+            _tell(connection, [content.id])
+            return content
+
+    def allot_content_ids(self, count: int) -> range:
+        if count < 0:
+            raise InvalidInput(f"{count} content ids cannot be set aside")
+        with self._database.write() as connection:
+            return _allot(connection, count)
+
+    def put_contents(self, contents: Sequence[BankContent]) -> None:
+        check_page(len(contents))
+        rows = [_row_of(content) for content in contents]
+        with self._database.write() as connection:
+            changed = [row[0] for row in rows if _is_new_to_a_build(connection, row)]
+            connection.executemany(
+                _INSERT_CONTENT
+                + """ON CONFLICT (id) DO UPDATE SET bank_id = excluded.bank_id, signals = excluded.signals,
+                                                    provenance = excluded.provenance""",
+                [(*row, None) for row in rows],
+            )
+            _tell(connection, changed)
+
+    def contents(self, ids: Iterable[int]) -> dict[int, BankContent]:
+        wanted = set(ids)
+        check_page(len(wanted))
+        with self._database.read() as connection:
+            rows = [
+                connection.execute(_SELECT_CONTENT + "WHERE id = ?", (content_id,)).fetchone() for content_id in wanted
+            ]
+        return {row[0]: _content_of(row) for row in rows if row is not None}
+
+    def content_page(self, bank_id: int, *, before: int | None = None, limit: int) -> ContentPage:
+        check_page(limit)
+        with self._database.read() as connection:
+            rows = connection.execute(
+                _SELECT_CONTENT + "WHERE bank_id = ? AND (? IS NULL OR id < ?) ORDER BY id DESC LIMIT ?",
+                (bank_id, before, before, limit + 1),
+            ).fetchall()
+        contents = tuple(_content_of(row) for row in rows[:limit])
+        return ContentPage(contents=contents, before=contents[-1].id if len(rows) > limit else None)
+
+    def update_content(
+        self,
+        bank_id: int,
+        content_id: int,
+        *,
+        disable_until_ts: int | None = None,
+        note: str | None = None,
+    ) -> BankContent:
+        with self._database.write() as connection:
+            before = _content_in(connection, bank_id, content_id)
+            connection.execute(
+                """UPDATE contents SET disable_until_ts = coalesce(?, disable_until_ts), note = coalesce(?, note)
+                   WHERE id = ?""",
+                (disable_until_ts, note, content_id),
+            )
+            after = _content_in(connection, bank_id, content_id)
+            if is_permanently_disabled(before.disable_until_ts) != is_permanently_disabled(after.disable_until_ts):
+                _tell(connection, [content_id])
+            return after
+
+    def delete_contents(self, bank_id: int, ids: Sequence[int]) -> int:
+        check_page(len(ids))
+        with self._database.write() as connection:
+            deleted = [
+                content_id
+                for content_id in ids
+                if connection.execute(
+                    "DELETE FROM contents WHERE id = ? AND bank_id = ?", (content_id, bank_id)
+                ).rowcount
+            ]
+            _tell(connection, deleted)
+            return len(deleted)
+
+    def changes(self, cursor: str | None, *, limit: int) -> ChangePage:
+        """Return changes after `cursor`.
+
+        Raises:
+            InvalidInput: The cursor is not one of this store.
+        """
+        check_page(limit)
+        place = 0 if cursor is None else _place_of(cursor)
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT place, is_bank, id FROM changes WHERE place > ? ORDER BY place LIMIT ?", (place, limit + 1)
+            ).fetchall()
+        page = rows[:limit]
+        return ChangePage(
+            changes=tuple(Change(kind="bank" if is_bank else "content", id=thing_id) for _, is_bank, thing_id in page),
+            cursor=str(page[-1][0] if page else place),
+            has_more=len(rows) > limit,
+        )
+
+    def signal_type_ratios(self) -> dict[str, float]:
+        with self._database.read() as connection:
+            return dict(connection.execute("SELECT name, ratio FROM signal_type_ratios"))
+
+    def set_signal_type_ratio(self, name: str, ratio: float) -> None:
+        with self._database.write() as connection:
+            connection.execute("INSERT OR REPLACE INTO signal_type_ratios (name, ratio) VALUES (?, ?)", (name, ratio))
+
+
+def _tell(connection: sqlite3.Connection, ids: Sequence[int], *, is_bank: bool = False) -> None:
+    """Move things to the end of the feed."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO changes (is_bank, id) VALUES (?, ?)", [(is_bank, thing_id) for thing_id in ids]
+    )
+
+
+def _place_of(cursor: str) -> int:
+    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 19):
+        raise InvalidInput(f"a cursor of the change feed is a number, not {cursor!r}")
+    return int(cursor)
+
+
+def _refuse_taken(connection: sqlite3.Connection, name: str) -> None:
+    if connection.execute("SELECT 1 FROM banks WHERE name = ?", (name,)).fetchone():
+        raise AlreadyExists(f"there is a bank {name!r} already")
+
+
+def _is_bank(connection: sqlite3.Connection, bank_id: int) -> bool:
+    return connection.execute("SELECT 1 FROM banks WHERE id = ?", (bank_id,)).fetchone() is not None
+
+
+def _bank(connection: sqlite3.Connection, name: str) -> Bank:
+    row = connection.execute(_SELECT_BANK + "WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        raise NotFound(f"bank '{name}' not found")
+    return _bank_of(row)
+
+
+def _bank_of(row: Sequence[Any]) -> Bank:
+    bank_id, name, ratio, distance_limits = row
+    return Bank(id=bank_id, name=name, matching_enabled_ratio=ratio, distance_limits=from_text(distance_limits))
+
+
+def _allot(connection: sqlite3.Connection, count: int) -> range:
+    first: int = connection.execute("SELECT id FROM next_content_id").fetchone()[0]
+    connection.execute("UPDATE next_content_id SET id = id + ?", (count,))
+    return range(first, first + count)
+
+
+def _content_in(connection: sqlite3.Connection, bank_id: int, content_id: int) -> BankContent:
+    row = connection.execute(_SELECT_CONTENT + "WHERE id = ? AND bank_id = ?", (content_id, bank_id)).fetchone()
+    if row is None:
+        raise NotFound(f"content '{content_id}' not found")
+    return _content_of(row)
+
+
+def _is_new_to_a_build(connection: sqlite3.Connection, row: Sequence[Any]) -> bool:
+    """Tell whether a content is about to be added, or to get another bank or other signals."""
+    content_id, bank_id, signals = row[:3]
+    return (
+        connection.execute(
+            "SELECT 1 FROM contents WHERE id = ? AND bank_id = ? AND signals = ?", (content_id, bank_id, signals)
+        ).fetchone()
+        is None
+    )
+
+
+def _row_of(content: BankContent) -> tuple[Any, ...]:
+    """Return the columns of a content but its source key, in the order of `_SELECT_CONTENT`."""
+    return (
+        content.id,
+        content.bank_id,
+        to_text(dict(sorted(content.signals.items()))),
+        content.disable_until_ts,
+        content.note,
+        content.original_media_uri,
+        to_text(content.metadata) if content.metadata else None,
+        None if content.provenance is None else _provenance_text(content.provenance),
+        content.created_at_s,
+    )
+
+
+def _content_of(row: Sequence[Any]) -> BankContent:
+    content_id, bank_id, signals, disable_until_ts, note, uri, metadata, provenance, created_at_s = row
+    return BankContent(
+        id=content_id,
+        bank_id=bank_id,
+        signals=from_text(signals),
+        disable_until_ts=disable_until_ts,
+        note=note,
+        original_media_uri=uri,
+        metadata={} if metadata is None else from_text(metadata),
+        provenance=None if provenance is None else _provenance_of(provenance),
+        created_at_s=created_at_s,
+    )
+
+
+def _provenance_text(provenance: Provenance) -> str:
+    opinions = [[opinion.category, sorted(opinion.tags), opinion.is_mine] for opinion in provenance.opinions]
+    return to_text([provenance.collaboration, provenance.record_key, provenance.record_digest, opinions])
+
+
+def _provenance_of(text: str) -> Provenance:
+    collaboration, record_key, record_digest, opinions = from_text(text)
+    return Provenance(
+        collaboration=collaboration,
+        record_key=record_key,
+        opinions=tuple(
+            Opinion(category=Category(category), tags=frozenset(tags), is_mine=is_mine)
+            for category, tags, is_mine in opinions
+        ),
+        record_digest=record_digest,
+    )

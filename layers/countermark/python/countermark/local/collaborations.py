@@ -1,0 +1,259 @@
+"""Collaborations, their leases and fetch states, and the exchanges' own records, over SQLite."""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from countermark.domain.bank import Provenance
+from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, RecordPolicy
+from countermark.domain.stores import RecordPage
+from countermark.errors import AlreadyExists, Conflict, InvalidInput, LeaseHeld, LeaseLost, NotFound
+from countermark.local.database import Database, check_page
+from countermark.local.json_text import from_text, to_text
+
+_SELECT_RECORD = "SELECT id, key, data, generation, content_id, is_withheld FROM records "
+
+
+class SqliteCollaborationStore:
+    """The `CollaborationStore` of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create_collaboration(self, collaboration: Collaboration) -> None:
+        name = collaboration.name
+        with self._database.write() as connection:
+            row = connection.execute("SELECT id, is_deleted FROM collaborations WHERE name = ?", (name,)).fetchone()
+            if row is not None:
+                collaboration_id, is_deleted = row
+                if not is_deleted:
+                    raise AlreadyExists(f"there is a collaboration {name!r} already")
+                if not _forget(connection, collaboration_id):
+                    raise Conflict(f"records of the deleted collaboration {name!r} are still being removed")
+            connection.execute(
+                "INSERT INTO collaborations (name, configuration) VALUES (?, ?)", (name, _configuration(collaboration))
+            )
+
+    def collaboration(self, name: str) -> Collaboration:
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT name, configuration FROM collaborations WHERE name = ? AND NOT is_deleted", (name,)
+            ).fetchone()
+        if row is None:
+            raise _not_found(name)
+        return _collaboration_of(row)
+
+    def collaborations(self) -> Sequence[Collaboration]:
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT name, configuration FROM collaborations WHERE NOT is_deleted ORDER BY name"
+            ).fetchall()
+        return [_collaboration_of(row) for row in rows]
+
+    def update_collaboration(self, collaboration: Collaboration) -> None:
+        with self._database.write() as connection:
+            updated = connection.execute(
+                "UPDATE collaborations SET configuration = ? WHERE name = ? AND NOT is_deleted",
+                (_configuration(collaboration), collaboration.name),
+            )
+            if not updated.rowcount:
+                raise _not_found(collaboration.name)
+
+    def delete_collaboration(self, name: str) -> bool:
+        with self._database.write() as connection:
+            collaboration_id = _id_of(connection, name)
+            if collaboration_id is None:
+                return False
+            connection.execute(
+                """UPDATE collaborations SET is_deleted = 1, fetch_state = NULL, lease_holder = NULL,
+                                             lease_expires_at_s = NULL
+                   WHERE id = ?""",
+                (collaboration_id,),
+            )
+            return True
+
+    def purge_records(self, name: str, *, limit: int) -> int:
+        check_page(limit)
+        with self._database.write() as connection:
+            row = connection.execute("SELECT id FROM collaborations WHERE name = ? AND is_deleted", (name,)).fetchone()
+            if row is None:
+                return 0
+            removed = connection.execute(
+                """DELETE FROM records WHERE id IN
+                   (SELECT id FROM records WHERE collaboration_id = ? LIMIT ?)""",
+                (row[0], limit),
+            ).rowcount
+            _forget(connection, row[0])
+            return removed
+
+    def fetch_state(self, name: str) -> FetchState:
+        with self._database.read() as connection:
+            row = connection.execute("SELECT fetch_state FROM collaborations WHERE name = ?", (name,)).fetchone()
+        return FetchState() if row is None or row[0] is None else FetchState(**from_text(row[0]))
+
+    def acquire_lease(self, name: str, *, holder: str, now_s: int, lease_s: int) -> Lease:
+        with self._database.write() as connection:
+            collaboration_id = _id_of(connection, name)
+            if collaboration_id is None:
+                raise _not_found(name)
+            taken = connection.execute(
+                """UPDATE collaborations SET lease_holder = ?, lease_expires_at_s = ?
+                   WHERE id = ? AND (lease_holder IS NULL OR lease_holder = ? OR lease_expires_at_s <= ?)""",
+                (holder, now_s + lease_s, collaboration_id, holder, now_s),
+            )
+            if not taken.rowcount:
+                raise LeaseHeld(f"another run is fetching collaboration {name!r}")
+            return Lease(collaboration=name, holder=holder, expires_at_s=now_s + lease_s)
+
+    def save_fetch_state(self, lease: Lease, state: FetchState, *, now_s: int, lease_s: int) -> Lease:
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE collaborations SET fetch_state = ?, lease_expires_at_s = ? WHERE id = ?",
+                (to_text(asdict(state)), now_s + lease_s, _held(connection, lease, now_s)),
+            )
+        return Lease(collaboration=lease.collaboration, holder=lease.holder, expires_at_s=now_s + lease_s)
+
+    def release_lease(self, lease: Lease) -> None:
+        with self._database.write() as connection:
+            connection.execute(
+                """UPDATE collaborations SET lease_holder = NULL, lease_expires_at_s = NULL
+                   WHERE name = ? AND lease_holder = ?""",
+                (lease.collaboration, lease.holder),
+            )
+
+    def records(self, name: str, keys: Sequence[str]) -> dict[str, Record]:
+        check_page(len(keys))
+        with self._database.read() as connection:
+            collaboration_id = _id_of(connection, name)
+            rows = [
+                connection.execute(
+                    _SELECT_RECORD + "WHERE collaboration_id = ? AND key = ?", (collaboration_id, _key_bytes(key))
+                ).fetchone()
+                for key in keys
+            ]
+        found = [_record_of(row) for row in rows if row is not None]
+        return {record.key: record for record in found}
+
+    def put_records(self, lease: Lease, records: Sequence[Record], *, now_s: int) -> None:
+        check_page(len(records))
+        rows = [(_key_bytes(r.key), r.generation, r.content_id, to_text(r.data)) for r in records]
+        with self._database.write() as connection:
+            collaboration_id = _held(connection, lease, now_s)
+            connection.executemany(
+                """INSERT INTO records (collaboration_id, key, generation, content_id, data) VALUES (?, ?, ?, ?, ?)
+                   ON CONFLICT (collaboration_id, key) DO UPDATE SET
+                       generation = excluded.generation, content_id = excluded.content_id, data = excluded.data""",
+                [(collaboration_id, *row) for row in rows],
+            )
+
+    def delete_records(self, lease: Lease, keys: Sequence[str], *, now_s: int) -> None:
+        check_page(len(keys))
+        with self._database.write() as connection:
+            collaboration_id = _held(connection, lease, now_s)
+            connection.executemany(
+                "DELETE FROM records WHERE collaboration_id = ? AND key = ?",
+                [(collaboration_id, _key_bytes(key)) for key in keys],
+            )
+
+    def older_records(self, name: str, *, generation: int, after: str | None, limit: int) -> RecordPage:
+        """Return records of generations before `generation`, a page after the opaque `after`.
+
+        Raises:
+            InvalidInput: `after` is not one of this store.
+        """
+        check_page(limit)
+        place = (-1, 0) if after is None else _place_of(after)
+        with self._database.read() as connection:
+            rows = connection.execute(
+                _SELECT_RECORD
+                + """WHERE collaboration_id = ? AND generation < ? AND (generation, id) > (?, ?)
+                     ORDER BY generation, id LIMIT ?""",
+                (_id_of(connection, name), generation, *place, limit + 1),
+            ).fetchall()
+        page = rows[:limit]
+        last = page[-1] if len(rows) > limit else None
+        return RecordPage(
+            records=tuple(_record_of(row) for row in page), after=None if last is None else f"{last[3]}.{last[0]}"
+        )
+
+    def withhold(self, provenance: Provenance) -> None:
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE records SET is_withheld = 1 WHERE collaboration_id = ? AND key = ?",
+                (_id_of(connection, provenance.collaboration), _key_bytes(provenance.record_key)),
+            )
+
+
+def _not_found(name: str) -> NotFound:
+    return NotFound(f"collaboration '{name}' not found")
+
+
+def _id_of(connection: sqlite3.Connection, name: str) -> int | None:
+    row = connection.execute("SELECT id FROM collaborations WHERE name = ? AND NOT is_deleted", (name,)).fetchone()
+    return None if row is None else row[0]
+
+
+def _held(connection: sqlite3.Connection, lease: Lease, now_s: int) -> int:
+    """Return the id of the collaboration whose lease it is, while it is held."""
+    row = connection.execute(
+        "SELECT id FROM collaborations WHERE name = ? AND lease_holder = ? AND lease_expires_at_s > ?",
+        (lease.collaboration, lease.holder, now_s),
+    ).fetchone()
+    if row is None:
+        raise LeaseLost(f"the lease of collaboration {lease.collaboration!r} expired, or is another run's by now")
+    collaboration_id: int = row[0]
+    return collaboration_id
+
+
+def _forget(connection: sqlite3.Connection, collaboration_id: int) -> bool:
+    """Remove what is left of a deleted collaboration, unless it still has records; tells whether it is gone."""
+    return bool(
+        connection.execute(
+            """DELETE FROM collaborations WHERE id = ? AND NOT EXISTS
+               (SELECT 1 FROM records WHERE collaboration_id = collaborations.id)""",
+            (collaboration_id,),
+        ).rowcount
+    )
+
+
+def _configuration(collaboration: Collaboration) -> str:
+    fields = asdict(collaboration)
+    del fields["name"]
+    return to_text(fields)
+
+
+def _collaboration_of(row: Sequence[Any]) -> Collaboration:
+    name, configuration = row
+    fields = from_text(configuration)
+    return Collaboration(
+        **fields
+        | {
+            "name": name,
+            "disputed": RecordPolicy(fields["disputed"]),
+            "negative": RecordPolicy(fields["negative"]),
+        }
+    )
+
+
+def _key_bytes(key: str) -> bytes:
+    return key.encode("utf-8", "surrogatepass")
+
+
+def _record_of(row: Sequence[Any]) -> Record:
+    _, key, data, generation, content_id, is_withheld = row
+    return Record(
+        key=key.decode("utf-8", "surrogatepass"),
+        data=from_text(data),
+        generation=generation,
+        content_id=content_id,
+        is_withheld=bool(is_withheld),
+    )
+
+
+def _place_of(after: str) -> tuple[int, int]:
+    generation, _, record_id = after.partition(".")
+    try:
+        return int(generation), int(record_id)
+    except ValueError:
+        raise InvalidInput(f"{after!r} is no place among the records") from None

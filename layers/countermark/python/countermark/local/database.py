@@ -1,0 +1,237 @@
+"""The embedded database: SQLite, for any number of threads and processes at once.
+
+Source: SQLite documentation, "Write-Ahead Logging", "PRAGMA Statements", "Result and Error Codes".
+"""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from countermark.domain.stores import MAX_PAGE
+from countermark.errors import InvalidInput, Unavailable
+from countermark.local.files import locked, translated
+from countermark.local.schema import APPLICATION_ID, MIGRATIONS
+
+TIMEOUT_S = 30.0
+"""How long to wait for another writer: a bulk write takes tens of milliseconds, so by then it is stuck."""
+
+MAX_CONNECTIONS = 32
+"""The most connections of one process: a server has some dozens of threads, and each needs one for moments."""
+
+_IN_MEMORY = ":memory:"
+
+_REASONS = {
+    sqlite3.SQLITE_BUSY: "another process is writing to it and does not finish",
+    sqlite3.SQLITE_LOCKED: "another process is writing to it and does not finish",
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_NOTADB: "it is not a database",
+    sqlite3.SQLITE_CORRUPT: "it is damaged",
+    sqlite3.SQLITE_READONLY: "it may not be written to",
+    sqlite3.SQLITE_PERM: "access is denied",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened",
+    sqlite3.SQLITE_IOERR: "reading or writing failed",
+    sqlite3.SQLITE_PROTOCOL: "its lock cannot be had",
+}
+
+
+class Database:
+    """A SQLite file, or one that lives in memory, with its schema brought up to date.
+
+    What `write` has left is on the disk: WAL with synchronous=FULL survives the loss of power. Readers
+    never wait for writers. Do not nest `read` and `write` in one thread.
+    """
+
+    def __init__(self, path: Path | None, *, timeout_s: float = TIMEOUT_S) -> None:
+        """Open the file, created where there is none; None is a fresh database in memory.
+
+        Raises:
+            Unavailable: It cannot be opened, is no database of countermark, or a newer countermark's.
+        """
+        self._path = path
+        self._timeout_s = timeout_s
+        self._idle: list[sqlite3.Connection] = []
+        # A database in memory is its connection: whoever uses it has it alone.
+        self._free = threading.Semaphore(1 if path is None else MAX_CONNECTIONS)
+        self._turn = threading.Lock()
+        self._is_closed = False
+        if path is None:
+            self._migrate()
+        else:
+            self._create(path)
+            # Going over to WAL may fail at once, without waiting, where two processes do it together.
+            with locked(path.with_name(path.name + "-open"), timeout_s=timeout_s):
+                self._migrate()
+
+    @classmethod
+    def open(cls, path: Path, *, timeout_s: float = TIMEOUT_S) -> Self:
+        """Open a file, created where there is none; raises as the class does."""
+        return cls(path, timeout_s=timeout_s)
+
+    @classmethod
+    def in_memory(cls) -> Self:
+        """Make a fresh database that goes with this process."""
+        return cls(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; those in use close when they are given back. May be called twice."""
+        self._is_closed = True
+        while (connection := self._take()) is not None:
+            connection.close()
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection that sees one moment of the database, whoever writes meanwhile.
+
+        Raises:
+            Unavailable: The database cannot be read.
+        """
+        with self._translated(), self._connection() as connection, _transaction(connection, "BEGIN DEFERRED"):
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection that alone may write; afterwards all is written, after an error nothing.
+
+        Raises:
+            Unavailable: The database cannot be written to, or another writer does not finish.
+        """
+        with self._translated(), self._connection() as connection:
+            # Threads queue here, so that SQLite's own wait, which is not fair, is only for other processes.
+            if not self._turn.acquire(timeout=self._timeout_s):
+                raise Unavailable(f"{self._name} has been busy for {self._timeout_s:g} s")
+            try:
+                with _transaction(connection, "BEGIN IMMEDIATE"):
+                    yield connection
+            finally:
+                self._turn.release()
+
+    @property
+    def _name(self) -> str:
+        return f"the database {self._path or _IN_MEMORY}"
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        if not self._free.acquire(timeout=self._timeout_s):
+            raise Unavailable(f"{self._name} has been busy for {self._timeout_s:g} s")
+        try:
+            if self._is_closed:
+                raise Unavailable(f"{self._name} is closed")
+            connection = self._take() or self._connect()
+            try:
+                yield connection
+            finally:
+                self._idle.append(connection)
+                if self._is_closed:
+                    self.close()
+        finally:
+            self._free.release()
+
+    def _take(self) -> sqlite3.Connection | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path or _IN_MEMORY, timeout=self._timeout_s, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA fullfsync = ON")  # only macOS knows the difference
+            connection.execute("PRAGMA foreign_keys = ON")
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    def _create(self, path: Path) -> None:
+        """Create the file for its owner alone: SQLite gives its journals the same mode."""
+        with translated(path):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+    def _migrate(self) -> None:
+        try:
+            with self._translated(), self._connection() as connection:
+                _migrate(connection, self._name)
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            # The low byte is the primary code; what SQLite has no word for is our own fault.
+            reason = _REASONS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+            if reason is None:
+                raise
+            raise Unavailable(f"{self._name} cannot be used: {reason}") from error
+        except UnicodeEncodeError as error:
+            raise InvalidInput("a text holds half a character (a lone surrogate) and cannot be stored") from error
+        except OverflowError as error:
+            raise InvalidInput("a number does not fit 64 bits and cannot be stored") from error
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # Some errors, a full disk for one, have rolled back already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _migrate(connection: sqlite3.Connection, name: str) -> None:
+    """Check whose database it is, and take the steps that it has not taken yet."""
+    version = _pragma(connection, "user_version")
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if tables and _pragma(connection, "application_id") != APPLICATION_ID:
+        raise Unavailable(f"{name} is not countermark's")
+    if version > len(MIGRATIONS):
+        raise Unavailable(
+            f"{name} was written by a newer countermark (schema {version}, and this one knows up to "
+            f"{len(MIGRATIONS)}): upgrade countermark"
+        )
+    if version == len(MIGRATIONS):
+        return
+    connection.execute("PRAGMA journal_mode = WAL")
+    with _transaction(connection, "BEGIN IMMEDIATE"):
+        for step in MIGRATIONS[version:]:
+            for statement in step:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    value: int = connection.execute(f"PRAGMA {name}").fetchone()[0]
+    return value
+
+
+def check_page(count: int) -> None:
+    """Refuse more than a page.
+
+    Raises:
+        InvalidInput: There are more than `MAX_PAGE` items.
+    """
+    if count > MAX_PAGE:
+        raise InvalidInput(f"a page has at most {MAX_PAGE} items, not {count}")

@@ -1,0 +1,80 @@
+"""Events and the ledger of those that were dealt with, over SQLite."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from countermark.domain.event import BankChanged, ContentHashed, Event, MatchFound
+from countermark.domain.signal import ContentType, Signal, Unhashable
+from countermark.local.database import Database
+from countermark.local.json_text import from_text, to_text
+
+MAX_EVENTS = 10_000
+"""How many events are kept, the newest: enough to look back on, some megabytes."""
+
+
+class SqliteEventPublisher:
+    """An `EventPublisher` that keeps the newest events in a table, and tells whoever listens in this process."""
+
+    def __init__(self, database: Database, *, on_event: Callable[[Event], None] | None = None) -> None:
+        """Publish into a database; `on_event` is called after each event is stored, in the publisher's thread."""
+        self._database = database
+        self._on_event = on_event
+
+    def publish(self, events: Sequence[Event]) -> None:
+        with self._database.write() as connection:
+            connection.executemany(
+                "INSERT OR IGNORE INTO events (id, kind, body) VALUES (?, ?, ?)",
+                [(event.id, type(event).__name__, to_text(asdict(event))) for event in events],
+            )
+            connection.execute(
+                "DELETE FROM events WHERE place <= (SELECT max(place) FROM events) - ?",
+                (MAX_EVENTS,),
+            )
+        if self._on_event is not None:
+            for event in events:
+                self._on_event(event)
+
+    def events(self) -> Sequence[Event]:
+        """Return the events that are kept, oldest first."""
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT kind, body FROM events ORDER BY place").fetchall()
+        return [_event_of(kind, from_text(body)) for kind, body in rows]
+
+
+class SqliteEventLedger:
+    """The `EventLedger` of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def is_done(self, event_id: str, *, now_s: int) -> bool:
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT 1 FROM done_events WHERE id = ? AND forget_at_s > ?", (event_id, now_s)
+            ).fetchone()
+        return row is not None
+
+    def mark_done(self, event_id: str, *, now_s: int, forget_after_s: int) -> None:
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM done_events WHERE forget_at_s <= ?", (now_s,))
+            connection.execute(
+                "INSERT OR REPLACE INTO done_events (id, forget_at_s) VALUES (?, ?)", (event_id, now_s + forget_after_s)
+            )
+
+
+def _event_of(kind: str, fields: dict[str, Any]) -> Event:
+    match kind:
+        case "ContentHashed":
+            return ContentHashed(
+                **fields
+                | {
+                    "content_type": ContentType(fields["content_type"]),
+                    "signals": tuple(Signal(**signal) for signal in fields["signals"]),
+                    "unhashable": {name: Unhashable(**why) for name, why in fields["unhashable"].items()},
+                }
+            )
+        case "MatchFound":
+            return MatchFound(**fields)
+        case _:
+            return BankChanged(**fields)

@@ -1,0 +1,110 @@
+"""Files that are whole or not there at all, and a lock between processes."""
+
+import errno
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+from countermark.errors import Unavailable
+
+LOCK_TIMEOUT_S = 30.0
+"""How long to wait for another process: it holds a lock for milliseconds, so by then it is stuck."""
+
+TEMPORARY_SUFFIX = ".tmp"
+"""Of files that are being written, and of those that a killed process left behind."""
+
+_LOCK_POLL_S = 0.005
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EACCES: "access is denied",
+    errno.EPERM: "access is denied",
+    errno.EROFS: "the file system is read-only",
+    errno.EMFILE: "this process has too many files open",
+    errno.ENFILE: "the machine has too many files open",
+}
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn errors of the operating system into `Unavailable`, naming the path and the reason."""
+    try:
+        yield
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0, error.strerror or type(error).__name__)
+        raise Unavailable(f"{path} cannot be read or written: {reason}") from error
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory that only its owner may enter, with its parents; one that is there stays as it is.
+
+    Raises:
+        Unavailable: It cannot be created.
+    """
+    with translated(path):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def write_atomically(
+    path: Path, data: bytes | memoryview, *, under: AbstractContextManager[object] | None = None
+) -> None:
+    """Write a file of mode 600: a reader, and a crash, see the old one or the new one, whole.
+
+    `under` is entered for the moment in which the new one takes the place of the old.
+
+    Raises:
+        Unavailable: It cannot be written; the old one stays.
+    """
+    with translated(path):
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY_SUFFIX)
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            with under or nullcontext():
+                temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        # The new name is a fact only once the directory is on the disk as well.
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+@contextmanager
+def locked(path: Path, *, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
+    """Hold the lock that a file stands for, against other threads and processes; it goes with its holder.
+
+    Raises:
+        Unavailable: Another holder did not let go of it in time, or the file cannot be opened.
+    """
+    with translated(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _wait_for(descriptor, path, timeout_s)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _wait_for(descriptor: int, path: Path, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise Unavailable(f"{path} has been locked by another process for {timeout_s:g} s") from None
+            time.sleep(_LOCK_POLL_S)
+        else:
+            return

@@ -1,0 +1,91 @@
+"""The tables of the embedded database, as the steps that lead to them.
+
+A step that was released is never edited: a change is a new step at the end, which every database takes
+when it is next opened.
+"""
+
+APPLICATION_ID = 0x434D524B
+"""Marks a SQLite file as countermark's: "CMRK". Source: SQLite, PRAGMA application_id."""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        # AUTOINCREMENT: the id of a deleted bank is never given again, so its contents cannot come back.
+        """CREATE TABLE banks (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            name TEXT NOT NULL UNIQUE,
+            ratio REAL NOT NULL,
+            distance_limits TEXT NOT NULL
+        )""",
+        # No foreign key on bank_id: the contents of a deleted bank stay until they are purged.
+        """CREATE TABLE contents (
+            id INTEGER PRIMARY KEY,
+            bank_id INTEGER NOT NULL,
+            disable_until_ts INTEGER NOT NULL,
+            created_at_s INTEGER NOT NULL,
+            signals TEXT NOT NULL,
+            note TEXT NOT NULL,
+            original_media_uri TEXT,
+            metadata TEXT,
+            provenance TEXT,
+            source_key TEXT
+        )""",
+        "CREATE INDEX contents_by_bank ON contents (bank_id, id)",
+        """CREATE UNIQUE INDEX contents_by_source ON contents (bank_id, source_key)
+            WHERE source_key IS NOT NULL""",
+        "CREATE TABLE next_content_id (id INTEGER NOT NULL)",
+        "INSERT INTO next_content_id VALUES (1)",
+        # One row for each thing, moved to the end when it changes. Writers take turns, so the order of
+        # `place` is the order in which changes became visible: a reader passes none over.
+        """CREATE TABLE changes (
+            place INTEGER PRIMARY KEY AUTOINCREMENT,
+            is_bank INTEGER NOT NULL,
+            id INTEGER NOT NULL,
+            UNIQUE (id, is_bank)
+        )""",
+        """CREATE TABLE signal_type_ratios (
+            name TEXT PRIMARY KEY,
+            ratio REAL NOT NULL
+        ) WITHOUT ROWID""",
+        # A deleted collaboration stays as a name while it has records, so that none of them is orphaned.
+        """CREATE TABLE collaborations (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            name TEXT NOT NULL UNIQUE,
+            is_deleted INTEGER NOT NULL DEFAULT 0,
+            configuration TEXT NOT NULL,
+            fetch_state TEXT,
+            lease_holder TEXT,
+            lease_expires_at_s INTEGER
+        )""",
+        # Keys are bytes: exchanges key records by texts that need not be whole characters.
+        """CREATE TABLE records (
+            id INTEGER PRIMARY KEY,
+            collaboration_id INTEGER NOT NULL REFERENCES collaborations (id),
+            key BLOB NOT NULL,
+            generation INTEGER NOT NULL,
+            content_id INTEGER,
+            is_withheld INTEGER NOT NULL DEFAULT 0,
+            data TEXT NOT NULL,
+            UNIQUE (collaboration_id, key)
+        )""",
+        "CREATE INDEX records_by_generation ON records (collaboration_id, generation, id)",
+        """CREATE TABLE events (
+            place INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE,
+            kind TEXT NOT NULL,
+            body TEXT NOT NULL
+        )""",
+        """CREATE TABLE done_events (
+            id TEXT PRIMARY KEY,
+            forget_at_s INTEGER NOT NULL
+        ) WITHOUT ROWID""",
+        "CREATE INDEX done_events_by_time ON done_events (forget_at_s)",
+        """CREATE TABLE api_keys (
+            digest TEXT PRIMARY KEY,
+            name TEXT NOT NULL,
+            roles TEXT NOT NULL,
+            created_at_s INTEGER NOT NULL
+        ) WITHOUT ROWID""",
+        "CREATE INDEX api_keys_by_name ON api_keys (name)",
+    ),
+)
+"""What each version of the schema adds to the one before it; the first makes version 1."""

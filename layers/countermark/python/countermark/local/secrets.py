@@ -1,0 +1,65 @@
+"""Credentials of exchanges, in a file that only its owner may read."""
+
+import json
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from countermark.errors import Unavailable
+from countermark.local.files import locked, make_directory, translated, write_atomically
+
+
+class FileSecretStore:
+    """The `SecretStore` of one file: JSON, by kind of exchange, then by field."""
+
+    def __init__(self, path: Path) -> None:
+        """Use a file, created with the first credentials that are set."""
+        self._path = path
+
+    def credentials(self, kind: str) -> Mapping[str, str] | None:
+        return self._read().get(kind)
+
+    def set_credentials(self, kind: str, credentials: Mapping[str, str] | None) -> None:
+        make_directory(self._path.parent)
+        with locked(self._path.with_name(self._path.name + ".lock")):
+            stored = self._read()
+            stored.pop(kind, None)
+            if credentials is not None:
+                stored[kind] = dict(credentials)
+            write_atomically(self._path, (json.dumps(stored, indent=1) + "\n").encode("ascii"))
+
+    def tighten(self) -> str | None:
+        """Take the file from everyone but its owner; returns what was wrong, in words, or None.
+
+        Raises:
+            Unavailable: It is another owner's.
+        """
+        with translated(self._path):
+            try:
+                mode = stat.S_IMODE(self._path.stat().st_mode)
+            except FileNotFoundError:
+                return None
+            if not mode & 0o077:
+                return None
+            self._path.chmod(0o600)
+        return f"{self._path} could be read by other users of this machine (mode {mode:o}); now only by its owner"
+
+    def _read(self) -> dict[str, dict[str, str]]:
+        self.tighten()
+        with translated(self._path):
+            try:
+                data = self._path.read_bytes()
+            except FileNotFoundError:
+                return {}
+        try:
+            stored = json.loads(data)
+        except ValueError:
+            stored = None
+        if not isinstance(stored, dict) or not all(map(_is_credentials, stored.values())):
+            # The cause would carry the text into a traceback, so it is left out.
+            raise Unavailable(f"{self._path} does not hold credentials as they are stored") from None
+        return stored
+
+
+def _is_credentials(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())

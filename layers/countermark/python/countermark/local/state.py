@@ -1,0 +1,73 @@
+"""All that a command line or a local server keeps, in one directory."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from countermark.domain.event import Event
+from countermark.errors import InvalidInput
+from countermark.local.api_keys import SqliteApiKeyStore
+from countermark.local.banks import SqliteBankStore
+from countermark.local.collaborations import SqliteCollaborationStore
+from countermark.local.content import FileContentReader
+from countermark.local.database import Database
+from countermark.local.events import SqliteEventLedger, SqliteEventPublisher
+from countermark.local.files import make_directory
+from countermark.local.index import FileIndexStore
+from countermark.local.secrets import FileSecretStore
+
+DATABASE_FILE = "countermark.db"
+INDEX_DIRECTORY = "index"
+SECRETS_FILE = "credentials.json"
+
+
+class LocalState:
+    """Every port over one state directory. Several processes may have it open at once.
+
+    `notices` are sentences for the user: what was wrong with the directory and was put right.
+    """
+
+    def __init__(self, directory: Path, database: Database, on_event: Callable[[Event], None] | None) -> None:
+        self._database = database
+        self.directory = directory
+        self.banks = SqliteBankStore(database)
+        self.collaborations = SqliteCollaborationStore(database)
+        self.index = FileIndexStore(directory / INDEX_DIRECTORY)
+        self.publisher = SqliteEventPublisher(database, on_event=on_event)
+        self.ledger = SqliteEventLedger(database)
+        self.secrets = FileSecretStore(directory / SECRETS_FILE)
+        self.api_keys = SqliteApiKeyStore(database)
+        self.content = FileContentReader()
+        notice = self.secrets.tighten()
+        self.notices: tuple[str, ...] = () if notice is None else (notice,)
+
+    @classmethod
+    def open(cls, directory: Path, *, on_event: Callable[[Event], None] | None = None) -> Self:
+        """Open a state directory, created for its owner alone where there is none.
+
+        Raises:
+            InvalidInput: It is not a directory.
+            Unavailable: It cannot be read or written, or is a newer countermark's.
+        """
+        if directory.exists() and not directory.is_dir():
+            raise InvalidInput(f"{directory} is not a directory")
+        make_directory(directory)
+        database = Database.open(directory / DATABASE_FILE)
+        try:
+            return cls(directory, database, on_event)
+        except BaseException:
+            database.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database. May be called twice."""
+        self._database.close()
