@@ -1,0 +1,51 @@
+"""API keys in DynamoDB, in a partition of their own: a policy can let a function read them and nothing else."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from countermark.aws import keys
+from countermark.aws.table import Item, Key, Put, Range, Table
+from countermark.domain.api_key import ApiKey, Role
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+class DynamoApiKeyStore:
+    """The API keys of a deployment."""
+
+    def __init__(self, client: "DynamoDBClient", table: str) -> None:
+        self._table = Table(client, table)
+
+    def find_key(self, digest: str) -> ApiKey | None:
+        item = self._table.get(keys.api_key(digest))
+        return None if item is None else _api_key(item)
+
+    def put_key(self, key: ApiKey) -> None:
+        item: Item = {
+            **keys.api_key(key.digest)._asdict(),
+            "digest": key.digest,
+            "name": key.name,
+            "roles": ",".join(sorted(key.roles)),
+            "created_at_s": key.created_at_s,
+        }
+        self._table.write(Put(item=item))
+
+    def keys(self) -> Sequence[ApiKey]:
+        items = self._table.query(Range(partition=keys.API_KEYS_PARTITION))
+        return sorted(map(_api_key, items), key=lambda key: (key.name, key.digest))
+
+    def delete_key(self, name: str) -> bool:
+        items = self._table.query(Range(partition=keys.API_KEYS_PARTITION))
+        found = [Key(str(item["pk"]), str(item["sk"])) for item in items if item["name"] == name]
+        self._table.delete_many(found)
+        return bool(found)
+
+
+def _api_key(item: Item) -> ApiKey:
+    return ApiKey(
+        digest=str(item["digest"]),
+        name=str(item["name"]),
+        roles=frozenset(Role(role) for role in str(item["roles"]).split(",") if role),
+        created_at_s=int(item["created_at_s"]),
+    )

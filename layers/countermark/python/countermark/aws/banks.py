@@ -1,0 +1,507 @@
+"""Banks and contents in DynamoDB, and the feed of their changes.
+
+Every change is one conditional write, or a small transaction, against what it was decided upon; who loses
+a race reads and decides again. What touches the feed does so in the same write, so no change can be
+acknowledged and not be told. A bank's page is read from an index that lags a little behind; each content
+itself is read as it is now.
+"""
+
+import heapq
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from countermark.aws import feed, keys
+from countermark.aws.retry import attempts
+from countermark.aws.table import (
+    ConditionFailed,
+    Delete,
+    Item,
+    Key,
+    Put,
+    Range,
+    Table,
+    Update,
+    Value,
+    check_page,
+    to_json,
+)
+from countermark.domain.bank import Bank, BankContent, ContentDraft, Provenance, is_permanently_disabled
+from countermark.domain.json import JSON
+from countermark.domain.opinion import Category, Opinion
+from countermark.domain.stores import MAX_PAGE, ChangePage, ContentPage
+from countermark.errors import AlreadyExists, NotFound
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+Given = TypeVar("Given")
+Result = TypeVar("Result")
+
+TOMBSTONE_S = 30 * 24 * 3600
+"""How long the feed tells of something deleted: whoever reads more rarely starts again from nothing."""
+
+WRITERS = 16
+"""Threads of one bulk write. Each content is a conditional write of its own, for no batch takes conditions."""
+
+_EXISTS = "attribute_exists(#pk) AND attribute_not_exists(#is_deleted)"
+_IS_GONE = "(attribute_not_exists(#pk) OR attribute_exists(#is_deleted))"
+
+
+class DynamoBankStore:
+    """The banks of a deployment. `clock` returns epoch seconds: changes are told in its order."""
+
+    def __init__(self, client: "DynamoDBClient", table: str, *, clock: Callable[[], float] = time.time) -> None:
+        self._table = Table(client, table)
+        self._clock = clock
+
+    def create_bank(self, name: str, *, ratio: float) -> Bank:
+        """Create a bank. It is not in the feed: an index build has no work before it holds a content."""
+        bank = Bank(id=self._count(keys.BANK_COUNTER, 1).start, name=name, matching_enabled_ratio=ratio)
+        try:
+            self._table.transact([self._take_name(bank), Put(item=_bank_item(bank))])
+        except ConditionFailed as error:
+            raise AlreadyExists(f"there is a bank of the name {name!r} already") from error
+        return bank
+
+    def bank(self, name: str) -> Bank:
+        taken = self._table.get(keys.bank_name(name))
+        item = None if taken is None else self._table.get(keys.bank(_integer(taken["bank_id"])))
+        bank = None if item is None else _bank(item)
+        if bank is None or bank.name != name:
+            raise NotFound(f"bank {name!r} not found")
+        return bank
+
+    def banks(self) -> Sequence[Bank]:
+        found = map(_bank, self._table.query(Range(partition=keys.BANKS_PARTITION)))
+        return sorted((bank for bank in found if bank is not None), key=lambda bank: bank.name)
+
+    def update_bank(
+        self,
+        name: str,
+        *,
+        new_name: str | None = None,
+        ratio: float | None = None,
+        distance_limits: Mapping[str, int] | None = None,
+    ) -> Bank:
+        for _ in attempts(f"changing bank {name!r}"):
+            old = self.bank(name)
+            bank = Bank(
+                id=old.id,
+                name=old.name if new_name is None else new_name,
+                matching_enabled_ratio=old.matching_enabled_ratio if ratio is None else ratio,
+                distance_limits=old.distance_limits if distance_limits is None else distance_limits,
+            )
+            if bank == old:
+                return old
+            update = self._update_of(old, bank)
+            try:
+                if bank.name == old.name:
+                    self._table.write(update)
+                else:
+                    self._table.transact([self._take_name(bank), self._free_name(old), update])
+                return bank
+            except ConditionFailed as error:
+                if bank.name != old.name and 0 in error.positions:
+                    raise AlreadyExists(f"there is a bank of the name {bank.name!r} already") from error
+        raise AssertionError("attempts() raises when it ends")
+
+    def delete_bank(self, name: str) -> Bank | None:
+        for _ in attempts(f"deleting bank {name!r}"):
+            try:
+                bank = self.bank(name)
+            except NotFound:
+                return None
+            tombstone = Put(
+                item=self._tombstone("bank", bank.id),
+                condition=f"{_EXISTS} AND #data = :old",
+                values={"old": _bank_data(bank)},
+            )
+            try:
+                self._table.transact([self._free_name(bank), tombstone])
+                return bank
+            except ConditionFailed:
+                continue
+        raise AssertionError("attempts() raises when it ends")
+
+    def purge_contents(self, bank_id: int, *, limit: int) -> int:
+        """Remove contents of a deleted bank; of one that is there, none.
+
+        The index of a bank may still list what is removed already: pages are read until something is.
+        """
+        item = self._table.get(keys.bank(bank_id))
+        if item is not None and _bank(item) is not None:
+            return 0
+        before = None
+        while True:
+            page = self.content_page(bank_id, before=before, limit=min(limit, MAX_PAGE))
+            removed = self.delete_contents(bank_id, [content.id for content in page.contents])
+            if removed or page.before is None:
+                return removed
+            before = page.before
+
+    def add_content(self, bank_id: int, draft: ContentDraft, *, now_s: int) -> BankContent:
+        """Bank a draft. In a bank that is deleted meanwhile it is banked, and never found: a build sees to that."""
+        item = self._table.get(keys.bank(bank_id))
+        if item is None or _bank(item) is None:
+            raise NotFound(f"bank {bank_id} not found")
+        content = BankContent(
+            id=self._count(keys.CONTENT_COUNTER, 1).start,
+            bank_id=bank_id,
+            signals=draft.signals,
+            note=draft.note,
+            original_media_uri=draft.original_media_uri,
+            metadata=draft.metadata,
+            provenance=draft.provenance,
+            created_at_s=now_s,
+        )
+        if draft.source_key is not None:
+            return self._add_once(content, draft.source_key)
+        # The id is this call's own: where its item is there already, it is this call's write, tried again.
+        with suppress(ConditionFailed):
+            self._table.write(Put(item=self._content_item(content), condition="attribute_not_exists(#pk)"))
+        return content
+
+    def allot_content_ids(self, count: int) -> range:
+        return self._count(keys.CONTENT_COUNTER, count)
+
+    def put_contents(self, contents: Sequence[BankContent]) -> None:
+        check_page(len(contents))
+        distinct = list({content.id: content for content in contents}.values())
+        stored = self._items([content.id for content in distinct])
+        self._in_parallel(lambda content: self._put(content, stored.get(content.id)), distinct)
+
+    def contents(self, ids: Iterable[int]) -> dict[int, BankContent]:
+        wanted = list(ids)
+        check_page(len(wanted))
+        return {content_id: _content(item) for content_id, item in self._items(wanted).items()}
+
+    def content_page(self, bank_id: int, *, before: int | None = None, limit: int) -> ContentPage:
+        """Return a page, merged from the shards of the bank; one that was deleted just now may be missing in it."""
+        check_page(limit)
+        ids = list(islice(self._listed(bank_id, before=before, page_size=limit + 1), limit + 1))
+        items = self._items(ids[:limit])
+        contents = [_content(items[content_id]) for content_id in ids[:limit] if content_id in items]
+        return ContentPage(
+            contents=tuple(content for content in contents if content.bank_id == bank_id),
+            before=ids[limit - 1] if len(ids) > limit else None,
+        )
+
+    def update_content(
+        self,
+        bank_id: int,
+        content_id: int,
+        *,
+        disable_until_ts: int | None = None,
+        note: str | None = None,
+    ) -> BankContent:
+        for _ in attempts(f"changing content {content_id}"):
+            item = self._table.get(keys.content(content_id))
+            if item is None or "is_deleted" in item or item["bank_id"] != bank_id:
+                raise NotFound(f"content {content_id} not found")
+            update = self._update_of_content(item, disable_until_ts=disable_until_ts, note=note)
+            if update is None:
+                return _content(item)
+            try:
+                changed = self._table.write(update)
+            except ConditionFailed:
+                continue
+            if changed is not None:
+                return _content(changed)
+        raise AssertionError("attempts() raises when it ends")
+
+    def delete_contents(self, bank_id: int, ids: Sequence[int]) -> int:
+        check_page(len(ids))
+        return sum(self._in_parallel(partial(self._delete, bank_id), list(dict.fromkeys(ids))))
+
+    def changes(self, cursor: str | None, *, limit: int) -> ChangePage:
+        """Return changes as `feed` tells them: in pages by shard, now and then one that was told before.
+
+        A cursor that is older than `TOMBSTONE_S` may miss deletions; what it leaves in an index never
+        matches, for the state of contents is read at each lookup.
+        """
+        check_page(limit)
+        return feed.read(
+            cursor, keys.SHARDS, partial(self._entries, page_size=limit + 1), now_ms=self._now_ms(), limit=limit
+        )
+
+    def signal_type_ratios(self) -> dict[str, float]:
+        items = self._table.query(Range(partition=keys.RATIOS_PARTITION))
+        return {str(item["name"]): float(str(item["ratio"])) for item in items}
+
+    def set_signal_type_ratio(self, name: str, ratio: float) -> None:
+        self._table.write(Put(item={**keys.ratio(name)._asdict(), "name": name, "ratio": repr(ratio)}))
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1_000)
+
+    def _count(self, counter: Key, count: int) -> range:
+        """Return the next numbers of a counter; numbers of a call that failed half-way are lost, never reused."""
+        update = Update(key=counter, change="ADD #last :count", values={"count": count})
+        item = self._table.write(update)
+        last = _integer(None if item is None else item["last"])
+        return range(last - count + 1, last + 1)
+
+    def _in_parallel(self, call: Callable[[Given], Result], given: Sequence[Given]) -> list[Result]:
+        if len(given) <= 1:
+            return [call(one) for one in given]
+        with ThreadPoolExecutor(min(WRITERS, len(given))) as pool:
+            return list(pool.map(call, given))
+
+    def _items(self, ids: Sequence[int]) -> dict[int, Item]:
+        """Return the contents' items as they are now, without tombstones."""
+        items = self._table.get_many([keys.content(content_id) for content_id in ids])
+        return {_integer(item["content_id"]): item for item in items if "is_deleted" not in item}
+
+    def _listed(self, bank_id: int, *, before: int | None, page_size: int) -> Iterator[int]:
+        """Yield the ids that are listed for a bank, newest first."""
+        shards = [
+            self._table.query(
+                Range(partition=shard, index=keys.BANK_INDEX, before=before, newest_first=True), page_size=page_size
+            )
+            for shard in keys.bank_shards(bank_id)
+        ]
+        listed = heapq.merge(*shards, key=lambda item: _integer(item["content_id"]), reverse=True)
+        return (_integer(item["content_id"]) for item in listed)
+
+    def _entries(self, shard: int, after: str, *, page_size: int) -> Iterator[str]:
+        """Yield the entries of a shard of the feed after one of them."""
+        of = Range(partition=keys.feed_shard(shard), index=keys.FEED_INDEX, after=after)
+        return (str(item["feed_at"]) for item in self._table.query(of, page_size=page_size))
+
+    def _feed(self, kind: Literal["bank", "content"], thing_id: int) -> dict[str, Value]:
+        """Return the attributes by which the feed tells of a change that is made now."""
+        return {
+            "feed_shard": keys.feed_shard(thing_id),
+            "feed_at": feed.entry(kind, thing_id, now_ms=self._now_ms()),
+        }
+
+    def _tombstone(self, kind: Literal["bank", "content"], thing_id: int) -> Item:
+        """Return what stays of something deleted, so that the feed tells of it."""
+        key = keys.bank(thing_id) if kind == "bank" else keys.content(thing_id)
+        return {
+            **key._asdict(),
+            **self._feed(kind, thing_id),
+            "is_deleted": True,
+            keys.TTL_ATTRIBUTE: int(self._clock()) + TOMBSTONE_S,
+        }
+
+    def _update_of(self, old: Bank, new: Bank) -> Update:
+        """Return the update of a bank; it tells the feed where the ratio becomes, or leaves, 0."""
+        values: dict[str, Value] = {"old": _bank_data(old), "new": _bank_data(new)}
+        change = "SET #data = :new"
+        if (old.matching_enabled_ratio > 0.0) != (new.matching_enabled_ratio > 0.0):
+            change += _TELL
+            values |= self._feed("bank", new.id)
+        return Update(key=keys.bank(new.id), change=change, condition=f"{_EXISTS} AND #data = :old", values=values)
+
+    def _update_of_content(self, item: Item, *, disable_until_ts: int | None, note: str | None) -> Update | None:
+        """Return the update of a content; it tells the feed where a permanent disable is set or lifted."""
+        sets = []
+        condition = f"{_EXISTS} AND #bank_id = :bank_id"
+        values: dict[str, Value] = {"bank_id": item["bank_id"]}
+        if note is not None:
+            sets.append("#note = :note")
+            values["note"] = to_json(note)
+        if disable_until_ts is not None:
+            was = _integer(item["disable_until_ts"])
+            sets.append("#disable_until_ts = :until")
+            condition += " AND #disable_until_ts = :was"
+            values |= {"until": disable_until_ts, "was": was}
+            if is_permanently_disabled(was) != is_permanently_disabled(disable_until_ts):
+                sets.append(_TELL.removeprefix(", "))
+                values |= self._feed("content", _integer(item["content_id"]))
+        if not sets:
+            return None
+        key = keys.content(_integer(item["content_id"]))
+        return Update(key=key, change="SET " + ", ".join(sets), condition=condition, values=values)
+
+    def _put(self, content: BankContent, stored: Item | None) -> None:
+        """Write a content over what was read at its key: over nothing, over the same signals, or over others."""
+        for _ in attempts(f"writing content {content.id}"):
+            update = self._put_of(content, stored)
+            if update is None:
+                return
+            try:
+                self._table.write(update)
+                return
+            except ConditionFailed:
+                stored = self._items([content.id]).get(content.id)
+        raise AssertionError("attempts() raises when it ends")
+
+    def _put_of(self, content: BankContent, stored: Item | None) -> Update | None:
+        new = _derived(content)
+        old_names = [] if stored is None else [name for name in _DERIVED if name in stored]
+        old = {} if stored is None else {name: stored[name] for name in old_names}
+        if old == new:
+            return None
+        sets = [f"#{name} = :{name}" for name in new]
+        values: dict[str, Value] = dict(new)
+        if stored is None:
+            first = {**_curated(content), "content_id": content.id}
+            sets += [f"#{name} = :{name}" for name in first]
+            values |= first
+            condition = _IS_GONE
+        else:
+            condition = f"{_EXISTS} AND #bank_id = :old_bank_id AND #signals = :old_signals"
+            values |= {"old_bank_id": stored["bank_id"], "old_signals": stored["signals"]}
+        if stored is None or any(stored[name] != new[name] for name in ("bank_id", "signals")):
+            sets.append(_TELL.removeprefix(", "))
+            values |= self._feed("content", content.id)
+        gone = [f"#{name}" for name in (*_DERIVED, "is_deleted", keys.TTL_ATTRIBUTE) if name not in new]
+        change = f"SET {', '.join(sets)} REMOVE {', '.join(gone)}"
+        return Update(key=keys.content(content.id), change=change, condition=condition, values=values)
+
+    def _delete(self, bank_id: int, content_id: int) -> bool:
+        """Delete a content of a bank, and let go of its source key; tells whether it was there."""
+        tombstone = Put(
+            item=self._tombstone("content", content_id),
+            condition=f"{_EXISTS} AND #bank_id = :bank_id",
+            values={"bank_id": bank_id},
+        )
+        try:
+            old = self._table.write(tombstone)
+        except ConditionFailed:
+            return False
+        if old is not None and "source_pk" in old:
+            with suppress(ConditionFailed):
+                self._table.write(
+                    Delete(
+                        key=keys.source_at(str(old["source_pk"])),
+                        condition="#content_id = :content_id",
+                        values={"content_id": content_id},
+                    )
+                )
+        return True
+
+    def _add_once(self, content: BankContent, source_key: str) -> BankContent:
+        """Bank a content under its source key, unless one that is still there was banked under it."""
+        key = keys.source(content.bank_id, source_key)
+        put = Put(item={**self._content_item(content), "source_pk": key.pk}, condition="attribute_not_exists(#pk)")
+        for _ in attempts("banking a content"):
+            taken = self._table.get(key)
+            condition, values = "attribute_not_exists(#pk)", dict[str, Value]()
+            if taken is not None:
+                banked = self.contents([_integer(taken["content_id"])]).get(_integer(taken["content_id"]))
+                if banked is not None and banked.bank_id == content.bank_id:
+                    return banked
+                condition, values = "#content_id = :stale", {"stale": taken["content_id"]}
+            source = Put(item={**key._asdict(), "content_id": content.id}, condition=condition, values=values)
+            try:
+                self._table.transact([source, put])
+                return content
+            except ConditionFailed:
+                continue
+        raise AssertionError("attempts() raises when it ends")
+
+    def _content_item(self, content: BankContent) -> Item:
+        return {
+            **keys.content(content.id)._asdict(),
+            **_derived(content),
+            **_curated(content),
+            **self._feed("content", content.id),
+            "content_id": content.id,
+        }
+
+    def _take_name(self, bank: Bank) -> Put:
+        item: Item = {**keys.bank_name(bank.name)._asdict(), "bank_id": bank.id}
+        return Put(item=item, condition="attribute_not_exists(#pk)")
+
+    def _free_name(self, bank: Bank) -> Delete:
+        return Delete(key=keys.bank_name(bank.name), condition="#bank_id = :bank_id", values={"bank_id": bank.id})
+
+
+_TELL = ", #feed_shard = :feed_shard, #feed_at = :feed_at"
+
+_DERIVED = ("bank_id", "bank_shard", "signals", "provenance", "original_media_uri")
+"""Attributes that a put sets anew; a missing one is None."""
+
+
+def _derived(content: BankContent) -> dict[str, Value]:
+    """Return what a put of a content that is there replaces."""
+    values: dict[str, Value] = {
+        "bank_id": content.bank_id,
+        "bank_shard": keys.bank_shard(content.bank_id, content.id),
+        "signals": to_json(dict(content.signals)),
+    }
+    if content.provenance is not None:
+        values["provenance"] = _provenance_data(content.provenance)
+    if content.original_media_uri is not None:
+        values["original_media_uri"] = to_json(content.original_media_uri)
+    return values
+
+
+def _curated(content: BankContent) -> dict[str, Value]:
+    """Return what a put of a content that is there leaves alone."""
+    return {
+        "disable_until_ts": content.disable_until_ts,
+        "note": to_json(content.note),
+        "metadata": to_json(content.metadata),
+        "created_at_s": content.created_at_s,
+    }
+
+
+def _content(item: Item) -> BankContent:
+    uri = item.get("original_media_uri")
+    provenance = item.get("provenance")
+    return BankContent(
+        id=_integer(item["content_id"]),
+        bank_id=_integer(item["bank_id"]),
+        signals=_from_json(item["signals"]),
+        disable_until_ts=_integer(item["disable_until_ts"]),
+        note=_from_json(item["note"]),
+        original_media_uri=None if uri is None else _from_json(uri),
+        metadata=_from_json(item["metadata"]),
+        provenance=None if provenance is None else _provenance(_from_json(provenance)),
+        created_at_s=_integer(item["created_at_s"]),
+    )
+
+
+def _provenance_data(provenance: Provenance) -> str:
+    opinions: list[JSON] = [[int(one.category), sorted(one.tags), one.is_mine] for one in provenance.opinions]
+    return to_json([provenance.collaboration, provenance.record_key, opinions, provenance.record_digest])
+
+
+def _provenance(data: Any) -> Provenance:
+    collaboration, record_key, opinions, record_digest = data
+    return Provenance(
+        collaboration=collaboration,
+        record_key=record_key,
+        opinions=tuple(
+            Opinion(category=Category(category), tags=frozenset(tags), is_mine=is_mine)
+            for category, tags, is_mine in opinions
+        ),
+        record_digest=record_digest,
+    )
+
+
+def _bank_item(bank: Bank) -> Item:
+    return {**keys.bank(bank.id)._asdict(), "bank_id": bank.id, "data": _bank_data(bank)}
+
+
+def _bank_data(bank: Bank) -> str:
+    """Return all that changes of a bank as one text, so that one condition tells whether any of it has."""
+    return to_json([bank.name, bank.matching_enabled_ratio, dict(bank.distance_limits)])
+
+
+def _bank(item: Item) -> Bank | None:
+    """Return the bank of an item; None for the tombstone of a deleted one."""
+    if "is_deleted" in item:
+        return None
+    name, ratio, limits = _from_json(item["data"])
+    return Bank(id=_integer(item["bank_id"]), name=name, matching_enabled_ratio=ratio, distance_limits=limits)
+
+
+def _from_json(value: Value) -> Any:
+    return json.loads(str(value))
+
+
+def _integer(value: Value | None) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"an attribute that is an integer holds {type(value).__name__}")
+    return value

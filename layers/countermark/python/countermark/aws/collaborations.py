@@ -1,0 +1,316 @@
+"""Collaborations, fetch states, leases and records in DynamoDB.
+
+A collaboration's configuration, state and lease are one item, so each change of them is one conditional
+write. Records are written in transactions that check the lease: a run that was paused, and whose lease was
+taken over meanwhile, cannot put an old record over a new one.
+"""
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from countermark.aws import keys
+from countermark.aws.table import (
+    Action,
+    Check,
+    ConditionFailed,
+    Delete,
+    Item,
+    Key,
+    Put,
+    Range,
+    Table,
+    Update,
+    Value,
+    check_page,
+    to_json,
+    transactions,
+)
+from countermark.domain.bank import Provenance
+from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, RecordPolicy
+from countermark.domain.stores import MAX_PAGE, RecordPage
+from countermark.errors import AlreadyExists, Conflict, InvalidInput, LeaseHeld, LeaseLost, NotFound
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+MAX_REQUESTS = 50
+"""Requests of one `older_records`: where nearly all records are new, a page ends early rather than late."""
+
+_EXISTS = "attribute_exists(#pk) AND attribute_not_exists(#is_deleted)"
+_HOLDS = f"{_EXISTS} AND #lease_holder = :holder AND #lease_expires_at_s > :now_s"
+
+
+class DynamoCollaborationStore:
+    """The collaborations of a deployment. The name of a deleted one stays taken until its records are purged."""
+
+    def __init__(self, client: "DynamoDBClient", table: str) -> None:
+        self._table = Table(client, table)
+
+    def create_collaboration(self, collaboration: Collaboration) -> None:
+        key = keys.collaboration(collaboration.name)
+        # Only a name that is free for certain is taken: a deleted one holds its own until its records are gone.
+        condition = "attribute_not_exists(#pk)"
+        if self._is_deleted(collaboration.name):
+            if self._record_keys(collaboration.name, limit=1):
+                raise Conflict(f"records of the deleted collaboration {collaboration.name!r} are still being removed")
+            condition = f"({condition} OR attribute_exists(#is_deleted))"
+        item: Item = {**key._asdict(), "data": _data(collaboration)}
+        try:
+            # A transaction carries a token: tried again by the client, it does not meet itself.
+            self._table.transact([Put(item=item, condition=condition)])
+        except ConditionFailed as error:
+            raise AlreadyExists(f"there is a collaboration of the name {collaboration.name!r} already") from error
+
+    def collaboration(self, name: str) -> Collaboration:
+        item = self._item(name)
+        if item is None:
+            raise NotFound(f"collaboration {name!r} not found")
+        return _collaboration(item)
+
+    def collaborations(self) -> Sequence[Collaboration]:
+        items = self._table.query(Range(partition=keys.COLLABORATIONS_PARTITION))
+        found = [_collaboration(item) for item in items if "is_deleted" not in item]
+        return sorted(found, key=lambda collaboration: collaboration.name)
+
+    def update_collaboration(self, collaboration: Collaboration) -> None:
+        update = Update(
+            key=keys.collaboration(collaboration.name),
+            change="SET #data = :data",
+            condition=_EXISTS,
+            values={"data": _data(collaboration)},
+        )
+        try:
+            self._table.write(update)
+        except ConditionFailed as error:
+            raise NotFound(f"collaboration {collaboration.name!r} not found") from error
+
+    def delete_collaboration(self, name: str) -> bool:
+        key = keys.collaboration(name)
+        try:
+            self._table.write(Put(item={**key._asdict(), "is_deleted": True}, condition=_EXISTS))
+        except ConditionFailed:
+            return False
+        return True
+
+    def purge_records(self, name: str, *, limit: int) -> int:
+        if not self._is_deleted(name):
+            return 0
+        found = self._record_keys(name, limit=min(limit, MAX_PAGE))
+        self._table.delete_many(found)
+        if not found:
+            # Created again meanwhile, it stays.
+            with suppress(ConditionFailed):
+                self._table.write(Delete(key=keys.collaboration(name), condition="attribute_exists(#is_deleted)"))
+        return len(found)
+
+    def fetch_state(self, name: str) -> FetchState:
+        item = self._item(name)
+        if item is None or "state" not in item:
+            return FetchState()
+        return FetchState(**json.loads(str(item["state"])))
+
+    def acquire_lease(self, name: str, *, holder: str, now_s: int, lease_s: int) -> Lease:
+        lease = Lease(collaboration=name, holder=holder, expires_at_s=now_s + lease_s)
+        is_free = "(attribute_not_exists(#lease_holder) OR #lease_holder = :holder OR #lease_expires_at_s <= :now_s)"
+        update = Update(
+            key=keys.collaboration(name),
+            change="SET #lease_holder = :holder, #lease_expires_at_s = :expires_at_s",
+            condition=f"{_EXISTS} AND {is_free}",
+            values={"holder": to_json(holder), "now_s": now_s, "expires_at_s": lease.expires_at_s},
+        )
+        try:
+            self._table.write(update)
+        except ConditionFailed as error:
+            if self._item(name) is None:
+                raise NotFound(f"collaboration {name!r} not found") from error
+            raise LeaseHeld(f"another run is fetching collaboration {name!r}") from error
+        return lease
+
+    def save_fetch_state(self, lease: Lease, state: FetchState, *, now_s: int, lease_s: int) -> Lease:
+        renewed = replace(lease, expires_at_s=now_s + lease_s)
+        update = Update(
+            key=keys.collaboration(lease.collaboration),
+            change="SET #state = :state, #lease_expires_at_s = :expires_at_s",
+            condition=_HOLDS,
+            values={
+                "state": to_json(asdict(state)),
+                "expires_at_s": renewed.expires_at_s,
+                **_holding(lease, now_s=now_s),
+            },
+        )
+        try:
+            self._table.write(update)
+        except ConditionFailed as error:
+            raise _lost(lease) from error
+        return renewed
+
+    def release_lease(self, lease: Lease) -> None:
+        update = Update(
+            key=keys.collaboration(lease.collaboration),
+            change="REMOVE #lease_holder, #lease_expires_at_s",
+            condition=f"{_EXISTS} AND #lease_holder = :holder",
+            values={"holder": to_json(lease.holder)},
+        )
+        with suppress(ConditionFailed):
+            self._table.write(update)
+
+    def records(self, name: str, keys: Sequence[str]) -> dict[str, Record]:
+        check_page(len(keys))
+        records = map(_record, self._table.get_many([_record_at(name, key) for key in keys]))
+        return {record.key: record for record in records}
+
+    def put_records(self, lease: Lease, records: Sequence[Record], *, now_s: int) -> None:
+        """Write records, in transactions of up to 99 with a check of the lease; after a failure some may be written."""
+        check_page(len(records))
+        distinct = {record.key: record for record in records}
+        self._write(lease, [_put_of(lease.collaboration, record) for record in distinct.values()], now_s=now_s)
+
+    def delete_records(self, lease: Lease, keys: Sequence[str], *, now_s: int) -> None:
+        check_page(len(keys))
+        deletes = [Delete(key=_record_at(lease.collaboration, key)) for key in dict.fromkeys(keys)]
+        self._write(lease, deletes, now_s=now_s)
+
+    def older_records(self, name: str, *, generation: int, after: str | None, limit: int) -> RecordPage:
+        """Return a page of at most `limit`, shard by shard; one may be short, or empty, with more to come."""
+        check_page(limit)
+        start, position = (0, None) if after is None else _decode_after(name, after)
+        found: list[Record] = []
+        requests = 0
+        for shard in range(start, len(keys.RECORD_SHARDS)):
+            of = Range(
+                partition=keys.records_partition(name, keys.RECORD_SHARDS[shard]),
+                where="#generation < :generation",
+                values={"generation": generation},
+            )
+            while True:
+                # One more than there is room for tells whether a page ends here, without a page that is empty.
+                if requests == MAX_REQUESTS:
+                    return RecordPage(records=tuple(found), after=_encode_after(shard, position))
+                items, last = self._table.scan_page(of, limit=limit, after=position)
+                requests += 1
+                room = limit - len(found)
+                if len(items) > room:
+                    if room:
+                        found += map(_record, items[:room])
+                        position = _key(items[room - 1])
+                    return RecordPage(records=tuple(found), after=_encode_after(shard, position))
+                found += map(_record, items)
+                position = last
+                if last is None:
+                    break
+        return RecordPage(records=tuple(found), after=None)
+
+    def withhold(self, provenance: Provenance) -> None:
+        update = Update(
+            key=keys.record(provenance.collaboration, provenance.record_key),
+            change="SET #is_withheld = :yes",
+            condition="attribute_exists(#pk)",
+            values={"yes": True},
+        )
+        with suppress(ConditionFailed):
+            self._table.write(update)
+
+    def _item(self, name: str) -> Item | None:
+        item = self._table.get(keys.collaboration(name))
+        return None if item is None or "is_deleted" in item else item
+
+    def _is_deleted(self, name: str) -> bool:
+        item = self._table.get(keys.collaboration(name))
+        return item is not None and "is_deleted" in item
+
+    def _record_keys(self, name: str, *, limit: int) -> list[Key]:
+        """Return where up to `limit` records of a collaboration lie."""
+        items = (
+            item
+            for shard in keys.RECORD_SHARDS
+            for item in self._table.query(Range(partition=keys.records_partition(name, shard)), page_size=limit)
+        )
+        return [_key(item) for item in islice(items, limit)]
+
+    def _write(self, lease: Lease, actions: Sequence[Action], *, now_s: int) -> None:
+        check = Check(
+            key=keys.collaboration(lease.collaboration), condition=_HOLDS, values=_holding(lease, now_s=now_s)
+        )
+        for transaction in transactions(actions, beside=check):
+            try:
+                self._table.transact(transaction)
+            except ConditionFailed as error:
+                raise _lost(lease) from error
+
+
+def _holding(lease: Lease, *, now_s: int) -> dict[str, Value]:
+    return {"holder": to_json(lease.holder), "now_s": now_s}
+
+
+def _lost(lease: Lease) -> LeaseLost:
+    return LeaseLost(f"the lease of collaboration {lease.collaboration!r} expired, or another run has it")
+
+
+def _put_of(name: str, record: Record) -> Update:
+    """Return the write of a record: an update, for `is_withheld` is a curator's."""
+    values: dict[str, Value] = {
+        "key": to_json(record.key),
+        "data": to_json(record.data),
+        "generation": record.generation,
+    }
+    change = "SET #key = :key, #data = :data, #generation = :generation"
+    if record.content_id is None:
+        change += " REMOVE #content_id"
+    else:
+        change += ", #content_id = :content_id"
+        values["content_id"] = record.content_id
+    return Update(key=keys.record(name, record.key), change=change, values=values)
+
+
+def _record_at(name: str, record_key: str) -> Key:
+    return keys.record(name, record_key)
+
+
+def _record(item: Item) -> Record:
+    content_id = item.get("content_id")
+    return Record(
+        key=json.loads(str(item["key"])),
+        data=json.loads(str(item["data"])),
+        generation=int(item["generation"]),
+        content_id=None if content_id is None else int(content_id),
+        is_withheld=bool(item.get("is_withheld", False)),
+    )
+
+
+def _data(collaboration: Collaboration) -> str:
+    return to_json(asdict(collaboration))
+
+
+def _collaboration(item: Item) -> Collaboration:
+    fields: dict[str, Any] = json.loads(str(item["data"]))
+    fields["disputed"] = RecordPolicy(fields["disputed"])
+    fields["negative"] = RecordPolicy(fields["negative"])
+    return Collaboration(**fields)
+
+
+def _key(item: Item) -> Key:
+    return Key(str(item["pk"]), str(item["sk"]))
+
+
+def _encode_after(shard: int, position: Key | None) -> str:
+    return to_json([shard, None if position is None else position.sk])
+
+
+def _decode_after(name: str, after: str) -> tuple[int, Key | None]:
+    """Return the shard and the place in it after which a page begins.
+
+    Raises:
+        InvalidInput: It is not one that a page gave.
+    """
+    try:
+        shard, digest = json.loads(after)
+        partition = keys.records_partition(name, keys.RECORD_SHARDS[shard])
+        if not (digest is None or (isinstance(digest, str) and digest)):
+            raise ValueError(digest)
+    except (ValueError, TypeError, IndexError) as error:
+        raise InvalidInput("this is not a place in a collaboration's records") from error
+    return shard, None if digest is None else Key(partition, digest)

@@ -1,0 +1,85 @@
+"""Events on a bus of EventBridge, and a ledger in DynamoDB of those that were dealt with."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from countermark.aws import keys
+from countermark.aws.batches import batched, send_all
+from countermark.aws.errors import translated
+from countermark.aws.event_json import encode_event
+from countermark.aws.table import Put, Table
+from countermark.domain.event import Event
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
+
+SOURCE = "countermark"
+"""The source of all events of ours, for the rules of those who listen."""
+
+MAX_ENTRIES = 10
+"""The most entries of one PutEvents. Source: EventBridge API reference, PutEvents."""
+
+MAX_REQUEST_BYTES = 256 * 1024
+"""The most bytes of all entries of one PutEvents. Source: "Calculating PutEvents event entry size"."""
+
+TIME_BYTES = 14
+"""What the time of an entry counts. Source: as above."""
+
+
+class EventBridgePublisher:
+    """Publishes on one bus."""
+
+    def __init__(self, client: "EventBridgeClient", bus: str) -> None:
+        self._client = client
+        self._bus = bus
+
+    def publish(self, events: Sequence[Event]) -> None:
+        """Publish; what the bus refuses is sent again, up to a bound.
+
+        Raises:
+            InvalidInput: An event is larger than the bus takes.
+            Unavailable: At least one was not accepted; any may have been.
+        """
+        entries = [self._entry(event) for event in events]
+        for batch in batched(entries, max_entries=MAX_ENTRIES, max_bytes=MAX_REQUEST_BYTES, size_bytes=entry_bytes):
+            send_all("publishing events", batch, self._send)
+
+    def _entry(self, event: Event) -> "PutEventsRequestEntryTypeDef":
+        detail_type, detail = encode_event(event)
+        return {
+            "EventBusName": self._bus,
+            "Source": SOURCE,
+            "DetailType": detail_type,
+            "Detail": json.dumps(detail, separators=(",", ":")),
+            "Time": datetime.fromtimestamp(event.at_s, UTC),
+        }
+
+    def _send(self, entries: "list[PutEventsRequestEntryTypeDef]") -> list[int]:
+        with translated("EventBridge"):
+            answer = self._client.put_events(Entries=entries)
+        return [position for position, entry in enumerate(answer["Entries"]) if "ErrorCode" in entry]
+
+
+class DynamoEventLedger:
+    """The ledger of a deployment. DynamoDB removes what has expired some days late, so each look checks the time."""
+
+    def __init__(self, client: "DynamoDBClient", table: str) -> None:
+        self._table = Table(client, table)
+
+    def is_done(self, event_id: str, *, now_s: int) -> bool:
+        item = self._table.get(keys.event(event_id))
+        return item is not None and int(item[keys.TTL_ATTRIBUTE]) > now_s
+
+    def mark_done(self, event_id: str, *, now_s: int, forget_after_s: int) -> None:
+        key = keys.event(event_id)
+        self._table.write(Put(item={**key._asdict(), keys.TTL_ATTRIBUTE: now_s + forget_after_s}))
+
+
+def entry_bytes(entry: "PutEventsRequestEntryTypeDef") -> int:
+    """Return what an entry counts: the bytes of its texts, and of its time."""
+    texts = (entry.get("Source", ""), entry.get("DetailType", ""), entry.get("Detail", ""))
+    return TIME_BYTES + sum(len(text.encode()) for text in texts)

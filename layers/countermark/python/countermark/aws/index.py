@@ -1,0 +1,161 @@
+"""The index in S3: segments that never change, and a manifest that is replaced by a conditional write."""
+
+import io
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from botocore.exceptions import ClientError
+
+from countermark.aws.errors import code, translated
+from countermark.domain.index import Manifest, PublishedManifest
+from countermark.errors import NotFound, PublishConflict, Unavailable
+from countermark.indexes.manifest import decode_manifest, encode_manifest
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+MANIFEST_KEY = "index/manifest.json"
+SEGMENTS_PREFIX = "index/segments/"
+
+MAX_DELETED = 1_000
+"""The most objects of one DeleteObjects. Source: S3 API reference."""
+
+_MISSING = frozenset({"404", "NoSuchKey"})
+
+_NOT_FIRST = frozenset({"412", "PreconditionFailed", "409", "ConditionalRequestConflict"})
+"""Codes of a conditional write that somebody else was before. Source: "Conditional writes", S3 user guide."""
+
+
+class S3IndexStore:
+    """The index of a deployment. The manifest's token is its ETag."""
+
+    def __init__(self, client: "S3Client", bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    def manifest(self) -> PublishedManifest | None:
+        with translated("S3"):
+            try:
+                answer = self._client.get_object(Bucket=self._bucket, Key=MANIFEST_KEY)
+            except ClientError as error:
+                if code(error) in _MISSING:
+                    return None
+                raise
+            data = answer["Body"].read()
+        return PublishedManifest(manifest=decode_manifest(data), token=answer["ETag"])
+
+    def manifest_token(self) -> str | None:
+        with translated("S3"):
+            try:
+                return self._client.head_object(Bucket=self._bucket, Key=MANIFEST_KEY)["ETag"]
+            except ClientError as error:
+                if code(error) in _MISSING:
+                    return None
+                raise
+
+    def publish(self, manifest: Manifest, *, replaces: str | None) -> PublishedManifest:
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if replaces is None else {"IfMatch": replaces}
+        data = encode_manifest(manifest)
+        with translated("S3"):
+            try:
+                answer = self._client.put_object(
+                    Bucket=self._bucket,
+                    Key=MANIFEST_KEY,
+                    Body=data,
+                    ContentType="application/json",
+                    **condition,
+                )
+            except ClientError as error:
+                if code(error) not in _NOT_FIRST | _MISSING:
+                    raise
+                published = self.manifest()
+                # Where an answer was lost on its way, the client's second attempt meets its first.
+                if published is not None and published.manifest == manifest:
+                    return published
+                raise PublishConflict("another index was published first") from error
+        return PublishedManifest(manifest=manifest, token=answer["ETag"])
+
+    def write_segment(self, name: str, data: bytes | memoryview) -> None:
+        """Store a segment. It is written even where it is there already: that renews its age, and garbage is old."""
+        with translated("S3"):
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=SEGMENTS_PREFIX + name,
+                Body=data if isinstance(data, bytes) else cast(BinaryIO, _View(data)),
+                ContentType="application/octet-stream",
+            )
+
+    def read_segment(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        if length == 0:
+            self._check_segment(name)
+            return b""
+        end = "" if length is None else str(offset + length - 1)
+        wanted: dict[str, Any] = {} if (offset, length) == (0, None) else {"Range": f"bytes={offset}-{end}"}
+        with translated("S3"):
+            try:
+                answer = self._client.get_object(Bucket=self._bucket, Key=SEGMENTS_PREFIX + name, **wanted)
+            except ClientError as error:
+                if code(error) in _MISSING:
+                    raise NotFound(f"segment {name!r} not found") from error
+                if code(error) in {"InvalidRange", "416"}:
+                    return b""
+                raise
+            return answer["Body"].read()
+
+    def collect_garbage(self, keep: Iterable[str], *, older_than_s: int, now_s: int) -> int:
+        """Remove old segments; the bucket keeps them as non-current versions for some days more."""
+        kept = {SEGMENTS_PREFIX + name for name in keep}
+        with translated("S3"):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=SEGMENTS_PREFIX)
+            old = [
+                item["Key"]
+                for page in pages
+                for item in page.get("Contents", [])
+                if item["Key"] not in kept and item["LastModified"].timestamp() < now_s - older_than_s
+            ]
+            for start in range(0, len(old), MAX_DELETED):
+                answer = self._client.delete_objects(
+                    Bucket=self._bucket,
+                    Delete={"Objects": [{"Key": key} for key in old[start : start + MAX_DELETED]], "Quiet": True},
+                )
+                if answer.get("Errors"):
+                    codes = sorted({str(error.get("Code")) for error in answer["Errors"]})
+                    raise Unavailable(f"S3 did not remove {len(answer['Errors'])} old segments: {', '.join(codes)}")
+        return len(old)
+
+    def _check_segment(self, name: str) -> None:
+        with translated("S3"):
+            try:
+                self._client.head_object(Bucket=self._bucket, Key=SEGMENTS_PREFIX + name)
+            except ClientError as error:
+                if code(error) in _MISSING:
+                    raise NotFound(f"segment {name!r} not found") from error
+                raise
+
+
+class _View(io.RawIOBase):
+    """A file over memory: a segment of a gigabyte is sent without a copy of it."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data.cast("B")
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = min(len(buffer), len(self._data) - self._at)
+        buffer[:count] = self._data[self._at : self._at + count]
+        self._at += count
+        return count
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._data)}[whence]
+        self._at = max(0, min(start + offset, len(self._data)))
+        return self._at
+
+    def tell(self) -> int:
+        return self._at

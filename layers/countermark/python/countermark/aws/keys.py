@@ -1,0 +1,150 @@
+"""The key table: every item of the three tables, where it lies, and what for.
+
+Banks (indexes: `feed` by feed_shard and feed_at; `by-bank` by bank_shard and content_id; both of keys only)
+
+| item               | pk                  | sk              | for what                                             |
+|--------------------|---------------------|-----------------|------------------------------------------------------|
+| bank               | bank                | its id          | all banks in one query; one by id                    |
+| bank name          | bank-name           | the name        | no two banks of a name; a bank by name               |
+| content            | content#<id>        | content         | contents by id: what a lookup reads, over partitions |
+| source key         | source#<bank>#<digest> | source          | an event that is delivered twice banks once          |
+| counter            | counter             | bank or content | ids that are given once                              |
+| signal type ratio  | signal-type-ratio   | the type's name | the enabled ratios, in one query                     |
+
+A deleted bank or content stays at its key for 30 days as a tombstone, so that the feed tells of it.
+
+Exchanges
+
+| item               | pk                  | sk              | for what                                             |
+|--------------------|---------------------|-----------------|------------------------------------------------------|
+| collaboration      | collaboration       | its name        | configuration, fetch state and lease: one condition  |
+| record             | record#<name>#<0-f> | digest of key   | an exchange's own record, over 16 partitions         |
+
+Access
+
+| item               | pk                  | sk              | for what                                             |
+|--------------------|---------------------|-----------------|------------------------------------------------------|
+| API key            | api-key             | digest of key   | who calls; a policy can be limited to the partition  |
+| event              | event#<digest>      | event           | an event that was dealt with, until it expires       |
+
+One partition takes 1,000 writes and 3,000 strong reads a second: what may be many has partitions of its own,
+or shards; what lies in one partition is few, and written by hand.
+Source of the figures: "Best practices for designing partition keys", DynamoDB developer guide.
+"""
+
+import hashlib
+from typing import Final
+
+from countermark.aws.table import Key
+
+TTL_ATTRIBUTE: Final = "expires_at"
+"""Epoch seconds after which DynamoDB removes an item, some days late: so readers look at it themselves."""
+
+FEED_INDEX: Final = ("feed", "feed_shard", "feed_at")
+"""The index of changes: its name, partition key and sort key."""
+
+BANK_INDEX: Final = ("by-bank", "bank_shard", "content_id")
+"""The index of a bank's contents: its name, partition key and sort key."""
+
+BANKS_PARTITION: Final = "bank"
+RATIOS_PARTITION: Final = "signal-type-ratio"
+COLLABORATIONS_PARTITION: Final = "collaboration"
+API_KEYS_PARTITION: Final = "api-key"
+
+BANK_COUNTER: Final = Key("counter", "bank")
+CONTENT_COUNTER: Final = Key("counter", "content")
+
+SHARDS: Final = 8
+"""Shards of each index. A fetch writes up to 8,000 contents a second into one bank, more than one function can."""
+
+RECORD_SHARDS: Final = tuple("0123456789abcdef")
+"""The first digit of the digest of a record's key."""
+
+_PLAIN_LENGTH = 255
+
+
+def bank(bank_id: int) -> Key:
+    """Return where a bank lies."""
+    return Key(BANKS_PARTITION, str(bank_id))
+
+
+def bank_name(name: str) -> Key:
+    """Return where the name of a bank is taken."""
+    return Key("bank-name", _name(name))
+
+
+def content(content_id: int) -> Key:
+    """Return where a content lies."""
+    return Key(f"content#{content_id}", "content")
+
+
+def source(bank_id: int, source_key: str) -> Key:
+    """Return where it is kept which content of a bank a source key was banked as."""
+    return Key(f"source#{bank_id}#{_digest(source_key)}", "source")
+
+
+def ratio(signal_type: str) -> Key:
+    """Return where the ratio of a signal type lies."""
+    return Key(RATIOS_PARTITION, _name(signal_type))
+
+
+def collaboration(name: str) -> Key:
+    """Return where a collaboration lies."""
+    return Key(COLLABORATIONS_PARTITION, _name(name))
+
+
+def records_partition(collaboration_name: str, shard: str) -> str:
+    """Return one of the partitions of a collaboration's records."""
+    return f"record#{_name(collaboration_name)}#{shard}"
+
+
+def record(collaboration_name: str, record_key: str) -> Key:
+    """Return where a record lies. Its key may be of any length, so its digest stands for it."""
+    digest = _digest(record_key)
+    return Key(records_partition(collaboration_name, digest[0]), digest)
+
+
+def api_key(digest: str) -> Key:
+    """Return where an API key lies."""
+    return Key(API_KEYS_PARTITION, _name(digest))
+
+
+def event(event_id: str) -> Key:
+    """Return where it is kept that an event was dealt with."""
+    return Key(f"event#{_digest(event_id)}", "event")
+
+
+def feed_shard(thing_id: int) -> str:
+    """Return the shard of the feed that tells of a bank or content."""
+    return f"feed#{thing_id % SHARDS}"
+
+
+def feed_shards() -> list[str]:
+    """Return all shards of the feed."""
+    return [feed_shard(shard) for shard in range(SHARDS)]
+
+
+def bank_shard(bank_id: int, content_id: int) -> str:
+    """Return the shard in which a content of a bank is listed."""
+    return f"bank#{bank_id}#{content_id % SHARDS}"
+
+
+def bank_shards(bank_id: int) -> list[str]:
+    """Return all shards in which the contents of a bank are listed."""
+    return [bank_shard(bank_id, shard) for shard in range(SHARDS)]
+
+
+def source_at(pk: str) -> Key:
+    """Return a source key's place by its partition."""
+    return Key(pk, "source")
+
+
+def _name(text: str) -> str:
+    """Return a name as a key: as it is where it is short and plain, else its digest; never empty."""
+    if text.isascii() and text.isprintable() and len(text) <= _PLAIN_LENGTH:
+        return f"={text}"
+    return f"~{_digest(text)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

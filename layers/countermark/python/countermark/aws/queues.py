@@ -1,0 +1,43 @@
+"""Messages to a queue of SQS: how a stage sends itself what is left to do."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from countermark.aws.batches import batched, send_all
+from countermark.aws.errors import translated
+from countermark.domain.json import JSON
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+MAX_MESSAGES = 10
+"""The most messages of one SendMessageBatch. Source: SQS API reference."""
+
+MAX_REQUEST_BYTES = 256 * 1024
+"""The most bytes of all messages of one batch that every SQS takes. Source: "Amazon SQS message quotas"."""
+
+
+class SqsQueue:
+    """One queue."""
+
+    def __init__(self, client: "SQSClient", url: str) -> None:
+        self._client = client
+        self._url = url
+
+    def send(self, messages: Sequence[Mapping[str, JSON]]) -> None:
+        """Send messages as JSON; returns when all are accepted.
+
+        Raises:
+            InvalidInput: A message is too large.
+            Unavailable: At least one was not accepted; any may have been.
+        """
+        bodies = [json.dumps(message, separators=(",", ":")) for message in messages]
+        for batch in batched(bodies, max_entries=MAX_MESSAGES, max_bytes=MAX_REQUEST_BYTES, size_bytes=len):
+            send_all("sending messages", batch, self._send)
+
+    def _send(self, bodies: list[str]) -> list[int]:
+        entries = [{"Id": str(position), "MessageBody": body} for position, body in enumerate(bodies)]
+        with translated("SQS"):
+            answer = self._client.send_message_batch(QueueUrl=self._url, Entries=entries)  # type: ignore[arg-type] # a TypedDict
+        return [int(entry["Id"]) for entry in answer.get("Failed", [])]

@@ -1,0 +1,81 @@
+"""Credentials of exchanges in Secrets Manager: one secret of the deployment, a JSON object by kind.
+
+One secret, made with the tables, so that no function may create or list secrets: who fetches may read this
+one, who curates may set it, and nobody else may either.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from countermark.aws.errors import code, translated
+from countermark.aws.retry import attempts
+from countermark.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+MAX_SECRET_BYTES = 64 * 1024
+"""The most bytes of a secret. Source: "AWS Secrets Manager quotas"."""
+
+CURRENT_STAGE = "AWSCURRENT"
+
+PENDING_STAGE = "countermark-pending"
+"""The label of a version that is not current yet: one without a label may be removed at any time."""
+
+
+class SecretsManagerStore:
+    """The credentials of a deployment. The secret holds a JSON object from the start."""
+
+    def __init__(self, client: "SecretsManagerClient", secret_id: str) -> None:
+        self._client = client
+        self._secret_id = secret_id
+
+    def credentials(self, kind: str) -> Mapping[str, str] | None:
+        return self._read()[0].get(kind)
+
+    def set_credentials(self, kind: str, credentials: Mapping[str, str] | None) -> None:
+        """Set the credentials of one kind, whoever sets those of another meanwhile.
+
+        Raises:
+            InvalidInput: All credentials together are larger than a secret may be.
+        """
+        for _ in attempts("setting credentials"):
+            by_kind, version = self._read()
+            if by_kind.get(kind) == credentials:
+                return
+            changed = {name: value for name, value in by_kind.items() if name != kind}
+            if credentials is not None:
+                changed[kind] = dict(credentials)
+            if self._replace(version, changed):
+                return
+
+    def _read(self) -> tuple[dict[str, dict[str, str]], str]:
+        """Return the credentials by kind, and the version that they are."""
+        with translated("Secrets Manager"):
+            answer = self._client.get_secret_value(SecretId=self._secret_id)
+        return json.loads(answer["SecretString"]), answer["VersionId"]
+
+    def _replace(self, version: str, by_kind: Mapping[str, Mapping[str, str]]) -> bool:
+        """Make a new version current in place of the one that was read; tells whether that still was current."""
+        text = json.dumps(by_kind, sort_keys=True)
+        if len(text.encode()) > MAX_SECRET_BYTES:
+            raise InvalidInput(f"all credentials together have at most {MAX_SECRET_BYTES} bytes")
+        with translated("Secrets Manager"):
+            pending = self._client.put_secret_value(
+                SecretId=self._secret_id, SecretString=text, VersionStages=[PENDING_STAGE]
+            )["VersionId"]
+            try:
+                self._client.update_secret_version_stage(
+                    SecretId=self._secret_id,
+                    VersionStage=CURRENT_STAGE,
+                    RemoveFromVersionId=version,
+                    MoveToVersionId=pending,
+                )
+            except ClientError as error:
+                if code(error) == "InvalidParameterException":
+                    return False
+                raise
+        return True

@@ -1,0 +1,397 @@
+"""One DynamoDB table: reads, conditional writes, batches and transactions, each within the service's limits.
+
+Attributes are texts, integers and flags; whatever has a shape of its own is JSON in a text. So no float
+meets DynamoDB's decimal numbers, and no lone surrogate or empty key its checks.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from botocore.exceptions import ClientError
+
+from countermark.aws.errors import code, translated
+from countermark.aws.retry import attempts
+from countermark.domain.json import JSON
+from countermark.domain.stores import MAX_PAGE
+from countermark.errors import InvalidInput, Unavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+MAX_BATCH_GET = 100
+"""The most keys of one BatchGetItem. Source, as for all here: "Quotas in Amazon DynamoDB"."""
+
+MAX_BATCH_WRITE = 25
+"""The most requests of one BatchWriteItem."""
+
+MAX_TRANSACTION = 100
+"""The most actions of one TransactWriteItems."""
+
+MAX_TRANSACTION_BYTES = 4 * 1024 * 1024
+"""The most bytes of all items of one transaction."""
+
+MAX_ITEM_BYTES = 400 * 1024
+"""The most bytes of an item, with the names of its attributes."""
+
+MAX_NUMBER_BYTES = 21
+"""What a number takes up at most."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+Value: TypeAlias = str | int | bool
+Item: TypeAlias = dict[str, Value]
+
+
+class Key(NamedTuple):
+    """Where an item lies: its partition, and its place therein."""
+
+    pk: str
+    sk: str
+
+
+class ConditionFailed(Exception):
+    """The conditions of the actions at `positions` did not hold: nothing was written."""
+
+    def __init__(self, positions: frozenset[int]) -> None:
+        super().__init__(f"conditions failed at {sorted(positions)}")
+        self.positions = positions
+
+
+class _Conflict(Exception):
+    """Another transaction is at one of the items just now: the same request may succeed at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Put:
+    """Write an item in place of what is there. In expressions, `#name` is an attribute and `:name` a value."""
+
+    item: Item
+    condition: str = ""
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """Change attributes of an item, and make it where it is not there."""
+
+    key: Key
+    change: str
+    condition: str = ""
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delete:
+    """Remove an item, if it is there."""
+
+    key: Key
+    condition: str = ""
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """Change nothing, but let the transaction fail where the condition does not hold."""
+
+    key: Key
+    condition: str
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+
+Action: TypeAlias = Put | Update | Delete | Check
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """Which items of a partition a query returns.
+
+    `index` names a secondary index with its two keys; without one the table itself is read, strongly
+    consistently. `after` and `before` are exclusive bounds of the sort key. `where` filters what was read.
+    """
+
+    partition: str
+    index: tuple[str, str, str] | None = None
+    after: Value | None = None
+    before: Value | None = None
+    newest_first: bool = False
+    where: str = ""
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+
+class Table:
+    """A table with the keys `pk` and `sk`."""
+
+    def __init__(self, client: "DynamoDBClient", name: str) -> None:
+        self._client = client
+        self._name = name
+
+    def get(self, key: Key) -> Item | None:
+        """Return an item as it is now; None where there is none."""
+        with translated("DynamoDB"):
+            answer = self._client.get_item(TableName=self._name, Key=_typed(_as_item(key)), ConsistentRead=True)
+        return _plain(answer["Item"]) if "Item" in answer else None
+
+    def get_many(self, keys: Sequence[Key]) -> list[Item]:
+        """Return the items as they are now, in no order; missing ones are left out."""
+        items: list[Item] = []
+        distinct = list(dict.fromkeys(keys))
+        for start in range(0, len(distinct), MAX_BATCH_GET):
+            wanted: Any = [_typed(_as_item(key)) for key in distinct[start : start + MAX_BATCH_GET]]
+            for _ in attempts(f"reading {len(wanted)} items"):
+                with translated("DynamoDB"):
+                    answer: Any = self._client.batch_get_item(
+                        RequestItems={self._name: {"Keys": wanted, "ConsistentRead": True}}
+                    )
+                items += map(_plain, answer["Responses"].get(self._name, []))
+                wanted = answer.get("UnprocessedKeys", {}).get(self._name, {}).get("Keys", [])
+                if not wanted:
+                    break
+        return items
+
+    def scan_page(self, of: Range, *, limit: int, after: Key | None) -> tuple[list[Item], Key | None]:
+        """Read at most `limit` items after a key; returns those that pass, and the key to go on after."""
+        items, last = self._query(of, limit=limit, start=None if after is None else _typed(_as_item(after)))
+        return items, None if last is None else Key(last["pk"]["S"], last["sk"]["S"])
+
+    def query(self, of: Range, *, page_size: int | None = None) -> Iterator[Item]:
+        """Yield all items of the range in order, reading as it goes."""
+        start: Mapping[str, Any] | None = None
+        while True:
+            items, start = self._query(of, limit=page_size, start=start)
+            yield from items
+            if start is None:
+                return
+
+    def write(self, action: Put | Update | Delete) -> Item | None:
+        """Carry out one action: returns the new item of an update, and the old one of a put or delete.
+
+        Raises:
+            ConditionFailed: Its condition does not hold.
+            InvalidInput: The item is too large.
+        """
+        for _ in attempts("a write"):
+            try:
+                return self._write(action)
+            except _Conflict:
+                continue
+        raise AssertionError("attempts() raises when it ends")
+
+    def transact(self, actions: Sequence[Action]) -> None:
+        """Carry out all actions or none; each on another item.
+
+        Raises:
+            ConditionFailed: A condition does not hold; its `positions` say which.
+            InvalidInput: An item is too large.
+        """
+        if len(actions) > MAX_TRANSACTION:
+            raise ValueError(f"a transaction has at most {MAX_TRANSACTION} actions, not {len(actions)}")
+        if (total := sum(map(size_bytes, actions))) > MAX_TRANSACTION_BYTES:
+            raise ValueError(f"a transaction has at most {MAX_TRANSACTION_BYTES} bytes, not {total}")
+        requests: Any = [{type(a).__name__.replace("Check", "ConditionCheck"): self._request(a)} for a in actions]
+        for _ in attempts("a transaction"):
+            try:
+                with translated("DynamoDB"):
+                    self._client.transact_write_items(TransactItems=requests)
+                return
+            except ClientError as error:
+                _raise_unless_conflict(error)
+
+    def delete_many(self, keys: Sequence[Key]) -> None:
+        """Remove items in batches, without conditions and in no order."""
+        requests: list[Any] = [{"DeleteRequest": {"Key": _typed(_as_item(key))}} for key in dict.fromkeys(keys)]
+        for start in range(0, len(requests), MAX_BATCH_WRITE):
+            wanted = requests[start : start + MAX_BATCH_WRITE]
+            for _ in attempts(f"removing {len(wanted)} items"):
+                with translated("DynamoDB"):
+                    answer = self._client.batch_write_item(RequestItems={self._name: wanted})
+                wanted = answer.get("UnprocessedItems", {}).get(self._name, [])
+                if not wanted:
+                    break
+
+    def _write(self, action: Put | Update | Delete) -> Item | None:
+        size_bytes(action)
+        request = self._request(action)
+        answer: Any
+        try:
+            with translated("DynamoDB"):
+                if isinstance(action, Put):
+                    answer = self._client.put_item(**request, ReturnValues="ALL_OLD")
+                elif isinstance(action, Update):
+                    answer = self._client.update_item(**request, ReturnValues="ALL_NEW")
+                else:
+                    answer = self._client.delete_item(**request, ReturnValues="ALL_OLD")
+        except ClientError as error:
+            match code(error):
+                case "ConditionalCheckFailedException":
+                    raise ConditionFailed(frozenset({0})) from error
+                case "TransactionConflictException":
+                    raise _Conflict from error
+            raise
+        return _plain(answer["Attributes"]) if answer.get("Attributes") else None
+
+    def _request(self, action: Action) -> dict[str, Any]:
+        request: dict[str, Any] = {"TableName": self._name}
+        if isinstance(action, Put):
+            request["Item"] = _typed(action.item)
+        else:
+            request["Key"] = _typed(_as_item(action.key))
+        if isinstance(action, Update):
+            request["UpdateExpression"] = action.change
+        if action.condition:
+            request["ConditionExpression"] = action.condition
+        change = action.change if isinstance(action, Update) else ""
+        return request | _placeholders(f"{change} {action.condition}", action.values)
+
+    def _query(
+        self, of: Range, *, limit: int | None, start: Mapping[str, Any] | None
+    ) -> tuple[list[Item], Mapping[str, Any] | None]:
+        name, partition_key, sort_key = of.index or ("", "pk", "sk")
+        values: dict[str, Value] = {**of.values, "partition": of.partition}
+        condition = f"#{partition_key} = :partition"
+        if of.after is not None:
+            condition += f" AND #{sort_key} > :bound"
+            values["bound"] = of.after
+        elif of.before is not None:
+            condition += f" AND #{sort_key} < :bound"
+            values["bound"] = of.before
+        request: dict[str, Any] = {
+            "TableName": self._name,
+            "KeyConditionExpression": condition,
+            "ScanIndexForward": not of.newest_first,
+            "ConsistentRead": of.index is None,
+            **_placeholders(f"{condition} {of.where}", values),
+        }
+        if name:
+            request["IndexName"] = name
+        if of.where:
+            request["FilterExpression"] = of.where
+        if limit is not None:
+            request["Limit"] = limit
+        if start is not None:
+            request["ExclusiveStartKey"] = start
+        with translated("DynamoDB"):
+            answer = self._client.query(**request)
+        return [_plain(item) for item in answer["Items"]], answer.get("LastEvaluatedKey")
+
+
+def to_json(value: JSON) -> str:
+    """Return the text in which an attribute keeps a value of its own shape: equal values give equal texts."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    if _SURROGATE.search(text):
+        # Half a character has no UTF-8, so all that is not ASCII is escaped.
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return text
+
+
+def check_page(count: int) -> None:
+    """Check that so many things may be asked for, or written, in one call of a port.
+
+    Raises:
+        InvalidInput: They are more than `MAX_PAGE`.
+    """
+    if count > MAX_PAGE:
+        raise InvalidInput(f"one call takes at most {MAX_PAGE}, not {count}")
+
+
+def transactions(actions: Iterable[Action], *, beside: Action) -> Iterator[list[Action]]:
+    """Yield the actions, in order, in as few transactions as the limits allow, each led by `beside`: at least one."""
+    room_bytes = MAX_TRANSACTION_BYTES - size_bytes(beside)
+    led = [beside]
+    size = 0
+    for action in actions:
+        action_bytes = size_bytes(action)
+        if len(led) == MAX_TRANSACTION or size + action_bytes > room_bytes:
+            yield led
+            led, size = [beside], 0
+        led.append(action)
+        size += action_bytes
+    yield led
+
+
+def size_bytes(action: Action) -> int:
+    """Return what an action counts in a transaction.
+
+    Raises:
+        InvalidInput: It is more than an item may have.
+
+    Source: "DynamoDB item sizes and formats".
+    """
+    written = action.item if isinstance(action, Put) else {**_as_item(action.key), **action.values}
+    size = sum(len(name.encode()) + _value_bytes(value) for name, value in written.items())
+    if size > MAX_ITEM_BYTES:
+        raise InvalidInput(f"what is stored as one item has at most {MAX_ITEM_BYTES} bytes, not {size}")
+    return size
+
+
+def _value_bytes(value: Value) -> int:
+    return len(value.encode()) if isinstance(value, str) else MAX_NUMBER_BYTES
+
+
+def _raise_unless_conflict(error: ClientError) -> None:
+    """Return where the transaction may be tried again as it is.
+
+    Raises:
+        ConditionFailed: A condition did not hold.
+        Unavailable: The table was throttled.
+    """
+    match code(error):
+        case "TransactionConflictException":
+            return
+        case "TransactionCanceledException":
+            reasons = [reason.get("Code", "None") for reason in error.response.get("CancellationReasons", [])]
+            failed = {i for i, reason in enumerate(reasons) if reason == "ConditionalCheckFailed"}
+            if failed:
+                raise ConditionFailed(frozenset(failed)) from error
+            if "TransactionConflict" in reasons:
+                return
+            if {"ThrottlingError", "ProvisionedThroughputExceeded"} & set(reasons):
+                raise Unavailable("DynamoDB asks to try later: a transaction was throttled") from error
+    raise error
+
+
+def _placeholders(expressions: str, values: Mapping[str, Value]) -> dict[str, Any]:
+    """Return the names and values that expressions use: DynamoDB refuses any that they do not."""
+    names = set(re.findall(r"#(\w+)", expressions))
+    used = set(re.findall(r":(\w+)", expressions))
+    found: dict[str, Any] = {}
+    if names:
+        found["ExpressionAttributeNames"] = {f"#{name}": name for name in sorted(names)}
+    if used:
+        found["ExpressionAttributeValues"] = {f":{name}": _typed_value(values[name]) for name in sorted(used)}
+    return found
+
+
+def _as_item(key: Key) -> Item:
+    return {"pk": key.pk, "sk": key.sk}
+
+
+def _typed(item: Mapping[str, Value]) -> dict[str, Any]:
+    return {name: _typed_value(value) for name, value in item.items()}
+
+
+def _typed_value(value: Value) -> dict[str, Any]:
+    match value:
+        case bool():
+            return {"BOOL": value}
+        case int():
+            return {"N": str(value)}
+        case str():
+            return {"S": value}
+
+
+def _plain(item: Mapping[str, Any]) -> Item:
+    return {name: _plain_value(value) for name, value in item.items()}
+
+
+def _plain_value(typed: Mapping[str, Any]) -> Value:
+    match typed:
+        case {"S": str(text)}:
+            return text
+        case {"N": str(number)}:
+            return int(number)
+        case {"BOOL": bool(flag)}:
+            return flag
+    raise ValueError(f"an attribute of a type that is never written: {sorted(typed)}")

@@ -1,0 +1,33 @@
+"""Uploads that are too large for the API: a form that a client posts straight to S3."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from countermark.aws.errors import translated
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+EXPIRES_S = 15 * 60
+"""How long a form may be posted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadForm:
+    """Where to post, and the fields that come before the file. The fields are a credential while they last."""
+
+    url: str
+    fields: Mapping[str, str]
+
+
+def presign_upload(
+    client: "S3Client", bucket: str, key: str, *, content_type: str, max_bytes: int, metadata: Mapping[str, str]
+) -> UploadForm:
+    """Return a form that puts one object of at most `max_bytes` at `key`, of this type, with this metadata."""
+    fields = {"Content-Type": content_type, **{f"x-amz-meta-{name}": value for name, value in metadata.items()}}
+    conditions: list[Any] = [["content-length-range", 1, max_bytes]]
+    conditions += [{name: value} for name, value in fields.items()]
+    with translated("S3"):
+        form = client.generate_presigned_post(bucket, key, Fields=fields, Conditions=conditions, ExpiresIn=EXPIRES_S)
+    return UploadForm(url=form["url"], fields=form["fields"])
