@@ -92,9 +92,10 @@ def quality(image: NDArray[np.float32]) -> int:
 def _luma(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return luma: weighed and added in double precision, red first, then rounded."""
     if pixels.ndim == 2:
-        return np.take(_LUMA_OF_GREY, pixels)
+        return _LUMA_OF_GREY.take(pixels)
     red, green, blue = (pixels[..., channel] * share for channel, share in enumerate(LUMA))
-    return (red + green + blue).astype(np.float32)
+    luma: NDArray[np.float64] = red + green + blue
+    return luma.astype(np.float32)
 
 
 def _box(lines: NDArray[np.float32], width: int) -> NDArray[np.float32]:
@@ -135,4 +136,4 @@ def _cosines() -> NDArray[np.float32]:
 
 COSINES = _cosines()
 _GREYS = np.arange(256, dtype=np.float64)
-_LUMA_OF_GREY = (_GREYS * LUMA[0] + _GREYS * LUMA[1] + _GREYS * LUMA[2]).astype(np.float32)
+_LUMA_OF_GREY: NDArray[np.float32] = (_GREYS * LUMA[0] + _GREYS * LUMA[1] + _GREYS * LUMA[2]).astype(np.float32)

@@ -73,9 +73,9 @@ class RawText:
         return key.decode()
 
     def compare(self, query: str, banked: str) -> Comparison:
-        """Compare two canonical values; where their lengths alone rule a match out, the distance is what those differ by.
+        """Compare two canonical values; the limit is a share of the banked one.
 
-        Not symmetric at the edge: the limit is a share of the banked text.
+        Where their lengths alone rule a match out, the distance is the difference of those.
         """
         from rapidfuzz.distance import Levenshtein
 

@@ -1,0 +1,130 @@
+"""PDQ of pixels beside pdqhash, the reference implementation: every bit, every quality."""
+
+import numpy as np
+import pdqhash
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from countermark.signals import pdq, pdq_referee, pdq_transform
+from tests.signals.photos import NAMES, copies, hard_pictures, photo
+
+HARD_PICTURES = dict(hard_pictures())
+
+SMALL_PICTURES = st.tuples(st.integers(1, 150), st.integers(1, 150)).flatmap(
+    lambda sides: arrays(np.uint8, (*sides, 3), fill=st.integers(0, 255))
+)
+LARGER_PICTURES = st.tuples(st.integers(64, 400), st.integers(64, 400), st.integers(0, 2**32), st.integers(1, 64))
+
+
+def reference(pixels: NDArray[np.uint8]) -> tuple[str, int]:
+    """Return hash and quality as pdqhash computes them."""
+    bits, quality = pdqhash.compute(np.ascontiguousarray(pixels))
+    return np.packbits(bits.astype(np.uint8)).tobytes().hex(), quality
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_copy_of_a_photo_has_the_reference_s_hash_and_quality(name: str) -> None:
+    for number, pixels in enumerate(copies(photo(name), seed=len(name))):
+        assert pdq.from_pixels(pixels) == reference(pixels), number
+
+
+@pytest.mark.parametrize("name", HARD_PICTURES)
+def test_a_hard_picture_has_the_reference_s_hash_and_quality(name: str) -> None:
+    assert pdq.from_pixels(HARD_PICTURES[name]) == reference(HARD_PICTURES[name])
+
+
+@given(SMALL_PICTURES)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_any_small_picture_has_the_reference_s_hash_and_quality(pixels: NDArray[np.uint8]) -> None:
+    assert pdq.from_pixels(pixels) == reference(pixels)
+
+
+@given(LARGER_PICTURES)
+@settings(max_examples=60, deadline=None)
+def test_any_larger_picture_has_the_reference_s_hash_and_quality(parameters: tuple[int, int, int, int]) -> None:
+    rows, columns, seed, block = parameters
+    coarse = np.random.default_rng(seed).integers(0, 256, (rows // block + 1, columns // block + 1, 3), dtype=np.uint8)
+    pixels = coarse.repeat(block, axis=0).repeat(block, axis=1)[:rows, :columns]
+    assert pdq.from_pixels(pixels) == reference(pixels)
+
+
+@pytest.mark.parametrize("name", [name for name in HARD_PICTURES if not name.startswith("too thin")])
+def test_the_referee_s_coefficients_are_the_reference_s_to_the_last_bit(name: str) -> None:
+    pixels = HARD_PICTURES[name]
+    coefficients, quality = pdqhash.compute_float(pixels)
+    image = pdq_referee.downsample(pixels)
+    assert np.array_equal(pdq_referee.coefficients(image).ravel()[::-1], coefficients)
+    assert pdq_referee.quality(image) == quality
+
+
+@pytest.mark.parametrize("name", ["astronaut.png", "coffee.png", "rocket.jpg"])
+def test_the_referee_s_coefficients_of_a_photo_are_the_reference_s_to_the_last_bit(name: str) -> None:
+    pixels = np.asarray(photo(name))
+    coefficients, quality = pdqhash.compute_float(pixels)
+    image = pdq_referee.downsample(pixels)
+    assert np.array_equal(pdq_referee.coefficients(image).ravel()[::-1], coefficients)
+    assert pdq_referee.quality(image) == quality
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_matrix_products_stay_well_within_the_tolerances_on_photos(name: str) -> None:
+    for pixels in list(copies(photo(name), seed=1))[:4]:
+        fast, exact = pdq_transform.downsample(pixels), pdq_referee.downsample(pixels)
+        apart = pdq_referee.COSINES @ (fast - exact) @ pdq_referee.COSINES.T
+        assert np.abs(apart).max() < pdq_transform.COEFFICIENT_TOLERANCE / 4
+        gradients_apart = pdq_referee.gradients(fast) - pdq_referee.gradients(exact)
+        assert np.abs(gradients_apart).max() < pdq_transform.GRADIENT_TOLERANCE / 4
+
+
+def test_most_photos_need_no_referee_and_a_flat_picture_does() -> None:
+    refereed = [pdq_transform.hash_pixels(np.asarray(photo(name))).refereed for name in NAMES]
+    assert sum(refereed) < len(NAMES) / 2
+    assert pdq_transform.hash_pixels(HARD_PICTURES["flat 127"]).refereed
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "trusted"),
+    [(65, 64, True), (64, 256, True), (64, 257, False), (63, 100, False), (8192, 2048, True), (8193, 4000, False)],
+)
+def test_only_sizes_for_which_the_tolerances_were_measured_are_trusted(rows: int, columns: int, trusted: bool) -> None:
+    assert pdq_transform._is_trusted(rows, columns) is trusted
+    assert pdq_transform._is_trusted(columns, rows) is trusted
+
+
+def test_two_coefficients_around_the_median_must_lie_two_tolerances_apart() -> None:
+    coefficients = np.arange(256, dtype=np.float32).reshape(16, 16)
+    apart = 2 * pdq_transform.COEFFICIENT_TOLERANCE
+    coefficients[coefficients > 127] += apart * 1.1 - 1
+    assert pdq_transform.is_certain(coefficients)
+    coefficients[coefficients > 127] -= apart * 0.2
+    assert not pdq_transform.is_certain(coefficients)
+
+
+def test_a_quality_that_rounding_could_change_is_not_certain() -> None:
+    image = np.zeros((64, 64), np.float32)
+    image[:, 32:] = 2.55
+    assert pdq_transform.quality_if_certain(image) == 0, "64 gradients about 1 are less than 90, however rounded"
+    image[:, 48:] = 5.1
+    assert pdq_transform.quality_if_certain(image) is None, "128 may all fall below 1 or not"
+    image[:, 32:] += 0.1
+    image[:, 48:] += 0.1
+    assert pdq_transform.quality_if_certain(image) == 1
+
+
+@pytest.mark.parametrize("name", ["astronaut.png", "moon.png", "text.png"])
+def test_grey_pixels_hash_as_the_same_grey_in_rgb(name: str) -> None:
+    grey = np.asarray(photo(name).convert("L"))
+    assert pdq.from_pixels(grey) == reference(np.repeat(grey[..., None], 3, axis=2))
+
+
+def test_pixels_need_not_lie_in_order() -> None:
+    pixels = np.asarray(photo("chelsea.png"))
+    assert pdq.from_pixels(pixels[::-1, ::-1]) == reference(pixels[::-1, ::-1])
+
+
+def test_a_side_below_five_pixels_hashes_to_zeros_of_no_quality() -> None:
+    assert pdq.from_pixels(np.full((4, 900, 3), 9, np.uint8)) == ("0" * 64, 0)
+    assert pdq.from_pixels(np.asarray(photo("astronaut.png").resize((5, 900))))[0] != "0" * 64
