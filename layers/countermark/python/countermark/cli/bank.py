@@ -1,0 +1,367 @@
+"""`countermark bank`: banks and their contents, as a curator changes them."""
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from countermark.cli import output
+from countermark.cli.content import (
+    ContentCommand,
+    content_type_argument,
+    files_argument,
+    given_content,
+    hashed,
+    read_signals,
+)
+from countermark.cli.session import Session
+from countermark.domain.bank import (
+    ENABLED,
+    PERMANENTLY_DISABLED,
+    Bank,
+    BankContent,
+    ContentDraft,
+    can_match,
+    is_permanently_disabled,
+)
+from countermark.domain.signal import ContentType, Signal
+from countermark.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from countermark.domain.json import JSON
+    from countermark.local.state import LocalState
+
+PAGE = 1_000
+"""How many contents are read at a time: the most that a store gives at once."""
+
+skip_index_rebuild_option = click.option(
+    "--skip-index-rebuild", is_flag=True, help="Leave the index as it is: for many changes in a row."
+)
+
+
+@click.group()
+def command() -> None:
+    """Create, fill, show, disable and delete banks and their contents.
+
+    \b
+    Examples:
+      countermark bank create KNOWN_SPAM
+      countermark bank add KNOWN_SPAM photo spam.jpg
+      countermark bank disable KNOWN_SPAM 17 --until 2030-01-31
+      countermark bank enable KNOWN_SPAM --ratio 0.5
+    """
+
+
+@command.command(name="list")
+@click.pass_obj
+def list_banks(session: Session) -> None:
+    """Print a line `name ratio` for each bank; the ratio is the share of content that it matches.
+
+    \b
+    Example:
+      countermark bank list
+    """
+    with session.state() as state:
+        for bank in state.banks.banks():
+            output.result(f"{bank.name} {bank.matching_enabled_ratio:g}")
+
+
+@command.command()
+@click.argument("bank")
+@click.option("--ratio", default="1", metavar="0..1", help="The share of content that it matches; all by default.")
+@click.pass_obj
+def create(session: Session, bank: str, ratio: str) -> None:
+    """Create a bank. Names are in upper case, with underscores.
+
+    \b
+    Examples:
+      countermark bank create KNOWN_SPAM
+      countermark bank create ON_TRIAL --ratio 0.1
+    """
+    from countermark.flows.curate import create_bank
+
+    with session.state() as state:
+        create_bank(session.curator(state), bank, ratio=ratio)
+
+
+@command.command()
+@click.argument("bank")
+@click.argument("content_ids", metavar="[CONTENT_ID]…", nargs=-1, type=click.IntRange(min=1))
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line, with all that is known.")
+@click.pass_obj
+def show(session: Session, bank: str, content_ids: tuple[int, ...], *, as_json: bool) -> None:
+    """Print the contents of a bank, newest first: a line `id state type:signal…` for each.
+
+    The state is `enabled`, `disabled`, or `disabled-until-` a time.
+
+    \b
+    Examples:
+      countermark bank show KNOWN_SPAM
+      countermark bank show KNOWN_SPAM 17 --json
+    """
+    with session.state() as state:
+        found = state.banks.bank(bank)
+        for content in _contents(state, found, content_ids):
+            output.result(_json_line(found, content) if as_json else _line(content, now_s=session.now_s()))
+
+
+@command.command(cls=ContentCommand)
+@click.argument("bank")
+@content_type_argument
+@files_argument
+@click.option("-S", "--only-signal", metavar="TYPE", help="Only bank the signal of this type.")
+@click.option("-H", "--hashes", is_flag=True, help="Each FILE holds signals, one a line: each becomes a content.")
+@click.option("--note", default="", help="A note for whoever looks at it later.")
+@click.option("--content-id", metavar="ID", help="Your own id of the content, kept with it.")
+@skip_index_rebuild_option
+@click.pass_context
+def add(
+    context: click.Context,
+    *,
+    bank: str,
+    content_type: str,
+    files: tuple[str, ...],
+    only_signal: str | None,
+    hashes: bool,
+    note: str,
+    content_id: str | None,
+    skip_index_rebuild: bool,
+) -> None:
+    """Bank content: its signals are kept, the content itself is not.
+
+    Each FILE (a path, an http(s) URL, - for standard input, or words after --) becomes one content. Prints its
+    signals, a line `id type signal` for each. From then on it matches.
+
+    \b
+    Examples:
+      countermark bank add KNOWN_SPAM photo spam.jpg --note 'seen on 1 May'
+      countermark bank add KNOWN_SPAM photo -S pdq -H hashes.txt
+      countermark bank add KNOWN_SPAM text -- buy now
+    """
+    from countermark.flows.curate import add_content
+
+    session: Session = context.obj
+    given = given_content(context, files)
+    kind = ContentType(content_type)
+    metadata: dict[str, JSON] = {} if content_id is None else {"content_id": content_id}
+    with session.state() as state:
+        state.banks.bank(bank)
+        if hashes:
+            queries = read_signals(given, kind, only=only_signal)
+            drafts = ([signal] for _, signals in queries for signal in signals)
+        else:
+            ratios = state.banks.signal_type_ratios()
+            queries = hashed(session, given, kind, only=only_signal, ratios=ratios)
+            drafts = (list(signals) for _, signals in queries if signals)
+        try:
+            for signals in drafts:
+                draft = ContentDraft(signals=_by_type(signals), note=note, metadata=metadata)
+                content = add_content(session.curator(state), bank, draft)
+                for signal in signals:
+                    output.result(f"{content.id} {signal.type} {output.one_line(signal.value)}")
+        finally:
+            # What was banked before a file that could not be must match as well.
+            session.follow(state, skip_index_rebuild=skip_index_rebuild)
+
+
+@command.command()
+@click.argument("bank")
+@click.argument("content_ids", metavar="[CONTENT_ID]…", nargs=-1, type=click.IntRange(min=1))
+@click.option("--until", metavar="TIME", help="Enable it again at this time: epoch seconds, or 2030-01-31[T12:00:00].")
+@click.option("--permanently", is_flag=True, help="For good, which is so without --until.")
+@skip_index_rebuild_option
+@click.pass_obj
+def disable(
+    session: Session,
+    *,
+    bank: str,
+    content_ids: tuple[int, ...],
+    until: str | None,
+    permanently: bool,
+    skip_index_rebuild: bool,
+) -> None:
+    """Disable contents of a bank, or the whole bank: at once, they match no more.
+
+    Times are in UTC, and at most 5 years ahead.
+
+    \b
+    Examples:
+      countermark bank disable KNOWN_SPAM 17 18
+      countermark bank disable KNOWN_SPAM 17 --until 2030-01-31
+      countermark bank disable KNOWN_SPAM
+    """
+    if until is not None and (permanently or not content_ids):
+        raise click.UsageError("--until is for contents, and not for good")
+    with session.state() as state:
+        if content_ids:
+            until_ts = PERMANENTLY_DISABLED if until is None else _epoch_s(until)
+            _set(session, state, bank, content_ids, until_ts)
+        else:
+            _set_ratio(session, state, bank, 0)
+        session.follow(state, skip_index_rebuild=skip_index_rebuild)
+
+
+@command.command()
+@click.argument("bank")
+@click.argument("content_ids", metavar="[CONTENT_ID]…", nargs=-1, type=click.IntRange(min=1))
+@click.option("--ratio", metavar="0..1", help="The share of content that the bank matches; all by default.")
+@skip_index_rebuild_option
+@click.pass_obj
+def enable(
+    session: Session, *, bank: str, content_ids: tuple[int, ...], ratio: str | None, skip_index_rebuild: bool
+) -> None:
+    """Enable contents of a bank, or the whole bank, wholly or in part.
+
+    A bank in part always gives the same content the same answer, and what it matches in small part it matches in
+    larger part too: so it can be ramped up.
+
+    \b
+    Examples:
+      countermark bank enable KNOWN_SPAM 17
+      countermark bank enable KNOWN_SPAM
+      countermark bank enable KNOWN_SPAM --ratio 0.5
+    """
+    if content_ids and ratio is not None:
+        raise click.UsageError("--ratio is for whole banks")
+    with session.state() as state:
+        if content_ids:
+            _set(session, state, bank, content_ids, ENABLED)
+        else:
+            _set_ratio(session, state, bank, 1 if ratio is None else ratio)
+        session.follow(state, skip_index_rebuild=skip_index_rebuild)
+
+
+@command.command()
+@click.argument("bank")
+@click.argument("content_ids", metavar="[CONTENT_ID]…", nargs=-1, type=click.IntRange(min=1))
+@skip_index_rebuild_option
+@click.pass_obj
+def delete(session: Session, *, bank: str, content_ids: tuple[int, ...], skip_index_rebuild: bool) -> None:
+    """Delete contents of a bank, or the bank with all its contents: at once, they match no more.
+
+    What came from an exchange is not banked again by the next fetch.
+
+    \b
+    Examples:
+      countermark bank delete KNOWN_SPAM 17
+      countermark bank delete KNOWN_SPAM
+    """
+    from countermark.flows.curate import delete_bank, delete_content
+
+    with session.state() as state:
+        curator = session.curator(state)
+        if content_ids:
+            _check_all_there(state, bank, content_ids)
+            for content_id in content_ids:
+                delete_content(curator, bank, content_id)
+        else:
+            owner = next((each.name for each in state.collaborations.collaborations() if each.bank == bank), None)
+            if owner is not None:
+                raise InvalidInput(
+                    f"{bank} is the bank of the collaboration {owner!r}: delete that, or disable the bank"
+                )
+            if not delete_bank(curator, bank):
+                raise NotFound(f"bank '{bank}' not found")
+        session.follow(state, skip_index_rebuild=skip_index_rebuild)
+
+
+def _set(session: Session, state: "LocalState", bank: str, content_ids: Sequence[int], until_ts: int) -> None:
+    from countermark.flows.curate import update_content
+
+    _check_all_there(state, bank, content_ids)
+    for content_id in content_ids:
+        update_content(session.curator(state), bank, content_id, disable_until_ts=until_ts)
+
+
+def _set_ratio(session: Session, state: "LocalState", bank: str, ratio: object) -> None:
+    from countermark.flows.curate import update_bank
+
+    update_bank(session.curator(state), bank, ratio=ratio)
+
+
+def _check_all_there(state: "LocalState", bank: str, content_ids: Sequence[int]) -> None:
+    """Look before the first change: a mistyped id among several must not leave half of them changed."""
+    for _ in _contents(state, state.banks.bank(bank), content_ids):
+        pass
+
+
+def _contents(state: "LocalState", bank: Bank, content_ids: Sequence[int]) -> Iterator[BankContent]:
+    """Yield the contents of these ids, or all of a bank, newest first.
+
+    Raises:
+        NotFound: The bank has no content of an id.
+    """
+    for start in range(0, len(content_ids), PAGE):
+        page = content_ids[start : start + PAGE]
+        found = state.banks.contents(page)
+        for content_id in page:
+            content = found.get(content_id)
+            if content is None or content.bank_id != bank.id:
+                raise NotFound(f"content '{content_id}' not found in bank {bank.name}")
+            yield content
+    if not content_ids:
+        yield from all_contents(state, bank)
+
+
+def all_contents(state: "LocalState", bank: Bank) -> Iterator[BankContent]:
+    """Yield all contents of a bank, newest first."""
+    before = None
+    while True:
+        page = state.banks.content_page(bank.id, before=before, limit=PAGE)
+        yield from page.contents
+        if page.before is None:
+            return
+        before = page.before
+
+
+def _by_type(signals: Sequence[Signal]) -> dict[str, str]:
+    return {signal.type: signal.value for signal in signals}
+
+
+def _epoch_s(text: str) -> int:
+    """Return a time in epoch seconds; one without a zone is in UTC.
+
+    Raises:
+        InvalidInput: It is no time.
+    """
+    if text.isascii() and text.isdigit():
+        return int(text[:17])  # of no length that the domain would take; it names the value
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput(
+            f"a time is epoch seconds, or like 2030-01-31 or 2030-01-31T12:00:00, not {text!r}"
+        ) from None
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
+
+
+def _state_of(content: BankContent, *, now_s: int) -> str:
+    until_ts = content.disable_until_ts
+    if is_permanently_disabled(until_ts):
+        return "disabled"
+    if can_match(until_ts, now_s=now_s):
+        return "enabled"
+    return f"disabled-until-{datetime.fromtimestamp(until_ts, UTC).strftime('%Y-%m-%dT%H:%M:%SZ')}"
+
+
+def _line(content: BankContent, *, now_s: int) -> str:
+    signals = (f"{name}:{output.one_line(value)}" for name, value in content.signals.items())
+    return " ".join([str(content.id), _state_of(content, now_s=now_s), *signals])
+
+
+def _json_line(bank: Bank, content: BankContent) -> str:
+    provenance = content.provenance
+    shown = {
+        "id": content.id,
+        "bank": bank.name,
+        "disable_until_ts": content.disable_until_ts,
+        "signals": dict(content.signals),
+        "note": content.note,
+        "original_media_uri": content.original_media_uri,
+        "metadata": dict(content.metadata),
+        "collaboration": None if provenance is None else provenance.collaboration,
+        "created_at_s": content.created_at_s,
+    }
+    return json.dumps(shown, ensure_ascii=False)

@@ -1,0 +1,171 @@
+"""`countermark config`: collaborations, and what is installed."""
+
+import json
+from collections.abc import Mapping
+
+import click
+
+from countermark.cli import output
+from countermark.cli.edit import as_json, edit_command
+from countermark.cli.session import Session
+from countermark.domain.collaboration import Exchange
+from countermark.domain.signal import ContentType
+from countermark.errors import NotFound
+
+
+@click.group()
+def command() -> None:
+    """Configure collaborations, and list what is installed.
+
+    \b
+    Examples:
+      countermark config collab edit local_file --filename signals.txt 'My Signals' --create
+      countermark config collab list
+      countermark config signal
+    """
+
+
+@command.group()
+def collab() -> None:
+    """Configure the collaborations that signals are fetched from.
+
+    \b
+    Examples:
+      countermark config collab list
+      countermark config collab edit sample 'Sample Signals' --create
+      countermark config collab print 'Sample Signals'
+      countermark config collab delete 'Sample Signals'
+    """
+
+
+@collab.command(name="list")
+@click.pass_obj
+def list_collaborations(session: Session) -> None:
+    """Print a line `api name` for each collaboration.
+
+    \b
+    Example:
+      countermark config collab list
+    """
+    with session.state() as state:
+        for collaboration in state.collaborations.collaborations():
+            output.result(f"{collaboration.api} {collaboration.name}")
+
+
+@collab.command(name="print")
+@click.argument("name")
+@click.pass_obj
+def print_collaboration(session: Session, name: str) -> None:
+    """Print a collaboration as JSON, which `edit --json` takes again.
+
+    \b
+    Example:
+      countermark config collab print 'My Signals'
+    """
+    with session.state() as state:
+        collaboration = state.collaborations.collaboration(name)
+    output.result(json.dumps(as_json(collaboration), indent=2, ensure_ascii=False))
+
+
+@collab.command()
+@click.argument("name")
+@click.pass_obj
+def delete(session: Session, name: str) -> None:
+    """Delete a collaboration, with its bank and all that was fetched: at once, it matches no more.
+
+    \b
+    Example:
+      countermark config collab delete 'My Signals'
+    """
+    from countermark.flows.curate import delete_collaboration
+
+    with session.state() as state:
+        if not delete_collaboration(session.curator(state), name):
+            raise NotFound(f"No such collab {name!r}")
+        session.follow(state)
+
+
+class ExchangeGroup(click.Group):
+    """A sub-command for each kind of exchange, with a flag for each field of its configuration."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the kinds."""
+        return list(_exchanges(ctx))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Make the sub-command of a kind from what the kind says of itself."""
+        exchange = _exchanges(ctx).get(cmd_name)
+        return None if exchange is None else edit_command(exchange)
+
+
+@collab.group(cls=ExchangeGroup)
+def edit() -> None:
+    """Create or change a collaboration: `edit API NAME`.
+
+    \b
+    Examples:
+      countermark config collab edit local_file --filename signals.txt 'My Signals' --create
+      countermark config collab edit local_file 'My Signals' --disable
+      countermark config collab edit local_file --json '{"name": "My Signals", "filename": "other.txt"}'
+    """
+
+
+@command.group(invoke_without_command=True)
+@click.pass_context
+def api(context: click.Context) -> None:
+    """List the kinds of exchange.
+
+    \b
+    Example:
+      countermark config api list
+    """
+    if context.invoked_subcommand is None:
+        context.invoke(list_apis)
+
+
+@api.command(name="list")
+@click.pass_context
+def list_apis(context: click.Context) -> None:
+    """Print the name of each kind of exchange.
+
+    \b
+    Example:
+      countermark config api list
+    """
+    for kind in _exchanges(context):
+        output.result(kind)
+
+
+@command.command()
+def signal() -> None:
+    """Print a line `name class` for each signal type.
+
+    \b
+    Example:
+      countermark config signal
+    """
+    from countermark.signals import SIGNAL_TYPES
+
+    for name, signal_type in sorted(SIGNAL_TYPES.items()):
+        output.result(f"{name} {_class_name(type(signal_type))}")
+
+
+@command.command()
+def content() -> None:
+    """Print a line `name class` for each content type.
+
+    \b
+    Example:
+      countermark config content
+    """
+    for content_type in sorted(ContentType):
+        output.result(f"{content_type} {_class_name(type(content_type))}.{content_type.name}")
+
+
+def _class_name(of: type) -> str:
+    return f"{of.__module__}.{of.__qualname__}"
+
+
+def _exchanges(context: click.Context) -> Mapping[str, Exchange]:
+    session: Session = context.find_root().obj
+    return session.exchanges()

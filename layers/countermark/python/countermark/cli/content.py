@@ -1,0 +1,190 @@
+"""The content that a command is given, and its signals.
+
+It is given as paths, `-` for standard input, http(s) URLs, or words after `--`.
+"""
+
+import io
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from countermark.cli.session import Session
+from countermark.domain.signal import ContentType, Signal
+from countermark.errors import InvalidContent, InvalidInput, InvalidSignal
+
+WORDS = "countermark.words"
+"""Where the context keeps the words after `--`."""
+
+MAX_LINE_CHARACTERS = 64 * 1024
+"""The longest line of a file of signals: a raw_text of a long post fits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """One piece of content as the user gave it: its name for messages, and its bytes."""
+
+    name: str
+    open: Callable[[], AbstractContextManager[BinaryIO]]
+
+
+class ContentCommand(click.Command):
+    """A command that takes content; the words after `--`, joined by spaces, are one more piece of it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Set the words aside before click sees `--`, which it would swallow."""
+        if "--" in args:
+            at = args.index("--")
+            ctx.meta[WORDS] = args[at + 1 :]
+            args = args[:at]
+        return super().parse_args(ctx, args)
+
+
+content_type_argument = click.argument(
+    "content_type", metavar="CONTENT", type=click.Choice([str(each) for each in ContentType])
+)
+files_argument = click.argument("files", metavar="FILE…", nargs=-1)
+
+
+def given_content(context: click.Context, files: Sequence[str]) -> list[Given]:
+    """Return the content that the command line names, in its order; nothing is opened yet.
+
+    Raises:
+        click.UsageError: It names none.
+        InvalidInput: It names standard input twice, or a file that is not there.
+    """
+    given = [_given(name) for name in files]
+    words = context.meta.get(WORDS)
+    if words:
+        text = " ".join(words).encode("utf-8", "surrogateescape")  # bytes of the command line, as they came
+        given.append(Given(name="the words after --", open=lambda: nullcontext(io.BytesIO(text))))
+    if not given:
+        raise click.UsageError("give a file, a URL, - for standard input, or words after --", context)
+    if files.count("-") > 1:
+        raise InvalidInput("standard input can be read once: give - only once")
+    return given
+
+
+def hashed(
+    session: Session,
+    given: Sequence[Given],
+    content_type: ContentType,
+    *,
+    only: str | None,
+    ratios: Mapping[str, float],
+) -> Iterator[tuple[Given, tuple[Signal, ...]]]:
+    """Yield each piece of content with its signals; complain at the end of what could not be hashed.
+
+    `ratios` are the enabled ratios that were set: a type at 0 makes no signal. Too low a quality is told and is no
+    error: such a picture is plain, and the others are done all the same.
+
+    Raises:
+        InvalidInput: `only` names no signal type, or one that does not apply to that content.
+        InvalidContent: Some content is not what it is said to be, or too large: after all were yielded.
+        Unavailable: A URL could not be fetched now.
+    """
+    from countermark.flows.hash import applicable, hash_content
+    from countermark.signals import SIGNAL_TYPES
+
+    wanted = None if only is None else [only]
+    if wanted is not None and not applicable(SIGNAL_TYPES, content_type, only=wanted):
+        raise InvalidInput(f"{only} does not apply to {content_type}")
+    types = applicable(SIGNAL_TYPES, content_type, only=wanted, ratios=ratios)
+    if not types:
+        session.note(f"no signal type makes signals from {content_type}")
+    complaints = []
+    for each in given:
+        with each.open() as stream:
+            report = hash_content(stream, content_type, types)
+        for name, why in report.unhashable.items():
+            if why.code == "low_quality":
+                session.note(f"{each.name}: no {name} signal: {why.reason}")
+            else:
+                complaints.append(f"{each.name}: no {name} signal: {why.reason}")
+        yield each, report.signals
+    if complaints:
+        raise InvalidContent("\n".join(complaints))
+
+
+def read_signals(
+    given: Sequence[Given], content_type: ContentType, *, only: str | None
+) -> Iterator[tuple[Given, tuple[Signal, ...]]]:
+    """Yield each file with the signals in its lines, which are of one type.
+
+    Raises:
+        InvalidInput: The type is not clear, or a line is not a signal of it.
+    """
+    from countermark.flows.hash import applicable
+    from countermark.flows.match import parse_query
+    from countermark.signals import SIGNAL_TYPES
+
+    types = applicable(SIGNAL_TYPES, content_type, only=None if only is None else [only])
+    names = [signal_type.name for signal_type in types]
+    if not names:
+        raise InvalidInput(f"{only or 'no signal type'} does not apply to {content_type}")
+    if len(names) > 1:
+        raise InvalidInput(
+            f"{content_type} has more than one signal type: with -H give one with -S: {', '.join(names)}"
+        )
+    for each in given:
+        try:
+            yield each, tuple(parse_query(SIGNAL_TYPES, names[0], line) for line in signal_lines(each))
+        except InvalidSignal as error:
+            raise InvalidInput(f"{each.name}: {error}") from error
+
+
+def signal_lines(given: Given) -> Iterator[str]:
+    """Yield the signals of a file with one a line; blank lines are passed over.
+
+    Raises:
+        InvalidInput: It cannot be read, is not UTF-8, or has a line that is too long.
+    """
+    with given.open() as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8-sig")
+        try:
+            while line := text.readline(MAX_LINE_CHARACTERS + 1):
+                if len(line) > MAX_LINE_CHARACTERS:
+                    raise InvalidInput(f"{given.name}: a line has at most {MAX_LINE_CHARACTERS} characters")
+                if line.strip():
+                    yield line.strip()
+        except UnicodeDecodeError:
+            raise InvalidInput(f"{given.name}: a file of signals is UTF-8 text") from None
+        finally:
+            text.detach()  # whoever opened the stream closes it
+
+
+def _given(name: str) -> Given:
+    if name == "-":
+        return Given(name="standard input", open=lambda: nullcontext(sys.stdin.buffer))
+    if name.startswith(("http://", "https://")):
+        return Given(name=name, open=lambda: _from_url(name))
+    path = Path(name)
+    try:
+        if path.is_dir():
+            raise InvalidInput(f"{name} is a directory")
+        if not path.exists():
+            raise InvalidInput(f"no such file: {name}")
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{name}: {getattr(error, 'strerror', None) or error}") from error
+    return Given(name=name, open=lambda: _from_path(path))
+
+
+@contextmanager
+def _from_path(path: Path) -> Iterator[BinaryIO]:
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror}") from error
+    with stream:
+        yield stream
+
+
+@contextmanager
+def _from_url(url: str) -> Iterator[BinaryIO]:
+    from countermark.transport.fetch import URLFetcher
+
+    yield io.BytesIO(URLFetcher().fetch(url).body)

@@ -1,0 +1,212 @@
+"""`countermark config collab edit`: a flag for each field that an exchange says it has."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from countermark.cli.sample import end_implicit_sample, is_implicit_sample
+from countermark.cli.session import Session
+from countermark.domain.collaboration import Collaboration, Exchange, Field
+from countermark.domain.json import JSON
+from countermark.errors import AlreadyExists, InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from countermark.local.state import LocalState
+
+MAX_NAME_LENGTH = 200
+"""The longest name of a collaboration, in characters; its bank's name is made from it and may have 255."""
+
+
+def _integers(text: str) -> list[int]:
+    return sorted({int(part) for part in text.split(",")})
+
+
+_integers.__name__ = "list of integers"  # click names it to the user
+
+_PARSERS: Mapping[str, Callable[[str], Any]] = {"str": str, "int": int, "bool": bool, "set[int]": _integers}
+"""What reads a flag's value, by the type that a field may have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """What the user asks for; None leaves as it is."""
+
+    name: str
+    is_enabled: bool | None
+    bank: str | None
+    fields: Mapping[str, JSON]
+
+
+def edit_command(exchange: Exchange) -> click.Command:
+    """Return the command that edits collaborations of one kind."""
+
+    def callback(**values: Any) -> None:
+        context = click.get_current_context()
+        session: Session = context.find_root().obj
+        if values["enable"] is not None and values["disable"]:
+            raise click.UsageError("--enable or --disable, not both")
+        edit = _from_json(exchange, values) if values["is_json"] else _from_flags(values)
+        with session.state() as state:
+            if values["create"]:
+                _create(session, state, exchange, edit)
+            else:
+                _change(state, exchange, edit)
+
+    return click.Command(
+        exchange.kind,
+        callback=callback,
+        params=[
+            click.Argument(["name"]),
+            *(_option(field) for field in exchange.config_fields),
+            click.Option(["--create", "-C"], is_flag=True, help="Create it; without this flag it must be there."),
+            click.Option(
+                ["--enable"],
+                is_flag=False,
+                flag_value="1",
+                type=click.Choice(["0", "1"]),
+                help="Fetch it, as is so when it is created; 0 for not.",
+            ),
+            click.Option(["--disable"], is_flag=True, help="Do not fetch it; what was fetched still matches."),
+            click.Option(["--bank"], metavar="BANK", help="With --create: its bank; else named like it."),
+            click.Option(["--json", "-J", "is_json"], is_flag=True, help="NAME is JSON with all that is to be set."),
+        ],
+        help=f"Create or change a collaboration of the exchange {exchange.kind}.\n\n"
+        f"\b\nExample:\n  countermark config collab edit {_example(exchange)} --create",
+        short_help=f"A collaboration of the exchange {exchange.kind}.",
+    )
+
+
+def as_json(collaboration: Collaboration) -> Mapping[str, JSON]:
+    """Return a collaboration as JSON, as the peers' files have it: the kind's own fields beside the common ones."""
+    return {
+        "name": collaboration.name,
+        "api": collaboration.api,
+        "enabled": collaboration.enabled,
+        "bank": collaboration.bank,
+        **collaboration.config,
+    }
+
+
+def bank_name_of(name: str) -> str:
+    """Return the name of a collaboration's bank: that of "Sample Signals" is SAMPLE_SIGNALS.
+
+    Letters become upper case, and what is neither letter nor digit of ASCII becomes `_`; a leading digit gets one.
+    """
+    derived = re.sub(r"[^A-Z0-9]", "_", name.upper())
+    return f"_{derived}" if derived[:1].isdigit() else derived
+
+
+def _create(session: Session, state: "LocalState", exchange: Exchange, edit: Edit) -> None:
+    from countermark.flows.curate import create_collaboration
+
+    config = exchange.parse_config(edit.fields)
+    names = {each.name for each in state.collaborations.collaborations()}
+    if edit.name in names and not is_implicit_sample(session, edit.name):
+        raise AlreadyExists(f"there's an existing collaboration named {edit.name!r}")
+    end_implicit_sample(session, state)
+    bank = edit.bank
+    if bank is None:
+        bank = bank_name_of(edit.name)
+        # A bank goes with its collaboration, so one with contents of the user's own is taken only on request.
+        if bank in {each.name for each in state.banks.banks()}:
+            raise AlreadyExists(f"there is a bank {bank} already: name one with --bank, the same to share it")
+    create_collaboration(
+        session.curator(state),
+        Collaboration(
+            name=edit.name, api=exchange.kind, bank=bank, enabled=edit.is_enabled is not False, config=config
+        ),
+    )
+
+
+def _change(state: "LocalState", exchange: Exchange, edit: Edit) -> None:
+    known = {each.name: each for each in state.collaborations.collaborations()}.get(edit.name)
+    if known is None:
+        raise NotFound(f"no such config {edit.name!r}! Did you mean to use --create?")
+    if known.api != exchange.kind:
+        raise InvalidInput(f"{edit.name!r} is a collaboration of {known.api}, not of {exchange.kind}")
+    if edit.bank not in {None, known.bank}:
+        raise InvalidInput(f"the bank of {edit.name!r} is {known.bank}, and stays so")
+    state.collaborations.update_collaboration(
+        replace(
+            known,
+            enabled=known.enabled if edit.is_enabled is None else edit.is_enabled,
+            config=exchange.parse_config({**known.config, **edit.fields}),
+        )
+    )
+
+
+def _from_flags(values: Mapping[str, Any]) -> Edit:
+    is_enabled = None if values["enable"] is None else values["enable"] == "1"
+    fields = {
+        name.removeprefix("field_"): value
+        for name, value in values.items()
+        if name.startswith("field_") and value is not None
+    }
+    return Edit(
+        name=_checked_name(values["name"]),
+        is_enabled=False if values["disable"] else is_enabled,
+        bank=values["bank"],
+        fields=_absolute(fields),
+    )
+
+
+def _from_json(exchange: Exchange, values: Mapping[str, Any]) -> Edit:
+    """Return what the JSON asks for; it stands alone, so that nothing is said twice.
+
+    Raises:
+        InvalidInput: It is no JSON object, is of another kind, or a common field is of another type.
+    """
+    flags = _from_flags({**values, "name": "-"})
+    if flags.fields or flags.is_enabled is not None or flags.bank is not None:
+        raise click.UsageError("with --json everything is said in the JSON")
+    try:
+        given = json.loads(values["name"])
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"--json takes a JSON object: {error}") from error
+    if not isinstance(given, dict):
+        raise InvalidInput("--json takes a JSON object")
+    kind = given.pop("api", exchange.kind)
+    if kind != exchange.kind:
+        raise InvalidInput(f"the JSON is of a collaboration of {kind!r}, not of {exchange.kind}")
+    name, is_enabled, bank = given.pop("name", None), given.pop("enabled", None), given.pop("bank", None)
+    if not (is_enabled is None or isinstance(is_enabled, bool)):
+        raise InvalidInput(f"enabled is true or false, not {is_enabled!r}")
+    if not (bank is None or isinstance(bank, str)):
+        raise InvalidInput(f"bank is a name, not {bank!r}")
+    return Edit(name=_checked_name(name), is_enabled=is_enabled, bank=bank, fields=_absolute(given))
+
+
+def _checked_name(name: object) -> str:
+    if not isinstance(name, str) or not name.strip() or not name.isprintable() or len(name) > MAX_NAME_LENGTH:
+        raise InvalidInput(f"a collaboration's name has 1 to {MAX_NAME_LENGTH} printable characters, not {name!r}")
+    return name
+
+
+def _absolute(fields: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """Return the fields with a path made absolute: the next fetch may run in another directory."""
+    filename = fields.get("filename")
+    if not isinstance(filename, str) or not filename or "://" in filename:
+        return fields
+    return {**fields, "filename": str(Path(filename).expanduser().absolute())}
+
+
+def _option(field: Field) -> click.Option:
+    """Return the flag of a field. Whether a required one is missing is told by the exchange."""
+    names = [_flag(field), f"field_{field.name}"]
+    if field.choices is not None:
+        return click.Option(names, type=click.Choice(field.choices), help=field.help)
+    return click.Option(names, type=_PARSERS[field.type], metavar=field.type.upper(), help=field.help)
+
+
+def _flag(field: Field) -> str:
+    return f"--{field.name.replace('_', '-')}"
+
+
+def _example(exchange: Exchange) -> str:
+    flags = [f"{_flag(field)} …" for field in exchange.config_fields if field.required]
+    return " ".join([exchange.kind, *flags, "'My Signals'"])

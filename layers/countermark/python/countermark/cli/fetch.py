@@ -1,0 +1,151 @@
+"""`countermark fetch`: what exchanges share becomes contents of banks."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from countermark.cli.sample import use_sample
+from countermark.cli.session import Session
+from countermark.domain.collaboration import Collaboration, FetchState
+from countermark.errors import ExchangeFailed, InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from countermark.flows.fetch import FetchReport
+    from countermark.local.state import LocalState
+
+
+@click.command()
+@click.option("--clear", is_flag=True, help="Forget what was fetched instead, so that the next fetch starts anew.")
+@click.option("--skip-index-rebuild", is_flag=True, help="Leave the index as it is.")
+@click.option("--time-limit-sec", type=click.IntRange(min=0), metavar="SEC", help="Stop after this many seconds.")
+@click.option("--only-api", metavar="API", help="Only fetch from exchanges of this kind.")
+@click.option("--only-collab", metavar="NAME", help="Only fetch for this collaboration.")
+@click.option("--checkpoint-every", type=int, metavar="SEC", hidden=True, help="Taken for the peer's scripts.")
+@click.pass_obj
+def command(
+    session: Session,
+    *,
+    clear: bool,
+    skip_index_rebuild: bool,
+    time_limit_sec: int | None,
+    only_api: str | None,
+    only_collab: str | None,
+    checkpoint_every: int | None,
+) -> None:
+    """Download signals for your collaborations, and bring the index up to date.
+
+    Without a collaboration, the sample exchange is used. A fetch goes on where the last one stopped, and may be
+    interrupted at any time. Where one collaboration fails, the others are fetched all the same, and the exit code
+    is 3.
+
+    \b
+    Examples:
+      countermark fetch
+      countermark fetch --only-collab 'My Signals'
+      countermark fetch --time-limit-sec 600
+    """
+    del checkpoint_every  # every step is a checkpoint
+    with session.state() as state:
+        collaborations = _chosen(session, state, only_api=only_api, only_collab=only_collab)
+        if clear:
+            session.note("clearing what was fetched")
+            for collaboration in collaborations:
+                _clear(session, state, collaboration)
+            return
+        failed = fetch_all(session, state, collaborations, time_limit_s=time_limit_sec)
+        if not skip_index_rebuild:
+            session.build_index(state)
+    if failed:
+        raise ExchangeFailed("some collaborations had errors: " + ", ".join(failed))
+
+
+def fetch_all(
+    session: Session, state: "LocalState", collaborations: Sequence[Collaboration], *, time_limit_s: int | None = None
+) -> list[str]:
+    """Fetch each collaboration, and return the names of those that failed."""
+    deadline_s = None if time_limit_s is None else session.now_s() + time_limit_s
+    failed = []
+    for collaboration in collaborations:
+        if not collaboration.enabled:
+            session.detail(f"[{collaboration.api}] {collaboration.name} - disabled")
+        elif not _fetch(session, state, collaboration, deadline_s=deadline_s):
+            failed.append(collaboration.name)
+    return failed
+
+
+def ensure_fetched(session: Session, state: "LocalState") -> None:
+    """Fetch the sample data where there is nothing at all, neither collaboration nor bank: a first look."""
+    if not state.collaborations.collaborations() and not state.banks.banks():
+        use_sample(session, state)
+        fetch_all(session, state, state.collaborations.collaborations())
+        session.build_index(state)
+
+
+def _chosen(
+    session: Session, state: "LocalState", *, only_api: str | None, only_collab: str | None
+) -> list[Collaboration]:
+    """Return the collaborations that the user means; the sample one where there is none at all."""
+    if only_api is not None and only_api not in session.exchanges():
+        raise InvalidInput(f"no such API {only_api!r}: there are {', '.join(session.exchanges())}")
+    if not state.collaborations.collaborations():
+        use_sample(session, state)
+    known = state.collaborations.collaborations()
+    if only_collab is not None and only_collab not in {each.name for each in known}:
+        raise NotFound(f"No such collab {only_collab!r}")
+    chosen = [each for each in known if only_collab in {None, each.name} and only_api in {None, each.api}]
+    if not any(each.enabled for each in chosen):
+        session.note("all of these collaborations are disabled, so there is nothing to do")
+    return chosen
+
+
+def _fetch(session: Session, state: "LocalState", collaboration: Collaboration, *, deadline_s: int | None) -> bool:
+    """Fetch one collaboration and tell how it went; returns whether the others may still end well."""
+    from countermark.flows.fetch import fetch_collaboration
+
+    label = f"[{collaboration.api}] {collaboration.name}"
+    with session.progress(label) as show:
+
+        def on_progress(now: FetchState) -> None:
+            show(f"{label} - {now.fetched_items} items")
+
+        try:
+            report = fetch_collaboration(
+                session.fetcher(state), collaboration.name, deadline_s=deadline_s, on_progress=on_progress
+            )
+        except Exception as error:  # noqa: BLE001  # a fault of one exchange's code must not keep the others from it
+            session.fault(f"{label} - failed to fetch", error)
+            return False
+    match report.outcome:
+        case "complete":
+            session.note(f"{label} - Up to date{_counts(report)}")
+        case "continues":
+            session.note(f"{label} - stopped at the time limit; the next fetch goes on from here{_counts(report)}")
+        case "held" | "lost":
+            session.note(f"{label} - another fetch is at it: {report.error}")
+        case "failed":
+            session.complain(f"{label} - failed to fetch: {report.error}")
+            return False
+        case "disabled":
+            session.detail(f"{label} - disabled")
+    return True
+
+
+def _counts(report: "FetchReport") -> str:
+    counts = {"changed": report.changed_items, "removed": report.removed_items, "malformed": report.malformed_items}
+    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return f" ({told})" if told else ""
+
+
+def _clear(session: Session, state: "LocalState", collaboration: Collaboration) -> None:
+    """Delete a collaboration with all that was fetched, and store it again, and its bank as it was set."""
+    from countermark.flows.curate import create_collaboration, delete_collaboration
+
+    bank = next((each for each in state.banks.banks() if each.name == collaboration.bank), None)
+    delete_collaboration(session.curator(state), collaboration.name)
+    session.purge(state)
+    create_collaboration(session.curator(state), collaboration)
+    if bank is not None:
+        state.banks.update_bank(
+            bank.name, ratio=bank.matching_enabled_ratio, distance_limits=bank.distance_limits or None
+        )

@@ -1,0 +1,209 @@
+"""One run of the command line: where its state is, how much it tells, and how the ports come together.
+
+This is the composition root. What is slow to import is imported by the method that needs it.
+"""
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from countermark.cli import output
+
+if TYPE_CHECKING:
+    from countermark.domain.collaboration import Exchange
+    from countermark.domain.event import BankChanged, Event
+    from countermark.flows.curate import Curator
+    from countermark.flows.fetch import Fetcher
+    from countermark.flows.index import IndexReport
+    from countermark.local.state import LocalState
+
+PURGE_STEPS = 100
+"""How many steps of a thousand contents or records one call of a purge takes; it is called until all is gone."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """What every command is given."""
+
+    directory: Path
+    verbosity: int = 0
+    is_quiet: bool = False
+    _deleted: "list[BankChanged]" = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Tell what is good to know."""
+        if not self.is_quiet:
+            output.tell(text)
+
+    def detail(self, text: str) -> None:
+        """Tell what only `-v` asks for."""
+        if self.verbosity:
+            self.note(text)
+
+    def complain(self, text: str) -> None:
+        """Tell what went wrong, where the command goes on all the same."""
+        output.tell(text)
+
+    def fault(self, text: str, error: Exception) -> None:
+        """Tell of an error that nobody foresaw, where the command goes on; its own text may hold a secret."""
+        if self.verbosity:
+            import traceback
+
+            self.complain(f"{text}:\n{''.join(traceback.format_exception(error)).rstrip()}")
+        else:
+            self.complain(f"{text}: a fault of ours: {type(error).__name__}; see more with: countermark -v …")
+
+    @staticmethod
+    def now_s() -> int:
+        """Return the time in epoch seconds."""
+        return int(time.time())
+
+    @contextmanager
+    def progress(self, label: str) -> Iterator[Callable[[str], None]]:
+        """Show on a terminal that work goes on; gives what changes the label."""
+        if self.is_quiet or not sys.stderr.isatty():
+            yield lambda _: None
+            return
+        from rich.console import Console
+        from rich.markup import escape
+
+        with Console(stderr=True).status(escape(label)) as status:
+            yield lambda text: status.update(escape(text))
+
+    @contextmanager
+    def state(self) -> Iterator["LocalState"]:
+        """Open the state, created where there is none; what was deleted meanwhile is purged at the end.
+
+        Raises:
+            InvalidInput: The place of the state is not a directory.
+            Unavailable: It cannot be read or written, or is a newer countermark's.
+        """
+        from countermark.local.state import LocalState
+
+        with LocalState.open(self.directory, on_event=self._remember) as state:
+            for notice in state.notices:
+                self.note(notice)
+            yield state
+            self.purge(state)
+
+    def remove_state(self) -> None:
+        """Remove the state's directory, if it is one.
+
+        Raises:
+            InvalidInput: It holds no state of ours: something else is not removed by mistake.
+            OSError: It could not be removed.
+        """
+        import shutil
+
+        from countermark.errors import InvalidInput
+        from countermark.local.state import DATABASE_FILE
+
+        if not self.directory.is_dir() or not (self.directory / DATABASE_FILE).is_file():
+            raise InvalidInput(f"{self.directory} holds no state of countermark: nothing was removed")
+        shutil.rmtree(self.directory)
+
+    def signal_type_ratios(self) -> Mapping[str, float]:
+        """Return the enabled ratios that were set, by signal type; creates no state."""
+        if not self.directory.exists():
+            return {}
+        with self.state() as state:
+            return state.banks.signal_type_ratios()
+
+    def exchanges(self) -> "Mapping[str, Exchange]":
+        """Return the exchanges by kind."""
+        from countermark.exchanges import exchanges
+        from countermark.local.content import FileContentReader
+        from countermark.signals import SIGNAL_TYPES
+
+        return exchanges(reader=FileContentReader(), signal_types=SIGNAL_TYPES)
+
+    def curator(self, state: "LocalState") -> "Curator":
+        """Return what every change of a bank needs, at this moment."""
+        from countermark.flows.curate import Curator
+
+        return Curator(
+            banks=state.banks,
+            collaborations=state.collaborations,
+            publisher=state.publisher,
+            now_s=self.now_s(),
+        )
+
+    def fetcher(self, state: "LocalState") -> "Fetcher":
+        """Return what every fetch needs."""
+        from countermark.flows.fetch import Fetcher
+        from countermark.signals import SIGNAL_TYPES
+
+        return Fetcher(
+            exchanges=self.exchanges(),
+            signal_types=SIGNAL_TYPES,
+            collaborations=state.collaborations,
+            banks=state.banks,
+            secrets=state.secrets,
+            publisher=state.publisher,
+            clock=self.now_s,
+            holder=f"{socket.gethostname()} {os.getpid()}",
+        )
+
+    def build_index(self, state: "LocalState", *, is_full: bool = False) -> None:
+        """Bring the index up to the banks, however many builds that takes, and tell what it now holds.
+
+        Raises:
+            PublishConflict: Other processes published first, time and again.
+            IndexDamaged: What is published fails a check; a full build repairs it.
+        """
+        from countermark.flows.index import build_index
+        from countermark.signals import SIGNAL_TYPES
+
+        with self.progress("Bringing the index up to date") as show:
+
+            def on_progress(contents_read: int) -> None:
+                show(f"Bringing the index up to date - {contents_read} contents read")
+
+            while True:
+                report = build_index(
+                    state.banks,
+                    state.index,
+                    SIGNAL_TYPES,
+                    now_s=self.now_s(),
+                    full=is_full,
+                    on_progress=on_progress,
+                )
+                self._tell_build(report)
+                if is_full or not report.has_more:
+                    return
+
+    def follow(self, state: "LocalState", *, skip_index_rebuild: bool = False) -> None:
+        """Do what is due after a change of a bank: what it added, or enabled again, matches from now on."""
+        if not skip_index_rebuild:
+            self.build_index(state)
+
+    def purge(self, state: "LocalState") -> None:
+        """Remove what is left of banks and collaborations that were deleted in this run."""
+        from countermark.flows.curate import purge
+
+        while self._deleted:
+            event = self._deleted[-1]
+            while purge(event, banks=state.banks, collaborations=state.collaborations, steps=PURGE_STEPS):
+                pass
+            self._deleted.pop()
+
+    def _remember(self, event: "Event") -> None:
+        from countermark.domain.event import BankChanged
+
+        if isinstance(event, BankChanged) and (event.deleted_bank_id is not None or event.deleted_collaboration):
+            self._deleted.append(event)
+
+    def _tell_build(self, report: "IndexReport") -> None:
+        changed = {name: each for name, each in report.types.items() if each.added or each.removed or each.rebuilt}
+        for name, each in changed.items():
+            self.detail(f"Index for {name}: {each.added} added, {each.removed} removed")
+        for name, each in report.types.items():
+            if each.refused:
+                self.note(f"Index for {name}: {each.refused} contents with a malformed signal were left out")
+        self.note(f"Index ready: {', '.join(changed)}" if changed else "Index ready: nothing had changed")
