@@ -1,0 +1,118 @@
+"""The defaults of a Lambda function: runtime, role, log, tracing. What differs is its stage's to say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aws_cdk import Acknowledgment, Duration, RemovalPolicy, Validations
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from infra.grants import allow
+from infra.watch import MINUTES_5, Watch
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNTIME = lambda_.Runtime.PYTHON_3_13
+ARCHITECTURE = lambda_.Architecture.X86_64
+METRICS_NAMESPACE = "countermark"
+
+MANY_ERRORS = 5
+"""Failed invocations within five minutes that raise an alarm: fewer are tried again, and pass by themselves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """The layers as built. Only a function that hashes, searches or builds needs the heavy one."""
+
+    light: lambda_.ILayerVersion
+    heavy: lambda_.ILayerVersion
+    countermark: lambda_.ILayerVersion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What all functions of a deployment share.
+
+    `environment` names the resources, by the names that the package's settings read.
+    """
+
+    layers: Layers
+    environment: Mapping[str, str]
+    log_retention: logs.RetentionDays
+    watch: Watch
+
+
+def stage_function(
+    scope: Construct,
+    stage: str,
+    *,
+    surroundings: Surroundings,
+    description: str,
+    memory_mb: int,
+    timeout: Duration,
+    is_heavy: bool = False,
+    environment: Mapping[str, str] | None = None,
+    reserved_concurrency: int | None = None,
+) -> lambda_.Function:
+    """Make the function of a stage from `lambdas/<stage>/handler.py`; it may write its log and traces, no more.
+
+    Lambda gives a function processing power by its memory: a whole core at 1,769 MB.
+    """
+    layers = surroundings.layers
+    log_group = logs.LogGroup(
+        scope, "Log", retention=surroundings.log_retention, removal_policy=RemovalPolicy.DESTROY
+    )
+    function = lambda_.Function(
+        scope,
+        "Function",
+        description=description,
+        code=lambda_.Code.from_asset(str(ROOT / "lambdas" / stage), exclude=["**/__pycache__/**"]),
+        handler="handler.handler",
+        runtime=RUNTIME,
+        architecture=ARCHITECTURE,
+        layers=[layers.light, *([layers.heavy] if is_heavy else []), layers.countermark],
+        memory_size=memory_mb,
+        timeout=timeout,
+        reserved_concurrent_executions=reserved_concurrency,
+        role=iam.Role(scope, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com")),
+        log_group=log_group,
+        logging_format=lambda_.LoggingFormat.JSON,
+        tracing=lambda_.Tracing.ACTIVE,
+        environment={
+            **surroundings.environment,
+            **(environment or {}),
+            "POWERTOOLS_SERVICE_NAME": stage,
+            "POWERTOOLS_METRICS_NAMESPACE": METRICS_NAMESPACE,
+            "POWERTOOLS_LOG_LEVEL": "INFO",
+        },
+    )
+    # The ARN that the template gives ends in ":*": the streams of this group, and no other.
+    allow(function, "logs:CreateLogStream", "logs:PutLogEvents", on=[log_group.log_group_arn])
+    _acknowledge(function)
+    surroundings.watch.alarm(
+        scope,
+        "ErrorsAlarm",
+        metric=function.metric_errors(period=MINUTES_5, statistic=cloudwatch.Stats.SUM),
+        threshold=MANY_ERRORS,
+        because=f"The {stage} function fails again and again. Its log says why.",
+    )
+    return function
+
+
+def _acknowledge(function: lambda_.Function) -> None:
+    Validations.of(function).acknowledge(
+        Acknowledgment(
+            id="AwsSolutions-L1",
+            reason="The layers hold compiled code for CPython 3.13: the runtime moves when they do.",
+        )
+    )
+    if function.role is not None:
+        Validations.of(function.role).acknowledge(
+            Acknowledgment(
+                id="AwsSolutions-IAM5[Resource::*]",
+                reason="X-Ray's PutTraceSegments and PutTelemetryRecords know no resources: they take * alone.",
+            )
+        )

@@ -1,0 +1,71 @@
+"""Grants: what a function may do, spelled out. No action and no resource is a wildcard but where its reason stands."""
+
+from collections.abc import Sequence
+
+from aws_cdk import Acknowledgment, Stack, Validations
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_s3 as s3
+
+READ_ITEMS = ("dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query")
+"""Reading by key. No function may scan: a scan of ten million items is a repair, and an operator's."""
+
+WRITE_ITEMS = (
+    "dynamodb:BatchWriteItem",
+    "dynamodb:ConditionCheckItem",
+    "dynamodb:DeleteItem",
+    "dynamodb:PutItem",
+    "dynamodb:UpdateItem",
+)
+"""Writing by key, alone, in batches and in transactions."""
+
+
+def allow(function: lambda_.Function, *actions: str, on: Sequence[str]) -> iam.Grant:
+    """Let a function do exactly these actions on exactly these resources."""
+    return iam.Grant.add_to_principal(grantee=function, actions=list(actions), resource_arns=list(on))
+
+
+def allow_items(
+    function: lambda_.Function,
+    *actions: str,
+    table: dynamodb.ITable,
+    indexes: Sequence[str] = (),
+    partitions: Sequence[str] = (),
+) -> None:
+    """Let a function do exactly these actions on a table, and query these indexes of it.
+
+    `partitions` limits the actions to items whose partition key is one of these, or begins like one that ends
+    in `*`; none means all items.
+    """
+    statement = iam.PolicyStatement(actions=sorted(actions), resources=[table.table_arn])
+    if partitions:
+        statement.add_condition("ForAllValues:StringLike", {"dynamodb:LeadingKeys": list(partitions)})
+    function.add_to_role_policy(statement)
+    if indexes:
+        allow(function, "dynamodb:Query", on=[f"{table.table_arn}/index/{index}" for index in indexes])
+
+
+def allow_objects(function: lambda_.Function, *actions: str, bucket: s3.IBucket) -> None:
+    """Let a function do exactly these actions on the objects of a bucket; one that reads learns which are missing.
+
+    Without `ListBucket` S3 answers 403 for an object that is not there, as for one that may not be read.
+    """
+    allow(function, *sorted(actions), on=[bucket.arn_for_objects("*")])
+    if "s3:GetObject" in actions:
+        allow(function, "s3:ListBucket", on=[bucket.bucket_arn])
+    if function.role is not None:
+        Validations.of(function.role).acknowledge(
+            Acknowledgment(
+                id=f"AwsSolutions-IAM5[Resource::{_shown_arn(bucket, Stack.of(function))}/*]",
+                reason="Objects are named by what they hold, or by whoever uploads: all of this bucket, none beside.",
+            )
+        )
+
+
+def _shown_arn(bucket: s3.IBucket, stack: Stack) -> str:
+    """Return a bucket's ARN as cdk-nag shows it: the export of the stack that made it, or the name it came by."""
+    if isinstance(bucket, s3.Bucket):
+        exported: str = stack.resolve(Stack.of(bucket).export_value(bucket.bucket_arn))["Fn::ImportValue"]
+        return exported
+    return f"arn:<AWS::Partition>:s3:::{bucket.bucket_name}"

@@ -1,0 +1,157 @@
+"""The service stack: functions, queues, schedules, alarms and the HTTP API, over the storage stack's resources."""
+
+from collections.abc import Mapping, Sequence
+
+from aws_cdk import CfnOutput, Stack
+from aws_cdk import aws_events as events
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_sns as sns
+from constructs import Construct
+
+from countermark.aws.settings import Settings
+from infra.api import Api
+from infra.deployment import Deployment
+from infra.function import ARCHITECTURE, ROOT, RUNTIME, Layers, Surroundings
+from infra.stages.authorize import AuthorizeStage
+from infra.stages.curate import CurateStage
+from infra.stages.fetch import FetchStage
+from infra.stages.hash import HashStage
+from infra.stages.index import IndexStage
+from infra.stages.match import MatchStage
+from infra.storage import StorageStack
+from infra.watch import Watch
+
+
+class ServiceStack(Stack):
+    """Everything of a deployment that may be thrown away and made again."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,  # noqa: A002 - what the CDK calls it
+        *,
+        storage: StorageStack,
+        deployment: Deployment,
+    ) -> None:
+        """Make the stack over the storage of the same deployment."""
+        super().__init__(scope, id, description="countermark: functions, queues, schedules, alarms and the HTTP API.")
+        bus = events.EventBus(self, "Bus", description="ContentHashed, MatchFound and BankChanged.")
+        surroundings = Surroundings(
+            layers=_layers(self),
+            environment=_environment(storage, bus, deployment.content_buckets),
+            log_retention=logs.RetentionDays.THREE_MONTHS,
+            watch=Watch(topic=_topic(self, deployment.alarm_topic_arn)),
+        )
+        fetch = FetchStage(
+            self,
+            "Fetch",
+            surroundings=surroundings,
+            banks=storage.banks,
+            exchanges=storage.exchanges,
+            credentials=storage.credentials,
+            content_buckets=[
+                s3.Bucket.from_bucket_name(self, f"Content{number}", name)
+                for number, name in enumerate(deployment.content_buckets)
+            ],
+            bus=bus,
+            every=deployment.fetch_every,
+            oldest_fetch=deployment.oldest_fetch,
+        )
+        IndexStage(
+            self,
+            "Index",
+            surroundings=surroundings,
+            banks=storage.banks,
+            index=storage.index,
+            bus=bus,
+            every=deployment.index_every,
+            repair_every=deployment.repair_every,
+            memory_mb=deployment.index_memory_mb,
+        )
+        hash_stage = HashStage(
+            self,
+            "Hash",
+            surroundings=surroundings,
+            uploads=storage.uploads,
+            banks=storage.banks,
+            access=storage.access,
+            bus=bus,
+            concurrency=deployment.hash_concurrency,
+        )
+        match_stage = MatchStage(
+            self,
+            "Match",
+            surroundings=surroundings,
+            banks=storage.banks,
+            access=storage.access,
+            index=storage.index,
+            bus=bus,
+            concurrency=deployment.match_concurrency,
+            memory_mb=deployment.match_memory_mb,
+        )
+        curate = CurateStage(
+            self,
+            "Curate",
+            surroundings=surroundings,
+            banks=storage.banks,
+            exchanges=storage.exchanges,
+            credentials=storage.credentials,
+            index=storage.index,
+            fetch_queue=fetch.queue.queue,
+            bus=bus,
+        )
+        authorize = AuthorizeStage(self, "Authorize", surroundings=surroundings, access=storage.access)
+        api = Api(
+            self,
+            "Api",
+            authorize=authorize.function,
+            hash=hash_stage.function,
+            match=match_stage.function,
+            curate=curate.function,
+            cors_origins=deployment.cors_origins,
+            requests_per_second=deployment.requests_per_second,
+            burst_requests=deployment.burst_requests,
+            log_retention=surroundings.log_retention,
+            watch=surroundings.watch,
+        )
+        CfnOutput(self, "ApiUrl", value=api.url, description="The base URL of the HTTP API.")
+        CfnOutput(self, "BusName", value=bus.event_bus_name, description="The event bus: subscribe to MatchFound.")
+
+
+def _layers(scope: Construct) -> Layers:
+    """Return the layers as `layers/build.py` made them."""
+
+    def layer(name: str, description: str) -> lambda_.LayerVersion:
+        return lambda_.LayerVersion(
+            scope,
+            f"{name.capitalize()}Layer",
+            code=lambda_.Code.from_asset(str(ROOT / "build" / "layers" / name)),
+            compatible_runtimes=[RUNTIME],
+            compatible_architectures=[ARCHITECTURE],
+            description=description,
+        )
+
+    return Layers(
+        light=layer("light", "What every function needs."),
+        heavy=layer("heavy", "What functions that hash or search need."),
+        countermark=layer("countermark", "countermark itself."),
+    )
+
+
+def _environment(storage: StorageStack, bus: events.IEventBus, content_buckets: Sequence[str]) -> Mapping[str, str]:
+    return Settings(
+        banks_table=storage.banks.table_name,
+        exchanges_table=storage.exchanges.table_name,
+        access_table=storage.access.table_name,
+        index_bucket=storage.index.bucket_name,
+        upload_bucket=storage.uploads.bucket_name,
+        event_bus=bus.event_bus_name,
+        credentials_secret=storage.credentials.secret_arn,
+        content_buckets=tuple(content_buckets),
+    ).to_environ()
+
+
+def _topic(scope: Construct, arn: str | None) -> sns.ITopic | None:
+    return None if arn is None else sns.Topic.from_topic_arn(scope, "AlarmTopic", arn)

@@ -1,0 +1,40 @@
+"""The infrastructure of the authorizer: the function that the HTTP API asks of every key."""
+
+from aws_cdk import Duration
+from aws_cdk import aws_dynamodb as dynamodb
+from constructs import Construct
+
+from infra.function import Surroundings, stage_function
+from infra.grants import allow_items
+
+STAGE = "authorize"
+
+TIMEOUT = Duration.seconds(10)
+"""The longest that an HTTP API waits for an authorizer. Source: "Quotas for HTTP APIs", Amazon API Gateway."""
+
+
+class AuthorizeStage(Construct):
+    """Tells whether a key is known, and what it may do.
+
+    May read single API keys by their digests, and nothing else.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,  # noqa: A002 - what the CDK calls it
+        *,
+        surroundings: Surroundings,
+        access: dynamodb.ITable,
+    ) -> None:
+        """Make the stage."""
+        super().__init__(scope, id)
+        self.function = stage_function(
+            self,
+            STAGE,
+            surroundings=surroundings,
+            description="Tells the HTTP API what a key may do.",
+            memory_mb=512,
+            timeout=TIMEOUT,
+        )
+        allow_items(self.function, "dynamodb:GetItem", table=access, partitions=["api-key"])

@@ -1,0 +1,92 @@
+"""The index stage's infrastructure: nudges and schedules come by a queue to the function that builds the index."""
+
+from aws_cdk import Duration
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_events as events
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+from infra.function import Surroundings, stage_function
+from infra.grants import READ_ITEMS, allow_items, allow_objects
+from infra.queue import WatchedQueue
+from infra.schedule import send_regularly
+from infra.storage import BY_BANK_INDEX, FEED_INDEX
+
+STAGE = "index"
+
+TIMEOUT = Duration.minutes(15)
+"""The longest that Lambda gives: a repair reads every content."""
+
+OLDEST_MESSAGE = Duration.minutes(30)
+
+WINDOW = Duration.seconds(5)
+"""How long nudges are gathered into one build: what a new content waits for, beside the build itself."""
+
+NUDGES_PER_BUILD = 1_000
+"""The most nudges that one build answers; the window is up long before."""
+
+BUILDERS = 2
+"""Builds at once. One would do, but two is the least that a queue's concurrency can be limited to, and a lower
+limit on the function would let the queue drop nudges that it throttles. The manifest's conditional write makes one
+of two builds win; the other starts again."""
+
+
+class IndexStage(Construct):
+    """Builds and publishes the index whenever a bank has changed, and regularly.
+
+    May read banks, contents and their feed of changes; and read, write and remove objects of the index bucket.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,  # noqa: A002 - what the CDK calls it
+        *,
+        surroundings: Surroundings,
+        banks: dynamodb.ITable,
+        index: s3.Bucket,
+        bus: events.IEventBus,
+        every: Duration,
+        repair_every: Duration,
+        memory_mb: int,
+    ) -> None:
+        """Make the stage; `every` bounds how long a lost nudge delays, `repair_every` how long a damage lasts."""
+        super().__init__(scope, id)
+        queue = WatchedQueue(
+            self, "Nudges", function_timeout=TIMEOUT, oldest_message=OLDEST_MESSAGE, watch=surroundings.watch
+        )
+        function = stage_function(
+            self,
+            STAGE,
+            surroundings=surroundings,
+            description="Builds and publishes the index.",
+            memory_mb=memory_mb,
+            timeout=TIMEOUT,
+            is_heavy=True,
+            reserved_concurrency=BUILDERS,
+        )
+        allow_items(function, *READ_ITEMS, table=banks, indexes=[FEED_INDEX, BY_BANK_INDEX])
+        allow_objects(function, "s3:DeleteObject", "s3:GetObject", "s3:PutObject", bucket=index)
+        queue.feed(function, batch_size=NUDGES_PER_BUILD, max_concurrency=BUILDERS, window=WINDOW)
+        queue.subscribe(
+            "ChangedRule",
+            events.EventPattern(detail_type=["BankChanged"]),
+            bus=bus,
+            description="Nudges the index whenever a bank has changed.",
+        )
+        send_regularly(
+            self,
+            "Schedule",
+            every=every,
+            message={"full": False},
+            to=queue,
+            description="Brings the index up to date, should a nudge be lost.",
+        )
+        send_regularly(
+            self,
+            "RepairSchedule",
+            every=repair_every,
+            message={"full": True},
+            to=queue,
+            description="Builds the whole index anew from the banks.",
+        )

@@ -1,0 +1,52 @@
+"""Alarms: what a deployment tells its operator before its users do."""
+
+from dataclasses import dataclass
+
+from aws_cdk import Duration
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_sns as sns
+from constructs import Construct
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Raises alarms, and tells `topic` of them; without a topic they are seen in CloudWatch alone."""
+
+    topic: sns.ITopic | None = None
+
+    def alarm(
+        self,
+        scope: Construct,
+        id: str,  # noqa: A002 - what the CDK calls it
+        *,
+        metric: cloudwatch.IMetric,
+        threshold: float,
+        because: str,
+        silence_is_bad: bool = False,
+    ) -> None:
+        """Raise an alarm while `metric` is at `threshold` or above.
+
+        `because` tells whoever is woken what happened and what to do. `silence_is_bad` raises the alarm also
+        where the metric is not reported at all.
+        """
+        treatment = cloudwatch.TreatMissingData.BREACHING if silence_is_bad else cloudwatch.TreatMissingData.NOT_BREACHING
+        alarm = cloudwatch.Alarm(
+            scope,
+            id,
+            metric=metric,
+            threshold=threshold,
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+            evaluation_periods=1,
+            treat_missing_data=treatment,
+            alarm_description=because,
+        )
+        if self.topic is not None:
+            alarm.add_alarm_action(actions.SnsAction(self.topic))
+
+
+MINUTES_5 = Duration.minutes(5)
+"""The period of most metrics here: shorter costs more and wakes people for what passes by itself."""
+
+HOUR = Duration.hours(1)
+"""The period of metrics that a schedule makes."""

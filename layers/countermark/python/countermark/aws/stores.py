@@ -1,0 +1,116 @@
+"""The ports of one deployment over AWS: where a function gets them all from."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from countermark.aws.clients import Clients
+from countermark.aws.settings import Settings
+from countermark.errors import Unavailable
+
+if TYPE_CHECKING:
+    from countermark.aws.api_keys import DynamoApiKeyStore
+    from countermark.aws.banks import DynamoBankStore
+    from countermark.aws.collaborations import DynamoCollaborationStore
+    from countermark.aws.content import S3ContentReader, S3UploadReader
+    from countermark.aws.events import DynamoEventLedger, EventBridgePublisher
+    from countermark.aws.index import S3IndexStore
+    from countermark.aws.queues import SqsQueue
+    from countermark.aws.secrets import SecretsManagerStore
+
+
+class Stores:
+    """The ports, each made, and its code imported, when it is first used: a cold start pays for what it needs."""
+
+    def __init__(self, settings: Settings, clients: Clients) -> None:
+        self._settings = settings
+        self._clients = clients
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "Stores":
+        """Return the stores of the deployment that an environment names.
+
+        Raises:
+            InvalidInput: A variable is missing, empty or wrong; the error names it.
+        """
+        return cls(Settings.from_environ(environ), Clients())
+
+    @cached_property
+    def banks(self) -> "DynamoBankStore":
+        """Banks and contents."""
+        from countermark.aws.banks import DynamoBankStore
+
+        return DynamoBankStore(self._clients.dynamodb, self._settings.banks_table)
+
+    @cached_property
+    def collaborations(self) -> "DynamoCollaborationStore":
+        """Collaborations, and what was fetched for them."""
+        from countermark.aws.collaborations import DynamoCollaborationStore
+
+        return DynamoCollaborationStore(self._clients.dynamodb, self._settings.exchanges_table)
+
+    @cached_property
+    def index(self) -> "S3IndexStore":
+        """The index."""
+        from countermark.aws.index import S3IndexStore
+
+        return S3IndexStore(self._clients.s3, self._settings.index_bucket)
+
+    @cached_property
+    def publisher(self) -> "EventBridgePublisher":
+        """The event bus."""
+        from countermark.aws.events import EventBridgePublisher
+
+        return EventBridgePublisher(self._clients.events, self._settings.event_bus)
+
+    @cached_property
+    def ledger(self) -> "DynamoEventLedger":
+        """The events that were dealt with."""
+        from countermark.aws.events import DynamoEventLedger
+
+        return DynamoEventLedger(self._clients.dynamodb, self._settings.access_table)
+
+    @cached_property
+    def secrets(self) -> "SecretsManagerStore":
+        """The credentials of exchanges."""
+        from countermark.aws.secrets import SecretsManagerStore
+
+        return SecretsManagerStore(self._clients.secrets, self._settings.credentials_secret)
+
+    @cached_property
+    def api_keys(self) -> "DynamoApiKeyStore":
+        """The API keys."""
+        from countermark.aws.api_keys import DynamoApiKeyStore
+
+        return DynamoApiKeyStore(self._clients.dynamodb, self._settings.access_table)
+
+    @cached_property
+    def content_reader(self) -> "S3ContentReader":
+        """What collaborations are read from."""
+        from countermark.aws.content import S3ContentReader
+
+        return S3ContentReader(self._clients.s3, self._settings.content_buckets)
+
+    @cached_property
+    def uploads(self) -> "S3UploadReader":
+        """The uploads."""
+        from countermark.aws.content import S3UploadReader
+
+        return S3UploadReader(self._clients.s3, self._settings.upload_bucket)
+
+    @cached_property
+    def fetch_queue(self) -> "SqsQueue":
+        """The queue of collaborations to fetch; Unavailable in a function that sends nothing there."""
+        return self._queue(self._settings.fetch_queue_url)
+
+    @cached_property
+    def purge_queue(self) -> "SqsQueue":
+        """The queue of what is left to purge; Unavailable in a function that sends nothing there."""
+        return self._queue(self._settings.purge_queue_url)
+
+    def _queue(self, url: str | None) -> "SqsQueue":
+        from countermark.aws.queues import SqsQueue
+
+        if url is None:
+            raise Unavailable("this function was deployed without the URL of that queue")
+        return SqsQueue(self._clients.sqs, url)
