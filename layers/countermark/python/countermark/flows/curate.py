@@ -93,7 +93,7 @@ def update_bank(curator: Curator, name: str, *, new_name: object = None, ratio: 
             if collaboration.bank == name:
                 curator.collaborations.update_collaboration(replace(collaboration, bank=bank.name))
     if ratio is not None:
-        curator.nudge("bank", str(bank.id))
+        curator.nudge("bank", f"{bank.id} {bank.matching_enabled_ratio}")
     return bank
 
 
@@ -159,7 +159,7 @@ def add_content(curator: Curator, bank_name: str, draft: ContentDraft) -> BankCo
         raise InvalidInput(f"a URI has at most {MAX_URI_LENGTH} characters")
     bank = curator.banks.bank(bank_name)
     content = curator.banks.add_content(bank.id, draft, now_s=curator.now_s)
-    curator.nudge("content", str(content.id))
+    curator.nudge("content", f"add {content.id}")
     return content
 
 
@@ -197,7 +197,7 @@ def update_content(
     bank, _ = content_of(curator, bank_name, content_id)
     content = curator.banks.update_content(bank.id, content_id, disable_until_ts=until_ts, note=new_note)
     if until_ts is not None:
-        curator.nudge("content", f"{content_id} {until_ts}")
+        curator.nudge("content", f"disable {content_id} {until_ts}")
     return bank, content
 
 
@@ -211,7 +211,7 @@ def delete_content(curator: Curator, bank_name: str, content_id: int) -> int:
     if content.provenance is not None:
         curator.collaborations.withhold(content.provenance)
     deleted = curator.banks.delete_contents(bank.id, [content_id])
-    curator.nudge("content", str(content_id))
+    curator.nudge("content", f"add {content.id}")
     return deleted
 
 
