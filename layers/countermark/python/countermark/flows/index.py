@@ -36,8 +36,9 @@ MAX_REFUSED_IDS = 100
 class IndexLimits:
     """How much a build takes on.
 
-    `changes` bounds what one build reads before it publishes and leaves the rest to the next; a rebuild
-    of what is served is not bounded, since half of one may not be served. `segment_rows` bounds a segment
+    `changes` bounds the contents that one build reads before it publishes and leaves the rest to the next,
+    give or take a page and the contents of a changed bank; a full build is not bounded, since half of one
+    may not be served. `segment_rows` bounds a segment
     and so the memory of a build: some 150 bytes for each row of a PDQ signal. `deltas` and `delta_rows`
     say from where on deltas are compacted: every one costs each lookup a scan.
     """

@@ -1,0 +1,702 @@
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from countermark.domain.bank import ENABLED, PERMANENTLY_DISABLED, BankContent, ContentDraft, is_indexed
+from countermark.domain.decision import Candidate
+from countermark.domain.index import Manifest, PublishedManifest, SegmentKind, SegmentRef
+from countermark.domain.signal import SignalType
+from countermark.domain.stores import BankStore, IndexStore
+from countermark.errors import IndexDamaged, IndexNotReady, PublishConflict, Unavailable
+from countermark.flows import index as flow
+from countermark.flows.index import IndexLimits, IndexReport, build_index, plan_compaction
+from countermark.indexes.reader import IndexReader
+from countermark.local.banks import SqliteBankStore
+from countermark.local.database import Database
+from countermark.local.index import FileIndexStore
+from countermark.signals import SIGNAL_TYPES
+from tests.contracts.threads import at_once
+from tests.indexes.oracle import answer
+
+NOW_S = 1_750_000_000
+PDQ = SIGNAL_TYPES["pdq"]
+TWO_TYPES = {name: SIGNAL_TYPES[name] for name in ("pdq", "video_md5")}
+
+
+def pdq(bits: int) -> str:
+    """Return a PDQ signal with so many bits set: its distance from the one with none."""
+    return f"{(1 << bits) - 1:064x}"
+
+
+def md5(n: int) -> str:
+    return f"{n:032x}"
+
+
+@dataclass(kw_only=True)
+class House:
+    """A store, its index, and all content ids that there ever were."""
+
+    banks: BankStore
+    index: IndexStore
+    signal_types: Mapping[str, SignalType] = field(default_factory=lambda: SIGNAL_TYPES)
+    ids: list[int] = field(default_factory=list)
+
+    def add(self, bank_id: int, **signals: str) -> int:
+        content = self.banks.add_content(bank_id, ContentDraft(signals=signals), now_s=NOW_S)
+        self.ids.append(content.id)
+        return content.id
+
+    def add_many(self, bank_id: int, signals: Sequence[Mapping[str, str]]) -> list[int]:
+        ids = list(self.banks.allot_content_ids(len(signals)))
+        for start in range(0, len(ids), 1_000):
+            self.banks.put_contents(
+                [
+                    BankContent(id=content_id, bank_id=bank_id, signals=signals[content_id - ids[0]])
+                    for content_id in ids[start : start + 1_000]
+                ]
+            )
+        self.ids += ids
+        return ids
+
+    def build(
+        self, now_s: int = NOW_S, *, full: bool = False, limits: IndexLimits = flow.DEFAULT_LIMITS
+    ) -> IndexReport:
+        return build_index(self.banks, self.index, self.signal_types, now_s=now_s, full=full, limits=limits)
+
+    def manifest(self) -> Manifest:
+        published = self.index.manifest()
+        assert published is not None
+        return published.manifest
+
+    def query(self, type_name: str, value: str) -> list[Candidate]:
+        return IndexReader(self.index, self.signal_types).current(NOW_S).searcher(type_name).query(value)
+
+    def found(self, type_name: str, value: str) -> list[int]:
+        return sorted(candidate.content_id for candidate in self.query(type_name, value))
+
+    def entries(self, type_name: str) -> list[tuple[str, int]]:
+        """Return what an index built from the whole store holds."""
+        banks = {bank.id: bank for bank in self.banks.banks()}
+        contents = [
+            content
+            for start in range(0, len(self.ids), 1_000)
+            for content in self.banks.contents(self.ids[start : start + 1_000]).values()
+        ]
+        return [
+            (content.signals[type_name], content.id)
+            for content in contents
+            if type_name in content.signals and is_indexed(banks.get(content.bank_id), content)
+        ]
+
+
+@contextmanager
+def new_house(signal_types: Mapping[str, SignalType] = SIGNAL_TYPES) -> Iterator[House]:
+    with Database.in_memory() as database, tempfile.TemporaryDirectory() as directory:
+        yield House(banks=SqliteBankStore(database), index=FileIndexStore(Path(directory)), signal_types=signal_types)
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    with new_house() as made:
+        yield made
+
+
+def test_the_first_build_of_an_empty_store_publishes_an_index_that_finds_nothing(house: House) -> None:
+    report = house.build()
+    assert report.types.keys() == SIGNAL_TYPES.keys() == house.manifest().types.keys()
+    assert (report.contents_read, report.has_more, report.left) == (0, False, ())
+    assert all(each.rebuilt and not each.added for each in report.types.values())
+    assert house.query("pdq", pdq(0)) == []
+
+
+def test_what_is_banked_is_found_after_a_build_by_each_of_its_signals(house: House) -> None:
+    bank = house.banks.create_bank("A", ratio=1.0)
+    content_id = house.add(bank.id, pdq=pdq(0), video_md5=md5(1), raw_text="some words")
+    report = house.build()
+    assert report.contents_read == 1
+    assert house.query("pdq", pdq(31)) == [Candidate(content_id=content_id, distance=31)]
+    assert house.query("pdq", pdq(32)) == []
+    assert house.query("video_md5", md5(1)) == [Candidate(content_id=content_id, distance=None)]
+    assert house.query("raw_text", "Some, words!") == [Candidate(content_id=content_id, distance=0)]
+    assert house.query("photo_md5", md5(1)) == []
+    assert {name: each.added for name, each in report.types.items()} == {
+        "pdq": 1,
+        "video_md5": 1,
+        "photo_md5": 0,
+        "raw_text": 1,
+    }
+
+
+def test_a_build_that_finds_nothing_new_publishes_only_that_it_looked(house: House) -> None:
+    house.add(house.banks.create_bank("A", ratio=1.0).id, pdq=pdq(0))
+    house.build(NOW_S)
+    before = house.manifest()
+    report = house.build(NOW_S + 60)
+    after = house.manifest()
+    assert report.contents_read == 0
+    for name, index in before.types.items():
+        assert after.types[name] == replace(index, checked_at_s=NOW_S + 60)
+        assert (index.built_at_s, index.checked_at_s) == (NOW_S, NOW_S)
+
+
+def test_a_build_in_the_same_second_that_finds_nothing_new_publishes_nothing(house: House) -> None:
+    house.build(NOW_S)
+    token = house.index.manifest_token()
+    house.build(NOW_S)
+    assert house.index.manifest_token() == token
+
+
+def test_the_time_of_the_check_never_goes_back(house: House) -> None:
+    house.build(NOW_S)
+    house.build(NOW_S - 500)
+    assert house.manifest().types["pdq"].checked_at_s == NOW_S
+
+
+def test_few_changes_make_one_delta_and_leave_the_base_alone(house: House) -> None:
+    bank = house.banks.create_bank("A", ratio=1.0)
+    first = house.add(bank.id, pdq=pdq(0))
+    house.build()
+    (base,) = house.manifest().types["pdq"].segments
+    second = house.add(bank.id, pdq=pdq(1))
+    report = house.build(NOW_S + 1)
+    index = house.manifest().types["pdq"]
+    assert index.segments[0] == base
+    assert [segment.kind for segment in index.segments] == [SegmentKind.BASE, SegmentKind.DELTA]
+    assert (report.types["pdq"].added, report.types["pdq"].removed, report.types["pdq"].rebuilt) == (1, 0, False)
+    assert (index.largest_content_id, index.built_at_s) == (second, NOW_S + 1)
+    assert house.found("pdq", pdq(0)) == [first, second]
+
+
+def test_segments_are_named_by_their_type_and_digest(house: House) -> None:
+    house.add(house.banks.create_bank("A", ratio=1.0).id, pdq=pdq(0))
+    house.build()
+    (segment,) = house.manifest().types["pdq"].segments
+    assert segment.name == f"pdq/{segment.sha256}.segment"
+    assert len(house.index.read_segment(segment.name)) == segment.size_bytes
+
+
+def test_a_changed_signal_is_found_and_the_one_before_it_is_not(house: House) -> None:
+    bank = house.banks.create_bank("A", ratio=1.0)
+    content_id = house.add(bank.id, pdq=pdq(0), video_md5=md5(1))
+    house.build()
+    house.banks.put_contents([BankContent(id=content_id, bank_id=bank.id, signals={"pdq": pdq(200)})])
+    house.build()
+    assert house.found("pdq", pdq(0)) == house.found("video_md5", md5(1)) == []
+    assert house.found("pdq", pdq(200)) == [content_id]
+
+
+@pytest.mark.parametrize("disabled", [0, PERMANENTLY_DISABLED])
+def test_a_permanent_disable_leaves_the_index_and_comes_back(house: House, disabled: int) -> None:
+    bank = house.banks.create_bank("A", ratio=1.0)
+    content_id = house.add(bank.id, pdq=pdq(0))
+    house.build()
+    house.banks.update_content(bank.id, content_id, disable_until_ts=disabled)
+    assert house.found("pdq", pdq(0)) == [content_id]
+    house.build()
+    assert house.found("pdq", pdq(0)) == []
+    house.banks.update_content(bank.id, content_id, disable_until_ts=ENABLED)
+    house.build()
+    assert house.found("pdq", pdq(0)) == [content_id]
+
+
+def test_a_timed_disable_and_a_partial_ratio_stay_in_the_index(house: House) -> None:
+    bank = house.banks.create_bank("A", ratio=0.01)
+    content_id = house.add(bank.id, pdq=pdq(0))
+    house.banks.update_content(bank.id, content_id, disable_until_ts=NOW_S + 1_000)
+    house.build()
+    assert house.found("pdq", pdq(0)) == [content_id]
+
+
+def test_a_bank_at_zero_leaves_the_index_and_comes_back(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "MAX_PAGE", 3)
+    bank, other = house.banks.create_bank("A", ratio=1.0), house.banks.create_bank("B", ratio=1.0)
+    ids = [house.add(bank.id, pdq=pdq(n)) for n in range(8)]
+    kept = house.add(other.id, pdq=pdq(0))
+    house.build()
+    for ratio, expected in ((0.0, [kept]), (0.2, [*ids, kept]), (0.0, [kept])):
+        house.banks.update_bank("A", ratio=ratio)
+        house.build()
+        assert house.found("pdq", pdq(0)) == expected
+
+
+@pytest.mark.parametrize("is_purged", [False, True])
+def test_a_deleted_bank_leaves_the_index(house: House, is_purged: bool) -> None:
+    bank = house.banks.create_bank("A", ratio=1.0)
+    house.add(bank.id, pdq=pdq(0))
+    house.build()
+    house.banks.delete_bank("A")
+    if is_purged:
+        house.banks.purge_contents(bank.id, limit=10)
+    house.build()
+    assert house.found("pdq", pdq(0)) == []
+
+
+def test_a_content_that_moves_to_a_bank_at_zero_leaves_the_index(house: House) -> None:
+    bank, muted = house.banks.create_bank("A", ratio=1.0), house.banks.create_bank("B", ratio=0.0)
+    content_id = house.add(bank.id, pdq=pdq(0))
+    house.build()
+    house.banks.put_contents([BankContent(id=content_id, bank_id=muted.id, signals={"pdq": pdq(0)})])
+    house.build()
+    assert house.found("pdq", pdq(0)) == []
+
+
+def test_a_signal_type_at_zero_leaves_the_index_and_is_rebuilt_when_it_comes_back(house: House) -> None:
+    bank = house.banks.create_bank("A", ratio=1.0)
+    first = house.add(bank.id, pdq=pdq(0), video_md5=md5(0))
+    house.build()
+    house.banks.set_signal_type_ratio("pdq", 0.0)
+    assert house.build().left == ("pdq",)
+    assert "pdq" not in house.manifest().types
+    with pytest.raises(IndexNotReady):
+        house.query("pdq", pdq(0))
+    second = house.add(bank.id, pdq=pdq(0))
+    house.build()
+    house.banks.set_signal_type_ratio("pdq", 0.5)
+    report = house.build()
+    assert (report.types["pdq"].rebuilt, report.types["video_md5"].rebuilt) == (True, False)
+    assert house.found("pdq", pdq(0)) == [first, second]
+    assert house.found("video_md5", md5(0)) == [first]
+
+
+def test_from_the_start_each_content_is_read_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "MAX_PAGE", 4)
+    for name in "AB":
+        bank = house.banks.create_bank(name, ratio=0.0)
+        house.banks.update_bank(name, ratio=1.0)
+        for n in range(9):
+            house.add(bank.id, pdq=pdq(n))
+    assert house.build().contents_read == 18
+
+
+def test_a_bank_that_comes_back_while_a_build_reads_from_the_start_is_not_missed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "MAX_PAGE", 2)
+    bank = house.banks.create_bank("A", ratio=0.0)
+    ids = [house.add(bank.id, pdq=pdq(n)) for n in range(5)]
+    seen = []
+
+    def progress(contents_read: int) -> None:
+        seen.append(contents_read)
+        if contents_read == 4:
+            house.banks.update_bank("A", ratio=1.0)
+
+    build_index(house.banks, house.index, SIGNAL_TYPES, now_s=NOW_S, on_progress=progress)
+    assert house.found("pdq", pdq(0)) == ids
+    assert seen == sorted(seen)
+
+
+def test_a_malformed_signal_in_the_store_is_left_out_and_reported(house: House) -> None:
+    bank = house.banks.create_bank("A", ratio=1.0)
+    house.add_many(bank.id, [{"pdq": "zz", "video_md5": md5(1)}] * 101)
+    good = house.add(bank.id, pdq=pdq(0))
+    report = house.build()
+    assert (report.types["pdq"].refused, len(report.types["pdq"].refused_ids)) == (101, flow.MAX_REFUSED_IDS)
+    assert report.types["video_md5"].refused == 0
+    assert house.found("pdq", pdq(0)) == [good]
+    assert len(house.found("video_md5", md5(1))) == 101
+
+
+def test_what_one_build_does_not_get_to_is_left_to_the_next_and_told(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "MAX_PAGE", 2)
+    bank = house.banks.create_bank("A", ratio=1.0)
+    ids = [house.add(bank.id, pdq=pdq(n)) for n in range(7)]
+    limits = IndexLimits(changes=3)
+    assert house.build(limits=limits).has_more
+    assert house.found("pdq", pdq(0)) == ids[:4]
+    assert house.manifest().types["pdq"].checked_at_s == 0
+    assert not house.build(NOW_S + 1, limits=limits).has_more
+    assert house.found("pdq", pdq(0)) == ids
+    assert house.manifest().types["pdq"].checked_at_s == NOW_S + 1
+
+
+def test_a_full_build_reads_all_before_it_replaces_what_is_served(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "MAX_PAGE", 2)
+    bank = house.banks.create_bank("A", ratio=1.0)
+    ids = [house.add(bank.id, pdq=pdq(n)) for n in range(9)]
+    report = house.build(full=True, limits=IndexLimits(changes=1))
+    assert (report.has_more, report.contents_read) == (False, 9)
+    assert house.found("pdq", pdq(0)) == ids
+
+
+def test_a_full_build_repairs_a_damaged_manifest_and_damaged_segments(tmp_path: Path) -> None:
+    with Database.in_memory() as database:
+        house = House(banks=SqliteBankStore(database), index=FileIndexStore(tmp_path))
+        content_id = house.add(house.banks.create_bank("A", ratio=1.0).id, pdq=pdq(0))
+        house.build()
+        for path in tmp_path.rglob("*.segment"):
+            path.write_bytes(b"\0" + path.read_bytes()[1:])
+        with pytest.raises(IndexDamaged):
+            house.query("pdq", pdq(0))
+        (tmp_path / "manifest.json").write_bytes(b"{}")
+        with pytest.raises(IndexDamaged):
+            house.build()
+        house.build(NOW_S + 1, full=True)
+        assert house.found("pdq", pdq(0)) == [content_id]
+
+
+def ref(kind: SegmentKind, rows: int) -> SegmentRef:
+    return SegmentRef(
+        name="x", kind=kind, shard=0, hashes=rows, entries=rows // 2, removed=rows - rows // 2, size_bytes=1, sha256=""
+    )
+
+
+@pytest.mark.parametrize(
+    ("bases", "deltas", "plan"),
+    [
+        ([], [], None),
+        ([0], [], None),
+        ([10], [1] * 3, None),
+        ([100], [20], None),
+        ([210], [21], None),
+        ([100], [1] * 4, (1, SegmentKind.DELTA)),
+        ([200], [10, 11], (0, SegmentKind.BASE)),
+        ([20], [1] * 4, (0, SegmentKind.BASE)),
+        ([10], [21], (0, SegmentKind.BASE)),
+        ([100, 279], [21], None),
+        ([100, 279], [1] * 4, (2, SegmentKind.DELTA)),
+        ([100, 259], [41], (1, SegmentKind.BASE)),
+        ([100, 260], [41], (2, SegmentKind.BASE)),
+        ([300], [200, 100], (1, SegmentKind.BASE)),
+        ([300], [200, 101], (2, SegmentKind.BASE)),
+    ],
+)
+def test_a_compaction_is_planned(bases: list[int], deltas: list[int], plan: tuple[int, SegmentKind] | None) -> None:
+    limits = IndexLimits(segment_rows=300, deltas=3, delta_rows=20)
+    segments = [*(ref(SegmentKind.BASE, rows) for rows in bases), *(ref(SegmentKind.DELTA, rows) for rows in deltas)]
+    assert plan_compaction(segments, limits) == plan
+
+
+def test_many_deltas_are_compacted_without_the_store(house: House) -> None:
+    bank = house.banks.create_bank("A", ratio=1.0)
+    limits = IndexLimits(deltas=2, delta_rows=3)
+    house.add_many(bank.id, [{"pdq": pdq(n % 32)} for n in range(50)])
+    ids = list(house.ids)
+    compacted = []
+    for n in range(9):
+        ids.append(house.add(bank.id, pdq=pdq(n)))
+        house.banks.delete_contents(bank.id, [ids.pop(0)])
+        report = house.build(NOW_S + n, limits=limits)
+        compacted.append(report.types["pdq"].compacted)
+        assert len(house.manifest().types["pdq"].segments) <= 3
+        assert house.found("pdq", pdq(0)) == ids
+    assert any(compacted)
+    assert not all(compacted)
+
+
+def test_a_large_index_is_built_in_several_segments(house: House) -> None:
+    bank = house.banks.create_bank("A", ratio=1.0)
+    ids = house.add_many(bank.id, [{"pdq": pdq(n % 32)} for n in range(2_500)])
+    house.build(limits=IndexLimits(segment_rows=1_000, delta_rows=10))
+    index = house.manifest().types["pdq"]
+    assert [segment.entries for segment in index.segments] == [1_000, 1_000, 500]
+    assert {segment.kind for segment in index.segments} == {SegmentKind.BASE}
+    assert house.found("pdq", pdq(0)) == ids
+
+
+def test_segments_that_are_no_longer_named_are_removed_once_they_are_old(house: House) -> None:
+    bank = house.banks.create_bank("A", ratio=1.0)
+    house.add(bank.id, pdq=pdq(0))
+    house.build()
+    (first,) = house.manifest().types["pdq"].segments
+    late_s = int(time.time()) + flow.GARBAGE_AGE_S + 10
+    assert house.build(int(time.time()), full=True).collected == 0
+    assert house.index.read_segment(first.name)
+    assert house.build(late_s, full=True).collected == 1
+    assert house.found("pdq", pdq(0)) == house.ids
+
+
+def test_what_the_manifest_before_named_is_kept_for_its_readers(house: House) -> None:
+    house.add(house.banks.create_bank("A", ratio=1.0).id, pdq=pdq(0))
+    house.build()
+    reader = IndexReader(house.index, SIGNAL_TYPES)
+    index = reader.current(NOW_S)
+    house.build(int(time.time()) + flow.GARBAGE_AGE_S + 10, full=True)
+    assert index.searcher("pdq").query(pdq(0))
+
+
+@dataclass(kw_only=True)
+class Meddler:
+    """An index store where something happens before the n-th write, counted from 0."""
+
+    store: IndexStore
+    at: int
+    happens: Callable[[], object]
+    writes: int = 0
+
+    def _write(self) -> None:
+        self.writes += 1
+        if self.writes - 1 == self.at:
+            self.happens()
+
+    def manifest(self) -> PublishedManifest | None:
+        return self.store.manifest()
+
+    def manifest_token(self) -> str | None:
+        return self.store.manifest_token()
+
+    def publish(self, manifest: Manifest, *, replaces: str | None) -> PublishedManifest:
+        self._write()
+        return self.store.publish(manifest, replaces=replaces)
+
+    def write_segment(self, name: str, data: bytes | memoryview) -> None:
+        self._write()
+        self.store.write_segment(name, data)
+
+    def read_segment(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        return self.store.read_segment(name, offset=offset, length=length)
+
+    def collect_garbage(self, keep: Iterable[str], *, older_than_s: int, now_s: int) -> int:
+        self._write()
+        return self.store.collect_garbage(keep, older_than_s=older_than_s, now_s=now_s)
+
+
+def die() -> None:
+    raise Unavailable("the builder was killed")
+
+
+COMPACTING = IndexLimits(deltas=1, delta_rows=3)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_builder_killed_at_any_write_leaves_the_index_served_and_the_next_build_is_right(full: bool) -> None:
+    killed = 0
+    for at in range(20):
+        with new_house(TWO_TYPES) as house:
+            bank = house.banks.create_bank("A", ratio=1.0)
+            old = house.add_many(bank.id, [{"pdq": pdq(n), "video_md5": md5(n)} for n in range(4)])
+            house.build()
+            new = [*old[1:], *house.add_many(bank.id, [{"pdq": pdq(n), "video_md5": md5(n)} for n in range(5)])]
+            house.banks.delete_contents(bank.id, old[:1])
+            store, house.index = house.index, Meddler(store=house.index, at=at, happens=die)
+            try:
+                house.build(full=full, limits=COMPACTING)
+            except Unavailable:
+                killed += 1
+            house.index = store
+            found = house.found("pdq", pdq(0))
+            assert found in (old, new)
+            house.build(limits=COMPACTING)
+            assert house.found("pdq", pdq(0)) == new
+            assert house.found("video_md5", md5(2)) == [old[2], new[-3]]
+    assert killed >= (4 if full else 8)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_of_two_builds_at_once_neither_loses_anything(full: bool) -> None:
+    for at in range(12):
+        with new_house(TWO_TYPES) as house:
+            bank = house.banks.create_bank("A", ratio=1.0)
+            ids = house.add_many(bank.id, [{"pdq": pdq(n)} for n in range(4)])
+            house.build()
+            ids += house.add_many(bank.id, [{"pdq": pdq(n)} for n in range(5)])
+            other = House(banks=house.banks, index=house.index, signal_types=TWO_TYPES)
+
+            def interfere(ids: list[int] = ids, bank_id: int = bank.id, other: House = other) -> None:
+                ids.append(other.add(bank_id, pdq=pdq(7)))
+                other.build(NOW_S + 1, limits=IndexLimits(deltas=100))
+
+            store, house.index = house.index, Meddler(store=house.index, at=at, happens=interfere)
+            house.build(NOW_S + 2, full=full, limits=COMPACTING)
+            house.index = store
+            assert house.found("pdq", pdq(0)) == ids
+            house.build(NOW_S + 3)
+            assert house.found("pdq", pdq(0)) == ids
+
+
+def test_builders_and_curators_at_once_lose_nothing(house: House) -> None:
+    house.signal_types = TWO_TYPES
+    bank = house.banks.create_bank("A", ratio=1.0)
+
+    def curate(n: int) -> None:
+        for _ in range(4):
+            content_id = house.add(bank.id, pdq=pdq(n))
+            house.banks.delete_contents(bank.id, [house.add(bank.id, pdq=pdq(n))])
+            house.banks.update_content(bank.id, content_id, note="x")
+
+    def build(n: int) -> None:
+        for turn in range(3):
+            house.build(NOW_S + turn, full=n == 0 and turn == 1, limits=COMPACTING)
+
+    results = at_once([*(partial(curate, n) for n in range(2)), *(partial(build, n) for n in range(3))])
+    assert all(result is None or isinstance(result, PublishConflict) for result in results)
+    house.build()
+    assert house.query("pdq", pdq(0)) == answer(PDQ, house.entries("pdq"), pdq(0))
+    assert len(house.found("pdq", pdq(0))) == 8
+
+
+def test_a_build_that_always_comes_second_gives_up_in_the_end(house: House) -> None:
+    class Busy(Meddler):
+        def publish(self, manifest: Manifest, *, replaces: str | None) -> PublishedManifest:
+            self._write()
+            raise PublishConflict("another build was first")
+
+    store = Busy(store=house.index, at=0, happens=lambda: None)
+    with pytest.raises(PublishConflict, match=f"{flow.MAX_TRIES} times"):
+        build_index(house.banks, store, TWO_TYPES, now_s=NOW_S)
+    assert store.writes == flow.MAX_TRIES
+
+
+def test_a_build_from_the_start_that_loses_a_race_goes_on_where_it_is(house: House) -> None:
+    bank = house.banks.create_bank("A", ratio=1.0)
+    ids = house.add_many(bank.id, [{"pdq": pdq(n)} for n in range(9)])
+    house.build()
+    other = House(banks=house.banks, index=house.index)
+    # The first four writes of a full build are segments of which only one type has any: so 1 is the manifest.
+    store = Meddler(store=house.index, at=1, happens=lambda: other.build(NOW_S + 1))
+    report = build_index(house.banks, store, SIGNAL_TYPES, now_s=NOW_S + 2, full=True)
+    assert report.contents_read == 9
+    assert house.found("pdq", pdq(0)) == ids
+
+
+def test_a_compaction_stands_when_another_build_publishes_meanwhile(house: House) -> None:
+    house.signal_types = {"pdq": PDQ}
+    bank = house.banks.create_bank("A", ratio=1.0)
+    ids = house.add_many(bank.id, [{"pdq": pdq(n)} for n in range(4)])
+    house.build()
+    ids += house.add_many(bank.id, [{"pdq": pdq(n)} for n in range(4)])
+    other = House(banks=house.banks, index=house.index, signal_types=house.signal_types)
+
+    def interfere() -> None:
+        ids.append(other.add(bank.id, pdq=pdq(9)))
+        other.build(NOW_S + 1)
+
+    # The writes are: delta, manifest, compacted segment, manifest.
+    store, house.index = house.index, Meddler(store=house.index, at=3, happens=interfere)
+    assert house.build(NOW_S + 2, limits=COMPACTING).types["pdq"].compacted
+    house.index = store
+    assert [segment.entries for segment in house.manifest().types["pdq"].segments] == [8, 1]
+    assert house.found("pdq", pdq(0)) == ids
+
+
+VALUES: Mapping[str, Sequence[str]] = {
+    "pdq": [pdq(0), pdq(3), pdq(31), pdq(34), pdq(200)],
+    "video_md5": [md5(0), md5(1), "ab" * 16],
+    "raw_text": ["abc", "Äbc!", "a" * 40, "a" * 41, "a" * 42 + "b"],
+}
+SMALL_TYPES = {name: SIGNAL_TYPES[name] for name in VALUES}
+
+some_signals = st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in VALUES.items()})
+number = st.integers(0, 30)
+small_limits = st.builds(
+    IndexLimits,
+    changes=st.sampled_from([1, 3, 1_000]),
+    segment_rows=st.sampled_from([1, 4, 1_000]),
+    deltas=st.integers(0, 3),
+    delta_rows=st.sampled_from([0, 2, 1_000]),
+)
+steps = st.one_of(
+    st.tuples(st.just("add"), number, some_signals),
+    st.tuples(st.just("put"), number, number, some_signals),
+    st.tuples(st.just("delete"), number),
+    st.tuples(st.just("disable"), number, st.sampled_from([0, ENABLED, NOW_S, PERMANENTLY_DISABLED])),
+    st.tuples(st.just("ramp"), number, st.sampled_from([0.0, 0.5, 1.0])),
+    st.tuples(st.just("delete bank"), number),
+    st.tuples(st.just("purge")),
+    st.tuples(st.just("type"), st.sampled_from(sorted(VALUES)), st.sampled_from([0.0, 1.0])),
+    st.tuples(st.just("build"), small_limits),
+    st.tuples(st.just("build"), small_limits),
+    st.tuples(st.just("rebuild"), small_limits),
+)
+
+
+class Play:
+    """Plays steps on a house, with three banks that are made anew when they were deleted."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.deleted: list[int] = []
+        self.clock_s = NOW_S
+        self.reader = IndexReader(house.index, SMALL_TYPES, max_age_s=0)
+
+    def bank(self, n: int) -> int:
+        name = "ABC"[n % 3]
+        known = {bank.name: bank.id for bank in self.house.banks.banks()}
+        return known[name] if name in known else self.house.banks.create_bank(name, ratio=1.0).id
+
+    def step(self, name: str, *args: object) -> None:
+        getattr(self, name.replace(" ", "_"))(*args)
+
+    def add(self, n: int, signals: Mapping[str, str]) -> None:
+        self.house.add(self.bank(n), **signals)
+
+    def put(self, n: int, which: int, signals: Mapping[str, str]) -> None:
+        ids = self.house.ids
+        content_id = ids[which % len(ids)] if ids else self.house.add(self.bank(n))
+        self.house.banks.put_contents([BankContent(id=content_id, bank_id=self.bank(n), signals=signals)])
+
+    def content(self, which: int) -> BankContent | None:
+        ids = self.house.ids
+        return self.house.banks.contents([ids[which % len(ids)]]).get(ids[which % len(ids)]) if ids else None
+
+    def delete(self, which: int) -> None:
+        content = self.content(which)
+        if content is not None:
+            self.house.banks.delete_contents(content.bank_id, [content.id])
+
+    def disable(self, which: int, until: int) -> None:
+        content = self.content(which)
+        if content is not None and content.bank_id not in self.deleted:
+            self.house.banks.update_content(content.bank_id, content.id, disable_until_ts=until)
+
+    def ramp(self, n: int, ratio: float) -> None:
+        self.bank(n)
+        self.house.banks.update_bank("ABC"[n % 3], ratio=ratio)
+
+    def delete_bank(self, n: int) -> None:
+        bank = self.house.banks.delete_bank("ABC"[n % 3])
+        self.deleted += [] if bank is None else [bank.id]
+
+    def purge(self) -> None:
+        for bank_id in self.deleted:
+            self.house.banks.purge_contents(bank_id, limit=2)
+
+    def type(self, name: str, ratio: float) -> None:
+        self.house.banks.set_signal_type_ratio(name, ratio)
+
+    def build(self, limits: IndexLimits) -> None:
+        self.clock_s += 1
+        while self.house.build(self.clock_s, limits=limits).has_more:
+            self.clock_s += 1
+        self.check()
+
+    def rebuild(self, limits: IndexLimits) -> None:
+        self.clock_s += 1
+        self.house.build(self.clock_s, full=True, limits=limits)
+        self.check()
+
+    def check(self) -> None:
+        ratios = self.house.banks.signal_type_ratios()
+        index = self.reader.current(self.clock_s)
+        assert self.reader.load_error is None
+        assert index.manifest.types.keys() == {name for name in VALUES if ratios.get(name, 1.0) > 0}
+        for name, type_index in index.manifest.types.items():
+            assert type_index.checked_at_s == self.clock_s
+            entries = self.house.entries(name)
+            expected = [answer(SMALL_TYPES[name], entries, value) for value in VALUES[name]]
+            assert index.searcher(name).query_batch(VALUES[name]) == expected
+
+
+@given(script=st.lists(steps, max_size=25), page=st.sampled_from([1, 2, 1_000]))
+@settings(deadline=None, max_examples=120)
+def test_whatever_happens_every_build_answers_like_the_oracle_over_the_store(
+    script: list[tuple[str, object]], page: int
+) -> None:
+    with new_house(SMALL_TYPES) as house, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flow, "MAX_PAGE", page)
+        play = Play(house)
+        for name, *args in script:
+            play.step(name, *args)
+        play.build(flow.DEFAULT_LIMITS)
