@@ -211,7 +211,7 @@ def delete_content(curator: Curator, bank_name: str, content_id: int) -> int:
     if content.provenance is not None:
         curator.collaborations.withhold(content.provenance)
     deleted = curator.banks.delete_contents(bank.id, [content_id])
-    curator.nudge("content", f"add {content.id}")
+    curator.nudge("content", f"delete {content.id}")
     return deleted
 
 
