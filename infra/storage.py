@@ -1,0 +1,159 @@
+"""The storage stack: tables, buckets and the secret. All of it is kept when the stack is deleted."""
+
+from aws_cdk import Acknowledgment, CfnOutput, Duration, RemovalPolicy, SecretValue, Stack, Validations
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+
+from infra.deployment import Deployment
+
+TTL_ATTRIBUTE = "expires_at"
+"""Tombstones of the change feed, and events that were dealt with, go at this time, in epoch seconds."""
+
+FEED_INDEX = "feed"
+BY_BANK_INDEX = "by-bank"
+
+
+class StorageStack(Stack):
+    """Everything of a deployment that must not be lost."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,  # noqa: A002 - what the CDK calls it
+        *,
+        deployment: Deployment,
+    ) -> None:
+        """Make the tables, the buckets and the secret of a deployment."""
+        super().__init__(scope, id, description="countermark: tables, buckets and the exchanges' credentials.")
+        self.banks = _table(self, "Banks", deployment=deployment, has_ttl=True)
+        self.banks.add_global_secondary_index(
+            index_name=FEED_INDEX,
+            partition_key=_text("feed_shard"),
+            sort_key=_text("feed_at"),
+            projection_type=dynamodb.ProjectionType.KEYS_ONLY,
+        )
+        self.banks.add_global_secondary_index(
+            index_name=BY_BANK_INDEX,
+            partition_key=_text("bank_shard"),
+            sort_key=dynamodb.Attribute(name="content_id", type=dynamodb.AttributeType.NUMBER),
+            projection_type=dynamodb.ProjectionType.KEYS_ONLY,
+        )
+        self.exchanges = _table(self, "Exchanges", deployment=deployment, has_ttl=False)
+        self.access = _table(self, "Access", deployment=deployment, has_ttl=True)
+        logs = _log_bucket(self, deployment=deployment)
+        self.index = _bucket(
+            self,
+            "Index",
+            logs=logs,
+            # What a build has replaced stays for a while: a reader may hold the manifest before.
+            lifecycle=s3.LifecycleRule(
+                noncurrent_version_expiration=Duration.days(deployment.superseded_days),
+                expired_object_delete_marker=True,
+                abort_incomplete_multipart_upload_after=Duration.days(1),
+            ),
+        )
+        self.uploads = _bucket(
+            self,
+            "Uploads",
+            logs=logs,
+            lifecycle=s3.LifecycleRule(
+                expiration=Duration.days(deployment.upload_days),
+                noncurrent_version_expiration=Duration.days(1),
+                abort_incomplete_multipart_upload_after=Duration.days(1),
+            ),
+        )
+        _tell_of_new_objects(self.uploads)
+        if deployment.cors_origins:
+            self.uploads.add_cors_rule(
+                allowed_methods=[s3.HttpMethods.POST], allowed_origins=list(deployment.cors_origins), max_age=3600
+            )
+        self.credentials = _credentials(self)
+        CfnOutput(self, "UploadBucketName", value=self.uploads.bucket_name, description="Put content here to match it.")
+        CfnOutput(
+            self, "CredentialsSecretName", value=self.credentials.secret_name, description="Exchanges' credentials."
+        )
+
+
+def _text(name: str) -> dynamodb.Attribute:
+    return dynamodb.Attribute(name=name, type=dynamodb.AttributeType.STRING)
+
+
+def _table(scope: Construct, name: str, *, deployment: Deployment, has_ttl: bool) -> dynamodb.Table:
+    """Make a table that is paid by request; DynamoDB encrypts it with a key of its own."""
+    return dynamodb.Table(
+        scope,
+        name,
+        partition_key=_text("pk"),
+        sort_key=_text("sk"),
+        billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
+        point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
+            point_in_time_recovery_enabled=True
+        ),
+        time_to_live_attribute=TTL_ATTRIBUTE if has_ttl else None,
+        deletion_protection=deployment.deletion_protection,
+        removal_policy=RemovalPolicy.RETAIN,
+    )
+
+
+def _bucket(scope: Construct, name: str, *, logs: s3.IBucket, lifecycle: s3.LifecycleRule) -> s3.Bucket:
+    """Make a bucket that is private, encrypted, versioned, reached by TLS alone, and whose use is logged."""
+    return s3.Bucket(
+        scope,
+        name,
+        block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+        encryption=s3.BucketEncryption.S3_MANAGED,
+        enforce_ssl=True,
+        minimum_tls_version=1.2,
+        object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+        versioned=True,
+        lifecycle_rules=[lifecycle],
+        server_access_logs_bucket=logs,
+        server_access_logs_prefix=f"{name.lower()}/",
+        removal_policy=RemovalPolicy.RETAIN,
+    )
+
+
+def _log_bucket(scope: Construct, *, deployment: Deployment) -> s3.Bucket:
+    """Make the bucket for the access logs of the others. S3 writes each log once, so it needs no versions."""
+    return s3.Bucket(
+        scope,
+        "AccessLogs",
+        block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+        encryption=s3.BucketEncryption.S3_MANAGED,
+        enforce_ssl=True,
+        minimum_tls_version=1.2,
+        object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+        lifecycle_rules=[s3.LifecycleRule(expiration=Duration.days(deployment.access_log_days))],
+        removal_policy=RemovalPolicy.RETAIN,
+    )
+
+
+def _tell_of_new_objects(bucket: s3.Bucket) -> None:
+    """Have S3 tell EventBridge of every new object. The construct's own flag would add a function to do this."""
+    resource = bucket.node.default_child
+    if not isinstance(resource, s3.CfnBucket):
+        raise TypeError("a bucket's default child is its resource")
+    resource.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
+        event_bridge_configuration=s3.CfnBucket.EventBridgeConfigurationProperty(event_bridge_enabled=True)
+    )
+
+
+def _credentials(scope: Construct) -> secretsmanager.Secret:
+    """Make the secret of the exchanges' credentials: an empty JSON object, which operators fill."""
+    secret = secretsmanager.Secret(
+        scope,
+        "Credentials",
+        description="Credentials of exchanges: a JSON object by kind of exchange.",
+        # Nothing secret is in the template; a later deployment leaves what operators set.
+        secret_string_value=SecretValue.unsafe_plain_text("{}"),
+        removal_policy=RemovalPolicy.RETAIN,
+    )
+    Validations.of(secret).acknowledge(
+        Acknowledgment(
+            id="AwsSolutions-SMG4",
+            reason="The exchanges give out these credentials, each in its own way: nothing here can rotate them.",
+        )
+    )
+    return secret
