@@ -1,6 +1,7 @@
 """What every publisher of events holds."""
 
 from countermark.domain.event import BankChanged, ContentHashed, Event, MatchFound
+from countermark.domain.json import JSON
 from countermark.domain.signal import ContentType, Signal, Unhashable
 from tests.contracts.ports import Publishing
 
@@ -55,7 +56,7 @@ def test_many_events_are_published_in_one_call(event_publisher: Publishing) -> N
 
 
 def test_a_big_event_is_published(event_publisher: Publishing) -> None:
-    matches = [{"bank": "B" * 100, "bank_content_id": n} for n in range(1_000)]
+    matches: list[dict[str, JSON]] = [{"bank": "B" * 100, "bank_content_id": n} for n in range(1_000)]
     big = MatchFound(id="big", content_key="k", content_id=None, matches=matches, total_matches=5_000, at_s=1)
     event_publisher.publisher.publish([big, big, HASHED])
     assert {event.id for event in event_publisher.received()} == {"big", HASHED.id}

@@ -12,6 +12,7 @@ from countermark.domain.bank import (
     Provenance,
     is_permanently_disabled,
 )
+from countermark.domain.json import JSON
 from countermark.domain.opinion import Category, Opinion
 from countermark.domain.stores import Change, ChangePage, ContentPage
 from countermark.errors import AlreadyExists, InvalidInput, NotFound
@@ -306,7 +307,9 @@ def _content_of(row: Sequence[Any]) -> BankContent:
 
 
 def _provenance_text(provenance: Provenance) -> str:
-    opinions = [[opinion.category, sorted(opinion.tags), opinion.is_mine] for opinion in provenance.opinions]
+    opinions: list[JSON] = [
+        [opinion.category, sorted(opinion.tags), opinion.is_mine] for opinion in provenance.opinions
+    ]
     return to_text([provenance.collaboration, provenance.record_key, provenance.record_digest, opinions])
 
 

@@ -133,9 +133,7 @@ class Database:
             try:
                 yield connection
             finally:
-                self._idle.append(connection)
-                if self._is_closed:
-                    self.close()
+                self._give_back(connection)
         finally:
             self._free.release()
 
@@ -144,6 +142,11 @@ class Database:
             return self._idle.pop()
         except IndexError:
             return None
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        self._idle.append(connection)
+        if self._is_closed:
+            self.close()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(

@@ -6,7 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 from countermark.errors import Unavailable
@@ -50,12 +50,8 @@ def make_directory(path: Path) -> None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def write_atomically(
-    path: Path, data: bytes | memoryview, *, under: AbstractContextManager[object] | None = None
-) -> None:
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Write a file of mode 600: a reader, and a crash, see the old one or the new one, whole.
-
-    `under` is entered for the moment in which the new one takes the place of the old.
 
     Raises:
         Unavailable: It cannot be written; the old one stays.
@@ -68,8 +64,7 @@ def write_atomically(
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            with under or nullcontext():
-                temporary.replace(path)
+            temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -81,30 +76,37 @@ def write_atomically(
             os.close(directory)
 
 
+class Locked(Unavailable):
+    """Another process, or another thread, holds a lock and did not let go of it in time."""
+
+
 @contextmanager
-def locked(path: Path, *, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
+def locked(path: Path, *, is_shared: bool = False, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
     """Hold the lock that a file stands for, against other threads and processes; it goes with its holder.
 
+    A shared lock keeps out only those who want it alone.
+
     Raises:
-        Unavailable: Another holder did not let go of it in time, or the file cannot be opened.
+        Locked: Another holder did not let go of it in time.
+        Unavailable: The file cannot be opened.
     """
     with translated(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        _wait_for(descriptor, path, timeout_s)
+        _wait_for(descriptor, path, fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX, timeout_s)
         yield
     finally:
         os.close(descriptor)
 
 
-def _wait_for(descriptor: int, path: Path, timeout_s: float) -> None:
+def _wait_for(descriptor: int, path: Path, kind: int, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                raise Unavailable(f"{path} has been locked by another process for {timeout_s:g} s") from None
+                raise Locked(f"{path} has been locked by another process for {timeout_s:g} s") from None
             time.sleep(_LOCK_POLL_S)
         else:
             return

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from countermark.domain.index import Manifest, PublishedManifest
@@ -11,6 +11,7 @@ from countermark.indexes.manifest import decode_manifest, encode_manifest
 from countermark.local.files import (
     LOCK_TIMEOUT_S,
     TEMPORARY_SUFFIX,
+    Locked,
     locked,
     make_directory,
     translated,
@@ -21,16 +22,18 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)
 
 
 class FileIndexStore:
-    """The `IndexStore` of one directory: `manifest.json`, `manifest.lock`, and the segments below `segments/`.
+    """The `IndexStore` of one directory: `manifest.json`, the segments below `segments/`, and a lock for each.
 
-    A token is the SHA-256 of the manifest's file.
+    A token is the SHA-256 of the manifest's file. Writers of segments share their lock; a collection of
+    garbage has it alone, so it never meets a segment that is being written.
     """
 
     def __init__(self, directory: Path, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:
         """Use a directory, created with the first write."""
         self._segments = directory / "segments"
         self._manifest = directory / "manifest.json"
-        self._lock = directory / "manifest.lock"
+        self._manifest_lock = directory / "manifest.lock"
+        self._segments_lock = directory / "segments.lock"
         self._lock_timeout_s = lock_timeout_s
 
     def manifest(self) -> PublishedManifest | None:
@@ -46,7 +49,7 @@ class FileIndexStore:
     def publish(self, manifest: Manifest, *, replaces: str | None) -> PublishedManifest:
         data = encode_manifest(manifest)
         make_directory(self._manifest.parent)
-        with locked(self._lock, timeout_s=self._lock_timeout_s):
+        with locked(self._manifest_lock, timeout_s=self._lock_timeout_s):
             published = self.manifest_token()
             if published != replaces:
                 raise PublishConflict("another build has published its manifest meanwhile")
@@ -56,15 +59,15 @@ class FileIndexStore:
     def write_segment(self, name: str, data: bytes | memoryview) -> None:
         """Store a segment, whole or not at all.
 
-        One that is there is written anew: it is young again, and so is not taken for garbage by a
-        collection that began before this build.
+        One that is there is written anew: so it is young again, and not taken for garbage.
 
         Raises:
             InvalidInput: The name is not one of a segment.
         """
         path = self._path(name)
         make_directory(path.parent)
-        write_atomically(path, data, under=locked(self._lock, timeout_s=self._lock_timeout_s))
+        with locked(self._segments_lock, is_shared=True, timeout_s=self._lock_timeout_s):
+            write_atomically(path, data)
 
     def read_segment(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
         path = self._path(name)
@@ -77,18 +80,18 @@ class FileIndexStore:
                 raise NotFound(f"there is no segment {name!r}") from error
 
     def collect_garbage(self, keep: Iterable[str], *, older_than_s: int, now_s: int) -> int:
+        """Remove segments that are not in `keep` and were written more than `older_than_s` ago.
+
+        While a segment is being written nothing is removed: garbage can wait for the next build.
+        """
         kept = {self._path(name) for name in keep}
         if not self._segments.exists():
             return 0
-        removed = 0
-        # Under the lock no build can write a segment between the look at its age and its end.
-        with translated(self._segments), locked(self._lock, timeout_s=self._lock_timeout_s):
-            for path in self._segments.rglob("*"):
-                if path in kept or not path.is_file() or path.stat().st_mtime >= now_s - older_than_s:
-                    continue
-                path.unlink()
-                removed += path.suffix != TEMPORARY_SUFFIX
-        return removed
+        try:
+            with translated(self._segments), locked(self._segments_lock, timeout_s=0):
+                return _remove(self._segments, kept, before_s=now_s - older_than_s)
+        except Locked:
+            return 0
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
@@ -101,6 +104,18 @@ class FileIndexStore:
                 return self._manifest.read_bytes()
             except FileNotFoundError:
                 return None
+
+
+def _remove(directory: Path, kept: Collection[Path], *, before_s: int) -> int:
+    """Remove old files that are not kept, and what killed writers left; returns how many old ones."""
+    removed = 0
+    for path in directory.rglob("*"):
+        if path.suffix == TEMPORARY_SUFFIX:
+            path.unlink()
+        elif path not in kept and path.is_file() and path.stat().st_mtime < before_s:
+            path.unlink()
+            removed += 1
+    return removed
 
 
 def _token(data: bytes) -> str:
