@@ -1,0 +1,1 @@
+"""Ring 4: the HTTP API. The same routes serve the Lambda functions and the local server."""

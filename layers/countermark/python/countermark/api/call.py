@@ -1,0 +1,66 @@
+"""One request, as the routes see it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aws_lambda_powertools.event_handler import Request
+
+from countermark.api import multipart, wire
+from countermark.api.services import Services
+from countermark.domain.api_key import Role
+from countermark.errors import InvalidInput
+from countermark.flows.curate import Curator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A request that was admitted: its caller's roles, its time, and its body as bytes."""
+
+    services: Services
+    roles: frozenset[Role]
+    now_s: int
+    content_type: str
+    body: bytes
+
+    @property
+    def curator(self) -> Curator:
+        """Who makes the changes that this request asks for."""
+        return Curator(
+            banks=self.services.banks,
+            collaborations=self.services.collaborations,
+            publisher=self.services.publisher,
+            now_s=self.now_s,
+        )
+
+    def parts(self) -> list[multipart.Part]:
+        """Return the parts of the body; none where it is no form of parts.
+
+        Raises:
+            InvalidInput: It is one, and malformed or over a limit.
+        """
+        if not multipart.is_multipart(self.content_type):
+            return []
+        return multipart.parse(self.body, self.content_type, max_parts=self.services.limits.parts)
+
+    def json_object(self) -> Mapping[str, Any]:
+        """Return the body as a JSON object; an empty one where there is no JSON body.
+
+        Raises:
+            InvalidInput: It is said to be JSON, and is not, or not an object.
+        """
+        if self.content_type.partition(";")[0].strip().lower() != wire.JSON_TYPE or not self.body:
+            return {}
+        try:
+            value = wire.load(self.body.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise InvalidInput("the body is not UTF-8") from error
+        if not isinstance(value, dict):
+            raise InvalidInput("the body is a JSON object")
+        return value
+
+
+def call_of(request: Request) -> Call:
+    """Return the call that the app admitted for a request."""
+    call: Call = request.context["call"]
+    return call

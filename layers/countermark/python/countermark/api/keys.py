@@ -1,0 +1,113 @@
+"""Who may call what: API keys, their roles, and the two places where they are checked.
+
+The Lambda authorizer finds out *who* calls, and API Gateway may keep its answer for that key; the app
+finds out what the roles in that answer *allow*, request by request, so no kept answer opens another route.
+The local server does both in one step. Standard library only, as the authorizer imports it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from countermark.api.routes import Route
+from countermark.domain.api_key import ApiKey, Role, digest
+from countermark.domain.stores import ApiKeyStore
+from countermark.errors import Forbidden, Unauthorized
+
+MAX_KEY_LENGTH = 1_000
+"""The longest key that is looked up, in characters: ours have 43."""
+
+ALL_ROLES = frozenset(Role)
+
+Access: TypeAlias = Callable[[Mapping[str, Any]], frozenset[Role]]
+"""Takes a request as a payload 2.0 event and returns its caller's roles; raises Unauthorized."""
+
+
+def presented_key(headers: Mapping[str, str]) -> str | None:
+    """Return the key that a request presents: `Authorization: Bearer <key>`, else `x-api-key`."""
+    lower = {name.lower(): value for name, value in headers.items()}
+    scheme, _, token = lower.get("authorization", "").strip().partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return lower.get("x-api-key", "").strip() or None
+
+
+def authenticate(key_store: ApiKeyStore, headers: Mapping[str, str]) -> ApiKey:
+    """Return the key that a request presents, as it is stored.
+
+    Raises:
+        Unauthorized: It presents none, or one that is not known.
+    """
+    presented = presented_key(headers)
+    if presented is None:
+        raise Unauthorized("an API key is needed: Authorization: Bearer <key>, or x-api-key: <key>")
+    key = None if len(presented) > MAX_KEY_LENGTH else key_store.find_key(digest(presented))
+    if key is None:
+        raise Unauthorized("the API key is not known")
+    return key
+
+
+def check_roles(roles: frozenset[Role], route: Route) -> None:
+    """Check that a caller's roles allow a route; ADMIN allows all.
+
+    Raises:
+        Forbidden: They do not. HMA's clients look for "missing role" in the text.
+    """
+    if route.roles is None or Role.ADMIN in roles or route.roles & roles:
+        return
+    raise Forbidden(f"missing role {' or '.join(sorted(route.roles))}")
+
+
+def authorize(key_store: ApiKeyStore, headers: Mapping[str, str], route: Route) -> frozenset[Role]:
+    """Return the roles of a request's caller, who may call the route.
+
+    Raises:
+        Unauthorized: The route needs a key, and there is none, or one that is not known.
+        Forbidden: The key lacks the role.
+    """
+    if route.roles is None:
+        return frozenset()
+    roles = authenticate(key_store, headers).roles
+    check_roles(roles, route)
+    return roles
+
+
+def open_access(event: Mapping[str, Any]) -> frozenset[Role]:
+    """Let everybody in with all roles: the local server, where keys were not asked for."""
+    del event
+    return ALL_ROLES
+
+
+def access_by_keys(key_store: ApiKeyStore) -> Access:
+    """Return an access that looks keys up for each request: the local server with keys."""
+
+    def access(event: Mapping[str, Any]) -> frozenset[Role]:
+        return authenticate(key_store, event.get("headers") or {}).roles
+
+    return access
+
+
+def access_by_authorizer(event: Mapping[str, Any]) -> frozenset[Role]:
+    """Return the roles that the Lambda authorizer put into the request's context.
+
+    Raises:
+        Unauthorized: No authorizer was asked: the route was deployed without one, and stays shut.
+    """
+    context = (event.get("requestContext") or {}).get("authorizer") or {}
+    roles = (context.get("lambda") or {}).get("roles")
+    if not isinstance(roles, str):
+        raise Unauthorized("an API key is needed: Authorization: Bearer <key>, or x-api-key: <key>")
+    named = roles.split(",")
+    return frozenset(role for role in Role if role.value in named)
+
+
+def authorizer_answer(key_store: ApiKeyStore, headers: Mapping[str, str]) -> dict[str, Any]:
+    """Return the Lambda authorizer's simple response: it tells the caller's roles, whatever the route.
+
+    API Gateway answers 403 to who is not authorized. May be kept by key, as it says nothing of a route.
+    Source: API Gateway, "Lambda authorizers for HTTP APIs", payload 2.0, simple responses.
+    """
+    try:
+        key = authenticate(key_store, headers)
+    except Unauthorized:
+        return {"isAuthorized": False}
+    return {"isAuthorized": True, "context": {"key": key.name, "roles": ",".join(sorted(key.roles))}}

@@ -1,0 +1,218 @@
+"""Contents of banks."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from aws_lambda_powertools.event_handler import Request, Response
+from aws_lambda_powertools.event_handler.openapi.params import Body, Query
+
+from countermark.api import content, wire
+from countermark.api.call import Call, call_of
+from countermark.api.multipart import Part
+from countermark.api.routers import answers, new_router
+from countermark.api.schemas import (
+    BankedContent,
+    ChangedContent,
+    ContentChange,
+    ContentPageView,
+    ContentView,
+    Deleted,
+    Object,
+)
+from countermark.domain.bank import MAX_CONTENT_ID, Bank, ContentDraft
+from countermark.domain.json import JSON
+from countermark.errors import InvalidInput, NotFound
+from countermark.flows import curate
+
+router = new_router()
+
+_BANKED = answers(BankedContent, "What was banked.")
+
+
+@router.post("/c/bank/<bank_name>/content", tags=["Contents"], summary="Bank content", responses=_BANKED)
+def add_content(
+    request: Request,
+    bank_name: str,
+    *,
+    url: Annotated[str | None, Query(description="Where the content is, instead of an upload.")] = None,
+    content_type: Annotated[
+        str | None, Query(description="What the content at the URL is.", examples=["photo"])
+    ] = None,
+    types: Annotated[str | None, Query(description="The signal types that are wanted, separated by commas.")] = None,
+    content_id: Annotated[str | None, Query(description="The curator's own name of the content.")] = None,
+    content_uri: Annotated[str | None, Query(description="Where the curator keeps the content.")] = None,
+    metadata: Annotated[str | None, Query(description="JSON to keep with the content.")] = None,
+) -> Response[Any]:
+    """Hash content, by URL or as the one file of a form, and bank its signals."""
+    call = call_of(request)
+    bank = _bank(call, bank_name)
+    parts = call.parts()
+    kept, note = _said(call, parts)
+    kept = {**_said_in_query(content_id=content_id, content_uri=content_uri, metadata=metadata), **kept}
+    curate.check_metadata(kept)
+    if url:
+        report = content.hash_url(call, url, content_type=content_type, types=types)
+    elif any(part.filename is not None for part in parts):
+        report = content.hash_upload(call, parts, types=types)
+    else:
+        raise InvalidInput("Neither `url` nor multipart file upload was received")
+    signals = {name: value for name, value in content.hashed_by_type(report).items() if value}
+    return _banked(call, bank, ContentDraft(signals=signals, note=note, metadata=kept))
+
+
+@router.post("/c/bank/<bank_name>/signal", tags=["Contents"], summary="Bank signals", responses=_BANKED)
+def add_signals(
+    request: Request, bank_name: str, body: Annotated[Object, Body(examples=[{"pdq": "0f" * 32, "note": "seen twice"}])]
+) -> Response[Any]:
+    """Bank the signals of one content, by signal type."""
+    call = call_of(request)
+    bank = _bank(call, bank_name)
+    note = wire.text_field(body, "note") or ""
+    signals = {name: value for name, value in body.items() if name != "note"}
+    for name, value in signals.items():
+        if not isinstance(value, str) and name in call.services.signal_types:
+            raise InvalidInput(f"Invalid {name} signal: a signal is text, not {value!r}")
+    canonical = curate.check_signals(call.services.signal_types, signals)
+    return _banked(call, bank, ContentDraft(signals=canonical, note=note))
+
+
+@router.get(
+    "/c/bank/<bank_name>/contents",
+    tags=["Contents"],
+    summary="List the contents of a bank",
+    responses=answers(ContentPageView, "A page of contents, newest first."),
+)
+def list_contents(
+    request: Request,
+    bank_name: str,
+    *,
+    limit: Annotated[int, Query(description="How many at most.", ge=1, le=1_000)] = 100,
+    cursor: Annotated[str | None, Query(description="next_cursor of the page before.")] = None,
+) -> Response[Any]:
+    """Answer a page of a bank's contents, newest first."""
+    call = call_of(request)
+    bank = _bank(call, bank_name)
+    before = None if not cursor else _content_id(cursor)
+    page = call.services.banks.content_page(bank.id, before=before, limit=min(limit, call.services.limits.page))
+    return wire.json_answer(
+        {
+            "contents": [wire.content_view(bank, each, signals=True, metadata=True) for each in page.contents],
+            "next_cursor": None if page.before is None else str(page.before),
+        }
+    )
+
+
+@router.get(
+    "/c/bank/<bank_name>/content/<content_id>",
+    tags=["Contents"],
+    summary="Show a content",
+    responses=answers(ContentView, "The content."),
+)
+def show_content(
+    request: Request,
+    bank_name: str,
+    content_id: str,
+    *,
+    include_signals: Annotated[bool, Query(description="Answer its signals as well.")] = False,
+    include_metadata: Annotated[bool, Query(description="Answer its metadata and note as well.")] = True,
+) -> Response[Any]:
+    """Answer a content."""
+    call = call_of(request)
+    bank = _bank(call, bank_name)
+    _, found = curate.content_of(call.curator, bank.name, _existing_id(content_id))
+    return wire.json_answer(wire.content_view(bank, found, signals=include_signals, metadata=include_metadata))
+
+
+@router.put(
+    "/c/bank/<bank_name>/content/<content_id>",
+    tags=["Contents"],
+    summary="Disable, enable or annotate a content",
+    responses=answers(ChangedContent, "The content."),
+)
+def change_content(
+    request: Request, bank_name: str, content_id: str, body: Annotated[ContentChange, Body()]
+) -> Response[Any]:
+    """Disable or enable a content, set its note, or both. A disable acts at the next lookup."""
+    call = call_of(request)
+    _bank(call, bank_name)
+    bank, changed = curate.update_content(
+        call.curator,
+        bank_name,
+        _existing_id(content_id),
+        disable_until_ts=body.disable_until_ts,
+        note=body.note,
+    )
+    return wire.json_answer(
+        {
+            **wire.content_view(bank, changed, signals=False, metadata=False),
+            "collab_metadata": wire.collab_view(changed),
+            "user_metadata": dict(changed.metadata),
+            "note": changed.note,
+        }
+    )
+
+
+@router.delete(
+    "/c/bank/<bank_name>/content/<content_id>",
+    tags=["Contents"],
+    summary="Delete a content",
+    responses=answers(Deleted, "How many were deleted."),
+)
+def delete_content(request: Request, bank_name: str, content_id: str) -> Response[Any]:
+    """Delete a content of this bank; no fetch banks it again."""
+    call = call_of(request)
+    _bank(call, bank_name)
+    return wire.json_answer({"deleted": curate.delete_content(call.curator, bank_name, _existing_id(content_id))})
+
+
+def _bank(call: Call, name: str) -> Bank:
+    try:
+        return call.services.banks.bank(name)
+    except NotFound as error:
+        raise NotFound(f"bank '{name}' not found") from error
+
+
+def _banked(call: Call, bank: Bank, draft: ContentDraft) -> Response[Any]:
+    banked = curate.add_content(call.curator, bank.name, draft)
+    return wire.json_answer({"id": banked.id, "signals": dict(banked.signals)})
+
+
+def _existing_id(text: str) -> int:
+    """Return the id of a path; a content whose id is no number is not there."""
+    try:
+        return _content_id(text)
+    except InvalidInput as error:
+        raise NotFound(f"content '{text}' not found") from error
+
+
+def _content_id(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_CONTENT_ID))):
+        raise InvalidInput(f"a cursor is the next_cursor of a page, not {text!r}")
+    return int(text)
+
+
+def _said(call: Call, parts: Sequence[Part]) -> tuple[Mapping[str, JSON], str]:
+    """Return what a curator says in the body: metadata and a note, in a form or in JSON."""
+    fields: dict[str, Any] = dict(call.json_object())
+    for part in parts:
+        if part.filename is None and part.name in {"metadata", "note"}:
+            fields[part.name] = wire.load(part.text) if part.name == "metadata" else part.text
+    metadata = fields.get("metadata")
+    if metadata is not None and not isinstance(metadata, dict):
+        raise InvalidInput("metadata should be a json object")
+    return metadata or {}, wire.text_field(fields, "note") or ""
+
+
+def _said_in_query(*, content_id: str | None, content_uri: str | None, metadata: str | None) -> dict[str, JSON]:
+    """Return what a curator says in the query: `metadata` there is any JSON, or else text."""
+    said: dict[str, JSON] = {}
+    if content_id:
+        said["content_id"] = content_id
+    if content_uri:
+        said["content_uri"] = content_uri
+    if metadata:
+        try:
+            said["json"] = wire.load(metadata)
+        except InvalidInput:
+            said["json"] = metadata
+    return said

@@ -1,0 +1,250 @@
+"""Exchanges: the kinds that there are, and those that are configured."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any
+
+from aws_lambda_powertools.event_handler import Request, Response
+from aws_lambda_powertools.event_handler.openapi.params import Body
+
+from countermark.api import wire
+from countermark.api.call import Call, call_of
+from countermark.api.routers import answers, new_router
+from countermark.api.schemas import (
+    ApiSchema,
+    ApiView,
+    Credentials,
+    ExchangeChange,
+    ExchangeView,
+    FetchStatus,
+    Message,
+    NewExchange,
+)
+from countermark.domain.collaboration import Collaboration, Exchange
+from countermark.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
+from countermark.flows import curate
+
+router = new_router()
+
+
+@router.get(
+    "/c/exchanges/apis",
+    tags=["Exchanges"],
+    summary="List the kinds of exchange",
+    responses=answers(list[str], "Their names."),
+)
+def list_apis(request: Request) -> Response[Any]:
+    """Answer the names of the kinds of exchange."""
+    return wire.json_answer(list(call_of(request).services.exchanges))
+
+
+@router.get(
+    "/c/exchanges/api/<api_name>",
+    tags=["Exchanges"],
+    summary="Does a kind take credentials?",
+    responses=answers(ApiView, "Whether it does, and has some."),
+)
+def show_api(request: Request, api_name: str) -> Response[Any]:
+    """Answer whether a kind of exchange takes credentials, and has some."""
+    call = call_of(request)
+    return _api(call, _exchange(call, api_name))
+
+
+@router.post(
+    "/c/exchanges/api/<api_name>",
+    tags=["Exchanges"],
+    summary="Set or unset the credentials of a kind",
+    responses=answers(ApiView, "Whether it takes some, and has some now."),
+)
+def set_credentials(request: Request, api_name: str, body: Annotated[Credentials, Body()]) -> Response[Any]:
+    """Set the credentials of a kind of exchange; an empty object unsets them."""
+    call = call_of(request)
+    exchange = _exchange(call, api_name)
+    if body.credential_json is not None:
+        call.services.secrets.set_credentials(exchange.kind, _credentials(exchange, body.credential_json))
+    return _api(call, exchange)
+
+
+@router.get(
+    "/c/exchanges/api/<api_name>/schema",
+    tags=["Exchanges"],
+    summary="What a kind needs to be configured",
+    responses=answers(ApiSchema, "The fields of its configuration and of its credentials."),
+)
+def show_schema(request: Request, api_name: str) -> Response[Any]:
+    """Answer the fields of a kind's configuration, and of its credentials where it takes some."""
+    exchange = _exchange(call_of(request), api_name)
+    credentials = exchange.credential_fields
+    return wire.json_answer(
+        {
+            "config_schema": wire.fields_view(exchange.config_fields),
+            "credentials_schema": None if credentials is None else wire.fields_view(credentials),
+        }
+    )
+
+
+@router.get(
+    "/c/exchanges",
+    tags=["Exchanges"],
+    summary="List the configured exchanges",
+    responses=answers(list[str], "Their names."),
+)
+def list_exchanges(request: Request) -> Response[Any]:
+    """Answer the names of the configured exchanges."""
+    return wire.json_answer([each.name for each in call_of(request).services.collaborations.collaborations()])
+
+
+@router.post(
+    "/c/exchanges",
+    tags=["Exchanges"],
+    summary="Configure an exchange",
+    responses=answers(Message, "It is configured, and its bank is there.", status=201),
+    status_code=201,
+)
+def create_exchange(request: Request, body: Annotated[NewExchange, Body()]) -> Response[Any]:
+    """Configure an exchange, and create its bank."""
+    call = call_of(request)
+    try:
+        curate.create_collaboration(call.curator, _configured(call, body))
+    except AlreadyExists as error:
+        raise AlreadyExists("Exchange already exists") from error
+    return wire.message("Created successfully", status=201)
+
+
+@router.get(
+    "/c/exchange/<exchange_name>",
+    tags=["Exchanges"],
+    summary="Show a configured exchange",
+    responses=answers(ExchangeView, "Its configuration."),
+)
+def show_exchange(request: Request, exchange_name: str) -> Response[Any]:
+    """Answer the configuration of an exchange."""
+    return wire.json_answer(wire.collaboration_view(_collaboration(call_of(request), exchange_name)))
+
+
+@router.put(
+    "/c/exchange/<exchange_name>",
+    tags=["Exchanges"],
+    summary="Enable or disable a configured exchange",
+    responses=answers(ExchangeView, "Its configuration."),
+)
+def change_exchange(request: Request, exchange_name: str, body: Annotated[ExchangeChange, Body()]) -> Response[Any]:
+    """Enable or disable an exchange: a disabled one is not fetched, and what was fetched keeps matching."""
+    call = call_of(request)
+    collaboration = _collaboration(call, exchange_name)
+    if body.enabled is not None:
+        collaboration = replace(collaboration, enabled=body.enabled)
+        call.services.collaborations.update_collaboration(collaboration)
+    return wire.json_answer(wire.collaboration_view(collaboration))
+
+
+@router.delete(
+    "/c/exchange/<exchange_name>",
+    tags=["Exchanges"],
+    summary="Delete a configured exchange",
+    responses=answers(Message, "It is gone."),
+)
+def delete_exchange(request: Request, exchange_name: str) -> Response[Any]:
+    """Delete a configured exchange with its bank and contents, where there is one."""
+    curate.delete_collaboration(call_of(request).curator, exchange_name)
+    return wire.message("Exchange deleted")
+
+
+@router.get(
+    "/c/exchange/<exchange_name>/status",
+    tags=["Exchanges"],
+    summary="How far a fetch has come",
+    responses=answers(FetchStatus, "The state of its fetch."),
+)
+def show_status(request: Request, exchange_name: str) -> Response[Any]:
+    """Answer how far the fetch of an exchange has come."""
+    call = call_of(request)
+    name = _collaboration(call, exchange_name).name
+    return wire.json_answer(wire.fetch_state_view(call.services.collaborations.fetch_state(name)))
+
+
+@router.post(
+    "/c/exchange/<exchange_name>/fetch",
+    tags=["Exchanges"],
+    summary="Fetch now",
+    responses=answers(Message, "The fetch is started; its status tells how it goes.", status=202),
+    status_code=202,
+)
+def start_fetch(request: Request, exchange_name: str) -> Response[Any]:
+    """Start a fetch of an exchange, and do not wait for it."""
+    call = call_of(request)
+    collaboration = _collaboration(call, exchange_name)
+    if not collaboration.enabled:
+        raise Conflict(f"Exchange '{exchange_name}' is disabled")
+    if call.services.start_fetch is None:
+        raise Unavailable("no fetch can be started here")
+    call.services.start_fetch(collaboration.name)
+    return wire.message("Fetch started", status=202)
+
+
+def _exchange(call: Call, name: str) -> Exchange:
+    exchange = call.services.exchanges.get(name)
+    if exchange is None:
+        raise InvalidInput(f"no such Exchange API '{name}'")
+    return exchange
+
+
+def _collaboration(call: Call, name: str) -> Collaboration:
+    try:
+        return call.services.collaborations.collaboration(name)
+    except NotFound as error:
+        raise NotFound(f"Exchange '{name}' not found") from error
+
+
+def _api(call: Call, exchange: Exchange) -> Response[Any]:
+    takes_some = exchange.credential_fields is not None
+    return wire.json_answer(
+        {
+            "supports_authentification": takes_some,
+            "has_set_authentification": takes_some and call.services.secrets.credentials(exchange.kind) is not None,
+        }
+    )
+
+
+def _credentials(exchange: Exchange, given: Mapping[str, Any]) -> Mapping[str, str] | None:
+    """Return credentials as they are stored; None for an empty object. No message shows a value."""
+    if exchange.credential_fields is None:
+        raise InvalidInput(f"{exchange.kind} takes no credentials")
+    if not given:
+        return None
+    known = {field.name: field for field in exchange.credential_fields}
+    for name, value in given.items():
+        if name not in known:
+            raise InvalidInput(f"the credentials of {exchange.kind} have no field {name!r}")
+        if not isinstance(value, str) or not value:
+            raise InvalidInput(f"the field {name!r} of the credentials is text, and not empty")
+    for name, field in known.items():
+        if field.required and name not in given:
+            raise InvalidInput(f"the credentials of {exchange.kind} need the field {name!r}")
+    return dict(given)
+
+
+def _configured(call: Call, body: NewExchange) -> Collaboration:
+    """Return the collaboration that a body describes. The order of the checks and the texts are HMA's."""
+    if body.bank is None:
+        raise InvalidInput("bank is required")
+    if not isinstance(body.bank, str) or not re.fullmatch("[A-Z0-9_]+", body.bank):
+        raise InvalidInput("Field `bank` must match /^[A-Z0-9_]+$/")
+    given = {} if body.api_json is None else body.api_json
+    if not isinstance(given, dict):
+        raise InvalidInput("Field `api_json` must be object")
+    if body.api is None:
+        raise InvalidInput("Field `api_type` is required")
+    exchange = call.services.exchanges.get(body.api) if isinstance(body.api, str) else None
+    if exchange is None:
+        raise InvalidInput(f"No such exchange type '{body.api}'")
+    own = {name: value for name, value in given.items() if name not in {"name", "api", "enabled"}}
+    enabled = given.get("enabled", True)
+    try:
+        if not isinstance(enabled, bool):
+            raise InvalidInput(f"enabled is true or false, not {enabled!r}")
+        config = exchange.parse_config(own)
+    except InvalidInput as error:
+        raise InvalidInput(f"Failed to parse `api_json` - {error}") from error
+    return Collaboration(name=body.bank, api=exchange.kind, bank=body.bank, enabled=enabled, config=config)

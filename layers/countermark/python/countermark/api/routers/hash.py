@@ -1,0 +1,35 @@
+"""Content in, signals out."""
+
+from typing import Annotated, Any
+
+from aws_lambda_powertools.event_handler import Request, Response
+from aws_lambda_powertools.event_handler.openapi.params import Query
+
+from countermark.api import content, wire
+from countermark.api.call import call_of
+from countermark.api.routers import answers, new_router
+from countermark.api.schemas import ByType
+
+router = new_router()
+
+_SIGNALS = answers(ByType, 'The signals by type; "" where the content is of too low a quality for one.')
+
+Url = Annotated[str, Query(description="Where the content is: http, https, or s3 in a named bucket.")]
+ContentTypeName = Annotated[
+    str | None, Query(description="photo, video, text or url; without it, what the server of the URL says.")
+]
+Types = Annotated[str | None, Query(description="The signal types that are wanted, separated by commas.")]
+
+
+@router.get("/h/hash", tags=["Hash"], summary="Hash the content at a URL", responses=_SIGNALS)
+def hash_by_url(request: Request, url: Url, content_type: ContentTypeName = None, types: Types = None) -> Response[Any]:
+    """Answer the signals of the content at a URL."""
+    report = content.hash_url(call_of(request), url, content_type=content_type, types=types)
+    return wire.json_answer(content.hashed_by_type(report))
+
+
+@router.post("/h/hash", tags=["Hash"], summary="Hash an upload", responses=_SIGNALS)
+def hash_upload(request: Request, types: Types = None) -> Response[Any]:
+    """Answer the signals of the one file of a form."""
+    call = call_of(request)
+    return wire.json_answer(content.hashed_by_type(content.hash_upload(call, call.parts(), types=types)))

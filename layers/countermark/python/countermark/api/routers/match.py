@@ -1,0 +1,308 @@
+"""Signals or content in, matches out."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from aws_lambda_powertools.event_handler import Request, Response
+from aws_lambda_powertools.event_handler.openapi.params import Body, Query
+
+from countermark.api import content, wire
+from countermark.api.call import Call, call_of
+from countermark.api.index_status import index_size
+from countermark.api.routers import answers, new_router
+from countermark.api.schemas import BatchQuery, ByBank, IndexStatus, Object, RawMatches
+from countermark.domain.decision import Candidate
+from countermark.domain.json import JSON
+from countermark.domain.signal import IndexKind, Signal
+from countermark.domain.stores import MAX_PAGE
+from countermark.errors import IndexNotReady, InvalidInput, InvalidSignal
+from countermark.flows import match as flow
+from countermark.flows.hash import HashReport
+from countermark.indexes.reader import LoadedIndex
+
+router = new_router()
+
+SignalType_ = Annotated[str | None, Query(description="The signal's type.", examples=["pdq"])]
+Banks = Annotated[str | None, Query(description="The only banks that may match, separated by commas.")]
+ContentId = Annotated[str | None, Query(description="The platform's name of the content: the coin's seed.")]
+Seed = Annotated[str | None, Query(description="The older name of content_id.")]
+Bypass = Annotated[bool, Query(description="Let every bank with a ratio above 0 match.")]
+Include = Annotated[str | None, Query(description='"detail" adds all that is known of each match.')]
+Types = Annotated[str | None, Query(description="The signal types that are wanted, separated by commas.")]
+
+_BY_BANK_OR_TYPE = answers(ByBank | dict[str, ByBank], "The matches by bank, or by signal type and bank; {} for none.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ask:
+    """What a caller asks of each of its lookups."""
+
+    banks: frozenset[str] | None
+    content_id: str | None
+    bypass_coin: bool
+    wants_detail: bool
+
+
+@router.get(
+    "/m/lookup", tags=["Match"], summary="Look up a signal, or the content at a URL", responses=_BY_BANK_OR_TYPE
+)
+def lookup(
+    request: Request,
+    *,
+    signal: Annotated[str | None, Query(description="The signal.")] = None,
+    signal_type: SignalType_ = None,
+    url: Annotated[str | None, Query(description="Where the content is, instead of a signal.")] = None,
+    content_type: Annotated[str | None, Query(description="What the content is.", examples=["photo"])] = None,
+    types: Types = None,
+    banks: Banks = None,
+    content_id: ContentId = None,
+    seed: Seed = None,
+    bypass_coinflip: Bypass = False,
+    include: Include = None,
+) -> Response[Any]:
+    """Answer the matches of a signal by bank, or those of the content at a URL by signal type."""
+    call = call_of(request)
+    ask = _ask(banks=banks, content_id=content_id or seed, bypass=bypass_coinflip, include=include)
+    if url:
+        content.check_may_hash(call)
+        report = content.hash_url(call, url, content_type=content_type, types=types)
+        by_type = _matches_of_content(call, report, ask)
+        return wire.json_answer(by_type if signal_type is None else by_type.get(signal_type, {}))
+    if not signal or not signal_type:
+        raise InvalidInput("Either url or both signal and signal_type are required")
+    return wire.json_answer(_matches(call, _index(call), _query(call, signal_type, signal), ask))
+
+
+@router.post("/m/lookup", tags=["Match"], summary="Look up an upload", responses=_BY_BANK_OR_TYPE)
+def lookup_upload(
+    request: Request,
+    *,
+    types: Types = None,
+    banks: Banks = None,
+    content_id: ContentId = None,
+    seed: Seed = None,
+    bypass_coinflip: Bypass = False,
+    include: Include = None,
+) -> Response[Any]:
+    """Answer the matches of the one file of a form, by signal type and bank."""
+    call = call_of(request)
+    content.check_may_hash(call)
+    ask = _ask(banks=banks, content_id=content_id or seed, bypass=bypass_coinflip, include=include)
+    report = content.hash_upload(call, call.parts(), types=types)
+    return wire.json_answer(_matches_of_content(call, report, ask))
+
+
+@router.post(
+    "/m/lookup/batch",
+    tags=["Match"],
+    summary="Look up many signals",
+    responses=answers(list[Object], "For each signal, in order, what the lookup answers, or a message."),
+)
+def lookup_batch(request: Request, query: Annotated[BatchQuery, Body()]) -> Response[Any]:
+    """Answer many lookups of one type in the same order; a bad signal spoils only its own entry."""
+    call = call_of(request)
+    limit = call.services.limits.batch_signals
+    if len(query.signals) > limit:
+        raise InvalidInput(f"a batch takes at most {limit} signals, not {len(query.signals)}")
+    banks = ",".join(query.banks) if isinstance(query.banks, list) else query.banks
+    ask = _ask(
+        banks=banks, content_id=query.content_id or query.seed, bypass=query.bypass_coinflip, include=query.include
+    )
+    _check_enabled(call, query.signal_type)
+    index = _index(call)
+    found: list[JSON] = []
+    for text in query.signals:
+        try:
+            found.append(_matches(call, index, _query(call, query.signal_type, text), ask))
+        except InvalidInput as error:
+            found.append({"message": str(error)})
+    return wire.json_answer(found)
+
+
+@router.get(
+    "/m/raw_lookup",
+    tags=["Match"],
+    summary="Ask the index itself",
+    responses=answers(RawMatches, "What the index holds near the signal, whatever its state is by now."),
+)
+def raw_lookup(
+    request: Request,
+    *,
+    signal: Annotated[str, Query(description="The signal.")],
+    signal_type: Annotated[str, Query(description="The signal's type.", examples=["pdq"])],
+    banks: Banks = None,
+    include_distance: Annotated[bool, Query(description="Answer distances as well.")] = False,
+) -> Response[Any]:
+    """Answer the ids that the index holds near a signal: no state is checked, no coin tossed."""
+    call = call_of(request)
+    query = _query(call, signal_type, signal)
+    candidates = flow.raw_lookup(_index(call), query)
+    only = wire.names(banks)
+    if only is not None:
+        candidates = _in_banks(call, candidates, frozenset(only))
+    if not include_distance:
+        return wire.json_answer({"matches": [candidate.content_id for candidate in candidates]})
+    banked = _banked_signals(call, query, candidates)
+    matches = [
+        {
+            "bank_content_id": candidate.content_id,
+            "distance": _distance(call, query, banked.get(candidate.content_id, query.value), candidate.distance),
+        }
+        for candidate in candidates
+    ]
+    return wire.json_answer({"matches": matches})
+
+
+@router.post(
+    "/m/compare",
+    tags=["Match"],
+    summary="Compare two signals of each type",
+    responses=answers(dict[str, list[Any]], "For each type, whether they match, and the distance."),
+)
+def compare(
+    request: Request, pairs: Annotated[Object, Body(examples=[{"pdq": ["0f" * 32, "0e" * 32]}])]
+) -> Response[Any]:
+    """Answer for each signal type whether its two signals match, and how far they lie apart."""
+    call = call_of(request)
+    compared: dict[str, JSON] = {}
+    for name, pair in pairs.items():
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise InvalidInput(f"{name} takes a list of two signals")
+        first, second = (_parsed(call, name, text) for text in pair)
+        comparison = call.services.signal_types[name].compare(first.value, second.value)
+        distance = "-" if comparison.distance is None else comparison.distance
+        compared[name] = [comparison.matches, {"distance": distance}]
+    return wire.json_answer(compared)
+
+
+@router.get(
+    "/m/index/status",
+    tags=["Match"],
+    summary="What the index holds",
+    responses=answers(dict[str, IndexStatus], "The index of each signal type."),
+)
+def index_status(request: Request, signal_type: SignalType_ = None) -> Response[Any]:
+    """Answer whether there is an index of each signal type, how new it is, and how large."""
+    call = call_of(request)
+    names = sorted(call.services.signal_types)
+    if signal_type is not None:
+        if signal_type not in call.services.signal_types:
+            raise InvalidInput(f"No such signal type '{signal_type}'")
+        names = [signal_type]
+    try:
+        types = _index(call).manifest.types
+    except IndexNotReady:
+        types = {}
+    return wire.json_answer(
+        {
+            name: {"present": True, "built_to": types[name].built_at_s, "size": index_size(types[name])}
+            if name in types
+            else {"present": False, "built_to": -1, "size": 0}
+            for name in names
+        }
+    )
+
+
+def _ask(*, banks: str | None, content_id: str | None, bypass: bool, include: str | None) -> _Ask:
+    named = wire.names(banks)
+    return _Ask(
+        banks=None if named is None else frozenset(named),
+        content_id=content_id or None,
+        bypass_coin=bypass,
+        wants_detail="detail" in (wire.names(include) or []),
+    )
+
+
+def _index(call: Call) -> LoadedIndex:
+    if call.services.index is None:
+        raise IndexNotReady("this function holds no index")
+    return call.services.index.current(call.now_s)
+
+
+def _query(call: Call, type_name: str, text: object) -> Signal:
+    """Return the query signal of a request; its type is enabled."""
+    _check_enabled(call, type_name)
+    return _parsed(call, type_name, text)
+
+
+def _check_enabled(call: Call, type_name: str) -> None:
+    if type_name not in call.services.signal_types:
+        raise InvalidInput(f"No such SignalType '{type_name}'")
+    if call.services.ratios.current(call.now_s).get(type_name, 1.0) <= 0.0:
+        raise InvalidInput(f"SignalType '{type_name}' is not enabled")
+
+
+def _parsed(call: Call, type_name: str, text: object) -> Signal:
+    if not isinstance(text, str):
+        raise InvalidInput(f"invalid signal: a signal is text, not {text!r}")
+    try:
+        return flow.parse_query(call.services.signal_types, type_name, text)
+    except InvalidSignal as error:
+        raise InvalidInput(f"invalid signal: {error}") from error
+
+
+def _matches_of_content(call: Call, report: HashReport, ask: _Ask) -> dict[str, JSON]:
+    """Return the matches of hashed content by signal type; a type that could not hash it has none."""
+    content.raise_if_too_large(report)
+    index = _index(call)
+    found: dict[str, JSON] = {name: {} for name in content.unhashable(report)}
+    for signal in report.signals:
+        found[signal.type] = _matches(call, index, signal, ask)
+    return found
+
+
+def _matches(call: Call, index: LoadedIndex, signal: Signal, ask: _Ask) -> dict[str, JSON]:
+    """Return the matches of a signal by bank."""
+    directory = call.services.directory or flow.BankDirectory(call.services.banks)
+    looked_up = flow.lookup(
+        index,
+        call.services.banks,
+        directory,
+        signal,
+        only_banks=ask.banks,
+        content_id=ask.content_id,
+        bypass_coin=ask.bypass_coin,
+        now_s=call.now_s,
+    )
+    by_bank: dict[str, list[JSON]] = {}
+    for match in looked_up.matches:
+        banked = match.content.signals.get(signal.type, signal.value)
+        view: dict[str, JSON] = {
+            "bank_content_id": match.content.id,
+            "distance": _distance(call, signal, banked, match.distance),
+        }
+        if ask.wants_detail:
+            view["detail"] = flow.detail(looked_up, match)
+        by_bank.setdefault(match.bank.name, []).append(view)
+    return dict(by_bank)
+
+
+def _distance(call: Call, query: Signal, banked: str, distance: int | None) -> str:
+    return call.services.signal_types[query.type].wire_distance(query.value, banked, distance)
+
+
+def _in_banks(call: Call, candidates: Sequence[Candidate], names: frozenset[str]) -> list[Candidate]:
+    """Return the candidates whose contents are in one of the banks now."""
+    ids = {bank.id for bank in call.services.banks.banks() if bank.name in names}
+    kept = []
+    for page in _pages(candidates):
+        contents = call.services.banks.contents(candidate.content_id for candidate in page)
+        kept += [c for c in page if c.content_id in contents and contents[c.content_id].bank_id in ids]
+    return kept
+
+
+def _banked_signals(call: Call, query: Signal, candidates: Sequence[Candidate]) -> dict[int, str]:
+    """Return the banked signals by content, for a type whose shown distance depends on them."""
+    if call.services.signal_types[query.type].index_kind is not IndexKind.LINEAR:
+        return {}
+    return {
+        content_id: banked.signals[query.type]
+        for page in _pages(candidates)
+        for content_id, banked in call.services.banks.contents(c.content_id for c in page).items()
+        if query.type in banked.signals
+    }
+
+
+def _pages(candidates: Sequence[Candidate]) -> Iterable[Sequence[Candidate]]:
+    return (candidates[start : start + MAX_PAGE] for start in range(0, len(candidates), MAX_PAGE))

@@ -1,0 +1,70 @@
+"""Whether the service is alive, and what routes it has."""
+
+from typing import Any
+
+from aws_lambda_powertools.event_handler import Request, Response
+
+from countermark.api import wire
+from countermark.api.call import Call, call_of
+from countermark.api.routers import answers, new_router
+from countermark.api.routes import ROUTES
+from countermark.errors import IndexDamaged, IndexNotReady, Unavailable
+
+router = new_router()
+
+_TEXT: dict[int, Any] = {
+    200: {
+        "description": "It is.",
+        "content": {"text/plain": {"schema": {"type": "string", "examples": ["I-AM-ALIVE"]}}},
+    },
+    503: {
+        "description": "INDEX-NOT-LOADED or INDEX-STALE.",
+        "content": {"text/plain": {"schema": {"type": "string", "examples": ["INDEX-STALE"]}}},
+    },
+}
+
+
+@router.get("/status", tags=["Status"], summary="Can the service answer lookups?", responses=_TEXT)
+def status(request: Request) -> Response[Any]:
+    """Answer whether lookups can be answered, from an index that is not too old."""
+    return _answer(_state(call_of(request)))
+
+
+@router.get("/status/ready", tags=["Status"], summary="The same as /status", responses=_TEXT)
+def ready(request: Request) -> Response[Any]:
+    """Answer whether requests may be sent here."""
+    return _answer(_state(call_of(request)))
+
+
+@router.get("/status/live", tags=["Status"], summary="Does the process run?", responses={200: _TEXT[200]})
+def live() -> Response[Any]:
+    """Answer that the process runs."""
+    return _answer("I-AM-ALIVE")
+
+
+@router.get(
+    "/site-map", tags=["Status"], summary="List the routes", responses=answers(list[str], "The paths of all routes.")
+)
+def site_map() -> Response[Any]:
+    """Answer the paths of all routes, sorted."""
+    return wire.json_answer(sorted({route.path for route in ROUTES}))
+
+
+def _state(call: Call) -> str:
+    """Return the state of the index in HMA's words."""
+    try:
+        if call.services.index is not None:
+            age_s = call.services.index.current(call.now_s).age_s(call.now_s)
+        else:
+            published = call.services.index_store.manifest()
+            if published is None:
+                return "INDEX-NOT-LOADED"
+            checked_s = [index.checked_at_s for index in published.manifest.types.values()]
+            age_s = call.now_s - min(checked_s, default=call.now_s)
+    except (IndexNotReady, IndexDamaged, Unavailable):
+        return "INDEX-NOT-LOADED"
+    return "INDEX-STALE" if age_s > call.services.limits.index_stale_s else "I-AM-ALIVE"
+
+
+def _answer(state: str) -> Response[Any]:
+    return Response(status_code=200 if state == "I-AM-ALIVE" else 503, content_type=wire.TEXT_TYPE, body=state)

@@ -1,0 +1,84 @@
+"""Signal types and content types."""
+
+from typing import Annotated, Any
+
+from aws_lambda_powertools.event_handler import Request, Response
+from aws_lambda_powertools.event_handler.openapi.params import Body, Query
+
+from countermark.api import wire
+from countermark.api.call import call_of
+from countermark.api.index_status import index_lag
+from countermark.api.routers import answers, new_router
+from countermark.api.schemas import ContentTypeView, IndexLag, SignalTypeChange, SignalTypeView
+from countermark.domain.signal import ContentType
+from countermark.errors import InvalidInput
+from countermark.flows import curate
+from countermark.flows.hash import applicable
+
+router = new_router()
+
+
+@router.get(
+    "/c/signal_type",
+    tags=["Types"],
+    summary="List the signal types",
+    responses=answers(list[SignalTypeView], "All signal types with their ratios."),
+)
+def list_signal_types(request: Request) -> Response[Any]:
+    """Answer all signal types with their ratios."""
+    services = call_of(request).services
+    ratios = services.banks.signal_type_ratios()
+    return wire.json_answer([{"name": name, "enabled_ratio": ratios.get(name, 1.0)} for name in services.signal_types])
+
+
+@router.put(
+    "/c/signal_type/<signal_type_name>",
+    tags=["Types"],
+    summary="Enable or disable a signal type",
+    responses={204: {"description": "It is set."}},
+    status_code=204,
+)
+def change_signal_type(
+    request: Request, signal_type_name: str, body: Annotated[SignalTypeChange, Body()]
+) -> Response[Any]:
+    """Set the ratio of a signal type: at 0 it is neither hashed, indexed nor matched."""
+    call = call_of(request)
+    curate.set_signal_type_ratio(call.curator, call.services.signal_types, signal_type_name, body.enabled_ratio)
+    return Response(status_code=204)
+
+
+@router.get(
+    "/c/signal_type/index",
+    tags=["Types"],
+    summary="How far the index is behind the banks",
+    responses=answers(dict[str, IndexLag], "For each signal type."),
+)
+def show_index_lag(
+    request: Request, signal_type: Annotated[str | None, Query(description="Only this type.", examples=["pdq"])] = None
+) -> Response[Any]:
+    """Answer for each signal type how far its index is behind the banks."""
+    services = call_of(request).services
+    if signal_type is not None and signal_type not in services.signal_types:
+        raise InvalidInput(f"No such signal type '{signal_type}'")
+    published = services.index_store.manifest()
+    types = {} if published is None else published.manifest.types
+    names = list(services.signal_types) if signal_type is None else [signal_type]
+    return wire.json_answer({name: index_lag(services.banks, name, types.get(name)) for name in names})
+
+
+@router.get(
+    "/c/content_type",
+    tags=["Types"],
+    summary="List the content types",
+    responses=answers(list[ContentTypeView], "All content types; enabled where a signal type takes them."),
+)
+def list_content_types(request: Request) -> Response[Any]:
+    """Answer all content types; one is enabled where an enabled signal type takes it."""
+    services = call_of(request).services
+    ratios = services.banks.signal_type_ratios()
+    return wire.json_answer(
+        [
+            {"name": kind.value, "enabled": bool(applicable(services.signal_types, kind, ratios=ratios))}
+            for kind in ContentType
+        ]
+    )

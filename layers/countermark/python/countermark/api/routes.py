@@ -1,0 +1,100 @@
+"""Every route of the API, as data: who finds one, documents one, or guards one reads it here.
+
+Paths are written as HMA's site map shows them: `<name>` stands for one segment. Standard library only, as
+the Lambda authorizer imports it.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from countermark.domain.api_key import Role
+
+GROUPS = frozenset({"status", "hash", "match", "curate"})
+"""The groups of routes: a Lambda function serves one or more of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One method of one path. `roles` are those of which a key needs one; None asks for no key at all."""
+
+    method: str
+    path: str
+    group: str
+    roles: frozenset[Role] | None
+
+
+def _routes(group: str, roles: frozenset[Role] | None, *listed: str) -> Sequence[Route]:
+    """Return the routes of a group from lines of methods and a path: `GET,POST /h/hash`."""
+    return [
+        Route(method=method, path=path, group=group, roles=roles)
+        for methods, path in (line.split() for line in listed)
+        for method in methods.split(",")
+    ]
+
+
+ROUTES: tuple[Route, ...] = (
+    *_routes("status", None, "GET /status", "GET /status/live", "GET /status/ready", "GET /site-map"),
+    *_routes(
+        "status",
+        frozenset(Role),
+        "GET /openapi.json",
+        "GET /openapi/openapi.json",
+        "GET /openapi/swagger",
+    ),
+    *_routes("hash", frozenset({Role.HASH}), "GET,POST /h/hash"),
+    *_routes(
+        "match",
+        frozenset({Role.MATCH}),
+        "GET,POST /m/lookup",
+        "POST /m/lookup/batch",
+        "GET /m/raw_lookup",
+        "POST /m/compare",
+        "GET /m/index/status",
+    ),
+    *_routes(
+        "curate",
+        frozenset({Role.CURATE}),
+        "GET,POST /c/banks",
+        "GET,PUT,DELETE /c/bank/<bank_name>",
+        "POST /c/bank/<bank_name>/content",
+        "POST /c/bank/<bank_name>/signal",
+        "GET /c/bank/<bank_name>/contents",
+        "GET,PUT,DELETE /c/bank/<bank_name>/content/<content_id>",
+        "GET /c/exchanges/apis",
+        "GET,POST /c/exchanges/api/<api_name>",
+        "GET /c/exchanges/api/<api_name>/schema",
+        "GET,POST /c/exchanges",
+        "GET,PUT,DELETE /c/exchange/<exchange_name>",
+        "GET /c/exchange/<exchange_name>/status",
+        "POST /c/exchange/<exchange_name>/fetch",
+        "GET /c/signal_type",
+        "GET /c/signal_type/index",
+        "PUT /c/signal_type/<signal_type_name>",
+        "GET /c/content_type",
+    ),
+)
+
+_BY_PATH: Mapping[str, Mapping[str, Route]] = {
+    path: {route.method: route for route in ROUTES if route.path == path} for path in {route.path for route in ROUTES}
+}
+
+_WITH_NAMES = tuple(
+    (re.compile(re.sub(r"<\w+>", "[^/]+", path)), methods) for path, methods in _BY_PATH.items() if "<" in path
+)
+
+
+def methods_of(path: str) -> Mapping[str, Route]:
+    """Return the routes of a request's path by method; an empty mapping where there is no such path."""
+    found = _BY_PATH.get(path)
+    if found is not None:
+        return found
+    for pattern, methods in _WITH_NAMES:
+        if pattern.fullmatch(path):
+            return methods
+    return {}
+
+
+def normal_path(path: str) -> str:
+    """Return a path with each run of slashes as one: `//c/banks` is `/c/banks`."""
+    return re.sub("/{2,}", "/", path)

@@ -1,0 +1,268 @@
+"""The bodies and answers of the API as its document describes them.
+
+Bodies pass over fields that they do not know. A number may come as a string: `Number` and `Ratio` leave it
+as it is, and the domain reads it.
+"""
+
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+Ratio: TypeAlias = Annotated[
+    Any,
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string"}], "examples": [0.5]}),
+]
+"""A ratio from 0 to 1, as a number or a string."""
+
+Number: TypeAlias = Annotated[
+    Any, WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}], "examples": [1]})
+]
+"""A whole number, as a number or a string."""
+
+ByType: TypeAlias = Annotated[dict[str, str], Field(examples=[{"pdq": "0f" * 32}])]
+"""Signals by signal type."""
+
+Object: TypeAlias = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "additionalProperties": True})]
+"""Any JSON object."""
+
+
+class Message(BaseModel):
+    """What is said in one line: errors, and acknowledgments."""
+
+    message: str = Field(examples=["Done"])
+
+
+class Invalid(BaseModel):
+    """One fault of a request that fails validation."""
+
+    loc: list[str | int] = Field(examples=[["query", "url"]])
+    msg: str = Field(examples=["Field required"])
+    type: str = Field(examples=["missing"])
+
+
+class BankView(BaseModel):
+    """A bank."""
+
+    name: str = Field(examples=["KNOWN_SPAM"])
+    matching_enabled_ratio: float = Field(examples=[1.0])
+
+
+class NewBank(BaseModel):
+    """A bank to create. `enabled_ratio` goes before `enabled`."""
+
+    name: str = Field(examples=["KNOWN_SPAM"])
+    enabled_ratio: Ratio = None
+    enabled: bool | None = None
+
+
+class BankChange(BaseModel):
+    """What to change of a bank; what is left out stays."""
+
+    name: str | None = Field(default=None, examples=["KNOWN_SPAM"])
+    enabled_ratio: Ratio = None
+    enabled: bool | None = None
+
+
+class Metadata(BaseModel):
+    """What curators and exchanges say of a content."""
+
+    content_id: Any = None
+    content_uri: Any = None
+    json_: Any = Field(default=None, alias="json")
+    collab: dict[str, list[str]]
+
+
+class ContentView(BaseModel):
+    """A banked content."""
+
+    id: int = Field(examples=[21])
+    disable_until_ts: int = Field(examples=[1])
+    original_media_uri: str | None
+    bank: BankView
+    signals: ByType | None = None
+    metadata: Metadata | None = None
+    note: str | None = None
+
+
+class ContentPageView(BaseModel):
+    """Contents of a bank, newest first, and where the next page begins."""
+
+    contents: list[ContentView]
+    next_cursor: str | None = Field(examples=["21"])
+
+
+class ChangedContent(BaseModel):
+    """A content after a change."""
+
+    id: int = Field(examples=[21])
+    disable_until_ts: int = Field(examples=[1])
+    original_media_uri: str | None
+    bank: BankView
+    collab_metadata: dict[str, list[str]]
+    user_metadata: Object
+    note: str
+
+
+class ContentChange(BaseModel):
+    """What to change of a content; what is left out stays.
+
+    `disable_until_ts` is 1 (enabled), a time in epoch seconds, or 253402300800 (disabled for good).
+    """
+
+    disable_until_ts: Number = None
+    note: str | None = Field(default=None, examples=["seen on 3 sites"])
+
+
+class BankedContent(BaseModel):
+    """What was banked."""
+
+    id: int = Field(examples=[21])
+    signals: ByType
+
+
+class Deleted(BaseModel):
+    """How many were deleted."""
+
+    deleted: int = Field(examples=[1])
+
+
+class MatchView(BaseModel):
+    """A match. The distance is text: "0", "96%", or "-" where the type knows only equality."""
+
+    model_config = ConfigDict(extra="allow")
+
+    bank_content_id: int = Field(examples=[21])
+    distance: str = Field(examples=["2"])
+
+
+class BatchQuery(BaseModel):
+    """Signals of one type to look up at once."""
+
+    signal_type: str = Field(examples=["pdq"])
+    signals: list[Any] = Field(examples=[["0f" * 32]])
+    banks: str | list[str] | None = Field(default=None, examples=["KNOWN_SPAM"])
+    content_id: str | None = None
+    seed: str | None = None
+    bypass_coinflip: bool = False
+    include: str | None = Field(default=None, examples=["detail"])
+
+
+class RawMatches(BaseModel):
+    """Ids of contents near a signal, or ids with distances."""
+
+    matches: list[int] | list[MatchView]
+
+
+class IndexStatus(BaseModel):
+    """The index of one signal type. `built_to` is epoch seconds, -1 where there is none."""
+
+    present: bool
+    built_to: int = Field(examples=[1700000000])
+    size: int = Field(examples=[591])
+
+
+class IndexLag(BaseModel):
+    """How far the index of one signal type is behind the banks. Times are epoch seconds, -1 for never."""
+
+    db_size: int = Field(examples=[153])
+    index_size: int = Field(examples=[150])
+    index_out_of_date: bool
+    newest_db_item: int = Field(examples=[1700236661])
+    index_built_to: int = Field(examples=[1700236641])
+
+
+class ApiView(BaseModel):
+    """Whether a kind of exchange takes credentials, and has some. The spelling is HMA's."""
+
+    supports_authentification: bool
+    has_set_authentification: bool
+
+
+class Credentials(BaseModel):
+    """Credentials to set; an empty object unsets them."""
+
+    credential_json: Object | None = Field(default=None, examples=[{"user": "me", "password": "secret"}])
+
+
+class FormField(BaseModel):
+    """One field of a form."""
+
+    name: str
+    type: str
+    required: bool
+    default: Any = None
+    help: str
+    choices: list[str] | None
+
+
+class FormFields(BaseModel):
+    """The fields of a form."""
+
+    fields: list[FormField]
+
+
+class ApiSchema(BaseModel):
+    """What a kind of exchange needs to be configured."""
+
+    config_schema: FormFields
+    credentials_schema: FormFields | None
+
+
+class NewExchange(BaseModel):
+    """An exchange to configure; a bank of the same name is created with it."""
+
+    bank: Any = Field(default=None, examples=["PARTNERS"])
+    api: Any = Field(default=None, examples=["local_file"])
+    api_json: Any = Field(default=None, examples=[{"filename": "signals.txt"}])
+
+
+class ExchangeView(BaseModel):
+    """A configured exchange, with the fields of its kind."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(examples=["PARTNERS"])
+    api: str = Field(examples=["local_file"])
+    enabled: bool
+
+
+class ExchangeChange(BaseModel):
+    """What to change of a configured exchange."""
+
+    enabled: bool | None = None
+
+
+class FetchStatus(BaseModel):
+    """How far the fetch of an exchange has come. Times are epoch seconds; null means never."""
+
+    checkpoint_ts: int | None
+    fetched_items: int
+    last_fetch_complete_ts: int | None
+    last_fetch_succeeded: bool | None
+    running_fetch_start_ts: int | None
+    up_to_date: bool
+    last_error: str
+
+
+class SignalTypeView(BaseModel):
+    """A signal type."""
+
+    name: str = Field(examples=["pdq"])
+    enabled_ratio: float = Field(examples=[1.0])
+
+
+class SignalTypeChange(BaseModel):
+    """The new ratio of a signal type."""
+
+    enabled_ratio: Ratio
+
+
+class ContentTypeView(BaseModel):
+    """A content type."""
+
+    name: str = Field(examples=["photo"])
+    enabled: bool
+
+
+ByBank: TypeAlias = dict[str, list[MatchView]]
+"""Matches by the name of their bank."""

@@ -1,0 +1,79 @@
+"""What the API needs of the outside, built by a composition root: the command line, or a Lambda handler."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from countermark.api.keys import Access, open_access
+from countermark.domain.collaboration import Exchange
+from countermark.domain.signal import SignalType
+from countermark.domain.stores import BankStore, CollaborationStore, EventPublisher, IndexStore, SecretStore
+
+if TYPE_CHECKING:
+    # They bring NumPy and urllib3, which a function that only curates does not start with.
+    from countermark.flows.match import BankDirectory
+    from countermark.indexes.reader import IndexReader
+    from countermark.transport.fetch import FetchedContent
+
+RATIOS_CACHE_S = 3
+"""How old the signal types' ratios may be at a lookup, in seconds: as old as the banks'."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one request may ask for.
+
+    `body_bytes` is what API Gateway takes (10 MB); Lambda takes less, and answers itself beyond that.
+    `index_stale_s` is how long ago a build may last have found the index current.
+    """
+
+    body_bytes: int = 10 * 1024 * 1024
+    parts: int = 50
+    batch_signals: int = 1_000
+    page: int = 1_000
+    index_stale_s: int = 60 * 60
+
+
+class SignalTypeRatios:
+    """The enabled ratios of signal types, read from the store at most every few seconds. Safe for threads."""
+
+    def __init__(self, banks: BankStore, *, max_age_s: int = RATIOS_CACHE_S) -> None:
+        self._banks = banks
+        self._max_age_s = max_age_s
+        self._lock = threading.Lock()
+        self._ratios: Mapping[str, float] = {}
+        self._read_at_s: int | None = None
+
+    def current(self, now_s: int) -> Mapping[str, float]:
+        """Return the ratios that were set, by signal type."""
+        with self._lock:
+            if self._read_at_s is None or not 0 <= now_s - self._read_at_s < self._max_age_s:
+                self._ratios = self._banks.signal_type_ratios()
+                self._read_at_s = now_s
+            return self._ratios
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The ports, and what else the routes work with; nothing of it is global.
+
+    `index` and `directory` are None in a function that serves no route that matches, `fetch_url` is None
+    where content by URL is not offered, `start_fetch` is None where no fetch can be started.
+    """
+
+    banks: BankStore
+    collaborations: CollaborationStore
+    index_store: IndexStore
+    publisher: EventPublisher
+    secrets: SecretStore
+    signal_types: Mapping[str, SignalType]
+    exchanges: Mapping[str, Exchange]
+    ratios: SignalTypeRatios
+    clock: Callable[[], int]
+    index: "IndexReader | None" = None
+    directory: "BankDirectory | None" = None
+    fetch_url: "Callable[[str], FetchedContent] | None" = None
+    start_fetch: Callable[[str], None] | None = None
+    access: Access = open_access
+    limits: Limits = field(default_factory=Limits)

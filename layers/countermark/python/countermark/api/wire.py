@@ -1,0 +1,157 @@
+"""What goes over the wire: JSON to the byte as HMA's server writes it, and the shapes of its answers."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from aws_lambda_powertools.event_handler import Response
+
+from countermark.domain.bank import Bank, BankContent
+from countermark.domain.collaboration import Collaboration, FetchState, Field
+from countermark.domain.json import JSON
+from countermark.domain.opinion import aggregate, tags
+from countermark.errors import InvalidInput
+
+JSON_TYPE = "application/json"
+TEXT_TYPE = "text/plain; charset=utf-8"
+
+
+def dump(value: object) -> str:
+    """Return JSON with sorted keys, no spaces and a final newline, ASCII only.
+
+    Source: Flask 3, DefaultJSONProvider outside debug mode, which is what HMA answers with.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def load(text: str) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        InvalidInput: It is not JSON, nests too deep, or holds what JSON or a store cannot: NaN, numbers
+            beyond a float, half a surrogate pair.
+    """
+    try:
+        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        if "\\ud" in text or "\\uD" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        raise InvalidInput(f"the body is not JSON: {error.msg} at character {error.pos}") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput("the body holds JSON that cannot be read") from error
+    return value
+
+
+def json_answer(value: object, *, status: int = 200) -> Response[Any]:
+    """Return an answer of JSON."""
+    return Response(status_code=status, content_type=JSON_TYPE, body=dump(value))
+
+
+def message(text: str, *, status: int = 200) -> Response[Any]:
+    """Return an answer that says one thing: all errors, and acknowledgments."""
+    return json_answer({"message": text}, status=status)
+
+
+def bank_view(bank: Bank) -> dict[str, JSON]:
+    """Return a bank as HMA shows it."""
+    return {"name": bank.name, "matching_enabled_ratio": bank.matching_enabled_ratio}
+
+
+def content_view(bank: Bank, content: BankContent, *, signals: bool, metadata: bool) -> dict[str, JSON]:
+    """Return a content as HMA shows it, with what was asked for."""
+    view: dict[str, JSON] = {
+        "id": content.id,
+        "disable_until_ts": content.disable_until_ts,
+        "original_media_uri": content.original_media_uri,
+        "bank": bank_view(bank),
+    }
+    if signals:
+        view["signals"] = dict(content.signals)
+    if metadata:
+        view["metadata"] = {
+            "content_id": content.metadata.get("content_id"),
+            "content_uri": content.metadata.get("content_uri"),
+            "json": content.metadata.get("json"),
+            "collab": collab_view(content),
+        }
+        view["note"] = content.note
+    return view
+
+
+def collab_view(content: BankContent) -> dict[str, JSON]:
+    """Return what an exchange said of a content: tags by collaboration, as HMA keeps them."""
+    provenance = content.provenance
+    if provenance is None:
+        return {}
+    return {provenance.collaboration: [aggregate(provenance.opinions).name, *tags(provenance.opinions)]}
+
+
+def collaboration_view(collaboration: Collaboration) -> dict[str, JSON]:
+    """Return a collaboration as its configuration file has it: the kind's own fields beside the common ones."""
+    return {
+        **collaboration.config,
+        "name": collaboration.name,
+        "api": collaboration.api,
+        "enabled": collaboration.enabled,
+    }
+
+
+def fetch_state_view(state: FetchState) -> dict[str, JSON]:
+    """Return how far a fetch has come, as HMA shows it, and its last error in words."""
+    return {
+        "checkpoint_ts": state.checkpoint_at_s,
+        "fetched_items": state.fetched_items,
+        "last_fetch_complete_ts": state.last_complete_at_s,
+        "last_fetch_succeeded": state.last_succeeded,
+        "running_fetch_start_ts": state.running_since_s,
+        "up_to_date": state.up_to_date,
+        "last_error": state.last_error,
+    }
+
+
+def fields_view(fields: Sequence[Field]) -> dict[str, JSON]:
+    """Return the fields of a configuration as a form needs them."""
+    return {
+        "fields": [
+            {
+                "name": field.name,
+                "type": field.type,
+                "required": field.required,
+                "default": field.default,
+                "help": field.help,
+                "choices": None if field.choices is None else list(field.choices),
+            }
+            for field in fields
+        ]
+    }
+
+
+def names(csv: str | None) -> list[str] | None:
+    """Return the names of a comma-separated parameter; None where it was not given, or is empty."""
+    if not csv:
+        return None
+    return [name for part in csv.split(",") if (name := part.strip())]
+
+
+def text_field(body: Mapping[str, Any], name: str) -> str | None:
+    """Return a field that is text; None where it is missing or null.
+
+    Raises:
+        InvalidInput: It is there, and no text.
+    """
+    value = body.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InvalidInput(f"{name} is text, not {value!r}")
+    return value
+
+
+def _no_constant(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value

@@ -1,0 +1,286 @@
+"""Content by URL, under a policy, within limits of size and time.
+
+The host is resolved once, every address is checked, and the connection is made to one of those very
+addresses, so a name that changes its address meanwhile changes nothing. Redirects start all over.
+"""
+
+import ipaddress
+import mimetypes
+import socket
+import ssl
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from urllib.parse import urljoin, urlsplit
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
+from urllib3.response import BaseHTTPResponse
+
+from countermark.domain.collaboration import ContentReader
+from countermark.errors import ContentTooLarge, CountermarkError, Unavailable, UnsafeURL
+from countermark.transport.safe_url import Target, URLPolicy, address_of, check_address, check_url
+
+CHUNK_BYTES = 64 * 1024
+"""How much is read from a connection at a time."""
+
+MAX_ADDRESSES = 4
+"""How many addresses of a host are tried, one after the other."""
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchLimits:
+    """What one fetch may take. `size_bytes` holds for the body as sent and as unpacked.
+
+    The total stays below the 30 s after which API Gateway answers in our place.
+    """
+
+    size_bytes: int = 50 * 1024 * 1024
+    total_s: float = 20.0
+    connect_s: float = 5.0
+    read_s: float = 10.0
+    redirects: int = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedContent:
+    """A body, with its Content-Type in lower case as the server gave it; "" where it gave none."""
+
+    body: bytes
+    content_type: str
+
+
+def resolve(host: str, port: int) -> Sequence[str]:
+    """Return the addresses of a host, as the system's resolver orders them.
+
+    Raises:
+        OSError: It has none, or the resolver failed.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class URLFetcher:
+    """Fetches content by http and https, and by s3 from named buckets through `s3_reader`.
+
+    `resolver` and `ssl_context` are handed in by tests, and by deployments with an authority of their own.
+    No proxy of the environment is used: it would resolve the host a second time.
+    """
+
+    policy: URLPolicy = field(default_factory=URLPolicy)
+    limits: FetchLimits = field(default_factory=FetchLimits)
+    s3_reader: ContentReader | None = None
+    s3_buckets: frozenset[str] = frozenset()
+    resolver: Callable[[str, int], Sequence[str]] = resolve
+    ssl_context: ssl.SSLContext | None = None
+
+    def fetch(self, url: str) -> FetchedContent:
+        """Return the content at a URL.
+
+        Raises:
+            UnsafeURL: The policy refuses it, or a redirect of it.
+            ContentTooLarge: The body exceeds the limit, as sent or as unpacked.
+            Unavailable: It could not be fetched within the limits; the text begins "Failed to fetch URL".
+        """
+        if url[:5].lower() == "s3://":
+            return self._from_s3(url)
+        deadline_s = time.monotonic() + self.limits.total_s
+        for _ in range(self.limits.redirects + 1):
+            target = check_url(url, self.policy)
+            with self._answer(target, deadline_s) as response:
+                if response.status not in REDIRECTS:
+                    return self._content(response, deadline_s)
+                location = response.headers.get("Location")
+                if not location:
+                    raise _failed("a redirect leads nowhere")
+            url = _redirected(url, location)
+        raise _failed(f"more than {self.limits.redirects} redirects")
+
+    @contextmanager
+    def _answer(self, target: Target, deadline_s: float) -> Iterator[BaseHTTPResponse]:
+        """Yield the server's answer, its body unread; whatever happens, the connection ends by the deadline."""
+        try:
+            with closing(self._connected(target, deadline_s)) as connection, _ended_by(connection, deadline_s):
+                connection.request(
+                    "GET",
+                    target.path,
+                    headers={"Host": target.authority, "Accept-Encoding": "identity", "User-Agent": "countermark"},
+                    preload_content=False,
+                    decode_content=False,
+                )
+                yield connection.getresponse()
+        except CountermarkError:
+            raise
+        except (HTTPError, OSError, ValueError) as error:
+            if time.monotonic() >= deadline_s:
+                raise self._too_slow() from error
+            # The error's own text may name addresses of a private network.
+            raise _failed("the connection failed") from error
+
+    def _connected(self, target: Target, deadline_s: float) -> HTTPConnection:
+        """Return a connection to the first address that takes one; all of them are checked before.
+
+        Raises:
+            UnsafeURL: One of the addresses is not one to connect to.
+        """
+        addresses = self._addresses(target)
+        for address in addresses:
+            checked = ipaddress.ip_address(address)
+            check_address(checked, target.host, self.policy)
+        last_error: Exception = OSError("the host has no address")
+        for address in addresses[:MAX_ADDRESSES]:
+            connection = self._connection(target, address, deadline_s)
+            try:
+                connection.connect()
+            except (HTTPError, OSError) as error:
+                connection.close()
+                last_error = error
+            else:
+                if connection.sock is not None:
+                    connection.sock.settimeout(self.limits.read_s)
+                return connection
+        raise last_error
+
+    def _addresses(self, target: Target) -> Sequence[str]:
+        if address_of(target.host) is not None:
+            return [target.host]
+        return self.resolver(target.host, target.port)
+
+    def _connection(self, target: Target, address: str, deadline_s: float) -> HTTPConnection:
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise self._too_slow()
+        timeout_s = min(self.limits.connect_s, left_s)
+        if target.scheme == "http":
+            return HTTPConnection(address, target.port, timeout=timeout_s)
+        return HTTPSConnection(
+            address,
+            target.port,
+            timeout=timeout_s,
+            server_hostname=target.host,
+            ssl_context=self.ssl_context or ssl.create_default_context(),
+        )
+
+    def _content(self, response: BaseHTTPResponse, deadline_s: float) -> FetchedContent:
+        if response.status != 200:
+            raise _failed(f"the server answered with status {response.status}")
+        return FetchedContent(
+            body=self._body(response, deadline_s),
+            content_type=response.headers.get("Content-Type", "").lower(),
+        )
+
+    def _body(self, response: BaseHTTPResponse, deadline_s: float) -> bytes:
+        """Read the body, whole and within the limits."""
+        declared = response.headers.get("Content-Length", "")
+        declared_bytes = int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 20 else None
+        if declared_bytes is not None and declared_bytes > self.limits.size_bytes:
+            raise self._too_large()
+        unpacking = _unpacking(response.headers.get("Content-Encoding", ""), self.limits.size_bytes)
+        sent_bytes = 0
+        body = bytearray()
+        while chunk := response.read1(CHUNK_BYTES, decode_content=False):
+            sent_bytes += len(chunk)
+            body += unpacking.unpack(chunk)
+            if max(sent_bytes, len(body)) > self.limits.size_bytes:
+                raise self._too_large()
+            if time.monotonic() >= deadline_s:
+                raise self._too_slow()
+        if (declared_bytes is not None and sent_bytes != declared_bytes) or not unpacking.is_whole():
+            raise self._too_slow() if time.monotonic() >= deadline_s else _failed("the body was cut off")
+        return bytes(body)
+
+    def _from_s3(self, url: str) -> FetchedContent:
+        parts = urlsplit(url)
+        if self.s3_reader is None or parts.netloc not in self.s3_buckets:
+            raise UnsafeURL("the bucket is not one that content is fetched from")
+        try:
+            with self.s3_reader.open(url) as stream:
+                body = stream.read(self.limits.size_bytes + 1)
+        except CountermarkError as error:
+            raise _failed("the object could not be read") from error
+        if len(body) > self.limits.size_bytes:
+            raise self._too_large()
+        return FetchedContent(body=body, content_type=mimetypes.guess_type(parts.path)[0] or "")
+
+    def _too_large(self) -> ContentTooLarge:
+        return ContentTooLarge(f"Content too large: at most {self.limits.size_bytes} bytes are fetched")
+
+    def _too_slow(self) -> Unavailable:
+        return _failed(f"it took longer than {self.limits.total_s:g} s")
+
+
+def _failed(why: str) -> Unavailable:
+    return Unavailable(f"Failed to fetch URL: {why}")
+
+
+def _redirected(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise UnsafeURL("a redirect leads to no URL") from error
+
+
+@contextmanager
+def _ended_by(connection: HTTPConnection, deadline_s: float) -> Iterator[None]:
+    """Shut the connection down at the deadline: a server that sends a byte a second never times out by itself."""
+
+    def end() -> None:
+        # The socket may be closed by now, and so may the other side.
+        with suppress(OSError):
+            if connection.sock is not None:
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(max(0.0, deadline_s - time.monotonic()), end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+class _Unpacking:
+    """Unpacks a body piece by piece, never to more than a byte beyond the limit."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        # 32 takes the headers of gzip and of zlib alike.
+        self._zlib = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)
+        self._room_bytes = limit_bytes + 1
+
+    def unpack(self, chunk: bytes) -> bytes:
+        try:
+            unpacked = self._zlib.decompress(chunk, max(1, self._room_bytes))
+        except zlib.error as error:
+            raise _failed("the body could not be unpacked") from error
+        self._room_bytes -= len(unpacked)
+        return unpacked
+
+    def is_whole(self) -> bool:
+        """Tell whether the packed body has come to its end, and nothing comes after it."""
+        return self._zlib.eof and not self._zlib.unused_data
+
+
+class _Plain:
+    """Passes a body on that was not packed."""
+
+    def unpack(self, chunk: bytes) -> bytes:
+        return chunk
+
+    def is_whole(self) -> bool:
+        return True
+
+
+def _unpacking(encoding: str, limit_bytes: int) -> _Unpacking | _Plain:
+    match encoding.strip().lower():
+        case "" | "identity":
+            return _Plain()
+        case "gzip" | "x-gzip" | "deflate":
+            return _Unpacking(limit_bytes)
+        case _:
+            raise _failed("the server used an encoding that was not asked for")
