@@ -11,7 +11,7 @@ from countermark.errors import InvalidSignal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmallType:
-    """What the types below have in common."""
+    """What the types below have in common; a value is the key in hex, unless they say otherwise."""
 
     name: str
     index_kind: IndexKind
@@ -27,7 +27,10 @@ class SmallType:
         return text
 
     def key(self, value: str) -> bytes:
-        raise NotImplementedError
+        return bytes.fromhex(value)
+
+    def value(self, key: bytes) -> str | None:
+        return key.hex()
 
     def hasher(self) -> Hasher | None:
         return None
@@ -39,12 +42,6 @@ class SmallType:
 class Bits(SmallType):
     """Bit strings in hex, of the examples' length."""
 
-    def key(self, value: str) -> bytes:
-        return bytes.fromhex(value)
-
-    def value(self, key: bytes) -> str | None:
-        return key.hex()
-
     def compare(self, query: str, banked: str) -> Comparison:
         distance = (int(query, 16) ^ int(banked, 16)).bit_count()
         return Comparison(matches=distance <= self.match_distance, distance=distance)
@@ -52,12 +49,6 @@ class Bits(SmallType):
 
 class Digests(SmallType):
     """Digests in hex, of the examples' length."""
-
-    def key(self, value: str) -> bytes:
-        return bytes.fromhex(value)
-
-    def value(self, key: bytes) -> str | None:
-        return key.hex()
 
     def compare(self, query: str, banked: str) -> Comparison:
         return Comparison(matches=query == banked, distance=None)
