@@ -52,7 +52,7 @@ INSTALLER_NOTES = frozenset({"INSTALLER", "RECORD", "REQUESTED", "direct_url.jso
 # A directory in which a layer is made; one that is found belongs to a build that was ended half-way.
 SCRATCH_PREFIX = ".making-"
 # Parts of our package that no function imports.
-LOCAL_ONLY = frozenset({"cli", "local"})
+LOCAL_ONLY = frozenset({"__main__.py", "cli", "local"})
 
 
 class BuildError(Exception):
