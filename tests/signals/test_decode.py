@@ -19,7 +19,7 @@ from countermark.signals import decode, pdq
 from countermark.signals.buffered import BufferedHasher
 from tests.signals.photos import photo, saved
 
-# How many bits a mode's own rounding may cost a photo; the rocket is nearly black, and one bit or a palette rounds that coarsely.
+# How many bits a mode's own rounding may cost a photo: one bit or a palette round the rocket, nearly black, coarsely.
 PHOTOS = {"chelsea.png": 2, "coffee.png": 2, "rocket.jpg": 8}
 
 # Damaged files make Pillow warn of what it found before it gives up; our tests make errors of warnings.
