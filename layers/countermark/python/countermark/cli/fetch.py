@@ -1,6 +1,6 @@
 """`countermark fetch`: what exchanges share becomes contents of banks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -69,7 +69,7 @@ def fetch_all(
     for collaboration in collaborations:
         if not collaboration.enabled:
             session.detail(f"[{collaboration.api}] {collaboration.name} - disabled")
-        elif not _fetch(session, state, collaboration, deadline_s=deadline_s):
+        elif not fetch_one(session, state, collaboration, deadline_s=deadline_s):
             failed.append(collaboration.name)
     return failed
 
@@ -99,8 +99,18 @@ def _chosen(
     return chosen
 
 
-def _fetch(session: Session, state: "LocalState", collaboration: Collaboration, *, deadline_s: int | None) -> bool:
-    """Fetch one collaboration and tell how it went; returns whether the others may still end well."""
+def fetch_one(
+    session: Session,
+    state: "LocalState",
+    collaboration: Collaboration,
+    *,
+    deadline_s: int | None = None,
+    on_step: Callable[[], None] | None = None,
+) -> bool:
+    """Fetch one collaboration, and tell how it went; returns whether it did not fail.
+
+    `on_step` is called after each step that is stored.
+    """
     from countermark.flows.fetch import fetch_collaboration
 
     label = f"[{collaboration.api}] {collaboration.name}"
@@ -108,6 +118,8 @@ def _fetch(session: Session, state: "LocalState", collaboration: Collaboration, 
 
         def on_progress(now: FetchState) -> None:
             show(f"{label} - {now.fetched_items} items")
+            if on_step is not None:
+                on_step()
 
         try:
             report = fetch_collaboration(

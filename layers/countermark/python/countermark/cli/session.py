@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,7 +35,9 @@ class Session:
     directory: Path
     verbosity: int = 0
     is_quiet: bool = False
-    _deleted: "list[BankChanged]" = field(default_factory=list)
+    shows_progress: bool = True
+    on_event: "Callable[[Event], None] | None" = None
+    _deleted: "deque[BankChanged]" = field(default_factory=deque)
 
     def note(self, text: str) -> None:
         """Tell what is good to know."""
@@ -67,7 +70,7 @@ class Session:
     @contextmanager
     def progress(self, label: str) -> Iterator[Callable[[str], None]]:
         """Show on a terminal that work goes on; gives what changes the label."""
-        if self.is_quiet or not sys.stderr.isatty():
+        if self.is_quiet or not self.shows_progress or not sys.stderr.isatty():
             yield lambda _: None
             return
         from rich.console import Console
@@ -150,8 +153,10 @@ class Session:
             holder=f"{socket.gethostname()} {os.getpid()}",
         )
 
-    def build_index(self, state: "LocalState", *, is_full: bool = False) -> None:
-        """Bring the index up to the banks, however many builds that takes, and tell what it now holds.
+    def build_index(
+        self, state: "LocalState", *, is_full: bool = False, tells: Callable[[str], None] | None = None
+    ) -> None:
+        """Bring the index up to the banks, however many builds that takes; tells it as a note, or by `tells`.
 
         Raises:
             PublishConflict: Other processes published first, time and again.
@@ -174,7 +179,7 @@ class Session:
                     full=is_full,
                     on_progress=on_progress,
                 )
-                self._tell_build(report)
+                self._tell_build(report, tells or self.note)
                 if is_full or not report.has_more:
                     return
 
@@ -188,22 +193,24 @@ class Session:
         from countermark.flows.curate import purge
 
         while self._deleted:
-            event = self._deleted[-1]
+            event = self._deleted[0]
             while purge(event, banks=state.banks, collaborations=state.collaborations, steps=PURGE_STEPS):
                 pass
-            self._deleted.pop()
+            self._deleted.popleft()  # only now: what fails half-way is left for the next time
 
     def _remember(self, event: "Event") -> None:
         from countermark.domain.event import BankChanged
 
         if isinstance(event, BankChanged) and (event.deleted_bank_id is not None or event.deleted_collaboration):
             self._deleted.append(event)
+        if self.on_event is not None:
+            self.on_event(event)
 
-    def _tell_build(self, report: "IndexReport") -> None:
+    def _tell_build(self, report: "IndexReport", tells: Callable[[str], None]) -> None:
         changed = {name: each for name, each in report.types.items() if each.added or each.removed or each.rebuilt}
         for name, each in changed.items():
             self.detail(f"Index for {name}: {each.added} added, {each.removed} removed")
         for name, each in report.types.items():
             if each.refused:
                 self.note(f"Index for {name}: {each.refused} contents with a malformed signal were left out")
-        self.note(f"Index ready: {', '.join(changed)}" if changed else "Index ready: nothing had changed")
+        tells(f"Index ready: {', '.join(changed)}" if changed else "Index ready: nothing had changed")

@@ -1,0 +1,117 @@
+"""What a server does beside answering: it keeps the index fresh, and fetches on a schedule."""
+
+import functools
+import queue
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from countermark.cli.fetch import fetch_one
+from countermark.cli.session import Session
+from countermark.domain.event import Event
+from countermark.errors import CountermarkError, NotFound
+
+if TYPE_CHECKING:
+    from countermark.local.state import LocalState
+
+DEBOUNCE_S = 0.2
+"""How long a build waits after a nudge for more of them: many changes in a row become few builds."""
+
+BUILD_EVERY_S = 30.0
+"""How often there is a build without a nudge, in seconds: other processes change the banks as well."""
+
+STOP_TIMEOUT_S = 10.0
+"""How long the end of the server waits for what is under way: a step of a fetch, or a build, takes less."""
+
+
+class Stopped(BaseException):
+    """The server ends: a fetch lets go of its lease after its step, and has not failed."""
+
+
+class Scheduler:
+    """Two threads: one builds the index, one fetches. No failure ends either."""
+
+    def __init__(self, session: Session, state: "LocalState", *, fetch_every_s: int | None) -> None:
+        """Take what to work on; without `fetch_every_s` there is a fetch only where one is asked for."""
+        self._session = session
+        self._state = state
+        self._fetch_every_s = fetch_every_s
+        self._is_stopping = threading.Event()
+        self._nudged = threading.Event()
+        self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._keep_index, name="countermark-index", daemon=True),
+            threading.Thread(target=self._keep_fetching, name="countermark-fetch", daemon=True),
+        ]
+
+    def on_event(self, event: Event) -> None:
+        """Have the index built soon: whatever the event says changed. A build without work takes milliseconds."""
+        del event
+        self._nudged.set()
+
+    def start_fetch(self, collaboration: str) -> None:
+        """Have a collaboration fetched soon."""
+        self._wanted.put(collaboration)
+
+    def start(self) -> None:
+        """Start both threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End both threads, and wait for what is under way."""
+        self._is_stopping.set()
+        self._nudged.set()
+        self._wanted.put(None)
+        for thread in self._threads:
+            thread.join(STOP_TIMEOUT_S)
+
+    def _keep_index(self) -> None:
+        while not self._is_stopping.is_set():
+            self._nudged.clear()
+            self._isolated("index", self._build)
+            if self._nudged.wait(BUILD_EVERY_S):
+                self._is_stopping.wait(DEBOUNCE_S)
+
+    def _build(self) -> None:
+        self._session.purge(self._state)
+        self._session.build_index(self._state, tells=self._session.detail)
+
+    def _keep_fetching(self) -> None:
+        due_s = time.monotonic()
+        with suppress(Stopped):
+            while not self._is_stopping.is_set():
+                if self._fetch_every_s is not None and time.monotonic() >= due_s:
+                    due_s = time.monotonic() + self._fetch_every_s
+                    self._isolated("fetch", self._fetch_all)
+                wait_s = None if self._fetch_every_s is None else max(0.0, due_s - time.monotonic())
+                with suppress(queue.Empty):
+                    name = self._wanted.get(timeout=wait_s)
+                    if name is not None:
+                        self._isolated(f"fetch of {name}", functools.partial(self._fetch, name))
+
+    def _fetch_all(self) -> None:
+        for collaboration in self._state.collaborations.collaborations():
+            if collaboration.enabled:
+                self._fetch(collaboration.name)
+
+    def _fetch(self, name: str) -> None:
+        # It may have been deleted since it was asked for.
+        with suppress(NotFound):
+            collaboration = self._state.collaborations.collaboration(name)
+            fetch_one(self._session, self._state, collaboration, on_step=self._check_stopping)
+
+    def _check_stopping(self) -> None:
+        if self._is_stopping.is_set():
+            raise Stopped
+
+    def _isolated(self, what: str, work: Callable[[], None]) -> None:
+        """Do some work, and tell of its failure: the next time may go better, and the server answers meanwhile."""
+        try:
+            work()
+        except CountermarkError as error:
+            self._session.complain(f"{what}: {error}")
+        except Exception as error:  # noqa: BLE001  # a thread that dies would leave the index old without a word
+            self._session.fault(what, error)

@@ -1,0 +1,189 @@
+"""`countermark serve`: the whole HTTP API over this state, with fetch and index on a schedule inside."""
+
+import ipaddress
+import logging
+import signal
+import socket
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from countermark.cli import output
+from countermark.cli.session import Session
+from countermark.errors import InvalidInput, MissingExtra, Unavailable
+
+if TYPE_CHECKING:
+    from countermark.api.asgi import AsgiApp
+    from countermark.api.services import Services
+    from countermark.cli.scheduler import Scheduler
+    from countermark.local.state import LocalState
+
+MAX_BODY_BYTES = 50 * 1024 * 1024
+"""The largest request: as large as content that is fetched by URL. No gateway sets a lower limit here."""
+
+INDEX_MAX_AGE_S = 1
+"""How long the server relies on an index before it looks for a newer one, in seconds."""
+
+SHUTDOWN_S = 10
+"""How long requests under way may take once the server is told to end."""
+
+BACKLOG = 2_048
+"""How many connections may wait to be accepted: uvicorn's own default."""
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65_535), default=8080, show_default=True, help="0 takes a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option("--keys", is_flag=True, help="Ask every caller for an API key: see `countermark key`.")
+@click.option(
+    "--fetch-every",
+    "fetch_every_s",
+    type=click.IntRange(min=0),
+    default=900,
+    show_default=True,
+    metavar="SEC",
+    help="How often to fetch the collaborations; 0 for never.",
+)
+@click.pass_obj
+def command(session: Session, *, port: int, host: str, keys: bool, fetch_every_s: int) -> None:
+    """Serve the HTTP API over this state, until it is interrupted. Prints its address once it answers.
+
+    Collaborations are fetched on a schedule, and changes are in the index within seconds. The routes are described
+    at /openapi/swagger.
+
+    \b
+    Examples:
+      countermark serve
+      countermark serve --port 5000 --host 0.0.0.0 --keys
+    """
+    from countermark.cli.scheduler import Scheduler
+
+    try:
+        import uvicorn
+    except ModuleNotFoundError as error:
+        raise MissingExtra("serve needs uvicorn: pip install 'countermark[serve]'") from error
+    _log_to_stderr(session)
+    signal.signal(signal.SIGTERM, _end)
+    with session.state() as state, _listening(host, port) as listener:
+        session.shows_progress = False
+        _advise(session, state, host, asks_for_keys=keys)
+        session.build_index(state)
+        scheduler = Scheduler(session, state, fetch_every_s=fetch_every_s or None)
+        session.on_event = scheduler.on_event
+        config = uvicorn.Config(
+            _app(_services(session, state, scheduler, asks_for_keys=keys)),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=SHUTDOWN_S,
+        )
+        scheduler.start()
+        try:
+            output.result(_address(listener))
+            output.finish()
+            uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            scheduler.stop()
+
+
+def _services(session: Session, state: "LocalState", scheduler: "Scheduler", *, asks_for_keys: bool) -> "Services":
+    """Return what the routes work with."""
+    from countermark.api.keys import access_by_keys, open_access
+    from countermark.api.services import Limits, Services, SignalTypeRatios
+    from countermark.flows.match import BankDirectory
+    from countermark.indexes.reader import IndexReader
+    from countermark.signals import SIGNAL_TYPES
+    from countermark.transport.fetch import URLFetcher
+
+    return Services(
+        banks=state.banks,
+        collaborations=state.collaborations,
+        index_store=state.index,
+        publisher=state.publisher,
+        secrets=state.secrets,
+        signal_types=SIGNAL_TYPES,
+        exchanges=session.exchanges(),
+        ratios=SignalTypeRatios(state.banks),
+        clock=session.now_s,
+        index=IndexReader(state.index, SIGNAL_TYPES, max_age_s=INDEX_MAX_AGE_S),
+        directory=BankDirectory(state.banks),
+        fetch_url=URLFetcher().fetch,
+        start_fetch=scheduler.start_fetch,
+        access=access_by_keys(state.api_keys) if asks_for_keys else open_access,
+        limits=Limits(body_bytes=MAX_BODY_BYTES),
+    )
+
+
+def _app(services: "Services") -> "AsgiApp":
+    from countermark.api.asgi import asgi_app
+
+    return asgi_app(services)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens already: who reads the address may connect at once.
+
+    Raises:
+        InvalidInput: The host is no address of this machine.
+        Unavailable: The port is taken, or not for this user.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except (socket.gaierror, UnicodeError) as error:
+        raise InvalidInput(f"{host!r} is no address to listen at") from error
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise Unavailable(f"cannot listen at {host}, port {port}: {error.strerror}") from error
+    return listener
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _advise(session: Session, state: "LocalState", host: str, *, asks_for_keys: bool) -> None:
+    """Tell of what is allowed, and is hardly meant."""
+    if asks_for_keys and not state.api_keys.keys():
+        session.note("there is no API key yet: make one with `countermark key create`")
+    if not asks_for_keys and not _is_loopback(host):
+        session.note(f"whoever reaches {host} may read and change all banks: --keys asks callers for a key")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End like any program that is done: a service manager's SIGTERM is how a server is meant to end."""
+    del number, frame
+    sys.exit(0)
+
+
+class _Lines(logging.Formatter):
+    """One line for each failure, with the id that its caller was given; with `-v` where it was as well."""
+
+    def __init__(self, *, shows_stack: bool) -> None:
+        super().__init__("%(name)s: %(message)s")
+        self._shows_stack = shows_stack
+
+    def format(self, record: logging.LogRecord) -> str:
+        told = [f"{key}={value}" for key in ("error", "error_id") if (value := getattr(record, key, None))]
+        stack = getattr(record, "stack", None) if self._shows_stack else None
+        return " ".join([super().format(record), *told]) + (f"\n{stack}".rstrip() if stack else "")
+
+
+def _log_to_stderr(session: Session) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines(shows_stack=session.verbosity > 0))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
