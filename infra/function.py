@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from aws_cdk import Acknowledgment, Duration, RemovalPolicy, Validations
+from aws_cdk import Acknowledgment, Duration, IgnoreMode, RemovalPolicy, Validations
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
@@ -17,6 +17,9 @@ from infra.watch import MINUTES_5, Watch
 ROOT = Path(__file__).resolve().parent.parent
 RUNTIME = lambda_.Runtime.PYTHON_3_13
 ARCHITECTURE = lambda_.Architecture.X86_64
+ALL_BUT_LAMBDAS = ("/*", "!/lambdas", "__pycache__")
+"""What is left out of the functions' code: it is imported by the same names on Lambda as here."""
+
 METRICS_NAMESPACE = "countermark"
 
 MANY_ERRORS = 5
@@ -62,15 +65,13 @@ def stage_function(
     Lambda gives a function processing power by its memory: a whole core at 1,769 MB.
     """
     layers = surroundings.layers
-    log_group = logs.LogGroup(
-        scope, "Log", retention=surroundings.log_retention, removal_policy=RemovalPolicy.DESTROY
-    )
+    log_group = logs.LogGroup(scope, "Log", retention=surroundings.log_retention, removal_policy=RemovalPolicy.DESTROY)
     function = lambda_.Function(
         scope,
         "Function",
         description=description,
-        code=lambda_.Code.from_asset(str(ROOT / "lambdas" / stage), exclude=["**/__pycache__/**"]),
-        handler="handler.handler",
+        code=lambda_.Code.from_asset(str(ROOT), exclude=list(ALL_BUT_LAMBDAS), ignore_mode=IgnoreMode.GIT),
+        handler=f"lambdas.{stage}.handler.handler",
         runtime=RUNTIME,
         architecture=ARCHITECTURE,
         layers=[layers.light, *([layers.heavy] if is_heavy else []), layers.countermark],

@@ -72,7 +72,7 @@ class WatchedQueue(Construct):
                 period=MINUTES_5, statistic=cloudwatch.Stats.MAXIMUM
             ),
             threshold=oldest_message.to_seconds(),
-            because=f"{id}: a message waits for longer than {oldest_message.to_human_string()}. The stage fails or is too slow.",
+            because=f"{id}: a message waits for {oldest_message.to_human_string()}. The stage fails, or is too slow.",
         )
 
     def feed(

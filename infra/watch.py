@@ -30,7 +30,7 @@ class Watch:
         `because` tells whoever is woken what happened and what to do. `silence_is_bad` raises the alarm also
         where the metric is not reported at all.
         """
-        treatment = cloudwatch.TreatMissingData.BREACHING if silence_is_bad else cloudwatch.TreatMissingData.NOT_BREACHING
+        silence = cloudwatch.TreatMissingData
         alarm = cloudwatch.Alarm(
             scope,
             id,
@@ -38,7 +38,7 @@ class Watch:
             threshold=threshold,
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
             evaluation_periods=1,
-            treat_missing_data=treatment,
+            treat_missing_data=silence.BREACHING if silence_is_bad else silence.NOT_BREACHING,
             alarm_description=because,
         )
         if self.topic is not None:

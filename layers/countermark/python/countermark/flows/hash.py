@@ -98,17 +98,19 @@ def hash_upload(
     publisher: EventPublisher,
     ledger: EventLedger,
     now_s: int,
+    refusal: Unhashable | None = None,
 ) -> HashReport | None:
     """Hash an upload and tell of it; None where this upload was dealt with before.
 
     `content_key` names these very bytes: bucket, key and version. Content that no type can hash is told
-    of as well: a recorded fact. The event is published before it is remembered, so a crash in between
-    publishes it twice, under one id, and never loses it.
+    of as well: a recorded fact. `refusal` says why it is not read at all, and then holds for every type. The
+    event is published before it is remembered, so a crash in between publishes it twice, under one id, and never
+    loses it.
     """
     fact = event_id("ContentHashed", content_key)
     if ledger.is_done(fact, now_s=now_s):
         return None
-    report = hash_content(stream, content_type, types)
+    report = hash_content(stream, content_type, types) if refusal is None else _refused(refusal, content_type, types)
     event = ContentHashed(
         id=fact,
         content_key=content_key,
@@ -121,3 +123,8 @@ def hash_upload(
     publisher.publish([event])
     ledger.mark_done(fact, now_s=now_s, forget_after_s=REMEMBER_EVENTS_S)
     return report
+
+
+def _refused(why: Unhashable, content_type: ContentType, types: Iterable[SignalType]) -> HashReport:
+    unhashable = {signal_type.name: why for signal_type in types if signal_type.hasher() is not None}
+    return HashReport(content_type=content_type, signals=(), unhashable=unhashable, size_bytes=0)

@@ -1,0 +1,50 @@
+"""Tells the HTTP API who calls: whether the key that a request presents is known, and its roles.
+
+What the roles allow is the API's to say, route by route.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from countermark.api.keys import authorizer_answer, presented_key
+from countermark.domain.api_key import digest
+from lambdas.composition import now_s, stores
+
+REMEMBER_S = 10
+"""How long a known key is remembered, in seconds: a key that is withdrawn is refused that soon."""
+
+MAX_REMEMBERED = 1_000
+"""How many known keys are remembered, by their digests: more than a deployment gives out."""
+
+logger = Logger()
+metrics = Metrics()
+_remembered: dict[str, tuple[int, dict[str, Any]]] = {}
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Take an authorizer's request of payload 2.0, and return a simple response."""
+    del context
+    answer = find_out(event.get("headers") or {}, now_s())
+    metrics.add_metric(name="Authorized" if answer["isAuthorized"] else "Refused", unit=MetricUnit.Count, value=1)
+    metrics.flush_metrics()
+    return answer
+
+
+def find_out(headers: Mapping[str, str], now: int) -> dict[str, Any]:
+    """Return the answer to a request with these headers; only a known key's answer is remembered."""
+    name = digest(presented_key(headers) or "")
+    at_s, remembered = _remembered.get(name, (0, None))
+    if remembered is not None and 0 <= now - at_s < REMEMBER_S:
+        return remembered
+    answer = authorizer_answer(stores().api_keys, headers)
+    _remembered.pop(name, None)
+    if answer["isAuthorized"]:
+        if len(_remembered) >= MAX_REMEMBERED:
+            _remembered.clear()
+        _remembered[name] = now, answer
+    return answer

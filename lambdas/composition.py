@@ -1,0 +1,88 @@
+"""The composition root of the functions: the stores of the deployment, and what is made of them.
+
+Each thing is made at its first use and kept as long as the process: a cold start pays for what it needs.
+"""
+
+import os
+import time
+from functools import cache
+from typing import TYPE_CHECKING
+
+from countermark.aws.stores import Stores
+
+if TYPE_CHECKING:
+    from countermark.api.app import App
+    from countermark.domain.collaboration import Exchange
+    from countermark.flows.match import BankDirectory
+    from countermark.indexes.reader import IndexReader
+
+
+@cache
+def stores() -> Stores:
+    """Return the stores of the deployment that the environment names."""
+    return Stores.from_environ(os.environ)
+
+
+def now_s() -> int:
+    """Return the time in epoch seconds."""
+    return int(time.time())
+
+
+@cache
+def exchanges() -> "dict[str, Exchange]":
+    """Return the exchanges by kind."""
+    from countermark.exchanges import exchanges
+    from countermark.signals import SIGNAL_TYPES
+
+    return exchanges(reader=stores().content_reader, signal_types=SIGNAL_TYPES)
+
+
+@cache
+def index_reader() -> "IndexReader":
+    """Return the reader of the published index."""
+    from countermark.indexes.reader import IndexReader
+    from countermark.signals import SIGNAL_TYPES
+
+    return IndexReader(stores().index, SIGNAL_TYPES)
+
+
+@cache
+def bank_directory() -> "BankDirectory":
+    """Return the banks as lookups know them."""
+    from countermark.flows.match import BankDirectory
+
+    return BankDirectory(stores().banks)
+
+
+@cache
+def app(*groups: str) -> "App":
+    """Return the API's app for groups of routes; what the roles of a caller allow, the authorizer has found out."""
+    from countermark.api.app import build_app
+    from countermark.api.keys import access_by_authorizer
+    from countermark.api.services import Services, SignalTypeRatios
+    from countermark.signals import SIGNAL_TYPES
+    from countermark.transport.fetch import URLFetcher
+
+    matches = "match" in groups or "status" in groups
+    services = Services(
+        banks=stores().banks,
+        collaborations=stores().collaborations,
+        index_store=stores().index,
+        publisher=stores().publisher,
+        secrets=stores().secrets,
+        signal_types=SIGNAL_TYPES,
+        exchanges=exchanges(),
+        ratios=SignalTypeRatios(stores().banks),
+        clock=now_s,
+        index=index_reader() if matches else None,
+        directory=bank_directory() if matches else None,
+        fetch_url=URLFetcher().fetch,
+        start_fetch=start_fetch,
+        access=access_by_authorizer,
+    )
+    return build_app(services, groups=frozenset(groups))
+
+
+def start_fetch(collaboration: str) -> None:
+    """Have a collaboration fetched, now or as soon as a run is free."""
+    stores().fetch_queue.send([{"collaboration": collaboration}])

@@ -1,0 +1,75 @@
+"""Fetches collaborations, each by a message of its own: `{"collaboration": "NAME"}`, or `{"dispatch": true}` for all.
+
+A run that the function's time cuts short sends its message again: the next one goes on where it stopped.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from countermark.errors import NotFound
+from countermark.flows.fetch import Fetcher, fetch_collaboration
+from countermark.signals import SIGNAL_TYPES
+from lambdas.composition import exchanges, now_s, start_fetch, stores
+from lambdas.records import one_by_one
+
+LAST_DELTA_S = 2 * 60
+"""What is left of the function's time for the delta that is under way when the deadline comes, in seconds."""
+
+logger = Logger()
+metrics = Metrics()
+tracer = Tracer()
+
+
+@logger.inject_lambda_context
+@tracer.capture_lambda_handler(capture_response=False, capture_error=False)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Take a batch of the fetch queue."""
+
+    def deal_with(message: dict[str, Any]) -> None:
+        if message.get("dispatch") is True:
+            dispatch()
+        else:
+            deadline_s = now_s() + context.get_remaining_time_in_millis() // 1000 - LAST_DELTA_S
+            fetch(message["collaboration"], holder=context.aws_request_id, deadline_s=deadline_s)
+
+    return one_by_one(event, deal_with, logger=logger, metrics=metrics)
+
+
+def dispatch() -> None:
+    """Send a message for each enabled collaboration, and tell how old the oldest complete fetch is."""
+    enabled = [each.name for each in stores().collaborations.collaborations() if each.enabled]
+    for name in enabled:
+        start_fetch(name)
+    completed_at_s = [stores().collaborations.fetch_state(name).last_complete_at_s for name in enabled]
+    ages_s = [now_s() - at_s for at_s in completed_at_s if at_s is not None]
+    logger.info("fetches_dispatched", collaborations=len(enabled))
+    metrics.add_metric(name="OldestFetchAge", unit=MetricUnit.Seconds, value=max(0, *ages_s, 0))
+
+
+def fetch(name: str, *, holder: str, deadline_s: int) -> None:
+    """Fetch one collaboration, and tell what came of it; one that was deleted meanwhile is passed over."""
+    fetcher = Fetcher(
+        exchanges=exchanges(),
+        signal_types=SIGNAL_TYPES,
+        collaborations=stores().collaborations,
+        banks=stores().banks,
+        secrets=stores().secrets,
+        publisher=stores().publisher,
+        clock=now_s,
+        holder=holder,
+    )
+    try:
+        report = fetch_collaboration(fetcher, name, deadline_s=deadline_s)
+    except NotFound:
+        logger.info("collaboration_gone", collaboration=name)
+        return
+    if report.outcome == "continues":
+        start_fetch(name)
+    logger.info("collaboration_fetched", **asdict(report))
+    metrics.add_metric(name="FetchFailed", unit=MetricUnit.Count, value=int(report.outcome == "failed"))
+    metrics.add_metric(name="ItemsChanged", unit=MetricUnit.Count, value=report.changed_items + report.removed_items)
+    metrics.add_metric(name="ItemsMalformed", unit=MetricUnit.Count, value=report.malformed_items)

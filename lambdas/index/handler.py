@@ -1,0 +1,57 @@
+"""Builds and publishes the index: a batch of nudges asks for one build, whatever they say has changed."""
+
+import json
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from countermark.errors import IndexDamaged
+from countermark.flows.index import IndexReport, build_index
+from countermark.signals import SIGNAL_TYPES
+from lambdas.composition import now_s, stores
+
+NEXT_BUILD_MS = 5 * 60 * 1000
+"""What has to be left of the function's time for one more build, in milliseconds: a million changes take less."""
+
+logger = Logger()
+metrics = Metrics()
+tracer = Tracer()
+
+
+@logger.inject_lambda_context
+@tracer.capture_lambda_handler(capture_response=False, capture_error=False)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Take a batch of the nudge queue; a message `{"full": true}` asks for the whole index to be built anew.
+
+    The batch succeeds or fails as one, since the build does. What is left when the time is up, the next scheduled
+    build does.
+    """
+    full = any(json.loads(record["body"]).get("full") is True for record in event["Records"])
+    report = build(full=full)
+    while report.has_more and context.get_remaining_time_in_millis() > NEXT_BUILD_MS:
+        report = build(full=False)
+    metrics.flush_metrics()
+    return {"batchItemFailures": []}
+
+
+def build(*, full: bool) -> IndexReport:
+    """Build once, and tell of it; what is published but damaged is built anew."""
+    try:
+        report = build_index(stores().banks, stores().index, SIGNAL_TYPES, now_s=now_s(), full=full)
+    except IndexDamaged:
+        logger.exception("index_damaged")
+        metrics.add_metric(name="IndexDamaged", unit=MetricUnit.Count, value=1)
+        report = build_index(stores().banks, stores().index, SIGNAL_TYPES, now_s=now_s(), full=True)
+    refused = sum(each.refused for each in report.types.values())
+    logger.info(
+        "index_built",
+        contents_read=report.contents_read,
+        added={name: each.added for name, each in report.types.items()},
+        refused={name: each.refused_ids for name, each in report.types.items() if each.refused},
+        has_more=report.has_more,
+    )
+    metrics.add_metric(name="IndexBuilt", unit=MetricUnit.Count, value=1)
+    metrics.add_metric(name="ContentsRefused", unit=MetricUnit.Count, value=refused)
+    return report
