@@ -13,7 +13,7 @@ from countermark.local.collaborations import SqliteCollaborationStore
 from countermark.local.content import FileContentReader
 from countermark.local.database import Database
 from countermark.local.events import SqliteEventLedger, SqliteEventPublisher
-from countermark.local.files import make_directory
+from countermark.local.files import make_directory, translated
 from countermark.local.index import FileIndexStore
 from countermark.local.secrets import FileSecretStore
 
@@ -50,8 +50,9 @@ class LocalState:
             InvalidInput: It is not a directory.
             Unavailable: It cannot be read or written, or is a newer countermark's.
         """
-        if directory.exists() and not directory.is_dir():
-            raise InvalidInput(f"{directory} is not a directory")
+        with translated(directory):
+            if directory.exists() and not directory.is_dir():
+                raise InvalidInput(f"{directory} is not a directory")
         make_directory(directory)
         database = Database.open(directory / DATABASE_FILE)
         try:

@@ -1,0 +1,59 @@
+"""The table of events, and who listens in the same process."""
+
+import pytest
+
+from countermark.domain.event import BankChanged, Event
+from countermark.errors import Unavailable
+from countermark.local.database import Database
+from countermark.local.events import MAX_EVENTS, SqliteEventLedger, SqliteEventPublisher
+
+
+def event(n: int) -> BankChanged:
+    return BankChanged(id=f"{n}", reason="bank", at_s=n)
+
+
+def test_events_are_kept_oldest_first_and_one_fact_is_kept_once() -> None:
+    with Database.in_memory() as database:
+        publisher = SqliteEventPublisher(database)
+        publisher.publish([event(2), event(1)])
+        publisher.publish([event(1), event(3)])
+        assert list(publisher.events()) == [event(2), event(1), event(3)]
+
+
+def test_the_oldest_events_make_room_for_new_ones() -> None:
+    with Database.in_memory() as database:
+        publisher = SqliteEventPublisher(database)
+        publisher.publish([event(n) for n in range(MAX_EVENTS)])
+        assert len(publisher.events()) == MAX_EVENTS
+        publisher.publish([event(MAX_EVENTS)])
+        kept = publisher.events()
+        assert (len(kept), kept[0], kept[-1]) == (MAX_EVENTS, event(1), event(MAX_EVENTS))
+
+
+def test_whoever_listens_is_told_after_the_event_is_kept() -> None:
+    told: list[tuple[Event, int]] = []
+    with Database.in_memory() as database:
+        publisher = SqliteEventPublisher(
+            database, on_event=lambda one: told.append((one, len(SqliteEventPublisher(database).events())))
+        )
+        publisher.publish([event(1), event(2)])
+        publisher.publish([event(1)])
+    assert told == [(event(1), 2), (event(2), 2), (event(1), 2)]
+
+
+def test_nobody_is_told_of_what_could_not_be_kept() -> None:
+    told: list[Event] = []
+    with Database.in_memory() as database:
+        publisher = SqliteEventPublisher(database, on_event=told.append)
+    with pytest.raises(Unavailable):
+        publisher.publish([event(1)])
+    assert told == []
+
+
+def test_the_ledger_keeps_no_event_that_is_forgotten() -> None:
+    with Database.in_memory() as database:
+        ledger = SqliteEventLedger(database)
+        for n in range(50):
+            ledger.mark_done(f"{n}", now_s=n * 10, forget_after_s=20)
+        with database.read() as connection:
+            assert connection.execute("SELECT count(*) FROM done_events").fetchone() == (2,)
