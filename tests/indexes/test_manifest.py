@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from countermark.domain.bank import MAX_CONTENT_ID
@@ -64,6 +64,7 @@ manifests = st.builds(
 
 
 @given(manifests)
+@settings(deadline=None)
 def test_what_is_written_is_what_is_read(manifest: Manifest) -> None:
     assert decode_manifest(encode_manifest(manifest)) == manifest
 

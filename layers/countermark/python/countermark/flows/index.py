@@ -183,10 +183,7 @@ def build_index(
                 token = index_store.publish(after, replaces=token).token
         except PublishConflict:
             continue
-        compacted = set()
-        for name in after.types:
-            after, token, is_compacted = _compact(build, name, after, token)
-            compacted |= {name} if is_compacted else set()
+        after, compacted = _compact(build, after, token)
         # Readers may still open what the manifest before this one names: it goes with a later build.
         keep = {ref.name for manifest in (before, after) for index in manifest.types.values() for ref in index.segments}
         return IndexReport(
@@ -336,41 +333,56 @@ def _write(store: IndexStore, data: bytes, *, kind: SegmentKind) -> SegmentRef:
     )
 
 
-def _compact(build: _Build, name: str, manifest: Manifest, token: str) -> tuple[Manifest, str, bool]:
-    """Merge the segments of a type where that is due; returns what is published then, and whether it was.
+def _compact(build: _Build, manifest: Manifest, token: str) -> tuple[Manifest, set[str]]:
+    """Merge segments where that is due; returns what is published then, and the types that were merged.
 
-    It comes after the delta is published, so that fresh content never waits for it. Another build that
+    It comes after the deltas are published, so that fresh content never waits for it. Another build that
     publishes meanwhile does not undo the work, as long as the merged segments are still where they were.
     """
-    old = manifest.types[name].segments
-    new = _merged(build, name, manifest.types[name])
-    if new == old:
-        return manifest, token, False
-    for _ in range(MAX_TRIES):
-        index = manifest.types.get(name)
-        if index is None or index.segments[: len(old)] != old:
+    compacted = set()
+    for name in tuple(manifest.types):
+        before = manifest.types.get(name)
+        merged = None if before is None else _merged(build, name, before)
+        if before is None or merged is None:
+            continue
+        for _ in range(MAX_TRIES):
+            after = _with_merged(manifest, name, before.segments, merged, now_s=build.now_s)
+            if after is None:
+                break
+            try:
+                token = build.store.publish(after, replaces=token).token
+            except PublishConflict:
+                manifest, newest = _published(build)
+                token = newest or token
+                continue
+            manifest = after
+            compacted.add(name)
             break
-        index = replace(
-            index,
-            segments=new + index.segments[len(old) :],
-            built_at_s=build.now_s,
-            build_id=_build_id(name, index, now_s=build.now_s),
-        )
-        try:
-            published = build.store.publish(replace(manifest, types={**manifest.types, name: index}), replaces=token)
-            return published.manifest, published.token, True
-        except PublishConflict:
-            manifest, published_token = _published(build)
-            token = published_token or token
-    return manifest, token, False
+    return manifest, compacted
 
 
-def _merged(build: _Build, name: str, index: TypeIndex) -> tuple[SegmentRef, ...]:
-    """Return the segments of a type after the compaction that is due; the same ones where none is."""
+def _with_merged(
+    manifest: Manifest, name: str, old: tuple[SegmentRef, ...], new: tuple[SegmentRef, ...], *, now_s: int
+) -> Manifest | None:
+    """Return a manifest with new segments in the place of old ones; None where those are not there any more."""
+    index = manifest.types.get(name)
+    if index is None or index.segments[: len(old)] != old:
+        return None
+    index = replace(
+        index,
+        segments=new + index.segments[len(old) :],
+        built_at_s=now_s,
+        build_id=_build_id(name, index, now_s=now_s),
+    )
+    return replace(manifest, types={**manifest.types, name: index})
+
+
+def _merged(build: _Build, name: str, index: TypeIndex) -> tuple[SegmentRef, ...] | None:
+    """Return the segments of a type after the compaction that is due; None where none is."""
     segments = index.segments
     plan = plan_compaction(segments, build.limits)
     if plan is None:
-        return segments
+        return None
     start, kind = plan
     kept = tuple(replace(ref, kind=SegmentKind.BASE) for ref in segments[:start])
     if start == len(segments) - 1:
