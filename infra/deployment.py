@@ -56,7 +56,7 @@ class Deployment:
         known = {one.name: one for one in fields(cls)}
         if unknown := sorted(given.keys() - known.keys()):
             raise ValueError(f"there is no knob {PREFIX}{unknown[0]}; there are {', '.join(sorted(known))}")
-        values = {name: _parse(name, value, known[name]) for name, value in given.items()}
+        values: dict[str, Any] = {name: _parse(name, value, known[name]) for name, value in given.items()}
         return cls(**values)
 
     @property

@@ -71,9 +71,7 @@ class StorageStack(Stack):
             )
         self.credentials = _credentials(self)
         CfnOutput(self, "UploadBucketName", value=self.uploads.bucket_name, description="Put content here to match it.")
-        CfnOutput(
-            self, "CredentialsSecretName", value=self.credentials.secret_name, description="Exchanges' credentials."
-        )
+        CfnOutput(self, "CredentialsArn", value=self.credentials.secret_arn, description="Exchanges' credentials.")
 
 
 def _text(name: str) -> dynamodb.Attribute:

@@ -1,0 +1,55 @@
+"""What tests of several rooms share: the one synthesis of a session."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from layers import build as layers_build
+
+if TYPE_CHECKING:
+    from tests.aws.deployed import Deployed
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def cloud_assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the app as synthesised, with the layers as built. Most tests want `templates` alone.
+
+    In a process of its own: the CDK's library starts Node, and leaves it running.
+    """
+    layers_build.build()
+    assembly = tmp_path_factory.mktemp("synthesis") / "cdk.out"
+    # Without bytecode every import of the CDK takes six seconds longer.
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environ |= {"CDK_OUTDIR": str(assembly), "JSII_RUNTIME_PACKAGE_CACHE_ROOT": str(ROOT / "build" / "jsii")}
+    pinned_node = Path(sys.executable).with_name("node")
+    if pinned_node.exists():
+        environ["JSII_NODE"] = str(pinned_node)
+    done = subprocess.run([sys.executable, "-m", "infra.app"], cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return assembly
+
+
+@pytest.fixture(scope="session")
+def templates(cloud_assembly: Path) -> Mapping[str, Mapping[str, Any]]:
+    """The synthesised templates, by the name of their stack without the deployment's: `storage`, `service`."""
+    return {
+        path.name.removesuffix(".template.json").removeprefix("countermark-"): json.loads(path.read_text())
+        for path in cloud_assembly.glob("*.template.json")
+    }
+
+
+@pytest.fixture
+def deployment(templates: Mapping[str, Mapping[str, Any]]) -> Iterator["Deployed"]:
+    """The storage stack's resources in moto, for one test alone."""
+    from tests.aws.deployed import deployed
+
+    with deployed(templates["storage"]) as made:
+        yield made
