@@ -3,7 +3,7 @@
 import copy
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
@@ -57,7 +57,7 @@ def document() -> Mapping[str, Any]:
         )
     )
     schemas = made["components"]["schemas"]
-    for name in ("HTTPValidationError", "ValidationError"):
+    for name in ("HTTPValidationError", "ResponseValidationError", "ValidationError"):
         schemas.pop(name, None)
     schemas |= {"Message": _schema(Message), "Invalid": _schema(Invalid)}
     made["components"]["securitySchemes"] = {
@@ -88,9 +88,7 @@ def _complete(operation: dict[str, Any], path: str, route: Route) -> None:
     if route.method == "POST" and path in _UPLOADS:
         operation["requestBody"] = _form(with_metadata=path not in {"/h/hash", "/m/lookup"})
     answers = operation["responses"]
-    answers.pop("422", None)
-    if not any(status.startswith("2") for status in _said(answers)):
-        answers.pop("200", None)
+    answers.get("204", {}).pop("content", None)
     for status, description in _FAILURES.items():
         if status not in answers and (route.roles is not None or status not in _NEEDS_KEY):
             answers[status] = _answer(description, {"$ref": "#/components/schemas/Message"})
@@ -99,10 +97,6 @@ def _complete(operation: dict[str, Any], path: str, route: Route) -> None:
         invalid = {"$ref": "#/components/schemas/Message"}
     answers["422"] = _answer("The request fails validation.", invalid)
     operation["security"] = [] if route.roles is None else [{"bearer": []}, {"key": []}]
-
-
-def _said(answers: Mapping[str, Any]) -> Iterable[str]:
-    return answers.keys()
 
 
 def _answer(description: str, schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ as it is, and the domain reads it.
 
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, RootModel, WithJsonSchema
 
 Ratio: TypeAlias = Annotated[
     Any,
@@ -19,11 +19,14 @@ Number: TypeAlias = Annotated[
 ]
 """A whole number, as a number or a string."""
 
-ByType: TypeAlias = Annotated[dict[str, str], Field(examples=[{"pdq": "0f" * 32}])]
-"""Signals by signal type."""
-
 Object: TypeAlias = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "additionalProperties": True})]
 """Any JSON object."""
+
+
+class ByType(RootModel[dict[str, str]]):
+    """Signals by signal type."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"pdq": "0f" * 32}]})
 
 
 class Message(BaseModel):

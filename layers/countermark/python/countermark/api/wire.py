@@ -16,6 +16,9 @@ from countermark.errors import InvalidInput
 JSON_TYPE = "application/json"
 TEXT_TYPE = "text/plain; charset=utf-8"
 
+_FORM_TYPES = {"str": "string", "int": "number", "bool": "boolean", "set[int]": "set_of_number"}
+"""A field's type as HMA's forms call it."""
+
 
 def dump(value: object) -> str:
     """Return JSON with sorted keys, no spaces and a final newline, ASCII only.
@@ -116,7 +119,7 @@ def fields_view(fields: Sequence[Field]) -> dict[str, JSON]:
         "fields": [
             {
                 "name": field.name,
-                "type": field.type,
+                "type": "enum" if field.choices is not None else _FORM_TYPES.get(field.type, "string"),
                 "required": field.required,
                 "default": field.default,
                 "help": field.help,

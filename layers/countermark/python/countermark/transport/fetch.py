@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from urllib.parse import urljoin, urlsplit
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -117,7 +118,7 @@ class URLFetcher:
                 yield connection.getresponse()
         except CountermarkError:
             raise
-        except (HTTPError, OSError, ValueError) as error:
+        except (HTTPError, HTTPException, OSError, ValueError) as error:
             if time.monotonic() >= deadline_s:
                 raise self._too_slow() from error
             # The error's own text may name addresses of a private network.

@@ -102,6 +102,8 @@ def check_url(url: str, policy: URLPolicy) -> Target:
         raise UnsafeURL("the URL cannot be read") from error
     if parts.scheme not in DEFAULT_PORTS:
         raise UnsafeURL("content is fetched by http and https only")
+    if ("[" in parts.netloc) != (":" in written_host):
+        raise UnsafeURL("the URL has no valid host")
     if "@" in parts.netloc:
         raise UnsafeURL("a URL carries no credentials")
     if port == 0:
