@@ -31,6 +31,9 @@ _INSERT_CONTENT = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) """
 
 
+_ABOVE_ALL_IDS = 2**63 - 1
+
+
 class SqliteBankStore:
     """The `BankStore` of one database."""
 
@@ -151,8 +154,8 @@ class SqliteBankStore:
         check_page(limit)
         with self._database.read() as connection:
             rows = connection.execute(
-                _SELECT_CONTENT + "WHERE bank_id = ? AND (? IS NULL OR id < ?) ORDER BY id DESC LIMIT ?",
-                (bank_id, before, before, limit + 1),
+                _SELECT_CONTENT + "WHERE bank_id = ? AND id < ? ORDER BY id DESC LIMIT ?",
+                (bank_id, _ABOVE_ALL_IDS if before is None else before, limit + 1),
             ).fetchall()
         contents = tuple(_content_of(row) for row in rows[:limit])
         return ContentPage(contents=contents, before=contents[-1].id if len(rows) > limit else None)
