@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,6 @@ from countermark.local.banks import SqliteBankStore
 from countermark.local.database import Database
 from countermark.local.index import FileIndexStore
 from countermark.signals import SIGNAL_TYPES
-from tests.contracts.threads import at_once
 from tests.indexes.oracle import answer
 
 NOW_S = 1_750_000_000
@@ -520,27 +518,6 @@ def test_of_two_builds_at_once_neither_loses_anything(full: bool) -> None:
         if meddler.writes <= at:
             break
     assert at >= 3
-
-
-def test_builders_and_curators_at_once_lose_nothing(house: House) -> None:
-    house.signal_types = TWO_TYPES
-    bank = house.banks.create_bank("A", ratio=1.0)
-
-    def curate(n: int) -> None:
-        for _ in range(4):
-            content_id = house.add(bank.id, pdq=pdq(n))
-            house.banks.delete_contents(bank.id, [house.add(bank.id, pdq=pdq(n))])
-            house.banks.update_content(bank.id, content_id, note="x")
-
-    def build(n: int) -> None:
-        for turn in range(3):
-            house.build(NOW_S + turn, full=n == 0 and turn == 1, limits=COMPACTING)
-
-    results = at_once([*(partial(curate, n) for n in range(2)), *(partial(build, n) for n in range(3))])
-    assert all(result is None or isinstance(result, PublishConflict) for result in results)
-    house.build()
-    assert house.query("pdq", pdq(0)) == answer(PDQ, house.entries("pdq"), pdq(0))
-    assert len(house.found("pdq", pdq(0))) == 8
 
 
 def test_a_build_that_always_comes_second_gives_up_in_the_end(house: House) -> None:

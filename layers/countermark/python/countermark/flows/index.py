@@ -39,7 +39,7 @@ class IndexLimits:
     `changes` bounds the contents that one build reads before it publishes and leaves the rest to the next,
     give or take a page and the contents of a changed bank; a full build is not bounded, since half of one
     may not be served. `segment_rows` bounds a segment
-    and so the memory of a build: some 150 bytes for each row of a PDQ signal. `deltas` and `delta_rows`
+    and so the memory of a build: some 220 bytes for each row of a PDQ signal. `deltas` and `delta_rows`
     say from where on deltas are compacted: every one costs each lookup a scan.
     """
 

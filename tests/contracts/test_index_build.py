@@ -1,0 +1,69 @@
+"""The index stage over both stores: whatever is banked, changed and built at once, the index comes to hold it."""
+
+from functools import partial
+
+from countermark.domain.stores import BankStore, IndexStore
+from countermark.errors import PublishConflict
+from countermark.flows.index import IndexLimits, build_index
+from countermark.indexes.reader import IndexReader
+from countermark.signals import SIGNAL_TYPES
+from tests.contracts.bank_values import MD5, NOW_S, PDQ, content, draft, put_new
+from tests.contracts.threads import at_once
+
+TYPES = {name: SIGNAL_TYPES[name] for name in ("pdq", "video_md5")}
+COMPACTING = IndexLimits(deltas=1, delta_rows=2)
+
+
+def found(index_store: IndexStore, type_name: str, value: str) -> list[int]:
+    searcher = IndexReader(index_store, TYPES).current(NOW_S).searcher(type_name)
+    return [candidate.content_id for candidate in searcher.query(value)]
+
+
+def test_the_index_follows_the_store(bank_store: BankStore, index_store: IndexStore) -> None:
+    bank = bank_store.create_bank("A", ratio=1.0)
+    ids = put_new(bank_store, bank.id, 5)
+
+    def build(*, full: bool = False) -> list[int]:
+        build_index(bank_store, index_store, TYPES, now_s=NOW_S, full=full, limits=COMPACTING)
+        return found(index_store, "pdq", PDQ)
+
+    assert build() == ids
+    bank_store.delete_contents(bank.id, ids[:1])
+    assert build() == ids[1:]
+    bank_store.update_content(bank.id, ids[1], disable_until_ts=0)
+    assert build() == ids[2:]
+    bank_store.put_contents([content(ids[2], bank.id, signals={"video_md5": MD5})])
+    assert build() == ids[3:]
+    assert found(index_store, "video_md5", MD5) == [ids[2]]
+    bank_store.update_bank("A", ratio=0.0)
+    assert build() == []
+    bank_store.update_bank("A", ratio=0.5)
+    bank_store.update_content(bank.id, ids[1], disable_until_ts=1)
+    assert build() == [ids[1], *ids[3:]] == build(full=True)
+    bank_store.delete_bank("A")
+    bank_store.purge_contents(bank.id, limit=10)
+    assert build() == []
+    assert build(full=True) == []
+
+
+def test_builds_and_curators_at_once_lose_nothing(bank_store: BankStore, index_store: IndexStore) -> None:
+    bank = bank_store.create_bank("A", ratio=1.0)
+    kept: list[int] = []
+
+    def curate(_: int) -> None:
+        for _ in range(4):
+            kept.append(bank_store.add_content(bank.id, draft(), now_s=NOW_S).id)
+            gone = bank_store.add_content(bank.id, draft(), now_s=NOW_S).id
+            bank_store.delete_contents(bank.id, [gone])
+
+    def build(n: int) -> None:
+        for turn in range(3):
+            is_full = n == 0 and turn == 1
+            build_index(bank_store, index_store, TYPES, now_s=NOW_S + turn, full=is_full, limits=COMPACTING)
+
+    results = at_once([*(partial(curate, n) for n in range(2)), *(partial(build, n) for n in range(3))])
+    assert all(result is None or isinstance(result, PublishConflict) for result in results)
+    assert results[:2] == [None, None]
+    build_index(bank_store, index_store, TYPES, now_s=NOW_S + 9)
+    assert found(index_store, "pdq", PDQ) == sorted(kept)
+    assert len(kept) == 8
