@@ -8,14 +8,17 @@ import base64
 import binascii
 import importlib
 import logging
+import re
 import threading
 import traceback
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.api_gateway import Router
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestUnsupportedContentType, RequestValidationError
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -92,6 +95,12 @@ class App(APIGatewayHttpResolver):
             self.context.clear()
         return {**answer, "body": "", "isBase64Encoded": False} if is_head else answer
 
+    @staticmethod
+    def _compile_regex(rule: str, base_regex: str = "") -> re.Pattern[str]:
+        """Return the pattern of a path, which finds just what `routes.methods_of` finds."""
+        del base_regex
+        return re.compile(routes.pattern_of(rule) + r"\Z")
+
     def prepare(self) -> None:
         """Build what Powertools builds at a route's first request, which two threads must not do at once."""
         for route in self._static_routes + self._dynamic_routes:
@@ -127,6 +136,8 @@ class App(APIGatewayHttpResolver):
     def _failure(self, error: Exception) -> Response[Any]:
         """Return the answer to whatever went wrong: the one place where errors become statuses."""
         match error:
+            case NotFoundError():
+                return wire.message("Not Found", status=404)
             case RequestValidationError():
                 return self._invalid(error)
             case RequestUnsupportedContentType():
@@ -191,11 +202,20 @@ def _path(event: Mapping[str, Any]) -> str:
 
 
 def _plain_event(event: Mapping[str, Any], *, method: str, path: str) -> dict[str, Any]:
-    """Return a copy of the event with a normal method and path, and names of headers in lower case."""
+    """Return a copy of the event with a normal method and path, and names of headers in lower case.
+
+    Of a repeated parameter the first counts, as at HMA; API Gateway would join them by commas.
+    """
     context = event["requestContext"]
+    query = event.get("rawQueryString")
+    first: dict[str, str] = dict(event.get("queryStringParameters") or {}) if query is None else {}
+    for name, value in parse_qsl(query or "", keep_blank_values=True):
+        first.setdefault(name, value)
     return {
         **event,
         "rawPath": path,
+        "rawQueryString": urlencode(first),
+        "queryStringParameters": first,
         "headers": {name.lower(): value for name, value in (event.get("headers") or {}).items()},
         "requestContext": {
             **context,

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
-from urllib.parse import parse_qsl
 
 from countermark.api import wire
 from countermark.api.app import App, build_app
@@ -76,23 +75,18 @@ def asgi_app(services: Services, *, groups: frozenset[str] = GROUPS, threads: in
 
 
 def event_of(scope: Scope, body: bytes) -> dict[str, Any]:
-    """Return the payload 2.0 event of a request: repeated headers and parameters are joined by commas."""
+    """Return the payload 2.0 event of a request: repeated headers are joined by commas."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]},{value}" if name in headers else value
-    raw_query = scope.get("query_string", b"").decode("latin-1")
-    parameters: dict[str, str] = {}
-    for name, value in parse_qsl(raw_query, keep_blank_values=True):
-        parameters[name] = f"{parameters[name]},{value}" if name in parameters else value
     client = scope.get("client")
     return {
         "version": "2.0",
         "routeKey": "$default",
         "rawPath": scope["path"],
-        "rawQueryString": raw_query,
+        "rawQueryString": scope.get("query_string", b"").decode("latin-1"),
         "headers": headers,
-        "queryStringParameters": parameters,
         "requestContext": {
             "stage": "$default",
             "requestId": uuid.uuid4().hex,

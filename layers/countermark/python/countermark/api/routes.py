@@ -79,9 +79,13 @@ _BY_PATH: Mapping[str, Mapping[str, Route]] = {
     path: {route.method: route for route in ROUTES if route.path == path} for path in {route.path for route in ROUTES}
 }
 
-_WITH_NAMES = tuple(
-    (re.compile(re.sub(r"<\w+>", "[^/]+", path)), methods) for path, methods in _BY_PATH.items() if "<" in path
-)
+
+def pattern_of(path: str) -> str:
+    """Return the regular expression of a path; each of its names is a group, and stands for one segment."""
+    return re.sub(r"<(\w+)>", r"(?P<\1>[^/]+)", path)
+
+
+_WITH_NAMES = tuple((re.compile(pattern_of(path)), methods) for path, methods in _BY_PATH.items() if "<" in path)
 
 
 def methods_of(path: str) -> Mapping[str, Route]:

@@ -190,10 +190,11 @@ class URLFetcher:
             body += unpacking.unpack(chunk)
             if max(sent_bytes, len(body)) > self.limits.size_bytes:
                 raise self._too_large()
-            if time.monotonic() >= deadline_s:
-                raise self._too_slow()
+        # A connection that was shut down at the deadline looks like one that came to its end.
+        if time.monotonic() >= deadline_s:
+            raise self._too_slow()
         if (declared_bytes is not None and sent_bytes != declared_bytes) or not unpacking.is_whole():
-            raise self._too_slow() if time.monotonic() >= deadline_s else _failed("the body was cut off")
+            raise _failed("the body was cut off")
         return bytes(body)
 
     def _from_s3(self, url: str) -> FetchedContent:
@@ -237,7 +238,8 @@ def _ended_by(connection: HTTPConnection, deadline_s: float) -> Iterator[None]:
             if connection.sock is not None:
                 connection.sock.shutdown(socket.SHUT_RDWR)
 
-    timer = threading.Timer(max(0.0, deadline_s - time.monotonic()), end)
+    # A moment late, so that the clock is past the deadline when the shutdown is noticed.
+    timer = threading.Timer(max(0.0, deadline_s - time.monotonic()) + 0.01, end)
     timer.daemon = True
     timer.start()
     try:

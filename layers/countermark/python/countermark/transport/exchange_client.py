@@ -1,0 +1,352 @@
+"""HTTP with exchanges: tried again where that may help, within limits of size and time, and telling nothing.
+
+No redirect is followed and no proxy of the environment is used: both would hand credentials to a third party.
+"""
+
+import random as random_numbers
+import ssl
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException
+from socket import SHUT_RDWR, socket
+from urllib.parse import urlencode, urlsplit
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
+from urllib3.response import BaseHTTPResponse
+
+from countermark.domain.transport import Request, Response
+from countermark.errors import ExchangeFailed, InvalidInput
+
+CHUNK_BYTES = 64 * 1024
+"""How much is read from a connection at a time."""
+
+MAX_IDLE = 4
+"""How many connections to one host are kept for the next request."""
+
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+"""The methods that may be sent again. Source: RFC 9110, section 9.2.2."""
+
+THIS_MACHINE = frozenset({"127.0.0.1", "::1", "localhost"})
+"""The only hosts that are spoken to without TLS."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeLimits:
+    """What one request may take. Waits between tries begin at `first_wait_s` and double.
+
+    `send_s` holds for all tries and waits together. It stays below the two minutes that a fetch on Lambda has
+    left when its deadline comes, so that a slow exchange is a failure in words and not a killed function. A
+    `Retry-After` that is longer than what is left of it ends the request: the next run asks again.
+    """
+
+    connect_s: float = 10.0
+    read_s: float = 30.0
+    try_s: float = 60.0
+    send_s: float = 90.0
+    tries: int = 5
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeTransport:
+    """The `Transport` over the network. May be used by several threads at once.
+
+    `sleep`, `random`, `clock` (epoch seconds) and `monotonic` are handed in by tests, `ssl_context` as well by
+    deployments with an authority of their own.
+    """
+
+    limits: ExchangeLimits = field(default_factory=ExchangeLimits)
+    ssl_context: ssl.SSLContext | None = None
+    sleep: Callable[[float], None] = time.sleep
+    random: Callable[[], float] = random_numbers.random
+    clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    _idle: dict["_Origin", list[HTTPConnection]] = field(default_factory=dict, init=False, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def send(self, request: Request, *, max_bytes: int) -> Response:
+        origin, path = _target(request)
+        is_repeatable = request.is_repeatable or request.method in IDEMPOTENT
+        until_s = self.monotonic() + self.limits.send_s
+        for number in range(1, self.limits.tries + 1):
+            try_s = min(self.limits.try_s, until_s - self.monotonic())
+            outcome = self._try(origin, path, request, max_bytes, try_s, is_fresh=not is_repeatable)
+            if isinstance(outcome, Response):
+                if outcome.status != 429 and outcome.status < 500:
+                    return outcome
+                outcome = self._refusal(origin, outcome)
+            wait_s = self._wait_s(number, outcome.retry_after_s)
+            may_help = outcome.is_harmless or (is_repeatable and not outcome.is_final)
+            if number == self.limits.tries or not may_help or self.monotonic() + wait_s >= until_s:
+                raise ExchangeFailed(outcome.text) from outcome.cause
+            self.sleep(wait_s)
+        raise ExchangeFailed(f"{origin.host} was not asked: no try is allowed")
+
+    def close(self) -> None:
+        """Close the connections that are kept for a next request."""
+        with self._lock:
+            connections = [each for idle in self._idle.values() for each in idle]
+            self._idle.clear()
+        for connection in connections:
+            connection.close()
+
+    def _refusal(self, origin: "_Origin", response: Response) -> "_Fault":
+        """Return what an answer of 429 or 5xx comes to."""
+        wait_s = retry_after_s(response.headers.get("retry-after", ""), now_s=self.clock())
+        asks = "" if wait_s is None else f" and asks to wait {wait_s:.0f} s"
+        return _Fault(
+            text=f"{origin.host} answered with status {response.status}{asks}",
+            is_harmless=response.status == 429,
+            retry_after_s=wait_s,
+        )
+
+    def _wait_s(self, number: int, asked_s: float | None) -> float:
+        """Return how long to wait after try `number`: somewhere in a range that doubles, or what is asked for.
+
+        The randomness keeps the clients of an exchange that failed from coming back all at once.
+        """
+        range_s = min(self.limits.first_wait_s * 2.0 ** (number - 1), self.limits.longest_wait_s)
+        if asked_s is not None:
+            return asked_s + self.random() * self.limits.first_wait_s
+        return range_s / 2 + self.random() * range_s / 2
+
+    def _try(
+        self, origin: "_Origin", path: str, request: Request, max_bytes: int, try_s: float, *, is_fresh: bool
+    ) -> "Response | _Fault":
+        """Send once, over a connection that was kept or a fresh one."""
+        deadline_s = time.monotonic() + try_s
+        connection = self._connection(origin, is_fresh=is_fresh)
+        is_whole = False
+        try:
+            if connection.sock is None:
+                connection.timeout = max(0.001, min(self.limits.connect_s, try_s))
+                fault = _connected(connection, origin)
+                if fault is not None:
+                    return fault
+            connection.timeout = self.limits.read_s
+            with _ended_at(deadline_s, connection.sock):
+                outcome = self._exchange(connection, origin, path, request, max_bytes, deadline_s)
+            is_whole = isinstance(outcome, Response)
+            return outcome
+        finally:
+            if is_whole:
+                self._keep(origin, connection)
+            else:
+                connection.close()
+
+    def _exchange(
+        self,
+        connection: HTTPConnection,
+        origin: "_Origin",
+        path: str,
+        request: Request,
+        max_bytes: int,
+        deadline_s: float,
+    ) -> "Response | _Fault":
+        """Send the request over a connection, and read the answer whole."""
+        headers = {"Accept-Encoding": "gzip", "User-Agent": "countermark", **request.headers, **request.secret_headers}
+        try:
+            connection.request(
+                request.method, path, body=request.body, headers=headers, preload_content=False, decode_content=False
+            )
+            answer = connection.getresponse()
+            body = _body(answer, max_bytes, deadline_s)
+        except _TooLarge:
+            return _Fault(text=f"{origin.host} answered with more than {max_bytes} bytes", is_final=True)
+        except _CutShort:
+            return _Fault(text=f"{origin.host} cut its answer short")
+        except (HTTPError, HTTPException, OSError) as error:
+            return _Fault(text=f"{origin.host} {_why(error, deadline_s)}", cause=error)
+        except ValueError:
+            # The error's own text holds the header, which may be a credential: so it is no cause either.
+            raise InvalidInput(f"a header or the path of a request to {origin.host} cannot be sent") from None
+        except _TooSlow:
+            return _Fault(text=f"{origin.host} took too long to answer")
+        names = {name.lower(): value for name, value in answer.headers.items()}
+        return Response(status=answer.status, headers=names, body=body)
+
+    def _connection(self, origin: "_Origin", *, is_fresh: bool) -> HTTPConnection:
+        """Return a connection: one that was kept and still stands, unless a fresh one is asked for."""
+        while not is_fresh:
+            with self._lock:
+                idle = self._idle.get(origin)
+                connection = idle.pop() if idle else None
+            if connection is None:
+                break
+            if connection.is_connected:
+                return connection
+            connection.close()
+        if not origin.is_secure:
+            return HTTPConnection(origin.host, origin.port)
+        return HTTPSConnection(origin.host, origin.port, ssl_context=self.ssl_context or ssl.create_default_context())
+
+    def _keep(self, origin: "_Origin", connection: HTTPConnection) -> None:
+        """Keep a connection whose answer was read whole, unless the server ends it or there are enough."""
+        with self._lock:
+            idle = self._idle.setdefault(origin, [])
+            if connection.sock is not None and len(idle) < MAX_IDLE:
+                idle.append(connection)
+                return
+        connection.close()
+
+
+def retry_after_s(value: str, *, now_s: float) -> float | None:
+    """Return the seconds that a `Retry-After` asks for, given as such or as a date; None where it says nothing.
+
+    Source: RFC 9110, section 10.2.3.
+    """
+    value = value.strip()
+    if value.isascii() and value.isdigit() and len(value) < 10:
+        return float(value)
+    try:
+        at = parsedate_to_datetime(value)
+        at_s = (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return max(0.0, at_s - now_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Origin:
+    """Where a request goes."""
+
+    host: str
+    port: int
+    is_secure: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fault:
+    """Why a try gave no answer. `is_harmless`: it was not carried out. `is_final`: another would not help."""
+
+    text: str
+    cause: Exception | None = None
+    is_harmless: bool = False
+    is_final: bool = False
+    retry_after_s: float | None = None
+
+
+class _TooLarge(Exception):
+    """A body is longer than its limit, as sent or unpacked."""
+
+
+class _CutShort(Exception):
+    """A body ended early, or is not packed as it says."""
+
+
+class _TooSlow(Exception):
+    """The deadline of a try came before the end of the body."""
+
+
+def _target(request: Request) -> tuple[_Origin, str]:
+    """Return where a request goes, and the path and query that it asks for.
+
+    Raises:
+        InvalidInput: The URL is not one that exchanges are spoken to by. The text does not show it.
+    """
+    url = request.url
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise InvalidInput("the URL of an exchange cannot be read") from None
+    if not url.isascii() or any(character <= " " or character == "\x7f" for character in url):
+        raise InvalidInput("the URL of an exchange has only printable ASCII characters and no spaces")
+    if "@" in parts.netloc or not host:
+        raise InvalidInput("the URL of an exchange has a host, and no credentials before it")
+    if parts.scheme != "https" and not (parts.scheme == "http" and host in THIS_MACHINE):
+        raise InvalidInput(f"{host} is an exchange, and those are spoken to by https only")
+    is_secure = parts.scheme == "https"
+    query = "&".join(filter(None, [parts.query, urlencode(request.secret_query)]))
+    path = (parts.path or "/") + (f"?{query}" if query else "")
+    return _Origin(host=host, port=port or (443 if is_secure else 80), is_secure=is_secure), path
+
+
+def _connected(connection: HTTPConnection, origin: _Origin) -> _Fault | None:
+    """Connect; returns why that failed. Nothing was sent then, so another try does no harm."""
+    try:
+        connection.connect()
+    except ssl.SSLCertVerificationError as error:
+        return _Fault(text=f"{origin.host} has a certificate that is not trusted", cause=error, is_final=True)
+    except (HTTPError, OSError) as error:
+        return _Fault(text=f"{origin.host} could not be reached", cause=error, is_harmless=True)
+    return None
+
+
+@contextmanager
+def _ended_at(deadline_s: float, connected: socket | None) -> Iterator[None]:
+    """Shut a socket down at the deadline: a server that sends a byte a second never times out by itself."""
+
+    def end() -> None:
+        # It may be closed by now.
+        with suppress(OSError):
+            if connected is not None:
+                connected.shutdown(SHUT_RDWR)
+
+    timer = threading.Timer(max(0.0, deadline_s - time.monotonic()), end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _why(error: Exception, deadline_s: float) -> str:
+    """Return what went wrong with a connection that stood."""
+    if isinstance(error, TimeoutError) or "timed out" in str(error).lower() or time.monotonic() >= deadline_s:
+        return "took too long to answer"
+    return "broke the connection off"
+
+
+def _body(answer: BaseHTTPResponse, max_bytes: int, deadline_s: float) -> bytes:
+    """Read the body, whole and unpacked.
+
+    Raises:
+        _TooLarge, _CutShort, _TooSlow: As their names say.
+    """
+    declared = answer.headers.get("Content-Length", "")
+    declared_bytes = int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 20 else None
+    if declared_bytes is not None and declared_bytes > max_bytes:
+        raise _TooLarge
+    unpacker = _unpacker(answer)
+    sent_bytes = 0
+    body = bytearray()
+    while chunk := answer.read1(CHUNK_BYTES, decode_content=False):
+        sent_bytes += len(chunk)
+        try:
+            # One byte more than there is room for shows that there is more.
+            body += chunk if unpacker is None else unpacker.decompress(chunk, max_bytes + 1 - len(body))
+        except zlib.error as error:
+            raise _CutShort from error
+        if max(sent_bytes, len(body)) > max_bytes:
+            raise _TooLarge
+        if time.monotonic() >= deadline_s:
+            raise _TooSlow
+    is_packed_whole = unpacker is None or (unpacker.eof and not unpacker.unused_data) or sent_bytes == 0
+    if (declared_bytes is not None and sent_bytes != declared_bytes) or not is_packed_whole:
+        raise _TooSlow if time.monotonic() >= deadline_s else _CutShort
+    return bytes(body)
+
+
+def _unpacker(answer: BaseHTTPResponse) -> "zlib._Decompress | None":
+    """Return what unpacks a body; None where it is not packed.
+
+    Raises:
+        _CutShort: It is packed in a way that was not asked for: it cannot be read.
+    """
+    match answer.headers.get("Content-Encoding", "").strip().lower():
+        case "" | "identity":
+            return None
+        case "gzip" | "x-gzip":
+            return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        case _:
+            raise _CutShort
