@@ -46,7 +46,7 @@ fix: $(TEST_STAMP) ## Format the code and fix what ruff can fix by itself.
 
 synth: export CDK_OUTDIR := build/cdk.out
 synth: layers ## Synthesise the CloudFormation templates into build/cdk.out.
-	$(RUN) -m infra.app
+	HOME=$(CURDIR)/build/home $(RUN) -m infra.app  # the CDK keeps a cache of digests at home
 
 layers: $(TEST_STAMP) ## Build the Lambda layers into build/layers; needs no Docker.
 	$(RUN) -m layers.build

@@ -41,8 +41,11 @@ UNPACKED_LIMIT_BYTES = 250 * 1024 * 1024
 # What a function's own code may take of it; ours are single files.
 FUNCTION_RESERVE_BYTES = 1024 * 1024
 
-# One day after the first that a zip file can tell, so that it can do so in every time zone.
-FILE_TIME_S = 315_619_200
+# A file's time comes from its content: the same in every build, and another once the content is another. One fixed time
+# for all would be wrong: the CDK remembers a file's digest by inode, time and size, in a cache that outlives a build,
+# and inodes are used again. Each time lies between 1980-01-02 and 2014: a zip file can tell it in every time zone.
+FIRST_TIME_S = 315_619_200
+TIME_SPAN_S = 2**30
 
 # Only tests and builds use these: tests, headers, and NumPy's Fortran bridge, PyInstaller hook and C examples.
 UNUSED_DIRECTORIES = frozenset({"__pycache__", "_examples", "_pyinstaller", "bin", "f2py", "include", "test", "tests"})
@@ -240,14 +243,15 @@ def _compile(python: Path, packages: Path) -> None:
 
 
 def _normalise(directory: Path) -> None:
-    """Give every file and directory the same mode and time on every machine."""
-    for path in sorted(directory.rglob("*"), reverse=True):
+    """Give every file and directory a mode and a time that are the same on every machine."""
+    for path in (*directory.rglob("*"), directory):
         if path.is_symlink():
             raise BuildError(f"a layer holds no symbolic links, but {path.relative_to(directory)} is one")
+        name = path.relative_to(directory).as_posix().encode()
+        digest = hashlib.sha256(name + b"\0" + (path.read_bytes() if path.is_file() else b"")).digest()
+        time_s = FIRST_TIME_S + int.from_bytes(digest[:8]) % TIME_SPAN_S
         path.chmod(0o755 if path.is_dir() else 0o644)
-        os.utime(path, (FILE_TIME_S, FILE_TIME_S))
-    directory.chmod(0o755)
-    os.utime(directory, (FILE_TIME_S, FILE_TIME_S))
+        os.utime(path, (time_s, time_s))
 
 
 def _files(directory: Path) -> Iterator[Path]:

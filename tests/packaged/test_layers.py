@@ -30,6 +30,13 @@ def layers() -> dict[str, layers_build.Layer]:
 
 
 @pytest.fixture(scope="module")
+def again(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[layers_build.Layer, ...]]:
+    """A second build, somewhere else."""
+    directory = tmp_path_factory.mktemp("again")
+    return directory, layers_build.build(directory)
+
+
+@pytest.fixture(scope="module")
 def packages(layers: dict[str, layers_build.Layer]) -> dict[str, Path]:
     return {name: layers_build.DESTINATION / name / "python" for name in layers}
 
@@ -41,9 +48,10 @@ def _files(packages: dict[str, Path]) -> Iterator[tuple[str, Path]]:
                 yield path.relative_to(root).as_posix(), path
 
 
-def test_two_builds_give_the_same_bits(layers: dict[str, layers_build.Layer], tmp_path: Path) -> None:
-    again = layers_build.build(tmp_path / "again")
-    assert {layer.name: layer.sha256 for layer in again} == {name: layer.sha256 for name, layer in layers.items()}
+def test_two_builds_give_the_same_bits(
+    layers: dict[str, layers_build.Layer], again: tuple[Path, tuple[layers_build.Layer, ...]]
+) -> None:
+    assert {layer.name: layer.sha256 for layer in again[1]} == {name: layer.sha256 for name, layer in layers.items()}
 
 
 def test_a_second_build_does_nothing_and_tells_the_same(
@@ -180,15 +188,32 @@ def test_shared_objects_need_no_newer_glibc_than_the_runtime_has(packages: dict[
     assert {name: floor for name, floor in floors.items() if floor > GLIBC_FLOOR} == {}
 
 
-def test_modes_and_times_are_the_same_on_every_machine(layers: dict[str, layers_build.Layer]) -> None:
+def test_modes_and_times_are_the_same_in_every_build(
+    layers: dict[str, layers_build.Layer], again: tuple[Path, tuple[layers_build.Layer, ...]]
+) -> None:
     for name in layers:
-        directory = layers_build.DESTINATION / name
-        for path in (directory, *directory.rglob("*")):
-            status = path.stat()
-            assert (status.st_mode & 0o777, status.st_mtime) == (
-                0o755 if path.is_dir() else 0o644,
-                layers_build.FILE_TIME_S,
-            ), path
+        first, second = (
+            {path.relative_to(root): (path.stat().st_mode & 0o777, path.stat().st_mtime) for path in root.rglob("*")}
+            for root in (layers_build.DESTINATION / name, again[0] / name)
+        )
+        assert first == second
+        assert {mode for mode, _ in first.values()} <= {0o755, 0o644}
+        assert all(315_619_200 <= time_s < 1_400_000_000 for _, time_s in first.values())
+
+
+def test_a_changed_file_has_another_time_so_that_no_cache_takes_it_for_the_old_one(tmp_path: Path) -> None:
+    times_s = []
+    for content in ("a = 1", "a = 2", "a = 1"):
+        (tmp_path / "module.py").write_text(content)
+        layers_build._normalise(tmp_path)
+        times_s.append((tmp_path / "module.py").stat().st_mtime)
+    assert times_s[0] == times_s[2] != times_s[1]
+
+
+def test_a_symbolic_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("elsewhere")
+    with pytest.raises(layers_build.BuildError, match="link is one"):
+        layers_build._normalise(tmp_path)
 
 
 def test_every_module_has_bytecode_that_shows_where_lambda_mounts_it(
