@@ -7,12 +7,31 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request. The URL and the headers may hold credentials: neither is ever logged or shown."""
+    """One request. Its representation tells nothing but the method: a URL or a header may hold credentials.
 
-    url: str
+    What a user may be shown of a request goes into `url`, `headers` and `body`, the credentials into
+    `secret_query` and `secret_headers`: they are sent beside them, and `without_secrets` leaves them out.
+    `is_repeatable` says of a POST that sending it twice does what sending it once does; of the methods that
+    are idempotent by themselves it need not be said.
+    """
+
+    url: str = field(repr=False)
     method: str = "GET"
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    secret_query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secret_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    is_repeatable: bool = False
+
+    def without_secrets(self) -> "Request":
+        """Return the request as a dry run shows it."""
+        return Request(
+            url=self.url,
+            method=self.method,
+            headers=self.headers,
+            body=self.body,
+            is_repeatable=self.is_repeatable,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +39,8 @@ class Response:
     """One answer. The names of the headers are lower case; the body is unpacked."""
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
 
 
 class Transport(Protocol):
@@ -30,10 +49,12 @@ class Transport(Protocol):
     def send(self, request: Request, *, max_bytes: int) -> Response:
         """Return the answer, whatever its status but those that are tried again (429 and 5xx).
 
-        Redirects are not followed: they are answers as well.
+        Redirects are not followed: they are answers as well. A request that is not repeatable is tried again
+        only where it was certainly not carried out: no connection was made, or it was answered by 429.
 
         Raises:
             ExchangeFailed: The host could not be reached or took too long, the body was cut short or is
                 longer than `max_bytes`, or the last try was still answered by 429 or 5xx. The text names the
                 host and the status, and nothing else of the request.
+            InvalidInput: The URL is not one of https (or of http on this machine), or a header cannot be sent.
         """

@@ -7,6 +7,7 @@ import random as random_numbers
 import ssl
 import threading
 import time
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -55,7 +56,7 @@ class ExchangeLimits:
     longest_wait_s: float = 30.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class ExchangeTransport:
     """The `Transport` over the network. May be used by several threads at once.
 
@@ -71,6 +72,10 @@ class ExchangeTransport:
     monotonic: Callable[[], float] = time.monotonic
     _idle: dict["_Origin", list[HTTPConnection]] = field(default_factory=dict, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # The connections that are kept end with the transport, whoever forgets to close it.
+        weakref.finalize(self, _close, self._idle)
 
     def send(self, request: Request, *, max_bytes: int) -> Response:
         origin, path = _target(request)
@@ -93,10 +98,7 @@ class ExchangeTransport:
     def close(self) -> None:
         """Close the connections that are kept for a next request."""
         with self._lock:
-            connections = [each for idle in self._idle.values() for each in idle]
-            self._idle.clear()
-        for connection in connections:
-            connection.close()
+            _close(self._idle)
 
     def _refusal(self, origin: "_Origin", response: Response) -> "_Fault":
         """Return what an answer of 429 or 5xx comes to."""
@@ -165,9 +167,6 @@ class ExchangeTransport:
             return _Fault(text=f"{origin.host} cut its answer short")
         except (HTTPError, HTTPException, OSError) as error:
             return _Fault(text=f"{origin.host} {_why(error, deadline_s)}", cause=error)
-        except ValueError:
-            # The error's own text holds the header, which may be a credential: so it is no cause either.
-            raise InvalidInput(f"a header or the path of a request to {origin.host} cannot be sent") from None
         except _TooSlow:
             return _Fault(text=f"{origin.host} took too long to answer")
         names = {name.lower(): value for name, value in answer.headers.items()}
@@ -246,6 +245,13 @@ class _TooSlow(Exception):
     """The deadline of a try came before the end of the body."""
 
 
+def _close(idle: dict[_Origin, list[HTTPConnection]]) -> None:
+    for connections in idle.values():
+        for connection in connections:
+            connection.close()
+    idle.clear()
+
+
 def _target(request: Request) -> tuple[_Origin, str]:
     """Return where a request goes, and the path and query that it asks for.
 
@@ -264,6 +270,9 @@ def _target(request: Request) -> tuple[_Origin, str]:
         raise InvalidInput("the URL of an exchange has a host, and no credentials before it")
     if parts.scheme != "https" and not (parts.scheme == "http" and host in THIS_MACHINE):
         raise InvalidInput(f"{host} is an exchange, and those are spoken to by https only")
+    for value in [*request.headers.values(), *request.secret_headers.values()]:
+        if not (value.isascii() and value.isprintable()):
+            raise InvalidInput(f"a header for {host} is not printable ASCII: look at the credentials")
     is_secure = parts.scheme == "https"
     query = "&".join(filter(None, [parts.query, urlencode(request.secret_query)]))
     path = (parts.path or "/") + (f"?{query}" if query else "")
