@@ -148,9 +148,9 @@ def test_a_build_that_finds_nothing_new_publishes_only_that_it_looked(house: Hou
 
 def test_a_build_in_the_same_second_that_finds_nothing_new_publishes_nothing(house: House) -> None:
     house.build(NOW_S)
-    token = house.index.manifest_token()
-    house.build(NOW_S)
-    assert house.index.manifest_token() == token
+    watched = Meddler(store=house.index, at=0, happens=lambda: None)
+    build_index(house.banks, watched, SIGNAL_TYPES, now_s=NOW_S)
+    assert watched.writes == 1, "garbage is collected, nothing more"
 
 
 def test_the_time_of_the_check_never_goes_back(house: House) -> None:
@@ -304,6 +304,15 @@ def test_a_malformed_signal_in_the_store_is_left_out_and_reported(house: House) 
     assert len(house.found("video_md5", md5(1))) == 101
 
 
+def test_a_signal_that_becomes_malformed_leaves_the_index(house: House) -> None:
+    bank = house.banks.create_bank("A", ratio=1.0)
+    content_id = house.add(bank.id, pdq=pdq(0))
+    house.build()
+    house.banks.put_contents([BankContent(id=content_id, bank_id=bank.id, signals={"pdq": "zz"})])
+    assert house.build().types["pdq"].refused_ids == (content_id,)
+    assert house.found("pdq", pdq(0)) == []
+
+
 def test_what_one_build_does_not_get_to_is_left_to_the_next_and_told(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -393,6 +402,46 @@ def test_many_deltas_are_compacted_without_the_store(house: House) -> None:
         assert house.found("pdq", pdq(0)) == ids
     assert any(compacted)
     assert not all(compacted)
+
+
+def test_deltas_upon_a_large_base_become_one_delta_that_removes_what_they_removed(house: House) -> None:
+    bank = house.banks.create_bank("A", ratio=1.0)
+    ids = house.add_many(bank.id, [{"pdq": pdq(n % 32)} for n in range(100)])
+    house.build()
+    (base,) = house.manifest().types["pdq"].segments
+    for _ in range(3):
+        house.banks.delete_contents(bank.id, [ids.pop(0)])
+        house.build(limits=IndexLimits(deltas=2, delta_rows=20))
+    segments = house.manifest().types["pdq"].segments
+    assert [(ref.kind, ref.entries, ref.removed) for ref in segments[1:]] == [(SegmentKind.DELTA, 0, 3)]
+    assert segments[0] == base
+    assert house.found("pdq", pdq(0)) == ids
+
+
+def test_a_base_that_takes_its_deltas_in_has_nothing_more_to_remove(house: House) -> None:
+    bank = house.banks.create_bank("A", ratio=1.0)
+    ids = house.add_many(bank.id, [{"pdq": pdq(n % 32)} for n in range(9)])
+    house.build()
+    house.banks.delete_contents(bank.id, ids[:4])
+    house.build(limits=IndexLimits(delta_rows=3))
+    (base,) = house.manifest().types["pdq"].segments
+    assert (base.kind, base.entries, base.removed) == (SegmentKind.BASE, 5, 0)
+    assert house.found("pdq", pdq(0)) == ids[4:]
+
+
+def test_a_base_that_takes_deltas_in_still_removes_from_the_bases_before_it(house: House) -> None:
+    bank = house.banks.create_bank("A", ratio=1.0)
+    limits = IndexLimits(segment_rows=1_000, delta_rows=10)
+    ids = house.add_many(bank.id, [{"pdq": pdq(n % 32)} for n in range(1_200)])
+    house.build(limits=limits)
+    house.banks.delete_contents(bank.id, [*ids[:100], *ids[1_100:]])
+    house.build(limits=limits)
+    segments = house.manifest().types["pdq"].segments
+    assert [(ref.kind, ref.entries, ref.removed) for ref in segments] == [
+        (SegmentKind.BASE, 1_000, 0),
+        (SegmentKind.BASE, 100, 200),
+    ]
+    assert house.found("pdq", pdq(0)) == ids[100:1_100]
 
 
 def test_a_large_index_is_built_in_several_segments(house: House) -> None:
@@ -542,6 +591,21 @@ def test_a_build_from_the_start_that_loses_a_race_goes_on_where_it_is(house: Hou
     report = build_index(house.banks, store, SIGNAL_TYPES, now_s=NOW_S + 2, full=True)
     assert report.contents_read == 9
     assert house.found("pdq", pdq(0)) == ids
+
+
+def test_a_delta_that_loses_a_race_is_built_upon_what_won(house: House) -> None:
+    house.signal_types = {"pdq": PDQ}
+    bank = house.banks.create_bank("A", ratio=1.0)
+    house.add(bank.id, pdq=pdq(0))
+    house.build()
+    house.add(bank.id, pdq=pdq(1))
+    other = House(banks=house.banks, index=house.index, signal_types=house.signal_types)
+    # The writes are: delta, manifest.
+    meddler = Meddler(store=house.index, at=1, happens=lambda: other.build(NOW_S + 1, full=True))
+    build_index(house.banks, meddler, house.signal_types, now_s=NOW_S + 2)
+    (base,) = house.manifest().types["pdq"].segments
+    assert (base.kind, base.entries) == (SegmentKind.BASE, 2)
+    assert house.found("pdq", pdq(0)) == house.ids
 
 
 def test_a_compaction_stands_when_another_build_publishes_meanwhile(house: House) -> None:
