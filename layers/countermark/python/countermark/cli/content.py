@@ -125,7 +125,7 @@ def read_signals(
     types = applicable(SIGNAL_TYPES, content_type, only=None if only is None else [only])
     names = [signal_type.name for signal_type in types]
     if not names:
-        raise InvalidInput(f"{only or 'no signal type'} does not apply to {content_type}")
+        raise InvalidInput(f"{only} does not apply to {content_type}" if only else f"{content_type} has no signal type")
     if len(names) > 1:
         raise InvalidInput(
             f"{content_type} has more than one signal type: with -H give one with -S: {', '.join(names)}"

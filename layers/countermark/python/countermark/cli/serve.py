@@ -64,9 +64,9 @@ def command(session: Session, *, port: int, host: str, keys: bool, fetch_every_s
         import uvicorn
     except ModuleNotFoundError as error:
         raise MissingExtra("serve needs uvicorn: pip install 'countermark[serve]'") from error
-    _log_to_stderr(session)
-    signal.signal(signal.SIGTERM, _end)
-    with session.state() as state, _listening(host, port) as listener:
+    with _listening(host, port) as listener, session.state() as state:
+        _log_to_stderr(session)
+        signal.signal(signal.SIGTERM, _end)
         session.shows_progress = False
         _advise(session, state, host, asks_for_keys=keys)
         session.build_index(state)

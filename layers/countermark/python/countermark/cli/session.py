@@ -4,7 +4,6 @@ This is the composition root. What is slow to import is imported by the method t
 """
 
 import os
-import socket
 import sys
 import time
 from collections import deque
@@ -139,6 +138,8 @@ class Session:
 
     def fetcher(self, state: "LocalState") -> "Fetcher":
         """Return what every fetch needs."""
+        import socket
+
         from countermark.flows.fetch import Fetcher
         from countermark.signals import SIGNAL_TYPES
 

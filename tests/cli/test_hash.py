@@ -1,0 +1,142 @@
+"""`countermark hash`."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.cli.conftest import CommandLine
+
+ROCKET = "pdq 8792786c87937064bf1bc0e43f1fc0e03f1cc2e33da4c2537cec821b2ce4f376"
+
+
+def test_a_photo_gives_a_line_for_each_signal_type(countermark: CommandLine, photo: Callable[[str], Path]) -> None:
+    rocket = photo("rocket.jpg")
+    md5 = hashlib.md5(rocket.read_bytes()).hexdigest()
+    assert countermark.ok("hash", "photo", rocket).lines == [ROCKET, f"photo_md5 {md5}"]
+
+
+def test_one_signal_type_may_be_asked_for(countermark: CommandLine, photo: Callable[[str], Path]) -> None:
+    assert countermark.ok("hash", "photo", "-S", "pdq", photo("rocket.jpg")).out == f"{ROCKET}\n"
+    assert countermark.ok("hash", "photo", photo("rocket.jpg"), "--signal-type", "pdq").out == f"{ROCKET}\n"
+
+
+def test_several_files_are_hashed_in_their_order(countermark: CommandLine, home: Path) -> None:
+    (home / "a.mp4").write_bytes(b"a")
+    (home / "b.mp4").write_bytes(b"b")
+    assert countermark.ok("hash", "video", "a.mp4", "b.mp4", "a.mp4").lines == [
+        "video_md5 0cc175b9c0f1b6a831c399e269772661",
+        "video_md5 92eb5ffee6ae2fec3ad71c777531578f",
+        "video_md5 0cc175b9c0f1b6a831c399e269772661",
+    ]
+
+
+def test_a_dash_is_standard_input(countermark: CommandLine) -> None:
+    assert countermark.ok("hash", "video", "-", stdin=b"a").out == "video_md5 0cc175b9c0f1b6a831c399e269772661\n"
+
+
+def test_words_after_two_dashes_are_the_content(countermark: CommandLine) -> None:
+    assert countermark.ok("hash", "text", "--", "bball", "now?").out == "raw_text bball now?\n"
+    assert countermark.ok("hash", "text", "--", "--help").out == "raw_text --help\n"
+    assert countermark.ok("hash", "text", "--", "a", "--", "b").out == "raw_text a -- b\n"
+
+
+def test_files_and_words_may_stand_together(countermark: CommandLine, home: Path) -> None:
+    (home / "a.txt").write_text("from a file")
+    assert countermark.ok("hash", "text", "a.txt", "--", "and words").lines == [
+        "raw_text from a file",
+        "raw_text and words",
+    ]
+
+
+def test_a_text_of_several_lines_is_one_line_of_results(countermark: CommandLine) -> None:
+    assert countermark.ok("hash", "text", "-", stdin=b"one\ntwo\r\nthree\n").out == "raw_text one two three\n"
+
+
+@pytest.mark.parametrize("text", ["smörgåsbord", "ここ", "\N{PILE OF POO}"])
+def test_text_and_names_may_be_of_any_script(countermark: CommandLine, home: Path, text: str) -> None:
+    (home / f"{text}.txt").write_text(text, encoding="utf-8")
+    assert countermark.ok("hash", "text", f"{text}.txt").out == f"raw_text {text}\n"
+    assert countermark.ok("hash", "text", "--", text).out == f"raw_text {text}\n"
+
+
+def test_too_plain_a_photo_gives_no_pdq_and_is_no_failure(countermark: CommandLine, home: Path) -> None:
+    Image.new("RGB", (100, 100), "white").save(home / "plain.png")
+    ran = countermark.ok("hash", "photo", "-S", "pdq", "plain.png")
+    assert ran.out == ""
+    assert "plain.png: no pdq signal: a quality of 0" in ran.err
+
+
+def test_quiet_keeps_that_to_itself(countermark: CommandLine, home: Path) -> None:
+    Image.new("RGB", (100, 100), "white").save(home / "plain.png")
+    assert countermark.ok("--quiet", "hash", "photo", "-S", "pdq", "plain.png").err == ""
+
+
+def test_a_file_that_is_no_photo_fails_after_the_others_were_hashed(
+    countermark: CommandLine, home: Path, photo: Callable[[str], Path]
+) -> None:
+    (home / "broken.jpg").write_bytes(b"not a photo")
+    ran = countermark("hash", "photo", "-S", "pdq", "broken.jpg", photo("rocket.jpg"))
+    assert ran.code == 2
+    assert ran.out == f"{ROCKET}\n"
+    assert "countermark: broken.jpg: no pdq signal" in ran.err
+
+
+def test_hashing_leaves_no_state_behind(countermark: CommandLine) -> None:
+    countermark.ok("hash", "text", "--", "words")
+    assert not countermark.state.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["photo"], "give a file, a URL, - for standard input, or words after --"),
+        (["text", "--"], "give a file, a URL"),
+        (["photo", "missing.jpg"], "no such file: missing.jpg"),
+        (["photo", "."], ". is a directory"),
+        (["photo", "nul\0byte"], "nul"),
+        (["photo", "x" * 5_000], "File name too long"),
+        (["video", "-", "-"], "give - only once"),
+        (["painting", "a.jpg"], "'painting' is not one of 'photo', 'video', 'text', 'url'"),
+        (["text", "-S", "zzz", "--", "a"], "No such SignalType 'zzz'"),
+        (["text", "-S", "pdq", "--", "a"], "pdq does not apply to text"),
+        (["photo", "http://127.0.0.1/a.jpg"], "countermark: "),
+        (["photo", "http://169.254.169.254/latest/meta-data"], "countermark: "),
+        (["photo", "http://["], "countermark: "),
+        (["--frob", "photo"], "No such option"),
+        ([], "Missing argument 'CONTENT'"),
+    ],
+)
+def test_a_mistake_of_the_user_is_told_with_exit_code_2(
+    countermark: CommandLine, arguments: list[str], message: str
+) -> None:
+    ran = countermark("hash", *arguments)
+    assert ran.code == 2
+    assert ran.out == ""
+    assert message in ran.err
+
+
+def test_a_file_that_may_not_be_read_is_the_users_matter(countermark: CommandLine, home: Path) -> None:
+    (home / "loop").symlink_to("loop")
+    ran = countermark("hash", "photo", "loop")
+    assert ran.code == 2
+    assert "loop" in ran.err
+
+
+def test_a_url_whose_host_does_not_answer_is_something_outside(countermark: CommandLine) -> None:
+    ran = countermark("hash", "photo", "http://countermark.invalid/a.jpg")
+    assert ran.code == 3
+    assert "Failed to fetch URL" in ran.err
+
+
+def test_words_that_are_no_utf8_are_the_users_mistake(countermark: CommandLine) -> None:
+    ran = countermark("hash", "text", "-", stdin=b"\xff\xfe\xfa")
+    assert ran.code == 2
+    assert "standard input: no raw_text signal: not a text in UTF-8" in ran.err
+
+
+def test_a_content_type_without_signal_types_is_told(countermark: CommandLine) -> None:
+    ran = countermark.ok("hash", "url", "--", "https://example.com")
+    assert (ran.out, ran.err) == ("", "no signal type makes signals from url\n")

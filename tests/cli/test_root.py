@@ -1,0 +1,299 @@
+"""The command itself: help, version, state, how it ends, and what it imports."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import countermark as package
+from countermark.cli.root import COMMANDS, HIDDEN, command
+from countermark.cli.session import Session
+from tests.cli.conftest import CommandLine
+
+
+def commands(
+    of: click.Command, context: click.Context, path: tuple[str, ...] = ()
+) -> dict[tuple[str, ...], click.Command]:
+    """Return every command below one, by the words that lead to it."""
+    found = {path: of}
+    if isinstance(of, click.Group):
+        for name in of.list_commands(context):
+            below = of.get_command(context, name)
+            assert below is not None
+            found |= commands(below, context, (*path, name))
+    return found
+
+
+ALL = commands(command, click.Context(command, obj=Session(directory=Path("unused"))))
+
+
+def environment(state: Path, **more: str) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": str(state.parent), "COUNTERMARK_STATEDIR": str(state), **more}
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_every_command_has_help_with_an_example(countermark: CommandLine, path: tuple[str, ...]) -> None:
+    for flag in ("--help", "-h"):
+        ran = countermark.ok(*path, flag)
+        assert f"countermark {' '.join(path)}".strip() in ran.out
+        assert f"  countermark {' '.join(path)}".rstrip() in ran.out
+        assert ran.err == ""
+    assert not countermark.state.exists()
+
+
+def test_the_short_help_names_every_command_that_there_is() -> None:
+    modules = {path.stem for path in Path(package.__file__).parent.joinpath("cli").glob("*.py")}
+    assert set(COMMANDS) <= modules
+    assert {name for name, _ in HIDDEN.values()} <= set(COMMANDS)
+
+
+def test_without_arguments_it_shows_its_help_as_the_peer_does(countermark: CommandLine) -> None:
+    assert countermark.ok().out == countermark.ok("--help").out
+
+
+def test_it_tells_its_version(countermark: CommandLine) -> None:
+    assert countermark.ok("--version").out == f"countermark {package.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["frob"], ["--frob"], ["bank", "frob"], ["bank"], ["key"], ["collab"]])
+def test_an_unknown_command_is_the_users_mistake(countermark: CommandLine, arguments: list[str]) -> None:
+    ran = countermark(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert "Usage: countermark" in ran.err
+
+
+def test_state_is_where_our_variable_says_else_the_peers_else_at_home(
+    countermark: CommandLine, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TX_STATEDIR", str(tmp_path / "peer"))
+    countermark.ok("bank", "create", "OURS")
+    assert (tmp_path / "state" / "countermark.db").is_file()
+    monkeypatch.delenv("COUNTERMARK_STATEDIR")
+    countermark.ok("bank", "create", "PEERS")
+    assert (tmp_path / "peer" / "countermark.db").is_file()
+    monkeypatch.delenv("TX_STATEDIR")
+    countermark.ok("bank", "create", "HOME")
+    assert (home / ".countermark" / "countermark.db").is_file()
+    assert countermark.ok("bank", "list").out == "HOME 1\n"
+    monkeypatch.setenv("COUNTERMARK_STATEDIR", "~/elsewhere")
+    countermark.ok("bank", "create", "THERE")
+    assert (home / "elsewhere" / "countermark.db").is_file()
+
+
+def test_a_state_directory_that_is_a_file_is_the_users_mistake(countermark: CommandLine) -> None:
+    countermark.state.write_text("in the way")
+    ran = countermark("bank", "list")
+    assert (ran.code, ran.out) == (2, "")
+    assert f"{countermark.state} is not a directory" in ran.err
+
+
+def test_a_state_directory_that_cannot_be_made_is_something_outside(
+    countermark: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("COUNTERMARK_STATEDIR", str(tmp_path / "file" / "state"))
+    ran = countermark("bank", "list")
+    assert (ran.code, ran.out) == (3, "")
+    assert "file/state" in ran.err
+
+
+def test_a_state_directory_that_may_not_be_written_to_is_something_outside(countermark: CommandLine) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "countermark", "bank", "create", "A"],
+        env=environment(Path("/proc/countermark")),
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.returncode, ran.stdout) == (3, "")
+    assert "/proc/countermark cannot be read or written" in ran.stderr
+
+
+def test_a_damaged_database_is_something_outside(countermark: CommandLine) -> None:
+    countermark.ok("bank", "create", "A")
+    for path in countermark.state.glob("countermark.db*"):
+        path.write_bytes(b"not a database, but long enough to look like one" * 100)
+    ran = countermark("bank", "list")
+    assert (ran.code, ran.out) == (3, "")
+    assert "countermark.db cannot be used" in ran.err
+
+
+def test_a_fault_of_ours_is_one_line_and_more_on_request(
+    countermark: CommandLine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def explode(*_: object) -> None:
+        raise ZeroDivisionError("with a secret in it")
+
+    monkeypatch.setattr(Session, "curator", explode)
+    ran = countermark("bank", "create", "A")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == "countermark: a fault of ours: ZeroDivisionError; see more with: countermark -v …\n"
+    with pytest.raises(AssertionError, match="Traceback"):
+        countermark("-v", "bank", "create", "A")
+
+
+def test_an_error_of_the_operating_system_is_something_outside(
+    countermark: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(*_: object) -> None:
+        raise OSError(28, "No space left on device", "/somewhere")
+
+    monkeypatch.setattr(Session, "curator", explode)
+    ran = countermark("bank", "create", "A")
+    assert (ran.code, ran.err) == (3, "countermark: No space left on device: /somewhere\n")
+
+
+def test_an_interrupt_within_a_command_gives_130(countermark: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Session, "curator", interrupt)
+    ran = countermark("bank", "create", "A")
+    assert (ran.code, ran.err) == (130, "countermark: interrupted\n")
+
+
+def test_sigint_ends_with_130_and_without_a_traceback(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "countermark", "hash", "video", "-"],
+        env=environment(tmp_path / "state"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        # Once the pipe was emptied the command runs, and waits for more: a pipe holds 64 KiB.
+        process.stdin.write(b"x" * 1024 * 1024)
+        process.stdin.flush()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, b"", b"countermark: interrupted\n")
+
+
+def test_an_interrupted_fetch_lets_go_of_its_lease_and_goes_on_later(
+    countermark: CommandLine, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "shared.txt").write_text("".join(f"raw_text number {number}\n" for number in range(1_500)))
+    countermark.ok("config", "collab", "edit", "local_file", "--filename", "shared.txt", "Shared", "--create")
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("countermark.local.banks.SqliteBankStore.put_contents", interrupt)
+        assert countermark("fetch").code == 130
+    assert "(1500 changed)" in countermark.ok("fetch").err
+
+
+def test_a_reader_that_leaves_early_is_no_failure(tmp_path: Path) -> None:
+    hashes = tmp_path / "hashes.txt"
+    hashes.write_text("".join(f"{number:064x}\n" for number in range(20_000)))
+    script = f"""
+        set -o pipefail
+        countermark() {{ "{sys.executable}" -m countermark "$@"; }}
+        countermark bank create MINE &&
+        countermark -q bank add MINE photo -S pdq -H hashes.txt --skip-index-rebuild | head -n 1 &&
+        countermark bank show MINE | head -n 1
+    """
+    ran = subprocess.run(
+        ["bash", "-c", script], env=environment(tmp_path / "state"), cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.splitlines()[0] == f"1 pdq {0:064x}"
+    assert ran.stdout.splitlines()[1].startswith("20000 enabled"), "what was asked for is done to the end"
+
+
+def test_a_name_that_is_no_unicode_is_shown_with_escapes(tmp_path: Path) -> None:
+    name = b"b\xe4d.png"
+    (Path(os.fsdecode(bytes(tmp_path) + b"/" + name))).write_bytes(b"not a photo")
+    ran = subprocess.run(
+        [sys.executable, "-m", "countermark", "hash", "photo", "-S", "pdq", name],
+        env=environment(tmp_path / "state", PYTHONUTF8="1"),
+        cwd=tmp_path,
+        capture_output=True,
+    )
+    assert ran.returncode == 2
+    assert b"b\\udce4d.png: no pdq signal" in ran.stderr
+
+
+def test_results_that_the_terminal_cannot_show_are_escaped(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "countermark", "hash", "text", "--", "smörgås"],
+        env=environment(tmp_path / "state", PYTHONIOENCODING="ascii", PYTHONUTF8="1"),
+        capture_output=True,
+    )
+    assert (ran.returncode, ran.stdout) == (0, b"raw_text sm\\xf6rg\\xe5s\n")
+
+
+def test_a_factory_reset_removes_the_state_when_one_is_sure(countermark: CommandLine) -> None:
+    countermark.ok("fetch")
+    ran = countermark("--factory-reset", stdin=b"n\n")
+    assert (ran.code, "nothing was removed" in ran.err) == (2, True)
+    assert countermark.state.exists()
+    countermark.ok("--factory-reset", stdin=b"y\n")
+    assert not countermark.state.exists()
+    countermark.ok("fetch")
+    assert f"removed the state in {countermark.state}" in countermark.ok("--factory-reset", "--yes").err
+    assert not countermark.state.exists()
+    assert "there is no state" in countermark.ok("--factory-reset").err
+
+
+def test_a_factory_reset_needs_an_answer(countermark: CommandLine) -> None:
+    countermark.ok("fetch")
+    ran = countermark("--factory-reset")
+    assert (ran.code, "say --yes" in ran.err) == (2, True)
+
+
+def test_a_factory_reset_removes_nothing_that_is_not_ours(countermark: CommandLine) -> None:
+    countermark.state.mkdir()
+    (countermark.state / "thesis.txt").write_text("years of work")
+    ran = countermark("--factory-reset", "--yes")
+    assert (ran.code, "holds no state of countermark" in ran.err) == (2, True)
+    assert (countermark.state / "thesis.txt").exists()
+
+
+def test_a_factory_reset_stands_alone(countermark: CommandLine) -> None:
+    ran = countermark("--factory-reset", "--yes", "fetch")
+    assert (ran.code, "--factory-reset stands alone" in ran.err) == (2, True)
+
+
+HEAVY = {"numpy", "faiss", "PIL", "boto3", "botocore", "rapidfuzz", "pydantic", "aws_lambda_powertools", "urllib3"}
+HEAVY |= {"rich", "uvicorn", "asyncio", "pdqhash"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "allowed"),
+    [
+        (["--help"], set()),
+        (["--version"], set()),
+        (["fetch", "--help"], set()),
+        (["match", "--help"], set()),
+        (["serve", "--help"], set()),
+        (["bank", "list"], set()),
+        (["config", "collab", "list"], set()),
+        (["hash", "video", "-"], set()),
+        (["hash", "text", "--", "words"], set()),
+        (["match", "text", "--", "bball now?"], {"numpy", "rapidfuzz"}),
+    ],
+)
+def test_a_command_imports_only_what_it_needs(
+    tmp_path: Path, countermark: CommandLine, arguments: list[str], allowed: set[str]
+) -> None:
+    countermark.ok("fetch")
+    script = (
+        "import json, sys; from countermark.cli.root import run; code = run(sys.argv[1:]);"
+        "print(json.dumps([code, sorted(sys.modules)]), file=sys.stderr)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env=environment(countermark.state),
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    code, modules = json.loads(ran.stderr.splitlines()[-1])
+    assert code == 0, ran.stderr
+    assert HEAVY.intersection(modules) <= allowed

@@ -1,0 +1,214 @@
+"""`countermark serve`: a real server, asked from outside."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import CommandLine
+
+FRESH_S = 2.5
+"""Within what time a change made over the API must match: two seconds, and some for a busy machine."""
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, process: subprocess.Popen[str], address: str, log: Path) -> None:
+        self.process = process
+        self.address = address
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def ask(self, method: str, path: str, body: object = None, *, key: str | None = None) -> tuple[int, Any]:
+        headers = {"content-type": "application/json"} | ({} if key is None else {"authorization": f"Bearer {key}"})
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.address}{path}", data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, _parsed(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, _parsed(error.read())
+
+    def end(self, number: int) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode()
+
+
+@contextmanager
+def serving(state: Path, *flags: str) -> Iterator[Server]:
+    log = state.parent / "serve.log"
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            [sys.executable, "-m", "countermark", "serve", "--port", "0", *flags],
+            env={"PATH": os.environ["PATH"], "HOME": str(state.parent), "COUNTERMARK_STATEDIR": str(state)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            assert address.startswith("http://"), log.read_text()
+            yield Server(process, address, log)
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def server(countermark: CommandLine) -> Iterator[Server]:
+    countermark.ok("bank", "create", "MINE")
+    with serving(countermark.state) as server:
+        yield server
+
+
+def lookup(server: Server, text: str) -> Any:
+    query = urllib.parse.urlencode({"signal_type": "raw_text", "signal": text})
+    status, answer = server.ask("GET", f"/m/lookup?{query}")
+    assert status == 200, answer
+    return answer
+
+
+def wait_for(server: Server, text: str, expected: Any) -> float:
+    """Ask until the answer is the expected one, and return how long that took."""
+    started = time.monotonic()
+    while lookup(server, text) != expected:
+        assert time.monotonic() - started < 30, server.log
+    return time.monotonic() - started
+
+
+def test_it_answers_once_it_prints_its_address(server: Server) -> None:
+    assert server.ask("GET", "/status") == (200, "I-AM-ALIVE")
+    assert server.ask("GET", "/c/banks") == (200, [{"matching_enabled_ratio": 1.0, "name": "MINE"}])
+    status, document = server.ask("GET", "/openapi.json")
+    assert (status, document["openapi"][:2]) == (200, "3.")
+    assert server.ask("GET", "/openapi/swagger")[0] == 200
+    assert server.ask("GET", "/nowhere")[0] == 404
+
+
+def test_a_change_over_the_api_matches_within_seconds_and_a_disable_at_once(server: Server) -> None:
+    status, banked = server.ask("POST", "/c/bank/MINE/signal", {"raw_text": "some words"})
+    assert status == 200, banked
+    found = {"MINE": [{"bank_content_id": banked["id"], "distance": "100%"}]}
+    assert wait_for(server, "some words", found) < FRESH_S
+    content = f"/c/bank/MINE/content/{banked['id']}"
+    assert server.ask("PUT", content, {"disable_until_ts": 0})[0] == 200
+    assert lookup(server, "some words") == {}
+    assert server.ask("PUT", content, {"disable_until_ts": 1})[0] == 200
+    assert wait_for(server, "some words", found) < FRESH_S
+
+
+def test_a_change_by_the_command_line_matches_within_seconds(server: Server, countermark: CommandLine) -> None:
+    countermark.ok("bank", "add", "MINE", "text", "--", "some words")
+    assert wait_for(server, "some words", {"MINE": [{"bank_content_id": 1, "distance": "100%"}]}) < FRESH_S
+
+
+def test_a_collaboration_is_fetched_when_it_is_asked_for(server: Server) -> None:
+    assert server.ask("POST", "/c/exchanges", {"api": "sample", "bank": "SAMPLES", "api_json": {}})[0] == 201
+    status, answer = server.ask("POST", "/c/exchange/SAMPLES/fetch")
+    assert status in {200, 202}, answer
+    started = time.monotonic()
+    while "SAMPLES" not in lookup(server, "bball now?"):
+        assert time.monotonic() - started < 30, server.log
+
+
+def test_collaborations_are_fetched_on_schedule(countermark: CommandLine, home: Path) -> None:
+    (home / "shared.txt").write_text("raw_text shared words\n")
+    countermark.ok("config", "collab", "edit", "local_file", "--filename", "shared.txt", "Shared", "--create")
+    with serving(countermark.state, "--fetch-every", "1") as server:
+        wait_for(server, "shared words", {"SHARED": [{"bank_content_id": 1, "distance": "100%"}]})
+        (home / "shared.txt").write_text("raw_text other words\n")
+        wait_for(server, "shared words", {})
+        (home / "shared.txt").unlink()
+        started = time.monotonic()
+        while "[local_file] Shared - failed to fetch: there is no file" not in server.log:
+            assert time.monotonic() - started < 30
+        assert server.ask("GET", "/status") == (200, "I-AM-ALIVE")
+
+
+def test_with_keys_every_caller_needs_one(countermark: CommandLine) -> None:
+    countermark.ok("bank", "create", "MINE")
+    key = countermark.ok("key", "create", "reader", "--role", "match").out.strip()
+    with serving(countermark.state, "--keys") as server:
+        path = "/m/lookup?signal_type=raw_text&signal=a"
+        assert server.ask("GET", path)[0] == 401
+        assert server.ask("GET", path, key="wrong")[0] == 401
+        assert server.ask("GET", path, key=key) == (200, {})
+        assert server.ask("GET", "/c/banks", key=key)[0] == 403
+        assert server.ask("GET", "/status") == (200, "I-AM-ALIVE")
+
+
+def test_keys_that_nobody_has_are_told(countermark: CommandLine) -> None:
+    with serving(countermark.state, "--keys") as server:
+        assert "there is no API key yet" in server.log
+
+
+def test_an_open_door_is_told(countermark: CommandLine) -> None:
+    with serving(countermark.state, "--host", "0.0.0.0") as server:
+        assert "--keys asks callers for a key" in server.log
+    with serving(countermark.state, "--host", "::1") as server:
+        assert "--keys" not in server.log
+        assert server.address.startswith("http://[::1]:")
+        assert server.ask("GET", "/status")[0] == 200
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_ends_it_without_a_traceback(server: Server, number: int, code: int) -> None:
+    assert server.ask("GET", "/status")[0] == 200
+    assert server.end(number) == code
+    assert "Traceback" not in server.log
+
+
+def test_a_port_that_is_taken_is_something_outside(countermark: CommandLine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ran = countermark("serve", "--port", str(taken.getsockname()[1]))
+    assert (ran.code, ran.out) == (3, "")
+    assert "cannot listen at 127.0.0.1" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--port", "70000"], "70000 is not in the range"),
+        (["--host", "countermark.invalid"], "'countermark.invalid' is no address to listen at"),
+        (["--fetch-every", "-1"], "-1 is not in the range"),
+    ],
+)
+def test_a_mistake_of_the_user_is_told_with_exit_code_2(
+    countermark: CommandLine, flags: list[str], message: str
+) -> None:
+    ran = countermark("serve", *flags)
+    assert (ran.code, ran.out) == (2, "")
+    assert message in ran.err
+
+
+def test_without_uvicorn_it_says_what_to_install(countermark: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    ran = countermark("serve")
+    assert (ran.code, ran.err) == (2, "countermark: serve needs uvicorn: pip install 'countermark[serve]'\n")
