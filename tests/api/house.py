@@ -88,7 +88,7 @@ def open_house(directory: Path, *, access: Access = open_access) -> Iterator[Hou
     started: list[str] = []
     fetcher = URLFetcher(
         policy=URLPolicy(private_hosts=frozenset({"photos.example"})),
-        limits=FetchLimits(size_bytes=100_000, total_s=2.0, connect_s=1.0, read_s=1.0),
+        limits=FetchLimits(size_bytes=100_000),
         resolver=lambda host, port: ["127.0.0.1" if host == "photos.example" else "10.0.0.1"],
     )
     with LocalState.open(directory) as state:

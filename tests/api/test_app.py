@@ -1,0 +1,250 @@
+"""The app before and after a route: what is refused, what goes wrong, and what threads share."""
+
+import base64
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, NoReturn
+
+import pytest
+
+from countermark.api.app import build_app
+from countermark.api.asgi import LocalContext, event_of
+from countermark.errors import ExchangeFailed, InvalidInput, Unavailable
+from tests.api.house import LIMITS, Caller, House, encoded, form, lambda_caller, scope_of
+
+FORM = {"content-type": "multipart/form-data; boundary=a-boundary"}
+JSON = {"content-type": "application/json"}
+
+
+def event_for(
+    method: str, target: str, body: object = None, headers: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    return event_of(*scope_of(method, target, body, headers))
+
+
+def test_a_body_that_is_no_base64_is_refused(house: House) -> None:
+    app = build_app(house.services)
+    for headers in (JSON, FORM):
+        event = event_for("POST", "/h/hash", b"", headers)
+        for body in ("!!!", "é", "QUJD=", "Q"):
+            answer = app({**event, "body": body}, LocalContext())
+            assert (answer["statusCode"], json.loads(answer["body"])) == (
+                400,
+                {"message": "the body is not what its encoding says"},
+            )
+
+
+def test_a_body_of_text_is_taken_as_it_is(house: House) -> None:
+    """API Gateway sends JSON as text, where its type is one that it knows."""
+    event = event_for("POST", "/c/banks", None, JSON) | {"body": '{"name":"Ä"}', "isBase64Encoded": False}
+    answer = build_app(house.services)(event, LocalContext())
+    assert answer["statusCode"] == 400
+    event |= {"body": '{"name":"A"}'}
+    assert build_app(house.services)(event, LocalContext())["statusCode"] == 201
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"{", "the body is not JSON: Expecting property name enclosed in double quotes at character 1"),
+        (b"\xff", "the body is not UTF-8"),
+        (b'{"name":NaN}', "the body holds JSON that cannot be read"),
+        (b'{"name":1e999}', "the body holds JSON that cannot be read"),
+        (b'{"name":"\\ud800"}', "the body holds JSON that cannot be read"),
+        (b'{"name":' + b"9" * 5_000 + b"}", "the body holds JSON that cannot be read"),
+        (b"[" * 100_000, "the body holds JSON that cannot be read"),
+    ],
+)
+def test_json_that_cannot_be_read_is_refused(call: Caller, body: bytes, message: str) -> None:
+    answer = call("POST", "/c/banks", body, headers=JSON)
+    assert (answer.status, answer.json()) == (400, {"message": message})
+
+
+def test_a_surrogate_pair_is_a_character(call: Caller) -> None:
+    assert call("POST", "/c/banks", {"name": "A"}).status == 201
+    answer = call("POST", "/c/bank/A/signal", b'{"raw_text":"\\ud83d\\ude00 hi"}', headers=JSON)
+    assert answer.json()["signals"] == {"raw_text": "\U0001f600 hi"}
+
+
+def test_a_body_of_another_type_is_refused(call: Caller) -> None:
+    answer = call("POST", "/c/banks", b"<xml/>", headers={"content-type": "text/xml"})
+    assert (answer.status, answer.json()) == (
+        415,
+        {"message": "Unsupported content type: the body is application/json"},
+    )
+
+
+def test_a_json_body_needs_no_content_type(call: Caller) -> None:
+    assert call("POST", "/c/banks", b'{"name":"A"}').status == 201
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ({"content-type": "multipart/form-data"}, "multipart/form-data needs a boundary in its Content-Type"),
+        ({"content-type": "multipart/form-data; boundary=other"}, "the form holds no boundary"),
+    ],
+)
+@pytest.mark.parametrize("target", ["/h/hash", "/m/lookup", "/c/bank/A/content"])
+def test_a_form_without_its_boundary_is_refused(
+    call: Caller, target: str, headers: dict[str, str], message: str
+) -> None:
+    call("POST", "/c/banks", {"name": "A"})
+    answer = call("POST", target, form([("photo", b"x")]), headers=headers)
+    assert (answer.status, answer.json()) == (400, {"message": message})
+
+
+def test_a_body_may_be_as_large_as_the_limit_and_no_larger(call: Caller) -> None:
+    room = LIMITS.body_bytes - len(form([("video", b"")]))
+    assert call("POST", "/h/hash", [("video", bytes(room))]).status == 200
+    answer = call("POST", "/h/hash", [("video", bytes(room + 1))])
+    assert answer.status == 413
+    limit = f"a request takes at most {LIMITS.body_bytes} bytes"
+    assert answer.json() == {"message": f"Content too large: {limit}; give a url for larger content"}
+
+
+def test_names_of_headers_may_be_of_any_case(house: House) -> None:
+    data, _ = encoded([("video", b"x")])
+    event = event_for("POST", "/h/hash", data)
+    event["headers"] = {"Content-Type": FORM["content-type"]}
+    assert build_app(house.services)(event, LocalContext())["statusCode"] == 200
+
+
+def test_a_stage_before_the_path_is_passed_over_and_only_as_a_whole_segment(house: House) -> None:
+    app = build_app(house.services)
+    event = event_for("GET", "/status/live")
+    event["requestContext"]["stage"] = "status"
+    assert app({**event, "rawPath": "/status/status/live"}, LocalContext())["statusCode"] == 200
+    event["requestContext"]["stage"] = "c"
+    assert app({**event, "rawPath": "/c/c/banks"}, LocalContext())["statusCode"] == 200
+    assert app({**event, "rawPath": "/c"}, LocalContext())["statusCode"] == 404
+    assert app({**event, "rawPath": "/content"}, LocalContext())["statusCode"] == 404
+
+
+def test_an_answer_to_head_has_the_headers_of_get_and_no_body(call: Caller) -> None:
+    answer = call("HEAD", "/c/banks")
+    assert (answer.status, answer.body) == (200, b"")
+
+
+def test_a_wrong_method_names_the_right_ones(call: Caller) -> None:
+    answer = call("DELETE", "/c/banks")
+    assert (answer.status, answer.headers["allow"]) == (405, "GET, POST")
+
+
+def failing(error: Exception) -> Callable[..., NoReturn]:
+    def fail(*arguments: object) -> NoReturn:
+        raise error
+
+    return fail
+
+
+def test_what_nobody_foresaw_is_answered_with_an_id_and_logged_under_it(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    call = lambda_caller(replace_service(house, start_fetch=failing(RuntimeError("a secret"))))
+    call("POST", "/c/exchanges", {"api": "sample", "bank": "A"})
+    with caplog.at_level(logging.INFO):
+        answer = call("POST", "/c/exchange/A/fetch")
+    assert answer.status == 500
+    text: str = answer.json()["message"]
+    assert text.startswith("Internal Server Error, id ")
+    [record] = [record for record in caplog.records if record.name == "countermark.api.app"]
+    assert record.__dict__["error_id"] == text.rpartition(" ")[2]
+    assert record.__dict__["error"] == "RuntimeError"
+    assert "start_fetch" in record.__dict__["stack"]
+    assert "a secret" not in answer.text + caplog.text + str(record.__dict__)
+
+
+def test_what_goes_wrong_before_a_route_is_answered_as_well(house: House) -> None:
+    def access(event: Mapping[str, Any]) -> NoReturn:
+        raise KeyError("authorizer")
+
+    answer = lambda_caller(replace_service(house, access=access))("GET", "/c/banks")
+    assert answer.status == 500
+    assert answer.json()["message"].startswith("Internal Server Error, id ")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(Unavailable("the store is away"), 503), (ExchangeFailed("refused"), 503), (InvalidInput("no"), 400)],
+)
+def test_a_foreseen_error_has_its_own_status_and_text(house: House, error: Exception, status: int) -> None:
+    call = lambda_caller(replace_service(house, start_fetch=failing(error)))
+    call("POST", "/c/exchanges", {"api": "sample", "bank": "A"})
+    answer = call("POST", "/c/exchange/A/fetch")
+    assert (answer.status, answer.json()) == (status, {"message": str(error)})
+
+
+def test_a_fetch_is_started_by_name_and_only_where_one_can_be(house: House) -> None:
+    call = lambda_caller(house)
+    call("POST", "/c/exchanges", {"api": "sample", "bank": "A"})
+    assert call("POST", "/c/exchange/A/fetch").status == 202
+    assert house.started == ["A"]
+    assert lambda_caller(replace_service(house, start_fetch=None))("POST", "/c/exchange/A/fetch").status == 503
+
+
+def test_content_by_url_is_refused_where_it_is_not_offered(house: House) -> None:
+    call = lambda_caller(replace_service(house, fetch_url=None))
+    answer = call("GET", "/h/hash?url=http://photos.example/a.jpg")
+    assert (answer.status, answer.json()) == (400, {"message": "Invalid or unsafe URL provided"})
+
+
+def test_a_function_serves_its_own_groups_and_status_without_an_index_reader(house: House) -> None:
+    without = replace_service(house, index=None)
+    call = lambda_caller(without, frozenset({"status", "curate"}))
+    assert call("GET", "/status").text == "INDEX-NOT-LOADED"
+    house.build_index()
+    assert call("GET", "/status").text == "I-AM-ALIVE"
+    assert call("GET", "/c/banks").status == 200
+    assert call("GET", "/m/raw_lookup?signal=x&signal_type=pdq").status == 404
+    house.clock.now_s += 3_600
+    assert call("GET", "/status").text == "INDEX-STALE"
+    lost = lambda_caller(without)("GET", f"/m/lookup?signal={'0f' * 32}&signal_type=pdq")
+    assert lost.status == 503
+
+
+def test_there_are_no_other_groups_of_routes(house: House) -> None:
+    with pytest.raises(InvalidInput, match="nope"):
+        build_app(house.services, groups=frozenset({"status", "nope"}))
+
+
+def test_requests_of_many_threads_never_see_each_other(house: House) -> None:
+    """The resolver keeps a request in attributes; a shared one would answer one caller with another's bank."""
+    call = lambda_caller(house)
+    names = [f"BANK_{number}" for number in range(8)]
+    for name in names:
+        assert call("POST", "/c/banks", {"name": name}).status == 201
+    app = build_app(house.services)
+    app.prepare()
+    barrier = threading.Barrier(len(names), timeout=30)
+
+    def ask(name: str) -> set[str]:
+        barrier.wait()
+        event = event_for("GET", f"/c/bank/{name}")
+        missing = event_for("POST", "/c/bank/NOPE/signal", {name: "x"})
+        found = {json.loads(app(event, LocalContext())["body"])["name"] for _ in range(50)}
+        assert app(missing, LocalContext())["statusCode"] == 404
+        return found
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        assert list(pool.map(ask, names)) == [{name} for name in names]
+
+
+def test_an_answer_of_bytes_is_sent_as_bytes(call: Caller) -> None:
+    page = call("GET", "/openapi/swagger")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.text.startswith("<!DOCTYPE html>")
+
+
+def test_an_event_carries_bytes_as_base64() -> None:
+    event = event_for("POST", "/h/hash", b"\xff\x00", FORM)
+    assert base64.b64decode(event["body"]) == b"\xff\x00"
+    assert event["isBase64Encoded"]
+
+
+def replace_service(house: House, **changes: Any) -> House:
+    return replace(house, services=replace(house.services, **changes))

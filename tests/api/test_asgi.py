@@ -1,0 +1,148 @@
+"""The API over ASGI: chunks, limits, disconnects, threads, and a real server."""
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import urllib3
+import uvicorn
+
+from countermark.api.asgi import asgi_app, event_of
+from countermark.transport.fetch import FetchedContent
+from tests.api.house import LIMITS, House, asgi_answer, asgi_caller, form, scope_of
+
+FORM = {"content-type": "multipart/form-data; boundary=a-boundary"}
+
+
+def test_a_body_may_come_in_chunks(house: House) -> None:
+    app = asgi_app(house.services, threads=1)
+    data = form([("video", b"abc" * 100)])
+    scope, _ = scope_of("POST", "/h/hash", None, FORM)
+    whole = asyncio.run(asgi_answer(app, scope, [data]))
+    in_bytes = asyncio.run(asgi_answer(app, scope, [data[at : at + 1] for at in range(len(data))]))
+    assert whole.status == 200
+    assert in_bytes == whole
+
+
+def test_a_body_over_the_limit_is_read_to_its_end_and_not_kept(house: House) -> None:
+    app = asgi_app(house.services, threads=1)
+    scope, _ = scope_of("POST", "/h/hash", None, FORM)
+    answer = asyncio.run(asgi_answer(app, scope, [bytes(LIMITS.body_bytes)] * 50))
+    assert answer.status == 413
+
+
+def test_a_client_that_leaves_before_the_end_of_its_body_changes_nothing(house: House) -> None:
+    app = asgi_app(house.services, threads=1)
+    scope, data = scope_of("POST", "/c/banks", {"name": "A"}, None)
+    messages: list[dict[str, Any]] = [
+        {"type": "http.request", "body": data, "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[Any] = []
+
+    async def leave() -> None:
+        async def receive() -> dict[str, Any]:
+            return messages.pop(0)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await app(scope, receive, send)
+
+    asyncio.run(leave())
+    assert sent == []
+    assert house.state.banks.banks() == []
+
+
+def test_a_lifespan_starts_and_ends(house: House) -> None:
+    app = asgi_app(house.services, threads=1)
+    messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+    sent: list[str] = []
+
+    async def live() -> None:
+        async def receive() -> dict[str, Any]:
+            return messages.pop(0)
+
+        async def send(message: Any) -> None:
+            sent.append(message["type"])
+
+        await app({"type": "lifespan"}, receive, send)
+
+    asyncio.run(live())
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+def test_repeated_headers_are_joined_as_api_gateway_joins_them() -> None:
+    scope, _ = scope_of("GET", "/status", None, None)
+    scope["headers"] = [(b"x-a", b"1"), (b"X-A", b"2")]
+    scope["client"] = None
+    event = event_of(scope, b"")
+    assert event["headers"] == {"x-a": "1,2"}
+    assert event["requestContext"]["http"]["sourceIp"] == ""
+
+
+def test_slow_requests_do_not_hold_up_the_others(house: House) -> None:
+    """Two requests wait for each other: answered one after the other, neither would end."""
+    both = threading.Barrier(2, timeout=20)
+
+    def meet(url: str) -> FetchedContent:
+        both.wait()
+        return FetchedContent(body=b"x", content_type="video/mp4")
+
+    app = asgi_app(replace(house.services, fetch_url=meet), threads=2)
+    scope, _ = scope_of("GET", "/h/hash?url=http://photos.example/a.mp4", None, None)
+
+    async def ask_twice() -> list[int]:
+        answers = await asyncio.gather(asgi_answer(app, dict(scope), [b""]), asgi_answer(app, dict(scope), [b""]))
+        return [answer.status for answer in answers]
+
+    assert asyncio.run(ask_twice()) == [200, 200]
+
+
+@contextmanager
+def running(house: House) -> Iterator[str]:
+    """Run a real server on loopback; gives its base URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(asgi_app(house.services, threads=4), log_config=None, lifespan="on")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(timeout=20)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:uvicorn", "ignore::DeprecationWarning:websockets")
+def test_a_real_server_answers_as_the_app_does(house: House) -> None:
+    with running(house) as base, urllib3.PoolManager(timeout=20) as http:
+        live = http.request("GET", f"{base}/status/live")
+        assert (live.status, live.data, live.headers["content-type"]) == (
+            200,
+            b"I-AM-ALIVE",
+            "text/plain; charset=utf-8",
+        )
+        made = http.request("POST", f"{base}//c/banks", json={"name": "A", "enabled_ratio": "1"})
+        assert (made.status, made.data) == (201, b'{"matching_enabled_ratio":1.0,"name":"A"}\n')
+        hashed = http.request("POST", f"{base}/h/hash", fields={"video": ("a.mp4", b"abc"), "extra": "1"})
+        assert json.loads(hashed.data) == {"video_md5": "900150983cd24fb0d6963f7d28e17f72"}
+        gone = http.request("PUT", f"{base}/c/signal_type/pdq", json={"enabled_ratio": 0})
+        assert (gone.status, gone.data) == (204, b"")
+        head = http.request("HEAD", f"{base}/c/banks")
+        assert (head.status, head.data) == (200, b"")
+        large = http.request("POST", f"{base}/h/hash", body=bytes(LIMITS.body_bytes * 5), headers=FORM)
+        assert large.status == 413
+        assert large.headers["content-type"] == "application/json"
+
+
+def test_the_asgi_app_may_serve_some_groups_only(house: House) -> None:
+    call = asgi_caller(asgi_app(house.services, groups=frozenset({"status"}), threads=1))
+    assert call("GET", "/status/live").status == 200
+    assert call("GET", "/c/banks").status == 404

@@ -1,0 +1,142 @@
+"""Forms, as bytes."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from countermark.api.multipart import MAX_HEADER_BYTES, Part, is_multipart, parameters, parse
+from countermark.errors import InvalidInput
+
+TYPE = "multipart/form-data; boundary=xx"
+
+
+def part(data: bytes, head: bytes = b'Content-Disposition: form-data; name="photo"; filename="a"') -> bytes:
+    return b"--xx\r\n" + head + b"\r\n\r\n" + data + b"\r\n"
+
+
+def parsed(body: bytes, content_type: str = TYPE, max_parts: int = 10) -> list[Part]:
+    return parse(body, content_type, max_parts=max_parts)
+
+
+def test_files_have_a_filename_and_fields_have_none() -> None:
+    body = part(b"\x00\xff") + part(b"hi", b'content-disposition: form-data; name="note"') + b"--xx--\r\n"
+    assert parsed(body) == [
+        Part(name="photo", filename="a", data=b"\x00\xff"),
+        Part(name="note", filename=None, data=b"hi"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\r\n",
+        b"--xxy",
+        b"--xx--y",
+        b"a--xx\r\n",
+        b"\r\n--xxy\r\n",
+        b"\n--xx\n",
+        b"\r\n\r\n",
+        b"-",
+        b"\r",
+        b"\r\n--x",
+    ],
+)
+def test_content_may_hold_what_looks_like_a_boundary(data: bytes) -> None:
+    assert [each.data for each in parsed(part(data) + part(b"next") + b"--xx--")] == [data, b"next"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.text(st.characters(codec="utf-8", exclude_characters='"\\\r\n'), min_size=1), st.binary()),
+        max_size=5,
+    )
+)
+def test_what_was_sent_is_what_is_parsed(fields: list[tuple[str, bytes]]) -> None:
+    boundary = "b0undary"
+    if any(re.search(rb"(\A|\r\n)--b0undary", data) for _, data in fields):
+        return
+    chunks = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="f"\r\n\r\n'.encode() + data + b"\r\n"
+        for name, data in fields
+    ]
+    body = b"".join([*chunks, f"--{boundary}--\r\n".encode()])
+    found = parsed(body, f"multipart/form-data; boundary={boundary}")
+    assert [(each.name, each.data) for each in found] == fields
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_parsed_or_refused(body: bytes) -> None:
+    for data in (body, b"--xx\r\n" + body, b"--xx\r\n" + body + b"\r\n--xx--"):
+        try:
+            parsed(data)
+        except InvalidInput:
+            continue
+
+
+def test_text_before_and_after_the_form_is_passed_over() -> None:
+    assert parsed(b"preamble\r\n" + part(b"x") + b"--xx--\r\nepilogue")[0].data == b"x"
+
+
+def test_blanks_after_a_boundary_and_a_quoted_boundary_are_taken() -> None:
+    assert parsed(b"--xx \t\r\n" + part(b"x").removeprefix(b"--xx\r\n") + b"--xx-- \r\n")[0].data == b"x"
+    assert parsed(part(b"x") + b"--xx--", 'Multipart/Form-Data; charset=utf-8; Boundary="xx"')[0].data == b"x"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "multipart/form-data",
+        "multipart/form-data; boundary=",
+        'multipart/form-data; boundary=""',
+        f"multipart/form-data; boundary={'x' * 71}",
+        'multipart/form-data; boundary="é"',
+        'multipart/form-data; boundary="x "',
+    ],
+)
+def test_a_form_without_a_proper_boundary_is_refused(content_type: str) -> None:
+    with pytest.raises(InvalidInput, match="boundary"):
+        parsed(part(b"x") + b"--xx--", content_type)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"nothing",
+        part(b"x"),
+        b"--xx\r\n",
+        b"--xx\r\nno headers\r\n--xx--",
+        part(b"x", b"Content-Type: image/png") + b"--xx--",
+        part(b"x", b"Content-Disposition: form-data") + b"--xx--",
+        part(b"x", b'Content-Disposition: form-data; name="\xff"') + b"--xx--",
+        part(b"x", b"X: " + b"x" * MAX_HEADER_BYTES) + b"--xx--",
+    ],
+)
+def test_a_form_that_is_cut_off_or_malformed_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidInput):
+        parsed(body)
+
+
+def test_a_form_may_have_as_many_parts_as_the_limit_and_no_more() -> None:
+    assert len(parsed(part(b"x") * 3 + b"--xx--", max_parts=3)) == 3
+    with pytest.raises(InvalidInput, match="at most 3 parts"):
+        parsed(part(b"x") * 4 + b"--xx--", max_parts=3)
+
+
+def test_a_field_that_is_not_text_is_refused_when_it_is_read_as_text() -> None:
+    assert Part(name="note", filename=None, data="ä".encode()).text == "ä"
+    with pytest.raises(InvalidInput, match="'note' is not UTF-8"):
+        _ = Part(name="note", filename=None, data=b"\xff").text
+
+
+def test_parameters_are_read_with_their_quotes_and_escapes() -> None:
+    assert parameters('form-data; name="a\\"b"; FileName=c.jpg') == {"name": 'a"b', "filename": "c.jpg"}
+
+
+def test_only_a_form_of_parts_is_one() -> None:
+    assert is_multipart("Multipart/Form-Data; boundary=x")
+    assert not is_multipart("application/x-www-form-urlencoded")
+    assert not is_multipart("")
