@@ -324,38 +324,45 @@ class DynamoBankStore:
     def _put(self, content: BankContent, stored: Item | None) -> None:
         """Write a content over what was read at its key: over nothing, over the same signals, or over others."""
         for _ in attempts(f"writing content {content.id}"):
-            update = self._put_of(content, stored)
-            if update is None:
+            write = (
+                Put(item=self._content_item(content), condition=_IS_GONE)
+                if stored is None
+                else self._update_of_stored(stored, content)
+            )
+            if write is None:
                 return
             try:
-                self._table.write(update)
+                self._table.write(write)
                 return
             except ConditionFailed:
                 stored = self._items([content.id]).get(content.id)
         raise AssertionError("attempts() raises when it ends")
 
-    def _put_of(self, content: BankContent, stored: Item | None) -> Update | None:
+    def _update_of_stored(self, stored: Item, content: BankContent) -> Update | None:
+        """Return the update of a content that is there, which leaves alone what is a curator's; None changes nothing.
+
+        It tells the feed where a build reads it anew: with other signals, or in another bank.
+        """
         new = _derived(content)
-        old_names = [] if stored is None else [name for name in _DERIVED if name in stored]
-        old = {} if stored is None else {name: stored[name] for name in old_names}
-        if old == new:
+        if new == {name: stored[name] for name in _DERIVED if name in stored}:
             return None
-        sets = [f"#{name} = :{name}" for name in new]
-        values: dict[str, Value] = dict(new)
-        if stored is None:
-            first = {**_curated(content), "content_id": content.id}
-            sets += [f"#{name} = :{name}" for name in first]
-            values |= first
-            condition = _IS_GONE
-        else:
-            condition = f"{_EXISTS} AND #bank_id = :old_bank_id AND #signals = :old_signals"
-            values |= {"old_bank_id": stored["bank_id"], "old_signals": stored["signals"]}
-        if stored is None or any(stored[name] != new[name] for name in ("bank_id", "signals")):
-            sets.append(_TELL.removeprefix(", "))
+        change = "SET " + ", ".join(f"#{name} = :{name}" for name in new)
+        values: dict[str, Value] = {
+            **new,
+            "old_bank_id": stored["bank_id"],
+            "old_signals": stored["signals"],
+        }
+        if (stored["bank_id"], stored["signals"]) != (new["bank_id"], new["signals"]):
+            change += _TELL
             values |= self._feed("content", content.id)
-        gone = [f"#{name}" for name in (*_DERIVED, "is_deleted", keys.TTL_ATTRIBUTE) if name not in new]
-        change = f"SET {', '.join(sets)} REMOVE {', '.join(gone)}"
-        return Update(key=keys.content(content.id), change=change, condition=condition, values=values)
+        if gone := [f"#{name}" for name in _DERIVED if name not in new]:
+            change += " REMOVE " + ", ".join(gone)
+        return Update(
+            key=keys.content(content.id),
+            change=change,
+            condition=f"{_EXISTS} AND #bank_id = :old_bank_id AND #signals = :old_signals",
+            values=values,
+        )
 
     def _delete(self, bank_id: int, content_id: int) -> bool:
         """Delete a content of a bank, and let go of its source key; tells whether it was there."""

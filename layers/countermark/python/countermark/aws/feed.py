@@ -87,7 +87,7 @@ def read(cursor: str | None, shards: int, read_shard: ReadShard, *, now_ms: int,
         states[number] = look.shard
         told += look.told
         if not look.is_at_end:
-            turn, has_more = number, True
+            turn, has_more = (number + 1) % shards, True
             break
     changes = tuple(dict.fromkeys(map(_change, told)))
     return ChangePage(changes=changes, cursor=encode(Cursor(shards=tuple(states), turn=turn)), has_more=has_more)

@@ -55,7 +55,7 @@ class SecretsManagerStore:
     def _read(self) -> tuple[dict[str, dict[str, str]], str]:
         """Return the credentials by kind, and the version that they are."""
         with translated("Secrets Manager"):
-            answer = self._client.get_secret_value(SecretId=self._secret_id)
+            answer = self._client.get_secret_value(SecretId=self._secret_id, VersionStage=CURRENT_STAGE)
         return json.loads(answer["SecretString"]), answer["VersionId"]
 
     def _replace(self, version: str, by_kind: Mapping[str, Mapping[str, str]]) -> bool:
