@@ -33,6 +33,9 @@ UNTIL = st.sampled_from([0, ENABLED, NOW_S, PERMANENTLY_DISABLED - 1, PERMANENTL
 SIGNALS = st.dictionaries(st.sampled_from(["pdq", "raw_text"]), st.sampled_from([PDQ, "ü", "x"]), max_size=2)
 NOTES = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 
+EXAMPLES = {"memory": 60, "local": 10}
+"""How many runs: many where they are cheap, for they test the model as well; elsewhere two, at 20 steps each."""
+
 
 @dataclass
 class Model:
@@ -214,8 +217,8 @@ def test_a_store_and_its_model_agree(bank_store: BankStore, implementation: str)
     run_state_machine_as_test(
         partial(BankStoreMachine, bank_store),  # type: ignore[arg-type] # any factory will do
         settings=settings(
-            max_examples=50 if implementation == "memory" else 8,
-            stateful_step_count=25,
+            max_examples=EXAMPLES.get(implementation, 2),
+            stateful_step_count=20,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],
         ),

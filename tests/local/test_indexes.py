@@ -43,7 +43,7 @@ OF_COLLABORATIONS: dict[str, tuple[Collaborations, str]] = {
     ),
     "next page": (
         lambda store: store.older_records("C", generation=2, after="1.5", limit=9),
-        "records_by_generation (collaboration_id=? AND generation",
+        "records_by_generation (collaboration_id=? AND generation=? AND id>?)",
     ),
     "purge": (lambda store: store.purge_records("D", limit=9), "(collaboration_id=?)"),
 }

@@ -163,13 +163,22 @@ class SqliteCollaborationStore:
             InvalidInput: `after` is not one of this store.
         """
         check_page(limit)
-        place = (-1, 0) if after is None else _place_of(after)
+        at_generation, at_id = (-1, 0) if after is None else _place_of(after)
         with self._database.read() as connection:
+            collaboration_id = _id_of(connection, name)
+            # Two steps, as SQLite would count from the start of a generation to find a place within it;
+            # the plus keeps it from going by the upper limit instead.
             rows = connection.execute(
                 _SELECT_RECORD
-                + """WHERE collaboration_id = ? AND generation < ? AND (generation, id) > (?, ?)
+                + """WHERE collaboration_id = ? AND generation = ? AND +generation < ? AND id > ?
+                     ORDER BY id LIMIT ?""",
+                (collaboration_id, at_generation, generation, at_id, limit + 1),
+            ).fetchall()
+            rows += connection.execute(
+                _SELECT_RECORD
+                + """WHERE collaboration_id = ? AND generation > ? AND generation < ?
                      ORDER BY generation, id LIMIT ?""",
-                (_id_of(connection, name), generation, *place, limit + 1),
+                (collaboration_id, at_generation, generation, limit + 1 - len(rows)),
             ).fetchall()
         page = rows[:limit]
         last = page[-1] if len(rows) > limit else None
