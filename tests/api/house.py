@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from countermark.api.app import build_app
 from countermark.api.asgi import AsgiApp, LocalContext, event_of
@@ -197,7 +197,7 @@ def scope_of(method: str, target: str, body: object, headers: Mapping[str, str] 
         "type": "http",
         "http_version": "1.1",
         "method": method,
-        "path": path,
+        "path": unquote(path),
         "query_string": query.encode(),
         "headers": [(name.lower().encode(), value.encode()) for name, value in lines.items()],
         "client": ("127.0.0.1", 5),

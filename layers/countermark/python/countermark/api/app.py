@@ -70,7 +70,7 @@ class App(APIGatewayHttpResolver):
 
     def __init__(self, services: Services, groups: frozenset[str]) -> None:
         self.of_thread = threading.local()
-        super().__init__(enable_validation=True, serializer=wire.dump, json_body_deserializer=wire.load)
+        super().__init__(debug=False, enable_validation=True, serializer=wire.dump, json_body_deserializer=wire.load)
         self._services = services
         self._groups = groups
         self.exception_handler(Exception)(self._failure)
