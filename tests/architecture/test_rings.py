@@ -29,7 +29,10 @@ MAY_USE: dict[str, frozenset[str]] = {
     "signals": frozenset({"numpy", "pdqhash", "PIL", "rapidfuzz"}),
     "indexes": frozenset({"numpy", "faiss"}),
     "transport": frozenset({"urllib3"}),
-    "aws": frozenset({"boto3", "botocore"}),
+    "aws": frozenset(
+        {"boto3", "botocore"}  # and the types of their clients, which no one has at run time
+        | {f"mypy_boto3_{service}" for service in ("dynamodb", "events", "s3", "secretsmanager", "sqs")}
+    ),
     "api": frozenset({"aws_lambda_powertools", "pydantic"}),
     "cli": frozenset({"click", "rich", "uvicorn"}),
     "lambdas": frozenset({"aws_lambda_powertools"}),

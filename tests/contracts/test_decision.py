@@ -366,7 +366,7 @@ def test_two_curators_at_once_lose_nothing(house: House) -> None:
 
     def change(**changes: object) -> None:
         barrier.wait()
-        curate.update_content(house.curator, "A", content_id, **changes)  # type: ignore[arg-type]  # one of two fields
+        curate.update_content(house.curator, "A", content_id, **changes)
 
     for n in range(5):
         changes: list[dict[str, object]] = [{"note": f"note {n}"}, {"disable_until_ts": NOW_S + n}]

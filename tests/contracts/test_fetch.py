@@ -183,7 +183,7 @@ def test_an_unforeseen_error_is_stored_without_its_text_and_raised(house: House)
 
 def test_a_deadline_stops_after_a_delta_and_the_next_run_continues(house: House) -> None:
     house.play(*({str(n): text_record(f"text {n}")} for n in range(4)))
-    outcomes = []
+    outcomes: list[str] = []
     while not outcomes or outcomes[-1] == "continues":
         report = fetch_collaboration(house.fetcher, "C", deadline_s=NOW_S)
         outcomes.append(report.outcome)

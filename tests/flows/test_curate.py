@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 import pytest
-from countermark.local.banks import SqliteBankStore
-from countermark.local.collaborations import SqliteCollaborationStore
 
 from countermark.domain.bank import ContentDraft
 from countermark.domain.collaboration import Collaboration
@@ -12,6 +10,8 @@ from countermark.domain.event import BankChanged, Event
 from countermark.domain.json import JSON
 from countermark.errors import AlreadyExists, InvalidInput, NotFound, Unavailable
 from countermark.flows import curate
+from countermark.local.banks import SqliteBankStore
+from countermark.local.collaborations import SqliteCollaborationStore
 from countermark.local.database import Database
 from countermark.signals import SIGNAL_TYPES
 
