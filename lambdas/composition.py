@@ -3,10 +3,14 @@
 Each thing is made at its first use and kept as long as the process: a cold start pays for what it needs.
 """
 
+import logging
 import os
 import time
 from functools import cache
 from typing import TYPE_CHECKING
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 
 from countermark.aws.stores import Stores
 
@@ -80,6 +84,9 @@ def app(*groups: str) -> "App":
         start_fetch=start_fetch,
         access=access_by_authorizer,
     )
+    # What the package logs comes out as what the handlers log does: as JSON, with its fields.
+    logging.getLogger("countermark")
+    copy_config_to_registered_loggers(Logger(), include={"countermark"})
     return build_app(services, groups=frozenset(groups))
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tests.aws.deployed import Deployed
 
 ROOT = Path(__file__).resolve().parent.parent
+CONTENT_BUCKET = "platform-lists"
+"""The bucket of others' that the synthesised app may read collaborations from."""
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +30,7 @@ def cloud_assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assembly = tmp_path_factory.mktemp("synthesis") / "cdk.out"
     # Without bytecode every import of the CDK takes six seconds longer.
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environ["CDK_CONTEXT_JSON"] = json.dumps({"countermark:content_buckets": CONTENT_BUCKET})
     environ |= {"CDK_OUTDIR": str(assembly), "JSII_RUNTIME_PACKAGE_CACHE_ROOT": str(ROOT / "build" / "jsii")}
     pinned_node = Path(sys.executable).with_name("node")
     if pinned_node.exists():

@@ -7,9 +7,9 @@ the interpreter that runs it, with the layers before everything else, and grants
 import io
 import json
 import os
-import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -25,6 +25,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from tests.cloud.certificate import make_certificate
+
 REGION = "eu-central-1"
 ACCOUNT = "123456789012"
 START_S = 60
@@ -36,9 +38,10 @@ END_S = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Emulator:
-    """A running emulator: its URL, and the file that it writes its log to."""
+    """A running emulator: its URL, the certificate that it shows, and the file that it writes its log to."""
 
     url: str
+    certificate: Path
     log: Path
 
     def client(self, service: Any) -> Any:
@@ -49,6 +52,7 @@ class Emulator:
             region_name=REGION,
             aws_access_key_id=ACCOUNT,
             aws_secret_access_key="made-up",
+            verify=str(self.certificate),
             config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
         )
 
@@ -58,6 +62,7 @@ def running_emulator(directory: Path) -> Iterator[Emulator]:
     """Run an emulator, and end it and all that it started, for certain."""
     port = _free_port()
     log = directory / "emulator.log"
+    tls = make_certificate(directory)
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "COUNTERMARK_", "PYTHON"))
     } | {
@@ -67,6 +72,10 @@ def running_emulator(directory: Path) -> Iterator[Emulator]:
         "MINISTACK_REGION": REGION,
         "MINISTACK_ACCOUNT_ID": ACCOUNT,
         "AUTH": "true",
+        "USE_SSL": "1",
+        "MINISTACK_SSL_CERT": str(tls.certificate),
+        "MINISTACK_SSL_KEY": str(tls.key),
+        "AWS_CA_BUNDLE": str(tls.certificate),
         "TMPDIR": str(directory),
         "HOME": str(directory),
     }
@@ -81,7 +90,7 @@ def running_emulator(directory: Path) -> Iterator[Emulator]:
             start_new_session=True,
         )
         try:
-            emulator = Emulator(url=f"http://127.0.0.1:{port}", log=log)
+            emulator = Emulator(url=f"https://127.0.0.1:{port}", certificate=tls.certificate, log=log)
             _wait_for(emulator, process)
             yield emulator
         finally:
@@ -148,15 +157,27 @@ def _template_key(output: Path, stack: str) -> str:
 
 
 def _for_emulator(template: Path) -> bytes:
-    """Return a template with each `Ref` of a secret as `GetAtt Id`: AWS answers both with the ARN.
+    """Return a template with the two things that the emulator understands otherwise than AWS, said its way.
 
-    The emulator answers a `Ref` with the secret's name, and so would grant nothing on it.
+    AWS answers a `Ref` of a secret with its ARN, the emulator with its name: `GetAtt Id` is the ARN to both. AWS
+    lets who has `sqs:SendMessage` send batches; the emulator asks for an action that AWS does not know.
     """
-    text = template.read_text(encoding="utf-8")
-    for name, resource in json.loads(text)["Resources"].items():
-        if resource["Type"] == "AWS::SecretsManager::Secret":
-            text = re.sub(rf'\{{\s*"Ref":\s*"{name}"\s*\}}', f'{{"Fn::GetAtt": ["{name}", "Id"]}}', text)
-    return text.encode()
+    parsed = json.loads(template.read_text(encoding="utf-8"))
+    secrets = {name for name, each in parsed["Resources"].items() if each["Type"] == "AWS::SecretsManager::Secret"}
+
+    def said_its_way(value: Any) -> Any:
+        match value:
+            case {"Ref": name} if name in secrets:
+                return {"Fn::GetAtt": [name, "Id"]}
+            case {"Effect": "Allow", "Action": actions, "Resource": _} if "sqs:SendMessage" in actions:
+                return {**value, "Action": ["sqs:SendMessage", "sqs:SendMessageBatch"]}
+            case dict():
+                return {name: said_its_way(each) for name, each in value.items()}
+            case list():
+                return [said_its_way(each) for each in value]
+        return value
+
+    return json.dumps(said_its_way(parsed)).encode()
 
 
 def _packed(source: Path) -> bytes:
@@ -180,9 +201,10 @@ def _free_port() -> int:
 
 def _wait_for(emulator: Emulator, process: subprocess.Popen[bytes]) -> None:
     deadline_s = time.monotonic() + START_S
+    trust = ssl.create_default_context(cafile=emulator.certificate)
     while True:
         try:
-            with urllib.request.urlopen(f"{emulator.url}/_ministack/health", timeout=2):
+            with urllib.request.urlopen(f"{emulator.url}/_ministack/health", timeout=2, context=trust):
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             said = emulator.log.read_text(encoding="utf-8", errors="replace")[-2000:]

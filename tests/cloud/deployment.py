@@ -1,0 +1,196 @@
+"""The app as deployed, seen from outside: its API, its buckets, its bus; nothing of its code."""
+
+import json
+import ssl
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from countermark.aws.api_keys import DynamoApiKeyStore
+from countermark.domain.api_key import ApiKey, Role, digest
+from tests.cloud.emulator import REGION, Emulator, deploy, resources
+from tests.conftest import CONTENT_BUCKET
+
+STORAGE = "countermark-storage"
+SERVICE = "countermark-service"
+
+ADMIN_KEY = "made-up-admin-key-of-forty-three-characters"
+
+PATIENCE_S = 60
+"""How long a journey waits for what happens by itself: cold starts on a busy machine, and the nudges' window."""
+
+REQUEST_S = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the API answered; `json` is None where the body is none."""
+
+    status: int
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """A deployment, by the names that an operator knows it by."""
+
+    emulator: Emulator
+    api_host: str
+    bus: str
+    upload_bucket: str
+    fetch_queue: str
+    hash_queue: str
+    match_queue: str
+    queues: Sequence[str]
+
+    def client(self, service: Any) -> Any:
+        """Return a client of the operator."""
+        return self.emulator.client(service)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        key: str | None = ADMIN_KEY,
+        body: Any = None,
+        files: Mapping[str, bytes] | None = None,
+    ) -> Answer:
+        """Ask the API, as one of its clients does."""
+        headers = {"Host": self.api_host}
+        data = None
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            data = json.dumps(body).encode()
+        if files is not None:
+            headers["Content-Type"] = f"multipart/form-data; boundary={BOUNDARY}"
+            data = _form(files)
+        request = urllib.request.Request(f"{self.emulator.url}{path}", data=data, headers=headers, method=method)
+        trust = ssl.create_default_context(cafile=self.emulator.certificate)
+        try:
+            with urllib.request.urlopen(request, timeout=REQUEST_S, context=trust) as answer:
+                return Answer(status=answer.status, text=answer.read().decode())
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(status=error.code, text=error.read().decode())
+
+    def lookup(self, signal: str, signal_type: str = "pdq") -> Answer:
+        """Look one signal up."""
+        return self.call("GET", f"/m/lookup?{urllib.parse.urlencode({'signal': signal, 'signal_type': signal_type})}")
+
+    def wait_until_drained(self, queues: Sequence[str]) -> None:
+        """Wait until nothing waits in queues, dead letters among them, or is hidden after it failed."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        sqs = self.client("sqs")
+        deadline_s = time.monotonic() + PATIENCE_S
+        while left := {
+            url: counts
+            for url in queues
+            if any(
+                count != "0"
+                for count in (
+                    counts := sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+                ).values()
+            )
+        }:
+            assert time.monotonic() < deadline_s, f"messages are left: {left}"
+            time.sleep(0.5)
+
+    def listen(self, detail_type: str) -> "Listener":
+        """Subscribe a queue of the platform's own to the bus."""
+        return _subscribe(self.emulator, self.bus, detail_type)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """A queue that the platform subscribed to the bus."""
+
+    emulator: Emulator
+    url: str
+
+    def next(self, *, wait_s: int) -> Mapping[str, Any] | None:
+        """Return the next event; None where none comes in time."""
+        sqs = self.emulator.client("sqs")
+        for message in sqs.receive_message(QueueUrl=self.url, WaitTimeSeconds=wait_s).get("Messages", []):
+            sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
+            event: Mapping[str, Any] = json.loads(message["Body"])
+            return event
+        return None
+
+
+BOUNDARY = "made-up-boundary"
+
+
+def deployed(emulator: Emulator, assembly: Path) -> Deployment:
+    """Deploy both stacks, and give the first admin a key, as an operator does."""
+    emulator.client("s3").create_bucket(Bucket=CONTENT_BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    outputs = deploy(emulator, assembly, [STORAGE, SERVICE])
+    tables = resources(emulator, STORAGE)["AWS::DynamoDB::Table"]
+    queues = resources(emulator, SERVICE)["AWS::SQS::Queue"]
+    admin = ApiKey(digest=digest(ADMIN_KEY), name="admin", roles=frozenset({Role.ADMIN}), created_at_s=int(time.time()))
+    DynamoApiKeyStore(emulator.client("dynamodb"), _only(tables, "Access")).put_key(admin)
+    return Deployment(
+        emulator=emulator,
+        api_host=urllib.parse.urlsplit(outputs[SERVICE]["ApiUrl"]).netloc,
+        bus=outputs[SERVICE]["BusName"],
+        upload_bucket=outputs[STORAGE]["UploadBucketName"],
+        fetch_queue=_only(queues, "FetchCollaborationsQueue"),
+        hash_queue=_only(queues, "HashUploadsQueue"),
+        match_queue=_only(queues, "MatchHashedQueue"),
+        queues=queues,
+    )
+
+
+def wait_for(what: str, ask: Callable[[], Answer], is_so: Callable[[Answer], bool]) -> Answer:
+    """Ask until it is so, and return that answer; what happens by itself in the cloud tells nobody when."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not is_so(answer := ask()):
+        assert time.monotonic() < deadline_s, f"{what}: still {answer}"
+        time.sleep(0.5)
+    return answer
+
+
+def _only(names: Sequence[str], part: str) -> str:
+    [name] = [name for name in names if part in name]
+    return name
+
+
+def _form(files: Mapping[str, bytes]) -> bytes:
+    parts = [
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="{name}"\r\n'
+        f"Content-Type: application/octet-stream\r\n\r\n".encode()
+        + content
+        + b"\r\n"
+        for name, content in files.items()
+    ]
+    return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
+
+
+def _subscribe(emulator: Emulator, bus: str, detail_type: str) -> Listener:
+    name = f"platform-{detail_type}"
+    sqs, events = emulator.client("sqs"), emulator.client("events")
+    url = sqs.create_queue(QueueName=name)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    allowed = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+    pattern = json.dumps({"source": ["countermark"], "detail-type": [detail_type]})
+    events.put_rule(Name=name, EventBusName=bus, EventPattern=pattern)
+    events.put_targets(Rule=name, EventBusName=bus, Targets=[{"Id": "platform", "Arn": arn}])
+    return Listener(emulator=emulator, url=url)
