@@ -44,9 +44,10 @@ fix: $(TEST_STAMP) ## Format the code and fix what ruff can fix by itself.
 	$(RUN) -m ruff format
 	$(RUN) -m ruff check --fix
 
+# The CDK keeps a cache of digests at home: this one.
 synth: export CDK_OUTDIR := build/cdk.out
 synth: layers ## Synthesise the CloudFormation templates into build/cdk.out.
-	HOME=$(CURDIR)/build/home $(RUN) -m infra.app  # the CDK keeps a cache of digests at home
+	HOME=$(CURDIR)/build/home $(RUN) -m infra.app
 
 layers: $(TEST_STAMP) ## Build the Lambda layers into build/layers; needs no Docker.
 	$(RUN) -m layers.build
