@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError, ResponseStreamingError
+from botocore.exceptions import ConnectionError as NoConnection
 
 from countermark.errors import Unavailable
 
@@ -48,7 +49,7 @@ def translated(service: str) -> Iterator[None]:
     """
     try:
         yield
-    except (HTTPClientError, IncompleteReadError, ResponseStreamingError) as error:
+    except (NoConnection, HTTPClientError, IncompleteReadError, ResponseStreamingError) as error:
         raise Unavailable(f"{service} cannot be reached: {type(error).__name__}") from error
     except ClientError as error:
         if code(error) in UNAVAILABLE:
