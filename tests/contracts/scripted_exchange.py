@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from countermark.domain.collaboration import Delta, Fetch, Field
+from countermark.domain.collaboration import CredentialSource, Delta, Fetch, Field
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Category, Opinion
 from countermark.domain.signal import Signal
@@ -27,10 +27,14 @@ class ScriptedExchange:
     kind: str = "scripted"
     config_fields: Sequence[Field] = ()
     credential_fields: Sequence[Field] | None = None
+    credential_source: CredentialSource | None = None
     fetches: list[Mapping[str, JSON] | None] = field(default_factory=list)
 
     def parse_config(self, config: Mapping[str, JSON]) -> Mapping[str, JSON]:
         return config
+
+    def parse_credentials(self, text: str) -> Mapping[str, str]:
+        return {"line": text}
 
     def fetch(
         self,

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Opinion
 from countermark.domain.signal import Signal
+from countermark.domain.transport import Request
 
 
 class RecordPolicy(StrEnum):
@@ -115,6 +116,18 @@ class Field:
     choices: tuple[str, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialSource:
+    """Where a kind's credentials stand outside of the store: one line of text, of the `form` that users are told.
+
+    `dot_file` is a name in the home directory.
+    """
+
+    environment_variable: str
+    dot_file: str
+    form: str
+
+
 class ContentReader(Protocol):
     """Opens what a collaboration's configuration points to: a path, or an s3:// URL."""
 
@@ -142,6 +155,17 @@ class Exchange(Protocol):
     @property
     def credential_fields(self) -> Sequence[Field] | None:
         """The fields of its credentials; None where it needs none."""
+
+    @property
+    def credential_source(self) -> CredentialSource | None:
+        """Where its credentials stand outside of the store; None where it needs none."""
+
+    def parse_credentials(self, text: str) -> Mapping[str, str]:
+        """Return the credentials that one line of text holds, by field.
+
+        Raises:
+            InvalidInput: They are not of their form, or it needs none. The error does not show them.
+        """
 
     def parse_config(self, config: Mapping[str, JSON]) -> Mapping[str, JSON]:
         """Return the checked configuration, with defaults filled in.
@@ -172,3 +196,92 @@ class Exchange(Protocol):
 
     def opinions(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Opinion]:
         """Return the opinions that a record carries."""
+
+
+class Verdict(StrEnum):
+    """What a platform tells an exchange of a record that it matched."""
+
+    TRUE_POSITIVE = "true_positive"
+    FALSE_POSITIVE = "false_positive"
+    SEEN = "seen"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedOpinion:
+    """An opinion that is sent to an exchange.
+
+    `signal_type` names the record's signal that it is about; None means all of them. `reason` is the
+    exchange's own id of a reason, where it asks for one.
+    """
+
+    verdict: Verdict
+    signal_type: str | None = None
+    tags: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+@runtime_checkable
+class TakesOpinions(Protocol):
+    """What an exchange offers besides, where opinions can be sent to it."""
+
+    def opinion_requests(
+        self,
+        config: Mapping[str, JSON],
+        data: Mapping[str, JSON],
+        opinion: SharedOpinion,
+        *,
+        credentials: Mapping[str, str],
+    ) -> Sequence[Request]:
+        """Return the requests that tell the exchange an opinion of a record, in order; none are sent.
+
+        Each may be sent twice to the same effect. A dry run shows them `without_secrets`.
+
+        Raises:
+            InvalidInput: The exchange takes no such opinion of this record, or needs more to be said.
+        """
+
+
+@runtime_checkable
+class TakesSignals(Protocol):
+    """What an exchange offers besides, where new signals can be sent to it."""
+
+    def signal_requests(
+        self,
+        config: Mapping[str, JSON],
+        signal: Signal,
+        opinion: SharedOpinion,
+        *,
+        credentials: Mapping[str, str],
+    ) -> Sequence[Request]:
+        """Return the requests that share a signal with an opinion of it, in order; none are sent.
+
+        Raises:
+            InvalidInput: The exchange takes no such signal or opinion.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """A collaboration that the credentials of an exchange give access to, and the configuration that joins it.
+
+    `is_enabled` says that the exchange lets it be fetched.
+    """
+
+    id: str
+    name: str
+    description: str
+    is_enabled: bool
+    config: Mapping[str, JSON]
+
+
+@runtime_checkable
+class ListsMemberships(Protocol):
+    """What an exchange offers besides, where it tells which collaborations there are."""
+
+    def memberships(self, *, credentials: Mapping[str, str]) -> Sequence[Membership]:
+        """Return the collaborations that the credentials give access to, by name.
+
+        Raises:
+            ExchangeFailed: It refused, timed out, or answered outside its format.
+            InvalidInput: The credentials cannot work.
+        """

@@ -1,13 +1,17 @@
-"""Checks of a configuration against the fields that its kind declares."""
+"""Checks of a configuration, and of credentials, against the fields that their kind declares."""
 
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from countermark.domain.collaboration import Field
 from countermark.domain.json import JSON
 from countermark.errors import InvalidInput
 
-_TYPES = {"str": str, "int": int, "bool": bool}
-"""The Python type of each type name that a `Field` may have, but for `set[int]`."""
+_TYPES: Mapping[str, type | tuple[type, ...]] = {"str": str, "int": int, "bool": bool, "set[int]": (list, tuple)}
+"""The Python type, as JSON has it, of each type name that a `Field` may have."""
+
+MAX_SET = 10_000
+"""The most members of a set in a configuration, which is stored whole."""
 
 
 def parse_fields(kind: str, fields: Sequence[Field], config: Mapping[str, JSON]) -> dict[str, JSON]:
@@ -22,14 +26,59 @@ def parse_fields(kind: str, fields: Sequence[Field], config: Mapping[str, JSON])
     return {field.name: _parse(kind, field, config.get(field.name)) for field in fields}
 
 
+def parse_one_line(kind: str, form: str, fields: Sequence[Field], parts: Sequence[str]) -> dict[str, str]:
+    """Return the parts of a line of credentials by their fields; fields without a part are left out.
+
+    Raises:
+        InvalidInput: There are too few parts or too many, or one is empty. The error does not show them.
+    """
+    required = [field for field in fields if field.required]
+    if not len(required) <= len(parts) <= len(fields) or not all(part.strip() for part in parts):
+        raise InvalidInput(f"the credentials of {kind} are of the form {form}")
+    return {field.name: part.strip() for field, part in zip(fields, parts, strict=False)}
+
+
+def needed_credentials(kind: str, fields: Sequence[Field], credentials: Mapping[str, str] | None) -> Mapping[str, str]:
+    """Return the credentials, where they are there.
+
+    Raises:
+        InvalidInput: They are not, or a field is missing.
+    """
+    if credentials is None:
+        raise InvalidInput(f"{kind} needs credentials, and none are set")
+    for field in fields:
+        if field.required and not credentials.get(field.name):
+            raise InvalidInput(f"the credentials of {kind} need the field {field.name!r}")
+    return credentials
+
+
+def refuse_credentials(kind: str) -> NoReturn:
+    """Raise, for a kind that needs no credentials.
+
+    Raises:
+        InvalidInput: Always.
+    """
+    raise InvalidInput(f"{kind} takes no credentials")
+
+
 def _parse(kind: str, field: Field, value: JSON) -> JSON:
     if value is None or value == "":
         if field.required:
             raise InvalidInput(f"{kind} needs the field {field.name!r}")
-        return field.default
+        return [] if field.type == "set[int]" else field.default
     expected = _TYPES[field.type]
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
         raise InvalidInput(f"the field {field.name!r} of {kind} is of type {field.type}, not {value!r}")
+    if isinstance(value, list | tuple):
+        return _parse_set(kind, field, value)
     if field.choices is not None and value not in field.choices:
         raise InvalidInput(f"the field {field.name!r} of {kind} is one of {', '.join(field.choices)}, not {value!r}")
     return value
+
+
+def _parse_set(kind: str, field: Field, values: Sequence[JSON]) -> JSON:
+    """Return a set as a sorted list, as JSON has no sets."""
+    numbers = [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
+    if len(numbers) != len(values) or len(values) > MAX_SET:
+        raise InvalidInput(f"the field {field.name!r} of {kind} is a list of at most {MAX_SET} whole numbers")
+    return sorted(set(numbers))

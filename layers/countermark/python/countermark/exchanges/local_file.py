@@ -12,12 +12,12 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
 
-from countermark.domain.collaboration import ContentReader, Delta, Fetch, Field
+from countermark.domain.collaboration import ContentReader, CredentialSource, Delta, Fetch, Field
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Opinion
 from countermark.domain.signal import Signal, SignalType
 from countermark.errors import ExchangeFailed
-from countermark.exchanges.config import parse_fields
+from countermark.exchanges.config import parse_fields, refuse_credentials
 
 MAX_LINE_BYTES = 64 * 1024
 """The longest line: a raw_text of a long post fits, a file without line ends does not fill the memory."""
@@ -33,6 +33,7 @@ class LocalFileExchange:
 
     kind = "local_file"
     credential_fields: Sequence[Field] | None = None
+    credential_source: CredentialSource | None = None
 
     def __init__(self, reader: ContentReader, signal_types: Mapping[str, SignalType]) -> None:
         self._reader = reader
@@ -59,6 +60,15 @@ class LocalFileExchange:
             InvalidInput: The file name is missing, or a field is unknown or wrong.
         """
         return parse_fields(self.kind, self.config_fields, config)
+
+    def parse_credentials(self, text: str) -> Mapping[str, str]:
+        """Refuse: it needs none.
+
+        Raises:
+            InvalidInput: Always.
+        """
+        del text
+        refuse_credentials(self.kind)
 
     def fetch(
         self,

@@ -7,11 +7,11 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
-from countermark.domain.collaboration import Delta, Fetch, Field
+from countermark.domain.collaboration import CredentialSource, Delta, Fetch, Field
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Opinion
 from countermark.domain.signal import Signal, SignalType
-from countermark.exchanges.config import parse_fields
+from countermark.exchanges.config import parse_fields, refuse_credentials
 
 
 class SampleExchange:
@@ -20,6 +20,7 @@ class SampleExchange:
     kind = "sample"
     config_fields: Sequence[Field] = ()
     credential_fields: Sequence[Field] | None = None
+    credential_source: CredentialSource | None = None
 
     def __init__(self, signal_types: Mapping[str, SignalType]) -> None:
         self._signal_types = signal_types
@@ -31,6 +32,15 @@ class SampleExchange:
             InvalidInput: It has one.
         """
         return parse_fields(self.kind, self.config_fields, config)
+
+    def parse_credentials(self, text: str) -> Mapping[str, str]:
+        """Refuse: it needs none.
+
+        Raises:
+            InvalidInput: Always.
+        """
+        del text
+        refuse_credentials(self.kind)
 
     def fetch(
         self,
