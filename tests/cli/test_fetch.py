@@ -157,7 +157,7 @@ def test_an_unforeseen_error_of_one_exchange_leaves_the_others_alone(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--only-api", "zz"], "no such API 'zz': there are sample, local_file"),
+        (["--only-api", "zz"], "no such API 'zz': there are sample, "),
         (["--only-collab", "zz"], "No such collab 'zz'"),
         (["--time-limit-sec", "-1"], "-1 is not in the range"),
         (["surplus"], "unexpected extra argument"),

@@ -18,7 +18,8 @@ def test_a_key_is_printed_once_and_only_its_digest_is_stored(countermark: Comman
     with LocalState.open(countermark.state) as state:
         stored = state.api_keys.find_key(digest(key))
     assert stored is not None
-    assert (stored.name, stored.roles) == ("console", {Role.MATCH, Role.CURATE})
+    assert stored.name == "console"
+    assert stored.roles == {Role.MATCH, Role.CURATE}
     kept = b"".join(path.read_bytes() for path in countermark.state.rglob("*") if path.is_file())
     assert key.encode() not in kept
 

@@ -140,7 +140,7 @@ def add(
       countermark bank add KNOWN_SPAM photo -S pdq -H hashes.txt
       countermark bank add KNOWN_SPAM text -- buy now
     """
-    from countermark.flows.curate import add_content
+    from countermark.flows.curate import add_contents
 
     session: Session = context.obj
     given = given_content(context, files)
@@ -150,17 +150,15 @@ def add(
         state.banks.bank(bank)
         if hashes:
             queries = read_signals(given, kind, only=only_signal)
-            drafts = ([signal] for _, signals in queries for signal in signals)
         else:
             ratios = state.banks.signal_type_ratios()
             queries = hashed(session, given, kind, only=only_signal, ratios=ratios)
-            drafts = (list(signals) for _, signals in queries if signals)
         try:
-            for signals in drafts:
-                draft = ContentDraft(signals=_by_type(signals), note=note, metadata=metadata)
-                content = add_content(session.curator(state), bank, draft)
-                for signal in signals:
-                    output.result(f"{content.id} {signal.type} {output.one_line(signal.value)}")
+            for _, signals in queries:
+                contents = [{signal.type: signal.value} for signal in signals] if hashes else [_by_type(signals)]
+                drafts = [ContentDraft(signals=each, note=note, metadata=metadata) for each in contents if each]
+                for start in range(0, len(drafts), PAGE):
+                    _tell(add_contents(session.curator(state), bank, drafts[start : start + PAGE]))
         finally:
             # What was banked before a file that could not be must match as well.
             session.follow(state, skip_index_rebuild=skip_index_rebuild)
@@ -314,6 +312,12 @@ def all_contents(state: "LocalState", bank: Bank) -> Iterator[BankContent]:
         if page.before is None:
             return
         before = page.before
+
+
+def _tell(contents: Sequence[BankContent]) -> None:
+    for content in contents:
+        for name, value in content.signals.items():
+            output.result(f"{content.id} {name} {output.one_line(value)}")
 
 
 def _by_type(signals: Sequence[Signal]) -> dict[str, str]:

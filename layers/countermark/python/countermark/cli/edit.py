@@ -28,7 +28,12 @@ def _integers(text: str) -> list[int]:
 
 _integers.__name__ = "list of integers"  # click names it to the user
 
-_PARSERS: Mapping[str, Callable[[str], Any]] = {"str": str, "int": int, "bool": bool, "set[int]": _integers}
+_PARSERS: Mapping[str, click.ParamType[Any] | Callable[[str], Any]] = {
+    "str": str,
+    "int": int,
+    "bool": click.BOOL,
+    "set[int]": _integers,
+}
 """What reads a flag's value, by the type that a field may have."""
 
 

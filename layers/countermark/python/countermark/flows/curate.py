@@ -5,7 +5,7 @@ the change: a lost nudge costs freshness until the next scheduled build, never a
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -144,12 +144,11 @@ def check_metadata(metadata: Mapping[str, JSON]) -> Mapping[str, JSON]:
     return metadata
 
 
-def add_content(curator: Curator, bank_name: str, draft: ContentDraft) -> BankContent:
-    """Bank a content whose signals are canonical; a draft with a known source key is not banked again.
+def check_draft(draft: ContentDraft) -> None:
+    """Check what a content is to be made of; that its signals are canonical is the caller's part.
 
     Raises:
         InvalidInput: It has no signal, or its note, metadata or URI is wrong.
-        NotFound: There is no such bank.
     """
     if not draft.signals:
         raise InvalidInput("No signals given")
@@ -157,10 +156,50 @@ def add_content(curator: Curator, bank_name: str, draft: ContentDraft) -> BankCo
     check_metadata(draft.metadata)
     if draft.original_media_uri is not None and len(draft.original_media_uri) > MAX_URI_LENGTH:
         raise InvalidInput(f"a URI has at most {MAX_URI_LENGTH} characters")
+
+
+def add_content(curator: Curator, bank_name: str, draft: ContentDraft) -> BankContent:
+    """Bank a content whose signals are canonical; a draft with a known source key is not banked again.
+
+    Raises:
+        InvalidInput: It has no signal, or its note, metadata or URI is wrong.
+        NotFound: There is no such bank.
+    """
+    check_draft(draft)
     bank = curator.banks.bank(bank_name)
     content = curator.banks.add_content(bank.id, draft, now_s=curator.now_s)
     curator.nudge("content", f"add {content.id}")
     return content
+
+
+def add_contents(curator: Curator, bank_name: str, drafts: Sequence[ContentDraft]) -> list[BankContent]:
+    """Bank many contents in one write, at most `MAX_PAGE`; none has a source key, so each is a new one.
+
+    Raises:
+        InvalidInput: A draft has no signal, or its note, metadata or URI is wrong; then none is banked.
+        NotFound: There is no such bank.
+    """
+    for draft in drafts:
+        check_draft(draft)
+    bank = curator.banks.bank(bank_name)
+    ids = curator.banks.allot_content_ids(len(drafts)) if drafts else range(0)
+    contents = [
+        BankContent(
+            id=content_id,
+            bank_id=bank.id,
+            signals=draft.signals,
+            note=draft.note,
+            original_media_uri=draft.original_media_uri,
+            metadata=draft.metadata,
+            provenance=draft.provenance,
+            created_at_s=curator.now_s,
+        )
+        for content_id, draft in zip(ids, drafts, strict=True)
+    ]
+    if contents:
+        curator.banks.put_contents(contents)
+        curator.nudge("content", f"add {contents[0].id} to {contents[-1].id}")
+    return contents
 
 
 def content_of(curator: Curator, bank_name: str, content_id: int) -> tuple[Bank, BankContent]:
