@@ -29,6 +29,8 @@ START_S = 1_700_000_000
 
 LIMITS = Limits(body_bytes=200_000, parts=5, batch_signals=3, index_stale_s=3_600)
 
+FETCH_BYTES = 100_000
+
 BOUNDARY = "a-boundary"
 
 
@@ -88,7 +90,7 @@ def open_house(directory: Path, *, access: Access = open_access) -> Iterator[Hou
     started: list[str] = []
     fetcher = URLFetcher(
         policy=URLPolicy(private_hosts=frozenset({"photos.example"})),
-        limits=FetchLimits(size_bytes=100_000),
+        limits=FetchLimits(size_bytes=FETCH_BYTES),
         resolver=lambda host, port: ["127.0.0.1" if host == "photos.example" else "10.0.0.1"],
     )
     with LocalState.open(directory) as state:
@@ -211,5 +213,6 @@ FILES: Mapping[str, bytes] = {
     "broken": b"this is no photo",
     "huge": photos.HUGE,
     "clip": b"not much of a video",
+    "large": bytes(FETCH_BYTES + 1),
 }
 """What transcripts call @photo, @flat and so on."""

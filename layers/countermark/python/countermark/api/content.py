@@ -25,8 +25,10 @@ def hash_url(call: Call, url: str, *, content_type: str | None, types: str | Non
     try:
         fetched = call.services.fetch_url(url)
     except Unavailable as error:
-        # HMA's clients know a failed fetch as a 400.
+        # HMA's clients know a failed fetch as a 400, and the very text of the 413 below.
         raise InvalidInput(str(error)) from error
+    except ContentTooLarge as error:
+        raise ContentTooLarge("Content too large") from error
     kind = kind or _said_by_server(fetched.content_type)
     return _hashed(call, fetched.body, kind, types)
 
