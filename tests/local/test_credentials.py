@@ -60,7 +60,7 @@ def test_a_kind_that_needs_none_or_is_not_known_has_none(tmp_path: Path) -> None
 
 
 def test_what_is_no_credentials_is_named_by_its_place_and_not_shown(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="the environment variable TX_PAIR: .* of the form user:password") as caught:
+    with pytest.raises(InvalidInput, match=r"the environment variable TX_PAIR: .* of the form user:password") as caught:
         chain(tmp_path, {"TX_PAIR": "hunter2"}).credentials("scripted")
     assert "hunter2" not in str(caught.value)
     (tmp_path / ".tx_pair").write_bytes(b"\xffhunter2")
