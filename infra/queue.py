@@ -18,6 +18,9 @@ MAX_RECEIVES = 5
 """How often a message is tried before it goes to the dead-letter queue. Source: the same page: at least 5, as a
 throttled attempt counts as one."""
 
+SOURCE = "countermark"
+"""What the events of ours name as their source."""
+
 RETENTION = Duration.days(14)
 """How long a message is kept: the longest that SQS takes, so that a holiday loses nothing."""
 

@@ -11,7 +11,7 @@ from constructs import Construct
 from countermark.aws.settings import FETCH_QUEUE_URL, PURGE_QUEUE_URL
 from infra.function import Surroundings, stage_function
 from infra.grants import READ_ITEMS, WRITE_ITEMS, allow, allow_items, allow_objects
-from infra.queue import WatchedQueue
+from infra.queue import SOURCE, WatchedQueue
 from infra.storage import BY_BANK_INDEX
 
 STAGE = "curate"
@@ -79,7 +79,7 @@ class CurateStage(Construct):
         queue.feed(self.function, batch_size=1, max_concurrency=PURGES)
         queue.subscribe(
             "DeletedRule",
-            events.EventPattern(detail_type=["BankChanged"], detail={"reason": ["bank_deleted"]}),
+            events.EventPattern(source=[SOURCE], detail_type=["BankChanged"], detail={"reason": ["bank_deleted"]}),
             bus=bus,
             description="Has what is left of deleted banks and collaborations purged.",
         )

@@ -8,7 +8,7 @@ from constructs import Construct
 
 from infra.function import Surroundings, stage_function
 from infra.grants import READ_ITEMS, allow_items, allow_objects
-from infra.queue import WatchedQueue
+from infra.queue import SOURCE, WatchedQueue
 from infra.schedule import send_regularly
 from infra.storage import BY_BANK_INDEX, FEED_INDEX
 
@@ -70,7 +70,7 @@ class IndexStage(Construct):
         queue.feed(function, batch_size=NUDGES_PER_BUILD, max_concurrency=BUILDERS, window=WINDOW)
         queue.subscribe(
             "ChangedRule",
-            events.EventPattern(detail_type=["BankChanged"]),
+            events.EventPattern(source=[SOURCE], detail_type=["BankChanged"]),
             bus=bus,
             description="Nudges the index whenever a bank has changed.",
         )

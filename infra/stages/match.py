@@ -8,7 +8,7 @@ from constructs import Construct
 
 from infra.function import Surroundings, stage_function
 from infra.grants import READ_ITEMS, allow, allow_items, allow_objects
-from infra.queue import WatchedQueue
+from infra.queue import SOURCE, WatchedQueue
 
 STAGE = "match"
 
@@ -58,7 +58,7 @@ class MatchStage(Construct):
         queue.feed(self.function, batch_size=10, max_concurrency=concurrency)
         queue.subscribe(
             "HashedRule",
-            events.EventPattern(detail_type=["ContentHashed"]),
+            events.EventPattern(source=[SOURCE], detail_type=["ContentHashed"]),
             bus=bus,
             description="Sends all hashed content to be matched.",
         )

@@ -91,21 +91,15 @@ class Deployment:
 
     def wait_until_drained(self, queues: Sequence[str]) -> None:
         """Wait until nothing waits in queues, dead letters among them, or is hidden after it failed."""
-        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        sqs = self.client("sqs")
         deadline_s = time.monotonic() + PATIENCE_S
-        while left := {
-            url: counts
-            for url in queues
-            if any(
-                count != "0"
-                for count in (
-                    counts := sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
-                ).values()
-            )
-        }:
-            assert time.monotonic() < deadline_s, f"messages are left: {left}"
+        while left := [url for url in queues if self._messages(url)]:
+            assert time.monotonic() < deadline_s, f"messages are left in {left}"
             time.sleep(0.5)
+
+    def _messages(self, queue: str) -> int:
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        counts = self.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"]
+        return sum(map(int, counts.values()))
 
     def listen(self, detail_type: str) -> "Listener":
         """Subscribe a queue of the platform's own to the bus."""
