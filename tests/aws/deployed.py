@@ -5,21 +5,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
-import boto3
 import pytest
-from botocore.config import Config
 from moto import mock_aws
 
-from countermark.aws.clients import MAX_CONNECTIONS, Clients
+from countermark.aws.clients import Clients
 from countermark.aws.settings import Settings
-from tests.aws.moto_dynamodb import truthful_dynamodb
+from tests.aws.moto_truth import truthful_moto
 
-REGION = "eu-west-1"
+REGION: Final = "eu-west-1"
 BUS = "countermark-test"
 CONTENT_BUCKET = "platform-content"
-SERVICES = ("dynamodb", "s3", "events", "secretsmanager", "sqs")
 
 _HASH_OF_ID = re.compile(r"[0-9A-F]{8}$")
 
@@ -32,25 +29,13 @@ class Deployed:
     settings: Settings
 
 
-class _MotoClients(Clients):
-    """Clients that need no environment, each made once for all tests: to make one takes longer than most tests."""
-
-    dynamodb = property(lambda self: _client("dynamodb"))  # type: ignore[assignment] # the same client, by another way
-    s3 = property(lambda self: _client("s3"))  # type: ignore[assignment] # as above
-    events = property(lambda self: _client("events"))  # type: ignore[assignment] # as above
-    secrets = property(lambda self: _client("secretsmanager"))  # type: ignore[assignment] # as above
-    sqs = property(lambda self: _client("sqs"))  # type: ignore[assignment] # as above
-
-
 @cache
-def _client(service: Any) -> Any:
-    return boto3.client(
-        service,
-        region_name=REGION,
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-        config=Config(max_pool_connections=MAX_CONNECTIONS, retries={"mode": "standard", "total_max_attempts": 1}),
-    )
+def _clients() -> Clients:
+    """Return clients as a function has them, made once for all tests: to make them takes longer than most tests."""
+    clients = Clients()
+    for client in (clients.dynamodb, clients.s3, clients.events, clients.secrets, clients.sqs):
+        assert client.meta.region_name == REGION
+    return clients
 
 
 @contextmanager
@@ -59,8 +44,9 @@ def deployed(template: Mapping[str, Any]) -> Iterator[Deployed]:
     with pytest.MonkeyPatch.context() as patch:
         # An emulator that the environment names is not moto.
         patch.delenv("AWS_ENDPOINT_URL", raising=False)
-        with mock_aws(), truthful_dynamodb():
-            clients = _MotoClients()
+        patch.setenv("AWS_DEFAULT_REGION", REGION)
+        with mock_aws(), truthful_moto():
+            clients = _clients()
             names = {}
             for logical_id, resource in template["Resources"].items():
                 name = _HASH_OF_ID.sub("", logical_id)

@@ -298,11 +298,12 @@ def test_clients_give_up_in_time_and_are_made_once(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv(name, value)
     made = clients.Clients()
     for client in (made.dynamodb, made.s3, made.events, made.secrets, made.sqs):
-        config = client.meta.config
+        config: Any = client.meta.config
         assert config.connect_timeout == clients.CONNECT_TIMEOUT_S
         assert config.read_timeout in {clients.READ_TIMEOUT_S, clients.READ_TIMEOUT_S3_S}
         assert config.retries == {"mode": "standard", "total_max_attempts": clients.MAX_ATTEMPTS}
     assert made.dynamodb is made.dynamodb
-    assert made.dynamodb.meta.config.read_timeout == clients.READ_TIMEOUT_S
+    dynamodb_config: Any = made.dynamodb.meta.config
+    assert dynamodb_config.read_timeout == clients.READ_TIMEOUT_S
     assert index.MAX_DELETED == 1_000
     assert at_once([lambda: made.s3] * 3).count(made.s3) == 3

@@ -73,7 +73,8 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def refuse(code: str, **more: Any) -> Answer:
     def answer(request: dict[str, Any]) -> Any:
-        raise ClientError({"Error": {"Code": code, "Message": ""}, **more}, "Operation")
+        response: Any = {"Error": {"Code": code, "Message": ""}, **more}
+        raise ClientError(response, "Operation")
 
     return answer
 

@@ -1,8 +1,8 @@
-"""moto's DynamoDB made truthful under threads, and its transactions made fast.
+"""moto made truthful under threads, and its transactions made fast.
 
-moto is plain Python over dictionaries without a lock: requests of several threads interleave, and of puts that
-were acknowledged some are lost. Its transactions copy whole tables to be able to take them back. Here one request
-is served at a time, and a transaction remembers only the items that it touches.
+moto is plain Python over dictionaries without a lock: requests of several threads interleave, of puts that were
+acknowledged some are lost, and two conditional writes may both succeed. Its transactions copy whole tables to be able
+to take them back. Here one request is served at a time, and a transaction remembers only the items that it touches.
 """
 
 import copy
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from moto.core.botocore_stubber import BotocoreStubber
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.models.table import Table
-from moto.dynamodb.responses import DynamoHandler
 
 _ONE_AT_A_TIME = threading.RLock()
 
@@ -38,14 +38,14 @@ class _Touched:
 
 
 @contextmanager
-def truthful_dynamodb() -> Iterator[None]:
+def truthful_moto() -> Iterator[None]:
     """Serve one request at a time, and take back exactly what a failed transaction did."""
-    call_action: Callable[..., Any] = DynamoHandler.call_action
+    serve: Callable[..., Any] = BotocoreStubber.__call__
     transact: Callable[..., None] = DynamoDBBackend.transact_write_items
 
-    def call_one(self: DynamoHandler) -> Any:
+    def serve_one(self: BotocoreStubber, *args: Any, **request: Any) -> Any:
         with _ONE_AT_A_TIME:
-            return call_action(self)
+            return serve(self, *args, **request)
 
     def transact_touched(self: DynamoDBBackend, transact_items: list[dict[str, Any]]) -> None:
         touched = [_remember(self, next(iter(action.values()))) for action in transact_items]
@@ -60,7 +60,7 @@ def truthful_dynamodb() -> Iterator[None]:
             raise
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DynamoHandler, "call_action", call_one)
+        patch.setattr(BotocoreStubber, "__call__", serve_one)
         patch.setattr(DynamoDBBackend, "transact_write_items", transact_touched)
         yield
 
