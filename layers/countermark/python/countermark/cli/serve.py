@@ -64,7 +64,7 @@ def command(session: Session, *, port: int, host: str, keys: bool, fetch_every_s
         import uvicorn
     except ModuleNotFoundError as error:
         raise MissingExtra("serve needs uvicorn: pip install 'countermark[serve]'") from error
-    with _listening(host, port) as listener, session.state() as state:
+    with listening(host, port) as listener, session.state() as state:
         _log_to_stderr(session)
         signal.signal(signal.SIGTERM, _end)
         session.shows_progress = False
@@ -122,7 +122,7 @@ def _app(services: "Services") -> "AsgiApp":
     return asgi_app(services)
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
     """Return a socket that listens already: who reads the address may connect at once.
 
     Raises:
@@ -133,7 +133,8 @@ def _listening(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (socket.gaierror, UnicodeError) as error:
         raise InvalidInput(f"{host!r} is no address to listen at") from error
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol named, asyncio turns Nagle's algorithm off: otherwise each answer waits 40 ms for an ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
