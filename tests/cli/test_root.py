@@ -156,7 +156,8 @@ def test_an_interrupt_within_a_command_gives_130(countermark: CommandLine, monke
     assert (ran.code, ran.err) == (130, "countermark: interrupted\n")
 
 
-def test_sigint_ends_with_130_and_without_a_traceback(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_with_130_and_without_a_traceback(tmp_path: Path, number: int) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "countermark", "hash", "video", "-"],
         env=environment(tmp_path / "state"),
@@ -168,7 +169,7 @@ def test_sigint_ends_with_130_and_without_a_traceback(tmp_path: Path) -> None:
         # Once the pipe was emptied the command runs, and waits for more: a pipe holds 64 KiB.
         process.stdin.write(b"x" * 1024 * 1024)
         process.stdin.flush()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (130, b"", b"countermark: interrupted\n")
 
@@ -204,6 +205,27 @@ def test_a_reader_that_leaves_early_is_no_failure(tmp_path: Path) -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.splitlines()[0] == f"1 pdq {0:064x}"
     assert ran.stdout.splitlines()[1].startswith("20000 enabled"), "what was asked for is done to the end"
+
+
+def test_results_that_cannot_be_written_are_something_outside(tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "countermark", "hash", "text", "--", "words"],
+            env=environment(tmp_path / "state"),
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+    assert ran.returncode == 3
+    assert ran.stderr == b"countermark: the results could not be written: No space left on device\n"
+
+
+def test_closed_streams_are_no_fault_of_ours(tmp_path: Path) -> None:
+    script = f'"{sys.executable}" -m countermark hash text {{0}}; echo $? >code'
+    for arguments, code in (("-- words >&- 2>&-", "0"), ("- <&- >&- 2>&-", "2"), ("- <&-", "2")):
+        subprocess.run(
+            ["sh", "-c", script.format(arguments)], env=environment(tmp_path / "state"), cwd=tmp_path, timeout=60
+        )
+        assert (tmp_path / "code").read_text().strip() == code, arguments
 
 
 def test_a_name_that_is_no_unicode_is_shown_with_escapes(tmp_path: Path) -> None:

@@ -159,6 +159,8 @@ def signal_lines(given: Given) -> Iterator[str]:
 
 def _given(name: str) -> Given:
     if name == "-":
+        if sys.stdin is None:
+            raise InvalidInput("standard input is closed")
         return Given(name="standard input", open=lambda: nullcontext(sys.stdin.buffer))
     if name.startswith(("http://", "https://")):
         return Given(name=name, open=lambda: _from_url(name))

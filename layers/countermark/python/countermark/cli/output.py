@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 
 
 def prepare() -> None:
@@ -18,27 +19,35 @@ def result(line: str) -> None:
     A reader that went away (`| head`) wants no more: the rest is dropped, and the command goes on, so
     that a broken pipe never leaves a change half made.
     """
+    if sys.stdout is None:  # closed by whoever started us
+        return
     try:
         sys.stdout.write(f"{line}\n")
     except BrokenPipeError:
         _drop_results()
 
 
-def finish() -> None:
-    """Hand over what is still held back."""
+def finish() -> OSError | None:
+    """Hand over what is still held back; returns why it could not be, where somebody still wants it."""
+    if sys.stdout is None:
+        return None
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         _drop_results()
+    except OSError as error:
+        _drop_results()
+        return error
+    return None
 
 
 def tell(line: str) -> None:
     """Write one line for the person at the terminal. Nobody there is no failure."""
-    try:
+    if sys.stderr is None:
+        return
+    with suppress(OSError):
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
-    except OSError:
-        return
 
 
 def one_line(text: str) -> str:

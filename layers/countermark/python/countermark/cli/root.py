@@ -12,12 +12,12 @@ from pathlib import Path
 import click
 
 import countermark
-from countermark.cli import output
+from countermark.cli import INTERRUPTED, output
 from countermark.cli.session import Session
 from countermark.errors import CountermarkError, InvalidInput
 
-OURS, THE_USERS, OUTSIDE, INTERRUPTED = 1, 2, 3, 130
-"""The exit codes but 0. 130 is what shells give for SIGINT: 128 + 2."""
+OURS, THE_USERS, OUTSIDE = 1, 2, 3
+"""The exit codes but 0 and that of an interrupt."""
 
 COMMANDS: Mapping[str, str] = {
     "config": "Configure collaborations, and list what is installed.",
@@ -158,7 +158,10 @@ def run(arguments: Sequence[str]) -> int:
         code = OURS
     else:
         code = 0
-    output.finish()
+    lost = output.finish()
+    if lost is not None:
+        output.tell(f"countermark: the results could not be written: {lost.strerror}")
+        code = code or OUTSIDE
     return code
 
 

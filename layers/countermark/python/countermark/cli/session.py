@@ -18,6 +18,7 @@ from countermark.cli import output
 if TYPE_CHECKING:
     from countermark.domain.collaboration import Exchange
     from countermark.domain.event import BankChanged, Event
+    from countermark.domain.stores import SecretStore
     from countermark.flows.curate import Curator
     from countermark.flows.fetch import Fetcher
     from countermark.flows.index import IndexReport
@@ -125,6 +126,17 @@ class Session:
 
         return exchanges(reader=FileContentReader(), signal_types=SIGNAL_TYPES)
 
+    def secrets(self, state: "LocalState") -> "SecretStore":
+        """Return the credentials of exchanges: the store's, else the environment's, else those of the dot files."""
+        from countermark.local.credentials import CredentialChain
+
+        return CredentialChain(
+            store=state.secrets,
+            exchanges=self.exchanges(),
+            environ=os.environ,
+            home=Path(os.path.expanduser("~")),  # noqa: PTH111  # unlike Path.home, it does not fail without a home
+        )
+
     def curator(self, state: "LocalState") -> "Curator":
         """Return what every change of a bank needs, at this moment."""
         from countermark.flows.curate import Curator
@@ -148,7 +160,7 @@ class Session:
             signal_types=SIGNAL_TYPES,
             collaborations=state.collaborations,
             banks=state.banks,
-            secrets=state.secrets,
+            secrets=self.secrets(state),
             publisher=state.publisher,
             clock=self.now_s,
             holder=f"{socket.gethostname()} {os.getpid()}",
