@@ -4,14 +4,21 @@ from collections.abc import Mapping
 
 from countermark.domain.collaboration import ContentReader, Exchange
 from countermark.domain.signal import SignalType
+from countermark.domain.transport import Transport
+from countermark.exchanges.fb_threatexchange import FbThreatExchange
 from countermark.exchanges.local_file import LocalFileExchange
 from countermark.exchanges.sample import SampleExchange
 
 
-def exchanges(*, reader: ContentReader, signal_types: Mapping[str, SignalType]) -> dict[str, Exchange]:
+def exchanges(
+    *, reader: ContentReader, signal_types: Mapping[str, SignalType], transport: Transport | None = None
+) -> dict[str, Exchange]:
     """Return every exchange by its kind.
 
-    `reader` opens what configurations point to; `signal_types` are those that are installed.
+    `reader` opens what configurations point to; `signal_types` are those that are installed. Without a
+    `transport` there are only the kinds that need no network.
     """
     kinds: list[Exchange] = [SampleExchange(signal_types), LocalFileExchange(reader, signal_types)]
+    if transport is not None:
+        kinds += [FbThreatExchange(transport)]
     return {exchange.kind: exchange for exchange in kinds}

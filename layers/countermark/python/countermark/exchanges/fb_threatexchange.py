@@ -1,0 +1,483 @@
+"""Meta's ThreatExchange: signals that the members of a privacy group share, with their opinions of them.
+
+Who runs it: Meta, for vetted platforms. Documentation:
+https://developers.facebook.com/docs/threat-exchange/reference/apis/threat-updates/ and its neighbours. Credentials:
+the access token of an app, `<app id>|<secret>`.
+
+An *indicator* is a signal, and a *descriptor* one member's statement of it. `threat_updates` tells what has
+changed since a time, oldest first, an indicator with all its descriptors at once; what was taken back is told for
+90 days, so a fetch that comes later than that begins anew.
+
+Limits: pages of 100 indicators; 32 MiB a page; the order of `last_updated` is what a fetch is resumed by, so an
+exchange that goes back behind it is an error.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from countermark.domain.collaboration import (
+    CredentialSource,
+    Delta,
+    Fetch,
+    Field,
+    Membership,
+    SharedOpinion,
+    Verdict,
+)
+from countermark.domain.json import JSON
+from countermark.domain.opinion import Category, Opinion
+from countermark.domain.signal import Signal
+from countermark.domain.transport import Request, Transport
+from countermark.errors import ExchangeFailed, InvalidInput
+from countermark.exchanges.config import needed_credentials, parse_fields, parse_one_line
+from countermark.exchanges.pages import (
+    MAX_EMPTY_PAGES,
+    host_of,
+    is_storable,
+    json_object,
+    malformed_page,
+    next_url,
+    page,
+)
+
+BASE_URL = "https://graph.facebook.com/v21.0"
+
+PAGE_SIZE = 100
+
+STALE_AFTER_S = 85 * 24 * 3600
+"""How old the last fetch may be: five days less than the 90 for which the exchange tells of what was taken back."""
+
+FIELDS = (
+    "id,indicator,type,last_updated,should_delete,descriptors{reactions,my_reactions,owner{id},tags,status,added_on}"
+)
+"""What is asked for of each indicator. The ids of descriptors come unasked."""
+
+PHOTO_TAG = "media_type_photo"
+VIDEO_TAG = "media_type_video"
+
+TYPES: Mapping[str, Sequence[tuple[str, str | None]]] = {
+    "HASH_PDQ": [("pdq", None)],
+    "HASH_VIDEO_MD5": [("video_md5", None)],
+    "HASH_MD5": [("video_md5", VIDEO_TAG), ("photo_md5", PHOTO_TAG)],
+    "HASH_VIDEO_SHA256": [("video_sha256", None)],
+    "HASH_SHA256": [("video_sha256", VIDEO_TAG), ("photo_sha256", PHOTO_TAG)],
+    "TEXT_STRING": [("raw_text", None)],
+    "URI": [("url", None)],
+    "RAW_URI": [("url", None)],
+    "HASH_URL_MD5": [("url_md5", None)],
+    "TREND_QUERY": [("trend_query", None)],
+}
+"""The signal types of each indicator type; with a tag, only of those that a member gave the tag."""
+
+STATUSES = {"MALICIOUS": Category.POSITIVE_CLASS, "NON_MALICIOUS": Category.NEGATIVE_CLASS}
+"""What a descriptor's status says; every other one is an INVESTIGATION_SEED."""
+
+REACTIONS = {"HELPFUL": Category.POSITIVE_CLASS, "DISAGREE_WITH_TAGS": Category.NEGATIVE_CLASS}
+"""What a reaction to another member's descriptor says; every other one says nothing of the signal."""
+
+SENT_REACTIONS = {
+    Verdict.TRUE_POSITIVE: "HELPFUL",
+    Verdict.FALSE_POSITIVE: "DISAGREE_WITH_TAGS",
+    Verdict.SEEN: "SAW_THIS_TOO",
+}
+
+SENT_STATUSES = {
+    Verdict.TRUE_POSITIVE: "MALICIOUS",
+    Verdict.FALSE_POSITIVE: "NON_MALICIOUS",
+    Verdict.SEEN: "UNKNOWN",
+}
+
+CONFIG_FIELDS = (Field(name="privacy_group", type="int", required=True, help="the id of the privacy group"),)
+
+CREDENTIAL_FIELDS = (
+    Field(name="api_token", type="str", required=True, help="the access token of your app: <app id>|<secret>"),
+)
+
+CREDENTIAL_SOURCE = CredentialSource(
+    environment_variable="TX_ACCESS_TOKEN", dot_file=".txtoken", form="<app id>|<secret>"
+)
+
+_TOKEN = re.compile(r"[0-9]{8,}\|[A-Za-z0-9_-]{20,}")
+"""What a token looks like. Source: the peer's check of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """What a page says of one indicator: its record, or None where it was taken back."""
+
+    key: str
+    at_s: int
+    data: Mapping[str, JSON] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A page as parsed. `next` is the URL of the next one; None where it is the last."""
+
+    updates: tuple[Update, ...]
+    malformed_items: int
+    next: str | None
+
+
+def parse_page(body: Mapping[str, JSON], *, app_id: str) -> Page:
+    """Return what a page of `threat_updates` says. Records that are malformed are counted and left out.
+
+    Raises:
+        ValueError: It is no such page.
+    """
+    items = body.get("data")
+    paging = body.get("paging", {})
+    if not isinstance(items, list) or not isinstance(paging, dict):
+        raise ValueError("data or paging")
+    url = paging.get("next")
+    if url is not None and not isinstance(url, str):
+        raise ValueError("next")
+    updates = [_update(item, app_id) for item in items]
+    good = tuple(update for update in updates if update is not None)
+    return Page(updates=good, malformed_items=len(updates) - len(good), next=url or None)
+
+
+def signals_of(data: Mapping[str, JSON]) -> list[Signal]:
+    """Return the signals of a record: those of its type, as far as the members' tags allow."""
+    tags = {tag for descriptor in _descriptors(data) for tag in _tags(descriptor)}
+    return [
+        Signal(type=name, value=str(data["indicator"]))
+        for name, tag in TYPES.get(str(data["type"]), ())
+        if tag is None or tag in tags
+    ]
+
+
+def opinions_of(data: Mapping[str, JSON]) -> list[Opinion]:
+    """Return one opinion of each descriptor with an owner, and one of each member that only reacted.
+
+    A member that found one descriptor helpful and disagreed with another counts as disagreeing.
+    """
+    descriptors = [each for each in _descriptors(data) if _owner(each) is not None]
+    owners = {_owner(descriptor) for descriptor in descriptors}
+    reacted: dict[str, Category] = {}
+    for descriptor in descriptors:
+        for member, category in _reactions(descriptor):
+            if member not in owners:
+                reacted[member] = min(category, reacted.get(member, category))
+    mine = str(data["app_id"])
+    stated = [
+        Opinion(
+            category=STATUSES.get(str(descriptor.get("status")), Category.INVESTIGATION_SEED),
+            tags=frozenset(_tags(descriptor)),
+            is_mine=_owner(descriptor) == mine,
+        )
+        for descriptor in descriptors
+    ]
+    return stated + [Opinion(category=category, is_mine=member == mine) for member, category in reacted.items()]
+
+
+class FbThreatExchange:
+    """Yields the updates of a privacy group, a page at a time. `base_url` is for tests."""
+
+    kind = "fb_threatexchange"
+    config_fields: Sequence[Field] = CONFIG_FIELDS
+    credential_fields: Sequence[Field] | None = CREDENTIAL_FIELDS
+    credential_source: CredentialSource | None = CREDENTIAL_SOURCE
+
+    def __init__(self, transport: Transport, *, base_url: str = BASE_URL) -> None:
+        self._transport = transport
+        self._base_url = base_url
+
+    def parse_config(self, config: Mapping[str, JSON]) -> Mapping[str, JSON]:
+        """Return the checked configuration.
+
+        Raises:
+            InvalidInput: The privacy group is missing or no number, or a field is unknown.
+        """
+        return parse_fields(self.kind, self.config_fields, config)
+
+    def parse_credentials(self, text: str) -> Mapping[str, str]:
+        """Return the token that a line holds; `%7C` is taken for its bar as well.
+
+        Raises:
+            InvalidInput: It is no token. The error does not show it.
+        """
+        credentials = parse_one_line(self.kind, CREDENTIAL_SOURCE.form, CREDENTIAL_FIELDS, [text])
+        return {"api_token": self._token(credentials)}
+
+    def fetch(
+        self,
+        config: Mapping[str, JSON],
+        checkpoint: Mapping[str, JSON] | None,
+        *,
+        credentials: Mapping[str, str] | None,
+        now_s: int,
+    ) -> Fetch:
+        """Begin a fetch of what has changed up to now.
+
+        It restarts where the last one is too long ago, or was of another privacy group.
+
+        Raises:
+            InvalidInput: There are no credentials, or they are no token.
+            ExchangeFailed: From the deltas: it refused, answered outside its format, or went back in time.
+        """
+        token = self._token(credentials)
+        group = config["privacy_group"]
+        is_fresh = (
+            checkpoint is not None
+            and checkpoint.get("privacy_group") == group
+            and now_s - _integer(checkpoint["last_fetch_time"]) <= STALE_AFTER_S
+        )
+        update_time = _integer(checkpoint["update_time"]) if is_fresh and checkpoint is not None else 0
+        return Fetch(restarts=not is_fresh, deltas=self._deltas(group, token, update_time, now_s))
+
+    def signals(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Signal]:
+        """Return the signals of an indicator."""
+        del config
+        return signals_of(data)
+
+    def opinions(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Opinion]:
+        """Return what the members say of an indicator."""
+        del config
+        return opinions_of(data)
+
+    def opinion_requests(
+        self,
+        config: Mapping[str, JSON],
+        data: Mapping[str, JSON],
+        opinion: SharedOpinion,
+        *,
+        credentials: Mapping[str, str],
+    ) -> Sequence[Request]:
+        """Return a reaction to each other member's descriptor, in place of the contrary one if that was given.
+
+        Where there is a descriptor of one's own it takes the opinion's status and tags besides; to have seen
+        the signal changes nothing of it.
+
+        Raises:
+            InvalidInput: There is no descriptor to react to, or the credentials are no token.
+        """
+        token = self._token(credentials)
+        mine = token.partition("|")[0]
+        reaction = SENT_REACTIONS[opinion.verdict]
+        requests: list[Request] = []
+        is_stated = False
+        for descriptor in _descriptors(data):
+            if _owner(descriptor) == mine:
+                is_stated = True
+            elif _owner(descriptor) is not None:
+                contrary = _contrary(descriptor, reaction, mine)
+                changes = [("reactions_to_remove", contrary)] if contrary else []
+                for name, value in [*changes, ("reactions", reaction)]:
+                    requests.append(self._post(str(descriptor["id"]), {name: value}, None, token))
+        if is_stated and opinion.verdict is not Verdict.SEEN:
+            requests.append(self._statement(config, str(data["type"]), str(data["indicator"]), opinion, token))
+        if not requests:
+            raise InvalidInput("fb_threatexchange has no descriptor of another member to react to")
+        return requests
+
+    def signal_requests(
+        self,
+        config: Mapping[str, JSON],
+        signal: Signal,
+        opinion: SharedOpinion,
+        *,
+        credentials: Mapping[str, str],
+    ) -> Sequence[Request]:
+        """Return the request that states a signal to the privacy group, or restates it: there is one of a member.
+
+        Raises:
+            InvalidInput: The exchange has no type for such a signal, or the credentials are no token.
+        """
+        for indicator_type, carried in TYPES.items():
+            for name, tag in carried:
+                if name == signal.type:
+                    tagged = SharedOpinion(
+                        verdict=opinion.verdict, tags=tuple(dict.fromkeys([*opinion.tags, *([tag] if tag else [])]))
+                    )
+                    token = self._token(credentials)
+                    return [self._statement(config, indicator_type, signal.value, tagged, token)]
+        raise InvalidInput(f"fb_threatexchange takes no signals of type {signal.type!r}")
+
+    def withdrawal_requests(self, data: Mapping[str, JSON], *, credentials: Mapping[str, str]) -> Sequence[Request]:
+        """Return the requests that take one's own descriptors of an indicator back.
+
+        Raises:
+            InvalidInput: There is none, or the credentials are no token.
+        """
+        token = self._token(credentials)
+        own = [each for each in _descriptors(data) if _owner(each) == token.partition("|")[0]]
+        if not own:
+            raise InvalidInput("fb_threatexchange has no descriptor of your own to take back")
+        return [
+            Request(url=f"{self._base_url}/{descriptor['id']}", method="DELETE", secret_query={"access_token": token})
+            for descriptor in own
+        ]
+
+    def memberships(self, *, credentials: Mapping[str, str]) -> Sequence[Membership]:
+        """Return the privacy groups that the app is a member or the owner of, by name.
+
+        Raises:
+            ExchangeFailed: It refused, or answered outside its format.
+            InvalidInput: The credentials are no token.
+        """
+        token = self._token(credentials)
+        app_id = token.partition("|")[0]
+        found: dict[str, Membership] = {}
+        for edge in ("threat_privacy_groups_member", "threat_privacy_groups_owner"):
+            query = urlencode({"fields": "id,name,description,threat_updates_enabled"})
+            request = Request(url=f"{self._base_url}/{app_id}/{edge}?{query}", secret_query={"access_token": token})
+            groups = json_object(request, page(self._transport, request)).get("data")
+            if not isinstance(groups, list):
+                raise malformed_page(request)
+            found |= {group.id: group for group in map(_membership, groups) if group is not None}
+        return sorted(found.values(), key=lambda group: (group.name, group.id))
+
+    def _deltas(self, group: JSON, token: str, update_time: int, now_s: int) -> Iterator[Delta]:
+        query = {
+            "start_time": update_time,
+            "stop_time": now_s,
+            "limit": PAGE_SIZE,
+            "fields": FIELDS,
+            "types": ",".join(TYPES),
+        }
+        url = f"{self._base_url}/{group}/threat_updates/?{urlencode(query)}"
+        request = Request(url=url, secret_query={"access_token": token})
+        empty_pages = 0
+        while True:
+            body = json_object(request, page(self._transport, request))
+            try:
+                this = parse_page(body, app_id=token.partition("|")[0])
+            except ValueError:
+                raise malformed_page(request) from None
+            times = [update.at_s for update in this.updates]
+            if times and min(times) < update_time:
+                raise ExchangeFailed(f"{host_of(url)} went back in time, behind what it had told already")
+            update_time = max([update_time, *times])
+            yield Delta(
+                changes={update.key: update.data for update in sorted(this.updates, key=lambda update: update.at_s)},
+                checkpoint={"privacy_group": group, "update_time": update_time, "last_fetch_time": now_s},
+                malformed_items=this.malformed_items,
+            )
+            empty_pages = 0 if this.updates else empty_pages + 1
+            if this.next is None:
+                return
+            if empty_pages > MAX_EMPTY_PAGES:
+                raise ExchangeFailed(f"{host_of(url)} answered with more than {MAX_EMPTY_PAGES} empty pages")
+            # It is followed as it is: it carries the token already.
+            request = Request(url=next_url(request, this.next))
+
+    def _statement(
+        self, config: Mapping[str, JSON], indicator_type: str, indicator: str, opinion: SharedOpinion, token: str
+    ) -> Request:
+        """Return the request that states an opinion of an indicator to the privacy group."""
+        form = {
+            "indicator": indicator,
+            "type": indicator_type,
+            "description": "shared by countermark",
+            "share_level": "AMBER",
+            "status": SENT_STATUSES[opinion.verdict],
+            "privacy_type": "HAS_PRIVACY_GROUP",
+            "privacy_members": str(config["privacy_group"]),
+            "tags": ",".join(opinion.tags),
+        }
+        return self._post("threat_descriptors", {}, {name: value for name, value in form.items() if value}, token)
+
+    def _post(self, path: str, query: Mapping[str, str], form: Mapping[str, str] | None, token: str) -> Request:
+        return Request(
+            url=f"{self._base_url}/{path}" + (f"?{urlencode(query)}" if query else ""),
+            method="POST",
+            headers={} if form is None else {"Content-Type": "application/x-www-form-urlencoded"},
+            body=None if form is None else urlencode(form).encode("ascii"),
+            secret_query={"access_token": token},
+            # A reaction is in a set, and a member has one descriptor of an indicator.
+            is_repeatable=True,
+        )
+
+    def _token(self, credentials: Mapping[str, str] | None) -> str:
+        given = needed_credentials(self.kind, CREDENTIAL_FIELDS, credentials)["api_token"].strip()
+        token = given.replace("%7C", "|").replace("%7c", "|")
+        if not _TOKEN.fullmatch(token):
+            raise InvalidInput(f"the credentials of {self.kind} are of the form {CREDENTIAL_SOURCE.form}")
+        return token
+
+
+def _update(item: JSON, app_id: str) -> Update | None:
+    """Return what an item of a page says; None where it is malformed."""
+    if not isinstance(item, dict) or not is_storable(item):
+        return None
+    indicator, indicator_type, at_s = item.get("indicator"), item.get("type"), _integer(item.get("last_updated"))
+    if not isinstance(indicator, str) or not isinstance(indicator_type, str) or not indicator or at_s < 0:
+        return None
+    # Of fixed length, as a text may be longer than a store's key.
+    key = f"{indicator_type} {hashlib.sha256(indicator.encode()).hexdigest()}"
+    descriptors = item.get("descriptors", {})
+    if item.get("should_delete") is True or descriptors in ({}, None):
+        return Update(key=key, at_s=at_s, data=None)
+    listed = descriptors.get("data") if isinstance(descriptors, dict) else None
+    if not isinstance(listed, list) or not all(isinstance(descriptor, dict) for descriptor in listed):
+        return None
+    data = {**item, "app_id": app_id}
+    return Update(key=key, at_s=at_s, data=data if opinions_of(data) else None)
+
+
+def _descriptors(data: Mapping[str, JSON]) -> list[Mapping[str, JSON]]:
+    edge = data.get("descriptors")
+    listed = edge.get("data") if isinstance(edge, Mapping) else None
+    return [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
+
+
+def _owner(descriptor: Mapping[str, JSON]) -> str | None:
+    """Return the app id of a descriptor's owner; None where the exchange does not tell it."""
+    owner = descriptor.get("owner")
+    owner_id = owner.get("id") if isinstance(owner, Mapping) else None
+    return str(owner_id) if isinstance(owner_id, str | int) else None
+
+
+def _tags(descriptor: Mapping[str, JSON]) -> list[str]:
+    """Return the tags of a descriptor, which stand in either of two forms."""
+    tags = descriptor.get("tags")
+    if isinstance(tags, Mapping):
+        edge = tags.get("data")
+        tags = [each.get("text") for each in edge if isinstance(each, Mapping)] if isinstance(edge, list) else []
+    return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
+
+
+def _reactions(descriptor: Mapping[str, JSON]) -> Iterator[tuple[str, Category]]:
+    """Yield each member that reacted with something that says what the signal is, and what it says."""
+    for key, members in _reacted(descriptor):
+        if key in REACTIONS:
+            yield from ((member, REACTIONS[key]) for member in members)
+
+
+def _reacted(descriptor: Mapping[str, JSON]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield each reaction to a descriptor with the members that gave it."""
+    reactions = descriptor.get("reactions")
+    for reaction in reactions if isinstance(reactions, list) else []:
+        if isinstance(reaction, Mapping):
+            members = [member.strip() for member in str(reaction.get("value") or "").split(",")]
+            yield str(reaction.get("key")), [member for member in members if member]
+
+
+def _contrary(descriptor: Mapping[str, JSON], reaction: str, app_id: str) -> str | None:
+    """Return the reaction that was given to a descriptor and that another one takes back; None for none."""
+    given = {key for key, members in _reacted(descriptor) if app_id in members}
+    return next((key for key in REACTIONS if reaction in REACTIONS and key != reaction and key in given), None)
+
+
+def _membership(group: JSON) -> Membership | None:
+    """Return a privacy group as listed; None where it is malformed."""
+    if not isinstance(group, dict) or _integer(group.get("id")) < 0:
+        return None
+    return Membership(
+        id=str(group["id"]),
+        name=str(group.get("name") or ""),
+        description=str(group.get("description") or ""),
+        is_enabled=group.get("threat_updates_enabled") is True,
+        config={"privacy_group": _integer(group["id"])},
+    )
+
+
+def _integer(value: JSON) -> int:
+    """Return a whole number that is not negative, as the exchange writes it, or as text; -1 for anything else."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else -1

@@ -1,0 +1,83 @@
+"""The part of the Graph API that ThreatExchange is spoken to by: a privacy group, told as it is now."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+from tests.exchanges.server import Answer, Asked, as_json
+
+APP_ID = "1234567890"
+SECRET = "hunter2-hunter2-hunter2"
+TOKEN = f"{APP_ID}|{SECRET}"
+GROUP = 1012185296055235
+
+
+def descriptor(
+    owner: str | None = "42", status: str = "MALICIOUS", *, tags: Any = (), reactions: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return one member's statement."""
+    made: dict[str, Any] = {"id": f"9{owner}", "status": status, "tags": list(tags) if tags == () else tags}
+    if owner is not None:
+        made["owner"] = {"id": owner}
+    if reactions:
+        made["reactions"] = [{"key": key, "value": value} for key, value in reactions.items()]
+    return made
+
+
+@dataclass(kw_only=True)
+class GraphApi:
+    """Tells each indicator once, at the time of its last change, oldest first; those that were taken back as well.
+
+    `retains_after` forgets what was taken back before that time, as the real one does after 90 days.
+    """
+
+    page_size: int = 2
+    at_s: int = 1_700_000_000
+    retains_after: int = 0
+    updates: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    extra_items: list[Any] = field(default_factory=list)
+    next_host: str | None = None
+    asked: list[Asked] = field(default_factory=list)
+
+    def put(self, indicator: str, *descriptors: Mapping[str, Any], type: str = "TEXT_STRING") -> None:  # noqa: A002 - its name
+        """State something of an indicator, in place of what was stated before."""
+        self._say(indicator, type, descriptors={"data": list(descriptors)})
+
+    def delete(self, indicator: str, *, type: str = "TEXT_STRING") -> None:  # noqa: A002 - its name in the API
+        """Take an indicator back."""
+        self._say(indicator, type, should_delete=True)
+
+    def answer(self, asked: Asked) -> Answer:
+        self.asked.append(asked)
+        if asked.query.get("access_token") != TOKEN:
+            error = {"message": f"Invalid OAuth access token {asked.query}", "type": "OAuthException", "code": 190}
+            return as_json({"error": error}, code=400)
+        assert asked.path == f"/v21.0/{GROUP}/threat_updates/", asked.path
+        start = int(asked.query.get("after", "0"))
+        after_s = int(asked.query["start_time"])
+        told = [
+            update
+            for update in sorted(self.updates.values(), key=lambda update: int(update["last_updated"]))
+            if update["last_updated"] >= after_s
+            and not (update.get("should_delete") and update["last_updated"] < self.retains_after)
+        ]
+        items = [*told[start : start + self.page_size], *(self.extra_items if start == 0 else [])]
+        body: dict[str, Any] = {"data": items}
+        if start + self.page_size < len(told):
+            query = urlencode({**asked.query, "after": str(start + self.page_size)})
+            host = self.next_host or f"http://{asked.headers['host']}"
+            body["paging"] = {"cursors": {"after": "x"}, "next": f"{host}{asked.path}?{query}"}
+        return as_json(body)
+
+    def _say(self, indicator: str, type_: str, **fields: Any) -> None:
+        self.at_s += 1
+        self.updates.pop((type_, indicator), None)
+        self.updates[type_, indicator] = {
+            "id": str(10_000 + len(self.updates)),
+            "indicator": indicator,
+            "type": type_,
+            "last_updated": self.at_s,
+            "should_delete": False,
+            **fields,
+        }
