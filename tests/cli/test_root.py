@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -43,6 +44,7 @@ def test_every_command_has_help_with_an_example(countermark: CommandLine, path: 
         assert f"countermark {' '.join(path)}".strip() in ran.out
         assert f"  countermark {' '.join(path)}".rstrip() in ran.out
         assert ran.err == ""
+        assert "...\n" not in ran.out.partition("Commands:")[2], "help in short is not cut off"
     assert not countermark.state.exists()
 
 
@@ -226,6 +228,26 @@ def test_closed_streams_are_no_fault_of_ours(tmp_path: Path) -> None:
             ["sh", "-c", script.format(arguments)], env=environment(tmp_path / "state"), cwd=tmp_path, timeout=60
         )
         assert (tmp_path / "code").read_text().strip() == code, arguments
+
+
+def test_progress_and_notes_do_not_run_into_each_other_on_a_terminal(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        subprocess.run(
+            [sys.executable, "-m", "countermark", "fetch"],
+            env=environment(tmp_path / "state", TERM="xterm", COLUMNS="200"),
+            stdin=subprocess.DEVNULL,
+            stderr=theirs,
+            check=True,
+            timeout=60,
+        )
+        shown = os.read(ours, 64 * 1024).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "\x1b" in shown
+    last = shown.rstrip().splitlines()[-1]
+    assert last.rpartition("\x1b[2K")[2].startswith("Index ready: pdq, ")
 
 
 def test_a_name_that_is_no_unicode_is_shown_with_escapes(tmp_path: Path) -> None:

@@ -57,7 +57,9 @@ def command() -> None:
 @command.command(name="list")
 @click.pass_obj
 def list_banks(session: Session) -> None:
-    """Print a line `name ratio` for each bank; the ratio is the share of content that it matches.
+    """Print a line `name ratio` for each bank.
+
+    The ratio is the share of content that the bank matches.
 
     \b
     Example:
@@ -92,9 +94,9 @@ def create(session: Session, bank: str, ratio: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line, with all that is known.")
 @click.pass_obj
 def show(session: Session, bank: str, content_ids: tuple[int, ...], *, as_json: bool) -> None:
-    """Print the contents of a bank, newest first: a line `id state type:signal…` for each.
+    """Print the contents of a bank, newest first.
 
-    The state is `enabled`, `disabled`, or `disabled-until-` a time.
+    Each is a line `id state type:signal…`. The state is `enabled`, `disabled`, or `disabled-until-` a time.
 
     \b
     Examples:
@@ -129,7 +131,7 @@ def add(
     content_id: str | None,
     skip_index_rebuild: bool,
 ) -> None:
-    """Bank content: its signals are kept, the content itself is not.
+    """Bank content: its signals, not the content itself.
 
     Each FILE (a path, an http(s) URL, - for standard input, or words after --) becomes one content. Prints its
     signals, a line `id type signal` for each. From then on it matches.
@@ -180,9 +182,9 @@ def disable(
     permanently: bool,
     skip_index_rebuild: bool,
 ) -> None:
-    """Disable contents of a bank, or the whole bank: at once, they match no more.
+    """Disable contents of a bank, or the whole bank.
 
-    Times are in UTC, and at most 5 years ahead.
+    They match no more, at once. Times are in UTC, and at most 5 years ahead.
 
     \b
     Examples:
@@ -210,7 +212,7 @@ def disable(
 def enable(
     session: Session, *, bank: str, content_ids: tuple[int, ...], ratio: str | None, skip_index_rebuild: bool
 ) -> None:
-    """Enable contents of a bank, or the whole bank, wholly or in part.
+    """Enable contents of a bank, or the whole bank.
 
     A bank in part always gives the same content the same answer, and what it matches in small part it matches in
     larger part too: so it can be ramped up.
@@ -237,9 +239,9 @@ def enable(
 @skip_index_rebuild_option
 @click.pass_obj
 def delete(session: Session, *, bank: str, content_ids: tuple[int, ...], skip_index_rebuild: bool) -> None:
-    """Delete contents of a bank, or the bank with all its contents: at once, they match no more.
+    """Delete contents of a bank, or the whole bank.
 
-    What came from an exchange is not banked again by the next fetch.
+    They match no more, at once. What came from an exchange is not banked again by the next fetch.
 
     \b
     Examples:

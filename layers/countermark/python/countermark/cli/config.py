@@ -56,7 +56,7 @@ def list_collaborations(session: Session) -> None:
 @click.argument("name")
 @click.pass_obj
 def print_collaboration(session: Session, name: str) -> None:
-    """Print a collaboration as JSON, which `edit --json` takes again.
+    """Print a collaboration as JSON, as `edit --json` takes it.
 
     \b
     Example:
@@ -71,7 +71,9 @@ def print_collaboration(session: Session, name: str) -> None:
 @click.argument("name")
 @click.pass_obj
 def delete(session: Session, name: str) -> None:
-    """Delete a collaboration, with its bank and all that was fetched: at once, it matches no more.
+    """Delete a collaboration, with its bank.
+
+    What was fetched for it matches no more, at once.
 
     \b
     Example:

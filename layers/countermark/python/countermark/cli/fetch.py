@@ -114,20 +114,20 @@ def fetch_one(
     from countermark.flows.fetch import fetch_collaboration
 
     label = f"[{collaboration.api}] {collaboration.name}"
-    with session.progress(label) as show:
+    try:
+        with session.progress(label) as show:
 
-        def on_progress(now: FetchState) -> None:
-            show(f"{label} - {now.fetched_items} items")
-            if on_step is not None:
-                on_step()
+            def on_progress(now: FetchState) -> None:
+                show(f"{label} - {now.fetched_items} items")
+                if on_step is not None:
+                    on_step()
 
-        try:
             report = fetch_collaboration(
                 session.fetcher(state), collaboration.name, deadline_s=deadline_s, on_progress=on_progress
             )
-        except Exception as error:  # noqa: BLE001  # a fault of one exchange's code must not keep the others from it
-            session.fault(f"{label} - failed to fetch", error)
-            return False
+    except Exception as error:  # noqa: BLE001  # a fault of one exchange's code must not keep the others from it
+        session.fault(f"{label} - failed to fetch", error)
+        return False
     match report.outcome:
         case "complete":
             session.note(f"{label} - Up to date{_counts(report)}")

@@ -41,7 +41,9 @@ def command() -> None:
 )
 @click.pass_obj
 def create(session: Session, name: str, roles: tuple[str, ...]) -> None:
-    """Create a key, and print it: this once, as only its digest is stored.
+    """Create a key, and print it.
+
+    It is printed this once, as only its digest is stored.
 
     \b
     Example:

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,23 +178,24 @@ class Session:
         from countermark.flows.index import build_index
         from countermark.signals import SIGNAL_TYPES
 
+        reports: list[IndexReport] = []
         with self.progress("Bringing the index up to date") as show:
 
             def on_progress(contents_read: int) -> None:
                 show(f"Bringing the index up to date - {contents_read} contents read")
 
-            while True:
-                report = build_index(
-                    state.banks,
-                    state.index,
-                    SIGNAL_TYPES,
-                    now_s=self.now_s(),
-                    full=is_full,
-                    on_progress=on_progress,
+            while not reports or (reports[-1].has_more and not is_full):
+                reports.append(
+                    build_index(
+                        state.banks,
+                        state.index,
+                        SIGNAL_TYPES,
+                        now_s=self.now_s(),
+                        full=is_full,
+                        on_progress=on_progress,
+                    )
                 )
-                self._tell_build(report, tells or self.note)
-                if is_full or not report.has_more:
-                    return
+        self._tell_builds(reports, tells or self.note)
 
     def follow(self, state: "LocalState", *, skip_index_rebuild: bool = False) -> None:
         """Do what is due after a change of a bank: what it added, or enabled again, matches from now on."""
@@ -219,11 +220,19 @@ class Session:
         if self.on_event is not None:
             self.on_event(event)
 
-    def _tell_build(self, report: "IndexReport", tells: Callable[[str], None]) -> None:
-        changed = {name: each for name, each in report.types.items() if each.added or each.removed or each.rebuilt}
-        for name, each in changed.items():
-            self.detail(f"Index for {name}: {each.added} added, {each.removed} removed")
-        for name, each in report.types.items():
-            if each.refused:
-                self.note(f"Index for {name}: {each.refused} contents with a malformed signal were left out")
+    def _tell_builds(self, reports: "Sequence[IndexReport]", tells: Callable[[str], None]) -> None:
+        changed = dict.fromkeys(
+            name
+            for report in reports
+            for name, each in report.types.items()
+            if each.added or each.removed or each.rebuilt
+        )
+        for name in changed:
+            added = sum(report.types[name].added for report in reports if name in report.types)
+            removed = sum(report.types[name].removed for report in reports if name in report.types)
+            self.detail(f"Index for {name}: {added} added, {removed} removed")
+        for report in reports:
+            for name, each in report.types.items():
+                if each.refused:
+                    self.note(f"Index for {name}: {each.refused} contents with a malformed signal were left out")
         tells(f"Index ready: {', '.join(changed)}" if changed else "Index ready: nothing had changed")
