@@ -1,0 +1,119 @@
+import pytest
+
+from countermark.aws.event_json import encode_event
+from countermark.domain.bank import ContentDraft
+from countermark.domain.event import BankChanged, ContentHashed
+from countermark.domain.signal import ContentType, Signal
+from lambdas.composition import now_s, stores
+from tests.lambdas.conftest import Functions
+
+PDQ = "f8f8f0cee0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22"
+
+
+def message(event: ContentHashed | BankChanged) -> dict[str, object]:
+    detail_type, detail = encode_event(event)
+    return {"source": "countermark", "detail-type": detail_type, "detail": detail}
+
+
+def hashed(name: str = "1") -> dict[str, object]:
+    return message(
+        ContentHashed(
+            id=name,
+            content_key=f"s3://uploads/{name}#1",
+            content_type=ContentType.PHOTO,
+            content_id=None,
+            signals=(Signal(type="pdq", value=PDQ),),
+            at_s=now_s(),
+        )
+    )
+
+
+def bank_one() -> int:
+    bank = stores().banks.create_bank("BANKED", ratio=1.0)
+    return stores().banks.add_content(bank.id, ContentDraft(signals={"pdq": PDQ}), now_s=now_s()).id
+
+
+def test_hashed_content_that_is_banked_is_told_of_once(functions: Functions) -> None:
+    content_id = bank_one()
+    assert functions.deliver("index", {"full": False}) == []
+
+    assert functions.deliver("match", hashed(), hashed()) == []
+    assert functions.deliver("match", hashed()) == []
+
+    [told] = functions.told("MatchFound")
+    assert [match["bank_content_id"] for match in told["detail"]["matches"]] == [content_id]
+
+
+def test_hashed_content_waits_for_the_first_index(functions: Functions) -> None:
+    assert functions.deliver("match", hashed("1"), hashed("2")) == [0, 1]
+    functions.deliver("index", {"full": False})
+    assert functions.deliver("match", hashed("1"), hashed("2")) == []
+
+
+def test_what_is_no_hashed_content_fails_alone(functions: Functions) -> None:
+    functions.deliver("index", {"full": False})
+    changed = message(BankChanged(id="1", reason="bank", at_s=1))
+    assert functions.deliver("match", changed, hashed(), {}) == [0, 2]
+
+
+def test_no_log_line_holds_a_signal_that_matched(functions: Functions, capsys: pytest.CaptureFixture[str]) -> None:
+    bank_one()
+    functions.deliver("index", {"full": False})
+    functions.deliver("match", hashed())
+    logged = capsys.readouterr().out
+    assert "content_matched" in logged
+    assert PDQ not in logged
+
+
+def test_many_nudges_ask_for_one_build(functions: Functions, capsys: pytest.CaptureFixture[str]) -> None:
+    bank_one()
+    changed = message(BankChanged(id="1", reason="content", at_s=1))
+
+    assert functions.deliver("index", changed, changed, {"full": False}) == []
+
+    assert capsys.readouterr().out.count('"message":"index_built"') == 1
+    published = stores().index.manifest()
+    assert published is not None
+    assert sum(each.entries for each in published.manifest.types["pdq"].segments) == 1
+
+
+def test_a_nudge_that_is_delivered_twice_changes_nothing(functions: Functions) -> None:
+    bank_one()
+    functions.deliver("index", {"full": False})
+    before = stores().index.manifest()
+    functions.deliver("index", {"full": False})
+    after = stores().index.manifest()
+    assert before is not None
+    assert after is not None
+    assert {name: each.segments for name, each in before.manifest.types.items()} == {
+        name: each.segments for name, each in after.manifest.types.items()
+    }
+
+
+def test_a_repair_builds_everything_anew(functions: Functions, capsys: pytest.CaptureFixture[str]) -> None:
+    bank_one()
+    functions.deliver("index", {"full": False})
+    capsys.readouterr()
+    functions.deliver("index", {"full": False}, {"full": True})
+    assert '"contents_read":1' in capsys.readouterr().out
+
+
+def test_a_damaged_manifest_is_built_anew(functions: Functions, capsys: pytest.CaptureFixture[str]) -> None:
+    bank_one()
+    functions.deliver("index", {"full": False})
+    objects = functions.on.clients.s3.list_objects_v2(Bucket=functions.on.settings.index_bucket)["Contents"]
+    [manifest] = [each["Key"] for each in objects if each["Key"].endswith("manifest.json")]
+    functions.on.clients.s3.put_object(Bucket=functions.on.settings.index_bucket, Key=manifest, Body=b"damaged")
+
+    assert functions.deliver("index", {"full": False}) == []
+
+    assert '"IndexDamaged":[1.0]' in capsys.readouterr().out
+    assert functions.deliver("match", hashed()) == []
+    assert len(functions.told("MatchFound")) == 1
+
+
+def test_the_match_function_serves_its_routes_and_the_status(functions: Functions) -> None:
+    functions.deliver("index", {"full": False})
+    assert functions.ask("match", "/m/index/status")[0] == 200
+    assert functions.ask("match", "/site-map")[0] == 200
+    assert functions.ask("match", "/c/banks")[0] == 404
