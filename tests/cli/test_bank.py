@@ -8,6 +8,7 @@ import pytest
 
 from countermark.cli.session import Session
 from countermark.domain.bank import ENABLED, MAX_DISABLE_AHEAD_S, PERMANENTLY_DISABLED
+from countermark.local.state import LocalState
 from tests.cli.conftest import CommandLine
 
 NOW_S = 1_900_000_000
@@ -169,6 +170,20 @@ def test_a_deleted_banks_contents_do_not_come_back_with_its_name(banked: Command
     assert banked.ok("bank", "show", "MINE").out == ""
     banked.ok("index", "--full")
     assert matched(banked) == ""
+
+
+def test_a_full_build_removes_what_a_killed_delete_left(banked: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "purge", interrupt)
+        assert banked("bank", "delete", "MINE").code == 130
+    with LocalState.open(banked.state) as state:
+        assert state.banks.contents([1])
+    banked.ok("index", "--full")
+    with LocalState.open(banked.state) as state:
+        assert not state.banks.contents([1])
 
 
 def test_what_an_exchange_sent_stays_deleted(countermark: CommandLine) -> None:

@@ -201,6 +201,7 @@ def test_a_damaged_index_is_an_error_and_a_full_build_repairs_it(countermark: Co
         segment.write_bytes(b"not a segment")
     ran = countermark("match", "text", "--", "bball now?")
     assert (ran.code, ran.out) == (3, "")
+    assert ran.err.endswith("\nrepair it with: countermark index --full\n")
     countermark.ok("index", "--full")
     assert countermark.ok("match", "text", "--", "bball now?").out
 

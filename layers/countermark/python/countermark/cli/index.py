@@ -11,7 +11,8 @@ from countermark.cli.session import Session
 def command(session: Session, *, full: bool) -> None:
     """Bring the index up to date with your banks.
 
-    The commands that change banks do so themselves: this is for after `--skip-index-rebuild`, and for repair.
+    The commands that change banks do so themselves: this is for after `--skip-index-rebuild`, and for repair. A full
+    build also removes what a killed command left of deleted banks.
 
     \b
     Examples:
@@ -19,4 +20,6 @@ def command(session: Session, *, full: bool) -> None:
       countermark index --full
     """
     with session.state() as state:
+        if full:
+            session.recall_deleted(state)
         session.build_index(state, is_full=full)

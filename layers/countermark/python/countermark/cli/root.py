@@ -14,7 +14,7 @@ import click
 import countermark
 from countermark.cli import INTERRUPTED, output
 from countermark.cli.session import Session
-from countermark.errors import CountermarkError, InvalidInput
+from countermark.errors import CountermarkError, IndexDamaged, InvalidInput
 
 OURS, THE_USERS, OUTSIDE = 1, 2, 3
 """The exit codes but 0 and that of an interrupt."""
@@ -145,6 +145,8 @@ def run(arguments: Sequence[str]) -> int:
         code = THE_USERS
     except CountermarkError as error:
         output.tell(f"countermark: {error}")
+        if isinstance(error, IndexDamaged):
+            output.tell("repair it with: countermark index --full")
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         output.tell("countermark: interrupted")

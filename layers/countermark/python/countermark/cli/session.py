@@ -202,6 +202,11 @@ class Session:
         if not skip_index_rebuild:
             self.build_index(state)
 
+    def recall_deleted(self, state: "LocalState") -> None:
+        """Have purged what earlier runs deleted: one that was killed may have left something. Again is harmless."""
+        for event in state.publisher.events():
+            self._note_deleted(event)
+
     def purge(self, state: "LocalState") -> None:
         """Remove what is left of banks and collaborations that were deleted in this run."""
         from countermark.flows.curate import purge
@@ -212,11 +217,14 @@ class Session:
                 pass
             self._deleted.popleft()  # only now: what fails half-way is left for the next time
 
-    def _remember(self, event: "Event") -> None:
+    def _note_deleted(self, event: "Event") -> None:
         from countermark.domain.event import BankChanged
 
         if isinstance(event, BankChanged) and (event.deleted_bank_id is not None or event.deleted_collaboration):
             self._deleted.append(event)
+
+    def _remember(self, event: "Event") -> None:
+        self._note_deleted(event)
         if self.on_event is not None:
             self.on_event(event)
 
