@@ -28,6 +28,7 @@ RINGS: tuple[frozenset[str], ...] = (
 MAY_USE: dict[str, frozenset[str]] = {
     "signals": frozenset({"numpy", "pdqhash", "PIL", "rapidfuzz"}),
     "indexes": frozenset({"numpy", "faiss"}),
+    "exchanges": frozenset({"defusedxml"}),
     "transport": frozenset({"urllib3"}),
     "aws": frozenset(
         {"boto3", "botocore"}  # and the types of their clients, which no one has at run time

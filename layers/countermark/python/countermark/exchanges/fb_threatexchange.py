@@ -357,7 +357,7 @@ class FbThreatExchange:
                 checkpoint={"privacy_group": group, "update_time": update_time, "last_fetch_time": now_s},
                 malformed_items=this.malformed_items,
             )
-            empty_pages = 0 if this.updates else empty_pages + 1
+            empty_pages = 0 if this.updates or this.malformed_items else empty_pages + 1
             if this.next is None:
                 return
             if empty_pages > MAX_EMPTY_PAGES:
