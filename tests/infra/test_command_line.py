@@ -1,0 +1,80 @@
+"""The CDK's own command line takes the app as well, with the knobs that an operator gives it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.infra.template import named
+
+ROOT = Path(__file__).resolve().parents[2]
+CDK = "aws-cdk@2.1148.1"
+"""The command line, pinned: it moves apart from the library, whose newer assemblies an older one refuses."""
+
+TOPIC = "arn:aws:sns:eu-central-1:123456789012:on-call"
+ORIGIN = "https://console.example"
+INSTALL_S = 120
+SYNTH_S = 300
+
+
+@pytest.fixture(scope="module")
+def cdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The command line, installed from npm."""
+    if (npm := shutil.which("npm")) is None:
+        pytest.skip("there is no npm on this machine")
+    prefix = tmp_path_factory.mktemp("npm")
+    install = [npm, "install", "--prefix", prefix, "--no-save", "--no-audit", "--no-fund", "--loglevel", "error", CDK]
+    try:
+        done = subprocess.run(install, capture_output=True, text=True, timeout=INSTALL_S)
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"npm did not install {CDK} within {INSTALL_S} s")
+    if done.returncode != 0:
+        pytest.skip(f"npm cannot install {CDK}: {done.stderr.strip()[-300:]}")
+    return prefix / "node_modules" / ".bin" / "cdk"
+
+
+@pytest.fixture(scope="module")
+def service(cdk: Path, cloud_assembly: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+    """The service stack's template, as `cdk synth` makes it with knobs."""
+    assert cloud_assembly.is_dir()  # the layers are built by now
+    output = tmp_path_factory.mktemp("cdk")
+    knobs = {"name": "second", "alarm_topic_arn": TOPIC, "cors_origins": ORIGIN, "fetch_every_min": "60"}
+    given = [part for name, value in knobs.items() for part in ("--context", f"countermark:{name}={value}")]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("CDK_", "AWS_"))}
+    environ["JSII_RUNTIME_PACKAGE_CACHE_ROOT"] = str(ROOT / "build" / "jsii")
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    if (node := Path(sys.executable).with_name("node")).exists():
+        environ["JSII_NODE"] = str(node)
+    done = subprocess.run(
+        [cdk, "synth", "--quiet", "--app", f"{sys.executable} -m infra.app", "--output", output, *given],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=SYNTH_S,
+    )
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    template: Mapping[str, Any] = json.loads((output / "second-service.template.json").read_text())
+    return template
+
+
+def test_every_alarm_is_told_to_the_topic(service: Mapping[str, Any]) -> None:
+    alarms = dict(named(service, "AWS::CloudWatch::Alarm"))
+    assert alarms
+    assert all(alarm["AlarmActions"] == [TOPIC] for alarm in alarms.values())
+
+
+def test_pages_of_a_named_origin_may_call_the_api(service: Mapping[str, Any]) -> None:
+    [(_, api)] = named(service, "AWS::ApiGatewayV2::Api")
+    assert api["CorsConfiguration"]["AllowOrigins"] == [ORIGIN]
+    assert api["CorsConfiguration"]["AllowHeaders"] == ["authorization", "content-type", "x-api-key"]
+
+
+def test_the_fetch_schedule_follows_its_knob(service: Mapping[str, Any]) -> None:
+    assert dict(named(service, "AWS::Scheduler::Schedule"))["FetchSchedule"]["ScheduleExpression"] == "rate(60 minutes)"
