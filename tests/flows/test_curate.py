@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from countermark.domain.bank import ContentDraft
-from countermark.domain.collaboration import Collaboration
+from countermark.domain.collaboration import Collaboration, Record
 from countermark.domain.event import BankChanged, Event
 from countermark.domain.json import JSON
-from countermark.errors import AlreadyExists, InvalidInput, NotFound, Unavailable
+from countermark.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
 from countermark.flows import curate
 from countermark.local.banks import SqliteBankStore
 from countermark.local.collaborations import SqliteCollaborationStore
@@ -163,13 +163,39 @@ def test_a_collaboration_brings_its_bank_and_takes_it_away(curator: curate.Curat
     assert not curate.purge(bus.events[-1], banks=curator.banks, collaborations=curator.collaborations, steps=2)
 
 
-def test_a_collaboration_may_go_into_a_bank_of_ones_own_but_not_into_anothers(curator: curate.Curator) -> None:
+def test_a_collaboration_takes_a_bank_of_ones_own_only_on_purpose(curator: curate.Curator) -> None:
     curate.create_bank(curator, "MINE")
-    curate.create_collaboration(curator, Collaboration(name="C", api="sample", bank="MINE"))
+    collaboration = Collaboration(name="C", api="sample", bank="MINE")
+    with pytest.raises(AlreadyExists):
+        curate.create_collaboration(curator, collaboration)
+    assert curator.collaborations.collaborations() == []
+    curate.create_collaboration(curator, collaboration, shares_bank=True)
     with pytest.raises(InvalidInput, match="that of collaboration 'C'"):
-        curate.create_collaboration(curator, Collaboration(name="D", api="sample", bank="MINE"))
+        curate.create_collaboration(curator, Collaboration(name="D", api="sample", bank="MINE"), shares_bank=True)
     with pytest.raises(InvalidInput, match="UPPER_WITH_UNDERSCORE"):
         curate.create_collaboration(curator, Collaboration(name="E", api="sample", bank="e"))
+
+
+def test_a_collaboration_that_is_still_being_purged_leaves_no_bank_behind(curator: curate.Curator) -> None:
+    collaboration = Collaboration(name="C", api="sample", bank="C")
+    curate.create_collaboration(curator, collaboration)
+    lease = curator.collaborations.acquire_lease("C", holder="h", now_s=NOW_S, lease_s=60)
+    curator.collaborations.put_records(lease, [Record(key="k", data={}, generation=1)], now_s=NOW_S)
+    curate.delete_collaboration(curator, "C")
+    with pytest.raises(Conflict):
+        curate.create_collaboration(curator, collaboration)
+    assert curator.banks.banks() == []
+
+
+def test_many_contents_are_banked_in_one_write_and_checked_like_one(curator: curate.Curator, bus: Bus) -> None:
+    curate.create_bank(curator, "A")
+    contents = curate.add_contents(curator, "A", [ContentDraft(signals={"pdq": PDQ}, note=str(n)) for n in range(3)])
+    assert [content.note for content in contents] == ["0", "1", "2"]
+    assert curator.banks.contents(content.id for content in contents) == {each.id: each for each in contents}
+    assert len(bus.events) == 1
+    with pytest.raises(InvalidInput, match="No signals given"):
+        curate.add_contents(curator, "A", [ContentDraft(signals={"pdq": PDQ}), ContentDraft(signals={})])
+    assert len(curator.banks.content_page(curator.banks.bank("A").id, limit=10).contents) == 3
 
 
 def test_a_collaboration_follows_its_bank_to_a_new_name(curator: curate.Curator) -> None:

@@ -3,10 +3,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError, ResponseStreamingError
+from botocore.exceptions import (
+    ClientError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ResponseStreamingError,
+)
 from botocore.exceptions import ConnectionError as NoConnection
 
-from countermark.errors import Unavailable
+from countermark.errors import InvalidInput, Unavailable
 
 UNAVAILABLE = frozenset(
     {
@@ -55,3 +63,19 @@ def translated(service: str) -> Iterator[None]:
         if code(error) in UNAVAILABLE:
             raise Unavailable(f"{service} asks to try later: {code(error)}") from error
         raise
+
+
+@contextmanager
+def explained_to_operator() -> Iterator[None]:
+    """Turn what a person at a command line can mend into `InvalidInput`: credentials, region, rights, names.
+
+    In a function the same errors are faults of the deployment, and crash.
+    """
+    try:
+        yield
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise InvalidInput("there are no AWS credentials: set them as for any AWS tool") from error
+    except NoRegionError as error:
+        raise InvalidInput("there is no AWS region: set AWS_REGION, or one in your profile") from error
+    except ClientError as error:
+        raise InvalidInput(f"AWS refuses: {code(error)}") from error

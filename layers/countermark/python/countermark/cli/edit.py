@@ -114,17 +114,15 @@ def _create(session: Session, state: "LocalState", exchange: Exchange, edit: Edi
     if edit.name in names and not is_implicit_sample(session, edit.name):
         raise AlreadyExists(f"there's an existing collaboration named {edit.name!r}")
     end_implicit_sample(session, state)
-    bank = edit.bank
-    if bank is None:
-        bank = bank_name_of(edit.name)
-        # A bank goes with its collaboration, so one with contents of the user's own is taken only on request.
-        if bank in {each.name for each in state.banks.banks()}:
-            raise AlreadyExists(f"there is a bank {bank} already: name one with --bank, the same to share it")
+    bank = bank_name_of(edit.name) if edit.bank is None else edit.bank
+    if edit.bank is None and bank in {each.name for each in state.banks.banks()}:
+        raise AlreadyExists(f"there is a bank {bank} already: name one with --bank, the same to share it")
     create_collaboration(
         session.curator(state),
         Collaboration(
             name=edit.name, api=exchange.kind, bank=bank, enabled=edit.is_enabled is not False, config=config
         ),
+        shares_bank=edit.bank is not None,
     )
 
 

@@ -156,7 +156,7 @@ def _clear(session: Session, state: "LocalState", collaboration: Collaboration) 
     bank = next((each for each in state.banks.banks() if each.name == collaboration.bank), None)
     delete_collaboration(session.curator(state), collaboration.name)
     session.purge(state)
-    create_collaboration(session.curator(state), collaboration)
+    create_collaboration(session.curator(state), collaboration, shares_bank=True)
     if bank is not None:
         state.banks.update_bank(
             bank.name, ratio=bank.matching_enabled_ratio, distance_limits=bank.distance_limits or None

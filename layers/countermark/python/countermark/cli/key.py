@@ -1,6 +1,8 @@
-"""`countermark key`: the API keys of `countermark serve --keys`."""
+"""`countermark key`: the API keys of `countermark serve --keys`, or of a deployment on AWS."""
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import click
@@ -8,6 +10,7 @@ import click
 from countermark.cli import output
 from countermark.cli.session import Session
 from countermark.domain.api_key import ApiKey, Role, digest
+from countermark.domain.stores import ApiKeyStore
 from countermark.errors import AlreadyExists, InvalidInput, NotFound
 
 KEY_BYTES = 32
@@ -18,15 +21,34 @@ MAX_NAME_LENGTH = 100
 
 
 @click.group()
-def command() -> None:
-    """Create, list and delete the API keys that `countermark serve --keys` asks for.
+@click.option("--table", metavar="NAME", help="The Access table of a deployment on AWS: its keys, not the local ones.")
+def command(table: str | None) -> None:
+    """Create, list and delete API keys: those that `countermark serve --keys` asks for, or a deployment's.
 
     \b
     Examples:
+      countermark key --table countermark-storage-Access1234 create ops --role admin
       countermark key create moderation-console --role match --role curate
       countermark key list
       countermark key delete moderation-console
     """
+
+
+@contextmanager
+def _store(session: Session) -> Iterator[ApiKeyStore]:
+    """Yield the keys that the group's options name."""
+    parent = click.get_current_context().parent
+    table = None if parent is None else parent.params["table"]
+    if table is None:
+        with session.state() as state:
+            yield state.api_keys
+        return
+    from countermark.aws.api_keys import DynamoApiKeyStore
+    from countermark.aws.clients import Clients
+    from countermark.aws.errors import explained_to_operator
+
+    with explained_to_operator():
+        yield DynamoApiKeyStore(Clients().dynamodb, table)
 
 
 @command.command()
@@ -52,10 +74,10 @@ def create(session: Session, name: str, roles: tuple[str, ...]) -> None:
     if not name.strip() or len(name) > MAX_NAME_LENGTH or not name.isprintable():
         raise InvalidInput(f"a key's name has 1 to {MAX_NAME_LENGTH} printable characters, not {name!r}")
     key = secrets.token_urlsafe(KEY_BYTES)
-    with session.state() as state:
-        if any(known.name == name for known in state.api_keys.keys()):  # noqa: SIM118  # a port's method
+    with _store(session) as store:
+        if any(known.name == name for known in store.keys()):  # noqa: SIM118  # a port's method
             raise AlreadyExists(f"there is a key {name!r}: delete it first, or take another name")
-        state.api_keys.put_key(
+        store.put_key(
             ApiKey(digest=digest(key), name=name, roles=frozenset(map(Role, roles)), created_at_s=session.now_s())
         )
     output.result(key)
@@ -71,8 +93,8 @@ def list_keys(session: Session) -> None:
     Example:
       countermark key list
     """
-    with session.state() as state:
-        for key in state.api_keys.keys():  # noqa: SIM118  # a port's method
+    with _store(session) as store:
+        for key in store.keys():  # noqa: SIM118  # a port's method
             created = datetime.fromtimestamp(key.created_at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             output.result(f"{key.name} {','.join(sorted(key.roles))} {created}")
 
@@ -87,6 +109,6 @@ def delete(session: Session, name: str) -> None:
     Example:
       countermark key delete uploader
     """
-    with session.state() as state:
-        if not state.api_keys.delete_key(name):
+    with _store(session) as store:
+        if not store.delete_key(name):
             raise NotFound(f"there is no key {name!r}")

@@ -16,7 +16,7 @@ from countermark.domain.event import BankChanged
 from countermark.domain.json import JSON
 from countermark.domain.signal import SignalType
 from countermark.domain.stores import MAX_PAGE, BankStore, CollaborationStore, EventPublisher
-from countermark.errors import InvalidInput, NotFound, Unavailable
+from countermark.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
 from countermark.flows.hash import event_id
 
 MAX_METADATA_BYTES = 32 * 1024
@@ -267,20 +267,32 @@ def set_signal_type_ratio(curator: Curator, signal_types: Mapping[str, SignalTyp
     curator.nudge("signal_type", name)
 
 
-def create_collaboration(curator: Curator, collaboration: Collaboration) -> None:
-    """Store a collaboration, and create its bank where there is none.
+def create_collaboration(curator: Curator, collaboration: Collaboration, *, shares_bank: bool = False) -> None:
+    """Store a collaboration, and create its bank.
+
+    A collaboration's bank is deleted with it, so one that is there already is taken only where it
+    `shares_bank` on purpose.
 
     Raises:
-        AlreadyExists: There is a collaboration of that name.
+        AlreadyExists: There is a collaboration of that name; or a bank, which is not to be shared.
+        Conflict: One of that name was deleted, and is not all purged yet.
         InvalidInput: Its bank's name is wrong, or its bank is another collaboration's.
     """
     rules.bank_name(collaboration.bank)
     for other in curator.collaborations.collaborations():
-        if other.bank == collaboration.bank and other.name != collaboration.name:
+        if other.name == collaboration.name:
+            raise AlreadyExists(f"there is a collaboration {collaboration.name!r} already")
+        if other.bank == collaboration.bank:
             raise InvalidInput(f"bank {other.bank!r} is that of collaboration {other.name!r}")
-    curator.collaborations.create_collaboration(collaboration)
-    if collaboration.bank not in {bank.name for bank in curator.banks.banks()}:
+    is_new_bank = not shares_bank or all(bank.name != collaboration.bank for bank in curator.banks.banks())
+    if is_new_bank:
         create_bank(curator, collaboration.bank)
+    try:
+        curator.collaborations.create_collaboration(collaboration)
+    except Conflict:
+        if is_new_bank:
+            curator.banks.delete_bank(collaboration.bank)
+        raise
 
 
 def delete_collaboration(curator: Curator, name: str) -> bool:

@@ -105,10 +105,13 @@ def list_exchanges(request: Request) -> Response[Any]:
 def create_exchange(request: Request, body: Annotated[NewExchange, Body()]) -> Response[Any]:
     """Configure an exchange, and create its bank."""
     call = call_of(request)
+    collaboration = _configured(call, body)
     try:
-        curate.create_collaboration(call.curator, _configured(call, body))
+        curate.create_collaboration(call.curator, collaboration)
     except AlreadyExists as error:
-        raise AlreadyExists("Exchange already exists") from error
+        names = {each.name for each in call.services.collaborations.collaborations()}
+        what = "Exchange" if collaboration.name in names else "Bank"
+        raise AlreadyExists(f"{what} already exists") from error
     return wire.message("Created successfully", status=201)
 
 
