@@ -1,6 +1,7 @@
 """The HTTP API: routes to the stages that answer them, behind a key."""
 
 import json
+import re
 from collections.abc import Sequence
 
 from aws_cdk import Acknowledgment, Duration, RemovalPolicy, Validations
@@ -16,6 +17,12 @@ from infra.watch import MINUTES_5, Watch
 
 PUBLIC_PATHS = ("/status", "/status/live", "/status/ready", "/site-map")
 """What anybody may ask: that the service lives, and which routes it has."""
+
+CALLED_PATHS = ("/h/{proxy+}", "/m/{proxy+}", "/c/{proxy+}", "/{proxy+}")
+"""What pages call. A route for ANY method takes OPTIONS as well, and would refuse a browser that asks without a key.
+
+Source: "Configure CORS for HTTP APIs with a $default route and an authorizer", API Gateway developer guide.
+"""
 
 ACCESS_LOG = {
     "request_id": "$context.requestId",
@@ -76,7 +83,7 @@ class Api(Construct):
         self._answer_with(hash, "Hash", "/h/{proxy+}")
         self._answer_with(match, "Match", "/m/{proxy+}", "/openapi.json", "/openapi/{proxy+}")
         self._answer_with(curate, "Curate", "/c/{proxy+}", "$default")
-        self._answer_publicly(match)
+        self._answer_publicly(match, has_cors=bool(cors_origins))
         stage = apigateway.HttpStage(
             self,
             "Stage",
@@ -106,24 +113,37 @@ class Api(Construct):
                 route_key=_route_key(path),
             )
 
-    def _answer_publicly(self, function: lambda_.IFunction) -> None:
+    def _answer_publicly(self, function: lambda_.IFunction, *, has_cors: bool) -> None:
+        """Answer the public paths, and what browsers ask before they call from a page of another origin."""
         integration = _integration(function, "Public")
         for path in PUBLIC_PATHS:
-            name = "".join(part.capitalize() for part in path.replace("-", "/").split("/"))
-            route = apigateway.HttpRoute(
-                self,
-                f"{name}Route",
-                http_api=self._api,
-                integration=integration,
-                route_key=apigateway.HttpRouteKey.with_(path, apigateway.HttpMethod.GET),
-                authorizer=apigateway.HttpNoneAuthorizer(),
+            self._open(
+                path,
+                apigateway.HttpMethod.GET,
+                integration,
+                because="Whether the service lives, and which routes it has, anybody may ask: load balancers do.",
             )
-            Validations.of(route).acknowledge(
-                Acknowledgment(
-                    id="AwsSolutions-APIG4",
-                    reason="Whether the service lives, and which routes it has, anybody may ask: load balancers do.",
-                )
+        for path in CALLED_PATHS if has_cors else ():
+            self._open(
+                path,
+                apigateway.HttpMethod.OPTIONS,
+                integration,
+                because="A browser sends no key when it asks whether a page may call. API Gateway itself answers.",
             )
+
+    def _open(
+        self, path: str, method: apigateway.HttpMethod, integration: integrations.HttpLambdaIntegration, *, because: str
+    ) -> None:
+        name = "".join(part.capitalize() for part in re.findall("[a-z]+", path))
+        route = apigateway.HttpRoute(
+            self,
+            f"{name}{method.value.capitalize()}Route",
+            http_api=self._api,
+            integration=integration,
+            route_key=apigateway.HttpRouteKey.with_(path, method),
+            authorizer=apigateway.HttpNoneAuthorizer(),
+        )
+        Validations.of(route).acknowledge(Acknowledgment(id="AwsSolutions-APIG4", reason=because))
 
     def _log_access(self, stage: apigateway.HttpStage, retention: logs.RetentionDays) -> None:
         log_group = logs.LogGroup(self, "AccessLog", retention=retention, removal_policy=RemovalPolicy.DESTROY)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.infra.template import named
+from tests.infra.test_service import PUBLIC
 
 ROOT = Path(__file__).resolve().parents[2]
 CDK = "aws-cdk@2.1148.1"
@@ -74,6 +75,16 @@ def test_pages_of_a_named_origin_may_call_the_api(service: Mapping[str, Any]) ->
     [(_, api)] = named(service, "AWS::ApiGatewayV2::Api")
     assert api["CorsConfiguration"]["AllowOrigins"] == [ORIGIN]
     assert api["CorsConfiguration"]["AllowHeaders"] == ["authorization", "content-type", "x-api-key"]
+
+
+def test_browsers_may_ask_without_a_key_whether_a_page_may_call(service: Mapping[str, Any]) -> None:
+    open_routes = {
+        route["RouteKey"]
+        for _, route in named(service, "AWS::ApiGatewayV2::Route")
+        if route["AuthorizationType"] == "NONE"
+    }
+    paths = ("/h/{proxy+}", "/m/{proxy+}", "/c/{proxy+}", "/{proxy+}")
+    assert open_routes == PUBLIC | {f"OPTIONS {path}" for path in paths}
 
 
 def test_the_fetch_schedule_follows_its_knob(service: Mapping[str, Any]) -> None:
