@@ -16,6 +16,7 @@ from countermark.errors import InvalidInput, MissingExtra, Unavailable
 
 if TYPE_CHECKING:
     from countermark.api.asgi import AsgiApp
+    from countermark.api.own_pages import OwnPages
     from countermark.api.services import Services
     from countermark.cli.scheduler import Scheduler
     from countermark.local.state import LocalState
@@ -73,7 +74,7 @@ def command(session: Session, *, port: int, host: str, keys: bool, fetch_every_s
         scheduler = Scheduler(session, state, fetch_every_s=fetch_every_s or None)
         session.on_event = scheduler.on_event
         config = uvicorn.Config(
-            _app(_services(session, state, scheduler, asks_for_keys=keys)),
+            _app(_services(session, state, scheduler, asks_for_keys=keys), host, asks_for_keys=keys),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -116,10 +117,12 @@ def _services(session: Session, state: "LocalState", scheduler: "Scheduler", *, 
     )
 
 
-def _app(services: "Services") -> "AsgiApp":
+def _app(services: "Services", host: str, *, asks_for_keys: bool) -> "AsgiApp | OwnPages":
     from countermark.api.asgi import asgi_app
+    from countermark.api.own_pages import OwnPages
 
-    return asgi_app(services)
+    app = asgi_app(services)
+    return app if asks_for_keys else OwnPages(app, loopback_only=_is_loopback(host))
 
 
 def listening(host: str, port: int) -> socket.socket:
