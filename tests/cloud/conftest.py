@@ -11,7 +11,7 @@ from tests.cloud.deployment import Deployment, deployed
 from tests.cloud.emulator import running_emulator
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cloud(cloud_assembly: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     if importlib.util.find_spec("ministack") is None:
         pytest.skip("ministack, the emulator, is not installed")

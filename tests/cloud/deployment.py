@@ -1,5 +1,6 @@
 """The app as deployed, seen from outside: its API, its buckets, its bus; nothing of its code."""
 
+import hashlib
 import json
 import ssl
 import time
@@ -11,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from countermark.aws.api_keys import DynamoApiKeyStore
-from countermark.domain.api_key import ApiKey, Role, digest
 from tests.cloud.emulator import REGION, Emulator, deploy, resources
 from tests.conftest import CONTENT_BUCKET
 
@@ -46,6 +45,7 @@ class Deployment:
     emulator: Emulator
     api_host: str
     bus: str
+    keys_table: str
     upload_bucket: str
     fetch_queue: str
     hash_queue: str
@@ -130,20 +130,29 @@ def deployed(emulator: Emulator, assembly: Path) -> Deployment:
     """Deploy both stacks, and give the first admin a key, as an operator does."""
     emulator.client("s3").create_bucket(Bucket=CONTENT_BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     outputs = deploy(emulator, assembly, [STORAGE, SERVICE])
-    tables = resources(emulator, STORAGE)["AWS::DynamoDB::Table"]
     queues = resources(emulator, SERVICE)["AWS::SQS::Queue"]
-    admin = ApiKey(digest=digest(ADMIN_KEY), name="admin", roles=frozenset({Role.ADMIN}), created_at_s=int(time.time()))
-    DynamoApiKeyStore(emulator.client("dynamodb"), _only(tables, "Access")).put_key(admin)
+    give_key(emulator, outputs[SERVICE]["KeysTableName"], ADMIN_KEY, name="admin", roles="admin")
     return Deployment(
         emulator=emulator,
         api_host=urllib.parse.urlsplit(outputs[SERVICE]["ApiUrl"]).netloc,
         bus=outputs[SERVICE]["BusName"],
+        keys_table=outputs[SERVICE]["KeysTableName"],
         upload_bucket=outputs[STORAGE]["UploadBucketName"],
         fetch_queue=_only(queues, "FetchCollaborationsQueue"),
         hash_queue=_only(queues, "HashUploadsQueue"),
         match_queue=_only(queues, "MatchHashedQueue"),
         queues=queues,
     )
+
+
+def give_key(emulator: Emulator, table: str, key: str, *, name: str, roles: str) -> None:
+    """Give out a key as an operator does with the AWS command line: one item, with the key's SHA-256 alone."""
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    texts = {"pk": "api-key", "sk": f"={digest}", "digest": digest, "name": name, "roles": roles}
+    item = {attribute: {"S": text} for attribute, text in texts.items()} | {
+        "created_at_s": {"N": str(int(time.time()))}
+    }
+    emulator.client("dynamodb").put_item(TableName=table, Item=item)
 
 
 def wait_for(what: str, ask: Callable[[], Answer], is_so: Callable[[Answer], bool]) -> Answer:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cloud.deployment import Deployment, wait_for
+from tests.cloud.deployment import Deployment, give_key, wait_for
 from tests.conftest import CONTENT_BUCKET
 
 pytestmark = pytest.mark.cloud
@@ -114,6 +114,12 @@ def test_a_disabled_content_is_not_found_from_the_next_lookup_on(cloud: Deployme
 @pytest.mark.parametrize("path", ["/c/banks", "/m/index/status", "/h/hash?url=x", "/openapi.json", "/no-such-route"])
 def test_a_call_without_a_known_key_is_refused(cloud: Deployment, path: str, key: str | None) -> None:
     assert cloud.call("GET", path, key=key).status == 403
+
+
+def test_a_key_opens_the_routes_of_its_roles_alone(cloud: Deployment) -> None:
+    give_key(cloud.emulator, cloud.keys_table, "made-up-key-of-a-curator", name="curator", roles="curate")
+    assert cloud.call("GET", "/c/banks", key="made-up-key-of-a-curator").status == 200
+    assert cloud.call("GET", "/m/index/status", key="made-up-key-of-a-curator").status == 403
 
 
 def test_anybody_may_ask_whether_the_service_lives(cloud: Deployment) -> None:

@@ -30,7 +30,8 @@ def cdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if (npm := shutil.which("npm")) is None:
         pytest.skip("there is no npm on this machine")
     prefix = tmp_path_factory.mktemp("npm")
-    install = [npm, "install", "--prefix", prefix, "--no-save", "--no-audit", "--no-fund", "--loglevel", "error", CDK]
+    quietly = ["--no-save", "--no-audit", "--no-fund", "--loglevel", "error"]
+    install = [npm, "install", "--prefix", str(prefix), *quietly, CDK]
     try:
         done = subprocess.run(install, capture_output=True, text=True, timeout=INSTALL_S)
     except subprocess.TimeoutExpired:
