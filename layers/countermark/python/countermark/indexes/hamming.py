@@ -1,29 +1,52 @@
 """The Hamming index: bit strings of one length, found up to a number of differing bits.
 
-Exact by construction: the distance over the first half of the bits is at most the whole distance. So a
-scan of the first halves, at the speed of memory, finds every key within reach, and the second halves
-decide on the few that it found.
+Exact by construction, in two ways. The distance over the first half of the bits is at most the whole
+distance: so a scan of the first halves, at the speed of memory, finds every key within reach, and the
+second halves decide on the few that it found. And where there are many keys, `bands` names the few that
+can be within reach; where it names too many, the scan takes its place.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from countermark.domain.signal import SignalType
+from countermark.indexes.bands import SCAN_SHARE, BandTables, build_bands, plan_bands, reach_of
+from countermark.indexes.codec import Band
 from countermark.indexes.keys import Found, Keys, as_bytes, pack_keys
+from countermark.indexes.slices import over_slices, threads
 
 SCAN_ROWS = 2**25
 """How many pairs of query and key one scan compares at most: on the worst data each takes 12 bytes."""
+
+SLICE_ROWS = 2**19
+"""How many pairs of query and key are worth a thread: half a millisecond of scanning."""
+
+SLICE_QUERIES = 64
+"""How many queries by bands are worth a thread: some milliseconds."""
+
+_LOW = 2**32 - 1
+"""A row fits 32 bits, as the format has it; so the query goes above it."""
+
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+"""Query, row and distance of what was found."""
 
 
 class HammingKeys:
     """Distinct keys in two planes, uint8 of shape (n, key_bytes / 2): first halves, and second halves."""
 
-    def __init__(self, signal_type: SignalType, sections: Mapping[str, memoryview], *, key_bytes: int) -> None:
+    def __init__(
+        self, signal_type: SignalType, sections: Mapping[str, memoryview], *, key_bytes: int, bands: Sequence[Band]
+    ) -> None:
         self._signal_type = signal_type
         self._first = np.frombuffer(sections["A"], np.uint8).reshape(-1, key_bytes // 2)
         self._second = np.frombuffer(sections["B"], np.uint8).reshape(-1, key_bytes // 2)
+        self._tables: BandTables | None = None
+        # Other bands would miss keys, and the planes answer without any.
+        if bands and reach_of(bands) >= signal_type.match_distance:
+            self._tables = BandTables(bands, sections["OFFS"], sections["IDS"], hashes=len(self._first))
 
     def search(self, queries: Sequence[str], *, max_distance: int | None) -> Found:
         """Return the keys within the type's distance, or within `max_distance` where that is smaller."""
@@ -31,30 +54,64 @@ class HammingKeys:
         if max_distance is not None:
             reach = min(reach, max_distance)
         keys = pack_keys(self._signal_type, queries)
-        step = max(1, SCAN_ROWS // max(1, len(self._first)))
-        parts = [self._scan(keys[start : start + step], start, reach) for start in range(0, len(keys), step)]
-        if len(parts) == 1:
-            return parts[0]
-        return Found(
-            query=np.concatenate([np.empty(0, np.int64), *(part.query for part in parts)]),
-            row=np.concatenate([np.empty(0, np.int64), *(part.row for part in parts)]),
-            distance=np.concatenate([np.empty(0, np.int64), *(part.distance for part in parts)]),
-        )
+        tables = self._tables
+        if reach < 0 or not len(keys) or not len(self._first):
+            return _found([])
+        if tables is None:
+            return _found(self._scan(keys, np.arange(len(keys)), reach))
+
+        def probe(queries: range) -> tuple[Pairs, NDArray[np.int64]]:
+            return self._probe(tables, keys, queries, reach)
+
+        probed = over_slices(probe, _slices(len(keys), at_least=SLICE_QUERIES))
+        too_many = np.concatenate([places for _, places in probed])
+        return _found([*(pairs for pairs, _ in probed), *self._scan(keys, too_many, reach)])
 
     def take(self, rows: NDArray[np.int64]) -> Keys:
         """Return a copy of the keys of rows, in their order."""
         return np.concatenate([self._first.take(rows, axis=0), self._second.take(rows, axis=0)], axis=1)
 
-    def _scan(self, keys: Keys, start: int, reach: int) -> Found:
+    def _probe(self, tables: BandTables, keys: Keys, queries: range, reach: int) -> tuple[Pairs, NDArray[np.int64]]:
+        """Return what the bands find for a range of queries, and the queries for which a scan costs less."""
+        first = _words(keys[:, : self._first.shape[1]])
+        near = [np.empty(0, np.int64)]
+        left = [np.empty(0, np.int64)]
+        most = len(self._first) // SCAN_SHARE
+        for candidates, too_many in tables.candidates(keys[queries.start : queries.stop], most):
+            left.append(too_many + queries.start)
+            query = candidates.query + queries.start
+            is_near = _distances(_words(self._first), candidates.row, first, query) <= reach
+            near.append((query[is_near] << 32) | candidates.row[is_near])
+        # A key comes once for every band in which it is near.
+        found = np.unique(np.concatenate(near))
+        return self._decide(keys, found >> 32, found & _LOW, reach), np.concatenate(left)
+
+    def _scan(self, keys: Keys, places: NDArray[np.int64], reach: int) -> list[Pairs]:
+        """Return what a scan of the first halves finds for the queries at some places."""
+        pairs = []
+        step = max(1, SCAN_ROWS // len(self._first))
+        for start in range(0, len(places), step):
+            some = places[start : start + step]
+            queries = np.ascontiguousarray(keys[some, : self._first.shape[1]])
+
+            def within(rows: range, queries: NDArray[np.uint8] = queries) -> tuple[NDArray[np.int64], ...]:
+                query, row = _within(queries, self._first[rows.start : rows.stop], reach)
+                return query, row + rows.start
+
+            slices = _slices(len(self._first), at_least=max(1, SLICE_ROWS // len(some)))
+            for query, row in over_slices(within, slices):
+                pairs.append(self._decide(keys, some[query], row, reach))
+        return pairs
+
+    def _decide(self, keys: Keys, query: NDArray[np.int64], row: NDArray[np.int64], reach: int) -> Pairs:
+        """Return the pairs that are within reach in all of their bits."""
+        if not len(row):
+            return query, row, row
         half = self._first.shape[1]
-        query, row, distance = _within(np.ascontiguousarray(keys[:, :half]), self._first, reach)
-        if len(row):
-            rest = _words(self._second).take(row, axis=0)
-            rest ^= _words(np.ascontiguousarray(keys[:, half:])).take(query, axis=0)
-            distance += np.bitwise_count(rest).sum(axis=1, dtype=np.int64)
-            near = distance <= reach
-            query, row, distance = query[near], row[near], distance[near]
-        return Found(query=query + start, row=row, distance=distance)
+        distance = _distances(_words(self._first), row, _words(keys[:, :half]), query)
+        distance += _distances(_words(self._second), row, _words(keys[:, half:]), query)
+        is_near = distance <= reach
+        return query[is_near], row[is_near], distance[is_near]
 
 
 def split_planes(keys: Keys) -> dict[str, memoryview]:
@@ -63,17 +120,44 @@ def split_planes(keys: Keys) -> dict[str, memoryview]:
     return {"A": as_bytes(keys[:, :half]), "B": as_bytes(keys[:, half:])}
 
 
-def _words(plane: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    return plane.view(np.uint64)
+def _found(pairs: Sequence[Pairs]) -> Found:
+    if len(pairs) == 1:
+        query, row, distance = pairs[0]
+    else:
+        nothing = np.empty((3, 0), np.int64)
+        query, row, distance = np.concatenate([nothing, *(np.stack(each) for each in pairs)], axis=1)
+    return Found(query=query, row=row, distance=distance)
+
+
+def _slices(count: int, *, at_least: int) -> list[range]:
+    """Return ranges over `count` things: one a thread, and each of `at_least` so many."""
+    number = max(1, min(threads(), count // at_least))
+    edges = [count * place // number for place in range(number + 1)]
+    return [range(start, end) for start, end in itertools.pairwise(edges)]
+
+
+def _words(keys: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    return np.ascontiguousarray(keys).view(np.uint64)
+
+
+def _distances(
+    left: NDArray[np.uint64], row: NDArray[np.int64], right: NDArray[np.uint64], query: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return in how many bits each row of `left` differs from its row of `right`."""
+    words = left.take(row, axis=0)
+    words ^= right if len(right) == 1 else right.take(query, axis=0)
+    bits = np.bitwise_count(words)
+    # Adding columns is several times as fast as NumPy's sum over so short an axis.
+    distance = bits[:, 0].astype(np.int64)
+    for column in range(1, bits.shape[1]):
+        distance += bits[:, column]
+    return distance
 
 
 def _within(
     queries: NDArray[np.uint8], plane: NDArray[np.uint8], reach: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return query, row and distance of every pair at most `reach` bits apart."""
-    if not len(queries) or not len(plane) or reach < 0:
-        nothing = np.empty(0, np.int64)
-        return nothing, nothing, nothing
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return query and row of every pair at most `reach` bits apart."""
     # FAISS takes a quarter of a second to import: who searches exact types only does not pay for it.
     import faiss
 
@@ -87,8 +171,13 @@ def _within(
     count = int(limits[-1])
     if not count:
         nothing = np.empty(0, np.int64)
-        return nothing, nothing, nothing
-    # The result's memory goes with it, so both arrays are copies.
+        return nothing, nothing
+    # The result's memory goes with it, so the rows are copied.
     row = faiss.rev_swig_ptr(result.labels, count).copy()
-    distance = faiss.rev_swig_ptr(result.distances, count).astype(np.int64)
-    return np.repeat(np.arange(len(queries)), np.diff(limits)), row, distance
+    return np.repeat(np.arange(len(queries)), np.diff(limits)), row
+
+
+def band_sections(keys: Keys, reach: int) -> tuple[tuple[Band, ...], dict[str, memoryview]]:
+    """Return the bands with which a segment of these distinct keys is searched fastest, and their sections."""
+    bands = plan_bands(len(keys), key_bits=8 * keys.shape[1], reach=reach)
+    return bands, build_bands(keys, bands) if bands else {}

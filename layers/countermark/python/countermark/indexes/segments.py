@@ -14,9 +14,9 @@ from countermark.domain.bank import MAX_CONTENT_ID
 from countermark.domain.decision import Candidate
 from countermark.domain.signal import IndexKind, SignalType
 from countermark.errors import IndexDamaged
-from countermark.indexes.codec import Buffer, SegmentInfo, decode_segment, encode_segment
+from countermark.indexes.codec import Band, Buffer, SegmentInfo, decode_segment, encode_segment
 from countermark.indexes.exact import ExactKeys, split_digests
-from countermark.indexes.hamming import HammingKeys, split_planes
+from countermark.indexes.hamming import HammingKeys, band_sections, split_planes
 from countermark.indexes.keys import NO_DISTANCE, Found, KeyIndex, Keys, as_bytes, key_width, pack_keys
 from countermark.indexes.linear import LinearKeys, join_texts
 from countermark.indexes.rows import Rows, group_rows
@@ -58,13 +58,48 @@ def build_segment(
     for value, content_id in entries:
         values.append(value)
         content_ids.append(content_id)
-    return _assemble(
+    return assemble_segment(
         signal_type,
         pack_keys(signal_type, values),
         np.array(content_ids, np.uint64),
         removed=np.unique(np.array(list(removed), np.uint64)),
         build_id=build_id,
     )
+
+
+def assemble_segment(
+    signal_type: SignalType,
+    keys: Keys,
+    content_ids: NDArray[np.uint64],
+    *,
+    removed: NDArray[np.uint64],
+    build_id: str,
+) -> bytes:
+    """Build a segment of rows, of key i and content i, in any order; the same rows give the same bytes.
+
+    Keys are as in `Keys`; `removed` is ascending. Where bands would speed its search up, they are in it.
+    """
+    grouped = group_rows(keys, content_ids)
+    bands: tuple[Band, ...] = ()
+    tables: dict[str, memoryview] = {}
+    if signal_type.index_kind is IndexKind.HAMMING:
+        bands, tables = band_sections(grouped.keys, signal_type.match_distance)
+    info = SegmentInfo(
+        signal_type=signal_type.name,
+        kind=signal_type.index_kind,
+        key_bytes=key_width(signal_type),
+        hashes=len(grouped.keys),
+        entries=len(grouped.content_ids),
+        removed=len(removed),
+        build_id=build_id,
+        bands=bands,
+    )
+    entries = {
+        "ENTRYAT": as_bytes(grouped.starts.astype("<u4")),
+        "ENTRY": as_bytes(grouped.content_ids.astype("<u8")),
+        "REMOVED": as_bytes(removed.astype("<u8")),
+    }
+    return encode_segment(info, _SPLIT[info.kind](grouped.keys) | tables | entries)
 
 
 def segment_of_rows(signal_type: SignalType, rows: Rows, *, largest_content_id: int, build_id: str) -> bytes | None:
@@ -76,7 +111,7 @@ def segment_of_rows(signal_type: SignalType, rows: Rows, *, largest_content_id: 
     removed = latest.touched[latest.touched <= largest_content_id]
     if not len(removed) and not len(latest.content_ids):
         return None
-    return _assemble(
+    return assemble_segment(
         signal_type,
         latest.keys,
         latest.content_ids,
@@ -98,7 +133,7 @@ def merge_segments(signal_type: SignalType, segments: Sequence[Segment], *, keep
         keys.append(segment.keys.take(row[holds]))
         content_ids.append(segment.content_ids[holds])
     removed = [segment.removed for segment in segments] if keep_removed else []
-    return _assemble(
+    return assemble_segment(
         signal_type,
         np.concatenate(keys),
         np.concatenate(content_ids),
@@ -131,7 +166,7 @@ def open_segment(data: Buffer, signal_type: SignalType, *, sha256: str | None = 
         raise IndexDamaged("a segment holds an id that no content has")
     keys: KeyIndex
     if info.kind is IndexKind.HAMMING:
-        keys = HammingKeys(signal_type, file.sections, key_bytes=info.key_bytes)
+        keys = HammingKeys(signal_type, file.sections, key_bytes=info.key_bytes, bands=info.bands)
     elif info.kind is IndexKind.EXACT:
         keys = ExactKeys(signal_type, file.sections, key_bytes=info.key_bytes)
     else:
@@ -169,32 +204,6 @@ class Searcher:
                     Candidate(content_id=content_id, distance=None if distance == NO_DISTANCE else distance)
                 )
         return answers
-
-
-def _assemble(
-    signal_type: SignalType,
-    keys: Keys,
-    content_ids: NDArray[np.uint64],
-    *,
-    removed: NDArray[np.uint64],
-    build_id: str,
-) -> bytes:
-    grouped = group_rows(keys, content_ids)
-    info = SegmentInfo(
-        signal_type=signal_type.name,
-        kind=signal_type.index_kind,
-        key_bytes=key_width(signal_type),
-        hashes=len(grouped.keys),
-        entries=len(grouped.content_ids),
-        removed=len(removed),
-        build_id=build_id,
-    )
-    entries = {
-        "ENTRYAT": as_bytes(grouped.starts.astype("<u4")),
-        "ENTRY": as_bytes(grouped.content_ids.astype("<u8")),
-        "REMOVED": as_bytes(removed.astype("<u8")),
-    }
-    return encode_segment(info, _SPLIT[info.kind](grouped.keys) | entries)
 
 
 def _removed_later(segments: Sequence[Segment]) -> list[NDArray[np.uint64]]:

@@ -1,0 +1,31 @@
+"""Threads over slices of work: NumPy and FAISS let other threads run while they compute."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
+
+MAX_THREADS = 8
+"""The most threads that share one piece of work: memory has no more to give to them."""
+
+Slice = TypeVar("Slice")
+Part = TypeVar("Part")
+
+
+def threads() -> int:
+    """Return how many threads compute at once: one a core that this process may use, up to `MAX_THREADS`."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MAX_THREADS)
+
+
+def over_slices(work: Callable[[Slice], Part], slices: Sequence[Slice]) -> list[Part]:
+    """Return what `work` makes of each slice, in order. It must not itself call this: it would wait for itself."""
+    if len(slices) < 2 or threads() < 2:
+        return [work(each) for each in slices]
+    return list(_pool().map(work, slices))
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads(), thread_name_prefix="countermark-slices")
