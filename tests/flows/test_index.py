@@ -126,12 +126,7 @@ def test_what_is_banked_is_found_after_a_build_by_each_of_its_signals(house: Hou
     assert house.query("video_md5", md5(1)) == [Candidate(content_id=content_id, distance=None)]
     assert house.query("raw_text", "Some, words!") == [Candidate(content_id=content_id, distance=0)]
     assert house.query("photo_md5", md5(1)) == []
-    assert {name: each.added for name, each in report.types.items()} == {
-        "pdq": 1,
-        "video_md5": 1,
-        "photo_md5": 0,
-        "raw_text": 1,
-    }
+    assert {name for name, each in report.types.items() if each.added} == {"pdq", "video_md5", "raw_text"}
 
 
 def test_a_build_that_finds_nothing_new_publishes_only_that_it_looked(house: House) -> None:

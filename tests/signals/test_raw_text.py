@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from countermark.domain.signal import Unhashable
-from countermark.signals.raw_text import MAX_TEXT_BYTES, RAW_TEXT, normalise
+from countermark.domain.signal import LengthBounded, Unhashable
+from countermark.signals import raw_text
+from countermark.signals.raw_text import MAX_REMEMBERED_LENGTH, MAX_TEXT_BYTES, RAW_TEXT, max_edits, normalise
 
 LETTERS = "abcdefghijklmnopqrst"
 
@@ -68,6 +69,46 @@ def test_comparing_agrees_with_a_plain_edit_distance(query: str, banked: str) ->
     assert comparison.matches is (20 * distance <= len(ours))
     if comparison.matches:
         assert comparison.distance == distance
+
+
+def test_an_index_may_tell_texts_apart_by_their_length() -> None:
+    assert isinstance(RAW_TEXT, LengthBounded)
+    assert RAW_TEXT.length("B-Ball, now?") == 8
+
+
+@pytest.mark.parametrize("length", range(130))
+def test_lengths_that_match_are_those_within_a_twentieth_and_no_others(length: int) -> None:
+    matching = [banked for banked in range(3 * length + 30) if abs(banked - length) <= max_edits(banked)]
+    assert list(RAW_TEXT.matching_lengths("a" * length)) == matching
+    assert RAW_TEXT.compare("a" * length, "a" * matching[0]).matches
+    assert RAW_TEXT.compare("a" * length, "a" * matching[-1]).matches
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_texts_that_match_have_lengths_that_match(query: str, banked: str) -> None:
+    if RAW_TEXT.compare(query, banked).matches:
+        assert RAW_TEXT.length(banked) in RAW_TEXT.matching_lengths(query)
+
+
+def test_a_banked_text_is_normalised_once_unless_it_is_long() -> None:
+    text, long = "Remember me, just once.", "x" * (MAX_REMEMBERED_LENGTH + 1)
+    RAW_TEXT.length(text)
+    before = raw_text._remembered.cache_info()
+    for query in ("a", "b"):
+        RAW_TEXT.compare(query, text)
+        RAW_TEXT.compare(long, text)
+    after = raw_text._remembered.cache_info()
+    assert after.misses - before.misses <= 2, "the queries alone"
+    assert after.hits - before.hits >= 4
+    assert RAW_TEXT.compare(long, long).matches
+
+
+def test_a_text_that_grows_when_it_is_normalised_is_compared_and_not_remembered() -> None:
+    text = "\ufdfa" * 100
+    assert len(normalise(text)) > MAX_REMEMBERED_LENGTH > len(text)
+    assert raw_text._remembered(text) is None
+    assert RAW_TEXT.length(text) == len(normalise(text))
+    assert RAW_TEXT.compare(text, text).distance == 0
 
 
 def edit_distance(one: str, other: str) -> int:

@@ -4,9 +4,11 @@ Source: python-threatexchange 1.2, raw_text.py and common.py. It means to squeez
 pattern does nothing; results agree with what it does.
 """
 
+import bisect
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 
 from countermark.domain.signal import Comparison, ContentType, IndexKind, Unhashable
 from countermark.errors import InvalidContent, InvalidSignal
@@ -17,6 +19,12 @@ MAX_TEXT_BYTES = 256 * 1024
 
 MAX_DIFFERENCE_PERCENT = 5
 """How many of a hundred characters of the banked text may differ."""
+
+MAX_REMEMBERED_LENGTH = 1_024
+"""The longest text whose normalised form is remembered, in characters: longer ones are few."""
+
+MAX_REMEMBERED = 2**14
+"""How many normalised texts are remembered: 128 MiB at the very most, and a twentieth of that as people write."""
 
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]")
 
@@ -75,22 +83,32 @@ class RawText:
     def compare(self, query: str, banked: str) -> Comparison:
         """Compare two canonical values; the limit is a share of the banked one.
 
-        Where their lengths alone rule a match out, the distance is the difference of those.
+        Where they do not match, the distance says only that it is too large: nothing beyond the limit is counted.
         """
         from rapidfuzz.distance import Levenshtein
 
-        ours, theirs = normalise(banked), normalise(query)
-        limit = len(ours) * MAX_DIFFERENCE_PERCENT // 100
+        ours, theirs = _normal(banked), _normal(query)
+        limit = max_edits(len(ours))
         distance = abs(len(ours) - len(theirs))
         if distance <= limit:
-            distance = Levenshtein.distance(ours, theirs)
+            distance = Levenshtein.distance(ours, theirs, score_cutoff=limit)
         return Comparison(matches=distance <= limit, distance=distance)
+
+    def length(self, value: str) -> int:
+        return len(_normal(value))
+
+    def matching_lengths(self, query: str) -> range:
+        length = len(_normal(query))
+        # Both sums grow with the banked text's length, so the first and the last that match are found by halving.
+        shortest = bisect.bisect_left(range(length), length, key=lambda banked: banked + max_edits(banked))
+        longest = bisect.bisect_right(range(2 * length + 2), length, key=lambda banked: banked - max_edits(banked))
+        return range(shortest, longest)
 
     def hasher(self) -> BufferedHasher:
         return BufferedHasher(from_content, max_bytes=MAX_TEXT_BYTES)
 
     def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's
-        length = len(normalise(banked))
+        length = len(_normal(banked))
         differing = min(distance or 0, length) / max(1, length)
         return f"{(1 - differing) * 100:.0f}%"
 
@@ -99,6 +117,24 @@ def normalise(text: str) -> str:
     """Return the letters and digits of a text in lower case, without accents."""
     plain = unicodedata.normalize("NFKD", text.lower())
     return _NOT_ALPHANUMERIC.sub("", "".join(mark for mark in plain if not unicodedata.combining(mark)))
+
+
+def max_edits(length: int) -> int:
+    """Return how many edits away a text matches a banked one, of which so many characters are normalised."""
+    return length * MAX_DIFFERENCE_PERCENT // 100
+
+
+def _normal(text: str) -> str:
+    """Return the same, remembered where it is short: a lookup compares one text with many banked ones that stay."""
+    plain = _remembered(text) if len(text) <= MAX_REMEMBERED_LENGTH else None
+    return normalise(text) if plain is None else plain
+
+
+@lru_cache(MAX_REMEMBERED)
+def _remembered(text: str) -> str | None:
+    """Return a normalised text, or None where it is long: one character can become eighteen."""
+    plain = normalise(text)
+    return plain if len(plain) <= MAX_REMEMBERED_LENGTH else None
 
 
 RAW_TEXT = RawText()
