@@ -7,7 +7,10 @@ from countermark.domain.signal import SignalType
 from countermark.domain.transport import Transport
 from countermark.exchanges.fb_threatexchange import FbThreatExchange
 from countermark.exchanges.local_file import LocalFileExchange
+from countermark.exchanges.ncmec import Ncmec
 from countermark.exchanges.sample import SampleExchange
+from countermark.exchanges.stop_ncii import StopNcii
+from countermark.exchanges.tat import Tat
 
 
 def exchanges(
@@ -20,5 +23,5 @@ def exchanges(
     """
     kinds: list[Exchange] = [SampleExchange(signal_types), LocalFileExchange(reader, signal_types)]
     if transport is not None:
-        kinds += [FbThreatExchange(transport)]
+        kinds += [FbThreatExchange(transport), Ncmec(transport), StopNcii(transport), Tat(transport)]
     return {exchange.kind: exchange for exchange in kinds}
