@@ -12,7 +12,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.grants import allow
-from infra.watch import MINUTES_5, Watch
+from infra.watch import METRICS_NAMESPACE, MINUTES_5, Watch
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNTIME = lambda_.Runtime.PYTHON_3_13
@@ -20,7 +20,6 @@ ARCHITECTURE = lambda_.Architecture.X86_64
 ALL_BUT_LAMBDAS = ("/*", "!/lambdas", "__pycache__")
 """What is left out of the functions' code: it is imported by the same names on Lambda as here."""
 
-METRICS_NAMESPACE = "countermark"
 
 MANY_ERRORS = 5
 """Failed invocations within five minutes that raise an alarm: fewer are tried again, and pass by themselves."""

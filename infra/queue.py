@@ -9,7 +9,7 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.grants import allow
-from infra.watch import MINUTES_5, Watch
+from infra.watch import METRICS_NAMESPACE, MINUTES_5, Watch
 
 VISIBILITY_TIMEOUTS = 6
 """How many function time-outs a message stays hidden. Source: AWS Lambda, "Using Lambda with Amazon SQS"."""
@@ -17,6 +17,9 @@ VISIBILITY_TIMEOUTS = 6
 MAX_RECEIVES = 5
 """How often a message is tried before it goes to the dead-letter queue. Source: the same page: at least 5, as a
 throttled attempt counts as one."""
+
+MANY_FAILURES = 5
+"""Failed messages within five minutes that raise an alarm, long before they are dead letters: some fail once."""
 
 SOURCE = "countermark"
 """What the events of ours name as their source."""
@@ -40,8 +43,13 @@ class WatchedQueue(Construct):
         function_timeout: Duration,
         oldest_message: Duration,
         watch: Watch,
+        stage: str | None = None,
     ) -> None:
-        """Make both queues; `oldest_message` is the age of a waiting message that raises the alarm."""
+        """Make both queues; `oldest_message` is the age of a waiting message that raises the alarm.
+
+        `stage` names the function that counts the messages that fail; None where a batch fails as one, and the
+        function with it.
+        """
         super().__init__(scope, id)
         self.dead_letters = sqs.Queue(
             self,
@@ -77,6 +85,21 @@ class WatchedQueue(Construct):
             threshold=oldest_message.to_seconds(),
             because=f"{id}: a message waits for {oldest_message.to_human_string()}. The stage fails, or is too slow.",
         )
+
+        if stage is not None:
+            watch.alarm(
+                self,
+                "FailedMessagesAlarm",
+                metric=cloudwatch.Metric(
+                    namespace=METRICS_NAMESPACE,
+                    metric_name="MessagesFailed",
+                    dimensions_map={"service": stage},
+                    statistic=cloudwatch.Stats.SUM,
+                    period=MINUTES_5,
+                ),
+                threshold=MANY_FAILURES,
+                because=f"{id}: messages fail, and come again. Those that fail to the end become dead letters.",
+            )
 
     def feed(
         self,

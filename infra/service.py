@@ -117,7 +117,6 @@ class ServiceStack(Stack):
             watch=surroundings.watch,
         )
         CfnOutput(self, "ApiUrl", value=api.url, description="The base URL of the HTTP API.")
-        CfnOutput(self, "KeysTableName", value=storage.access.table_name, description="Put the first API key here.")
         CfnOutput(self, "BusName", value=bus.event_bus_name, description="The event bus: subscribe to MatchFound.")
 
 

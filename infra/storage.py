@@ -71,6 +71,12 @@ class StorageStack(Stack):
             )
         self.credentials = _credentials(self)
         CfnOutput(self, "UploadBucketName", value=self.uploads.bucket_name, description="Put content here to match it.")
+        CfnOutput(
+            self,
+            "AccessTableName",
+            value=self.access.table_name,
+            description="countermark key --table THIS create ops --role admin",
+        )
         CfnOutput(self, "CredentialsArn", value=self.credentials.secret_arn, description="Exchanges' credentials.")
 
 

@@ -8,6 +8,9 @@ from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
+METRICS_NAMESPACE = "countermark"
+"""Where the functions' own metrics are, each with the stage's word as its dimension `service`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:

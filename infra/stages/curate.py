@@ -49,7 +49,12 @@ class CurateStage(Construct):
         """Make the stage."""
         super().__init__(scope, id)
         queue = WatchedQueue(
-            self, "Purges", function_timeout=TIMEOUT, oldest_message=OLDEST_MESSAGE, watch=surroundings.watch
+            self,
+            "Purges",
+            stage=STAGE,
+            function_timeout=TIMEOUT,
+            oldest_message=OLDEST_MESSAGE,
+            watch=surroundings.watch,
         )
         self.function = stage_function(
             self,

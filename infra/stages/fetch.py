@@ -11,11 +11,11 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from countermark.aws.settings import FETCH_QUEUE_URL
-from infra.function import METRICS_NAMESPACE, Surroundings, stage_function
+from infra.function import Surroundings, stage_function
 from infra.grants import READ_ITEMS, WRITE_ITEMS, allow, allow_items, allow_objects
 from infra.queue import WatchedQueue
 from infra.schedule import send_regularly
-from infra.watch import HOUR, Watch
+from infra.watch import HOUR, METRICS_NAMESPACE, Watch
 
 STAGE = "fetch"
 
@@ -57,6 +57,7 @@ class FetchStage(Construct):
         self.queue = WatchedQueue(
             self,
             "Collaborations",
+            stage=STAGE,
             function_timeout=TIMEOUT,
             oldest_message=OLDEST_MESSAGE,
             watch=surroundings.watch,

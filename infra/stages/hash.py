@@ -40,7 +40,12 @@ class HashStage(Construct):
         """Make the stage; `concurrency` is how many uploads are hashed at once."""
         super().__init__(scope, id)
         queue = WatchedQueue(
-            self, "Uploads", function_timeout=TIMEOUT, oldest_message=OLDEST_MESSAGE, watch=surroundings.watch
+            self,
+            "Uploads",
+            stage=STAGE,
+            function_timeout=TIMEOUT,
+            oldest_message=OLDEST_MESSAGE,
+            watch=surroundings.watch,
         )
         self.function = stage_function(
             self,

@@ -53,7 +53,11 @@ class IndexStage(Construct):
         """Make the stage; `every` bounds how long a lost nudge delays, `repair_every` how long a damage lasts."""
         super().__init__(scope, id)
         queue = WatchedQueue(
-            self, "Nudges", function_timeout=TIMEOUT, oldest_message=OLDEST_MESSAGE, watch=surroundings.watch
+            self,
+            "Nudges",
+            function_timeout=TIMEOUT,
+            oldest_message=OLDEST_MESSAGE,
+            watch=surroundings.watch,
         )
         function = stage_function(
             self,

@@ -40,7 +40,12 @@ class MatchStage(Construct):
         """Make the stage; `memory_mb` has to hold the index, `concurrency` limits those that match events."""
         super().__init__(scope, id)
         queue = WatchedQueue(
-            self, "Hashed", function_timeout=TIMEOUT, oldest_message=OLDEST_MESSAGE, watch=surroundings.watch
+            self,
+            "Hashed",
+            stage=STAGE,
+            function_timeout=TIMEOUT,
+            oldest_message=OLDEST_MESSAGE,
+            watch=surroundings.watch,
         )
         self.function = stage_function(
             self,

@@ -1,8 +1,9 @@
 """The app as deployed, seen from outside: its API, its buckets, its bus; nothing of its code."""
 
-import hashlib
 import json
 import ssl
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.parse
@@ -18,7 +19,8 @@ from tests.conftest import CONTENT_BUCKET
 STORAGE = "countermark-storage"
 SERVICE = "countermark-service"
 
-ADMIN_KEY = "made-up-admin-key-of-forty-three-characters"
+ADMIN = "the admin's key"
+"""Stands for it in a call."""
 
 PATIENCE_S = 60
 """How long a journey waits for what happens by itself: cold starts on a busy machine, and the nudges' window."""
@@ -45,7 +47,8 @@ class Deployment:
     emulator: Emulator
     api_host: str
     bus: str
-    keys_table: str
+    access_table: str
+    admin_key: str
     upload_bucket: str
     fetch_queue: str
     hash_queue: str
@@ -61,7 +64,7 @@ class Deployment:
         method: str,
         path: str,
         *,
-        key: str | None = ADMIN_KEY,
+        key: str | None = ADMIN,
         body: Any = None,
         files: Mapping[str, bytes] | None = None,
     ) -> Answer:
@@ -69,7 +72,7 @@ class Deployment:
         headers = {"Host": self.api_host}
         data = None
         if key is not None:
-            headers["Authorization"] = f"Bearer {key}"
+            headers["Authorization"] = f"Bearer {self.admin_key if key == ADMIN else key}"
         if body is not None:
             headers["Content-Type"] = "application/json"
             data = json.dumps(body).encode()
@@ -131,12 +134,12 @@ def deployed(emulator: Emulator, assembly: Path) -> Deployment:
     emulator.client("s3").create_bucket(Bucket=CONTENT_BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     outputs = deploy(emulator, assembly, [STORAGE, SERVICE])
     queues = resources(emulator, SERVICE)["AWS::SQS::Queue"]
-    give_key(emulator, outputs[SERVICE]["KeysTableName"], ADMIN_KEY, name="admin", roles="admin")
     return Deployment(
         emulator=emulator,
         api_host=urllib.parse.urlsplit(outputs[SERVICE]["ApiUrl"]).netloc,
         bus=outputs[SERVICE]["BusName"],
-        keys_table=outputs[SERVICE]["KeysTableName"],
+        access_table=outputs[STORAGE]["AccessTableName"],
+        admin_key=give_key(emulator, outputs[STORAGE]["AccessTableName"], "admin", "admin"),
         upload_bucket=outputs[STORAGE]["UploadBucketName"],
         fetch_queue=_only(queues, "FetchCollaborationsQueue"),
         hash_queue=_only(queues, "HashUploadsQueue"),
@@ -145,14 +148,12 @@ def deployed(emulator: Emulator, assembly: Path) -> Deployment:
     )
 
 
-def give_key(emulator: Emulator, table: str, key: str, *, name: str, roles: str) -> None:
-    """Give out a key as an operator does with the AWS command line: one item, with the key's SHA-256 alone."""
-    digest = hashlib.sha256(key.encode()).hexdigest()
-    texts = {"pk": "api-key", "sk": f"={digest}", "digest": digest, "name": name, "roles": roles}
-    item = {attribute: {"S": text} for attribute, text in texts.items()} | {
-        "created_at_s": {"N": str(int(time.time()))}
-    }
-    emulator.client("dynamodb").put_item(TableName=table, Item=item)
+def give_key(emulator: Emulator, table: str, name: str, role: str) -> str:
+    """Create a key as an operator does, by the command line, and return it."""
+    command = [sys.executable, "-m", "countermark", "key", "--table", table, "create", name, "--role", role]
+    done = subprocess.run(command, env=emulator.operator_environ(), capture_output=True, text=True, timeout=REQUEST_S)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 def wait_for(what: str, ask: Callable[[], Answer], is_so: Callable[[Answer], bool]) -> Answer:

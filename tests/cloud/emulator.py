@@ -56,6 +56,18 @@ class Emulator:
             config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
         )
 
+    def operator_environ(self) -> dict[str, str]:
+        """Return the environment in which a command of the operator's finds this account."""
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.log.parent),
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_CA_BUNDLE": str(self.certificate),
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": ACCOUNT,
+            "AWS_SECRET_ACCESS_KEY": "made-up",
+        }
+
 
 @contextmanager
 def running_emulator(directory: Path) -> Iterator[Emulator]:

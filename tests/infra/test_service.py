@@ -109,6 +109,10 @@ def test_every_queue_has_dead_letters_and_both_have_alarms(service: Mapping[str,
     assert alarmed(service, "ApproximateAgeOfOldestMessage").keys() == sources.keys()
 
 
+def test_messages_that_fail_raise_an_alarm_before_they_are_dead(service: Mapping[str, Any]) -> None:
+    assert alarmed(service, "MessagesFailed") == dict.fromkeys(("fetch", "hash", "match", "curate"), 5)
+
+
 def test_every_queue_is_encrypted_and_refuses_whoever_comes_without_tls(service: Mapping[str, Any]) -> None:
     refusing = {
         reference(policy["Queues"][0])
@@ -203,7 +207,7 @@ def test_fetches_that_fail_or_do_not_happen_raise_alarms(service: Mapping[str, A
     alarms = {
         alarm["MetricName"]: (alarm["Threshold"], alarm["TreatMissingData"])
         for _, alarm in named(service, "AWS::CloudWatch::Alarm")
-        if alarm["Namespace"] == "countermark"
+        if alarm["MetricName"].endswith(("FetchFailed", "FetchAge"))
     }
     assert alarms == {"FetchFailed": (3, "notBreaching"), "OldestFetchAge": (24 * 3600, "breaching")}
 
