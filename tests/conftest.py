@@ -32,6 +32,8 @@ def cloud_assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environ["CDK_CONTEXT_JSON"] = json.dumps({"countermark:content_buckets": CONTENT_BUCKET})
     environ |= {"CDK_OUTDIR": str(assembly), "JSII_RUNTIME_PACKAGE_CACHE_ROOT": str(ROOT / "build" / "jsii")}
+    # The CDK keeps a cache in the home directory, and nothing may be left outside the checkout.
+    environ["HOME"] = str(ROOT / "build" / "home")
     pinned_node = Path(sys.executable).with_name("node")
     if pinned_node.exists():
         environ["JSII_NODE"] = str(pinned_node)
