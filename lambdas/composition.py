@@ -37,8 +37,9 @@ def exchanges() -> "dict[str, Exchange]":
     """Return the exchanges by kind."""
     from countermark.exchanges import exchanges
     from countermark.signals import SIGNAL_TYPES
+    from countermark.transport.exchange_client import ExchangeTransport
 
-    return exchanges(reader=stores().content_reader, signal_types=SIGNAL_TYPES)
+    return exchanges(reader=stores().content_reader, signal_types=SIGNAL_TYPES, transport=ExchangeTransport())
 
 
 @cache

@@ -123,8 +123,9 @@ class Session:
         from countermark.exchanges import exchanges
         from countermark.local.content import FileContentReader
         from countermark.signals import SIGNAL_TYPES
+        from countermark.transport.exchange_client import ExchangeTransport
 
-        return exchanges(reader=FileContentReader(), signal_types=SIGNAL_TYPES)
+        return exchanges(reader=FileContentReader(), signal_types=SIGNAL_TYPES, transport=ExchangeTransport())
 
     def secrets(self, state: "LocalState") -> "SecretStore":
         """Return the credentials of exchanges: the store's, else the environment's, else those of the dot files."""
