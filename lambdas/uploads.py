@@ -56,7 +56,7 @@ def content_type_of(key: str, mime_type: str) -> ContentType | None:
     of its key.
     """
     first, _, rest = key.partition("/")
-    if rest and first in ContentType:
+    if rest and first in ContentType and first != ContentType.FILE:
         return ContentType(first)
     guessed = mimetypes.guess_type(key)[0] or ""
     for told in (mime_type, guessed):

@@ -186,6 +186,7 @@ def test_the_installed_types_are_listed_with_their_classes(countermark: CommandL
     assert signals == sorted(signals)
     assert "raw_text countermark.signals.raw_text.RawText" in signals
     assert countermark.ok("config", "content").lines == [
+        "file countermark.domain.signal.ContentType.FILE",
         "photo countermark.domain.signal.ContentType.PHOTO",
         "text countermark.domain.signal.ContentType.TEXT",
         "url countermark.domain.signal.ContentType.URL",

@@ -46,9 +46,9 @@ def test_a_signal_that_two_banks_have_counts_once(tagged: CommandLine) -> None:
         (["-s", "raw_text"], ["raw_text: 4"]),
         (["-s", "raw_text", "video_md5"], ["raw_text: 4", "video_md5: 2"]),
         (["-s", "raw_text", "-s", "video_md5"], ["raw_text: 4", "video_md5: 2"]),
-        (["-C", "text"], ["raw_text: 4"]),
-        (["-C", "text", "video"], ["raw_text: 4", "video_md5: 2"]),
-        (["-C", "text", "-c", "Sample Signals"], ["raw_text: 3"]),
+        (["-C", "text"], ["raw_text: 4", "trend_query: 1"]),
+        (["-C", "text", "video"], ["raw_text: 4", "video_md5: 2", "video_sha256: 2", "trend_query: 1"]),
+        (["-C", "text", "-c", "Sample Signals"], ["raw_text: 3", "trend_query: 1"]),
         (["-c", "Friends"], ["raw_text: 1"]),
         (["-c", "Friends", "Sample Signals", "-s", "raw_text"], ["raw_text: 4"]),
         (["-c", "nobody"], []),
@@ -89,7 +89,8 @@ def test_csv_has_the_peers_header_and_quotes_what_needs_it(tagged: CommandLine) 
 def test_the_index_may_be_cleared_and_rebuilt(tagged: CommandLine, home: Path) -> None:
     tagged.ok("dataset", "-X")
     ran = tagged.ok("match", "text", "--", "bball now?")
-    assert (ran.out, ran.err) == ("", "there is no index of raw_text signals yet\n")
+    assert ran.out == ""
+    assert ran.err == "there is no index of raw_text signals yet\nthere is no index of trend_query signals yet\n"
     tagged.ok("dataset", "-r")
     assert tagged.ok("match", "text", "--", "bball now?").out
 

@@ -7,7 +7,7 @@ import pytest
 from countermark.local.state import LocalState
 from tests.cli.conftest import CommandLine
 
-SAMPLE = "raw_text 100% (Sample Signals) INVESTIGATION_SEED\n"
+SAMPLE = "raw_text 100% (Sample Signals) INVESTIGATION_SEED\ntrend_query - (Sample Signals) INVESTIGATION_SEED\n"
 
 
 @pytest.fixture

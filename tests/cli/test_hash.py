@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from countermark.local.state import LocalState
 from tests.cli.conftest import CommandLine
 
 ROCKET = "pdq 8792786c87937064bf1bc0e43f1fc0e03f1cc2e33da4c2537cec821b2ce4f376"
@@ -14,8 +15,11 @@ ROCKET = "pdq 8792786c87937064bf1bc0e43f1fc0e03f1cc2e33da4c2537cec821b2ce4f376"
 
 def test_a_photo_gives_a_line_for_each_signal_type(countermark: CommandLine, photo: Callable[[str], Path]) -> None:
     rocket = photo("rocket.jpg")
-    md5 = hashlib.md5(rocket.read_bytes()).hexdigest()
-    assert countermark.ok("hash", "photo", rocket).lines == [ROCKET, f"photo_md5 {md5}"]
+    content = rocket.read_bytes()
+    md5, sha256 = hashlib.md5(content).hexdigest(), hashlib.sha256(content).hexdigest()
+    lines = [ROCKET, f"photo_md5 {md5}", f"photo_sha256 {sha256}"]
+    assert countermark.ok("hash", "photo", rocket).lines == lines
+    assert countermark.ok("hash", "file", rocket).lines == lines
 
 
 def test_one_signal_type_may_be_asked_for(countermark: CommandLine, photo: Callable[[str], Path]) -> None:
@@ -26,7 +30,7 @@ def test_one_signal_type_may_be_asked_for(countermark: CommandLine, photo: Calla
 def test_several_files_are_hashed_in_their_order(countermark: CommandLine, home: Path) -> None:
     (home / "a.mp4").write_bytes(b"a")
     (home / "b.mp4").write_bytes(b"b")
-    assert countermark.ok("hash", "video", "a.mp4", "b.mp4", "a.mp4").lines == [
+    assert countermark.ok("hash", "video", "-S", "video_md5", "a.mp4", "b.mp4", "a.mp4").lines == [
         "video_md5 0cc175b9c0f1b6a831c399e269772661",
         "video_md5 92eb5ffee6ae2fec3ad71c777531578f",
         "video_md5 0cc175b9c0f1b6a831c399e269772661",
@@ -34,7 +38,10 @@ def test_several_files_are_hashed_in_their_order(countermark: CommandLine, home:
 
 
 def test_a_dash_is_standard_input(countermark: CommandLine) -> None:
-    assert countermark.ok("hash", "video", "-", stdin=b"a").out == "video_md5 0cc175b9c0f1b6a831c399e269772661\n"
+    assert countermark.ok("hash", "video", "-", stdin=b"a").lines == [
+        "video_md5 0cc175b9c0f1b6a831c399e269772661",
+        f"video_sha256 {hashlib.sha256(b'a').hexdigest()}",
+    ]
 
 
 def test_words_after_two_dashes_are_the_content(countermark: CommandLine) -> None:
@@ -99,7 +106,7 @@ def test_hashing_leaves_no_state_behind(countermark: CommandLine) -> None:
         (["photo", "nul\0byte"], "nul"),
         (["photo", "x" * 5_000], "File name too long"),
         (["video", "-", "-"], "give - only once"),
-        (["painting", "a.jpg"], "'painting' is not one of 'photo', 'video', 'text', 'url'"),
+        (["painting", "a.jpg"], "'painting' is not one of 'photo', 'video', 'text', 'url', 'file'"),
         (["text", "-S", "zzz", "--", "a"], "No such SignalType 'zzz'"),
         (["text", "-S", "pdq", "--", "a"], "pdq does not apply to text"),
         (["photo", "http://127.0.0.1/a.jpg"], "countermark: "),
@@ -137,6 +144,31 @@ def test_words_that_are_no_utf8_are_the_users_mistake(countermark: CommandLine) 
     assert "standard input: no raw_text signal: not a text in UTF-8" in ran.err
 
 
-def test_a_content_type_without_signal_types_is_told(countermark: CommandLine) -> None:
+def test_a_url_is_hashed_as_it_stands_and_by_its_digest(countermark: CommandLine) -> None:
+    digest = hashlib.md5(b"example.com/a").hexdigest()
+    assert countermark.ok("hash", "url", "--", "https://Example.com/a").lines == [
+        "url https://Example.com/a",
+        f"url_md5 {digest}",
+    ]
+
+
+def test_a_file_is_hashed_as_what_its_bytes_are(countermark: CommandLine, home: Path) -> None:
+    (home / "photo.jpg").write_bytes(b"\x00\x00\x00\x18ftypmp42 and so on")
+    (home / "notes.txt").write_bytes(b"some words")
+    ran = countermark("hash", "file", "-S", "video_md5", "notes.txt", "photo.jpg")
+    assert ran.code == 2
+    assert ran.lines == [f"video_md5 {hashlib.md5((home / 'photo.jpg').read_bytes()).hexdigest()}"]
+    assert "notes.txt: neither a photo nor a video: a .txt file" in ran.err
+
+
+def test_a_type_that_is_never_made_from_content_gives_nothing(countermark: CommandLine) -> None:
+    assert countermark.ok("hash", "text", "-S", "trend_query", "--", "bball now?").out == ""
+
+
+def test_without_enabled_signal_types_a_note_says_so(countermark: CommandLine) -> None:
+    countermark.ok("fetch")
+    for name in ("url", "url_md5"):
+        with LocalState.open(countermark.state) as state:
+            state.banks.set_signal_type_ratio(name, 0.0)
     ran = countermark.ok("hash", "url", "--", "https://example.com")
     assert (ran.out, ran.err) == ("", "no signal type makes signals from url\n")

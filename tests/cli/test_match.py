@@ -11,12 +11,13 @@ from countermark.domain.opinion import Category, Opinion
 from countermark.local.state import LocalState
 from tests.cli.conftest import CommandLine
 
+SAMPLE = "raw_text 100% (Sample Signals) INVESTIGATION_SEED\ntrend_query - (Sample Signals) INVESTIGATION_SEED\n"
 SAMPLE_PDQ = "f8f8f0cee0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22"
 
 
 def test_a_first_match_uses_the_sample_exchange_and_says_so(countermark: CommandLine) -> None:
     ran = countermark.ok("match", "text", "--", "bball now?")
-    assert ran.out == "raw_text 100% (Sample Signals) INVESTIGATION_SEED\n"
+    assert ran.out == SAMPLE
     assert "no collaboration is configured, so the sample exchange stands in" in ran.err
     assert "[sample] Sample Signals - Up to date" in ran.err
 
@@ -24,7 +25,7 @@ def test_a_first_match_uses_the_sample_exchange_and_says_so(countermark: Command
 def test_the_second_match_says_nothing_but_the_result(countermark: CommandLine) -> None:
     countermark.ok("match", "text", "--", "bball now?")
     ran = countermark.ok("match", "text", "--", "bball now?")
-    assert (ran.out, ran.err) == ("raw_text 100% (Sample Signals) INVESTIGATION_SEED\n", "")
+    assert (ran.out, ran.err) == (SAMPLE, "")
 
 
 def test_no_match_prints_nothing_and_is_fine(countermark: CommandLine) -> None:
@@ -70,6 +71,7 @@ def test_a_bank_of_ones_own_shows_its_name_and_the_positive_class(
     assert countermark.ok("match", "photo", rocket).lines == [
         "pdq 0 (MINE) POSITIVE_CLASS",
         "photo_md5 - (MINE) POSITIVE_CLASS",
+        "photo_sha256 - (MINE) POSITIVE_CLASS",
     ]
 
 
@@ -90,16 +92,17 @@ def test_each_source_has_a_line_and_all_are_shown_on_request(countermark: Comman
         "raw_text 100% (ONE) POSITIVE_CLASS",
         "raw_text 100% (Sample Signals) INVESTIGATION_SEED",
         "raw_text 100% (TWO) POSITIVE_CLASS",
+        "trend_query - (Sample Signals) INVESTIGATION_SEED",
     ]
     assert sorted(countermark.ok("match", "text", "--", "bball now?").lines) == nearest
-    assert len(countermark.ok("match", "text", "-A", "--", "bball now?").lines) == 5
+    assert len(countermark.ok("match", "text", "-A", "--", "bball now?").lines) == 6
 
 
 def test_json_tells_all_that_is_known(countermark: CommandLine, photo: Callable[[str], Path]) -> None:
     rocket = photo("rocket.jpg")
     countermark.ok("bank", "create", "MINE")
     countermark.ok("bank", "add", "MINE", "photo", rocket, "--note", "a rocket", "--content-id", "upload 7")
-    (first, second) = countermark.ok("match", "photo", "--json", rocket.name).lines
+    first, *others = countermark.ok("match", "photo", "--json", rocket.name).lines
     told = json.loads(first)
     assert told.pop("index_build_id")
     assert told == {
@@ -116,7 +119,7 @@ def test_json_tells_all_that_is_known(countermark: CommandLine, photo: Callable[
         "metadata": {"content_id": "upload 7"},
         "sources": [],
     }
-    assert json.loads(second)["signal_type"] == "photo_md5"
+    assert [json.loads(each)["signal_type"] for each in others] == ["photo_md5", "photo_sha256"]
 
 
 def test_a_content_id_tosses_the_coin_of_a_bank_in_part(countermark: CommandLine) -> None:
@@ -178,7 +181,7 @@ def test_a_false_positive_of_ones_own_is_hidden_though_others_say_otherwise(coun
     ("arguments", "stdin", "message"),
     [
         (["photo", "-H", "-"], b"", "photo has more than one signal type: with -H give one with -S: pdq, photo_md5"),
-        (["url", "-H", "-"], b"", "url has no signal type"),
+        (["file", "-H", "-"], b"", "file has no signal type"),
         (["photo", "-S", "pdq", "-H", "-"], b"zz\n", "standard input: "),
         (["photo", "-S", "pdq", "-H", "-"], b"\xff\n", "a file of signals is UTF-8 text"),
         (["photo", "-S", "pdq", "-H", "-"], b"a" * 70_000, "a line has at most 65536 characters"),

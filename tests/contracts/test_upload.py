@@ -1,5 +1,6 @@
 """An upload's way through hash and match, over both stores: told of once, whatever is delivered twice."""
 
+import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -89,7 +90,10 @@ def test_an_upload_is_hashed_and_told_of(way: Way) -> None:
     report = way.hash()
     assert report.size_bytes == len(VIDEO)
     [event] = way.told(ContentHashed)
-    assert event.signals == (Signal(type="video_md5", value=VIDEO_MD5),)
+    assert event.signals == (
+        Signal(type="video_md5", value=VIDEO_MD5),
+        Signal(type="video_sha256", value=hashlib.sha256(VIDEO).hexdigest()),
+    )
     assert (event.content_key, event.content_id, event.at_s) == ("uploads/v.mp4?1", "post-1", NOW_S)
 
 

@@ -27,9 +27,18 @@ def test_a_stream_is_read_once_whatever_its_size(size: int) -> None:
     assert report.size_bytes == size
 
 
+def test_types_that_are_never_made_from_content_are_asked_with_it() -> None:
+    report = hash_content(io.BytesIO(b" bball now? "), ContentType.TEXT, applicable(SIGNAL_TYPES, ContentType.TEXT))
+    assert report.signals == (Signal(type="raw_text", value="bball now?"),)
+    assert report.queries == (Signal(type="trend_query", value="bball now?"),)
+    broken = hash_content(io.BytesIO(b"\xff"), ContentType.TEXT, applicable(SIGNAL_TYPES, ContentType.TEXT))
+    assert broken.queries == ()
+    assert list(broken.unhashable) == ["raw_text"]
+
+
 def test_what_cannot_be_hashed_says_why_for_each_type() -> None:
     report = hash_content(io.BytesIO(b"no picture"), ContentType.PHOTO, applicable(SIGNAL_TYPES, ContentType.PHOTO))
-    assert [signal.type for signal in report.signals] == ["photo_md5"]
+    assert [signal.type for signal in report.signals] == ["photo_md5", "photo_sha256"]
     assert report.unhashable["pdq"].code == "undecodable"
     assert report.unhashable["pdq"].reason
 
@@ -38,10 +47,10 @@ def test_the_types_that_apply_are_those_of_the_content_that_are_asked_for_and_en
     def names(**limits: object) -> list[str]:
         return [t.name for t in applicable(SIGNAL_TYPES, ContentType.PHOTO, **limits)]  # type: ignore[arg-type]  # keywords of the call
 
-    assert names() == ["pdq", "photo_md5"]
+    assert names() == ["pdq", "photo_md5", "photo_sha256"]
     assert names(only=["pdq", "video_md5"]) == ["pdq"]
-    assert names(ratios={"pdq": 0.0}) == ["photo_md5"]
-    assert names(ratios={"pdq": 0.1}) == ["pdq", "photo_md5"]
+    assert names(ratios={"pdq": 0.0}) == ["photo_md5", "photo_sha256"]
+    assert names(ratios={"pdq": 0.1}) == ["pdq", "photo_md5", "photo_sha256"]
     with pytest.raises(InvalidInput, match="No such SignalType 'zzz'"):
         names(only=["zzz"])
 

@@ -143,7 +143,10 @@ def fetch_from_others(terminal: Terminal) -> None:
 
     terminal.title("2. Fetch them, and match")
     terminal.run("fetch", shows_notes=True)
-    terminal.run("match", "text", "--", "bball now?", expect="raw_text 100% (Sample Signals) INVESTIGATION_SEED")
+    terminal.run(
+        "match", "text", "--", "bball now?",
+        expect="raw_text 100% (Sample Signals) INVESTIGATION_SEED\ntrend_query - (Sample Signals) INVESTIGATION_SEED",
+    )  # fmt: skip
     matched = terminal.run("match", "photo", "-S", "pdq", "astronaut-again.webp")
     check("(Shared Signals) INVESTIGATION_SEED" in matched, "the shared photo must match")
 
@@ -166,7 +169,8 @@ def match_uploads(terminal: Terminal) -> None:
     terminal.run("hash", "photo", "exact-copy.png", expect=original)
     terminal.run(
         "match", "photo", "exact-copy.png",
-        expect="pdq 0 (DEMO_PHOTOS) POSITIVE_CLASS\nphoto_md5 - (DEMO_PHOTOS) POSITIVE_CLASS",
+        expect="pdq 0 (DEMO_PHOTOS) POSITIVE_CLASS\n"
+        "photo_md5 - (DEMO_PHOTOS) POSITIVE_CLASS\nphoto_sha256 - (DEMO_PHOTOS) POSITIVE_CLASS",
     )  # fmt: skip
     near = terminal.run("match", "photo", "smaller-copy.jpg").split()
     check(near[:1] == ["pdq"] and 0 <= int(near[1]) <= 31 and len(near) == 4, "the smaller copy must match by pdq")

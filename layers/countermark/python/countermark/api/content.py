@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
 
 from countermark.api import multipart, wire
 from countermark.api.call import Call
@@ -9,6 +10,7 @@ from countermark.domain.api_key import Role
 from countermark.domain.signal import ContentType, SignalType, Unhashable
 from countermark.errors import ContentTooLarge, Forbidden, InvalidContent, InvalidInput, Unavailable, UnsafeURL
 from countermark.flows.hash import HashReport, applicable, hash_content
+from countermark.signals.content_type import content_type_of
 
 
 def hash_url(call: Call, url: str, *, content_type: str | None, types: str | None) -> HashReport:
@@ -30,7 +32,7 @@ def hash_url(call: Call, url: str, *, content_type: str | None, types: str | Non
     except ContentTooLarge as error:
         raise ContentTooLarge("Content too large") from error
     kind = kind or _said_by_server(fetched.content_type)
-    return _hashed(call, fetched.body, kind, types)
+    return _hashed(call, fetched.body, kind, types, name=urlsplit(url).path)
 
 
 def hash_upload(call: Call, parts: Sequence[multipart.Part], *, types: str | None) -> HashReport:
@@ -44,7 +46,7 @@ def hash_upload(call: Call, parts: Sequence[multipart.Part], *, types: str | Non
         raise InvalidInput("Missing multipart/form-data file upload")
     if len(files) > 1:
         raise InvalidInput("Only one file allowed per request")
-    return _hashed(call, files[0].data, _content_type(files[0].name), types)
+    return _hashed(call, files[0].data, _content_type(files[0].name), types, name=files[0].filename or "")
 
 
 def hashed_by_type(report: HashReport) -> dict[str, str]:
@@ -88,7 +90,9 @@ def unhashable(report: HashReport) -> Mapping[str, Unhashable]:
     return {name: why for name, why in report.unhashable.items() if why.code != "missing_extra"}
 
 
-def _hashed(call: Call, body: bytes, kind: ContentType, types: str | None) -> HashReport:
+def _hashed(call: Call, body: bytes, kind: ContentType, types: str | None, *, name: str) -> HashReport:
+    if kind is ContentType.FILE:
+        kind = content_type_of(body, name)
     return hash_content(io.BytesIO(body), kind, _signal_types(call, kind, types))
 
 

@@ -76,11 +76,13 @@ def hashed(
     *,
     only: str | None,
     ratios: Mapping[str, float],
+    asks: bool = False,
 ) -> Iterator[tuple[Given, tuple[Signal, ...]]]:
     """Yield each piece of content with its signals; complain at the end of what could not be hashed.
 
-    `ratios` are the enabled ratios that were set: a type at 0 makes no signal. Too low a quality is told and is no
-    error: such a picture is plain, and the others are done all the same.
+    `asks` adds what to ask types with that are never made from content. `ratios` are the enabled ratios that were set:
+    a type at 0 makes no signal. Too low a quality is told and is no error: such a picture is plain, and the others are
+    done all the same.
 
     Raises:
         InvalidInput: `only` names no signal type, or one that does not apply to that content.
@@ -91,21 +93,27 @@ def hashed(
     from countermark.signals import SIGNAL_TYPES
 
     wanted = None if only is None else [only]
-    if wanted is not None and not applicable(SIGNAL_TYPES, content_type, only=wanted):
+    contents = (ContentType.PHOTO, ContentType.VIDEO) if content_type is ContentType.FILE else (content_type,)
+    if wanted is not None and not any(applicable(SIGNAL_TYPES, kind, only=wanted) for kind in contents):
         raise InvalidInput(f"{only} does not apply to {content_type}")
-    types = applicable(SIGNAL_TYPES, content_type, only=wanted, ratios=ratios)
-    if not types:
+    types = {kind: applicable(SIGNAL_TYPES, kind, only=wanted, ratios=ratios) for kind in contents}
+    if not any(types.values()):
         session.note(f"no signal type makes signals from {content_type}")
     complaints = []
     for each in given:
         with each.open() as stream:
-            report = hash_content(stream, content_type, types)
+            try:
+                kind = _kind_of(stream, each.name) if content_type is ContentType.FILE else content_type
+            except InvalidContent as error:
+                complaints.append(f"{each.name}: {error}")
+                continue
+            report = hash_content(stream, kind, types[kind])
         for name, why in report.unhashable.items():
             if why.code == "low_quality":
                 session.note(f"{each.name}: no {name} signal: {why.reason}")
             else:
                 complaints.append(f"{each.name}: no {name} signal: {why.reason}")
-        yield each, report.signals
+        yield each, report.signals + (report.queries if asks else ())
     if complaints:
         raise InvalidContent("\n".join(complaints))
 
@@ -155,6 +163,22 @@ def signal_lines(given: Given) -> Iterator[str]:
             raise InvalidInput(f"{given.name}: a file of signals is UTF-8 text") from None
         finally:
             text.detach()  # whoever opened the stream closes it
+
+
+def _kind_of(stream: BinaryIO, name: str) -> ContentType:
+    """Return what a file is, and leave the stream where it stood.
+
+    Raises:
+        InvalidContent: It is neither a photo nor a video.
+    """
+    from countermark.signals.content_type import HEAD_BYTES, content_type_of
+
+    if isinstance(stream, io.BufferedReader) and not stream.seekable():
+        head = stream.peek()  # of a pipe, what has come so far: enough for all but a long animation
+    else:
+        head = stream.read(HEAD_BYTES)
+        stream.seek(-len(head), io.SEEK_CUR)
+    return content_type_of(head, name)
 
 
 def _given(name: str) -> Given:

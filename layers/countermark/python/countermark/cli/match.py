@@ -162,7 +162,7 @@ def command(
             queries = read_signals(given, kind, only=only_signal)
         else:
             ratios = state.banks.signal_type_ratios()
-            queries = hashed(session, given, kind, only=only_signal, ratios=ratios)
+            queries = hashed(session, given, kind, only=only_signal, ratios=ratios, asks=True)
         look = Look(session, state, content_id=content_id)
         for each, signals in queries:
             found = [match for signal in signals for match in look.up(signal)]

@@ -13,6 +13,8 @@ class ContentType(StrEnum):
     VIDEO = "video"
     TEXT = "text"
     URL = "url"
+    FILE = "file"
+    """A photo or a video: its bytes tell which. No signal type takes it as such."""
 
 
 class IndexKind(StrEnum):
@@ -122,3 +124,11 @@ class LengthBounded(Protocol):
 
     def matching_lengths(self, query: str) -> range:
         """Return the lengths, without a step, outside which no banked value matches a canonical query."""
+
+
+@runtime_checkable
+class AsksContent(Protocol):
+    """What a signal type may offer besides that is asked of content, and never made from it: queries of words."""
+
+    def reader(self) -> Hasher:
+        """Return a fresh hasher of what `compare` and an index take for the query; no canonical value."""

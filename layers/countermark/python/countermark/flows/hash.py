@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from countermark.domain.event import ContentHashed
-from countermark.domain.signal import ContentType, Signal, SignalType, Unhashable
+from countermark.domain.signal import AsksContent, ContentType, Hasher, Signal, SignalType, Unhashable
 from countermark.domain.stores import EventLedger, EventPublisher
 from countermark.errors import InvalidInput
 
@@ -19,10 +19,14 @@ REMEMBER_EVENTS_S = 14 * 24 * 3600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HashReport:
-    """The signals of one piece of content, and why types that apply gave none, by signal type."""
+    """The signals of one piece of content, and why types that apply gave none, by signal type.
+
+    `queries` are what types that are never made from content are asked with: to look up, never to bank or share.
+    """
 
     content_type: ContentType
     signals: tuple[Signal, ...]
+    queries: tuple[Signal, ...] = ()
     unhashable: Mapping[str, Unhashable]
     size_bytes: int
 
@@ -58,15 +62,20 @@ def applicable(
 def hash_content(stream: BinaryIO, content_type: ContentType, types: Iterable[SignalType]) -> HashReport:
     """Hash one piece of content by several types, in one pass over its bytes.
 
-    Types that make no signal from content are passed over. The stream is read once, from where it
-    stands to its end, and not closed.
+    The stream is read once, from where it stands to its end, and not closed.
     """
-    hashers = {signal_type.name: hasher for signal_type in types if (hasher := signal_type.hasher()) is not None}
+    hashers: dict[str, Hasher] = {}
+    readers: dict[str, Hasher] = {}
+    for signal_type in types:
+        if (hasher := signal_type.hasher()) is not None:
+            hashers[signal_type.name] = hasher
+        elif isinstance(signal_type, AsksContent):
+            readers[signal_type.name] = signal_type.reader()
     size_bytes = 0
     while chunk := stream.read(CHUNK_BYTES):
         size_bytes += len(chunk)
-        for hasher in hashers.values():
-            hasher.update(chunk)
+        for each in (*hashers.values(), *readers.values()):
+            each.update(chunk)
     signals = []
     unhashable = {}
     for name, hasher in hashers.items():
@@ -75,9 +84,11 @@ def hash_content(stream: BinaryIO, content_type: ContentType, types: Iterable[Si
                 unhashable[name] = why
             case value:
                 signals.append(Signal(type=name, value=value))
+    read = {name: reader.finish() for name, reader in readers.items()}
     return HashReport(
         content_type=content_type,
         signals=tuple(signals),
+        queries=tuple(Signal(type=name, value=text) for name, text in read.items() if isinstance(text, str)),
         unhashable=unhashable,
         size_bytes=size_bytes,
     )

@@ -7,10 +7,25 @@ from countermark.domain.signal import SignalType
 from countermark.errors import InvalidInput
 from countermark.signals.pdq import PDQ
 from countermark.signals.photo_md5 import PHOTO_MD5
+from countermark.signals.photo_sha256 import PHOTO_SHA256
 from countermark.signals.raw_text import RAW_TEXT
+from countermark.signals.trend_query import TREND_QUERY
+from countermark.signals.url import URL
+from countermark.signals.url_md5 import URL_MD5
 from countermark.signals.video_md5 import VIDEO_MD5
+from countermark.signals.video_sha256 import VIDEO_SHA256
 
-_ALL: tuple[SignalType, ...] = (PDQ, VIDEO_MD5, PHOTO_MD5, RAW_TEXT)
+_ALL: tuple[SignalType, ...] = (
+    PDQ,
+    VIDEO_MD5,
+    VIDEO_SHA256,
+    PHOTO_MD5,
+    PHOTO_SHA256,
+    RAW_TEXT,
+    URL,
+    URL_MD5,
+    TREND_QUERY,
+)
 
 SIGNAL_TYPES: Mapping[str, SignalType] = MappingProxyType({each.name: each for each in _ALL})
 """Every signal type by its name, in the order in which they are shown."""

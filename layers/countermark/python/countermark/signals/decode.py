@@ -63,7 +63,7 @@ _SIGNATURES = (
     (b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
     (b"8BPS", "a Photoshop document"),
 )
-_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 
 
 def pixels(content: bytes) -> "NDArray[np.uint8]":
@@ -153,17 +153,20 @@ def _scaled(values: "NDArray[np.int32] | NDArray[np.float32]") -> "NDArray[np.ui
     return np.rint(finite, out=finite).astype(np.uint8)
 
 
-def _describe(content: bytes) -> str:
-    """Say what the bytes look like."""
-    if not content:
-        return "there are no bytes"
+def looks_like(content: bytes) -> str | None:
+    """Say what bytes that are no photo look like, in words; None where they look like nothing that we know."""
     start = content[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
     if content[4:8] == b"ftyp":
-        return "it looks like HEIC" if content[8:12] in _HEIC_BRANDS else "it looks like an MP4 or QuickTime video"
-    for signature, what in _SIGNATURES:
-        if start.startswith(signature):
-            return f"it looks like {what}"
-    return f"it is none of {', '.join(FORMATS)}"
+        return "HEIC" if content[8:12] in HEIC_BRANDS else "an MP4 or QuickTime video"
+    return next((what for signature, what in _SIGNATURES if start.startswith(signature)), None)
+
+
+def _describe(content: bytes) -> str:
+    """Say what the bytes look like, as the end of a sentence."""
+    if not content:
+        return "there are no bytes"
+    what = looks_like(content)
+    return f"it looks like {what}" if what else f"it is none of {', '.join(FORMATS)}"
 
 
 def _reason(error: BaseException) -> str:

@@ -2,21 +2,26 @@
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from countermark.domain.signal import Comparison, ContentType, IndexKind
+from countermark.domain.signal import Comparison, ContentType, Hasher, IndexKind
 from countermark.errors import InvalidSignal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DigestType:
-    """A digest of one content type's bytes, in lower-case hex. No content is decoded, so any bytes have one."""
+    """A digest of one content type's bytes, in lower-case hex. No content is decoded, so any bytes have one.
+
+    `content_hasher` makes the hasher where the digest is not of the very bytes.
+    """
 
     name: str
     content_types: frozenset[ContentType]
     algorithm: Literal["md5", "sha256"]
     examples: tuple[str, ...]
+    content_hasher: Callable[[], Hasher] | None = None
     index_kind: IndexKind = IndexKind.EXACT
     match_distance: int = 0
 
@@ -36,8 +41,8 @@ class DigestType:
     def compare(self, query: str, banked: str) -> Comparison:
         return Comparison(matches=query == banked, distance=None)
 
-    def hasher(self) -> "DigestHasher":
-        return DigestHasher(self.algorithm)
+    def hasher(self) -> Hasher:
+        return DigestHasher(self.algorithm) if self.content_hasher is None else self.content_hasher()
 
     def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's
         return "-"

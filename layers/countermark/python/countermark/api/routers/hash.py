@@ -16,7 +16,7 @@ _SIGNALS = answers(ByType, 'The signals by type; "" where the content is of too 
 
 Url = Annotated[str, Query(description="Where the content is: http, https, or s3 in a named bucket.")]
 ContentTypeName = Annotated[
-    str | None, Query(description="photo, video, text or url; without it, what the server of the URL says.")
+    str | None, Query(description="photo, video, text, url or file; without it, what the server of the URL says.")
 ]
 Types = Annotated[str | None, Query(description="The signal types that are wanted, separated by commas.")]
 

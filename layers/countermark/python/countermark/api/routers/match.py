@@ -247,7 +247,7 @@ def _matches_of_content(call: Call, report: HashReport, ask: _Ask) -> dict[str, 
     content.raise_if_too_large(report)
     index = _index(call)
     found: dict[str, JSON] = {name: {} for name in content.unhashable(report)}
-    for signal in report.signals:
+    for signal in report.signals + report.queries:
         found[signal.type] = _matches(call, index, signal, ask)
     return found
 

@@ -70,15 +70,19 @@ def show_index_lag(
     "/c/content_type",
     tags=["Types"],
     summary="List the content types",
-    responses=answers(list[ContentTypeView], "All content types; enabled where a signal type takes them."),
+    responses=answers(list[ContentTypeView], "What content is; enabled where a signal type takes it."),
 )
 def list_content_types(request: Request) -> Response[Any]:
-    """Answer all content types; one is enabled where an enabled signal type takes it."""
+    """Answer the content types; one is enabled where an enabled signal type takes it.
+
+    `file` is left out: it is one of the others, as its bytes tell.
+    """
     services = call_of(request).services
     ratios = services.banks.signal_type_ratios()
     return wire.json_answer(
         [
             {"name": kind.value, "enabled": bool(applicable(services.signal_types, kind, ratios=ratios))}
             for kind in ContentType
+            if kind is not ContentType.FILE
         ]
     )

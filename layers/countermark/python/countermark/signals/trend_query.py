@@ -1,0 +1,206 @@
+"""`trend_query`: words and patterns that a text has, or must not have.
+
+A query is JSON: `{"and": [{"or": [term, …]}, …], "not": [term, …]}`. A text matches where every `and` group has a term
+that it contains, and it contains no `not` term. A term `regex-X…X` is the regular expression between the two X; any
+other is a whole word or phrase. Both are case-sensitive.
+
+Patterns come from outside, and some take for ever: time and sizes are bounded. Libraries load with the first pattern.
+
+Source: python-threatexchange 1.2, trend_query.py.
+"""
+
+import hashlib
+import json
+import re
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+from countermark.domain.signal import Comparison, ContentType, Hasher, IndexKind
+from countermark.errors import InvalidSignal
+from countermark.signals import raw_text
+from countermark.signals.buffered import BufferedHasher
+
+MAX_QUERY_BYTES = 64 * 1024
+"""The largest query, in UTF-8: thousands of words."""
+
+MAX_TERM_CHARACTERS = 1000
+"""The longest term: compiling the worst pattern of this length takes a tenth of a second."""
+
+MAX_GROUPS = 100
+"""The most parentheses in a pattern: compiling it recurses into each, and a stack has an end."""
+
+MAX_QUERY_S = 0.1
+"""How long one query may search one text, all terms together; ordinary ones take microseconds."""
+
+_PATTERN_PREFIX = "regex-"
+
+_CACHED_QUERIES = 4096
+"""How many queries stay compiled: some KiB each."""
+
+Search = Callable[[str, float], bool]
+"""Tells whether a text contains a term, given the seconds left. Raises TimeoutError where they were too few."""
+
+
+class SlowQuery(RuntimeWarning):
+    """A query took too long with a text, and was taken not to match it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrendQuery:
+    """The signal type. It knows only yes and no, so a match has no distance."""
+
+    name: str = "trend_query"
+    content_types: frozenset[ContentType] = frozenset({ContentType.TEXT})
+    index_kind: IndexKind = IndexKind.LINEAR
+    match_distance: int = 0
+    # The example of python-threatexchange, which its sample exchange shares as well.
+    examples: tuple[str, ...] = (
+        (
+            '{"and": [{"or": ["basketball", "basket ball", "basket-ball", "bball", "hoops"]}, '
+            '{"or": ["play", "tonight", "today", "now"]}], '
+            '"not": ["tomorrow", "baseball", "hockey", "football", "soccer"]}'
+        ),
+    )
+
+    def parse(self, text: str) -> str:
+        value = text.strip()
+        try:
+            size_bytes = len(value.encode())
+        except UnicodeEncodeError as error:
+            raise InvalidSignal(
+                f"a trend_query signal has whole characters, not half of one at {error.start}"
+            ) from error
+        if size_bytes > MAX_QUERY_BYTES:
+            raise InvalidSignal(f"a trend_query signal has at most {MAX_QUERY_BYTES} bytes, not {size_bytes}")
+        _compiled(value)
+        return value
+
+    def key(self, value: str) -> bytes:
+        return value.encode()
+
+    def value(self, key: bytes) -> str:
+        return key.decode()
+
+    def compare(self, query: str, banked: str) -> Comparison:
+        """Search a text for what is banked; the same query matches as well.
+
+        A query that takes more than `MAX_QUERY_S` does not match, and warns `SlowQuery`.
+        """
+        return Comparison(matches=query == banked or _matches(banked, query), distance=None)
+
+    def hasher(self) -> Hasher | None:
+        return None
+
+    def reader(self) -> BufferedHasher:
+        """Return a hasher that gives the text itself."""
+        return BufferedHasher(raw_text.from_content, max_bytes=raw_text.MAX_TEXT_BYTES)
+
+    def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's
+        return "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Terms:
+    """A compiled query: all of `groups` have a term in the text, and none of `unwanted` is."""
+
+    groups: Sequence[Sequence[Search]]
+    unwanted: Sequence[Search]
+
+
+def _matches(value: str, text: str) -> bool:
+    terms = _compiled(value)
+    until = time.monotonic() + MAX_QUERY_S
+
+    def has(search: Search) -> bool:
+        return search(text, max(0.0, until - time.monotonic()))
+
+    try:
+        return all(any(map(has, group)) for group in terms.groups) and not any(map(has, terms.unwanted))
+    except TimeoutError:
+        name = hashlib.sha256(value.encode()).hexdigest()[:16]
+        warnings.warn(
+            f"the trend_query of SHA-256 {name}… took more than {MAX_QUERY_S} s: taken not to match",
+            SlowQuery,
+            stacklevel=2,
+        )
+        return False
+
+
+@lru_cache(maxsize=_CACHED_QUERIES)
+def _compiled(value: str) -> _Terms:
+    """Compile a query.
+
+    Raises:
+        InvalidSignal: It is none.
+    """
+    try:
+        query: Any = json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise InvalidSignal(f"a trend_query signal is JSON, not {value[:100]!r}") from error
+    match query:
+        case {"and": [_, *_] as groups, "not": list(unwanted)}:
+            return _Terms(groups=[_group(each) for each in groups], unwanted=[_search(each) for each in unwanted])
+        case _:
+            raise InvalidSignal(
+                f'a trend_query signal has groups under "and", at least one, and terms under "not", not {value[:100]!r}'
+            )
+
+
+def _group(group: object) -> list[Search]:
+    match group:
+        case {"or": list(terms)}:
+            return [_search(term) for term in terms]
+        case _:
+            raise InvalidSignal(
+                f'a group of a trend_query signal has a list of terms under "or", not {str(group)[:100]!r}'
+            )
+
+
+def _search(term: object) -> Search:
+    """Compile a term.
+
+    Raises:
+        InvalidSignal: It is no text, is empty, and so in every text, or is too long, or no regular expression.
+    """
+    if not isinstance(term, str):
+        raise InvalidSignal(f"a term of a trend_query signal is a text, not {str(term)[:100]!r}")
+    if len(term) > MAX_TERM_CHARACTERS:
+        raise InvalidSignal(
+            f"a term of a trend_query signal has at most {MAX_TERM_CHARACTERS} characters, not {len(term)}"
+        )
+    is_pattern = term.startswith(_PATTERN_PREFIX)
+    text = term[len(_PATTERN_PREFIX) + 1 : -1] if is_pattern else term
+    if not text.strip():
+        raise InvalidSignal(f"a term of a trend_query signal is not empty: {term!r}")
+    return _pattern(text) if is_pattern else partial(_has_phrase, re.compile(rf"\b{re.escape(text)}\b"))
+
+
+def _pattern(text: str) -> Search:
+    import regex
+
+    if text.count("(") > MAX_GROUPS:
+        raise InvalidSignal(f"a pattern of a trend_query signal has at most {MAX_GROUPS} parentheses: {text[:100]!r}")
+    try:
+        # It would otherwise keep a second copy.
+        return partial(_has_pattern, regex.compile(text, regex.VERSION0, cache_pattern=False))
+    except regex.error as error:
+        raise InvalidSignal(f"a trend_query signal has the pattern {text[:100]!r}: {error}") from error
+
+
+def _has_phrase(phrase: re.Pattern[str], text: str, left_s: float) -> bool:
+    if not left_s:
+        raise TimeoutError
+    return phrase.search(text) is not None
+
+
+def _has_pattern(pattern: Any, text: str, left_s: float) -> bool:
+    if not left_s:
+        raise TimeoutError
+    return pattern.search(text, timeout=left_s, concurrent=True) is not None
+
+
+TREND_QUERY = TrendQuery()

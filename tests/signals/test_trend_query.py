@@ -1,0 +1,96 @@
+"""trend_query: which texts a query matches, and that no pattern takes for ever."""
+
+import json
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from countermark.signals import trend_query
+from countermark.signals.trend_query import TREND_QUERY, SlowQuery
+
+[BASKETBALL] = TREND_QUERY.examples
+
+
+def query(*groups: Sequence[str], unwanted: Sequence[str] = ()) -> str:
+    text = json.dumps({"and": [{"or": group} for group in groups], "not": unwanted})
+    assert TREND_QUERY.parse(text) == text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("text", "matches"),
+    [
+        ("bball now?", True),
+        ("let us play some basket-ball", True),
+        ("bball tomorrow", False),
+        ("bball now or tomorrow", False),
+        ("bball", False),
+        ("now", False),
+        ("BBALL NOW", False),
+        ("bballs nowadays", False),
+        ("", False),
+    ],
+)
+def test_every_group_has_a_term_and_no_unwanted_one_is_there(text: str, matches: bool) -> None:
+    assert TREND_QUERY.compare(text, BASKETBALL).matches is matches
+
+
+@pytest.mark.parametrize(
+    ("term", "text", "matches"),
+    [
+        ("a.b", "x a.b y", True),
+        ("a.b", "x acb y", False),
+        ("regex-Xa.bX", "xacby", True),
+        ("regex-X^a+$X", "aaa", True),
+        ("regex-X^a+$X", "aab", False),
+        ("regex-/[Xx]{2}/", "xX", True),
+        ("regexp", "a regexp", True),
+        ("\u041f\u0440\u0438\u0432\u0435\u0442", "\u041f\u0440\u0438\u0432\u0435\u0442!", True),
+    ],
+)
+def test_a_term_is_a_phrase_or_the_pattern_between_two_marks(term: str, text: str, matches: bool) -> None:
+    assert TREND_QUERY.compare(text, query([term])).matches is matches
+    assert (
+        TREND_QUERY.compare(f"z {text}", query(["z"], unwanted=[term])).matches
+        is not TREND_QUERY.compare(f"z {text}", query([term])).matches
+    )
+
+
+def test_a_pattern_may_have_a_hundred_groups() -> None:
+    deep = "regex-X" + "(" * trend_query.MAX_GROUPS + "a" + ")" * trend_query.MAX_GROUPS + "X"
+    assert TREND_QUERY.compare("a", query([deep])).matches
+
+
+def test_a_group_without_terms_matches_nothing() -> None:
+    assert not TREND_QUERY.compare("a", query(["a"], [])).matches
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(?:a|aa)+$", "(?R)", "|".join(["a.*a.*c"] * 100)])
+@pytest.mark.parametrize("is_wanted", [True, False])
+def test_a_pattern_that_takes_for_ever_is_cut_short_and_told(pattern: str, is_wanted: bool) -> None:
+    term = f"regex-X{pattern}X"
+    text = "a" * 20_000 + "b"
+    banked = query([term]) if is_wanted else query([f"regex-X{'a' * 9}X"], unwanted=[term])
+    started = time.monotonic()
+    with pytest.warns(SlowQuery, match=r"trend_query of SHA-256 [0-9a-f]{16}… took more than 0.1 s"):
+        assert not TREND_QUERY.compare(text, banked).matches
+    assert time.monotonic() - started < 20 * trend_query.MAX_QUERY_S, (
+        "a loaded machine may take longer, but not for ever"
+    )
+
+
+def test_many_slow_patterns_share_the_time_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    banked = query(["regex-X(a+)+$X", "word", "regex-XbX"])
+    monkeypatch.setattr(trend_query, "MAX_QUERY_S", 0.0)
+    for text in ("b", "word"):
+        with pytest.warns(SlowQuery):
+            assert not TREND_QUERY.compare(text, banked).matches
+
+
+def test_a_text_is_asked_as_it_is_and_never_hashed() -> None:
+    assert TREND_QUERY.hasher() is None
+    reader = TREND_QUERY.reader()
+    reader.update(b" bball ")
+    reader.update(b"now?\n")
+    assert reader.finish() == "bball now?"
