@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import boto3
 import pytest
 
 from countermark.aws.api_keys import DynamoApiKeyStore
@@ -38,6 +39,7 @@ def test_a_table_that_is_not_there_is_the_users_mistake(countermark: CommandLine
 def test_without_credentials_or_a_region_it_says_what_to_set(
     countermark: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it remembers credentials, as no new process would
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
