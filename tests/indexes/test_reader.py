@@ -1,5 +1,4 @@
 import hashlib
-import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -305,23 +304,3 @@ def test_while_one_thread_loads_the_next_index_others_are_answered_from_the_old(
     store.gate.set()
     loader.join(PATIENCE_S)
     assert found(reader, 2) == [2]
-
-
-def resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc, as Linux has it")
-def test_memory_returns_to_its_level_after_many_swaps(store: Watched) -> None:
-    segments = [write(store, MD5, range(start, 200_000)) for start in (1, 2)]
-    reader = IndexReader(store, TYPES, max_age_s=0)
-
-    def swap(times: int) -> int:
-        for n in range(times):
-            publish(store, {"video_md5": [segments[n % 2]]}, checked_at_s=100 + n)
-            reader.current(n).searcher("video_md5")
-        return resident_bytes()
-
-    level = swap(10)
-    assert swap(100) < level + 5 * segments[0].size_bytes

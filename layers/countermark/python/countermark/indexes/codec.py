@@ -88,7 +88,9 @@ class SegmentInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Section:
+class Section:
+    """Where a section lies in its segment, in bytes, and the SHA-256 of them."""
+
     name: str
     offset: int
     length: int
@@ -96,9 +98,11 @@ class _Section:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Header:
+class Header:
+    """A checked header: the sections in the order of the file, and the size of the whole."""
+
     info: SegmentInfo
-    sections: tuple[_Section, ...]
+    sections: tuple[Section, ...]
     size_bytes: int
 
 
@@ -126,9 +130,9 @@ def encode_segment(info: SegmentInfo, sections: Mapping[str, Buffer]) -> bytes:
     table = []
     end = _header_bytes(bands=len(info.bands), sections=len(parts))
     for name, part in parts.items():
-        table.append(_Section(name=name, offset=end, length=len(part), sha256=hashlib.sha256(part).digest()))
+        table.append(Section(name=name, offset=end, length=len(part), sha256=hashlib.sha256(part).digest()))
         end = _aligned(end + len(part))
-    chunks: list[Buffer] = [_encode_header(_Header(info=info, sections=tuple(table), size_bytes=end))]
+    chunks: list[Buffer] = [_encode_header(Header(info=info, sections=tuple(table), size_bytes=end))]
     for part in parts.values():
         chunks += [part, bytes(-len(part) % ALIGNMENT_BYTES)]
     return b"".join(chunks)
@@ -140,7 +144,16 @@ def read_info(data: Buffer) -> SegmentInfo:
     Raises:
         IndexDamaged: The header fails a check, or is of another version.
     """
-    return _decode_header(memoryview(data)).info
+    return read_header(data).info
+
+
+def read_header(data: Buffer) -> Header:
+    """Return a segment's header; `data` may end after that.
+
+    Raises:
+        IndexDamaged: The header fails a check, or is of another version.
+    """
+    return _decode_header(memoryview(data))
 
 
 def decode_segment(data: Buffer, *, sha256: str | None = None) -> SegmentFile:
@@ -164,13 +177,23 @@ def decode_segment(data: Buffer, *, sha256: str | None = None) -> SegmentFile:
         part = view[section.offset : end]
         if any(view[end : _aligned(end)]):
             raise IndexDamaged(f"the padding after section {section.name} of a segment is not zero")
-        if sha256 is None and hashlib.sha256(part).digest() != section.sha256:
-            raise IndexDamaged(f"section {section.name} of a segment fails its checksum")
+        if sha256 is None:
+            check_section(section, part)
         sections[section.name] = part
     return SegmentFile(info=header.info, sections=sections)
 
 
-def _encode_header(header: _Header) -> bytes:
+def check_section(section: Section, part: Buffer) -> None:
+    """Check the bytes of a section.
+
+    Raises:
+        IndexDamaged: A byte is wrong.
+    """
+    if hashlib.sha256(part).digest() != section.sha256:
+        raise IndexDamaged(f"section {section.name} of a segment fails its checksum")
+
+
+def _encode_header(header: Header) -> bytes:
     info = header.info
     size_bytes = _header_bytes(bands=len(info.bands), sections=len(header.sections))
     fixed = _FIXED.pack(
@@ -198,7 +221,7 @@ def _encode_header(header: _Header) -> bytes:
     return block + hashlib.sha256(block).digest()
 
 
-def _decode_header(view: memoryview) -> _Header:
+def _decode_header(view: memoryview) -> Header:
     if len(view) < _FIXED_BYTES or bytes(view[: len(MAGIC)]) != MAGIC:
         raise IndexDamaged("this is not a segment: it starts otherwise")
     fields = _FIXED.unpack_from(view)
@@ -225,8 +248,8 @@ def _decode_header(view: memoryview) -> _Header:
                 for start, bits, radius, _ in _BAND.iter_unpack(block[_FIXED_BYTES : _FIXED_BYTES + 16 * bands])
             ),
         )
-        header = _Header(info=info, sections=_read_sections(block, bands, sections), size_bytes=size_bytes)
-        if header != _Header(info=info, sections=_laid_out(header), size_bytes=_end(header)):
+        header = Header(info=info, sections=_read_sections(block, bands, sections), size_bytes=size_bytes)
+        if header != Header(info=info, sections=_laid_out(header), size_bytes=_end(header)):
             raise IndexDamaged("a segment's sections are not where its counts put them")
         if _encode_header(header) != block:
             raise IndexDamaged("a segment's header holds more than it may")
@@ -235,15 +258,15 @@ def _decode_header(view: memoryview) -> _Header:
     return header
 
 
-def _read_sections(block: bytes, bands: int, count: int) -> tuple[_Section, ...]:
+def _read_sections(block: bytes, bands: int, count: int) -> tuple[Section, ...]:
     start = _FIXED_BYTES + _BAND.size * bands
     return tuple(
-        _Section(name=name.rstrip(b"\0").decode("ascii"), offset=offset, length=length, sha256=sha256)
+        Section(name=name.rstrip(b"\0").decode("ascii"), offset=offset, length=length, sha256=sha256)
         for name, offset, length, sha256 in _SECTION.iter_unpack(block[start : start + _SECTION.size * count])
     )
 
 
-def _laid_out(header: _Header) -> tuple[_Section, ...]:
+def _laid_out(header: Header) -> tuple[Section, ...]:
     """Return the sections as the counts want them, with the lengths and digests that the table gives."""
     lengths = _section_lengths(header.info)
     table = {section.name: section for section in header.sections}
@@ -251,12 +274,12 @@ def _laid_out(header: _Header) -> tuple[_Section, ...]:
     sections = []
     for name, wanted in lengths.items():
         length = table[name].length if wanted is None else wanted
-        sections.append(_Section(name=name, offset=offset, length=length, sha256=table[name].sha256))
+        sections.append(Section(name=name, offset=offset, length=length, sha256=table[name].sha256))
         offset = _aligned(offset + length)
     return tuple(sections)
 
 
-def _end(header: _Header) -> int:
+def _end(header: Header) -> int:
     last = header.sections[-1]
     return _aligned(last.offset + last.length)
 

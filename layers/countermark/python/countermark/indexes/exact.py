@@ -1,13 +1,13 @@
 """The exact index: digests of one length, found by equality in sorted order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from countermark.domain.signal import SignalType
 from countermark.errors import IndexDamaged
-from countermark.indexes.keys import NO_DISTANCE, Found, Keys, as_bytes, pack_keys
+from countermark.indexes.keys import NO_DISTANCE, Found, Keys, Sections, as_bytes, pack_keys
 
 _HEAD_BYTES = 8
 
@@ -15,7 +15,7 @@ _HEAD_BYTES = 8
 class ExactKeys:
     """Distinct digests: the first 8 bytes as ascending uint64, and the rest, uint8 of shape (n, rest)."""
 
-    def __init__(self, signal_type: SignalType, sections: Mapping[str, memoryview], *, key_bytes: int) -> None:
+    def __init__(self, signal_type: SignalType, sections: Sections, *, key_bytes: int) -> None:
         self._signal_type = signal_type
         self._heads = np.frombuffer(sections["HEAD"], "<u8")
         tails = np.frombuffer(sections["TAIL"], np.uint8)
@@ -41,6 +41,9 @@ class ExactKeys:
         """Return a copy of the keys of rows, in their order."""
         heads = self._heads.take(rows).astype(">u8").view(np.uint8).reshape(-1, _HEAD_BYTES)
         return np.concatenate([heads, self._tails.take(rows, axis=0)], axis=1)
+
+    def settle(self) -> None:
+        """Do nothing: all is needed from the start."""
 
 
 def split_digests(keys: Keys) -> dict[str, memoryview]:

@@ -7,7 +7,7 @@ can be within reach; where it names too many, the scan takes its place.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from countermark.domain.signal import SignalType
 from countermark.indexes.bands import SCAN_SHARE, BandTables, build_bands, plan_bands, reach_of
 from countermark.indexes.codec import Band
-from countermark.indexes.keys import Found, Keys, as_bytes, pack_keys
+from countermark.indexes.keys import Found, Keys, Sections, as_bytes, key_width, pack_keys
 from countermark.indexes.slices import over_slices, threads
 
 SCAN_ROWS = 2**25
@@ -35,18 +35,38 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
 class HammingKeys:
-    """Distinct keys in two planes, uint8 of shape (n, key_bytes / 2): first halves, and second halves."""
+    """Distinct keys in two planes, uint8 of shape (n, key_bytes / 2): first halves, and second halves.
 
-    def __init__(
-        self, signal_type: SignalType, sections: Mapping[str, memoryview], *, key_bytes: int, bands: Sequence[Band]
-    ) -> None:
+    While sections are on their way: with the first plane it answers whatever is near nothing, which is most
+    that is asked; the second plane decides on the rest; the bands make it faster.
+    """
+
+    def __init__(self, signal_type: SignalType, sections: Sections, *, hashes: int, bands: Sequence[Band]) -> None:
         self._signal_type = signal_type
-        self._first = np.frombuffer(sections["A"], np.uint8).reshape(-1, key_bytes // 2)
-        self._second = np.frombuffer(sections["B"], np.uint8).reshape(-1, key_bytes // 2)
-        self._tables: BandTables | None = None
+        self._sections = sections
+        self._hashes = hashes
+        self._half = key_width(signal_type) // 2
         # Other bands would miss keys, and the planes answer without any.
-        if bands and reach_of(bands) >= signal_type.match_distance:
-            self._tables = BandTables(bands, sections["OFFS"], sections["IDS"], hashes=len(self._first))
+        self._bands = tuple(bands) if reach_of(bands) >= signal_type.match_distance else ()
+        self._tables: BandTables | None = None
+
+    @property
+    def _first(self) -> NDArray[np.uint8]:
+        return np.frombuffer(self._sections["A"], np.uint8).reshape(-1, self._half)
+
+    @property
+    def _second(self) -> NDArray[np.uint8]:
+        return np.frombuffer(self._sections["B"], np.uint8).reshape(-1, self._half)
+
+    def settle(self) -> None:
+        """Use the bands from now on, once they are here.
+
+        Raises:
+            IndexDamaged: Their tables make no sense.
+        """
+        if self._bands:
+            offsets, rows = self._sections["OFFS"], self._sections["IDS"]
+            self._tables = BandTables(self._bands, offsets, rows, hashes=self._hashes)
 
     def search(self, queries: Sequence[str], *, max_distance: int | None) -> Found:
         """Return the keys within the type's distance, or within `max_distance` where that is smaller."""
@@ -55,7 +75,7 @@ class HammingKeys:
             reach = min(reach, max_distance)
         keys = pack_keys(self._signal_type, queries)
         tables = self._tables
-        if reach < 0 or not len(keys) or not len(self._first):
+        if reach < 0 or not len(keys) or not self._hashes:
             return _found([])
         if tables is None:
             return _found(self._scan(keys, np.arange(len(keys)), reach))
@@ -73,14 +93,14 @@ class HammingKeys:
 
     def _probe(self, tables: BandTables, keys: Keys, queries: range, reach: int) -> tuple[Pairs, NDArray[np.int64]]:
         """Return what the bands find for a range of queries, and the queries for which a scan costs less."""
-        first = _words(keys[:, : self._first.shape[1]])
+        first, banked = _words(keys[:, : self._half]), _words(self._first)
         near = [np.empty(0, np.int64)]
         left = [np.empty(0, np.int64)]
-        most = len(self._first) // SCAN_SHARE
+        most = self._hashes // SCAN_SHARE
         for candidates, too_many in tables.candidates(keys[queries.start : queries.stop], most):
             left.append(too_many + queries.start)
             query = candidates.query + queries.start
-            is_near = _distances(_words(self._first), candidates.row, first, query) <= reach
+            is_near = _distances(banked, candidates.row, first, query) <= reach
             near.append((query[is_near] << 32) | candidates.row[is_near])
         # A key comes once for every band in which it is near.
         found = np.unique(np.concatenate(near))
@@ -89,16 +109,17 @@ class HammingKeys:
     def _scan(self, keys: Keys, places: NDArray[np.int64], reach: int) -> list[Pairs]:
         """Return what a scan of the first halves finds for the queries at some places."""
         pairs = []
-        step = max(1, SCAN_ROWS // len(self._first))
+        plane = self._first
+        step = max(1, SCAN_ROWS // self._hashes)
         for start in range(0, len(places), step):
             some = places[start : start + step]
-            queries = np.ascontiguousarray(keys[some, : self._first.shape[1]])
+            queries = np.ascontiguousarray(keys[some, : self._half])
 
             def within(rows: range, queries: NDArray[np.uint8] = queries) -> tuple[NDArray[np.int64], ...]:
-                query, row = _within(queries, self._first[rows.start : rows.stop], reach)
+                query, row = _within(queries, plane[rows.start : rows.stop], reach)
                 return query, row + rows.start
 
-            slices = _slices(len(self._first), at_least=max(1, SLICE_ROWS // len(some)))
+            slices = _slices(self._hashes, at_least=max(1, SLICE_ROWS // len(some)))
             for query, row in over_slices(within, slices):
                 pairs.append(self._decide(keys, some[query], row, reach))
         return pairs
@@ -107,9 +128,8 @@ class HammingKeys:
         """Return the pairs that are within reach in all of their bits."""
         if not len(row):
             return query, row, row
-        half = self._first.shape[1]
-        distance = _distances(_words(self._first), row, _words(keys[:, :half]), query)
-        distance += _distances(_words(self._second), row, _words(keys[:, half:]), query)
+        distance = _distances(_words(self._first), row, _words(keys[:, : self._half]), query)
+        distance += _distances(_words(self._second), row, _words(keys[:, self._half :]), query)
         is_near = distance <= reach
         return query[is_near], row[is_near], distance[is_near]
 

@@ -29,14 +29,33 @@ class Found:
     distance: NDArray[np.int64]
 
 
+class Sections(Protocol):
+    """The sections of one segment by name, whether all of them are here or still on their way."""
+
+    def __getitem__(self, name: str) -> memoryview:
+        """Return a checked section; waits for one that has not arrived yet.
+
+        Raises:
+            IndexDamaged: It fails its check, or is missing.
+            Unavailable: The store could not be reached.
+        """
+
+
 class KeyIndex(Protocol):
-    """The distinct keys of one segment. Immutable, and safe for threads."""
+    """The distinct keys of one segment. Its answers never change; safe for threads."""
 
     def search(self, queries: Sequence[str], *, max_distance: int | None) -> Found:
         """Return all keys that match canonical values, none farther than `max_distance`; None is no bound."""
 
     def take(self, rows: NDArray[np.int64]) -> Keys:
         """Return a copy of the keys of rows, in their order."""
+
+    def settle(self) -> None:
+        """Wait for what only makes searches faster, and use it from then on.
+
+        Raises:
+            IndexDamaged: It makes no sense.
+        """
 
 
 def key_width(signal_type: SignalType) -> int:

@@ -2,20 +2,20 @@
 
 import bisect
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from countermark.domain.signal import LengthBounded, SignalType
 from countermark.errors import IndexDamaged
-from countermark.indexes.keys import NO_DISTANCE, Found, Keys, as_bytes, join_keys
+from countermark.indexes.keys import NO_DISTANCE, Found, Keys, Sections, as_bytes, join_keys
 
 
 class LinearKeys:
     """Distinct texts. Where the type is `LengthBounded`, only texts of lengths that can match are compared."""
 
-    def __init__(self, signal_type: SignalType, sections: Mapping[str, memoryview]) -> None:
+    def __init__(self, signal_type: SignalType, sections: Sections) -> None:
         self._signal_type = signal_type
         starts = np.frombuffer(sections["TEXTAT"], "<u8").tolist()
         text = bytes(sections["TEXT"])
@@ -42,6 +42,9 @@ class LinearKeys:
     def take(self, rows: NDArray[np.int64]) -> Keys:
         """Return the keys of rows, in their order."""
         return join_keys([self._texts[row] for row in rows.tolist()], width=0)
+
+    def settle(self) -> None:
+        """Do nothing: all is needed from the start."""
 
     def _comparable(self, query: str) -> Iterable[int]:
         if not isinstance(self._signal_type, LengthBounded):

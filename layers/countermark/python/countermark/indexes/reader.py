@@ -1,5 +1,6 @@
 """The reader: the published index, loaded beside the one in use and swapped in between two requests."""
 
+import functools
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,10 +9,15 @@ from countermark.domain.index import Manifest, SegmentRef
 from countermark.domain.signal import SignalType
 from countermark.domain.stores import IndexStore
 from countermark.errors import CountermarkError, IndexDamaged, IndexNotReady, NotFound
-from countermark.indexes.segments import Searcher, Segment, open_segment
+from countermark.indexes.arriving import ArrivingSections
+from countermark.indexes.codec import MAX_HEADER_BYTES, SegmentInfo, read_header
+from countermark.indexes.segments import Searcher, Segment, open_segment, segment_of_sections
 
 MAX_AGE_S = 2
 """How long a reader relies on the manifest before it asks for its token again, in seconds."""
+
+ARRIVES_FROM_BYTES = 16 * 2**20
+"""From what size on a segment answers before all of it is here: a smaller one is here in a fifth of a second."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -81,6 +87,12 @@ class LoadedIndex:
         """Return the searchers that were loaded so far, by signal type."""
         return {name: loading.searcher for name, loading in self._loading.items() if loading.searcher is not None}
 
+    @property
+    def fault(self) -> CountermarkError | None:
+        """Why a part of a segment did not arrive after all; answers stay exact, or are errors."""
+        segments = (segment for searcher in self.loaded().values() for segment in searcher.segments)
+        return next((segment.fault for segment in segments if segment.fault is not None), None)
+
     def _load(self, signal_type: str) -> Searcher:
         try:
             return Searcher([self._open(signal_type, ref) for ref in self.manifest.types[signal_type].segments])
@@ -92,14 +104,20 @@ class LoadedIndex:
         opened = self._opened.get(ref.name)
         if opened is not None:
             return opened
-        try:
-            data = self._store.read_segment(ref.name)
-        except NotFound as error:
-            raise IndexDamaged(f"the segment {ref.name} of the index is missing") from error
+        if ref.size_bytes >= ARRIVES_FROM_BYTES:
+            return self._open_arriving(signal_type, ref)
+        data = _read(self._store, ref)
         segment = open_segment(data, self.signal_types[signal_type], sha256=ref.sha256)
-        counts = segment.info.hashes, segment.info.entries, segment.info.removed, len(data)
-        if counts != (ref.hashes, ref.entries, ref.removed, ref.size_bytes):
-            raise IndexDamaged(f"the segment {ref.name} has other counts than the manifest says")
+        _check_counts(ref, segment.info, size_bytes=len(data))
+        return segment
+
+    def _open_arriving(self, signal_type: str, ref: SegmentRef) -> Segment:
+        header = read_header(_read(self._store, ref, length=MAX_HEADER_BYTES))
+        _check_counts(ref, header.info, size_bytes=header.size_bytes)
+        # What reads must not know this index: in a cycle, memory would stay until the collector finds it.
+        sections = ArrivingSections(header, functools.partial(_read, self._store, ref))
+        segment = segment_of_sections(header.info, sections, self.signal_types[signal_type])
+        segment.settle_later()
         return segment
 
 
@@ -107,8 +125,10 @@ class IndexReader:
     """Serves the published index, and looks for a newer one at most every `max_age_s` seconds.
 
     A newer one is loaded by the request that finds it, with the types that were in use, while the others
-    are answered from the old. Where it cannot be loaded, the old one stays and `load_error` says why.
-    Safe for threads.
+    are answered from the old. A large segment of the first index is in use from its first plane on, one of
+    a newer index once it answers by itself; the rest of it arrives beside. Where the newer one cannot be
+    loaded, the old one stays and `load_error` says why; what broke off is asked for again with the next
+    look. Safe for threads.
     """
 
     def __init__(
@@ -120,8 +140,13 @@ class IndexReader:
         self._refreshing = threading.Lock()
         self._index: LoadedIndex | None = None
         self._asked_at_s: int | None = None
-        self.load_error: str | None = None
-        """Why the newest index is not the one in use; None where it is."""
+        self._load_error: str | None = None
+
+    @property
+    def load_error(self) -> str | None:
+        """Why the newest index is not the one in use, or a part of it is not; None where all is."""
+        fault = None if self._index is None else self._index.fault
+        return self._load_error or (None if fault is None else str(fault))
 
     def current(self, now_s: int) -> LoadedIndex:
         """Return the index to answer from.
@@ -157,17 +182,17 @@ class IndexReader:
             return
         try:
             self._index = self._newest()
-            self.load_error = None
+            self._load_error = None
         except CountermarkError as error:
             if self._index is None:
                 raise
-            self.load_error = str(error)
+            self._load_error = str(error)
         self._asked_at_s = now_s
 
     def _newest(self) -> LoadedIndex | None:
         old = self._index
         token = self._store.manifest_token()
-        if old is not None and token == old.token:
+        if old is not None and token == old.token and (old.fault is None or isinstance(old.fault, IndexDamaged)):
             return old
         published = self._store.manifest()
         if published is None:
@@ -183,7 +208,8 @@ class IndexReader:
             opened=_still_open(old, published.manifest),
         )
         for name in in_use.keys() & published.manifest.types.keys():
-            index.searcher(name)
+            for segment in index.searcher(name).segments:
+                segment.wait()
         return index
 
 
@@ -196,5 +222,17 @@ def _still_open(old: LoadedIndex | None, manifest: Manifest) -> Mapping[str, Seg
         ref.name: segment
         for name, searcher in old.loaded().items()
         for ref, segment in zip(old.manifest.types[name].segments, searcher.segments, strict=True)
-        if ref.name in needed
+        if ref.name in needed and segment.fault is None
     }
+
+
+def _read(store: IndexStore, ref: SegmentRef, offset: int = 0, length: int | None = None) -> bytes:
+    try:
+        return store.read_segment(ref.name, offset=offset, length=length)
+    except NotFound as error:
+        raise IndexDamaged(f"the segment {ref.name} of the index is missing") from error
+
+
+def _check_counts(ref: SegmentRef, info: SegmentInfo, *, size_bytes: int) -> None:
+    if (info.hashes, info.entries, info.removed, size_bytes) != (ref.hashes, ref.entries, ref.removed, ref.size_bytes):
+        raise IndexDamaged(f"the segment {ref.name} has other counts than the manifest says")

@@ -4,8 +4,8 @@ A segment's entries hold until a *later* segment removes their contents. So an i
 segments, oldest first: a base, and the deltas upon it. Nothing is ever changed in place.
 """
 
+import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,30 +13,87 @@ from numpy.typing import NDArray
 from countermark.domain.bank import MAX_CONTENT_ID
 from countermark.domain.decision import Candidate
 from countermark.domain.signal import IndexKind, SignalType
-from countermark.errors import IndexDamaged
+from countermark.errors import CountermarkError, IndexDamaged
 from countermark.indexes.codec import Band, Buffer, SegmentInfo, decode_segment, encode_segment
 from countermark.indexes.exact import ExactKeys, split_digests
 from countermark.indexes.hamming import HammingKeys, band_sections, split_planes
-from countermark.indexes.keys import NO_DISTANCE, Found, KeyIndex, Keys, as_bytes, key_width, pack_keys
+from countermark.indexes.keys import NO_DISTANCE, Found, KeyIndex, Keys, Sections, as_bytes, key_width, pack_keys
 from countermark.indexes.linear import LinearKeys, join_texts
 from countermark.indexes.rows import Rows, group_rows
 
 _SPLIT = {IndexKind.HAMMING: split_planes, IndexKind.EXACT: split_digests, IndexKind.LINEAR: join_texts}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Segment:
-    """An open segment: arrays over its bytes, which it keeps alive. Immutable, and safe for threads.
+    """An open segment: arrays over its bytes, which it keeps alive. Its answers never change; safe for threads.
 
-    The contents of key i are `content_ids[starts[i] : starts[i + 1]]`: uint64, and uint32 of shape
-    (hashes + 1,). `removed` is uint64, ascending.
+    `removed` is uint64, ascending. Other parts may still be on their way: who needs one waits for it, and
+    is told where it fails: IndexDamaged or Unavailable.
     """
 
-    info: SegmentInfo
-    keys: KeyIndex
-    starts: NDArray[np.uint32]
-    content_ids: NDArray[np.uint64]
-    removed: NDArray[np.uint64]
+    def __init__(self, info: SegmentInfo, keys: KeyIndex, sections: Sections) -> None:
+        """Take the parts of a segment.
+
+        Raises:
+            IndexDamaged: The removed ids are not in order.
+        """
+        self.info = info
+        self.keys = keys
+        self.removed: NDArray[np.uint64] = np.frombuffer(sections["REMOVED"], "<u8")
+        self._sections = sections
+        self._entries: tuple[NDArray[np.uint32], NDArray[np.uint64]] | None = None
+        self.fault: CountermarkError | None = None
+        """Why a part did not arrive; None where all have, or are on their way."""
+        if np.any(self.removed[1:] <= self.removed[:-1]):
+            raise IndexDamaged("the removed ids of a segment are not in order")
+
+    @property
+    def entries(self) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
+        """The starts of each key's contents, uint32 of shape (hashes + 1,), and the content ids, uint64.
+
+        The contents of key i are `content_ids[starts[i] : starts[i + 1]]`.
+        """
+        if self._entries is None:
+            starts = np.frombuffer(self._sections["ENTRYAT"], "<u4")
+            content_ids = np.frombuffer(self._sections["ENTRY"], "<u8")
+            if starts[0] != 0 or starts[-1] != self.info.entries or np.any(starts[1:] <= starts[:-1]):
+                raise IndexDamaged("the entries of a segment are not where its table puts them")
+            if np.any(content_ids > MAX_CONTENT_ID):
+                raise IndexDamaged("a segment holds an id that no content has")
+            self._entries = starts, content_ids
+        return self._entries
+
+    def wait(self) -> None:
+        """Wait for every part that an answer may need.
+
+        Raises:
+            IndexDamaged: A part makes no sense, or did not arrive whole.
+            Unavailable: The store could not be reached.
+        """
+        _ = self.entries
+        # Keys of no rows need all parts of keys.
+        self.keys.take(np.empty(0, np.int64))
+
+    def settle(self) -> None:
+        """Wait for every part and check it; from then on searches are as fast as they get.
+
+        Raises:
+            IndexDamaged: A part makes no sense, or did not arrive whole.
+            Unavailable: The store could not be reached.
+        """
+        _ = self.entries
+        self.keys.settle()
+
+    def settle_later(self) -> None:
+        """Settle in a thread of its own; `fault` tells where that fails."""
+
+        def settle() -> None:
+            try:
+                self.settle()
+            except CountermarkError as error:
+                self.fault = error
+
+        threading.Thread(target=settle, name="countermark-settling", daemon=True).start()
 
 
 def build_segment(
@@ -128,10 +185,11 @@ def merge_segments(signal_type: SignalType, segments: Sequence[Segment], *, keep
     keys: list[Keys] = [pack_keys(signal_type, [])]
     content_ids: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
     for segment, gone in zip(segments, _removed_later(segments), strict=True):
-        row = np.repeat(np.arange(segment.info.hashes), np.diff(segment.starts))
-        holds = ~_is_in(segment.content_ids, gone)
+        starts, ids = segment.entries
+        row = np.repeat(np.arange(segment.info.hashes), np.diff(starts))
+        holds = ~_is_in(ids, gone)
         keys.append(segment.keys.take(row[holds]))
-        content_ids.append(segment.content_ids[holds])
+        content_ids.append(ids[holds])
     removed = [segment.removed for segment in segments] if keep_removed else []
     return assemble_segment(
         signal_type,
@@ -151,27 +209,29 @@ def open_segment(data: Buffer, signal_type: SignalType, *, sha256: str | None = 
         IndexDamaged: A check fails, or the segment is of another signal type or format version.
     """
     file = decode_segment(data, sha256=sha256)
-    info = file.info
+    segment = segment_of_sections(file.info, file.sections, signal_type)
+    segment.settle()
+    return segment
+
+
+def segment_of_sections(info: SegmentInfo, sections: Sections, signal_type: SignalType) -> Segment:
+    """Return a segment that answers as soon as the sections are there that an answer needs.
+
+    Raises:
+        IndexDamaged: A check fails, or the segment is of another signal type.
+        Unavailable: The store could not be reached.
+    """
     of_type = signal_type.name, signal_type.index_kind, key_width(signal_type)
     if (info.signal_type, info.kind, info.key_bytes) != of_type:
         raise IndexDamaged(f"a segment of {info.signal_type} does not fit the signal type {signal_type.name}")
-    starts = np.frombuffer(file.sections["ENTRYAT"], "<u4")
-    content_ids = np.frombuffer(file.sections["ENTRY"], "<u8")
-    removed = np.frombuffer(file.sections["REMOVED"], "<u8")
-    if starts[0] != 0 or starts[-1] != info.entries or np.any(starts[1:] <= starts[:-1]):
-        raise IndexDamaged("the entries of a segment are not where its table puts them")
-    if np.any(removed[1:] <= removed[:-1]):
-        raise IndexDamaged("the removed ids of a segment are not in order")
-    if np.any(content_ids > MAX_CONTENT_ID):
-        raise IndexDamaged("a segment holds an id that no content has")
     keys: KeyIndex
     if info.kind is IndexKind.HAMMING:
-        keys = HammingKeys(signal_type, file.sections, key_bytes=info.key_bytes, bands=info.bands)
+        keys = HammingKeys(signal_type, sections, hashes=info.hashes, bands=info.bands)
     elif info.kind is IndexKind.EXACT:
-        keys = ExactKeys(signal_type, file.sections, key_bytes=info.key_bytes)
+        keys = ExactKeys(signal_type, sections, key_bytes=info.key_bytes)
     else:
-        keys = LinearKeys(signal_type, file.sections)
-    return Segment(info=info, keys=keys, starts=starts, content_ids=content_ids, removed=removed)
+        keys = LinearKeys(signal_type, sections)
+    return Segment(info, keys, sections)
 
 
 class Searcher:
@@ -223,12 +283,13 @@ def _is_in(content_ids: NDArray[np.uint64], ascending: NDArray[np.uint64]) -> ND
 
 def _entries(segment: Segment, found: Found, gone: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Return query, content id and distance of all entries of the found keys: int64 of shape (3, n)."""
-    first = segment.starts[found.row].astype(np.int64)
-    count = segment.starts[found.row + 1].astype(np.int64) - first
+    starts, ids = segment.entries
+    first = starts[found.row].astype(np.int64)
+    count = starts[found.row + 1].astype(np.int64) - first
     source = np.repeat(np.arange(len(count)), count)
     # The entries of found key i run from first[i] on, count[i] of them.
     entry = np.arange(len(source)) + (first - np.cumsum(count) + count)[source]
-    content_ids = segment.content_ids[entry]
+    content_ids = ids[entry]
     holds = ~_is_in(content_ids, gone)
     source = source[holds]
     return np.stack([found.query[source], content_ids[holds].astype(np.int64), found.distance[source]])
