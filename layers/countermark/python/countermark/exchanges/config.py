@@ -7,7 +7,7 @@ from countermark.domain.collaboration import Field
 from countermark.domain.json import JSON
 from countermark.errors import InvalidInput
 
-_TYPES: Mapping[str, type | tuple[type, ...]] = {"str": str, "int": int, "bool": bool, "set[int]": (list, tuple)}
+FIELD_TYPES: Mapping[str, type | tuple[type, ...]] = {"str": str, "int": int, "bool": bool, "set[int]": (list, tuple)}
 """The Python type, as JSON has it, of each type name that a `Field` may have."""
 
 MAX_SET = 10_000
@@ -66,7 +66,7 @@ def _parse(kind: str, field: Field, value: JSON) -> JSON:
         if field.required:
             raise InvalidInput(f"{kind} needs the field {field.name!r}")
         return [] if field.type == "set[int]" else field.default
-    expected = _TYPES[field.type]
+    expected = FIELD_TYPES[field.type]
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
         raise InvalidInput(f"the field {field.name!r} of {kind} is of type {field.type}, not {value!r}")
     if isinstance(value, list | tuple):
