@@ -22,6 +22,7 @@ WHOLE = Collaboration(
     enabled=False,
     disputed=RecordPolicy.SKIP,
     negative=RecordPolicy.MATCH,
+    writes_back=True,
     config={"environment": "https://example.com/ü", "only_esp_ids": [1, 10**15], "nested": {"empty": {}, "ratio": 0.1}},
 )
 

@@ -1,6 +1,7 @@
 """What every publisher of events holds."""
 
-from countermark.domain.event import BankChanged, ContentHashed, Event, MatchFound
+from countermark.domain.collaboration import SharedOpinion, Verdict
+from countermark.domain.event import BankChanged, ContentHashed, Event, MatchFound, OpinionGiven
 from countermark.domain.json import JSON
 from countermark.domain.signal import ContentType, Signal, Unhashable
 from tests.contracts.ports import Publishing
@@ -31,6 +32,21 @@ EVENTS: tuple[Event, ...] = (
     MatchFound(id="match 2", content_key="k", content_id=None, matches=[], total_matches=0, at_s=1),
     BankChanged(id="bank 1", reason="content", at_s=1),
     BankChanged(id="bank 2", reason="bank_deleted", deleted_bank_id=10**15, deleted_collaboration="Ç", at_s=1),
+    OpinionGiven(
+        id="opinion 1",
+        collaboration="Ç",
+        record_key="TEXT_STRING é",
+        opinion=SharedOpinion(verdict=Verdict.FALSE_POSITIVE, signal_type="pdq", tags=("ü", "b"), reason="0-1"),
+        at_s=1,
+    ),
+    OpinionGiven(
+        id="opinion 2",
+        collaboration="C",
+        record_key=None,
+        signals=(Signal(type="pdq", value="f" * 64),),
+        opinion=SharedOpinion(verdict=Verdict.SEEN),
+        at_s=1,
+    ),
 )
 
 

@@ -27,7 +27,7 @@ from countermark.exchanges.fb_threatexchange import (
 from countermark.exchanges.pages import MAX_EMPTY_PAGES, MAX_RECORD_BYTES
 from countermark.flows.fetch import LEASE_S
 from tests.exchanges.graph_api import APP_ID, GROUP, SECRET, TOKEN, GraphApi, descriptor
-from tests.exchanges.house import House, Mishap, house_of, mishaps
+from tests.exchanges.house import NOW_S, House, Mishap, house_of, mishaps
 from tests.exchanges.server import (
     Asked,
     ExchangeServer,
@@ -172,6 +172,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     item=st.fixed_dictionaries(
         {},
@@ -401,6 +402,13 @@ def test_a_next_page_on_another_host_is_not_followed(play: Play, elsewhere: str)
     report = play.house.fetch()
     assert report.error == "127.0.0.1 has its next page on another host: it is not followed"
     assert len(play.server.asked) == 1
+
+
+def test_a_next_page_with_credentials_of_its_own_is_not_followed(play: Play) -> None:
+    for number in range(3):
+        play.api.put(f"text {number}", descriptor())
+    play.api.next_host = play.server.url.replace("://", "://somebody@")
+    assert play.house.fetch().error == "127.0.0.1 has its next page on another host: it is not followed"
 
 
 def test_a_page_that_is_its_own_next_is_an_error(play: Play) -> None:
@@ -642,7 +650,8 @@ def test_a_new_signal_is_a_descriptor_for_the_privacy_group() -> None:
     assert isinstance(exchange, TakesSignals)
     opinion = SharedOpinion(verdict=Verdict.TRUE_POSITIVE, tags=("a",))
     signal = Signal(type="photo_md5", value=MD5)
-    [(method, url, form)] = shown(exchange.signal_requests(CONFIG, signal, opinion, credentials=CREDENTIALS))
+    requests = exchange.signal_requests(CONFIG, signal, opinion, credentials=CREDENTIALS, now_s=NOW_S)
+    [(method, url, form)] = shown(requests)
     assert (method, url) == ("POST", "threat_descriptors")
     assert form == {
         "indicator": [MD5],
@@ -655,7 +664,9 @@ def test_a_new_signal_is_a_descriptor_for_the_privacy_group() -> None:
         "tags": ["a,media_type_photo"],
     }
     with pytest.raises(InvalidInput, match="takes no signals of type 'nosuch'"):
-        exchange.signal_requests(CONFIG, Signal(type="nosuch", value="x"), opinion, credentials=CREDENTIALS)
+        exchange.signal_requests(
+            CONFIG, Signal(type="nosuch", value="x"), opinion, credentials=CREDENTIALS, now_s=NOW_S
+        )
 
 
 def test_ones_own_descriptors_can_be_taken_back() -> None:

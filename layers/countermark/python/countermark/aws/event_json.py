@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from countermark.domain.event import BankChanged, ContentHashed, Event, MatchFound
+from countermark.domain.collaboration import SharedOpinion, Verdict
+from countermark.domain.event import BankChanged, ContentHashed, Event, MatchFound, OpinionGiven
 from countermark.domain.json import JSON
 from countermark.domain.signal import ContentType, Signal, Unhashable
 from countermark.errors import InvalidInput
@@ -44,6 +45,8 @@ def decode_event(detail_type: str, detail: Mapping[str, Any]) -> Event:
                     deleted_collaboration=_text(detail.get("deleted_collaboration")),
                     at_s=int(detail["at_s"]),
                 )
+            case "OpinionGiven":
+                return _opinion_given(detail)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInput(f"a {detail_type} event makes no sense: {type(error).__name__}") from error
     raise InvalidInput(f"there is no event of the type {detail_type!r}")
@@ -59,6 +62,23 @@ def _content_hashed(detail: Mapping[str, Any]) -> ContentHashed:
         unhashable={
             name: Unhashable(code=why["code"], reason=why["reason"]) for name, why in detail["unhashable"].items()
         },
+        at_s=int(detail["at_s"]),
+    )
+
+
+def _opinion_given(detail: Mapping[str, Any]) -> OpinionGiven:
+    told = detail["opinion"]
+    return OpinionGiven(
+        id=str(detail["id"]),
+        collaboration=str(detail["collaboration"]),
+        record_key=_text(detail["record_key"]),
+        signals=tuple(Signal(type=one["type"], value=one["value"]) for one in detail["signals"]),
+        opinion=SharedOpinion(
+            verdict=Verdict(told["verdict"]),
+            signal_type=_text(told["signal_type"]),
+            tags=tuple(str(tag) for tag in told["tags"]),
+            reason=_text(told["reason"]),
+        ),
         at_s=int(detail["at_s"]),
     )
 

@@ -25,7 +25,7 @@ class Collaboration:
 
     `api` is the exchange's kind, `bank` the name of the bank that its contents go to, `config` the
     kind's own fields. `disputed` and `negative` are the policies for records whose opinions come to
-    DISPUTED, and to NEGATIVE_CLASS alone.
+    DISPUTED, and to NEGATIVE_CLASS alone. Only where it `writes_back` is anything sent to the exchange.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Collaboration:
     enabled: bool = True
     disputed: RecordPolicy = RecordPolicy.MATCH
     negative: RecordPolicy = RecordPolicy.SKIP
+    writes_back: bool = False
     config: Mapping[str, JSON] = field(default_factory=dict)
 
 
@@ -252,11 +253,26 @@ class TakesSignals(Protocol):
         opinion: SharedOpinion,
         *,
         credentials: Mapping[str, str],
+        now_s: int,
     ) -> Sequence[Request]:
         """Return the requests that share a signal with an opinion of it, in order; none are sent.
 
+        Each may be sent twice to the same effect. A dry run shows them `without_secrets`.
+
         Raises:
             InvalidInput: The exchange takes no such signal or opinion.
+        """
+
+
+@runtime_checkable
+class TakesLines(Protocol):
+    """What an exchange offers besides, where new signals are lines that whoever reads the file may add to it."""
+
+    def line(self, config: Mapping[str, JSON], signal: Signal, opinion: SharedOpinion) -> str:
+        """Return the line of a signal, without its end; a file that has it already needs no other.
+
+        Raises:
+            InvalidInput: The file takes no such signal or opinion.
         """
 
 

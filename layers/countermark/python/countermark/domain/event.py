@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from countermark.domain.collaboration import SharedOpinion
 from countermark.domain.json import JSON
 from countermark.domain.signal import ContentType, Signal, Unhashable
 
@@ -58,4 +59,19 @@ class BankChanged:
     at_s: int
 
 
-Event: TypeAlias = ContentHashed | MatchFound | BankChanged
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpinionGiven:
+    """A curator has an opinion that the exchange of a collaboration is to be told.
+
+    It is of the record of `record_key`; None means that `signals` are new to the exchange, and shared with it.
+    """
+
+    id: str
+    collaboration: str
+    record_key: str | None
+    signals: tuple[Signal, ...] = ()
+    opinion: SharedOpinion
+    at_s: int
+
+
+Event: TypeAlias = ContentHashed | MatchFound | BankChanged | OpinionGiven

@@ -4,6 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from countermark.domain.json import JSON
+
+HIDDEN = "***"
+"""What stands for a credential wherever a request is shown."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -32,6 +37,17 @@ class Request:
             body=self.body,
             is_repeatable=self.is_repeatable,
         )
+
+    def shown(self) -> dict[str, JSON]:
+        """Return the request as JSON for a person to read, with `HIDDEN` in place of each credential."""
+        query = "&".join(f"{name}={HIDDEN}" for name in self.secret_query)
+        join = "&" if "?" in self.url else "?"
+        return {
+            "method": self.method,
+            "url": f"{self.url}{join}{query}" if query else self.url,
+            "headers": {**self.headers, **dict.fromkeys(self.secret_headers, HIDDEN)},
+            "body": None if self.body is None else self.body.decode("utf-8", "replace"),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

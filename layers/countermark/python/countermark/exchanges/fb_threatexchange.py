@@ -281,12 +281,14 @@ class FbThreatExchange:
         opinion: SharedOpinion,
         *,
         credentials: Mapping[str, str],
+        now_s: int,
     ) -> Sequence[Request]:
         """Return the request that states a signal to the privacy group, or restates it: there is one of a member.
 
         Raises:
             InvalidInput: The exchange has no type for such a signal, or the credentials are no token.
         """
+        del now_s
         for indicator_type, carried in TYPES.items():
             for name, tag in carried:
                 if name == signal.type:

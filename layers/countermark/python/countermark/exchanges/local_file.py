@@ -12,11 +12,19 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
 
-from countermark.domain.collaboration import ContentReader, CredentialSource, Delta, Fetch, Field
+from countermark.domain.collaboration import (
+    ContentReader,
+    CredentialSource,
+    Delta,
+    Fetch,
+    Field,
+    SharedOpinion,
+    Verdict,
+)
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Opinion
 from countermark.domain.signal import Signal, SignalType
-from countermark.errors import ExchangeFailed
+from countermark.errors import ExchangeFailed, InvalidInput
 from countermark.exchanges.config import parse_fields, refuse_credentials
 
 MAX_LINE_BYTES = 64 * 1024
@@ -106,6 +114,23 @@ class LocalFileExchange:
         """Return none: a file carries no opinions."""
         del config, data
         return ()
+
+    def line(self, config: Mapping[str, JSON], signal: Signal, opinion: SharedOpinion) -> str:
+        """Return the line of a signal that is a true positive: a file can say nothing else, and no tags.
+
+        Raises:
+            InvalidInput: The opinion is another one, or the signal is not of the file's type or has no line.
+        """
+        if opinion.verdict is not Verdict.TRUE_POSITIVE or opinion.tags or opinion.reason is not None:
+            raise InvalidInput(f"{self.kind} takes signals only: a file has no room for other opinions or tags")
+        default_type = config["signal_type"]
+        if default_type not in {None, signal.type}:
+            raise InvalidInput(f"the file holds signals of type {default_type!r}, not {signal.type!r}")
+        line = signal.value if default_type is not None else f"{signal.type} {signal.value}"
+        record = self._record(line.encode(), default_type)
+        if "\n" in line or record != {"signal_type": signal.type, "signal": signal.value}:
+            raise InvalidInput(f"this signal of type {signal.type!r} cannot stand in a line of a file")
+        return line
 
     def _digest(self, filename: str, default_type: JSON) -> str:
         """Return the digest of the configuration and of the file's bytes, in one pass."""

@@ -180,12 +180,11 @@ def feedback_body(feedbacks: Sequence[tuple[str, str, Sequence[str]]]) -> bytes:
     return json.dumps({"count": len(told), "hashFeedbacks": told}).encode("ascii")
 
 
-def hashes_body(hashes: Sequence[tuple[str, str, str, Sequence[str]]], *, now_s: int | None) -> bytes:
+def hashes_body(hashes: Sequence[tuple[str, str, str, Sequence[str]]], *, now_s: int) -> bytes:
     """Return the body of `SubmitHashes`: bare signal types and hash values, each with a feedback value and tags."""
-    at = {} if now_s is None else {"lastModtimestamp": now_s}
     records = [
         {
-            **at,
+            "lastModtimestamp": now_s,
             "signalType": signal_type,
             "hashValue": signal,
             "CSPFeedbacks": [{"tags": [*tags], "feedbackValue": value}],
@@ -287,7 +286,7 @@ class StopNcii:
         opinion: SharedOpinion,
         *,
         credentials: Mapping[str, str],
-        now_s: int | None = None,
+        now_s: int,
     ) -> Sequence[Request]:
         """Return the request that shares a signal with our feedback on it.
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from countermark.domain.event import BankChanged, ContentHashed, Event, MatchFound
+from countermark.domain.collaboration import SharedOpinion, Verdict
+from countermark.domain.event import BankChanged, ContentHashed, Event, MatchFound, OpinionGiven
 from countermark.domain.signal import ContentType, Signal, Unhashable
 from countermark.local.database import Database
 from countermark.local.json_text import from_text, to_text
@@ -76,5 +77,16 @@ def _event_of(kind: str, fields: dict[str, Any]) -> Event:
             )
         case "MatchFound":
             return MatchFound(**fields)
+        case "OpinionGiven":
+            opinion = fields["opinion"]
+            return OpinionGiven(
+                **fields
+                | {
+                    "signals": tuple(Signal(**signal) for signal in fields["signals"]),
+                    "opinion": SharedOpinion(
+                        **opinion | {"verdict": Verdict(opinion["verdict"]), "tags": tuple(opinion["tags"])}
+                    ),
+                }
+            )
         case _:
             return BankChanged(**fields)
