@@ -1,7 +1,9 @@
 """The transport of the exchanges: what is tried again and how often, the limits, and what it never tells."""
 
 import gzip
+import socket
 import ssl
+import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +12,7 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from countermark.domain.transport import Request
@@ -153,6 +155,7 @@ def test_a_retry_after_beyond_the_bound_ends_the_request_at_once(
     assert len(server.asked) == tries
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_a_retry_after_of_whatever_text_says_something_or_nothing(value: str) -> None:
     wait_s = retry_after_s(value, now_s=NOW_S)
@@ -233,6 +236,31 @@ def test_one_connection_serves_many_requests_and_a_closed_one_is_replaced(server
     transport.close()
     assert kept.is_closed
     assert not transport._idle
+
+
+def test_a_post_that_cannot_be_sent_twice_takes_a_fresh_connection(server: ExchangeServer) -> None:
+    transport = quick_transport()
+    get(server, transport)
+    get(server, transport, method="POST")
+    assert [len(idle) for idle in transport._idle.values()] == [2]
+    get(server, transport, method="POST", is_repeatable=True)
+    assert [len(idle) for idle in transport._idle.values()] == [2]
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"])
+def test_a_server_that_drips_is_left_at_the_deadline(head: bytes) -> None:
+    def drip(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(head)
+        while not dripping.stopping.wait(0.02):
+            connection.sendall(b"0")
+
+    with serving_raw(drip) as dripping:
+        before_s = time.monotonic()
+        with pytest.raises(ExchangeFailed, match="took too long to answer"):
+            quick_transport(try_s=0.3, tries=1).send(
+                Request(url=f"http://127.0.0.1:{dripping.port}/"), max_bytes=MAX_BYTES
+            )
+        assert time.monotonic() - before_s < 5
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
