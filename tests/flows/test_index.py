@@ -323,6 +323,64 @@ def test_what_one_build_does_not_get_to_is_left_to_the_next_and_told(
     assert house.manifest().types["pdq"].checked_at_s == NOW_S + 1
 
 
+def test_a_changed_bank_of_any_size_is_read_in_bounded_builds_and_served_as_far_as_it_is(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "MAX_PAGE", 2)
+    limits = IndexLimits(changes=3)
+    bank, other = house.banks.create_bank("A", ratio=1.0), house.banks.create_bank("B", ratio=1.0)
+    ids = [house.add(bank.id, pdq=pdq(0), video_md5=md5(n)) for n in range(9)]
+    house.build()
+    house.banks.update_bank("A", ratio=0.0)
+    house.build()
+    house.banks.update_bank("A", ratio=1.0)
+    fresh: list[int] = []
+    for n, (read, found) in enumerate([(4, 4), (5, 8), (2, 9)]):
+        report = house.build(NOW_S + n, limits=limits)
+        assert (report.contents_read, report.has_more) == (read, found < 9)
+        assert house.found("pdq", pdq(0)) == sorted([*ids[9 - found :], *fresh])
+        assert house.found("video_md5", md5(0)) == ([ids[0]] if found == 9 else [])
+        index = house.manifest().types["pdq"]
+        assert bool(index.unread_banks) == report.has_more
+        assert index.checked_at_s == (NOW_S if report.has_more else NOW_S + n)
+        # What is banked meanwhile does not wait for the rest of the bank.
+        fresh.append(house.add(other.id, pdq=pdq(0)))
+    assert house.build(NOW_S + 9, limits=limits).contents_read == 1
+
+
+def test_a_bank_that_changes_again_while_it_is_read_is_read_from_the_start_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "MAX_PAGE", 2)
+    limits = IndexLimits(changes=3)
+    bank = house.banks.create_bank("A", ratio=0.0)
+    ids = [house.add(bank.id, pdq=pdq(0)) for n in range(9)]
+    house.build()
+    for ratio in (1.0, 0.0):
+        house.banks.update_bank("A", ratio=ratio)
+        assert house.build(limits=limits).has_more
+    assert house.found("pdq", pdq(0)) == []
+    house.banks.update_bank("A", ratio=0.5)
+    builds = 0
+    while house.build(limits=limits).has_more:
+        builds += 1
+    assert builds == 2
+    assert house.found("pdq", pdq(0)) == ids
+
+
+def test_a_full_build_reads_a_changed_bank_to_its_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "MAX_PAGE", 2)
+    bank = house.banks.create_bank("A", ratio=1.0)
+    ids = [house.add(bank.id, pdq=pdq(0)) for n in range(9)]
+    house.build()
+    for ratio in (0.0, 1.0):
+        house.banks.update_bank("A", ratio=ratio)
+        assert house.build(limits=IndexLimits(changes=1)).has_more
+    assert not house.build(full=True, limits=IndexLimits(changes=1)).has_more
+    assert house.manifest().types["pdq"].unread_banks == ()
+    assert house.found("pdq", pdq(0)) == ids
+
+
 def test_a_full_build_reads_all_before_it_replaces_what_is_served(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

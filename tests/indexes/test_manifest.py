@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from countermark.domain.bank import MAX_CONTENT_ID
-from countermark.domain.index import Manifest, SegmentKind, SegmentRef, TypeIndex
+from countermark.domain.index import Manifest, SegmentKind, SegmentRef, TypeIndex, UnreadBank
 from countermark.errors import IndexDamaged
 from countermark.indexes.manifest import MAX_MANIFEST_BYTES, decode_manifest, encode_manifest, segment_name
 
@@ -57,6 +57,7 @@ types = st.builds(
     built_at_s=counts,
     checked_at_s=counts,
     build_id=st.text(max_size=20),
+    unread_banks=st.lists(st.builds(UnreadBank, bank_id=counts, before=st.none() | counts), max_size=2).map(tuple),
 )
 manifests = st.builds(
     Manifest, types=st.dictionaries(st.text(max_size=9), types, max_size=3), shards=st.integers(3, 10)
@@ -151,7 +152,17 @@ def test_a_segment_that_makes_no_sense_is_refused_though_the_checksum_fits(field
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("cursor", 5), ("largest_content_id", -1), ("built_at_s", None), ("checked_at_s", "0"), ("build_id", None)],
+    [
+        ("cursor", 5),
+        ("largest_content_id", -1),
+        ("built_at_s", None),
+        ("checked_at_s", "0"),
+        ("build_id", None),
+        ("unread_banks", 1),
+        ("unread_banks", [[1]]),
+        ("unread_banks", [[1, -1]]),
+        ("unread_banks", [[None, 1]]),
+    ],
 )
 def test_a_type_that_makes_no_sense_is_refused_though_the_checksum_fits(field: str, value: object) -> None:
     with pytest.raises(IndexDamaged, match="makes no sense"):
@@ -164,6 +175,12 @@ def test_a_field_that_is_missing_or_unknown_is_refused(field: str) -> None:
         decode_manifest(sealed(lambda content: content["types"]["pdq"].pop(field)))
     with pytest.raises(IndexDamaged):
         decode_manifest(sealed(lambda content: content["types"]["pdq"].update({f"{field}2": 1})))
+
+
+def test_a_manifest_that_leaves_no_bank_unread_does_not_speak_of_any() -> None:
+    assert b"unread_banks" not in encode_manifest(MANIFEST)
+    with pytest.raises(IndexDamaged, match="not written as manifests are"):
+        decode_manifest(sealed(lambda content: content["types"]["pdq"].update(unread_banks=[])))
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None])

@@ -26,7 +26,7 @@ def index_lag(banks: BankStore, name: str, index: TypeIndex | None) -> dict[str,
     return {
         "db_size": size + len(new),
         "index_size": size,
-        "index_out_of_date": bool(page.changes),
+        "index_out_of_date": bool(page.changes) or (index is not None and bool(index.unread_banks)),
         "newest_db_item": max((content.created_at_s for content in new), default=built_to),
         "index_built_to": built_to,
     }

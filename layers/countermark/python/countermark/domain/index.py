@@ -34,10 +34,22 @@ class SegmentRef:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadBank:
+    """A bank that changed as a whole, of which the contents with ids below `before` are still to be read.
+
+    `before` is None where all are.
+    """
+
+    bank_id: int
+    before: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TypeIndex:
     """The index of one signal type: segments oldest first, bases before the deltas upon them.
 
     `cursor` is the place in the store's changes up to which they have been read; None is the start.
+    `unread_banks` are what those changes ask for that no build had room for yet.
     `largest_content_id` is the largest that was ever added: a larger one cannot be in any segment.
     `built_at_s` is when the segments last changed, `checked_at_s` when a build last found them current.
     """
@@ -48,6 +60,7 @@ class TypeIndex:
     built_at_s: int
     checked_at_s: int
     build_id: str
+    unread_banks: tuple[UnreadBank, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

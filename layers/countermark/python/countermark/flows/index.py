@@ -6,13 +6,14 @@ does no harm: a delta holds the state of each changed content, and removes what 
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from countermark.domain.bank import BankContent, is_indexed
-from countermark.domain.index import Manifest, SegmentKind, SegmentRef, TypeIndex
+from countermark.domain.index import Manifest, SegmentKind, SegmentRef, TypeIndex, UnreadBank
 from countermark.domain.signal import SignalType
-from countermark.domain.stores import MAX_PAGE, BankStore, Change, IndexStore
+from countermark.domain.stores import MAX_PAGE, BankStore, IndexStore
 from countermark.errors import IndexDamaged, InvalidSignal, PublishConflict
 from countermark.indexes.codec import read_info
 from countermark.indexes.manifest import segment_name
@@ -37,10 +38,10 @@ class IndexLimits:
     """How much a build takes on.
 
     `changes` bounds the contents that one build reads before it publishes and leaves the rest to the next,
-    give or take a page and the contents of a changed bank; a full build is not bounded, since half of one
-    may not be served. `segment_rows` bounds a segment
-    and so the memory of a build: some 220 bytes for each row of a PDQ signal. `deltas` and `delta_rows`
-    say from where on deltas are compacted: every one costs each lookup a scan.
+    give or take a page: so many of the changes, and as many again of banks that changed as a whole. A full
+    build is not bounded, since half of one may not be served. `segment_rows` bounds a segment and so the
+    memory of a build: some 350 bytes for each row of a PDQ signal. `deltas` and `delta_rows` say from where
+    on deltas are compacted: every one costs each lookup a scan.
     """
 
     changes: int = 1_000_000
@@ -95,6 +96,7 @@ class _Draft:
     segments: list[SegmentRef]
     largest_content_id: int
     rows: Rows
+    unread_banks: tuple[UnreadBank, ...]
     is_drained: bool = False
     written: list[SegmentRef] = field(default_factory=list)
     refused: list[int] = field(default_factory=list)
@@ -120,6 +122,7 @@ class _Draft:
             built_at_s=self.before.built_at_s if self.before is not None and is_same else now_s,
             checked_at_s=max(checked_at_s, now_s) if self.is_drained else checked_at_s,
             build_id=self.before.build_id if self.before is not None and is_same else self.build_id,
+            unread_banks=self.unread_banks,
         )
 
 
@@ -228,78 +231,90 @@ def _drafts(build: _Build, manifest: Manifest, earlier: Mapping[str, _Draft]) ->
                 segments=[] if before is None else list(before.segments),
                 largest_content_id=0 if before is None else before.largest_content_id,
                 rows=Rows(signal_type),
+                unread_banks=() if before is None else before.unread_banks,
             )
         drafts[name] = draft
     return drafts
 
 
 def _by_cursor(drafts: Iterable[_Draft]) -> Iterable[list[_Draft]]:
-    """Group drafts that read the same changes: as a rule all of them, and so each content is read once."""
-    groups: dict[str | None, list[_Draft]] = {}
+    """Group drafts that read the same: as a rule all of them, and so each content is read once."""
+    groups: dict[tuple[str | None, tuple[UnreadBank, ...]], list[_Draft]] = {}
     for draft in drafts:
-        groups.setdefault(draft.cursor, []).append(draft)
+        groups.setdefault((draft.cursor, draft.unread_banks), []).append(draft)
     return groups.values()
 
 
 def _read_changes(build: _Build, drafts: Sequence[_Draft], contents_read: int) -> int:
-    """Read what changed after the drafts' cursor; returns how many contents were read in all."""
+    """Read what changed after the drafts' cursor; returns how many contents were read in all.
+
+    A bank that changed as a whole may hold millions, so it is read by itself, after the changes: what one
+    build has no room for stays with the drafts.
+    """
     cursor = drafts[0].cursor
-    is_from_start = cursor is None
-    banks_read: set[int] = set()
-    stop_at = None if build.full else contents_read + build.limits.changes
-    while True:
+    unread = {bank.bank_id: bank.before for bank in drafts[0].unread_banks}
+    # From the start of the feed a changed bank needs no look at its contents unless an earlier page told of
+    # some: all others are still to come.
+    banks_read: set[int] | None = set() if cursor is None else None
+    stop_at = math.inf if build.full else contents_read + build.limits.changes
+    has_more = True
+    while has_more and contents_read < stop_at:
         page = build.banks.changes(cursor, limit=MAX_PAGE)
-        # The banks are read after the page: whatever changes from here on is in a later page.
-        banks = {bank.id: bank for bank in build.banks.banks()}
-        for contents in _changed_contents(build.banks, page.changes, banks_read, is_from_start=is_from_start):
-            for content_id, content in contents.items():
-                bank = None if content is None else banks.get(content.bank_id)
-                signals = content.signals if content is not None and is_indexed(bank, content) else {}
-                for draft in drafts:
-                    draft.put(content_id, signals)
-            contents_read += len(contents)
-            if build.on_progress is not None:
-                build.on_progress(contents_read)
-            for draft in drafts:
-                if len(draft.rows) >= build.limits.segment_rows:
-                    _write_rows(build, draft)
-        cursor = page.cursor
-        has_room = stop_at is None or contents_read < stop_at
-        if not (page.has_more and has_room):
-            break
+        changed = [change.id for change in page.changes if change.kind == "bank"]
+        # One that changes again is read again from its newest content on.
+        unread |= {bank_id: None for bank_id in changed if banks_read is None or bank_id in banks_read}
+        content_ids = [change.id for change in page.changes if change.kind == "content"]
+        contents_read += _put(build, drafts, content_ids, build.banks.contents(content_ids), banks_read)
+        cursor, has_more = page.cursor, page.has_more
+        _tell(build, contents_read)
+    stop_at = math.inf if build.full else contents_read + build.limits.changes
+    while unread and contents_read < stop_at:
+        bank_id, before = next(iter(unread.items()))
+        some = build.banks.content_page(bank_id, before=before, limit=MAX_PAGE)
+        contents = {content.id: content for content in some.contents}
+        contents_read += _put(build, drafts, contents, contents, None)
+        if some.before is None:
+            del unread[bank_id]
+        else:
+            unread[bank_id] = some.before
+        _tell(build, contents_read)
     for draft in drafts:
         draft.cursor = cursor
-        draft.is_drained = not page.has_more
+        draft.unread_banks = tuple(UnreadBank(bank_id=bank_id, before=before) for bank_id, before in unread.items())
+        draft.is_drained = not has_more and not unread
     return contents_read
 
 
-def _changed_contents(
-    store: BankStore, changes: Iterable[Change], banks_read: set[int], *, is_from_start: bool
-) -> Iterator[dict[int, BankContent | None]]:
-    """Yield the current state of what changes are about, in pages; None where it is gone.
+def _put(
+    build: _Build,
+    drafts: Sequence[_Draft],
+    content_ids: Collection[int],
+    current: Mapping[int, BankContent],
+    banks_read: set[int] | None,
+) -> int:
+    """Take in contents by their current state, gone where there is none; returns how many.
 
-    From the start of the feed a changed bank needs no look at its contents unless an earlier page told of
-    some: all others are still to come. `banks_read` keeps the banks of what was read.
+    `banks_read` remembers the banks of what was read; None remembers nothing.
     """
-    content_ids = [change.id for change in changes if change.kind == "content"]
-    bank_ids = [change.id for change in changes if change.kind == "bank"]
-    if is_from_start:
-        bank_ids = [bank_id for bank_id in bank_ids if bank_id in banks_read]
-    current = store.contents(content_ids)
-    banks_read.update(content.bank_id for content in current.values())
-    yield {content_id: current.get(content_id) for content_id in content_ids}
-    for bank_id in bank_ids:
-        yield from _contents_of_bank(store, bank_id)
+    # The banks are read after the contents: whatever changes from here on is in a later page of the feed.
+    banks = {bank.id: bank for bank in build.banks.banks()}
+    for content_id in content_ids:
+        content = current.get(content_id)
+        bank = None if content is None else banks.get(content.bank_id)
+        signals = content.signals if content is not None and is_indexed(bank, content) else {}
+        for draft in drafts:
+            draft.put(content_id, signals)
+    if banks_read is not None:
+        banks_read.update(content.bank_id for content in current.values())
+    for draft in drafts:
+        if len(draft.rows) >= build.limits.segment_rows:
+            _write_rows(build, draft)
+    return len(content_ids)
 
 
-def _contents_of_bank(store: BankStore, bank_id: int) -> Iterator[dict[int, BankContent | None]]:
-    before: int | None = None
-    while True:
-        page = store.content_page(bank_id, before=before, limit=MAX_PAGE)
-        yield {content.id: content for content in page.contents}
-        before = page.before
-        if before is None:
-            return
+def _tell(build: _Build, contents_read: int) -> None:
+    if build.on_progress is not None:
+        build.on_progress(contents_read)
 
 
 def _write_rows(build: _Build, draft: _Draft) -> None:

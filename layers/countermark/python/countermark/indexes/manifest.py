@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from countermark.domain.bank import MAX_CONTENT_ID
-from countermark.domain.index import FORMAT_VERSION, Manifest, SegmentKind, SegmentRef, TypeIndex
+from countermark.domain.index import FORMAT_VERSION, Manifest, SegmentKind, SegmentRef, TypeIndex, UnreadBank
 from countermark.errors import IndexDamaged
 
 MAX_MANIFEST_BYTES = 16 * 2**20
@@ -68,7 +68,9 @@ def _canonical(content: Mapping[str, Any]) -> bytes:
 
 
 def _type_json(index: TypeIndex) -> dict[str, Any]:
-    return {
+    # Nearly always there is none, and a manifest without any is as it was before there could be one.
+    unread = {"unread_banks": [[bank.bank_id, bank.before] for bank in index.unread_banks]}
+    return (unread if index.unread_banks else {}) | {
         "build_id": index.build_id,
         "built_at_s": index.built_at_s,
         "checked_at_s": index.checked_at_s,
@@ -98,7 +100,12 @@ def _type_index(fields: Mapping[str, Any], *, shards: int) -> TypeIndex:
         built_at_s=_count(fields["built_at_s"]),
         checked_at_s=_count(fields["checked_at_s"]),
         build_id=_text(fields["build_id"]),
+        unread_banks=tuple(_unread_bank(*bank) for bank in fields.get("unread_banks", [])),
     )
+
+
+def _unread_bank(bank_id: object, before: object) -> UnreadBank:
+    return UnreadBank(bank_id=_count(bank_id), before=None if before is None else _count(before))
 
 
 def _segment(fields: Mapping[str, Any], *, shards: int) -> SegmentRef:
