@@ -10,6 +10,8 @@ from countermark.errors import InvalidInput
 
 _BY_MIME = {"image": ContentType.PHOTO, "video": ContentType.VIDEO, "text": ContentType.TEXT}
 
+_PREFIXES = frozenset(map(str, ContentType)) - {str(ContentType.FILE)}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewObject:
@@ -56,7 +58,7 @@ def content_type_of(key: str, mime_type: str) -> ContentType | None:
     of its key.
     """
     first, _, rest = key.partition("/")
-    if rest and first in ContentType and first != ContentType.FILE:
+    if rest and first in _PREFIXES:
         return ContentType(first)
     guessed = mimetypes.guess_type(key)[0] or ""
     for told in (mime_type, guessed):
