@@ -19,7 +19,7 @@ RINGS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"domain"}),
     frozenset({"exchanges", "indexes", "signals", "transport"}),
-    frozenset({"flows"}),
+    frozenset({"extensions", "flows"}),
     frozenset({"api", "aws", "local"}),
     frozenset({"cli"}),
 )
@@ -42,7 +42,9 @@ MAY_USE: dict[str, frozenset[str]] = {
 
 # What the edges outside the package may import of it.
 EDGES: dict[str, frozenset[str]] = {
-    "lambdas": frozenset({"errors", "domain", "signals", "exchanges", "indexes", "transport", "flows", "aws", "api"}),
+    "lambdas": frozenset(
+        {"errors", "domain", "signals", "exchanges", "indexes", "transport", "extensions", "flows", "aws", "api"}
+    ),
     "infra": frozenset({"aws"}),
 }
 

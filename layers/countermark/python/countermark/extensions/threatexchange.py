@@ -1,0 +1,271 @@
+"""Extensions of python-threatexchange as they are: their manifest, their signal types.
+
+Nothing of that package is imported: its classes are known by their methods. Each is static there (class methods and
+static methods), so a class stands for its instances. Its own indexes are not used, as they are pickled: every such
+signal type is searched linearly, by its own comparison.
+
+Source: python-threatexchange 1.2.16, extensions/manifest.py and signal_type/signal_base.py.
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from countermark.domain.signal import Comparison, ContentType, Hasher, IndexKind, SignalType, Unhashable
+from countermark.errors import InvalidContent, InvalidInput, InvalidSignal, MissingExtra
+from countermark.extensions import Manifest, Means
+from countermark.extensions.threatexchange_api import PeerExchange
+from countermark.signals.buffered import BufferedHasher
+from countermark.signals.raw_text import MAX_TEXT_BYTES, from_content
+
+MAX_SIGNAL_BYTES = 256 * 1024
+"""The longest signal, in UTF-8: an item of a table has room for it, and an hour of video has so many frames' hashes."""
+
+MAX_BUFFERED_BYTES = 64 * 1024 * 1024
+"""The largest content that is hashed in memory: a photo. A function that hashes has 1.8 GB."""
+
+MAX_FILE_BYTES = 400 * 1024 * 1024
+"""The largest content that is hashed from a file: a function has 512 MB of disk."""
+
+
+def adapted(module: str, manifest: Any) -> Manifest:
+    """Return our manifest of what a module's `TX_MANIFEST` holds.
+
+    Raises:
+        InvalidInput: It has not the form of such a manifest, or a class lacks a method; the error names it.
+    """
+    parts = {name: getattr(manifest, name, None) for name in ("signal_types", "apis")}
+    for name, part in parts.items():
+        if not isinstance(part, tuple | list) or not all(isinstance(each, type) for each in part):
+            raise InvalidInput(f"the extension {module}: its TX_MANIFEST has no tuple of classes named {name}")
+    peers = [_checked(module, peer) for peer in parts["signal_types"] or ()]
+    return Manifest(
+        signal_types=tuple(_signal_type(module, peer) for peer in peers),
+        exchanges=tuple(partial(_exchange, api) for api in parts["apis"] or ()),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerSignalType:
+    """A signal type of python-threatexchange. A distance is in its own unit where that is a whole number, else None.
+
+    Its comparison may depend on the order of the two: it gets the query first, as its own indexes have it.
+    """
+
+    peer: Any
+    name: str
+    content_types: frozenset[ContentType]
+    examples: tuple[str, ...]
+    index_kind: IndexKind = IndexKind.LINEAR
+    match_distance: int = 0
+
+    def parse(self, text: str) -> str:
+        """Return the canonical value of a text: what the peer's check makes of it, if that compares with itself.
+
+        A value that its own comparison fails on would, once indexed, fail every lookup.
+        """
+        value = canonical(self.peer, self.name, text)
+        try:
+            self.compare(value, value)
+        except Exception as error:
+            raise InvalidSignal(f"not a {self.name} signal: it cannot be compared: {type(error).__name__}") from error
+        return value
+
+    def key(self, value: str) -> bytes:
+        return value.encode()
+
+    def value(self, key: bytes) -> str:
+        return key.decode()
+
+    def compare(self, query: str, banked: str) -> Comparison:
+        result = self.peer.compare_hash(query, banked)
+        distance = getattr(result.distance, "distance", None)
+        is_whole = isinstance(distance, int) and not isinstance(distance, bool)
+        return Comparison(matches=bool(result.match), distance=distance if is_whole else None)
+
+    def hasher(self) -> Hasher | None:
+        """Return a hasher over the best of the peer's own: of text, of bytes, or of a file."""
+        if hasattr(self.peer, "hash_from_str"):
+            return BufferedHasher(self._hash_text, max_bytes=MAX_TEXT_BYTES)
+        if hasattr(self.peer, "hash_from_bytes"):
+            return BufferedHasher(self._hash_bytes, max_bytes=MAX_BUFFERED_BYTES)
+        if hasattr(self.peer, "hash_from_file"):
+            return FileHasher(self._hash_file)
+        return None
+
+    def wire_distance(self, query: str, banked: str, distance: int | None) -> str:
+        """Return what the peer shows of a distance: it may be more than one number, and is counted anew."""
+        del distance
+        return str(self.peer.compare_hash(query, banked).distance.pretty_str())
+
+    def _hash_text(self, content: bytes) -> str | Unhashable:
+        text = from_content(content)
+        return text if isinstance(text, Unhashable) else self._made(lambda: self.peer.hash_from_str(text))
+
+    def _hash_bytes(self, content: bytes) -> str | Unhashable:
+        return self._made(lambda: self.peer.hash_from_bytes(content))
+
+    def _hash_file(self, path: Path) -> str | Unhashable:
+        return self._made(lambda: self.peer.hash_from_file(path))
+
+    def _made(self, make: Callable[[], object]) -> str | Unhashable:
+        """Return what a hash function of the peer makes, as a canonical value.
+
+        Raises:
+            InvalidContent: It fails, or makes what is no signal of its type.
+            MissingExtra: It needs a package that is not installed.
+        """
+        try:
+            made = make()
+        except ImportError as error:
+            raise MissingExtra(f"{self.name} needs a package that is not installed: {error.name}") from error
+        except Exception as error:
+            raise InvalidContent(f"{self.name} cannot be made of it: {type(error).__name__}") from error
+        if not made:
+            return Unhashable(code="low_quality", reason=f"{self.name} makes no signal of it")
+        try:
+            return self.parse(str(made))
+        except InvalidSignal as error:
+            raise InvalidContent(f"{self.name} makes of it what is no signal of its own") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerQueryType(PeerSignalType):
+    """A signal type that is asked of a text and never made from one, as `trend_query` is: it has `matches_str`."""
+
+    def compare(self, query: str, banked: str) -> Comparison:
+        result = self.peer.matches_str(banked, query)
+        return Comparison(matches=bool(result.match), distance=None)
+
+    def hasher(self) -> None:
+        return None
+
+    def reader(self) -> Hasher:
+        """Return a hasher whose value is the text that is asked about."""
+        return BufferedHasher(from_content, max_bytes=MAX_TEXT_BYTES)
+
+    def wire_distance(self, query: str, banked: str, distance: int | None) -> str:
+        del distance
+        return str(self.peer.matches_str(banked, query).distance.pretty_str())
+
+
+class FileHasher:
+    """Writes content to a temporary file up to a limit, and hashes that at the end; the file is then gone."""
+
+    def __init__(self, hash_file: Callable[[Path], str | Unhashable], *, max_bytes: int = MAX_FILE_BYTES) -> None:
+        self._hash_file = hash_file
+        self._max_bytes = max_bytes
+        self._size_bytes = 0
+        self._file = tempfile.NamedTemporaryFile(prefix="countermark-")  # noqa: SIM115  # `finish` closes it
+
+    def update(self, chunk: bytes) -> None:
+        self._size_bytes += len(chunk)
+        if self._size_bytes <= self._max_bytes:
+            self._file.write(chunk)
+
+    def finish(self) -> str | Unhashable:
+        with self._file as file:
+            if self._size_bytes > self._max_bytes:
+                return Unhashable(code="too_large", reason=f"more than {self._max_bytes} bytes")
+            file.flush()
+            try:
+                return self._hash_file(Path(file.name))
+            except InvalidContent as error:
+                return Unhashable(code="undecodable", reason=str(error))
+            except MissingExtra as error:
+                return Unhashable(code="missing_extra", reason=str(error))
+
+
+def canonical(peer: Any, name: str, text: str) -> str:
+    """Return what a signal type of the peer makes of a text that is a signal of it.
+
+    Raises:
+        InvalidSignal: The peer refuses it, in whatever way; or it is too long, or no whole characters.
+    """
+    try:
+        value = peer.validate_signal_str(text.strip())
+        size_bytes = len(value.encode())
+    except Exception as error:
+        raise InvalidSignal(f"not a {name} signal: {type(error).__name__}") from error
+    if not value or size_bytes > MAX_SIGNAL_BYTES:
+        raise InvalidSignal(f"a {name} signal has 1 to {MAX_SIGNAL_BYTES} bytes, not {size_bytes}")
+    return str(value)
+
+
+def _signal_type(module: str, peer: Any) -> SignalType:
+    name = str(peer.get_name())
+    known = {str(each): each for each in ContentType}
+    names = [str(content.get_name()) for content in peer.get_content_types()]
+    is_asked = hasattr(peer, "matches_str") and not any(hasattr(peer, method) for method in _HASH_METHODS)
+    made = (PeerQueryType if is_asked else PeerSignalType)(
+        peer=peer,
+        name=name,
+        content_types=frozenset(known[each] for each in names if each in known),
+        examples=(),
+    )
+    examples = tuple(_examples(made))
+    if not examples:
+        raise InvalidInput(f"the extension {module}: {name} has no example that is a signal of its own")
+    return type(made)(peer=peer, name=name, content_types=made.content_types, examples=examples)
+
+
+_HASH_METHODS = ("hash_from_str", "hash_from_bytes", "hash_from_file")
+_METHODS = ("get_name", "get_content_types", "validate_signal_str", "get_examples")
+
+
+def _checked(module: str, peer: type) -> type:
+    """Check that a class has the methods of a SignalType.
+
+    Raises:
+        InvalidInput: It lacks one; the error names it.
+    """
+    missing = [name for name in _METHODS if not callable(getattr(peer, name, None))]
+    if not missing and not (hasattr(peer, "compare_hash") or hasattr(peer, "matches_str")):
+        missing = ["compare_hash"]
+    if missing:
+        raise InvalidInput(f"the extension {module}: the signal type {peer.__name__} lacks {', '.join(missing)}")
+    return peer
+
+
+def _examples(signal_type: PeerSignalType) -> Sequence[str]:
+    """Return the examples that are signals: `text_tlsh` has one that is empty, of a text that is too short for it."""
+    found = []
+    for example in signal_type.peer.get_examples():
+        try:
+            found.append(signal_type.parse(example))
+        except InvalidSignal:
+            continue
+    return list(dict.fromkeys(found))
+
+
+def _exchange(api: type, means: Means) -> PeerExchange:
+    return PeerExchange.of(api, [_as_peer(each) for each in means.signal_types.values()])
+
+
+def _as_peer(signal_type: SignalType) -> Any:
+    """Return a signal type as the peer's exchanges know it: a class with its name and its check."""
+    if isinstance(signal_type, PeerSignalType):
+        return signal_type.peer
+
+    class OwnSignal:
+        """One of countermark's own, or of an extension of ours."""
+
+        @staticmethod
+        def get_name() -> str:
+            return signal_type.name
+
+        @staticmethod
+        def get_examples() -> list[str]:
+            return list(signal_type.examples)
+
+        @staticmethod
+        def validate_signal_str(signal_str: str) -> str:
+            try:
+                return signal_type.parse(signal_str)
+            except InvalidSignal as error:
+                raise ValueError(str(error)) from error
+
+    return OwnSignal

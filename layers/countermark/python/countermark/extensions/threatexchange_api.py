@@ -1,0 +1,294 @@
+"""Exchanges of python-threatexchange as they are: a `SignalExchangeAPI` behind our port.
+
+What it fetches is converted to signals and opinions at once, by its own conversion: a record is kept as those. Its
+checkpoint is kept as JSON, by its own annotations. Nothing is pickled. It speaks to its servers by itself, without our
+transport: time-outs and limits are its own.
+
+Limits: the name of the collaboration is not told to it; opinions are not sent back by it, as it cannot say what it
+would send; a merge of its own (`fetch_value_merge`) is refused, as it would need the whole of the former record.
+
+Source: python-threatexchange 1.2.16, exchanges/signal_exchange_api.py, fetch_state.py, collab_config.py and auth.py.
+"""
+
+import dataclasses
+import itertools
+import json
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from typing import Any
+
+from countermark.domain.collaboration import CredentialSource, Delta, Fetch, Field
+from countermark.domain.json import JSON
+from countermark.domain.opinion import Category, Opinion
+from countermark.domain.signal import Signal
+from countermark.errors import CountermarkError, ExchangeFailed, InvalidInput
+from countermark.exchanges.config import parse_fields, refuse_credentials
+from countermark.exchanges.pages import is_storable
+from countermark.extensions.plain import from_json, is_optional, to_json, without_none
+
+_METHODS = (
+    "get_name",
+    "get_config_cls",
+    "get_checkpoint_cls",
+    "for_collab",
+    "fetch_iter",
+    "naive_convert_to_signal_type",
+)
+# What every configuration of the peer has; ours keeps them elsewhere.
+_COMMON_FIELDS = frozenset({"name", "api", "enabled"})
+
+
+class PeerExchange:
+    """One kind of exchange of python-threatexchange. `of` checks the class and makes it."""
+
+    def __init__(self, peer: Any, fields: Sequence[Field], signal_types: Sequence[Any]) -> None:
+        """Take a checked class, what of it can be configured, and the signal types as the peer knows them."""
+        self._peer = peer
+        self._signal_types = signal_types
+        self._takes_credentials = hasattr(peer, "get_credential_cls")
+        self.kind: str = peer.get_name()
+        self.config_fields = fields
+
+    @classmethod
+    def of(cls, peer: Any, signal_types: Sequence[Any]) -> "PeerExchange":
+        """Return the exchange of a class.
+
+        Raises:
+            InvalidInput: It lacks a method, merges records by itself, or needs a field that cannot be configured.
+        """
+        if missing := [name for name in _METHODS if not callable(getattr(peer, name, None))]:
+            raise InvalidInput(f"{peer.__name__} lacks {', '.join(missing)}")
+        # The merge of the class that all of them come from replaces the record whole, as our stores do.
+        merging = [each.__name__ for each in peer.__mro__ if "fetch_value_merge" in vars(each)]
+        if merging and merging[0] != "SignalExchangeAPI":
+            raise InvalidInput(f"{peer.__name__} merges records by itself, which needs the former ones whole")
+        return cls(peer, tuple(_config_fields(peer.get_config_cls())), signal_types)
+
+    @property
+    def credential_fields(self) -> Sequence[Field] | None:
+        """One field, whose form only the extension knows."""
+        if not self._takes_credentials:
+            return None
+        return (Field(name=_CREDENTIALS, type="str", required=True, help="one line, as the extension takes it"),)
+
+    @property
+    def credential_source(self) -> CredentialSource | None:
+        """Where the peer itself looks."""
+        if not self._takes_credentials:
+            return None
+        credentials = self._peer.get_credential_cls()
+        return CredentialSource(
+            environment_variable=credentials.ENV_VARIABLE,
+            dot_file=credentials.FILE_NAME.removeprefix("~/"),
+            form="that the extension takes",
+        )
+
+    def parse_config(self, config: Mapping[str, JSON]) -> Mapping[str, JSON]:
+        return parse_fields(self.kind, self.config_fields, config)
+
+    def parse_credentials(self, text: str) -> Mapping[str, str]:
+        if not self._takes_credentials:
+            refuse_credentials(self.kind)
+        credentials = {_CREDENTIALS: text.strip()}
+        self._read_credentials(credentials)
+        return credentials
+
+    def fetch(
+        self,
+        config: Mapping[str, JSON],
+        checkpoint: Mapping[str, JSON] | None,
+        *,
+        credentials: Mapping[str, str] | None,
+        now_s: int,
+    ) -> Fetch:
+        """Begin a fetch. A checkpoint without fields of its own tells of no progress: all is fetched again."""
+        del now_s
+        with _isolated(self.kind):
+            after = self._read_checkpoint(checkpoint)
+            collaboration = _collaboration(self._peer.get_config_cls(), self.kind, config)
+            api = self._connected(collaboration, credentials)
+        return Fetch(restarts=after is None, deltas=self._deltas(api, collaboration, after))
+
+    def signals(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Signal]:
+        """Return the signals of a record, as the peer's own conversion gave them."""
+        del config
+        pairs: Any = data["signals"]
+        return [Signal(type=name, value=value) for name, value in pairs]
+
+    def opinions(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Opinion]:
+        """Return the opinions of a record."""
+        del config
+        given: Any = data["opinions"]
+        return [
+            Opinion(category=Category(each["category"]), tags=frozenset(each["tags"]), is_mine=each["is_mine"])
+            for each in given
+        ]
+
+    def _read_checkpoint(self, checkpoint: Mapping[str, JSON] | None) -> Any:
+        """Return the peer's checkpoint, where a fetch can go on from it; else None."""
+        kind = self._peer.get_checkpoint_cls()
+        if checkpoint is None or not dataclasses.fields(kind):
+            return None
+        after = from_json(kind, checkpoint["checkpoint"])
+        return None if after.is_stale() else after
+
+    def _read_credentials(self, credentials: Mapping[str, str]) -> Any:
+        """Return the peer's credentials.
+
+        Raises:
+            InvalidInput: They are not of their form. The error does not show them.
+        """
+        try:
+            read = self._peer.get_credential_cls()._from_str(credentials[_CREDENTIALS])  # noqa: SLF001  # the peer's hook
+            is_valid = read is not None and read._are_valid()  # noqa: SLF001  # as above
+        except Exception:  # noqa: BLE001  # code of others; the cause would carry the text into a traceback
+            is_valid, read = False, None
+        if not is_valid:
+            raise InvalidInput(f"{self.kind} does not take these credentials: they are of another form")
+        return read
+
+    def _connected(self, collaboration: Any, credentials: Mapping[str, str] | None) -> Any:
+        if credentials is None or not self._takes_credentials:
+            return self._peer.for_collab(collaboration)
+        return self._peer.for_collab(collaboration, self._read_credentials(credentials))
+
+    def _deltas(self, api: Any, collaboration: Any, after: Any) -> Iterator[Delta]:
+        restarts = after is None
+        with _isolated(self.kind):
+            for delta in api.fetch_iter(self._signal_types, after):
+                if _is_earlier(delta.checkpoint, after):
+                    raise ExchangeFailed(f"{self.kind}: its checkpoint went back in time")
+                after = delta.checkpoint
+                changes: dict[str, Mapping[str, JSON] | None] = {}
+                malformed_items = 0
+                for key, value in delta.updates.items():
+                    records, malformed = self._records(collaboration, key, value, may_split=restarts)
+                    changes |= records
+                    malformed_items += malformed
+                yield Delta(changes=changes, checkpoint={"checkpoint": to_json(after)}, malformed_items=malformed_items)
+
+    def _records(
+        self, collaboration: Any, key: Any, value: Any, *, may_split: bool
+    ) -> tuple[dict[str, Mapping[str, JSON] | None], int]:
+        """Return the records of one of the peer's, and how much of it was passed over as malformed.
+
+        A record of ours has one signal of a type, one of the peer's may have many. It becomes several where all is
+        fetched again each time, and what is gone swept; else a change would leave some behind, so the rest is counted.
+        """
+        name = json.dumps(to_json(key), ensure_ascii=False)
+        if value is None:
+            return {name: None}, 0
+        try:
+            found = self._peer.naive_convert_to_signal_type(self._signal_types, collaboration, {key: value})
+            rows = _rows({str(peer.get_name()): signals for peer, signals in found.items()})
+        except Exception:  # noqa: BLE001  # one record of others, converted by code of others: it is counted
+            return {}, 1
+        kept = rows if may_split else rows[:1]
+        records = {name if place == 0 else f"{name} {place + 1}": row for place, row in enumerate(kept)}
+        storable = {each: row for each, row in records.items() if is_storable(row)}
+        return dict(storable), len(rows) - len(storable)
+
+
+_CREDENTIALS = "credentials"
+_NO_CREDENTIALS = frozenset({"SignalExchangeAPIMissingAuthException", "SignalExchangeAPIInvalidAuthException"})
+
+
+@contextmanager
+def _isolated(kind: str) -> Iterator[None]:
+    """Turn what the peer's code raises into the failure of its exchange; its text may hold a URL with a token."""
+    try:
+        yield
+    except CountermarkError:
+        raise
+    except Exception as error:  # noqa: BLE001  # code of others, whose failure is that of one collaboration
+        name = type(error).__name__
+        if name in _NO_CREDENTIALS:
+            raise InvalidInput(f"{kind} needs credentials, and has none that it takes") from None
+        raise ExchangeFailed(f"{kind}: its extension failed with {name}") from None
+
+
+def _rows(found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, JSON]]:
+    """Return records that together have all the signals, each one of a type at most; one at least, if an empty one."""
+    columns = [[(name, value, metadata) for value, metadata in signals.items()] for name, signals in found.items()]
+    rows = [[each for each in row if each is not None] for row in itertools.zip_longest(*columns)] or [[]]
+    return [
+        {
+            "signals": [[name, str(value)] for name, value, _ in row],
+            "opinions": _opinions([metadata for _, _, metadata in row]),
+        }
+        for row in rows
+    ]
+
+
+def _opinions(metadata: Sequence[Any]) -> list[JSON]:
+    """Return what the peer's metadata say, each opinion once."""
+    found: list[JSON] = []
+    for each in (opinion for one in metadata for opinion in one.get_as_opinions()):
+        opinion: JSON = {
+            "category": int(Category(each.category)),
+            "tags": sorted(map(str, each.tags)),
+            "is_mine": bool(each.is_mine),
+        }
+        if opinion not in found:
+            found.append(opinion)
+    return found
+
+
+def _is_earlier(checkpoint: Any, before: Any) -> bool:
+    """Tell whether a checkpoint is of an earlier time than the one before it, where both have a time."""
+    at_s = checkpoint.get_progress_timestamp()
+    before_s = None if before is None else before.get_progress_timestamp()
+    return at_s is not None and before_s is not None and bool(at_s < before_s)
+
+
+def _config_fields(config: Any) -> Iterator[Field]:
+    """Yield what can be configured of the peer's class of configurations; a field of another type keeps its default.
+
+    Raises:
+        InvalidInput: Such a field has no default; the error names it.
+    """
+    hints = typing.get_type_hints(config)
+    for field in dataclasses.fields(config):
+        if field.name in _COMMON_FIELDS or not field.init:
+            continue
+        wanted = without_none(hints[field.name])
+        has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        is_required = not has_default and not is_optional(hints[field.name])
+        is_choice = isinstance(wanted, type) and issubclass(wanted, Enum)
+        if (name := _field_type(wanted)) is not None:
+            yield Field(
+                name=field.name,
+                type=name,
+                required=is_required,
+                help=str(field.metadata.get("help", field.name.replace("_", " "))),
+                default=to_json(field.default) if field.default is not dataclasses.MISSING else None,
+                choices=tuple(str(each.value) for each in wanted) if is_choice else None,
+            )
+        elif is_required:
+            raise InvalidInput(f"the field {field.name!r} of {config.__name__} is of a type that cannot be configured")
+
+
+def _field_type(wanted: Any) -> str | None:
+    """Return our name of an annotation; None where it has none."""
+    if typing.get_origin(wanted) is set and typing.get_args(wanted) == (int,):
+        return "set[int]"
+    if isinstance(wanted, type) and issubclass(wanted, Enum):
+        return "str"
+    return {str: "str", int: "int", bool: "bool"}.get(wanted)
+
+
+def _collaboration(kind: Any, api: str, config: Mapping[str, JSON]) -> Any:
+    """Return the peer's configuration of a collaboration; what was left out keeps its default there."""
+    hints = typing.get_type_hints(kind)
+    values = {name: from_json(hints[name], value) for name, value in config.items() if value is not None}
+    optional = {
+        field.name: None
+        for field in dataclasses.fields(kind)
+        if field.init
+        and field.name not in values.keys() | _COMMON_FIELDS
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    }
+    return kind(name=api, api=api, enabled=True, **optional, **values)
