@@ -19,6 +19,7 @@ from countermark.errors import IndexDamaged, IndexNotReady, PublishConflict, Una
 from countermark.flows import index as flow
 from countermark.flows.index import IndexLimits, IndexReport, build_index, plan_compaction
 from countermark.indexes.reader import IndexReader
+from countermark.indexes.shards import FanOut
 from countermark.local.banks import SqliteBankStore
 from countermark.local.database import Database
 from countermark.local.index import FileIndexStore
@@ -66,9 +67,16 @@ class House:
         return ids
 
     def build(
-        self, now_s: int = NOW_S, *, full: bool = False, limits: IndexLimits = flow.DEFAULT_LIMITS
+        self,
+        now_s: int = NOW_S,
+        *,
+        full: bool = False,
+        shards: int | None = None,
+        limits: IndexLimits = flow.DEFAULT_LIMITS,
     ) -> IndexReport:
-        return build_index(self.banks, self.index, self.signal_types, now_s=now_s, full=full, limits=limits)
+        return build_index(
+            self.banks, self.index, self.signal_types, now_s=now_s, full=full, shards=shards, limits=limits
+        )
 
     def manifest(self) -> Manifest:
         published = self.index.manifest()
@@ -505,6 +513,50 @@ def test_a_large_index_is_built_in_several_segments(house: House) -> None:
     assert [segment.entries for segment in index.segments] == [1_000, 1_000, 500]
     assert {segment.kind for segment in index.segments} == {SegmentKind.BASE}
     assert house.found("pdq", pdq(0)) == ids
+
+
+@pytest.mark.parametrize("shards", [1, 4, 10])
+def test_an_index_of_several_shards_is_built_changed_compacted_and_searched_as_one(house: House, shards: int) -> None:
+    limits = IndexLimits(segment_rows=40, deltas=1, delta_rows=3)
+    bank = house.banks.create_bank("A", ratio=1.0)
+    ids = house.add_many(bank.id, [{"pdq": pdq(n % 32)} for n in range(100)])
+    house.build(shards=shards, limits=limits)
+    compacted = []
+    for n in range(8):
+        ids += house.add_many(bank.id, [{"pdq": pdq(n)}] * 3)
+        house.banks.delete_contents(bank.id, [ids.pop(0), ids.pop(50)])
+        compacted.append(house.build(NOW_S + n, limits=limits).types["pdq"].compacted)
+        assert house.found("pdq", pdq(0)) == ids
+        assert house.query("pdq", pdq(3)) == answer(PDQ, house.entries("pdq"), pdq(3))
+    assert any(compacted)
+    manifest = house.manifest()
+    assert manifest.shards == shards
+    assert {ref.shard for ref in manifest.types["pdq"].segments} == set(range(shards))
+
+
+@pytest.mark.parametrize("shards", [1, 4, 10])
+def test_shards_served_by_others_are_put_together_to_the_whole(house: House, shards: int) -> None:
+    bank = house.banks.create_bank("A", ratio=1.0)
+    ids = house.add_many(bank.id, [{"pdq": pdq(n % 32)} for n in range(50)])
+    house.build(shards=shards)
+    parts = [
+        IndexReader(house.index, SIGNAL_TYPES, only_shards=[shard]).current(NOW_S).searcher("pdq")
+        for shard in range(shards)
+    ]
+    for shard, part in enumerate(parts):
+        found = [candidate.content_id for candidate in part.query(pdq(0))]
+        assert sorted(found) == [content_id for content_id in ids if content_id % shards == shard]
+    assert FanOut(parts).query(pdq(0)) == house.query("pdq", pdq(0))
+
+
+def test_another_number_of_shards_builds_the_index_anew_and_then_stays(house: House) -> None:
+    bank = house.banks.create_bank("A", ratio=1.0)
+    ids = house.add_many(bank.id, [{"pdq": pdq(n % 32)} for n in range(20)])
+    for shards, expected, rebuilt in ((None, 1, True), (1, 1, False), (4, 4, True), (None, 4, False), (2, 2, True)):
+        report = house.build(shards=shards, limits=IndexLimits(changes=1))
+        assert (house.manifest().shards, report.types["pdq"].rebuilt) == (expected, rebuilt)
+        assert len(house.manifest().types["pdq"].segments) == expected
+        assert house.found("pdq", pdq(0)) == ids
 
 
 def test_segments_that_are_no_longer_named_are_removed_once_they_are_old(house: House) -> None:

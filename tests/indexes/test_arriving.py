@@ -23,6 +23,7 @@ from countermark.indexes.hamming import HammingKeys
 from countermark.indexes.manifest import segment_name
 from countermark.indexes.reader import IndexReader
 from countermark.indexes.segments import Searcher, Segment, assemble_segment, build_segment, segment_of_sections
+from countermark.indexes.shards import FanOut
 from countermark.local.index import FileIndexStore
 from tests.contracts.threads import PATIENCE_S
 from tests.indexes.small_types import ALL, MD5, PDQ, TEXT
@@ -88,7 +89,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     made.open(*ORDER)
 
 
-def ids(searcher: Searcher, value: str) -> list[int]:
+def ids(searcher: Searcher | FanOut, value: str) -> list[int]:
     return [candidate.content_id for candidate in searcher.query(value)]
 
 
@@ -253,9 +254,8 @@ def test_the_reader_serves_a_segment_that_arrives_and_damage_to_its_bands_is_tol
     bands = next(section for section in read_header(path.read_bytes()).sections if section.name == "IDS")
     publish(store, ref)
     served = IndexReader(store, {"pdq": PDQ}, max_age_s=0)
-    searcher = served.current(0).searcher("pdq")
-    assert ids(searcher, VALUE) == [8]
-    searcher.segments[0].settle()
+    assert ids(served.current(0).searcher("pdq"), VALUE) == [8]
+    served.current(0).loaded()["pdq"][ref.name].settle()
     assert served.load_error is None
 
     damaged = bytearray(path.read_bytes())
@@ -263,8 +263,8 @@ def test_the_reader_serves_a_segment_that_arrives_and_damage_to_its_bands_is_tol
     path.write_bytes(damaged)
     served = IndexReader(store, {"pdq": PDQ}, max_age_s=0)
     index = served.current(0)
-    segment = index.searcher("pdq").segments[0]
     assert ids(index.searcher("pdq"), VALUE) == [8]
+    segment = index.loaded()["pdq"][ref.name]
     wait_until(lambda: segment.fault is not None)
     assert served.load_error == "section IDS of a segment fails its checksum"
     assert served.current(1) is index, "another look would find the same bytes"
@@ -357,9 +357,9 @@ size = os.sysconf("SC_PAGE_SIZE")
 def swap(times):
     for n in range(times):
         publish(store, refs[n % 2], checked_at_s=n)
-        searcher = served.current(n).searcher("pdq")
-        searcher.query("0" * 64)
-        searcher.segments[0].settle()
+        index = served.current(n)
+        index.searcher("pdq").query("0" * 64)
+        index.loaded()["pdq"][refs[n % 2].name].settle()
     return int(Path("/proc/self/statm").read_text().split()[1]) * size
 
 level = swap(10)

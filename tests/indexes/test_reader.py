@@ -164,14 +164,14 @@ def test_segments_that_stay_are_not_read_again_and_those_that_go_are_let_go_of(s
     publish(store, {"pdq": [first, second]})
     reader = IndexReader(store, TYPES, max_age_s=0)
     assert found(reader, 0) == [1, 2]
-    old = reader.current(0).searcher("pdq").segments
+    old = reader.current(0).loaded()["pdq"]
     store.reads.clear()
     publish(store, {"pdq": [second, third]})
     assert found(reader, 1) == [2, 3]
-    new = reader.current(1).searcher("pdq").segments
+    new = reader.current(1).loaded()["pdq"]
     assert store.reads == ["manifest", third.name]
-    assert new[0] is old[1]
-    assert old[0] not in reader.current(1)._opened.values()
+    assert new[second.name] is old[second.name]
+    assert old[first.name] not in reader.current(1)._opened.values()
 
 
 def test_an_index_that_was_taken_answers_as_before_whatever_is_published(store: Watched) -> None:

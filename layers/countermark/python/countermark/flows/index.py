@@ -19,6 +19,7 @@ from countermark.indexes.codec import read_info
 from countermark.indexes.manifest import segment_name
 from countermark.indexes.rows import Rows
 from countermark.indexes.segments import merge_segments, open_segment, segment_of_rows
+from countermark.indexes.shards import shard_of
 
 MAX_TRIES = 8
 """How often a build starts again after another one published first, before it leaves it to the next."""
@@ -87,7 +88,10 @@ class IndexReport:
 
 @dataclass(slots=True, kw_only=True)
 class _Draft:
-    """The index of one signal type as it is being built, upon `before`; None is from the start."""
+    """The index of one signal type as it is being built, upon `before`; None is from the start.
+
+    `rows` gathers those of each shard.
+    """
 
     signal_type: SignalType
     before: TypeIndex | None
@@ -95,7 +99,7 @@ class _Draft:
     cursor: str | None
     segments: list[SegmentRef]
     largest_content_id: int
-    rows: Rows
+    rows: tuple[Rows, ...]
     unread_banks: tuple[UnreadBank, ...]
     is_drained: bool = False
     written: list[SegmentRef] = field(default_factory=list)
@@ -104,11 +108,12 @@ class _Draft:
     def put(self, content_id: int, signals: Mapping[str, str]) -> None:
         """Take in the signals of a content that is indexed; none where it is not."""
         value = signals.get(self.signal_type.name)
+        rows = self.rows[shard_of(content_id, len(self.rows))]
         try:
-            self.rows.put(content_id, None if value is None else self.signal_type.parse(value))
+            rows.put(content_id, None if value is None else self.signal_type.parse(value))
         except InvalidSignal:
             # One malformed signal in the store must not fail every build from now on.
-            self.rows.put(content_id, None)
+            rows.put(content_id, None)
             self.refused.append(content_id)
 
     def result(self, *, now_s: int) -> TypeIndex:
@@ -135,6 +140,7 @@ class _Build:
     signal_types: Mapping[str, SignalType]
     now_s: int
     full: bool
+    shards: int | None
     limits: IndexLimits
     on_progress: Callable[[int], None] | None
 
@@ -146,6 +152,7 @@ def build_index(
     *,
     now_s: int,
     full: bool = False,
+    shards: int | None = None,
     limits: IndexLimits = DEFAULT_LIMITS,
     on_progress: Callable[[int], None] | None = None,
 ) -> IndexReport:
@@ -153,7 +160,8 @@ def build_index(
 
     Where nothing changed, segments and build ids stay, and only the time of the check is published. A
     signal type whose ratio is 0 leaves the index, and is built from the start when it comes back. `full`
-    builds every type from the start, which repairs whatever is damaged. `on_progress` is told now and
+    builds every type from the start, which repairs whatever is damaged. `shards` asks for so many of them,
+    and another number than before for a full build; None leaves it as it is. `on_progress` is told now and
     then how many contents were read.
 
     Builds may run at once: who comes second builds upon the first.
@@ -168,6 +176,7 @@ def build_index(
         signal_types=signal_types,
         now_s=now_s,
         full=full,
+        shards=shards,
         limits=limits,
         on_progress=on_progress,
     )
@@ -175,12 +184,18 @@ def build_index(
     contents_read = 0
     for _ in range(MAX_TRIES):
         before, token = _published(build)
+        if shards not in {None, before.shards}:
+            build = replace(build, full=True)
         drafts = _drafts(build, before, drafts)
         for group in _by_cursor(drafts.values()):
             contents_read = _read_changes(build, group, contents_read)
         for draft in drafts.values():
             _write_rows(build, draft)
-        after = replace(before, types={name: draft.result(now_s=now_s) for name, draft in drafts.items()})
+        after = replace(
+            before,
+            types={name: draft.result(now_s=now_s) for name, draft in drafts.items()},
+            shards=shards or before.shards,
+        )
         try:
             if token is None or after != before:
                 token = index_store.publish(after, replaces=token).token
@@ -222,7 +237,7 @@ def _drafts(build: _Build, manifest: Manifest, earlier: Mapping[str, _Draft]) ->
             continue
         before = None if build.full else manifest.types.get(name)
         draft = earlier.get(name)
-        if draft is None or draft.before != before:
+        if draft is None or draft.before != before or len(draft.rows) != (build.shards or manifest.shards):
             draft = _Draft(
                 signal_type=signal_type,
                 before=before,
@@ -230,7 +245,7 @@ def _drafts(build: _Build, manifest: Manifest, earlier: Mapping[str, _Draft]) ->
                 cursor=None if before is None else before.cursor,
                 segments=[] if before is None else list(before.segments),
                 largest_content_id=0 if before is None else before.largest_content_id,
-                rows=Rows(signal_type),
+                rows=_no_rows(signal_type, shards=build.shards or manifest.shards),
                 unread_banks=() if before is None else before.unread_banks,
             )
         drafts[name] = draft
@@ -307,7 +322,7 @@ def _put(
     if banks_read is not None:
         banks_read.update(content.bank_id for content in current.values())
     for draft in drafts:
-        if len(draft.rows) >= build.limits.segment_rows:
+        if sum(map(len, draft.rows)) >= build.limits.segment_rows:
             _write_rows(build, draft)
     return len(content_ids)
 
@@ -317,21 +332,26 @@ def _tell(build: _Build, contents_read: int) -> None:
         build.on_progress(contents_read)
 
 
+def _no_rows(signal_type: SignalType, *, shards: int) -> tuple[Rows, ...]:
+    return tuple(Rows(signal_type) for _ in range(shards))
+
+
 def _write_rows(build: _Build, draft: _Draft) -> None:
-    """Write what a draft has gathered as its next segment."""
-    rows = draft.rows
-    data = segment_of_rows(
-        draft.signal_type, rows, largest_content_id=draft.largest_content_id, build_id=draft.build_id
-    )
-    if data is not None:
-        ref = _write(build.store, data, kind=SegmentKind.DELTA if draft.segments else SegmentKind.BASE)
-        draft.segments.append(ref)
-        draft.written.append(ref)
-    draft.largest_content_id = max(draft.largest_content_id, rows.largest_content_id)
-    draft.rows = Rows(draft.signal_type)
+    """Write what a draft has gathered as the next segment of each shard."""
+    for shard, rows in enumerate(draft.rows):
+        data = segment_of_rows(
+            draft.signal_type, rows, largest_content_id=draft.largest_content_id, build_id=draft.build_id
+        )
+        if data is not None:
+            is_first = all(ref.shard != shard for ref in draft.segments)
+            kind = SegmentKind.BASE if is_first else SegmentKind.DELTA
+            draft.written.append(_write(build.store, data, kind=kind, shard=shard))
+            draft.segments.append(draft.written[-1])
+    draft.largest_content_id = max(draft.largest_content_id, *(rows.largest_content_id for rows in draft.rows))
+    draft.rows = _no_rows(draft.signal_type, shards=len(draft.rows))
 
 
-def _write(store: IndexStore, data: bytes, *, kind: SegmentKind) -> SegmentRef:
+def _write(store: IndexStore, data: bytes, *, kind: SegmentKind, shard: int) -> SegmentRef:
     info = read_info(data)
     sha256 = hashlib.sha256(data).hexdigest()
     name = segment_name(info.signal_type, sha256)
@@ -339,7 +359,7 @@ def _write(store: IndexStore, data: bytes, *, kind: SegmentKind) -> SegmentRef:
     return SegmentRef(
         name=name,
         kind=kind,
-        shard=0,
+        shard=shard,
         hashes=info.hashes,
         entries=info.entries,
         removed=info.removed,
@@ -355,13 +375,14 @@ def _compact(build: _Build, manifest: Manifest, token: str) -> tuple[Manifest, s
     publishes meanwhile does not undo the work, as long as the merged segments are still where they were.
     """
     compacted = set()
-    for name in tuple(manifest.types):
-        before = manifest.types.get(name)
-        merged = None if before is None else _merged(build, name, before)
-        if before is None or merged is None:
+    for name, shard in [(name, shard) for name in manifest.types for shard in range(manifest.shards)]:
+        index = manifest.types.get(name)
+        before = () if index is None else _of_shard(index, shard)
+        merged = None if index is None else _merged(build, name, index, before)
+        if merged is None:
             continue
         for _ in range(MAX_TRIES):
-            after = _with_merged(manifest, name, before.segments, merged, now_s=build.now_s)
+            after = _with_merged(manifest, name, before, merged, now_s=build.now_s)
             if after is None:
                 break
             try:
@@ -376,25 +397,35 @@ def _compact(build: _Build, manifest: Manifest, token: str) -> tuple[Manifest, s
     return manifest, compacted
 
 
+def _of_shard(index: TypeIndex, shard: int) -> tuple[SegmentRef, ...]:
+    return tuple(ref for ref in index.segments if ref.shard == shard)
+
+
 def _with_merged(
     manifest: Manifest, name: str, old: tuple[SegmentRef, ...], new: tuple[SegmentRef, ...], *, now_s: int
 ) -> Manifest | None:
-    """Return a manifest with new segments in the place of old ones; None where those are not there any more."""
+    """Return a manifest with new segments in the place of old ones; None where those are not there any more.
+
+    The order of segments tells which content is newer, so it matters within each shard alone.
+    """
     index = manifest.types.get(name)
-    if index is None or index.segments[: len(old)] != old:
+    shard = old[0].shard
+    if index is None or _of_shard(index, shard)[: len(old)] != old:
         return None
+    others = tuple(ref for ref in index.segments if ref.shard != shard)
     index = replace(
         index,
-        segments=new + index.segments[len(old) :],
+        segments=others + new + _of_shard(index, shard)[len(old) :],
         built_at_s=now_s,
         build_id=_build_id(name, index, now_s=now_s),
     )
     return replace(manifest, types={**manifest.types, name: index})
 
 
-def _merged(build: _Build, name: str, index: TypeIndex) -> tuple[SegmentRef, ...] | None:
-    """Return the segments of a type after the compaction that is due; None where none is."""
-    segments = index.segments
+def _merged(
+    build: _Build, name: str, index: TypeIndex, segments: tuple[SegmentRef, ...]
+) -> tuple[SegmentRef, ...] | None:
+    """Return the segments of one shard after the compaction that is due; None where none is."""
     plan = plan_compaction(segments, build.limits)
     if plan is None:
         return None
@@ -409,7 +440,7 @@ def _merged(build: _Build, name: str, index: TypeIndex) -> tuple[SegmentRef, ...
         keep_removed=start > 0,
         build_id=_build_id(name, index, now_s=build.now_s),
     )
-    return (*kept, _write(build.store, data, kind=kind))
+    return (*kept, _write(build.store, data, kind=kind, shard=segments[0].shard))
 
 
 def plan_compaction(segments: Sequence[SegmentRef], limits: IndexLimits) -> tuple[int, SegmentKind] | None:

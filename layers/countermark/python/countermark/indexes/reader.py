@@ -2,7 +2,7 @@
 
 import functools
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from countermark.domain.index import Manifest, SegmentRef
@@ -12,6 +12,7 @@ from countermark.errors import CountermarkError, IndexDamaged, IndexNotReady, No
 from countermark.indexes.arriving import ArrivingSections
 from countermark.indexes.codec import MAX_HEADER_BYTES, SegmentInfo, read_header
 from countermark.indexes.segments import Searcher, Segment, open_segment, segment_of_sections
+from countermark.indexes.shards import FanOut
 
 MAX_AGE_S = 2
 """How long a reader relies on the manifest before it asks for its token again, in seconds."""
@@ -22,10 +23,11 @@ ARRIVES_FROM_BYTES = 16 * 2**20
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Loading:
-    """The place of one type's searcher, and the lock under which one thread loads it."""
+    """The place of one type's searcher and of its segments by name, and the lock under which one thread loads it."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    searcher: Searcher | None = None
+    searcher: FanOut | None = None
+    segments: Mapping[str, Segment] = field(default_factory=dict)
 
 
 class LoadedIndex:
@@ -42,17 +44,19 @@ class LoadedIndex:
         store: IndexStore,
         signal_types: Mapping[str, SignalType],
         opened: Mapping[str, Segment],
+        only_shards: Collection[int] | None = None,
     ) -> None:
         self.manifest = manifest
         self.token = token
         self._store = store
         self.signal_types = signal_types
         self._opened = opened
+        self._only_shards = range(manifest.shards) if only_shards is None else only_shards
         self._loading = {name: _Loading() for name in manifest.types if name in signal_types}
         self.is_failing = False
         """Whether a type could not be loaded: its segments may be gone, since a newer index was published."""
 
-    def searcher(self, signal_type: str) -> Searcher:
+    def searcher(self, signal_type: str) -> FanOut:
         """Return what searches a signal type; loads it where nobody did yet.
 
         Raises:
@@ -66,7 +70,8 @@ class LoadedIndex:
             return loading.searcher
         with loading.lock:
             if loading.searcher is None:
-                loading.searcher = self._load(signal_type)
+                # The segments first: whoever finds the searcher finds them as well.
+                loading.segments, loading.searcher = self._load(signal_type)
             return loading.searcher
 
     def age_s(self, now_s: int, signal_type: str | None = None) -> int:
@@ -83,22 +88,25 @@ class LoadedIndex:
         asked = types.values() if signal_type is None else [types[signal_type]]
         return max(0, now_s - min((index.checked_at_s for index in asked), default=now_s))
 
-    def loaded(self) -> Mapping[str, Searcher]:
-        """Return the searchers that were loaded so far, by signal type."""
-        return {name: loading.searcher for name, loading in self._loading.items() if loading.searcher is not None}
+    def loaded(self) -> Mapping[str, Mapping[str, Segment]]:
+        """Return the segments that were loaded so far, by signal type and by name."""
+        return {name: loading.segments for name, loading in self._loading.items() if loading.searcher is not None}
 
     @property
     def fault(self) -> CountermarkError | None:
         """Why a part of a segment did not arrive after all; answers stay exact, or are errors."""
-        segments = (segment for searcher in self.loaded().values() for segment in searcher.segments)
+        segments = (segment for loading in self._loading.values() for segment in loading.segments.values())
         return next((segment.fault for segment in segments if segment.fault is not None), None)
 
-    def _load(self, signal_type: str) -> Searcher:
+    def _load(self, signal_type: str) -> tuple[Mapping[str, Segment], FanOut]:
+        refs = [ref for ref in self.manifest.types[signal_type].segments if ref.shard in self._only_shards]
         try:
-            return Searcher([self._open(signal_type, ref) for ref in self.manifest.types[signal_type].segments])
+            segments = {ref.name: self._open(signal_type, ref) for ref in refs}
         except CountermarkError:
             self.is_failing = True
             raise
+        shards = [Searcher([segments[ref.name] for ref in refs if ref.shard == shard]) for shard in self._only_shards]
+        return segments, FanOut(shards)
 
     def _open(self, signal_type: str, ref: SegmentRef) -> Segment:
         opened = self._opened.get(ref.name)
@@ -132,9 +140,16 @@ class IndexReader:
     """
 
     def __init__(
-        self, store: IndexStore, signal_types: Mapping[str, SignalType], *, max_age_s: int = MAX_AGE_S
+        self,
+        store: IndexStore,
+        signal_types: Mapping[str, SignalType],
+        *,
+        max_age_s: int = MAX_AGE_S,
+        only_shards: Collection[int] | None = None,
     ) -> None:
+        """Serve an index, or only some shards of it: others serve the others, and `FanOut` asks them all."""
         self._store = store
+        self._only_shards = only_shards
         self._signal_types = signal_types
         self._max_age_s = max_age_s
         self._refreshing = threading.Lock()
@@ -206,9 +221,12 @@ class IndexReader:
             store=self._store,
             signal_types=self._signal_types,
             opened=_still_open(old, published.manifest),
+            only_shards=self._only_shards,
         )
         for name in in_use.keys() & published.manifest.types.keys():
-            for segment in index.searcher(name).segments:
+            index.searcher(name)
+        for segments in index.loaded().values():
+            for segment in segments.values():
                 segment.wait()
         return index
 
@@ -219,10 +237,10 @@ def _still_open(old: LoadedIndex | None, manifest: Manifest) -> Mapping[str, Seg
         return {}
     needed = {ref.name for index in manifest.types.values() for ref in index.segments}
     return {
-        ref.name: segment
-        for name, searcher in old.loaded().items()
-        for ref, segment in zip(old.manifest.types[name].segments, searcher.segments, strict=True)
-        if ref.name in needed and segment.fault is None
+        name: segment
+        for segments in old.loaded().values()
+        for name, segment in segments.items()
+        if name in needed and segment.fault is None
     }
 
 
