@@ -96,6 +96,44 @@ def hard_pictures() -> Iterator[tuple[str, NDArray[np.uint8]]]:
         yield f"too thin {rows}x{columns}", random.integers(0, 256, (rows, columns, 3), dtype=np.uint8)
 
 
+def drawn_pictures(seed: int, *, count: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Yield pictures of many kinds and of sides from 5 to 2900 pixels, most of them small, each with its kind."""
+    random = np.random.default_rng(seed)
+    for _ in range(count):
+        longest = int(2 ** random.uniform(5, 11.5))
+        shortest = max(5, int(longest / random.uniform(1, 4.5)))
+        rows, columns = random.permutation([longest, shortest])
+        kind = KINDS[random.integers(len(KINDS))]
+        yield kind, _drawn(kind, int(rows), int(columns), random)
+
+
+KINDS = ("photo", "noisy photo", "noise", "two colours", "chessboard", "stripes", "gradient", "tiles", "blocks")
+
+
+def _drawn(kind: str, rows: int, columns: int, random: np.random.Generator) -> NDArray[np.uint8]:
+    one, other = random.integers(0, 256, (2, 3))
+    size = int(random.integers(1, 80))
+    match kind:
+        case "photo" | "noisy photo":
+            pixels = np.asarray(photo(NAMES[random.integers(len(NAMES))]).resize((columns, rows)))
+            noise = random.normal(0, size / 4, pixels.shape) * (kind == "noisy photo")
+            return (pixels + noise).clip(0, 255).astype(np.uint8)
+        case "noise":
+            return random.integers(0, 256, (rows, columns, 3), dtype=np.uint8)
+        case "gradient":
+            slope = random.random() * np.arange(rows)[:, None] / rows + random.random() * np.arange(columns) / columns
+            return np.asarray(one + slope[..., None] / slope.max() * (other - one), np.uint8)
+        case "tiles":
+            tile = random.integers(0, 256, (size, size // 2 + 1, 3), dtype=np.uint8)
+            return np.tile(tile, (rows // size + 1, columns // (size // 2 + 1) + 1, 1))[:rows, :columns]
+        case "blocks":
+            coarse = random.integers(0, 256, (rows // size + 1, columns // size + 1, 3), dtype=np.uint8)
+            return coarse.repeat(size, axis=0).repeat(size, axis=1)[:rows, :columns]
+    squares = _squares(rows, columns if kind == "chessboard" else 1, size) if kind != "two colours" else 0
+    first = random.random((rows, columns)) < random.random() if kind == "two colours" else squares % 2 == 0
+    return np.asarray(np.where(np.broadcast_to(first, (rows, columns))[..., None], one, other), np.uint8)
+
+
 def _squares(rows: int, columns: int, size: int) -> NDArray[np.int64]:
     return np.arange(rows)[:, None] // size + np.arange(columns) // size
 

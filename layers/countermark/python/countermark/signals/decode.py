@@ -5,12 +5,15 @@ of a photo with several frames only the first is decoded, however many there are
 """
 
 import io
+import logging
 import struct
+import time
+import warnings
 import zlib
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from countermark.errors import ContentTooLarge, InvalidContent
+from countermark.errors import ContentTooLarge, InvalidContent, MissingExtra
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +25,18 @@ MAX_PHOTO_BYTES = 100 * 1024 * 1024
 
 MAX_PIXELS = 89_478_485
 """The most pixels: where Pillow begins to warn of a decompression bomb. Decoding takes up to 8 bytes for each."""
+
+MAX_SCANS = 100
+"""The most scans of a JPEG: progressive ones have about ten; each makes the decoder go over all pixels again."""
+
+MAX_SCANNED_PIXELS = 20 * MAX_PIXELS
+"""The most pixels times scans: the largest photo with twice as many scans as is usual; some ten seconds."""
+
+MAX_DECODE_S = 30.0
+"""How much processor time decoding may take, looked at whenever the decoder asks for more bytes.
+
+A format that is read whole before it is decoded is bounded by its pixels alone.
+"""
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """The formats that are opened, as Pillow names them: what cameras, editors and the web make, and no more."""
@@ -66,6 +81,19 @@ _SIGNATURES = (
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 
 
+class _Bytes(io.BytesIO):
+    """The bytes of a photo; reading them ends when time is up."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._until = time.thread_time() + MAX_DECODE_S
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if time.thread_time() > self._until:
+            raise ContentTooLarge(f"decoding a photo takes at most {MAX_DECODE_S:g} seconds")
+        return super().read(size)
+
+
 def pixels(content: bytes) -> "NDArray[np.uint8]":
     """Return the picture that a person sees, 8 bits a channel.
 
@@ -74,8 +102,10 @@ def pixels(content: bytes) -> "NDArray[np.uint8]":
         orientation that EXIF asks for is not applied: so do the platforms that hashes are exchanged with.
 
     Raises:
-        ContentTooLarge: More than `MAX_PHOTO_BYTES` or `MAX_PIXELS`.
+        ContentTooLarge: More than `MAX_PHOTO_BYTES`, `MAX_PIXELS`, `MAX_SCANS` or `MAX_SCANNED_PIXELS`, or
+            `MAX_DECODE_S` went by.
         InvalidContent: Of another format, truncated, or damaged; the error tells which.
+        MissingExtra: It is HEIC, and what reads it is not installed.
     """
     if len(content) > MAX_PHOTO_BYTES:
         raise ContentTooLarge(f"a photo has at most {MAX_PHOTO_BYTES} bytes, not {len(content)}")
@@ -83,19 +113,61 @@ def pixels(content: bytes) -> "NDArray[np.uint8]":
         import_module(f"PIL.{plugin}ImagePlugin")
     from PIL import Image, UnidentifiedImageError
 
+    _quieten()
+    formats = (*FORMATS, _load_heic()) if is_heic(content) else FORMATS
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise ContentTooLarge(f"a photo has at most {MAX_PIXELS} pixels, not {width} x {height}")
+        with Image.open(_Bytes(content), formats=formats) as image:
+            _check_size(image, content)
             image.load()
             return pixels_of(image)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise ContentTooLarge(f"a photo has at most {MAX_PIXELS} pixels: {_reason(error)}") from error
     except UnidentifiedImageError as error:
         raise InvalidContent(f"not a photo that can be read: {_describe(content)}") from error
     except _DAMAGE as error:
         raise InvalidContent(f"a damaged photo: {_reason(error)}") from error
+
+
+def is_heic(content: bytes) -> bool:
+    """Tell whether bytes begin as HEIC does, and not as AVIF, which may have the same first brand."""
+    brands = content[8 : min(int.from_bytes(content[:4]), 256)]
+    return content[4:8] == b"ftyp" and content[8:12] in HEIC_BRANDS and b"avif" not in brands
+
+
+def _load_heic() -> str:
+    """Teach Pillow to read HEIC, and return the name of the format.
+
+    Raises:
+        MissingExtra: The package is not installed.
+    """
+    try:
+        heif = import_module("pillow_heif")
+    except ImportError as error:
+        raise MissingExtra("a HEIC photo is read with pillow-heif: install countermark[heic]") from error
+    heif.register_heif_opener()
+    return "HEIF"
+
+
+def _check_size(image: "Image.Image", content: bytes) -> None:
+    """Check what the header tells, before anything is decoded.
+
+    Raises:
+        ContentTooLarge: There are more pixels than are allowed, or a JPEG goes over them too often.
+    """
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ContentTooLarge(f"a photo has at most {MAX_PIXELS} pixels, not {width} x {height}")
+    if image.format in ("JPEG", "MPO"):
+        # Within a scan no byte FF is followed by DA; a preview that is embedded has one scan or a few.
+        scans = content.count(b"\xff\xda")
+        if scans > MAX_SCANS or scans * width * height > MAX_SCANNED_PIXELS:
+            raise ContentTooLarge(f"a photo has fewer scans than {scans} of {width} x {height} pixels")
+
+
+def _quieten() -> None:
+    """Let Pillow keep to itself what it thinks of a file: what matters is in our errors, and all else is noise."""
+    warnings.filterwarnings("ignore", module=r"PIL\b")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 def pixels_of(image: "Image.Image") -> "NDArray[np.uint8]":
@@ -157,7 +229,7 @@ def looks_like(content: bytes) -> str | None:
     """Say what bytes that are no photo look like, in words; None where they look like nothing that we know."""
     start = content[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
     if content[4:8] == b"ftyp":
-        return "HEIC" if content[8:12] in HEIC_BRANDS else "an MP4 or QuickTime video"
+        return "HEIC" if is_heic(content) else "an MP4 or QuickTime video"
     return next((what for signature, what in _SIGNATURES if start.startswith(signature)), None)
 
 

@@ -3,7 +3,7 @@
 PDQ compares coefficients with their median, so where two lie closer than float32 can tell apart, the order of
 additions decides a bit. A hash is an interchange value: this module repeats that order, operation by operation, and
 so gives the reference's bits to the last one. It is several times slower than `pdq_transform`, which asks it only
-where that cannot tell.
+where that cannot tell, and not slower than the reference itself.
 
 Source: the reference implementation in C++ (facebook/ThreatExchange, pdq/cpp: downscaling.cpp, pdqhashing.cpp) as
 wrapped by pdqhash 0.2.8, compiled without contraction of multiplications and additions.
@@ -26,8 +26,20 @@ LUMA = (0.299, 0.587, 0.114)
 GRADIENTS_PER_QUALITY = 90
 """A quality of 1 for each 90 gradients, in hundredths of full scale; a quality is 100 at most."""
 
-_STRIP_ELEMENTS = 1 << 18
-"""Floats filtered at once: one MiB, which stays in the cache of one core."""
+_STRIP_ROWS = 1024
+"""The least rows that are filtered together: each step down a strip is one operation on so many floats, 4 KiB."""
+
+_STRIP_PIXELS = 1 << 18
+"""The least pixels of a strip: of narrow images more rows make one."""
+
+_LUMA_PIXELS = 1 << 17
+"""Pixels whose luma is made at once: it stays in the cache until it is put upright."""
+
+_FEW_COLUMNS = 32
+"""Fewer columns are filtered one after the other."""
+
+_TRANSPOSED_ROWS = 32
+"""Rows that are transposed at once."""
 
 
 def window(length: int) -> int:
@@ -43,26 +55,36 @@ def centres(length: int) -> NDArray[np.int64]:
 def downsample(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Blur and sample an image; takes (rows, columns) or (rows, columns, 3), returns (64, 64).
 
-    An image of 64 by 64 is taken as it is.
+    An image of 64 by 64 is taken as it is. Of others one float a pixel is held, and a strip.
     """
     rows, columns = pixels.shape[:2]
-    image = np.empty((rows, columns), np.float32)
-    height = max(1, _STRIP_ELEMENTS // columns)
-    for top in range(0, rows, height):
-        image[top : top + height] = _luma(pixels[top : top + height])
     if (rows, columns) == (SIDE, SIDE):
-        return image
+        return _luma(pixels)
+    # The filter down the columns takes rows from `blurred` and puts them `lead` rows above, where none is needed.
+    lead = window(rows) - window(rows) // 2
+    held = np.empty((lead + rows, columns), np.float32)
+    blurred, twice = held[lead:], held[:rows]
+    height = min(rows, max(_STRIP_ROWS, _STRIP_PIXELS // columns))
+    strip, filtered = (np.empty((columns, height), np.float32) for _ in range(2))
     for top in range(0, rows, height):
-        strip = image[top : top + height]
-        strip[:] = _box(strip, window(columns))
-    width = max(1, _STRIP_ELEMENTS // rows)
-    for left in range(0, columns, width):
-        upright = image[:, left : left + width]
-        upright[:] = _box(np.ascontiguousarray(upright.T), window(rows)).T
+        part = slice(top, min(top + height, rows))
+        upright = strip[:, : part.stop - top]
+        at_once = max(1, _LUMA_PIXELS // columns)
+        for first in range(0, upright.shape[1], at_once):
+            upright[:, first : first + at_once] = _luma(pixels[part][first : first + at_once]).T
+        _box(upright, window(columns), out=filtered)
+        _transpose(filtered[:, : upright.shape[1]], out=blurred[part])
+    _box(blurred, window(rows), out=twice)
     sampled = np.empty((rows, SIDE), np.float32)
     for top in range(0, rows, height):
-        sampled[top : top + height] = _box(image[top : top + height], window(columns))[:, centres(columns)]
-    return np.ascontiguousarray(_box(np.ascontiguousarray(sampled.T), window(rows))[:, centres(rows)].T)
+        part = slice(top, min(top + height, rows))
+        upright = strip[:, : part.stop - top]
+        _transpose(twice[part], out=upright)
+        _box(upright, window(columns), out=filtered)
+        sampled[part] = filtered[centres(columns), : upright.shape[1]].T
+    means = np.empty_like(sampled)
+    _box(sampled, window(rows), out=means)
+    return means[centres(rows)]
 
 
 def coefficients(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -90,37 +112,75 @@ def quality(image: NDArray[np.float32]) -> int:
 
 
 def _luma(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return luma: weighed and added in double precision, red first, then rounded."""
+    """Return luma, shape (rows, columns).
+
+    The reference weighs and adds in double precision, and then rounds. The shares are whole thousandths, of which
+    floats hold the sum exactly in whatever order it is taken: one division rounds it to the same float.
+    """
     if pixels.ndim == 2:
         return _LUMA_OF_GREY.take(pixels)
-    red, green, blue = (pixels[..., channel] * share for channel, share in enumerate(LUMA))
-    luma: NDArray[np.float64] = red + green + blue
-    return luma.astype(np.float32)
+    thousandths: NDArray[np.float32] = pixels[..., 0] * _THOUSANDTHS[0]
+    for channel in (1, 2):
+        thousandths += pixels[..., channel] * _THOUSANDTHS[channel]
+    thousandths /= np.float32(1000)
+    return thousandths
 
 
-def _box(lines: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-    """Return the running means of `width` neighbours along each line; at the ends, of those that there are.
+def _box(lines: NDArray[np.float32], width: int, *, out: NDArray[np.float32]) -> None:
+    """Put the running means of `width` neighbours down each column; at the ends, of those that there are.
 
-    The running sum takes one pixel in and gives one back at each step, and keeps every rounding on its way: it is
-    one accumulation over pixels that come and pixels that leave, in turn.
+    The running sum takes one value in and gives one back at each step, and keeps every rounding on its way. All
+    columns step together, but for a few of them, where the steps would take longer than what they do: these go one
+    after the other. `out` may overlap `lines` if it lies as many rows before it as the first window has.
     """
-    length = lines.shape[1]
+    if lines.shape[1] < _FEW_COLUMNS:
+        for column in range(lines.shape[1]):
+            out[: len(lines), column] = _means(lines[:, column], width)
+        return
+    length, columns = lines.shape
+    out = out[:, :columns]
     ahead = width // 2
-    steady = length - width
-    terms = np.empty((lines.shape[0], width + 2 * steady + ahead), np.float32)
-    terms[:, :width] = lines[:, :width]
-    terms[:, width : width + 2 * steady : 2] = lines[:, width:]
-    np.negative(lines[:, :steady], out=terms[:, width + 1 : width + 2 * steady : 2])
-    np.negative(lines[:, steady : steady + ahead], out=terms[:, width + 2 * steady :])
-    sums = np.add.accumulate(terms, axis=1, out=terms)
-    means = np.empty_like(lines)
-    growing = width - ahead
-    means[:, :growing] = sums[:, ahead:width] / np.arange(ahead + 1, width + 1, dtype=np.float32)
-    means[:, growing : growing + steady] = sums[:, width + 1 : width + 2 * steady : 2] / np.float32(width)
-    means[:, growing + steady :] = sums[:, width + 2 * steady :] / np.arange(
-        width - 1, width - 1 - ahead, -1, dtype=np.float32
-    )
+    growing, steady = width - ahead, length - width
+    total = lines[0].copy()
+    for place in range(1, ahead + 1):
+        np.add(total, lines[place], out=total)
+    np.divide(total, np.float32(ahead + 1), out=out[0])
+    for place in range(1, growing):
+        np.add(total, lines[ahead + place], out=total)
+        np.divide(total, np.float32(ahead + 1 + place), out=out[place])
+    full = np.float32(width)
+    for comes, goes, mean in zip(lines[width:], lines[:steady], out[growing : growing + steady], strict=True):
+        np.add(total, comes, out=total)
+        np.subtract(total, goes, out=total)
+        np.divide(total, full, out=mean)
+    for place in range(ahead):
+        np.subtract(total, lines[steady + place], out=total)
+        np.divide(total, np.float32(width - 1 - place), out=out[growing + steady + place])
+
+
+def _means(line: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """Return what `_box` does of one line: one accumulation of values that come and values that go, in turn."""
+    length = len(line)
+    ahead = width // 2
+    growing, steady = width - ahead, length - width
+    terms = np.empty(width + 2 * steady + ahead, np.float32)
+    terms[:width] = line[:width]
+    terms[width : width + 2 * steady : 2] = line[width:]
+    np.negative(line[:steady], out=terms[width + 1 : width + 2 * steady : 2])
+    np.negative(line[steady : steady + ahead], out=terms[width + 2 * steady :])
+    totals = np.add.accumulate(terms, out=terms)
+    of_whole_windows = totals[width + 1 : width + 2 * steady : 2]
+    means = np.concatenate([totals[ahead:width], of_whole_windows, totals[width + 2 * steady :]])
+    means[:growing] /= np.arange(ahead + 1, width + 1, dtype=np.float32)
+    means[growing : growing + steady] /= np.float32(width)
+    means[growing + steady :] /= np.arange(width - 1, width - 1 - ahead, -1, dtype=np.float32)
     return means
+
+
+def _transpose(block: NDArray[np.float32], *, out: NDArray[np.float32]) -> None:
+    """Put a block's rows where `out` has columns: a few at a time, as a cache has few places."""
+    for start in range(0, block.shape[0], _TRANSPOSED_ROWS):
+        out[:, start : start + _TRANSPOSED_ROWS] = block[start : start + _TRANSPOSED_ROWS].T
 
 
 def _cosines() -> NDArray[np.float32]:
@@ -135,5 +195,6 @@ def _cosines() -> NDArray[np.float32]:
 
 
 COSINES = _cosines()
+_THOUSANDTHS = np.array([299, 587, 114], np.float32)
 _GREYS = np.arange(256, dtype=np.float64)
 _LUMA_OF_GREY: NDArray[np.float32] = (_GREYS * LUMA[0] + _GREYS * LUMA[1] + _GREYS * LUMA[2]).astype(np.float32)
