@@ -82,34 +82,38 @@ class Rows:
 
 def group_rows(keys: Keys, content_ids: NDArray[np.uint64]) -> Grouped:
     """Group rows, of key i and content i, by their keys; a pair that comes twice is kept once."""
-    distinct, group = _number_texts(keys) if keys.dtype == object else _number_keys(keys)
-    order = np.lexsort((content_ids, group))
-    group, content_ids = group[order], content_ids[order]
-    is_first = np.ones(len(order), bool)
-    is_first[1:] = (group[1:] != group[:-1]) | (content_ids[1:] != content_ids[:-1])
-    starts = np.zeros(len(distinct) + 1, np.uint32)
-    np.cumsum(np.bincount(group[is_first], minlength=len(distinct)), out=starts[1:])
-    return Grouped(keys=distinct, starts=starts, content_ids=content_ids[is_first])
+    if np.any(content_ids[1:] < content_ids[:-1]):
+        by_id = np.argsort(content_ids, kind="stable")
+        keys, content_ids = keys[by_id], content_ids[by_id]
+    # Rows are in order of their ids, and stay so within each key.
+    order, is_new = _order_texts(keys) if keys.dtype == object else _order_keys(keys)
+    content_ids = content_ids[order]
+    is_kept = is_new.copy()
+    is_kept[1:] |= content_ids[1:] != content_ids[:-1]
+    starts = np.flatnonzero(is_new[is_kept])
+    return Grouped(
+        keys=keys[order[is_new]],
+        starts=np.append(starts, np.count_nonzero(is_kept)).astype(np.uint32),
+        content_ids=content_ids[is_kept],
+    )
 
 
-def _number_texts(keys: Keys) -> tuple[Keys, NDArray[np.int64]]:
-    """Return the distinct texts in order, and for each row the place of its own among them."""
+def _order_texts(keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the order that sorts texts, shorter ones first, and where in it a new one begins."""
     texts: list[bytes] = keys.tolist()
-    distinct = sorted(set(texts), key=lambda text: (len(text), text))
-    place = {text: number for number, text in enumerate(distinct)}
-    return join_keys(distinct, width=0), np.array([place[text] for text in texts], np.int64)
+    order = sorted(range(len(texts)), key=lambda row: (len(texts[row]), texts[row]))
+    is_new = [place == 0 or texts[row] != texts[order[place - 1]] for place, row in enumerate(order)]
+    return np.array(order, np.int64), np.array(is_new, bool)
 
 
-def _number_keys(keys: Keys) -> tuple[Keys, NDArray[np.int64]]:
-    """Return the distinct keys in order, and for each row the place of its own among them."""
+def _order_keys(keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the order that sorts keys of bytes, equal ones as they come, and where in it a new one begins."""
     words = _words(keys)
     order = _order(words)
     words = words[order]
-    is_first = np.ones(len(order), bool)
-    is_first[1:] = np.any(words[1:] != words[:-1], axis=1)
-    group = np.empty(len(order), np.int64)
-    group[order] = np.cumsum(is_first) - 1
-    return keys[order[is_first]], group
+    is_new = np.ones(len(order), bool)
+    is_new[1:] = np.any(words[1:] != words[:-1], axis=1)
+    return order, is_new
 
 
 def _words(keys: Keys) -> NDArray[np.uint64]:
@@ -119,14 +123,19 @@ def _words(keys: Keys) -> NDArray[np.uint64]:
 
 
 def _order(words: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return the order that sorts rows, by their first word first.
+    """Return the order that sorts rows, by their first word first; equal ones stay as they come.
 
-    Few rows share it, so the other words are looked at only where it ties: three times as fast.
+    The upper bits of the first word are sorted with the row's number in the place of the lower ones: so a
+    sort of numbers does for most rows, which is ten times as fast as one that carries their places along.
+    Only where the upper bits tie are whole rows looked at.
     """
-    order = np.argsort(words[:, 0], kind="stable")
-    lead = words[order, 0]
+    number_bits = np.uint64(len(words).bit_length())
+    tagged = (words[:, 0] >> number_bits << number_bits) | np.arange(len(words), dtype=np.uint64)
+    tagged.sort()
+    order = (tagged & ((np.uint64(1) << number_bits) - np.uint64(1))).astype(np.int64)
+    tagged >>= number_bits
     is_tied = np.zeros(len(order) + 1, bool)
-    is_tied[1:-1] = lead[1:] == lead[:-1]
+    is_tied[1:-1] = tagged[1:] == tagged[:-1]
     tied = np.flatnonzero(is_tied[1:] | is_tied[:-1])
     among = order[tied]
     order[tied] = among[np.lexsort(words[among].T[::-1])]
