@@ -21,6 +21,7 @@ from countermark.flows.match import BankDirectory
 from countermark.indexes.reader import IndexReader
 from countermark.local.state import LocalState
 from countermark.signals import SIGNAL_TYPES
+from countermark.transport.exchange_client import ExchangeTransport
 from countermark.transport.fetch import FetchLimits, URLFetcher
 from countermark.transport.safe_url import URLPolicy
 from tests.api import photos
@@ -101,7 +102,7 @@ def open_house(directory: Path, *, access: Access = open_access) -> Iterator[Hou
             publisher=state.publisher,
             secrets=state.secrets,
             signal_types=SIGNAL_TYPES,
-            exchanges=exchanges(reader=state.content, signal_types=SIGNAL_TYPES),
+            exchanges=exchanges(reader=state.content, signal_types=SIGNAL_TYPES, transport=ExchangeTransport()),
             ratios=SignalTypeRatios(state.banks),
             clock=clock,
             index=IndexReader(state.index, SIGNAL_TYPES),

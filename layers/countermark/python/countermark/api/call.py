@@ -10,7 +10,7 @@ from countermark.api import multipart, wire
 from countermark.api.services import Services
 from countermark.domain.api_key import Role
 from countermark.errors import InvalidInput
-from countermark.flows.curate import Curator
+from countermark.flows.curate import Curator, Teller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,15 @@ class Call:
             collaborations=self.services.collaborations,
             publisher=self.services.publisher,
             now_s=self.now_s,
+        )
+
+    @property
+    def teller(self) -> Teller:
+        """What says what an exchange would be sent."""
+        return Teller(
+            exchanges=self.services.exchanges,
+            collaborations=self.services.collaborations,
+            secrets=self.services.secrets,
         )
 
     def parts(self) -> list[multipart.Part]:

@@ -61,6 +61,7 @@ ROUTES: tuple[Route, ...] = (
         "POST /c/bank/<bank_name>/signal",
         "GET /c/bank/<bank_name>/contents",
         "GET,PUT,DELETE /c/bank/<bank_name>/content/<content_id>",
+        "POST /c/bank/<bank_name>/content/<content_id>/opinion",
         "GET /c/exchanges/apis",
         "GET,POST /c/exchanges/api/<api_name>",
         "GET /c/exchanges/api/<api_name>/schema",

@@ -4,7 +4,7 @@ Bodies pass over fields that they do not know. A number may come as a string: `N
 as it is, and the domain reads it.
 """
 
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, WithJsonSchema
 
@@ -123,6 +123,32 @@ class BankedContent(BaseModel):
     signals: ByType
 
 
+class ContentOpinion(BaseModel):
+    """What a curator thinks of a content. `reason` is the exchange's own id of one, where it asks for it."""
+
+    opinion: Literal["true_positive", "false_positive", "seen"]
+    tags: list[str] = Field(default_factory=list, examples=[["spam"]])
+    signal_type: str | None = Field(default=None, examples=["pdq"])
+    reason: str | None = None
+    dry_run: bool = False
+
+
+class SentRequest(BaseModel):
+    """A request to an exchange, with *** in place of each credential."""
+
+    method: str = Field(examples=["POST"])
+    url: str = Field(examples=["https://exchange.example/reactions?access_token=***"])
+    headers: dict[str, str]
+    body: str | None
+
+
+class ToldOpinion(BaseModel):
+    """What the exchange is sent soon; after a dry run, what it would be sent."""
+
+    dry_run: bool
+    requests: list[SentRequest]
+
+
 class Deleted(BaseModel):
     """How many were deleted."""
 
@@ -227,12 +253,14 @@ class ExchangeView(BaseModel):
     name: str = Field(examples=["PARTNERS"])
     api: str = Field(examples=["local_file"])
     enabled: bool
+    writes_back: bool
 
 
 class ExchangeChange(BaseModel):
-    """What to change of a configured exchange."""
+    """What to change of a configured exchange; what is left out stays."""
 
     enabled: bool | None = None
+    writes_back: bool | None = None
 
 
 class FetchStatus(BaseModel):

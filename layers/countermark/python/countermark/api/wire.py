@@ -97,6 +97,7 @@ def collaboration_view(collaboration: Collaboration) -> dict[str, JSON]:
         "name": collaboration.name,
         "api": collaboration.api,
         "enabled": collaboration.enabled,
+        "writes_back": collaboration.writes_back,
     }
 
 

@@ -199,6 +199,18 @@ class Exchange(Protocol):
         """Return the opinions that a record carries."""
 
 
+@runtime_checkable
+class ChecksCredentials(Protocol):
+    """What an exchange offers besides, where credentials have a form beyond their fields being there."""
+
+    def check_credentials(self, credentials: Mapping[str, str]) -> None:
+        """Check credentials before they are stored; whether the exchange takes them, a fetch tells.
+
+        Raises:
+            InvalidInput: They are not of their form. The error does not show them.
+        """
+
+
 class Verdict(StrEnum):
     """What a platform tells an exchange of a record that it matched."""
 

@@ -203,6 +203,14 @@ class FbThreatExchange:
         credentials = parse_one_line(self.kind, CREDENTIAL_SOURCE.form, CREDENTIAL_FIELDS, [text])
         return {"api_token": self._token(credentials)}
 
+    def check_credentials(self, credentials: Mapping[str, str]) -> None:
+        """Check that the token looks like one.
+
+        Raises:
+            InvalidInput: It does not. The error does not show it.
+        """
+        self._token(credentials)
+
     def fetch(
         self,
         config: Mapping[str, JSON],

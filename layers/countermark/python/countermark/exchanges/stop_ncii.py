@@ -223,6 +223,14 @@ class StopNcii:
         fields = CREDENTIAL_FIELDS[:3]
         return _checked(parse_one_line(self.kind, CREDENTIAL_SOURCE.form, fields, text.split(",")))
 
+    def check_credentials(self, credentials: Mapping[str, str]) -> None:
+        """Check that the base URL, where there is one, is one of https.
+
+        Raises:
+            InvalidInput: It is not. The error does not show it.
+        """
+        _checked(credentials)
+
     def fetch(
         self,
         config: Mapping[str, JSON],

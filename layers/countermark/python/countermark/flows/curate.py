@@ -466,8 +466,11 @@ def opinion_requests(teller: Teller, given: OpinionGiven, *, now_s: int) -> list
     if exchange is None:
         raise InvalidInput(f"No such exchange type '{collaboration.api}'")
     config = exchange.parse_config(collaboration.config)
-    # An exchange that needs credentials says itself that it has none.
-    credentials = teller.secrets.credentials(exchange.kind) or {}
+    credentials = teller.secrets.credentials(exchange.kind)
+    if credentials is None:
+        if exchange.credential_fields is not None:
+            raise InvalidInput(f"{exchange.kind} needs credentials, and none are set")
+        credentials = {}
     if given.record_key is not None:
         if not isinstance(exchange, TakesOpinions):
             raise InvalidInput(f"{exchange.kind} takes no opinions")

@@ -14,10 +14,12 @@ from countermark.api.schemas import (
     BankedContent,
     ChangedContent,
     ContentChange,
+    ContentOpinion,
     ContentPageView,
     ContentView,
     Deleted,
     Object,
+    ToldOpinion,
 )
 from countermark.domain.bank import MAX_CONTENT_ID, Bank, ContentDraft
 from countermark.domain.json import JSON
@@ -163,6 +165,33 @@ def delete_content(request: Request, bank_name: str, content_id: str) -> Respons
     call = call_of(request)
     _bank(call, bank_name)
     return wire.json_answer({"deleted": curate.delete_content(call.curator, bank_name, _existing_id(content_id))})
+
+
+@router.post(
+    "/c/bank/<bank_name>/content/<content_id>/opinion",
+    tags=["Contents"],
+    summary="Tell an exchange what you think of a content",
+    responses=answers(ToldOpinion, "What the exchange is sent."),
+)
+def give_opinion(
+    request: Request, bank_name: str, content_id: str, body: Annotated[ContentOpinion, Body()]
+) -> Response[Any]:
+    """Have the exchange that a content came from told an opinion of it, soon.
+
+    A content that was banked here, in the bank of an exchange, is shared with that exchange. Nothing is sent
+    unless the exchange's `writes_back` is turned on; a dry run only shows what would be.
+    """
+    call = call_of(request)
+    _bank(call, bank_name)
+    opinion = curate.shared_opinion(
+        body.opinion, tags=body.tags, signal_type=body.signal_type or None, reason=body.reason or None
+    )
+    given = curate.opinion_of_content(call.curator, bank_name, _existing_id(content_id), opinion)
+    if body.dry_run:
+        requests = curate.opinion_requests(call.teller, given, now_s=call.now_s)
+    else:
+        requests = curate.give_opinion(call.curator, call.teller, given)
+    return wire.json_answer({"dry_run": body.dry_run, "requests": [each.shown() for each in requests]})
 
 
 def _bank(call: Call, name: str) -> Bank:

@@ -21,11 +21,14 @@ from countermark.api.schemas import (
     Message,
     NewExchange,
 )
-from countermark.domain.collaboration import Collaboration, Exchange
+from countermark.domain.collaboration import ChecksCredentials, Collaboration, Exchange
 from countermark.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
 from countermark.flows import curate
 
 router = new_router()
+
+_COMMON_FIELDS = frozenset({"name", "api", "enabled", "writes_back"})
+"""The fields of a configuration that are not its kind's own."""
 
 
 @router.get(
@@ -129,15 +132,22 @@ def show_exchange(request: Request, exchange_name: str) -> Response[Any]:
 @router.put(
     "/c/exchange/<exchange_name>",
     tags=["Exchanges"],
-    summary="Enable or disable a configured exchange",
+    summary="Enable or disable a configured exchange, or what it is sent",
     responses=answers(ExchangeView, "Its configuration."),
 )
 def change_exchange(request: Request, exchange_name: str, body: Annotated[ExchangeChange, Body()]) -> Response[Any]:
-    """Enable or disable an exchange: a disabled one is not fetched, and what was fetched keeps matching."""
+    """Enable or disable an exchange: a disabled one is not fetched, and what was fetched keeps matching.
+
+    Only where it `writes_back` is it sent what curators think.
+    """
     call = call_of(request)
     collaboration = _collaboration(call, exchange_name)
-    if body.enabled is not None:
-        collaboration = replace(collaboration, enabled=body.enabled)
+    if body.enabled is not None or body.writes_back is not None:
+        collaboration = replace(
+            collaboration,
+            enabled=collaboration.enabled if body.enabled is None else body.enabled,
+            writes_back=collaboration.writes_back if body.writes_back is None else body.writes_back,
+        )
         call.services.collaborations.update_collaboration(collaboration)
     return wire.json_answer(wire.collaboration_view(collaboration))
 
@@ -225,6 +235,8 @@ def _credentials(exchange: Exchange, given: Mapping[str, Any]) -> Mapping[str, s
     for name, field in known.items():
         if field.required and name not in given:
             raise InvalidInput(f"the credentials of {exchange.kind} need the field {name!r}")
+    if isinstance(exchange, ChecksCredentials):
+        exchange.check_credentials(given)
     return dict(given)
 
 
@@ -242,12 +254,16 @@ def _configured(call: Call, body: NewExchange) -> Collaboration:
     exchange = call.services.exchanges.get(body.api) if isinstance(body.api, str) else None
     if exchange is None:
         raise InvalidInput(f"No such exchange type '{body.api}'")
-    own = {name: value for name, value in given.items() if name not in {"name", "api", "enabled"}}
-    enabled = given.get("enabled", True)
+    own = {name: value for name, value in given.items() if name not in _COMMON_FIELDS}
+    enabled, writes_back = given.get("enabled", True), given.get("writes_back", False)
     try:
         if not isinstance(enabled, bool):
             raise InvalidInput(f"enabled is true or false, not {enabled!r}")
+        if not isinstance(writes_back, bool):
+            raise InvalidInput(f"writes_back is true or false, not {writes_back!r}")
         config = exchange.parse_config(own)
     except InvalidInput as error:
         raise InvalidInput(f"Failed to parse `api_json` - {error}") from error
-    return Collaboration(name=body.bank, api=exchange.kind, bank=body.bank, enabled=enabled, config=config)
+    return Collaboration(
+        name=body.bank, api=exchange.kind, bank=body.bank, enabled=enabled, writes_back=writes_back, config=config
+    )
