@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from layers import build as layers_build
 
 if TYPE_CHECKING:
     from tests.aws.deployed import Deployed
+
+# A busy machine makes no test fail: how long an example takes is for the benchmarks to say.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENT_BUCKET = "platform-lists"
