@@ -122,18 +122,24 @@ def ask(side: str, directory: Path, kind: str, size: int) -> dict[str, Any]:
     answer["resident_bytes"] = resident_bytes() - before
     asked = {name: hexadecimal(some) for name, some in queries(kind, draw(kind, size), max(QUERIES, BATCH)).items()}
     for name, values in asked.items():
-        times, found = [], []
+        times, cpu, found = [], [], []
         until = time.perf_counter() + MAX_S
         for value in values[:QUERIES]:
-            started = time.perf_counter()
+            started, computed = time.perf_counter(), time.process_time()
             found.append(one(value))
             times.append(time.perf_counter() - started)
+            cpu.append(time.process_time() - computed)
             if time.perf_counter() > until:
                 break
         batch = min(BATCH, max(1, int(MAX_S / max(times))))
         started = time.perf_counter()
         many(values[:batch])
-        answer["kinds"][name] = {"s": times, "found": found, "per_s": batch / (time.perf_counter() - started)}
+        answer["kinds"][name] = {
+            "s": times,
+            "cpu_s": cpu,
+            "found": found,
+            "per_s": batch / (time.perf_counter() - started),
+        }
     return answer
 
 

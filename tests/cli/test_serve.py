@@ -125,6 +125,17 @@ def test_a_change_over_the_api_matches_within_seconds_and_a_disable_at_once(serv
     assert wait_for(server, "some words", found) < FRESH_S
 
 
+def test_a_bank_that_is_enabled_again_matches_within_seconds(server: Server) -> None:
+    status, banked = server.ask("POST", "/c/bank/MINE/signal", {"raw_text": "some words"})
+    assert status == 200, banked
+    found = {"MINE": [{"bank_content_id": banked["id"], "distance": "100%"}]}
+    wait_for(server, "some words", found)
+    assert server.ask("PUT", "/c/bank/MINE", {"enabled_ratio": 0})[0] == 200
+    wait_for(server, "some words", {})
+    assert server.ask("PUT", "/c/bank/MINE", {"enabled_ratio": 1})[0] == 200
+    assert wait_for(server, "some words", found) < FRESH_S
+
+
 def test_a_change_by_the_command_line_matches_within_seconds(server: Server, countermark: CommandLine) -> None:
     countermark.ok("bank", "add", "MINE", "text", "--", "some words")
     assert wait_for(server, "some words", {"MINE": [{"bank_content_id": 1, "distance": "100%"}]}) < FRESH_S
