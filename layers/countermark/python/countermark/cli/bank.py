@@ -151,7 +151,7 @@ def add(
     with session.state() as state:
         state.banks.bank(bank)
         if hashes:
-            queries = read_signals(given, kind, only=only_signal)
+            queries = read_signals(given, kind, only=only_signal, signal_types=session.signal_types())
         else:
             ratios = state.banks.signal_type_ratios()
             queries = hashed(session, given, kind, only=only_signal, ratios=ratios)

@@ -7,6 +7,7 @@ import click
 
 from countermark.cli import output
 from countermark.cli.edit import as_json, edit_command
+from countermark.cli.extensions import extensions
 from countermark.cli.session import Session
 from countermark.domain.collaboration import Exchange
 from countermark.domain.signal import ContentType
@@ -139,17 +140,21 @@ def list_apis(context: click.Context) -> None:
 
 
 @command.command()
-def signal() -> None:
+@click.pass_obj
+def signal(session: Session) -> None:
     """Print a line `name class` for each signal type.
 
     \b
     Example:
       countermark config signal
     """
-    from countermark.signals import SIGNAL_TYPES
+    from countermark.extensions.registries import class_of
 
-    for name, signal_type in sorted(SIGNAL_TYPES.items()):
-        output.result(f"{name} {_class_name(type(signal_type))}")
+    for name, signal_type in sorted(session.signal_types().items()):
+        output.result(f"{name} {_class_name(class_of(signal_type))}")
+
+
+command.add_command(extensions)
 
 
 @command.command()

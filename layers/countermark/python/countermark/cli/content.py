@@ -14,7 +14,7 @@ from typing import BinaryIO
 import click
 
 from countermark.cli.session import Session
-from countermark.domain.signal import ContentType, Signal
+from countermark.domain.signal import ContentType, Signal, SignalType
 from countermark.errors import InvalidContent, InvalidInput, InvalidSignal
 
 WORDS = "countermark.words"
@@ -90,13 +90,13 @@ def hashed(
         Unavailable: A URL could not be fetched now.
     """
     from countermark.flows.hash import applicable, hash_content
-    from countermark.signals import SIGNAL_TYPES
 
+    signal_types = session.signal_types()
     wanted = None if only is None else [only]
     contents = (ContentType.PHOTO, ContentType.VIDEO) if content_type is ContentType.FILE else (content_type,)
-    if wanted is not None and not any(applicable(SIGNAL_TYPES, kind, only=wanted) for kind in contents):
+    if wanted is not None and not any(applicable(signal_types, kind, only=wanted) for kind in contents):
         raise InvalidInput(f"{only} does not apply to {content_type}")
-    types = {kind: applicable(SIGNAL_TYPES, kind, only=wanted, ratios=ratios) for kind in contents}
+    types = {kind: applicable(signal_types, kind, only=wanted, ratios=ratios) for kind in contents}
     if not any(types.values()):
         session.note(f"no signal type makes signals from {content_type}")
     complaints = []
@@ -119,7 +119,11 @@ def hashed(
 
 
 def read_signals(
-    given: Sequence[Given], content_type: ContentType, *, only: str | None
+    given: Sequence[Given],
+    content_type: ContentType,
+    *,
+    only: str | None,
+    signal_types: Mapping[str, SignalType],
 ) -> Iterator[tuple[Given, tuple[Signal, ...]]]:
     """Yield each file with the signals in its lines, which are of one type.
 
@@ -128,9 +132,8 @@ def read_signals(
     """
     from countermark.flows.hash import applicable
     from countermark.flows.match import parse_query
-    from countermark.signals import SIGNAL_TYPES
 
-    types = applicable(SIGNAL_TYPES, content_type, only=None if only is None else [only])
+    types = applicable(signal_types, content_type, only=None if only is None else [only])
     names = [signal_type.name for signal_type in types]
     if not names:
         raise InvalidInput(f"{only} does not apply to {content_type}" if only else f"{content_type} has no signal type")
@@ -140,7 +143,7 @@ def read_signals(
         )
     for each in given:
         try:
-            yield each, tuple(parse_query(SIGNAL_TYPES, names[0], line) for line in signal_lines(each))
+            yield each, tuple(parse_query(signal_types, names[0], line) for line in signal_lines(each))
         except InvalidSignal as error:
             raise InvalidInput(f"{each.name}: {error}") from error
 

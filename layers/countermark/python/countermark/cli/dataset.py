@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from countermark.cli.bank import all_contents
 from countermark.cli.fetch import ensure_fetched
 from countermark.cli.session import Session
 from countermark.domain.opinion import Category, aggregate, tags
-from countermark.domain.signal import ContentType
+from countermark.domain.signal import ContentType, SignalType
 from countermark.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -116,7 +116,9 @@ def command(
         ],
     )
     selection = Selection(
-        types=_types(only_signals, only_content), sources=frozenset(only_collabs), tags=frozenset(only_tags)
+        types=_types(session.signal_types(), only_signals, only_content),
+        sources=frozenset(only_collabs),
+        tags=frozenset(only_tags),
     )
     with session.state() as state:
         ensure_fetched(session, state)
@@ -161,20 +163,26 @@ def _check_flags(actions: int, *, clashes: Sequence[tuple[bool, str]]) -> None:
             raise click.UsageError(text)
 
 
-def _types(only_signals: Sequence[str], only_content: Sequence[str]) -> frozenset[str]:
+def _types(
+    signal_types: Mapping[str, SignalType], only_signals: Sequence[str], only_content: Sequence[str]
+) -> frozenset[str]:
     """Return the names of the signal types that are meant.
 
     Raises:
         InvalidInput: There is no such signal type, or no such content type.
     """
-    from countermark.signals import SIGNAL_TYPES, signal_type
-
     for name in only_content:
         if name not in set(ContentType):
             raise InvalidInput(f"no such content type {name!r}: there are {', '.join(ContentType)}")
-    contents = {ContentType(name) for name in only_content} or set(ContentType)
-    wanted = {signal_type(name).name for name in only_signals} or SIGNAL_TYPES.keys()
-    return frozenset(name for name in wanted if not contents.isdisjoint(SIGNAL_TYPES[name].content_types))
+    for name in only_signals:
+        if name not in signal_types:
+            raise InvalidInput(f"No such SignalType {name!r}")
+    contents = {ContentType(name) for name in only_content}
+    return frozenset(
+        name
+        for name in only_signals or signal_types
+        if not contents or not contents.isdisjoint(signal_types[name].content_types)
+    )
 
 
 def _rows(state: "LocalState", selection: Selection) -> Iterator[Row]:

@@ -146,8 +146,6 @@ def command(
     The distance is in the signal type's own unit: for pdq, bits that differ (at most 31 match); for raw_text, how
     alike in percent; - where there is only equal. No match prints nothing, and is no failure.
     """
-    from countermark.signals import SIGNAL_TYPES
-
     session: Session = context.obj
     given = given_content(context, files)
     kind = ContentType(content_type)
@@ -159,7 +157,7 @@ def command(
     )
     with session.state() as state:
         if hashes:
-            queries = read_signals(given, kind, only=only_signal)
+            queries = read_signals(given, kind, only=only_signal, signal_types=session.signal_types())
         else:
             ratios = state.banks.signal_type_ratios()
             queries = hashed(session, given, kind, only=only_signal, ratios=ratios, asks=True)
@@ -167,7 +165,7 @@ def command(
         for each, signals in queries:
             found = [match for signal in signals for match in look.up(signal)]
             for shown in choice.of(found):
-                output.result(json_line(shown, each.name) if as_json else line(shown, SIGNAL_TYPES))
+                output.result(json_line(shown, each.name) if as_json else line(shown, session.signal_types()))
         for reason in sorted(look.missing):
             session.note(reason)
 
@@ -176,13 +174,12 @@ def current_index(session: Session, state: "LocalState") -> "LoadedIndex":
     """Return the index that is published; where none is, it is built, from sample data where there is nothing."""
     from countermark.cli.fetch import ensure_fetched
     from countermark.indexes.reader import IndexReader
-    from countermark.signals import SIGNAL_TYPES
 
     if state.index.manifest_token() is None:
         ensure_fetched(session, state)
     if state.index.manifest_token() is None:
         session.build_index(state)
-    return IndexReader(state.index, SIGNAL_TYPES).current(session.now_s())
+    return IndexReader(state.index, session.signal_types()).current(session.now_s())
 
 
 class Look:

@@ -95,7 +95,6 @@ def _services(session: Session, state: "LocalState", scheduler: "Scheduler", *, 
     from countermark.api.services import Limits, Services, SignalTypeRatios
     from countermark.flows.match import BankDirectory
     from countermark.indexes.reader import IndexReader
-    from countermark.signals import SIGNAL_TYPES
     from countermark.transport.fetch import URLFetcher
 
     return Services(
@@ -104,11 +103,11 @@ def _services(session: Session, state: "LocalState", scheduler: "Scheduler", *, 
         index_store=state.index,
         publisher=state.publisher,
         secrets=session.secrets(state),
-        signal_types=SIGNAL_TYPES,
+        signal_types=session.signal_types(),
         exchanges=session.exchanges(),
         ratios=SignalTypeRatios(state.banks),
         clock=session.now_s,
-        index=IndexReader(state.index, SIGNAL_TYPES, max_age_s=INDEX_MAX_AGE_S),
+        index=IndexReader(state.index, session.signal_types(), max_age_s=INDEX_MAX_AGE_S),
         directory=BankDirectory(state.banks),
         fetch_url=URLFetcher().fetch,
         start_fetch=scheduler.start_fetch,

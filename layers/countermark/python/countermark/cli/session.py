@@ -18,10 +18,14 @@ from countermark.cli import output
 if TYPE_CHECKING:
     from countermark.domain.collaboration import Exchange
     from countermark.domain.event import BankChanged, Event
+    from countermark.domain.signal import SignalType
     from countermark.domain.stores import SecretStore
+    from countermark.domain.transport import Transport
+    from countermark.extensions.registries import Registries
     from countermark.flows.curate import Curator
     from countermark.flows.fetch import Fetcher
     from countermark.flows.index import IndexReport
+    from countermark.local.extensions import ExtensionList
     from countermark.local.state import LocalState
 
 PURGE_STEPS = 100
@@ -38,6 +42,7 @@ class Session:
     shows_progress: bool = True
     on_event: "Callable[[Event], None] | None" = None
     _deleted: "deque[BankChanged]" = field(default_factory=deque)
+    _registries: "Registries | None" = None
 
     def note(self, text: str) -> None:
         """Tell what is good to know."""
@@ -120,12 +125,45 @@ class Session:
 
     def exchanges(self) -> "Mapping[str, Exchange]":
         """Return the exchanges by kind."""
-        from countermark.exchanges import exchanges
         from countermark.local.content import FileContentReader
-        from countermark.signals import SIGNAL_TYPES
+
+        return self.registries().exchanges(reader=FileContentReader(), transport=self.transport())
+
+    def signal_types(self) -> "Mapping[str, SignalType]":
+        """Return the signal types by name: countermark's own, and those of extensions.
+
+        Raises:
+            InvalidInput: An extension cannot be loaded.
+        """
+        return self.registries().signal_types
+
+    def registries(self) -> "Registries":
+        """Return what is installed, as it was at the first call.
+
+        Raises:
+            InvalidInput: An extension cannot be loaded.
+        """
+        from countermark.errors import InvalidInput
+        from countermark.extensions.registries import registries
+
+        if self._registries is None:
+            try:
+                self._registries = registries(self.extension_list().modules())
+            except InvalidInput as error:
+                raise InvalidInput(f"{error}; see countermark config extensions remove") from error
+        return self._registries
+
+    def extension_list(self) -> "ExtensionList":
+        """Return the list of the extensions; reading it creates no state."""
+        from countermark.local.extensions import ExtensionList
+
+        return ExtensionList(self.directory)
+
+    def transport(self) -> "Transport":
+        """Return what speaks to exchanges."""
         from countermark.transport.exchange_client import ExchangeTransport
 
-        return exchanges(reader=FileContentReader(), signal_types=SIGNAL_TYPES, transport=ExchangeTransport())
+        return ExchangeTransport()
 
     def secrets(self, state: "LocalState") -> "SecretStore":
         """Return the credentials of exchanges: the store's, else the environment's, else those of the dot files."""
@@ -154,11 +192,10 @@ class Session:
         import socket
 
         from countermark.flows.fetch import Fetcher
-        from countermark.signals import SIGNAL_TYPES
 
         return Fetcher(
             exchanges=self.exchanges(),
-            signal_types=SIGNAL_TYPES,
+            signal_types=self.signal_types(),
             collaborations=state.collaborations,
             banks=state.banks,
             secrets=self.secrets(state),
@@ -177,7 +214,6 @@ class Session:
             IndexDamaged: What is published fails a check; a full build repairs it.
         """
         from countermark.flows.index import build_index
-        from countermark.signals import SIGNAL_TYPES
 
         reports: list[IndexReport] = []
         with self.progress("Bringing the index up to date") as show:
@@ -190,7 +226,7 @@ class Session:
                     build_index(
                         state.banks,
                         state.index,
-                        SIGNAL_TYPES,
+                        self.signal_types(),
                         now_s=self.now_s(),
                         full=is_full,
                         on_progress=on_progress,

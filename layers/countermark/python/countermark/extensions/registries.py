@@ -15,10 +15,7 @@ from countermark.domain.collaboration import ContentReader, Exchange
 from countermark.domain.signal import ContentType, IndexKind, SignalType
 from countermark.domain.transport import Transport
 from countermark.errors import InvalidInput
-from countermark.exchanges import exchanges as own_exchanges
-from countermark.exchanges.config import FIELD_TYPES
 from countermark.extensions import Manifest, Means
-from countermark.extensions.threatexchange import adapted
 from countermark.signals import SIGNAL_TYPES
 
 MANIFEST = "COUNTERMARK_MANIFEST"
@@ -58,7 +55,9 @@ class Registries:
         Raises:
             InvalidInput: One of an extension is not as the port has it, or its kind is taken.
         """
-        found = own_exchanges(reader=reader, signal_types=self.signal_types, transport=transport)
+        from countermark.exchanges import exchanges
+
+        found = exchanges(reader=reader, signal_types=self.signal_types, transport=transport)
         means = Means(reader=reader, transport=transport, signal_types=self.signal_types)
         for extension in self.extensions:
             for exchange in exchanges_of(extension, means):
@@ -98,6 +97,8 @@ def load(module: str) -> Extension:
     imported = _imported(module)
     manifest = getattr(imported, MANIFEST, None)
     if manifest is None and hasattr(imported, PEER_MANIFEST):
+        from countermark.extensions.threatexchange import adapted
+
         manifest = adapted(module, getattr(imported, PEER_MANIFEST))
     if manifest is None:
         raise _refused(module, f"it exports neither a {MANIFEST} nor a {PEER_MANIFEST}")
@@ -122,6 +123,12 @@ def exchanges_of(extension: Extension, means: Means) -> Sequence[Exchange]:
             _check_exchange(extension.module, exchange)
             made.append(exchange)
     return made
+
+
+def class_of(part: SignalType | Exchange) -> type:
+    """Return the class that makes a part what it is: of one of the peer's, the peer's."""
+    peer = getattr(part, "peer", None)
+    return peer if isinstance(peer, type) else type(part)
 
 
 def try_out(extension: Extension) -> None:
@@ -165,6 +172,8 @@ def _check_signal_type(module: str, signal_type: SignalType) -> None:
 
 
 def _check_exchange(module: str, exchange: Exchange) -> None:
+    from countermark.exchanges.config import FIELD_TYPES
+
     _check_members(module, exchange, _EXCHANGE_MEMBERS, "exchange")
     kind = _checked_name(module, "exchange", exchange.kind)
     for field in (*exchange.config_fields, *(exchange.credential_fields or ())):

@@ -45,7 +45,7 @@ class PeerExchange:
 
     def __init__(self, peer: Any, fields: Sequence[Field], signal_types: Sequence[Any]) -> None:
         """Take a checked class, what of it can be configured, and the signal types as the peer knows them."""
-        self._peer = peer
+        self.peer = peer
         self._signal_types = signal_types
         self._takes_credentials = hasattr(peer, "get_credential_cls")
         self.kind: str = peer.get_name()
@@ -78,7 +78,7 @@ class PeerExchange:
         """Where the peer itself looks."""
         if not self._takes_credentials:
             return None
-        credentials = self._peer.get_credential_cls()
+        credentials = self.peer.get_credential_cls()
         return CredentialSource(
             environment_variable=credentials.ENV_VARIABLE,
             dot_file=credentials.FILE_NAME.removeprefix("~/"),
@@ -107,7 +107,7 @@ class PeerExchange:
         del now_s
         with _isolated(self.kind):
             after = self._read_checkpoint(checkpoint)
-            collaboration = _collaboration(self._peer.get_config_cls(), self.kind, config)
+            collaboration = _collaboration(self.peer.get_config_cls(), self.kind, config)
             api = self._connected(collaboration, credentials)
         return Fetch(restarts=after is None, deltas=self._deltas(api, collaboration, after))
 
@@ -128,7 +128,7 @@ class PeerExchange:
 
     def _read_checkpoint(self, checkpoint: Mapping[str, JSON] | None) -> Any:
         """Return the peer's checkpoint, where a fetch can go on from it; else None."""
-        kind = self._peer.get_checkpoint_cls()
+        kind = self.peer.get_checkpoint_cls()
         if checkpoint is None or not dataclasses.fields(kind):
             return None
         after = from_json(kind, checkpoint["checkpoint"])
@@ -141,7 +141,7 @@ class PeerExchange:
             InvalidInput: They are not of their form. The error does not show them.
         """
         try:
-            read = self._peer.get_credential_cls()._from_str(credentials[_CREDENTIALS])  # noqa: SLF001  # the peer's hook
+            read = self.peer.get_credential_cls()._from_str(credentials[_CREDENTIALS])  # noqa: SLF001  # the peer's hook
             is_valid = read is not None and read._are_valid()  # noqa: SLF001  # as above
         except Exception:  # noqa: BLE001  # code of others; the cause would carry the text into a traceback
             is_valid, read = False, None
@@ -151,8 +151,8 @@ class PeerExchange:
 
     def _connected(self, collaboration: Any, credentials: Mapping[str, str] | None) -> Any:
         if credentials is None or not self._takes_credentials:
-            return self._peer.for_collab(collaboration)
-        return self._peer.for_collab(collaboration, self._read_credentials(credentials))
+            return self.peer.for_collab(collaboration)
+        return self.peer.for_collab(collaboration, self._read_credentials(credentials))
 
     def _deltas(self, api: Any, collaboration: Any, after: Any) -> Iterator[Delta]:
         restarts = after is None
@@ -181,7 +181,7 @@ class PeerExchange:
         if value is None:
             return {name: None}, 0
         try:
-            found = self._peer.naive_convert_to_signal_type(self._signal_types, collaboration, {key: value})
+            found = self.peer.naive_convert_to_signal_type(self._signal_types, collaboration, {key: value})
             rows = _rows({str(peer.get_name()): signals for peer, signals in found.items()})
         except Exception:  # noqa: BLE001  # one record of others, converted by code of others: it is counted
             return {}, 1

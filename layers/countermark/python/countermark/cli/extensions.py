@@ -1,0 +1,115 @@
+"""`countermark config extensions`: which modules of others run here, and what they bring."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from countermark.cli import output
+from countermark.cli.session import Session
+from countermark.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from countermark.extensions.registries import Extension
+
+
+@click.group()
+def extensions() -> None:
+    """Add signal types and exchanges of others.
+
+    \b
+    Examples:
+      countermark config extensions add my_platform.countermark
+      countermark config extensions list
+      countermark config extensions remove my_platform.countermark
+    """
+
+
+@extensions.command(name="list")
+@click.argument("module", required=False)
+@click.pass_obj
+def list_extensions(session: Session, module: str | None) -> None:
+    """Print what each extension brings; with MODULE what that one would.
+
+    \b
+    Example:
+      countermark config extensions list
+    """
+    from countermark.extensions.registries import load
+
+    if module is not None:
+        _print(session, load(module), indent="")
+        return
+    broken = []
+    for name in session.extension_list().modules():
+        output.result(name)
+        try:
+            _print(session, load(name), indent="  ")
+        except InvalidInput as error:
+            broken.append(str(error))
+    if broken:
+        raise InvalidInput("\n".join([*broken, "mend it, or: countermark config extensions remove MODULE"]))
+
+
+@extensions.command()
+@click.argument("module")
+@click.pass_obj
+def add(session: Session, module: str) -> None:
+    """Add an extension: its code runs here from now on.
+
+    Its signal types are tried on their examples first.
+
+    \b
+    Example:
+      countermark config extensions add my_platform.countermark
+    """
+    from countermark.extensions.registries import load, registries, try_out
+    from countermark.local.content import FileContentReader
+
+    names = session.extension_list().modules()
+    extension = load(module)
+    if module not in names:
+        try_out(extension)
+        # Together with the others: no name may be taken.
+        registries([*names, module]).exchanges(reader=FileContentReader(), transport=session.transport())
+        session.extension_list().add(module)
+        session.note("what was fetched before has none of its signals: `countermark fetch --clear` has it fetched anew")
+    _print(session, extension, indent="")
+
+
+@extensions.command()
+@click.argument("module")
+@click.pass_obj
+def remove(session: Session, module: str) -> None:
+    """Remove an extension, also one that cannot be loaded. Its signals match no more after the next build.
+
+    \b
+    Example:
+      countermark config extensions remove my_platform.countermark
+    """
+    if module not in session.extension_list().modules():
+        raise InvalidInput(f"You haven't added {module}")
+    session.extension_list().remove(module)
+
+
+def _print(session: Session, extension: "Extension", *, indent: str) -> None:
+    for title, lines in _sections(session, extension):
+        output.result(f"{indent}{title}:")
+        for line in lines:
+            output.result(f"{indent}  {line}")
+
+
+def _sections(session: Session, extension: "Extension") -> Iterator[tuple[str, list[str]]]:
+    """Yield what an extension brings, under the titles of the peer; those with nothing are left out."""
+    from countermark.extensions import Means
+    from countermark.extensions.registries import class_of, exchanges_of
+    from countermark.local.content import FileContentReader
+    from countermark.signals import SIGNAL_TYPES
+
+    signal_types = extension.manifest.signal_types
+    means = Means(reader=FileContentReader(), transport=session.transport(), signal_types=SIGNAL_TYPES)
+    sections = {
+        "Signal": [f"{each.name} - {class_of(each).__name__}" for each in signal_types],
+        "Exchange": [f"{each.kind} - {class_of(each).__name__}" for each in exchanges_of(extension, means)],
+    }
+    yield from ((title, lines) for title, lines in sections.items() if lines)

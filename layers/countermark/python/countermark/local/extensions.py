@@ -1,0 +1,59 @@
+"""The names of the extensions, in a file of the state's directory: which code runs is not the database's to say."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from countermark.errors import Unavailable
+from countermark.local.files import locked, make_directory, translated, write_atomically
+
+EXTENSIONS_FILE = "extensions.json"
+
+
+class ExtensionList:
+    """The names of modules in one state directory, sorted; reading creates nothing."""
+
+    def __init__(self, directory: Path) -> None:
+        """Use a state directory, created with the first name that is added."""
+        self._path = directory / EXTENSIONS_FILE
+
+    def modules(self) -> Sequence[str]:
+        """Return the names.
+
+        Raises:
+            Unavailable: The file cannot be read, or holds something else.
+        """
+        with translated(self._path):
+            try:
+                data = self._path.read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+        try:
+            names = json.loads(data)
+        except ValueError:
+            names = None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise Unavailable(f"{self._path} does not hold the names of extensions as they are stored")
+        return names
+
+    def add(self, module: str) -> None:
+        """Add a name; one that is there already stays.
+
+        Raises:
+            Unavailable: The file cannot be read or written.
+        """
+        self._change(lambda names: names | {module})
+
+    def remove(self, module: str) -> None:
+        """Remove a name; one that is not there is no error.
+
+        Raises:
+            Unavailable: The file cannot be read or written.
+        """
+        self._change(lambda names: names - {module})
+
+    def _change(self, change: Callable[[frozenset[str]], frozenset[str]]) -> None:
+        make_directory(self._path.parent)
+        with locked(self._path.with_name(self._path.name + ".lock")):
+            names = sorted(change(frozenset(self.modules())))
+            write_atomically(self._path, (json.dumps(names, indent=1) + "\n").encode("ascii"))
