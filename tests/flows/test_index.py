@@ -784,7 +784,7 @@ steps = st.one_of(
     st.tuples(st.just("type"), st.sampled_from(sorted(VALUES)), st.sampled_from([0.0, 1.0])),
     st.tuples(st.just("build"), small_limits),
     st.tuples(st.just("build"), small_limits),
-    st.tuples(st.just("rebuild"), small_limits),
+    st.tuples(st.just("rebuild"), small_limits, st.sampled_from([None, 1, 3])),
 )
 
 
@@ -848,9 +848,9 @@ class Play:
             self.clock_s += 1
         self.check()
 
-    def rebuild(self, limits: IndexLimits) -> None:
+    def rebuild(self, limits: IndexLimits, shards: int | None) -> None:
         self.clock_s += 1
-        self.house.build(self.clock_s, full=True, limits=limits)
+        self.house.build(self.clock_s, full=True, shards=shards, limits=limits)
         self.check()
 
     def check(self) -> None:
