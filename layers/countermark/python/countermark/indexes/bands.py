@@ -203,15 +203,17 @@ class BandTables:
         count[too_many] = 0
         filled = np.flatnonzero(count)
         count = count.ravel().take(filled).astype(np.int64)
-        query, probe = np.divmod(filled, len(self._mask)) if len(words) > 1 else (np.zeros_like(filled), filled)
+        query, probe = np.divmod(filled, len(self._mask)) if len(words) > 1 else (None, filled)
         begin = start.ravel().take(filled) + self._rows_base.take(probe)
-        for low, high in _parts(np.cumsum(count)):
+        ends = np.cumsum(count)
+        for low, high in _parts(ends):
             many = count[low:high]
+            gathered = int(ends[low - 1]) if low else 0
             # The rows of probe i run from begin[i] on, many[i] of them.
-            at = np.repeat(begin[low:high] - (np.cumsum(many) - many), many)
+            at = np.repeat(begin[low:high] - (ends[low:high] - many - gathered), many)
             at += np.arange(len(at))
-            gathered = Candidates(query=np.repeat(query[low:high] + first, many), row=self._rows.take(at))
-            yield gathered, too_many + first
+            of = np.full(len(at), first) if query is None else np.repeat(query[low:high] + first, many)
+            yield Candidates(query=of, row=self._rows.take(at)), too_many + first
             too_many = too_many[:0]
         if len(too_many):
             nothing = np.empty(0, np.int64)

@@ -71,10 +71,11 @@ def pack_keys(signal_type: SignalType, values: Sequence[str]) -> Keys:
     Raises:
         InvalidSignal: A value is not a signal of the type: its key has another length.
     """
-    keys = [signal_type.key(value) for value in values]
+    keys = list(map(signal_type.key, values))
     width = key_width(signal_type)
-    for value, key in zip(values, keys, strict=True):
-        check_width(signal_type, value, key, width=width)
+    if width and not {width}.issuperset(map(len, keys)):
+        for value, key in zip(values, keys, strict=True):
+            check_width(signal_type, value, key, width=width)
     return join_keys(keys, width=width)
 
 

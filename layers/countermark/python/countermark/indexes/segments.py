@@ -297,6 +297,8 @@ def _entries(segment: Segment, found: Found, gone: NDArray[np.uint64]) -> NDArra
 
 def _nearest(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return rows of query, content id and distance by query, distance and content id, contents once."""
+    if rows.shape[1] == 1:
+        return rows
     query, content_id, distance = rows
     rows = rows[:, np.lexsort((distance, content_id, query))]
     is_first = np.ones(rows.shape[1], bool)
