@@ -4,6 +4,7 @@ import hashlib
 import io
 
 import pytest
+from PIL import Image
 
 from countermark.domain.signal import ContentType, Signal
 from countermark.errors import InvalidInput
@@ -34,6 +35,25 @@ def test_types_that_are_never_made_from_content_are_asked_with_it() -> None:
     broken = hash_content(io.BytesIO(b"\xff"), ContentType.TEXT, applicable(SIGNAL_TYPES, ContentType.TEXT))
     assert broken.queries == ()
     assert list(broken.unhashable) == ["raw_text"]
+
+
+def test_variants_are_hashed_by_the_types_that_offer_it_where_they_are_asked_for() -> None:
+    file = io.BytesIO()
+    Image.effect_mandelbrot((160, 120), (-3, -2.5, 2, 2.5), 100).save(file, "PNG")
+    types = applicable(SIGNAL_TYPES, ContentType.PHOTO)
+    plain = hash_content(io.BytesIO(file.getvalue()), ContentType.PHOTO, types)
+    turned = hash_content(io.BytesIO(file.getvalue()), ContentType.PHOTO, types, with_variants=True)
+    assert turned.signals == plain.signals
+    assert plain.turned == ()
+    assert [name for name, signal in turned.turned if signal.type == "pdq"] == [
+        "ROTATE90",
+        "ROTATE180",
+        "ROTATE270",
+        "FLIPX",
+        "FLIPY",
+        "FLIPPLUS1",
+        "FLIPMINUS1",
+    ]
 
 
 def test_what_cannot_be_hashed_says_why_for_each_type() -> None:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from countermark.domain.signal import Unhashable
+from countermark.signals import pdq
 from countermark.signals import photo as pictures
-from tests.signals.photos import photo
+from tests.signals.photos import NAMES, copies, photo, saved
 
 TURN = Image.Transpose
 
@@ -29,6 +31,42 @@ def test_the_eight_variants_are_the_peer_s_in_its_order(mode: str) -> None:
     assert list(variants) == list(PEER)
     for name, pixels in variants.items():
         assert np.array_equal(pixels, np.asarray(PEER[name](image))), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_pass_gives_the_hashes_of_all_variants_within_the_tolerance(name: str) -> None:
+    for number, pixels in enumerate(copies(photo(name), seed=3)):
+        hashes, quality = pdq.variants_from_pixels(pixels)
+        assert (hashes["ORIGINAL"], quality) == pdq.from_pixels(pixels)
+        if quality >= pdq.MIN_QUALITY:
+            for variant, turned in pictures.variants(pixels).items():
+                apart = int(hashes[variant], 16) ^ int(pdq.from_pixels(turned)[0], 16)
+                assert apart.bit_count() <= pdq.VARIANT_TOLERANCE_BITS, (number, variant)
+
+
+@pytest.mark.parametrize("shape", [(4, 90, 3), (64, 64), (64, 64, 3), (5, 200, 3), (300, 70)])
+def test_variants_of_any_shape_have_hashes_by_the_same_names(shape: tuple[int, ...]) -> None:
+    pixels = np.random.default_rng(5).integers(0, 256, shape, dtype=np.uint8)
+    hashes, _ = pdq.variants_from_pixels(pixels)
+    assert list(hashes) == list(pictures.variants(pixels))
+    for variant, turned in pictures.variants(pixels).items():
+        assert (int(hashes[variant], 16) ^ int(pdq.from_pixels(turned)[0], 16)).bit_count() <= 2
+
+
+def test_a_hasher_of_variants_gives_the_original_first_or_says_why_not() -> None:
+    def hashed(content: bytes) -> object:
+        hasher = pdq.PDQ.variants_hasher()
+        hasher.update(content)
+        return hasher.finish()
+
+    image = photo("coffee.png")
+    hashes = hashed(saved(image, "PNG"))
+    assert isinstance(hashes, dict)
+    assert next(iter(hashes.items())) == ("ORIGINAL", pdq.from_pixels(np.asarray(image))[0])
+    low, broken = hashed(saved(Image.new("L", (90, 90)), "PNG")), hashed(b"no photo")
+    assert isinstance(low, Unhashable)
+    assert isinstance(broken, Unhashable)
+    assert (low.code, broken.code) == ("low_quality", "undecodable")
 
 
 @pytest.mark.parametrize("channels", [(), (3,)])

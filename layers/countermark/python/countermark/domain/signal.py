@@ -1,6 +1,6 @@
 """Signals, the types that make and compare them, and the content that they come from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol, runtime_checkable
@@ -124,6 +124,24 @@ class LengthBounded(Protocol):
 
     def matching_lengths(self, query: str) -> range:
         """Return the lengths, without a step, outside which no banked value matches a canonical query."""
+
+
+class VariantsHasher(Protocol):
+    """Makes the signals of one piece of content and of its variants, in one pass over its bytes."""
+
+    def update(self, chunk: bytes) -> None:
+        """Take the next bytes, as a hasher does."""
+
+    def finish(self) -> Mapping[str, str] | Unhashable:
+        """Return the canonical values by the names of the variants, `ORIGINAL` first, or why there are none."""
+
+
+@runtime_checkable
+class HashesVariants(Protocol):
+    """What a signal type may offer besides: signals of content turned and mirrored, for little more than one costs."""
+
+    def variants_hasher(self) -> VariantsHasher:
+        """Return a fresh hasher. The value of `ORIGINAL` is what `hasher` gives; the others may be some units off."""
 
 
 @runtime_checkable

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from countermark.domain.event import ContentHashed
-from countermark.domain.signal import AsksContent, ContentType, Hasher, Signal, SignalType, Unhashable
+from countermark.domain.signal import (
+    AsksContent,
+    ContentType,
+    Hasher,
+    HashesVariants,
+    Signal,
+    SignalType,
+    Unhashable,
+    VariantsHasher,
+)
 from countermark.domain.stores import EventLedger, EventPublisher
 from countermark.errors import InvalidInput
 
@@ -22,11 +31,13 @@ class HashReport:
     """The signals of one piece of content, and why types that apply gave none, by signal type.
 
     `queries` are what types that are never made from content are asked with: to look up, never to bank or share.
+    `turned` are signals of the content's other variants, each with the variant's name, where they were asked for.
     """
 
     content_type: ContentType
     signals: tuple[Signal, ...]
     queries: tuple[Signal, ...] = ()
+    turned: tuple[tuple[str, Signal], ...] = ()
     unhashable: Mapping[str, Unhashable]
     size_bytes: int
 
@@ -59,15 +70,20 @@ def applicable(
     ]
 
 
-def hash_content(stream: BinaryIO, content_type: ContentType, types: Iterable[SignalType]) -> HashReport:
+def hash_content(
+    stream: BinaryIO, content_type: ContentType, types: Iterable[SignalType], *, with_variants: bool = False
+) -> HashReport:
     """Hash one piece of content by several types, in one pass over its bytes.
 
-    The stream is read once, from where it stands to its end, and not closed.
+    The stream is read once, from where it stands to its end, and not closed. `with_variants` hashes it turned and
+    mirrored as well, by the types that offer it.
     """
-    hashers: dict[str, Hasher] = {}
+    hashers: dict[str, Hasher | VariantsHasher] = {}
     readers: dict[str, Hasher] = {}
     for signal_type in types:
-        if (hasher := signal_type.hasher()) is not None:
+        if with_variants and isinstance(signal_type, HashesVariants):
+            hashers[signal_type.name] = signal_type.variants_hasher()
+        elif (hasher := signal_type.hasher()) is not None:
             hashers[signal_type.name] = hasher
         elif isinstance(signal_type, AsksContent):
             readers[signal_type.name] = signal_type.reader()
@@ -77,18 +93,24 @@ def hash_content(stream: BinaryIO, content_type: ContentType, types: Iterable[Si
         for each in (*hashers.values(), *readers.values()):
             each.update(chunk)
     signals = []
+    turned = []
     unhashable = {}
-    for name, hasher in hashers.items():
-        match hasher.finish():
+    for name, each in hashers.items():
+        match each.finish():
             case Unhashable() as why:
                 unhashable[name] = why
-            case value:
+            case str(value):
                 signals.append(Signal(type=name, value=value))
+            case variants:
+                (_, original), *others = variants.items()
+                signals.append(Signal(type=name, value=original))
+                turned += [(variant, Signal(type=name, value=value)) for variant, value in others]
     read = {name: reader.finish() for name, reader in readers.items()}
     return HashReport(
         content_type=content_type,
         signals=tuple(signals),
         queries=tuple(Signal(type=name, value=text) for name, text in read.items() if isinstance(text, str)),
+        turned=tuple(turned),
         unhashable=unhashable,
         size_bytes=size_bytes,
     )

@@ -2,18 +2,21 @@
 
 import io
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from countermark.domain.signal import Unhashable
 from countermark.errors import ContentTooLarge, InvalidContent, MissingExtra
 
+Result = TypeVar("Result")
 
-class BufferedHasher:
+
+class BufferedHasher(Generic[Result]):
     """Holds content up to a limit, and hashes it at the end.
 
     Content beyond the limit is let go at once: what comes after is not held either.
     """
 
-    def __init__(self, hash_content: Callable[[bytes], str | Unhashable], *, max_bytes: int) -> None:
+    def __init__(self, hash_content: Callable[[bytes], Result | Unhashable], *, max_bytes: int) -> None:
         self._hash_content = hash_content
         self._max_bytes = max_bytes
         self._size_bytes = 0
@@ -26,7 +29,7 @@ class BufferedHasher:
         else:
             self._content = io.BytesIO()
 
-    def finish(self) -> str | Unhashable:
+    def finish(self) -> Result | Unhashable:
         if self._size_bytes > self._max_bytes:
             return Unhashable(code="too_large", reason=f"more than {self._max_bytes} bytes")
         try:

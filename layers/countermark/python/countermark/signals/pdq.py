@@ -22,6 +22,12 @@ MIN_QUALITY = 50
 MAX_MATCH_DISTANCE_BITS = 31
 """The distance up to which the specification calls a match confident."""
 
+VARIANT_TOLERANCE_BITS = 2
+"""How far the hash of a turned or mirrored photo may lie from that of its turned pixels, where rounding decides.
+
+Measured: 0, of 1,744 turned copies of 23 photos.
+"""
+
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -37,16 +43,39 @@ def from_pixels(pixels: "NDArray[np.uint8]") -> tuple[str, int]:
     return hashed.value, hashed.quality
 
 
+def variants_from_pixels(pixels: "NDArray[np.uint8]") -> tuple[dict[str, str], int]:
+    """Return the hashes of a photo's eight variants by their names, as in `photo.variants`, and their quality.
+
+    The first is exact. The others come from the same pass over the pixels, and no referee settles their ties: they lie
+    up to `VARIANT_TOLERANCE_BITS` from the hashes of turned pixels.
+    """
+    from countermark.signals.pdq_transform import hash_variants
+
+    return hash_variants(pixels)
+
+
+def variants_from_content(content: bytes) -> dict[str, str] | Unhashable:
+    """Return the hashes of a photo's variants, or that its quality is too low.
+
+    Raises:
+        ContentTooLarge, InvalidContent, MissingExtra: As `decode.pixels`.
+    """
+    values, quality = variants_from_pixels(decode.pixels(content))
+    return values if quality >= MIN_QUALITY else _low(quality)
+
+
 def from_content(content: bytes) -> str | Unhashable:
     """Return the hash of a photo, or that its quality is too low.
 
     Raises:
-        ContentTooLarge, InvalidContent: As `decode.pixels`.
+        ContentTooLarge, InvalidContent, MissingExtra: As `decode.pixels`.
     """
     value, quality = from_pixels(decode.pixels(content))
-    if quality < MIN_QUALITY:
-        return Unhashable(code="low_quality", reason=f"a quality of {quality}, below {MIN_QUALITY}: too little to see")
-    return value
+    return value if quality >= MIN_QUALITY else _low(quality)
+
+
+def _low(quality: int) -> Unhashable:
+    return Unhashable(code="low_quality", reason=f"a quality of {quality}, below {MIN_QUALITY}: too little to see")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +122,11 @@ class Pdq:
         distance = (int(query, 16) ^ int(banked, 16)).bit_count()
         return Comparison(matches=distance <= MAX_MATCH_DISTANCE_BITS, distance=distance)
 
-    def hasher(self) -> BufferedHasher:
+    def hasher(self) -> BufferedHasher[str]:
         return BufferedHasher(from_content, max_bytes=decode.MAX_PHOTO_BYTES)
+
+    def variants_hasher(self) -> BufferedHasher[dict[str, str]]:
+        return BufferedHasher(variants_from_content, max_bytes=decode.MAX_PHOTO_BYTES)
 
     def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's
         return str(distance)

@@ -8,7 +8,7 @@ Source: PDQ hashing specification (facebook/ThreatExchange, hashing.pdf), and th
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,17 +63,57 @@ class PdqHash:
 
 def hash_pixels(pixels: NDArray[np.uint8]) -> PdqHash:
     """Hash an image of shape (rows, columns) or (rows, columns, 3), grey or RGB."""
+    coefficients, quality, refereed = _transform(pixels)
+    return PdqHash(value=to_hex(coefficients), quality=quality, refereed=refereed)
+
+
+def hash_variants(pixels: NDArray[np.uint8]) -> tuple[dict[str, str], int]:
+    """Return the hashes of the eight dihedral variants by name, as `photo.variants` names them, and the quality.
+
+    To transpose an image transposes its coefficients. A mirrored one is sampled at other pixels, but the same tiles
+    serve. No referee is asked but for the original.
+    """
+    original, quality, _ = _transform(pixels)
+    if min(pixels.shape[:2]) < MIN_SIDE_PIXELS:
+        return dict.fromkeys(_VARIANTS, to_hex(original)), quality
+    upright, sides, top_down, both = (
+        (COSINES @ image @ COSINES.T).astype(np.float32, copy=False) for image in _mirrored(pixels)
+    )
+    variants: tuple[NDArray[np.float32], ...] = (
+        original,
+        sides.T,
+        both,
+        top_down.T,
+        top_down,
+        sides,
+        upright.T,
+        both.T,
+    )
+    return {name: to_hex(each) for name, each in zip(_VARIANTS, variants, strict=True)}, quality
+
+
+def _mirrored(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+    """Return what `downsample` does of an image, mirrored sideways, mirrored top to bottom, and both."""
+    if pixels.shape[:2] == (SIDE, SIDE):
+        image = referee.downsample(pixels)
+        return image, image[:, ::-1], image[::-1], image[::-1, ::-1]
+    (upright, sides), (top_down, both) = _downsample(pixels, is_mirrored=(False, True))
+    return upright, sides[:, ::-1], top_down[::-1], both[::-1, ::-1]
+
+
+def _transform(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], int, bool]:
+    """Return the coefficients, the quality, and whether the referee made them."""
     rows, columns = pixels.shape[:2]
     if min(rows, columns) < MIN_SIDE_PIXELS:
-        return PdqHash(value="0" * (FREQUENCIES * FREQUENCIES // 4), quality=0, refereed=False)
+        return np.zeros((FREQUENCIES, FREQUENCIES), np.float32), 0, False
     if _is_trusted(rows, columns):
         image = downsample(pixels)
         coefficients = (COSINES @ image @ COSINES.T).astype(np.float32, copy=False)
         quality = quality_if_certain(image)
         if quality is not None and is_certain(coefficients, longest_pixels=max(rows, columns)):
-            return PdqHash(value=to_hex(coefficients), quality=quality, refereed=False)
+            return coefficients, quality, False
     image = referee.downsample(pixels)
-    return PdqHash(value=to_hex(referee.coefficients(image)), quality=referee.quality(image), refereed=True)
+    return referee.coefficients(image), referee.quality(image), True
 
 
 def _is_trusted(rows: int, columns: int) -> bool:
@@ -85,17 +125,29 @@ def _is_trusted(rows: int, columns: int) -> bool:
 
 def downsample(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Blur and sample an image; takes (rows, columns) or (rows, columns, 3), returns (64, 64)."""
-    rows, columns = pixels.shape[:2]
-    image = np.zeros((SIDE, SIDE), np.float32)
-    across = list(_bands(columns, _TILE_COLUMNS))
-    for down in _bands(rows, min(_TILE_ROWS, max(32, rows // 8))):
-        for right in across:
-            tile = pixels[down.pixels, right.pixels].astype(np.float32)
-            part = down.weights @ tile.reshape(len(tile), -1)
-            if pixels.ndim == 3:
-                part = part.reshape(len(part), -1, 3) @ _LUMA
-            image[down.outputs, right.outputs] += part @ right.weights.T
+    image: NDArray[np.float32] = _downsample(pixels, is_mirrored=(False,))[0, 0]
     return image
+
+
+def _downsample(pixels: NDArray[np.uint8], *, is_mirrored: Sequence[bool]) -> NDArray[np.float32]:
+    """Return images for every way to sample the rows and the columns, shape (ways, ways, 64, 64).
+
+    Mirrored outputs stand in the order of the pixels, not of the mirrored image.
+    """
+    rows, columns = pixels.shape[:2]
+    images = np.zeros((len(is_mirrored), len(is_mirrored), SIDE, SIDE), np.float32)
+    height = min(_TILE_ROWS, max(32, rows // 8))
+    across = list(zip(*(_bands(columns, _TILE_COLUMNS, mirrored=each) for each in is_mirrored), strict=True))
+    for ways_down in zip(*(_bands(rows, height, mirrored=each) for each in is_mirrored), strict=True):
+        for ways_right in across:
+            tile = pixels[ways_down[0].pixels, ways_right[0].pixels].astype(np.float32)
+            for row, down in enumerate(ways_down):
+                part = down.weights @ tile.reshape(len(tile), -1)
+                if pixels.ndim == 3:
+                    part = part.reshape(len(part), tile.shape[1], 3) @ _LUMA
+                for column, right in enumerate(ways_right):
+                    images[row, column, down.outputs, right.outputs] += part @ right.weights.T
+    return images
 
 
 def is_certain(coefficients: NDArray[np.float32], *, longest_pixels: int) -> bool:
@@ -137,10 +189,12 @@ class _Band:
     weights: NDArray[np.float32]
 
 
-def _bands(length: int, size: int) -> Iterator[_Band]:
-    """Cut an axis into runs of `size` pixels."""
+def _bands(length: int, size: int, *, mirrored: bool) -> Iterator[_Band]:
+    """Cut an axis into runs of `size` pixels; `mirrored` weighs them as in the mirrored image, last output first."""
     first, weights = _taps(length)
     taps = weights.shape[1]
+    if mirrored:
+        first, weights = (length - first - taps)[::-1], weights[::-1, ::-1]
     for start in range(0, length, size):
         stop = min(start + size, length)
         outputs = slice(int(np.searchsorted(first, start - taps, "right")), int(np.searchsorted(first, stop)))
@@ -173,6 +227,8 @@ def _taps(length: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     np.subtract.at(steps, (output, np.clip(high - first, 0, taps)), share)
     return first[:, 0], np.cumsum(steps, axis=1)[:, :taps].astype(np.float32)
 
+
+_VARIANTS = ("ORIGINAL", "ROTATE90", "ROTATE180", "ROTATE270", "FLIPX", "FLIPY", "FLIPPLUS1", "FLIPMINUS1")
 
 _SLACK = np.full((FREQUENCIES, FREQUENCIES), COEFFICIENT_TOLERANCE, np.float32)
 _SLACK[0] = _SLACK[:, 0] = EDGE_TOLERANCE

@@ -104,7 +104,7 @@ class RawText:
         longest = bisect.bisect_right(range(2 * length + 2), length, key=lambda banked: banked - max_edits(banked))
         return range(shortest, longest)
 
-    def hasher(self) -> BufferedHasher:
+    def hasher(self) -> BufferedHasher[str]:
         return BufferedHasher(from_content, max_bytes=MAX_TEXT_BYTES)
 
     def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's

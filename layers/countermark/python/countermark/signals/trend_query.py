@@ -95,7 +95,7 @@ class TrendQuery:
     def hasher(self) -> Hasher | None:
         return None
 
-    def reader(self) -> BufferedHasher:
+    def reader(self) -> BufferedHasher[str]:
         """Return a hasher that gives the text itself."""
         return BufferedHasher(raw_text.from_content, max_bytes=raw_text.MAX_TEXT_BYTES)
 

@@ -60,7 +60,7 @@ class Url:
     def compare(self, query: str, banked: str) -> Comparison:
         return Comparison(matches=query == banked, distance=None)
 
-    def hasher(self) -> BufferedHasher:
+    def hasher(self) -> BufferedHasher[str]:
         return BufferedHasher(from_content, max_bytes=MAX_URL_BYTES)
 
     def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's
