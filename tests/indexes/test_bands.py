@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from countermark.indexes.segments import (
 from tests.indexes.small_types import PDQ, SHORT, Bits
 
 Codes = NDArray[np.uint8]
+
+GOLDEN = Path(__file__).parent / "golden"
 
 SIZES = (0, 1, 2, 3, 4, 7, 8, 1023, 1024, 1025)
 SMALL_BANDS = {
@@ -286,6 +289,17 @@ def test_every_flipped_byte_and_every_truncation_of_a_segment_with_bands_is_an_e
             open_segment(damaged, SHORT)
         with pytest.raises(IndexDamaged):
             open_segment(data[:place], SHORT)
+
+
+@pytest.mark.usefixtures("_banded")
+def test_segments_with_bands_of_format_version_1_still_read() -> None:
+    codes = uniform(9, seed=30, width=16)
+    data = (GOLDEN / "short-bands-1.segment").read_bytes()
+    index = Searcher([open_segment(data, SHORT)])
+    assert has_bands(index)
+    assert answers(index, codes) == oracle(codes, codes, 9)
+    entries = [(value, n) for n, value in enumerate(hexadecimal(codes), 1)]
+    assert build_segment(SHORT, entries, build_id="golden-1") == data
 
 
 def tables(plan: Sequence[Band], codes: Codes) -> dict[str, NDArray[np.uint32]]:
