@@ -37,8 +37,8 @@ class SlowStore(FileIndexStore):
         return data
 
 
-def publish(directory: Path) -> str:
-    """Publish the segment as an index, and return one of the values in it."""
+def publish(directory: Path) -> None:
+    """Publish the segment as an index."""
     store = FileIndexStore(directory / "index")
     data = (directory / "ours.segment").read_bytes()
     info, sha256 = read_info(data), hashlib.sha256(data).hexdigest()
@@ -58,7 +58,6 @@ def publish(directory: Path) -> str:
         cursor=None, segments=(ref,), largest_content_id=0, built_at_s=0, checked_at_s=0, build_id="0" * 16
     )
     store.publish(Manifest(types={"pdq": index}), replaces=store.manifest_token())
-    return name
 
 
 def main(directory: Path, value: str, started_s: float, bytes_per_s: float) -> dict[str, float]:
