@@ -48,7 +48,7 @@ class WatchedQueue(Construct):
         """Make both queues; `oldest_message` is the age of a waiting message that raises the alarm.
 
         `stage` names the function that counts the messages that fail; None where a batch fails as one, and the
-        function with it.
+        function with it, or where another queue of the stage raises that alarm.
         """
         super().__init__(scope, id)
         self.dead_letters = sqs.Queue(

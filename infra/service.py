@@ -37,7 +37,7 @@ class ServiceStack(Stack):
     ) -> None:
         """Make the stack over the storage of the same deployment."""
         super().__init__(scope, id, description="countermark: functions, queues, schedules, alarms and the HTTP API.")
-        bus = events.EventBus(self, "Bus", description="ContentHashed, MatchFound and BankChanged.")
+        bus = events.EventBus(self, "Bus", description="ContentHashed, MatchFound, BankChanged and OpinionGiven.")
         surroundings = Surroundings(
             layers=_layers(self),
             environment=_environment(storage, bus, deployment.content_buckets),
@@ -97,6 +97,7 @@ class ServiceStack(Stack):
             surroundings=surroundings,
             banks=storage.banks,
             exchanges=storage.exchanges,
+            access=storage.access,
             credentials=storage.credentials,
             index=storage.index,
             fetch_queue=fetch.queue.queue,

@@ -17,6 +17,7 @@ from countermark.aws.stores import Stores
 if TYPE_CHECKING:
     from countermark.api.app import App
     from countermark.domain.collaboration import Exchange
+    from countermark.domain.transport import Transport
     from countermark.flows.match import BankDirectory
     from countermark.indexes.reader import IndexReader
 
@@ -37,9 +38,16 @@ def exchanges() -> "dict[str, Exchange]":
     """Return the exchanges by kind."""
     from countermark.exchanges import exchanges
     from countermark.signals import SIGNAL_TYPES
+
+    return exchanges(reader=stores().content_reader, signal_types=SIGNAL_TYPES, transport=transport())
+
+
+@cache
+def transport() -> "Transport":
+    """Return what speaks to exchanges."""
     from countermark.transport.exchange_client import ExchangeTransport
 
-    return exchanges(reader=stores().content_reader, signal_types=SIGNAL_TYPES, transport=ExchangeTransport())
+    return ExchangeTransport()
 
 
 @cache

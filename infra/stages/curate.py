@@ -1,6 +1,7 @@
-"""The curate stage's infrastructure: the function that answers /c, and the queue of what is left to purge."""
+"""The curate stage's infrastructure: the function that answers /c, and its queues of what to purge and to tell."""
 
 from aws_cdk import Duration
+from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_events as events
 from aws_cdk import aws_s3 as s3
@@ -13,11 +14,12 @@ from infra.function import Surroundings, stage_function
 from infra.grants import READ_ITEMS, WRITE_ITEMS, allow, allow_items, allow_objects
 from infra.queue import SOURCE, WatchedQueue
 from infra.storage import BY_BANK_INDEX
+from infra.watch import HOUR, METRICS_NAMESPACE
 
 STAGE = "curate"
 
 TIMEOUT = Duration.minutes(5)
-"""For purges; the HTTP API waits for 30 seconds."""
+"""For purges, and for exchanges that are slow; the HTTP API waits for 30 seconds."""
 
 OLDEST_MESSAGE = Duration.hours(24)
 """A purge sends itself again until nothing is left, so a message waits for long only where purges fail."""
@@ -25,12 +27,19 @@ OLDEST_MESSAGE = Duration.hours(24)
 PURGES = 2
 """Purges at once: what they remove matches no more, so they need not hurry."""
 
+TELLERS = 2
+"""Opinions told at once, and no more than exchanges like of one caller."""
+
+OLDEST_OPINION = Duration.hours(2)
+"""An opinion is tried five times, half an hour apart: later it is a dead letter, and to be sent again by hand."""
+
 
 class CurateStage(Construct):
-    """Answers those who change banks, contents and collaborations, and purges what is left of deleted ones.
+    """Answers those who change banks, contents and collaborations, purges deleted ones, and tells opinions.
 
     May read and write banks, contents, collaborations and records; read and set the exchanges' credentials; read
-    the index, to tell of its state; start a fetch; tell of changed banks; and send to its own queue.
+    the index, to tell of its state; start a fetch; tell of changed banks and of opinions; remember opinions that
+    were dealt with; and send to its own queue of purges.
     """
 
     def __init__(
@@ -41,6 +50,7 @@ class CurateStage(Construct):
         surroundings: Surroundings,
         banks: dynamodb.ITable,
         exchanges: dynamodb.ITable,
+        access: dynamodb.ITable,
         credentials: secretsmanager.ISecret,
         index: s3.Bucket,
         fetch_queue: sqs.IQueue,
@@ -60,7 +70,7 @@ class CurateStage(Construct):
             self,
             STAGE,
             surroundings=surroundings,
-            description="Answers /c, and purges what is left of deleted banks and collaborations.",
+            description="Answers /c, purges what is left of deleted banks, and tells exchanges of opinions.",
             memory_mb=1769,
             timeout=TIMEOUT,
             is_heavy=True,
@@ -71,6 +81,7 @@ class CurateStage(Construct):
         )
         allow_items(self.function, *READ_ITEMS, *WRITE_ITEMS, table=banks, indexes=[BY_BANK_INDEX])
         allow_items(self.function, *READ_ITEMS, *WRITE_ITEMS, table=exchanges)
+        allow_items(self.function, "dynamodb:GetItem", "dynamodb:PutItem", table=access, partitions=["event#*"])
         allow(
             self.function,
             "secretsmanager:GetSecretValue",
@@ -87,4 +98,36 @@ class CurateStage(Construct):
             events.EventPattern(source=[SOURCE], detail_type=["BankChanged"], detail={"reason": ["bank_deleted"]}),
             bus=bus,
             description="Has what is left of deleted banks and collaborations purged.",
+        )
+        self._tell_opinions(surroundings, bus)
+
+    def _tell_opinions(self, surroundings: Surroundings, bus: events.IEventBus) -> None:
+        """Have opinions sent to the function, and its operator told where an exchange refuses one."""
+        # The alarm on messages that fail is the stage's, and made with the other queue.
+        queue = WatchedQueue(
+            self,
+            "Opinions",
+            function_timeout=TIMEOUT,
+            oldest_message=OLDEST_OPINION,
+            watch=surroundings.watch,
+        )
+        queue.feed(self.function, batch_size=1, max_concurrency=TELLERS)
+        queue.subscribe(
+            "OpinionRule",
+            events.EventPattern(source=[SOURCE], detail_type=["OpinionGiven"]),
+            bus=bus,
+            description="Has exchanges told what curators think.",
+        )
+        surroundings.watch.alarm(
+            self,
+            "RefusedOpinionsAlarm",
+            metric=cloudwatch.Metric(
+                namespace=METRICS_NAMESPACE,
+                metric_name="OpinionsRefused",
+                dimensions_map={"service": STAGE},
+                statistic=cloudwatch.Stats.SUM,
+                period=HOUR,
+            ),
+            threshold=1,
+            because="An exchange refused an opinion for good. The stage's log says which and why; then give it again.",
         )

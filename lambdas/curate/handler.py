@@ -1,4 +1,4 @@
-"""Answers the API's routes that change banks, contents and collaborations, and purges what is left of deleted ones."""
+"""Answers the API's routes that change banks, contents and collaborations, purges deleted ones, and tells opinions."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from countermark.aws.event_json import decode_event
-from countermark.domain.event import BankChanged
+from countermark.domain.event import BankChanged, OpinionGiven
 from countermark.errors import InvalidInput
-from countermark.flows.curate import purge
-from lambdas.composition import app, stores
+from countermark.flows.curate import Teller, purge, tell_opinion
+from lambdas.composition import app, exchanges, now_s, stores, transport
 from lambdas.records import one_by_one
 
 NEXT_STEP_MS = 60 * 1000
@@ -24,17 +24,42 @@ tracer = Tracer()
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False, capture_error=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take a batch of the purge queue, or a request of payload 2.0."""
+    """Take a batch of the queue of purges, or of that of opinions, or a request of payload 2.0."""
     if "Records" in event:
-        return one_by_one(event, lambda message: purge_one(message, context), logger=logger, metrics=metrics)
+        return one_by_one(event, lambda message: deal_with(message, context), logger=logger, metrics=metrics)
     return app("curate").resolve(event, context)
 
 
-def purge_one(message: dict[str, Any], context: LambdaContext) -> None:
+def deal_with(message: dict[str, Any], context: LambdaContext) -> None:
+    """Do what an event asks for."""
+    match decode_event(message["detail-type"], message["detail"]):
+        case BankChanged() as changed:
+            purge_one(changed, message, context)
+        case OpinionGiven() as given:
+            tell_one(given)
+        case other:
+            raise InvalidInput(f"a changed bank is purged and an opinion told, not a {type(other).__name__}")
+
+
+def tell_one(given: OpinionGiven) -> None:
+    """Tell an exchange of an opinion; where it cannot take it now, the message fails, and comes again."""
+    teller = Teller(exchanges=exchanges(), collaborations=stores().collaborations, secrets=stores().secrets)
+    report = tell_opinion(teller, transport(), given, ledger=stores().ledger, now_s=now_s())
+    # Neither the record nor the requests: they hold signals.
+    logger.info(
+        "opinion_dealt_with",
+        collaboration=report.collaboration,
+        opinion=given.id,
+        outcome=report.outcome,
+        why=report.why,
+        requests=len(report.requests),
+    )
+    metrics.add_metric(name="OpinionsTold", unit=MetricUnit.Count, value=int(report.outcome == "told"))
+    metrics.add_metric(name="OpinionsRefused", unit=MetricUnit.Count, value=int(report.outcome == "refused"))
+
+
+def purge_one(changed: BankChanged, message: dict[str, Any], context: LambdaContext) -> None:
     """Purge until nothing is left, or the time is up: then the same message is sent again."""
-    changed = decode_event(message["detail-type"], message["detail"])
-    if not isinstance(changed, BankChanged):
-        raise InvalidInput(f"a changed bank is purged, not a {type(changed).__name__}")
     steps = 1
     has_more = purge(changed, banks=stores().banks, collaborations=stores().collaborations, steps=1)
     while has_more and context.get_remaining_time_in_millis() > NEXT_STEP_MS:

@@ -103,7 +103,7 @@ def test_every_queue_has_dead_letters_and_both_have_alarms(service: Mapping[str,
     queues = dict(named(service, "AWS::SQS::Queue"))
     sources = {name: queue for name, queue in queues.items() if "RedrivePolicy" in queue}
     dead = {reference(queue["RedrivePolicy"]["deadLetterTargetArn"]) for queue in sources.values()}
-    assert len(sources) == 5
+    assert len(sources) == 6
     assert queues.keys() == sources.keys() | dead
     assert alarmed(service, "ApproximateNumberOfMessagesVisible") == dict.fromkeys(dead, 1)
     assert alarmed(service, "ApproximateAgeOfOldestMessage").keys() == sources.keys()
@@ -128,7 +128,7 @@ def test_every_queue_is_encrypted_and_refuses_whoever_comes_without_tls(service:
 def test_a_message_stays_hidden_for_six_time_outs_of_its_function(service: Mapping[str, Any]) -> None:
     queues = dict(named(service, "AWS::SQS::Queue"))
     feeds = list(named(service, "AWS::Lambda::EventSourceMapping"))
-    assert len(feeds) == 5
+    assert len(feeds) == 6
     for _, feed in feeds:
         stage = reference(feed["FunctionName"]).removesuffix("Function").lower()
         queue = queues[reference(feed["EventSourceArn"])]
@@ -154,7 +154,7 @@ def test_what_a_rule_or_a_schedule_cannot_deliver_goes_to_the_queue_s_dead_lette
     }
     targets = [target for _, rule in named(service, "AWS::Events::Rule") for target in rule["Targets"]]
     targets += [schedule["Target"] for _, schedule in named(service, "AWS::Scheduler::Schedule")]
-    assert len(targets) == 7
+    assert len(targets) == 8
     for target in targets:
         assert reference(target["DeadLetterConfig"]["Arn"]) == dead_of[reference(target["Arn"])]
 
@@ -210,6 +210,10 @@ def test_fetches_that_fail_or_do_not_happen_raise_alarms(service: Mapping[str, A
         if alarm["MetricName"].endswith(("FetchFailed", "FetchAge"))
     }
     assert alarms == {"FetchFailed": (3, "notBreaching"), "OldestFetchAge": (24 * 3600, "breaching")}
+
+
+def test_an_opinion_that_an_exchange_refuses_raises_an_alarm(service: Mapping[str, Any]) -> None:
+    assert alarmed(service, "OpinionsRefused") == {"curate": 1}
 
 
 def test_every_alarm_says_what_to_do_and_disturbs_nobody_by_default(service: Mapping[str, Any]) -> None:

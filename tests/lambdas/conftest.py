@@ -79,15 +79,18 @@ class Functions:
         answer = self.invoke(stage, {"Records": records}, remaining_ms=remaining_ms)
         return [int(failure["itemIdentifier"]) for failure in answer["batchItemFailures"]]
 
-    def ask(self, stage: str, path: str, *, roles: str = "admin") -> tuple[int, Any]:
+    def ask(
+        self, stage: str, path: str, *, roles: str = "admin", method: str = "GET", body: object = None
+    ) -> tuple[int, Any]:
         """Ask a function as the HTTP API does; returns the status and the body."""
-        http = {"method": "GET", "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "test"}
+        http = {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "test"}
         event = {
             "version": "2.0",
             "routeKey": "$default",
             "rawPath": path,
             "rawQueryString": "",
-            "headers": {},
+            "headers": {} if body is None else {"content-type": "application/json"},
+            "body": None if body is None else json.dumps(body),
             "requestContext": {
                 "http": http,
                 "stage": "$default",
@@ -136,6 +139,7 @@ def _forget() -> None:
     for made in (
         composition.stores,
         composition.exchanges,
+        composition.transport,
         composition.index_reader,
         composition.bank_directory,
         composition.app,
