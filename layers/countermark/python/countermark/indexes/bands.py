@@ -29,8 +29,8 @@ MAX_BANDS = 16
 MIN_BAND_BITS, MAX_BAND_BITS = 8, 24
 """The narrowest and widest band of a plan: a table of 24 bits has 64 MiB of offsets, whatever it holds."""
 
-MAX_OFFSET_BYTES, MAX_OFFSET_BYTES_EACH = 64 * 2**20, 28
-"""How large the offsets of a plan may be: so many bytes, or so many for each hash where that is more.
+MAX_OFFSET_BYTES_EACH, MAX_OFFSET_BYTES_OF_FEW, MAX_OFFSET_BYTES = 28, 64, 64 * 2**20
+"""How large the offsets of a plan may be: so many bytes for each hash; of few hashes more each, up to so many in all.
 
 At 10 million hashes 28 bytes halve the candidates, for a sixth more memory than 8 bytes take.
 """
@@ -64,7 +64,7 @@ def plan_bands(hashes: int, *, key_bits: int, reach: int) -> tuple[Band, ...]:
 
 def max_offset_bytes(hashes: int) -> int:
     """Return how large the offsets of bands for so many hashes may be."""
-    return max(MAX_OFFSET_BYTES, MAX_OFFSET_BYTES_EACH * hashes)
+    return max(MAX_OFFSET_BYTES_EACH * hashes, min(MAX_OFFSET_BYTES, MAX_OFFSET_BYTES_OF_FEW * hashes))
 
 
 def cost_ns(bands: Sequence[Band], hashes: int) -> float:
