@@ -21,7 +21,8 @@ class Deployment:
     `name` leads the names of the stacks, so that one account may hold several deployments. `content_buckets` are
     the buckets, made by others, that `local_file` collaborations may be read from. `cors_origins` are those whose
     pages may call the API and post uploads; none means that no page may. `alarm_topic_arn` names the SNS topic
-    that alarms are told to; without one they are seen in CloudWatch alone.
+    that alarms are told to; without one they are seen in CloudWatch alone. `extensions` are the modules that bring
+    signal types and exchanges of others.
     """
 
     name: str = "countermark"
@@ -32,6 +33,7 @@ class Deployment:
     content_buckets: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     alarm_topic_arn: str | None = None
+    extensions: tuple[str, ...] = ()
     fetch_every_min: int = field(default=15, metadata={"limits": (1, 24 * 60)})
     oldest_fetch_hours: int = field(default=24, metadata={"limits": (1, 30 * 24)})
     index_every_min: int = field(default=5, metadata={"limits": (1, 24 * 60)})
@@ -84,7 +86,14 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,29}")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ORIGIN = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]+)?|http://localhost(:[0-9]+)?")
 _TOPIC_ARN = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_.-]+")
-_PATTERNS = {"name": _NAME, "content_buckets": _BUCKET, "cors_origins": _ORIGIN, "alarm_topic_arn": _TOPIC_ARN}
+_MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+_PATTERNS = {
+    "name": _NAME,
+    "content_buckets": _BUCKET,
+    "cors_origins": _ORIGIN,
+    "alarm_topic_arn": _TOPIC_ARN,
+    "extensions": _MODULE,
+}
 
 
 def _parse(name: str, value: object, knob: Any) -> object:

@@ -27,11 +27,15 @@ MANY_ERRORS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layers:
-    """The layers as built. Only a function that hashes, searches or builds needs the heavy one."""
+    """The layers as built. Only a function that hashes, searches or builds needs the heavy one.
+
+    `extensions` is there where the deployment names some: they may need anything, so it comes with the heavy one.
+    """
 
     light: lambda_.ILayerVersion
     heavy: lambda_.ILayerVersion
     countermark: lambda_.ILayerVersion
+    extensions: lambda_.ILayerVersion | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +60,18 @@ def stage_function(
     memory_mb: int,
     timeout: Duration,
     is_heavy: bool = False,
+    knows_signals: bool = True,
     environment: Mapping[str, str] | None = None,
     reserved_concurrency: int | None = None,
 ) -> lambda_.Function:
     """Make the function of a stage from `lambdas/<stage>/handler.py`; it may write its log and traces, no more.
 
-    Lambda gives a function processing power by its memory: a whole core at 1,769 MB.
+    Lambda gives a function processing power by its memory: a whole core at 1,769 MB. One that `knows_signals` carries
+    the extensions, where there are any.
     """
     layers = surroundings.layers
+    extensions = [layers.extensions] if layers.extensions is not None and knows_signals else []
+    heavy = [layers.heavy] if is_heavy or extensions else []
     log_group = logs.LogGroup(scope, "Log", retention=surroundings.log_retention, removal_policy=RemovalPolicy.DESTROY)
     function = lambda_.Function(
         scope,
@@ -73,7 +81,7 @@ def stage_function(
         handler=f"lambdas.{stage}.handler.handler",
         runtime=RUNTIME,
         architecture=ARCHITECTURE,
-        layers=[layers.light, *([layers.heavy] if is_heavy else []), layers.countermark],
+        layers=[layers.light, *heavy, *extensions, layers.countermark],
         memory_size=memory_mb,
         timeout=timeout,
         reserved_concurrent_executions=reserved_concurrency,

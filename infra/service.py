@@ -1,6 +1,6 @@
 """The service stack: functions, queues, schedules, alarms and the HTTP API, over the storage stack's resources."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from aws_cdk import CfnOutput, Stack
 from aws_cdk import aws_events as events
@@ -23,6 +23,8 @@ from infra.stages.match import MatchStage
 from infra.storage import StorageStack
 from infra.watch import Watch
 
+LAYERS = ROOT / "build" / "layers"
+
 
 class ServiceStack(Stack):
     """Everything of a deployment that may be thrown away and made again."""
@@ -39,8 +41,8 @@ class ServiceStack(Stack):
         super().__init__(scope, id, description="countermark: functions, queues, schedules, alarms and the HTTP API.")
         bus = events.EventBus(self, "Bus", description="ContentHashed, MatchFound, BankChanged and OpinionGiven.")
         surroundings = Surroundings(
-            layers=_layers(self),
-            environment=_environment(storage, bus, deployment.content_buckets),
+            layers=_layers(self, has_extensions=bool(deployment.extensions)),
+            environment=_environment(storage, bus, deployment),
             log_retention=logs.RetentionDays.THREE_MONTHS,
             watch=Watch(topic=_topic(self, deployment.alarm_topic_arn)),
         )
@@ -121,14 +123,22 @@ class ServiceStack(Stack):
         CfnOutput(self, "BusName", value=bus.event_bus_name, description="The event bus: subscribe to MatchFound.")
 
 
-def _layers(scope: Construct) -> Layers:
-    """Return the layers as `layers/build.py` made them."""
+def _layers(scope: Construct, *, has_extensions: bool) -> Layers:
+    """Return the layers as `layers/build.py` made them.
+
+    Raises:
+        ValueError: There are extensions, and no layer of theirs was built.
+    """
+    if has_extensions and not (LAYERS / "extensions").is_dir():
+        raise ValueError(
+            "countermark:extensions names modules, and layers/extensions holds none: see docs/extensions.md"
+        )
 
     def layer(name: str, description: str) -> lambda_.LayerVersion:
         return lambda_.LayerVersion(
             scope,
             f"{name.capitalize()}Layer",
-            code=lambda_.Code.from_asset(str(ROOT / "build" / "layers" / name)),
+            code=lambda_.Code.from_asset(str(LAYERS / name)),
             compatible_runtimes=[RUNTIME],
             compatible_architectures=[ARCHITECTURE],
             description=description,
@@ -138,10 +148,11 @@ def _layers(scope: Construct) -> Layers:
         light=layer("light", "What every function needs."),
         heavy=layer("heavy", "What functions that hash or search need."),
         countermark=layer("countermark", "countermark itself."),
+        extensions=layer("extensions", "Signal types and exchanges of others.") if has_extensions else None,
     )
 
 
-def _environment(storage: StorageStack, bus: events.IEventBus, content_buckets: Sequence[str]) -> Mapping[str, str]:
+def _environment(storage: StorageStack, bus: events.IEventBus, deployment: Deployment) -> Mapping[str, str]:
     return Settings(
         banks_table=storage.banks.table_name,
         exchanges_table=storage.exchanges.table_name,
@@ -150,7 +161,8 @@ def _environment(storage: StorageStack, bus: events.IEventBus, content_buckets: 
         upload_bucket=storage.uploads.bucket_name,
         event_bus=bus.event_bus_name,
         credentials_secret=storage.credentials.secret_arn,
-        content_buckets=tuple(content_buckets),
+        content_buckets=deployment.content_buckets,
+        extensions=deployment.extensions,
     ).to_environ()
 
 

@@ -6,6 +6,7 @@ Each thing is made at its first use and kept as long as the process: a cold star
 import logging
 import os
 import time
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,9 @@ from countermark.aws.stores import Stores
 if TYPE_CHECKING:
     from countermark.api.app import App
     from countermark.domain.collaboration import Exchange
+    from countermark.domain.signal import SignalType
     from countermark.domain.transport import Transport
+    from countermark.extensions.registries import Registries
     from countermark.flows.match import BankDirectory
     from countermark.indexes.reader import IndexReader
 
@@ -34,12 +37,22 @@ def now_s() -> int:
 
 
 @cache
+def registries() -> "Registries":
+    """Return what is installed. An extension that cannot be loaded fails the function, which is then tried again."""
+    from countermark.extensions.registries import registries
+
+    return registries(stores().extensions)
+
+
+def signal_types() -> "Mapping[str, SignalType]":
+    """Return the signal types by name."""
+    return registries().signal_types
+
+
+@cache
 def exchanges() -> "dict[str, Exchange]":
     """Return the exchanges by kind."""
-    from countermark.exchanges import exchanges
-    from countermark.signals import SIGNAL_TYPES
-
-    return exchanges(reader=stores().content_reader, signal_types=SIGNAL_TYPES, transport=transport())
+    return registries().exchanges(reader=stores().content_reader, transport=transport())
 
 
 @cache
@@ -54,9 +67,8 @@ def transport() -> "Transport":
 def index_reader() -> "IndexReader":
     """Return the reader of the published index."""
     from countermark.indexes.reader import IndexReader
-    from countermark.signals import SIGNAL_TYPES
 
-    return IndexReader(stores().index, SIGNAL_TYPES)
+    return IndexReader(stores().index, signal_types())
 
 
 @cache
@@ -73,7 +85,6 @@ def app(*groups: str) -> "App":
     from countermark.api.app import build_app
     from countermark.api.keys import access_by_authorizer
     from countermark.api.services import Services, SignalTypeRatios
-    from countermark.signals import SIGNAL_TYPES
     from countermark.transport.fetch import URLFetcher
 
     matches = "match" in groups or "status" in groups
@@ -83,7 +94,7 @@ def app(*groups: str) -> "App":
         index_store=stores().index,
         publisher=stores().publisher,
         secrets=stores().secrets,
-        signal_types=SIGNAL_TYPES,
+        signal_types=signal_types(),
         exchanges=exchanges(),
         ratios=SignalTypeRatios(stores().banks),
         clock=now_s,

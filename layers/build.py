@@ -1,8 +1,10 @@
 """Build the Lambda layers into build/layers, the same to the bit each time, without Docker or a compiler.
 
 Three layers, each a directory that the CDK takes as an asset: `light` and `heavy` hold what their requirements.txt
-locks, `countermark` holds our package without its command line and its embedded store, which no function uses. Beside
-them manifest.json says what was built. Nothing is done for a layer whose inputs and files are as they were.
+locks, `countermark` holds our package without its command line and its embedded store, which no function uses. Where
+there are extensions, a fourth, `extensions`, holds what layers/extensions/requirements.txt locks and the modules below
+layers/extensions/python. Beside them manifest.json says what was built. Nothing is done for a layer whose inputs and
+files are as they were.
 
 Bytecode is shipped with the sources: a layer is mounted read-only, so without it each cold start would compile again
 (measured: 3.1 s of imports instead of 1.2 s). It must come from CPython 3.13, the runtime's; where this machine has
@@ -29,6 +31,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DESTINATION = ROOT / "build" / "layers"
 LAYERS = ("light", "heavy", "countermark")
+# What a deployment adds, where it is there: a requirements.txt, a directory python, or both.
+EXTENSIONS = ROOT / "layers" / "extensions"
 
 # The functions' runtime: python3.13 on x86_64 and Amazon Linux 2023, whose glibc, 2.34, loads wheels made for 2.28.
 PYTHON_VERSION = "3.13"
@@ -101,7 +105,10 @@ def build(destination: Path = DESTINATION, *, force: bool = False) -> tuple[Laye
         for left_over in destination.glob(f"{SCRATCH_PREFIX}*"):
             shutil.rmtree(left_over)
         known = {} if force else _read_manifest(destination)
-        layers = tuple(_build_layer(name, destination, compiler, known.get(name)) for name in LAYERS)
+        names = LAYERS + (("extensions",) if _has_extensions() else ())
+        layers = tuple(_build_layer(name, destination, compiler, known.get(name)) for name in names)
+        if not _has_extensions():
+            shutil.rmtree(destination / "extensions", ignore_errors=True)
         _write_manifest(destination, layers)
     size_bytes = sum(layer.size_bytes for layer in layers)
     if size_bytes + FUNCTION_RESERVE_BYTES > UNPACKED_LIMIT_BYTES:
@@ -150,9 +157,11 @@ def _build_layer(name: str, destination: Path, compiler: tuple[Path, str] | None
         packages.mkdir(parents=True)
         if name == "countermark":
             _copy_package(packages)
-        else:
+        elif _lock(name).is_file():
             _install(_lock(name), packages)
             _strip(packages)
+        if name == "extensions" and _modules().is_dir():
+            shutil.copytree(_modules(), packages, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
         if compiler:
             _compile(compiler[0], packages)
         _normalise(made)
@@ -173,18 +182,33 @@ def _inputs_digest(name: str, compiler: tuple[Path, str] | None) -> str:
     """Return a digest of this script, the compiler's version and the layer's own inputs."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
     digest.update(f"\0{name}\0{compiler[1] if compiler else ''}\0".encode())
-    if name == "countermark":
-        for path in _package_files():
-            content = path.read_bytes()
-            digest.update(f"{path.relative_to(_package()).as_posix()}\0{len(content)}\0".encode())
-            digest.update(content)
-    else:
-        digest.update(_lock(name).read_bytes())
+    for root, path in _inputs(name):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode())
+        digest.update(content)
     return digest.hexdigest()
 
 
+def _inputs(name: str) -> Iterator[tuple[Path, Path]]:
+    """Yield the files that a layer is made of, each with the directory that its name is told from."""
+    if name == "countermark":
+        yield from ((_package(), path) for path in _package_files())
+    elif _lock(name).is_file():
+        yield _lock(name).parent, _lock(name)
+    if name == "extensions" and _modules().is_dir():
+        yield from ((_modules(), path) for path in _files(_modules()) if "__pycache__" not in path.parts)
+
+
 def _lock(name: str) -> Path:
-    return ROOT / "layers" / name / "requirements.txt"
+    return (EXTENSIONS if name == "extensions" else ROOT / "layers" / name) / "requirements.txt"
+
+
+def _modules() -> Path:
+    return EXTENSIONS / "python"
+
+
+def _has_extensions() -> bool:
+    return _lock("extensions").is_file() or _modules().is_dir()
 
 
 def _package() -> Path:

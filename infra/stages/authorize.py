@@ -36,5 +36,6 @@ class AuthorizeStage(Construct):
             description="Tells the HTTP API what a key may do.",
             memory_mb=512,
             timeout=TIMEOUT,
+            knows_signals=False,
         )
         allow_items(self.function, "dynamodb:GetItem", table=access, partitions=["api-key"])

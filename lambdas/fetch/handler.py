@@ -12,8 +12,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from countermark.errors import NotFound
 from countermark.flows.fetch import Fetcher, fetch_collaboration
-from countermark.signals import SIGNAL_TYPES
-from lambdas.composition import exchanges, now_s, start_fetch, stores
+from lambdas.composition import exchanges, now_s, signal_types, start_fetch, stores
 from lambdas.records import one_by_one
 
 LAST_DELTA_S = 2 * 60
@@ -54,7 +53,7 @@ def fetch(name: str, *, holder: str, deadline_s: int) -> None:
     """Fetch one collaboration, and tell what came of it; one that was deleted meanwhile is passed over."""
     fetcher = Fetcher(
         exchanges=exchanges(),
-        signal_types=SIGNAL_TYPES,
+        signal_types=signal_types(),
         collaborations=stores().collaborations,
         banks=stores().banks,
         secrets=stores().secrets,

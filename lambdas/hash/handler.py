@@ -13,8 +13,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from countermark.domain.signal import Unhashable
 from countermark.errors import NotFound
 from countermark.flows.hash import applicable, hash_upload
-from countermark.signals import SIGNAL_TYPES
-from lambdas.composition import app, now_s, stores
+from lambdas.composition import app, now_s, signal_types, stores
 from lambdas.records import one_by_one
 from lambdas.uploads import NewObject, content_type_of, new_object
 
@@ -63,7 +62,7 @@ def hash_object(upload: NewObject) -> str:
             content_key=upload.content_key,
             content_type=content_type,
             content_id=opened.metadata.get("content-id"),
-            types=applicable(SIGNAL_TYPES, content_type, ratios=stores().banks.signal_type_ratios()),
+            types=applicable(signal_types(), content_type, ratios=stores().banks.signal_type_ratios()),
             publisher=stores().publisher,
             ledger=stores().ledger,
             now_s=now_s(),

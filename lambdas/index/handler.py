@@ -9,8 +9,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from countermark.errors import IndexDamaged
 from countermark.flows.index import IndexReport, build_index
-from countermark.signals import SIGNAL_TYPES
-from lambdas.composition import now_s, stores
+from lambdas.composition import now_s, signal_types, stores
 
 NEXT_BUILD_MS = 5 * 60 * 1000
 """What has to be left of the function's time for one more build, in milliseconds: a million changes take less."""
@@ -39,11 +38,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 def build(*, full: bool) -> IndexReport:
     """Build once, and tell of it; what is published but damaged is built anew."""
     try:
-        report = build_index(stores().banks, stores().index, SIGNAL_TYPES, now_s=now_s(), full=full)
+        report = build_index(stores().banks, stores().index, signal_types(), now_s=now_s(), full=full)
     except IndexDamaged:
         logger.exception("index_damaged")
         metrics.add_metric(name="IndexDamaged", unit=MetricUnit.Count, value=1)
-        report = build_index(stores().banks, stores().index, SIGNAL_TYPES, now_s=now_s(), full=True)
+        report = build_index(stores().banks, stores().index, signal_types(), now_s=now_s(), full=True)
     refused = sum(each.refused for each in report.types.values())
     logger.info(
         "index_built",

@@ -17,10 +17,11 @@ WHOLE = Settings(
     event_bus="bus",
     credentials_secret="arn:aws:secretsmanager:eu-west-1:123456789012:secret:credentials",
     content_buckets=("one-bucket", "other.bucket"),
+    extensions=("known_addresses", "package.module"),
     fetch_queue_url="https://sqs.eu-west-1.amazonaws.com/123456789012/fetch",
     purge_queue_url="http://127.0.0.1:4566/000000000000/purge",
 )
-OPTIONAL = {settings.CONTENT_BUCKETS, settings.FETCH_QUEUE_URL, settings.PURGE_QUEUE_URL}
+OPTIONAL = {settings.CONTENT_BUCKETS, settings.EXTENSIONS, settings.FETCH_QUEUE_URL, settings.PURGE_QUEUE_URL}
 
 
 def test_settings_come_back_from_the_environment_that_holds_them() -> None:
@@ -32,7 +33,7 @@ def test_settings_come_back_from_the_environment_that_holds_them() -> None:
 def test_what_is_optional_may_be_missing() -> None:
     environ = {name: value for name, value in WHOLE.to_environ().items() if name not in OPTIONAL}
     bare = Settings.from_environ(environ)
-    assert (bare.content_buckets, bare.fetch_queue_url, bare.purge_queue_url) == ((), None, None)
+    assert (bare.content_buckets, bare.extensions, bare.fetch_queue_url, bare.purge_queue_url) == ((), (), None, None)
     assert bare.to_environ() == environ
 
 
@@ -53,6 +54,7 @@ def test_what_is_missing_is_named(name: str, value: str | None) -> None:
         (settings.INDEX_BUCKET, "Not_A_Bucket"),
         (settings.UPLOAD_BUCKET, "s3://bucket"),
         (settings.CONTENT_BUCKETS, "good-bucket,Bad"),
+        (settings.EXTENSIONS, "good,not-a-module"),
         (settings.FETCH_QUEUE_URL, "fetch"),
         (settings.PURGE_QUEUE_URL, ""),
     ],

@@ -139,6 +139,7 @@ def _forget() -> None:
     for made in (
         composition.stores,
         composition.exchanges,
+        composition.registries,
         composition.transport,
         composition.index_reader,
         composition.bank_directory,

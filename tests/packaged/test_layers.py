@@ -95,6 +95,35 @@ def test_a_broken_manifest_is_taken_for_none(text: str, tmp_path: Path, monkeypa
     assert json.loads((tmp_path / "manifest.json").read_text())["layers"][0]["sha256"] == first.sha256
 
 
+def test_extensions_are_a_layer_of_their_own_where_there_are_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers_build, "LAYERS", ("countermark",))
+    monkeypatch.setattr(layers_build, "EXTENSIONS", tmp_path / "given")
+    monkeypatch.setattr(layers_build, "_install", lambda lock, packages: (packages / "locked.py").write_text("X = 2"))
+    made = tmp_path / "made"
+    assert [layer.name for layer in layers_build.build(made)] == ["countermark"]
+    module = tmp_path / "given" / "python" / "known_addresses.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("X = 1")
+    first = layers_build.build(made)
+    assert [layer.name for layer in first] == ["countermark", "extensions"]
+    assert (made / "extensions" / "python" / "known_addresses.py").read_text() == "X = 1"
+    assert layers_build.build(made) == first
+    module.write_text("X = 3")
+    (tmp_path / "given" / "requirements.txt").write_text("made-up==1")
+    second = layers_build.build(made)
+    assert second[0] == first[0]
+    assert second[1].sha256 != first[1].sha256
+    assert (made / "extensions" / "python" / "known_addresses.py").read_text() == "X = 3"
+    assert (made / "extensions" / "python" / "locked.py").exists()
+    module.unlink()
+    module.parent.rmdir()
+    (tmp_path / "given" / "requirements.txt").unlink()
+    assert [layer.name for layer in layers_build.build(made)] == ["countermark"]
+    assert not (made / "extensions").exists()
+
+
 def test_layers_above_the_limit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers_build, "LAYERS", ("countermark",))
     (layer,) = layers_build.build(tmp_path)

@@ -15,6 +15,7 @@ UPLOAD_BUCKET: Final = "COUNTERMARK_UPLOAD_BUCKET"
 EVENT_BUS: Final = "COUNTERMARK_EVENT_BUS"
 CREDENTIALS_SECRET: Final = "COUNTERMARK_CREDENTIALS_SECRET"  # noqa: S105 - the name of a variable
 CONTENT_BUCKETS: Final = "COUNTERMARK_CONTENT_BUCKETS"
+EXTENSIONS: Final = "COUNTERMARK_EXTENSIONS"
 FETCH_QUEUE_URL: Final = "COUNTERMARK_FETCH_QUEUE_URL"
 PURGE_QUEUE_URL: Final = "COUNTERMARK_PURGE_QUEUE_URL"
 
@@ -27,12 +28,14 @@ NAMES: Final = (
     EVENT_BUS,
     CREDENTIALS_SECRET,
     CONTENT_BUCKETS,
+    EXTENSIONS,
     FETCH_QUEUE_URL,
     PURGE_QUEUE_URL,
 )
 """All variables of countermark's own."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,199}")
 _QUEUE_URL = re.compile(r"https?://[^\s]+")
 
 
@@ -40,8 +43,8 @@ _QUEUE_URL = re.compile(r"https?://[^\s]+")
 class Settings:
     """What a function knows of its deployment. A name is no right: what it may do, its role says.
 
-    `content_buckets` are those that `local_file` collaborations may be read from. The URL of a queue is None
-    in functions that send nothing to it.
+    `content_buckets` are those that `local_file` collaborations may be read from, `extensions` the modules that
+    bring signal types and exchanges. The URL of a queue is None in functions that send nothing to it.
     """
 
     banks_table: str
@@ -52,6 +55,7 @@ class Settings:
     event_bus: str
     credentials_secret: str
     content_buckets: tuple[str, ...] = ()
+    extensions: tuple[str, ...] = ()
     fetch_queue_url: str | None = None
     purge_queue_url: str | None = None
 
@@ -73,6 +77,7 @@ class Settings:
             content_buckets=tuple(
                 _bucket(CONTENT_BUCKETS, name) for name in environ.get(CONTENT_BUCKETS, "").split(",") if name
             ),
+            extensions=tuple(_module(name) for name in environ.get(EXTENSIONS, "").split(",") if name),
             fetch_queue_url=_queue_url(environ, FETCH_QUEUE_URL),
             purge_queue_url=_queue_url(environ, PURGE_QUEUE_URL),
         )
@@ -90,6 +95,8 @@ class Settings:
         }
         if self.content_buckets:
             environ[CONTENT_BUCKETS] = ",".join(self.content_buckets)
+        if self.extensions:
+            environ[EXTENSIONS] = ",".join(self.extensions)
         if self.fetch_queue_url is not None:
             environ[FETCH_QUEUE_URL] = self.fetch_queue_url
         if self.purge_queue_url is not None:
@@ -107,6 +114,12 @@ def _required(environ: Mapping[str, str], name: str) -> str:
 def _bucket(name: str, value: str) -> str:
     if not _BUCKET.fullmatch(value):
         raise InvalidInput(f"{name} names no bucket: {value!r}")
+    return value
+
+
+def _module(value: str) -> str:
+    if not _MODULE.fullmatch(value):
+        raise InvalidInput(f"{EXTENSIONS} names no module: {value!r}")
     return value
 
 

@@ -1,6 +1,6 @@
 """The ports of one deployment over AWS: where a function gets them all from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,11 @@ class Stores:
             InvalidInput: A variable is missing, empty or wrong; the error names it.
         """
         return cls(Settings.from_environ(environ), Clients())
+
+    @property
+    def extensions(self) -> Sequence[str]:
+        """The modules that bring signal types and exchanges."""
+        return self._settings.extensions
 
     @cached_property
     def banks(self) -> "DynamoBankStore":
