@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from countermark.domain.bank import ContentDraft, Provenance
 from countermark.domain.opinion import Category, Opinion
@@ -120,6 +121,24 @@ def test_json_tells_all_that_is_known(countermark: CommandLine, photo: Callable[
         "sources": [],
     }
     assert [json.loads(each)["signal_type"] for each in others] == ["photo_md5", "photo_sha256"]
+
+
+def test_a_turned_or_mirrored_photo_matches_on_request_and_says_how(
+    countermark: CommandLine, photo: Callable[[str], Path], home: Path
+) -> None:
+    rocket = photo("rocket.jpg")
+    countermark.ok("bank", "create", "MINE")
+    countermark.ok("bank", "add", "MINE", "photo", "-S", "pdq", rocket)
+    with Image.open(rocket) as image:
+        image.rotate(90, expand=True).save(home / "turned.png")
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(home / "mirrored.png")
+    assert countermark.ok("match", "photo", "turned.png", "mirrored.png").out == ""
+    for name, rotation in (("turned.png", "ROTATE270"), ("mirrored.png", "FLIPY")):
+        assert countermark.ok("match", "photo", "-R", name).lines == [f"pdq {rotation} 0 (MINE) POSITIVE_CLASS"]
+        assert json.loads(countermark.ok("match", "photo", "--rotations", "--json", name).out)["rotation"] == rotation
+    (as_it_is,) = countermark.ok("match", "photo", "-R", "-S", "pdq", rocket).lines
+    assert as_it_is == "pdq 0 (MINE) POSITIVE_CLASS"
+    assert "rotation" not in json.loads(countermark.ok("match", "photo", "-R", "--json", "-S", "pdq", rocket).out)
 
 
 def test_a_content_id_tosses_the_coin_of_a_bank_in_part(countermark: CommandLine) -> None:

@@ -13,7 +13,9 @@ from countermark.flows.hash import HashReport, applicable, hash_content
 from countermark.signals.content_type import content_type_of
 
 
-def hash_url(call: Call, url: str, *, content_type: str | None, types: str | None) -> HashReport:
+def hash_url(
+    call: Call, url: str, *, content_type: str | None, types: str | None, with_variants: bool = False
+) -> HashReport:
     """Fetch the content at a URL and hash it; without `content_type` its kind is the server's word.
 
     Raises:
@@ -32,10 +34,12 @@ def hash_url(call: Call, url: str, *, content_type: str | None, types: str | Non
     except ContentTooLarge as error:
         raise ContentTooLarge("Content too large") from error
     kind = kind or _said_by_server(fetched.content_type)
-    return _hashed(call, fetched.body, kind, types, name=urlsplit(url).path)
+    return _hashed(call, fetched.body, kind, types, name=urlsplit(url).path, with_variants=with_variants)
 
 
-def hash_upload(call: Call, parts: Sequence[multipart.Part], *, types: str | None) -> HashReport:
+def hash_upload(
+    call: Call, parts: Sequence[multipart.Part], *, types: str | None, with_variants: bool = False
+) -> HashReport:
     """Hash the one file of a form; the name of its field is its content type.
 
     Raises:
@@ -46,7 +50,9 @@ def hash_upload(call: Call, parts: Sequence[multipart.Part], *, types: str | Non
         raise InvalidInput("Missing multipart/form-data file upload")
     if len(files) > 1:
         raise InvalidInput("Only one file allowed per request")
-    return _hashed(call, files[0].data, _content_type(files[0].name), types, name=files[0].filename or "")
+    file = files[0]
+    kind = _content_type(file.name)
+    return _hashed(call, file.data, kind, types, name=file.filename or "", with_variants=with_variants)
 
 
 def hashed_by_type(report: HashReport) -> dict[str, str]:
@@ -90,10 +96,12 @@ def unhashable(report: HashReport) -> Mapping[str, Unhashable]:
     return {name: why for name, why in report.unhashable.items() if why.code != "missing_extra"}
 
 
-def _hashed(call: Call, body: bytes, kind: ContentType, types: str | None, *, name: str) -> HashReport:
+def _hashed(
+    call: Call, body: bytes, kind: ContentType, types: str | None, *, name: str, with_variants: bool
+) -> HashReport:
     if kind is ContentType.FILE:
         kind = content_type_of(body, name)
-    return hash_content(io.BytesIO(body), kind, _signal_types(call, kind, types))
+    return hash_content(io.BytesIO(body), kind, _signal_types(call, kind, types), with_variants=with_variants)
 
 
 def _signal_types(call: Call, kind: ContentType, csv: str | None) -> list[SignalType]:

@@ -77,12 +77,13 @@ def hashed(
     only: str | None,
     ratios: Mapping[str, float],
     asks: bool = False,
+    variants: dict[Signal, str] | None = None,
 ) -> Iterator[tuple[Given, tuple[Signal, ...]]]:
     """Yield each piece of content with its signals; complain at the end of what could not be hashed.
 
     `asks` adds what to ask types with that are never made from content. `ratios` are the enabled ratios that were set:
     a type at 0 makes no signal. Too low a quality is told and is no error: such a picture is plain, and the others are
-    done all the same.
+    done all the same. Into `variants` come the signals of turned photos, each with the name of its variant.
 
     Raises:
         InvalidInput: `only` names no signal type, or one that does not apply to that content.
@@ -107,13 +108,17 @@ def hashed(
             except InvalidContent as error:
                 complaints.append(f"{each.name}: {error}")
                 continue
-            report = hash_content(stream, kind, types[kind])
+            report = hash_content(stream, kind, types[kind], with_variants=variants is not None)
+        if variants is not None:
+            variants.clear()
+            variants |= {signal: name for name, signal in reversed(report.turned) if signal not in report.signals}
         for name, why in report.unhashable.items():
             if why.code == "low_quality":
                 session.note(f"{each.name}: no {name} signal: {why.reason}")
             else:
                 complaints.append(f"{each.name}: no {name} signal: {why.reason}")
-        yield each, report.signals + (report.queries if asks else ())
+        turned = tuple(dict.fromkeys(signal for _, signal in report.turned if signal not in report.signals))
+        yield each, report.signals + turned + (report.queries if asks else ())
     if complaints:
         raise InvalidContent("\n".join(complaints))
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -34,6 +34,8 @@ class Found:
 
     lookup: "Lookup"
     match: Match
+    rotation: str | None = None
+    """Which variant of a photo matches, where it is not the photo itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,8 @@ def line(found: Found, signal_types: Mapping[str, SignalType]) -> str:
     distance = signal_types[query.type].wire_distance(query.value, banked, match.distance)
     provenance = match.content.provenance
     labels = ",".join(() if provenance is None else tags(provenance.opinions))
-    text = f"{query.type} {''.join(distance.split())} ({source(match)}) {category(match).name}"
+    rotation = "" if found.rotation is None else f"{found.rotation} "
+    text = f"{query.type} {rotation}{''.join(distance.split())} ({source(match)}) {category(match).name}"
     return f"{text} {labels}" if labels else text
 
 
@@ -91,7 +94,8 @@ def json_line(found: Found, name: str) -> str:
     """Return a match with all that is known of it, as JSON in one line; `name` is the file's."""
     from countermark.flows.match import detail
 
-    shown = {"file": name, "category": category(found.match).name, **detail(found.lookup, found.match)}
+    turned = {} if found.rotation is None else {"rotation": found.rotation}
+    shown = {"file": name, **turned, "category": category(found.match).name, **detail(found.lookup, found.match)}
     return json.dumps(shown, ensure_ascii=False)
 
 
@@ -101,6 +105,7 @@ def json_line(found: Found, name: str) -> str:
 @click.option("-S", "--only-signal", metavar="TYPE", help="Only match by this signal type.")
 @click.option("-H", "--hashes", is_flag=True, help="Each FILE holds signals, one a line, instead of content.")
 @click.option("-A", "--all", "is_all", is_flag=True, help="Show all matches, not just the nearest of each source.")
+@click.option("-R", "--rotations", is_flag=True, help="Match photos turned and mirrored as well.")
 @click.option("--distance", "max_distance", type=click.IntRange(min=0), help="Only matches at most this far away.")
 @click.option("--content-id", metavar="ID", help="Your id of the content: decides where a bank matches only in part.")
 @click.option("--show-false-positives", is_flag=True, help="Show matches that were called false positives.")
@@ -115,6 +120,7 @@ def command(
     only_signal: str | None,
     hashes: bool,
     is_all: bool,
+    rotations: bool,
     max_distance: int | None,
     content_id: str | None,
     show_false_positives: bool,
@@ -127,7 +133,7 @@ def command(
 
     \b
     Prints a line for each match, the nearest of each source, signal type and file:
-      <signal type> <distance> (<collaboration, or else bank>) <CATEGORY>[ tag,tag]
+      <signal type> [ROTATION ]<distance> (<collaboration, or else bank>) <CATEGORY>[ tag,tag]
 
     \b
     Examples:
@@ -155,15 +161,24 @@ def command(
         shows_false_positives=show_false_positives,
         hides_disputed=hide_disputed,
     )
+    variants: dict[Signal, str] = {}
     with session.state() as state:
         if hashes:
             queries = read_signals(given, kind, only=only_signal, signal_types=session.signal_types())
         else:
             ratios = state.banks.signal_type_ratios()
-            queries = hashed(session, given, kind, only=only_signal, ratios=ratios, asks=True)
+            queries = hashed(
+                session,
+                given,
+                kind,
+                only=only_signal,
+                ratios=ratios,
+                asks=True,
+                variants=variants if rotations else None,
+            )
         look = Look(session, state, content_id=content_id)
         for each, signals in queries:
-            found = [match for signal in signals for match in look.up(signal)]
+            found = [replace(match, rotation=variants.get(signal)) for signal in signals for match in look.up(signal)]
             for shown in choice.of(found):
                 output.result(json_line(shown, each.name) if as_json else line(shown, session.signal_types()))
         for reason in sorted(look.missing):

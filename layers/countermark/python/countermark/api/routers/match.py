@@ -1,6 +1,6 @@
 """Signals or content in, matches out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -31,6 +31,10 @@ Bypass = Annotated[bool, Query(description="Let every bank with a ratio above 0 
 Include = Annotated[str | None, Query(description='"detail" adds all that is known of each match.')]
 Types = Annotated[str | None, Query(description="The signal types that are wanted, separated by commas.")]
 
+Rotations = Annotated[
+    bool, Query(description="Look a photo up turned and mirrored as well; a match says by which rotation it matches.")
+]
+
 _BY_BANK_OR_TYPE = answers(ByBank | dict[str, ByBank], "The matches by bank, or by signal type and bank; {} for none.")
 
 
@@ -60,13 +64,14 @@ def lookup(
     seed: Seed = None,
     bypass_coinflip: Bypass = False,
     include: Include = None,
+    rotations: Rotations = False,
 ) -> Response[Any]:
     """Answer the matches of a signal by bank, or those of the content at a URL by signal type."""
     call = call_of(request)
     ask = _ask(banks=banks, content_id=content_id or seed, bypass=bypass_coinflip, include=include)
     if url:
         content.check_may_hash(call)
-        report = content.hash_url(call, url, content_type=content_type, types=types)
+        report = content.hash_url(call, url, content_type=content_type, types=types, with_variants=rotations)
         by_type = _matches_of_content(call, report, ask)
         return wire.json_answer(by_type if signal_type is None else by_type.get(signal_type, {}))
     if not signal or not signal_type:
@@ -84,12 +89,13 @@ def lookup_upload(
     seed: Seed = None,
     bypass_coinflip: Bypass = False,
     include: Include = None,
+    rotations: Rotations = False,
 ) -> Response[Any]:
     """Answer the matches of the one file of a form, by signal type and bank."""
     call = call_of(request)
     content.check_may_hash(call)
     ask = _ask(banks=banks, content_id=content_id or seed, bypass=bypass_coinflip, include=include)
-    report = content.hash_upload(call, call.parts(), types=types)
+    report = content.hash_upload(call, call.parts(), types=types, with_variants=rotations)
     return wire.json_answer(_matches_of_content(call, report, ask))
 
 
@@ -242,18 +248,24 @@ def _parsed(call: Call, type_name: str, text: object) -> Signal:
         raise InvalidInput(f"invalid signal: {error}") from error
 
 
-def _matches_of_content(call: Call, report: HashReport, ask: _Ask) -> dict[str, JSON]:
+def _matches_of_content(call: Call, report: HashReport, ask: _Ask) -> Mapping[str, Mapping[str, list[JSON]]]:
     """Return the matches of hashed content by signal type; a type that could not hash it has none."""
     content.raise_if_too_large(report)
     index = _index(call)
-    found: dict[str, JSON] = {name: {} for name in content.unhashable(report)}
+    found: dict[str, dict[str, list[JSON]]] = {name: {} for name in content.unhashable(report)}
     for signal in report.signals + report.queries:
         found[signal.type] = _matches(call, index, signal, ask)
+    for rotation, signal in report.turned:
+        by_bank = found[signal.type]
+        for bank, matches in _matches(call, index, signal, ask, rotation=rotation).items():
+            by_bank[bank] = [*by_bank.get(bank, []), *matches]
     return found
 
 
-def _matches(call: Call, index: LoadedIndex, signal: Signal, ask: _Ask) -> dict[str, JSON]:
-    """Return the matches of a signal by bank."""
+def _matches(
+    call: Call, index: LoadedIndex, signal: Signal, ask: _Ask, *, rotation: str | None = None
+) -> dict[str, list[JSON]]:
+    """Return the matches of a signal by bank; each tells the rotation of the photo that the signal is of, if any."""
     directory = call.services.directory or flow.BankDirectory(call.services.banks)
     looked_up = flow.lookup(
         index,
@@ -272,10 +284,12 @@ def _matches(call: Call, index: LoadedIndex, signal: Signal, ask: _Ask) -> dict[
             "bank_content_id": match.content.id,
             "distance": _distance(call, signal, banked, match.distance),
         }
+        if rotation is not None:
+            view["rotation"] = rotation
         if ask.wants_detail:
             view["detail"] = flow.detail(looked_up, match)
         by_bank.setdefault(match.bank.name, []).append(view)
-    return dict(by_bank)
+    return by_bank
 
 
 def _distance(call: Call, query: Signal, banked: str, distance: int | None) -> str:
