@@ -40,6 +40,7 @@ def test_a_collaboration_is_printed_as_the_peers_json(shared: CommandLine, home:
         "api": "local_file",
         "enabled": True,
         "bank": "MY_SIGNALS",
+        "writes_back": False,
         "filename": str(home / "shared.txt"),
         "signal_type": None,
     }

@@ -1,11 +1,13 @@
 """`countermark config`: collaborations, and what is installed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import click
 
 from countermark.cli import output
+from countermark.cli.credentials import credentials_command
 from countermark.cli.edit import as_json, edit_command
 from countermark.cli.extensions import extensions
 from countermark.cli.session import Session
@@ -88,20 +90,29 @@ def delete(session: Session, name: str) -> None:
         session.follow(state)
 
 
+OTHER_NAMES: Mapping[str, str] = {"fb_threat_exchange": "fb_threatexchange"}
+"""The peer's other spellings of kinds."""
+
+
 class ExchangeGroup(click.Group):
-    """A sub-command for each kind of exchange, with a flag for each field of its configuration."""
+    """Beside its own sub-commands one for each kind of exchange, made by `makes` from what the kind says of itself."""
+
+    def __init__(self, *args: Any, makes: Callable[[Exchange], click.Command], **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self._makes = makes
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the kinds."""
-        return list(_exchanges(ctx))
+        """Return its own and the kinds."""
+        return [*super().list_commands(ctx), *_exchanges(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Make the sub-command of a kind from what the kind says of itself."""
-        exchange = _exchanges(ctx).get(cmd_name)
-        return None if exchange is None else edit_command(exchange)
+        """Return its own, or make that of a kind."""
+        own = super().get_command(ctx, cmd_name)
+        exchange = _exchanges(ctx).get(OTHER_NAMES.get(cmd_name, cmd_name)) if own is None else None
+        return own if exchange is None else self._makes(exchange)
 
 
-@collab.group(cls=ExchangeGroup)
+@collab.group(cls=ExchangeGroup, makes=edit_command)
 def edit() -> None:
     """Create or change a collaboration: `edit API NAME`.
 
@@ -113,14 +124,17 @@ def edit() -> None:
     """
 
 
-@command.group(invoke_without_command=True)
+@command.group(cls=ExchangeGroup, makes=credentials_command, invoke_without_command=True)
 @click.pass_context
 def api(context: click.Context) -> None:
-    """List the kinds of exchange.
+    """List the kinds of exchange, and set the credentials of one.
 
     \b
-    Example:
+    Examples:
       countermark config api list
+      countermark config api ncmec --credentials user:password
+      countermark config api fb_threatexchange --api-token - < token.txt
+      countermark config api fb_threatexchange -L
     """
     if context.invoked_subcommand is None:
         context.invoke(list_apis)

@@ -36,6 +36,9 @@ _PARSERS: Mapping[str, click.ParamType[Any] | Callable[[str], Any]] = {
 }
 """What reads a flag's value, by the type that a field may have."""
 
+OTHER_FLAGS: Mapping[str, tuple[str, ...]] = {"only_esp_ids": ("--only-esp",)}
+"""The peer's other spellings of the flags of fields."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
@@ -43,6 +46,7 @@ class Edit:
 
     name: str
     is_enabled: bool | None
+    writes_back: bool | None
     bank: str | None
     fields: Mapping[str, JSON]
 
@@ -58,7 +62,7 @@ def edit_command(exchange: Exchange) -> click.Command:
         edit = _from_json(exchange, values) if values["is_json"] else _from_flags(values)
         with session.state() as state:
             if values["create"]:
-                _create(session, state, exchange, edit)
+                create(session, state, exchange, edit)
             else:
                 _change(state, exchange, edit)
 
@@ -77,6 +81,13 @@ def edit_command(exchange: Exchange) -> click.Command:
                 help="Fetch it, as is so when it is created; 0 for not.",
             ),
             click.Option(["--disable"], is_flag=True, help="Do not fetch it; what was fetched still matches."),
+            click.Option(
+                ["--write-back"],
+                is_flag=False,
+                flag_value="1",
+                type=click.Choice(["0", "1"]),
+                help="Send it what you think, where you say so: off until it is turned on; 0 turns it off.",
+            ),
             click.Option(["--bank"], metavar="BANK", help="With --create: its bank; else named like it."),
             click.Option(["--json", "-J", "is_json"], is_flag=True, help="NAME is JSON with all that is to be set."),
         ],
@@ -93,6 +104,7 @@ def as_json(collaboration: Collaboration) -> Mapping[str, JSON]:
         "api": collaboration.api,
         "enabled": collaboration.enabled,
         "bank": collaboration.bank,
+        "writes_back": collaboration.writes_back,
         **collaboration.config,
     }
 
@@ -106,7 +118,13 @@ def bank_name_of(name: str) -> str:
     return f"_{derived}" if derived[:1].isdigit() else derived
 
 
-def _create(session: Session, state: "LocalState", exchange: Exchange, edit: Edit) -> None:
+def create(session: Session, state: "LocalState", exchange: Exchange, edit: Edit) -> None:
+    """Create a collaboration as the user asks for it, and its bank.
+
+    Raises:
+        InvalidInput: A field is missing or wrong.
+        AlreadyExists: There is one of that name; or a bank, which was not named on purpose.
+    """
     from countermark.flows.curate import create_collaboration
 
     config = exchange.parse_config(edit.fields)
@@ -120,7 +138,12 @@ def _create(session: Session, state: "LocalState", exchange: Exchange, edit: Edi
     create_collaboration(
         session.curator(state),
         Collaboration(
-            name=edit.name, api=exchange.kind, bank=bank, enabled=edit.is_enabled is not False, config=config
+            name=edit.name,
+            api=exchange.kind,
+            bank=bank,
+            enabled=edit.is_enabled is not False,
+            writes_back=edit.writes_back is True,
+            config=config,
         ),
         shares_bank=edit.bank is not None,
     )
@@ -138,6 +161,7 @@ def _change(state: "LocalState", exchange: Exchange, edit: Edit) -> None:
         replace(
             known,
             enabled=known.enabled if edit.is_enabled is None else edit.is_enabled,
+            writes_back=known.writes_back if edit.writes_back is None else edit.writes_back,
             config=exchange.parse_config({**known.config, **edit.fields}),
         )
     )
@@ -153,6 +177,7 @@ def _from_flags(values: Mapping[str, Any]) -> Edit:
     return Edit(
         name=_checked_name(values["name"]),
         is_enabled=False if values["disable"] else is_enabled,
+        writes_back=None if values["write_back"] is None else values["write_back"] == "1",
         bank=values["bank"],
         fields=_absolute(fields),
     )
@@ -165,7 +190,7 @@ def _from_json(exchange: Exchange, values: Mapping[str, Any]) -> Edit:
         InvalidInput: It is no JSON object, is of another kind, or a common field is of another type.
     """
     flags = _from_flags({**values, "name": "-"})
-    if flags.fields or flags.is_enabled is not None or flags.bank is not None:
+    if flags.fields or any(each is not None for each in (flags.is_enabled, flags.writes_back, flags.bank)):
         raise click.UsageError("with --json everything is said in the JSON")
     try:
         given = json.loads(values["name"])
@@ -176,12 +201,16 @@ def _from_json(exchange: Exchange, values: Mapping[str, Any]) -> Edit:
     kind = given.pop("api", exchange.kind)
     if kind != exchange.kind:
         raise InvalidInput(f"the JSON is of a collaboration of {kind!r}, not of {exchange.kind}")
-    name, is_enabled, bank = given.pop("name", None), given.pop("enabled", None), given.pop("bank", None)
-    if not (is_enabled is None or isinstance(is_enabled, bool)):
-        raise InvalidInput(f"enabled is true or false, not {is_enabled!r}")
+    name, bank = given.pop("name", None), given.pop("bank", None)
+    is_enabled, writes_back = given.pop("enabled", None), given.pop("writes_back", None)
+    for field, value in (("enabled", is_enabled), ("writes_back", writes_back)):
+        if not (value is None or isinstance(value, bool)):
+            raise InvalidInput(f"{field} is true or false, not {value!r}")
     if not (bank is None or isinstance(bank, str)):
         raise InvalidInput(f"bank is a name, not {bank!r}")
-    return Edit(name=_checked_name(name), is_enabled=is_enabled, bank=bank, fields=_absolute(given))
+    return Edit(
+        name=_checked_name(name), is_enabled=is_enabled, writes_back=writes_back, bank=bank, fields=_absolute(given)
+    )
 
 
 def _checked_name(name: object) -> str:
@@ -200,7 +229,7 @@ def _absolute(fields: Mapping[str, JSON]) -> Mapping[str, JSON]:
 
 def _option(field: Field) -> click.Option:
     """Return the flag of a field. Whether a required one is missing is told by the exchange."""
-    names = [_flag(field), f"field_{field.name}"]
+    names = [_flag(field), *OTHER_FLAGS.get(field.name, ()), f"field_{field.name}"]
     if field.choices is not None:
         return click.Option(names, type=click.Choice(field.choices), help=field.help)
     return click.Option(names, type=_PARSERS[field.type], metavar=field.type.upper(), help=field.help)

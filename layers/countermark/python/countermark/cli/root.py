@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "index": "Bring the index up to date, or build it anew.",
     "match": "Match content against the signals in your banks.",
     "hash": "Turn content into signals.",
+    "label": "Tell an exchange what you think of content.",
     "bank": "Create, fill, show, disable and delete banks and their contents.",
     "dataset": "Count, print and export the signals in your banks.",
     "serve": "Serve the HTTP API over this state, with fetch and index on a schedule.",

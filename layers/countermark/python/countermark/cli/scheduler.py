@@ -1,4 +1,4 @@
-"""What a server does beside answering: it keeps the index fresh, and fetches on a schedule."""
+"""What a server does beside answering: it keeps the index fresh, fetches on a schedule, and tells opinions."""
 
 import functools
 import queue
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from countermark.cli.fetch import fetch_one
 from countermark.cli.session import Session
-from countermark.domain.event import Event
+from countermark.domain.event import Event, OpinionGiven
 from countermark.errors import CountermarkError, NotFound
 
 if TYPE_CHECKING:
@@ -25,13 +25,19 @@ BUILD_EVERY_S = 30.0
 STOP_TIMEOUT_S = 10.0
 """How long the end of the server waits for what is under way: a step of a fetch, or a build, takes less."""
 
+TELL_AGAIN_S = 60.0
+"""How long an opinion waits that an exchange could not take, in seconds: it was tried five times by then."""
+
+GIVE_UP_S = 24 * 3600
+"""How old an opinion is when it is given up, in seconds: an exchange that is down for a day is known to be."""
+
 
 class Stopped(BaseException):
     """The server ends: a fetch lets go of its lease after its step, and has not failed."""
 
 
 class Scheduler:
-    """Two threads: one builds the index, one fetches. No failure ends either."""
+    """Three threads: one builds the index, one fetches, one tells opinions. No failure ends any."""
 
     def __init__(self, session: Session, state: "LocalState", *, fetch_every_s: int | None) -> None:
         """Take what to work on; without `fetch_every_s` there is a fetch only where one is asked for."""
@@ -41,30 +47,38 @@ class Scheduler:
         self._is_stopping = threading.Event()
         self._nudged = threading.Event()
         self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._opinions: queue.SimpleQueue[OpinionGiven | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._keep_index, name="countermark-index", daemon=True),
             threading.Thread(target=self._keep_fetching, name="countermark-fetch", daemon=True),
+            threading.Thread(target=self._keep_telling, name="countermark-curate", daemon=True),
         ]
 
     def on_event(self, event: Event) -> None:
-        """Have the index built soon: whatever the event says changed. A build without work takes milliseconds."""
-        del event
-        self._nudged.set()
+        """Have an opinion told, or the index built soon, whatever changed: a build without work takes milliseconds."""
+        if isinstance(event, OpinionGiven):
+            self._opinions.put(event)
+        else:
+            self._nudged.set()
 
     def start_fetch(self, collaboration: str) -> None:
         """Have a collaboration fetched soon."""
         self._wanted.put(collaboration)
 
     def start(self) -> None:
-        """Start both threads."""
+        """Start the threads; what was to be told when the last server ended, is told now."""
+        for event in self._state.publisher.events():
+            if isinstance(event, OpinionGiven):
+                self._opinions.put(event)
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """End both threads, and wait for what is under way."""
+        """End the threads, and wait for what is under way."""
         self._is_stopping.set()
         self._nudged.set()
         self._wanted.put(None)
+        self._opinions.put(None)
         for thread in self._threads:
             thread.join(STOP_TIMEOUT_S)
 
@@ -106,6 +120,41 @@ class Scheduler:
     def _check_stopping(self) -> None:
         if self._is_stopping.is_set():
             raise Stopped
+
+    def _keep_telling(self) -> None:
+        waiting: list[OpinionGiven] = []
+        while not self._is_stopping.is_set():
+            with suppress(queue.Empty):
+                given = self._opinions.get(timeout=TELL_AGAIN_S if waiting else None)
+                if given is None:
+                    return
+                waiting.append(given)
+                if not self._opinions.empty():
+                    continue
+            waiting = [each for each in waiting if not self._is_dealt_with(each)]
+
+    def _is_dealt_with(self, given: OpinionGiven) -> bool:
+        """Tell an opinion; returns False where it is to be tried again."""
+        done: list[bool] = []
+        self._isolated(f"opinion for {given.collaboration}", lambda: done.append(self._tell(given)))
+        # Neither is what fails in a way that nobody foresaw given up at once.
+        return bool(done) or self._session.now_s() - given.at_s > GIVE_UP_S
+
+    def _tell(self, given: OpinionGiven) -> bool:
+        from countermark.flows.curate import tell_opinion
+
+        if self._is_stopping.is_set():
+            return True  # the next server tells it
+        report = tell_opinion(
+            self._session.teller(self._state),
+            self._session.transport(),
+            given,
+            ledger=self._state.ledger,
+            now_s=self._session.now_s(),
+        )
+        if report.outcome in {"refused", "off"}:
+            self._session.complain(f"opinion for {given.collaboration}: {report.why}")
+        return True
 
     def _isolated(self, what: str, work: Callable[[], None]) -> None:
         """Do some work, and tell of its failure: the next time may go better, and the server answers meanwhile."""

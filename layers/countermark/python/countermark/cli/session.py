@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from countermark.domain.stores import SecretStore
     from countermark.domain.transport import Transport
     from countermark.extensions.registries import Registries
-    from countermark.flows.curate import Curator
+    from countermark.flows.curate import Curator, Teller
     from countermark.flows.fetch import Fetcher
     from countermark.flows.index import IndexReport
     from countermark.local.extensions import ExtensionList
@@ -186,6 +186,12 @@ class Session:
             publisher=state.publisher,
             now_s=self.now_s(),
         )
+
+    def teller(self, state: "LocalState") -> "Teller":
+        """Return what says what an exchange would be sent."""
+        from countermark.flows.curate import Teller
+
+        return Teller(exchanges=self.exchanges(), collaborations=state.collaborations, secrets=self.secrets(state))
 
     def fetcher(self, state: "LocalState") -> "Fetcher":
         """Return what every fetch needs."""

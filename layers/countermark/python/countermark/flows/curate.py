@@ -517,17 +517,20 @@ def check_writes_back(collaboration: Collaboration) -> None:
 
 
 def tell_opinion(
-    teller: Teller, transport: Transport, given: OpinionGiven, *, ledger: EventLedger, now_s: int
+    teller: Teller, transport: Transport, given: OpinionGiven, *, ledger: EventLedger | None, now_s: int
 ) -> OpinionReport:
     """Send what tells an exchange of an opinion, unless that was done before; what it refuses is in the report.
+
+    Without a ledger it is sent whatever was done before: a person asks for it, and waits.
 
     Raises:
         ExchangeFailed: It could not be reached, or has too much to do: the same opinion is to be told again.
     """
-    if ledger.is_done(given.id, now_s=now_s):
+    if ledger is not None and ledger.is_done(given.id, now_s=now_s):
         return OpinionReport(collaboration=given.collaboration, outcome="repeated")
     report = _told(teller, transport, given, now_s=now_s)
-    ledger.mark_done(given.id, now_s=now_s, forget_after_s=REMEMBER_EVENTS_S)
+    if ledger is not None:
+        ledger.mark_done(given.id, now_s=now_s, forget_after_s=REMEMBER_EVENTS_S)
     return report
 
 

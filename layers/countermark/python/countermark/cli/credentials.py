@@ -1,0 +1,129 @@
+"""`countermark config api KIND`: the credentials of a kind of exchange, and the collaborations that they open."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from countermark.cli import output
+from countermark.cli.edit import Edit, create
+from countermark.cli.session import Session
+from countermark.domain.collaboration import Exchange, ListsMemberships, Membership
+from countermark.errors import InvalidInput, NotFound
+
+MAX_LINE_CHARACTERS = 64 * 1024
+"""The most that is read of standard input: a line of credentials is far shorter."""
+
+OTHER_FLAGS: Mapping[str, tuple[str, ...]] = {"fb_threatexchange": ("--api-token", "--access-token")}
+"""The peer's spellings of `--credentials`, by kind."""
+
+
+def credentials_command(exchange: Exchange) -> click.Command:
+    """Return the command that sets the credentials of one kind."""
+
+    def callback(**values: Any) -> None:
+        session: Session = click.get_current_context().find_root().obj
+        if len([name for name, value in values.items() if value]) > 1:
+            raise click.UsageError("one of the flags at a time")
+        if values["credentials"] is not None:
+            _set(session, exchange, values["credentials"])
+        elif values["unset"]:
+            with session.state() as state:
+                session.secrets(state).set_credentials(exchange.kind, None)
+            session.note(f"{exchange.kind} has no credentials in the store now")
+        elif values.get("lists"):
+            for each in _memberships(session, exchange):
+                output.result(output.one_line(f"{each.id} {each.name} - {each.description}"))
+        elif values.get("imported"):
+            _import(session, exchange, values["imported"])
+        else:
+            _tell(session, exchange)
+
+    source = exchange.credential_source
+    form = "" if source is None else source.form
+    names = ["--credentials", *OTHER_FLAGS.get(exchange.kind, ()), "credentials"]
+    takes_some = exchange.credential_fields is not None
+    lists = [
+        click.Option(["--list-collabs", "-L", "lists"], is_flag=True, help="List what the credentials give access to."),
+        click.Option(["--import-collab", "-I", "imported"], metavar="ID", help="Create the collaboration of this id."),
+    ]
+    return click.Command(
+        exchange.kind,
+        callback=callback,
+        params=[
+            click.Option(
+                names,
+                metavar=f"'{form}'" if form else "TEXT",
+                hidden=not takes_some,
+                help="The credentials; - reads them from standard input, where no other process sees them.",
+            ),
+            click.Option(["--unset"], is_flag=True, hidden=not takes_some, help="Forget the credentials in the store."),
+            *(lists if isinstance(exchange, ListsMemberships) else []),
+        ],
+        help=_help(exchange),
+        short_help=f"The credentials of the exchange {exchange.kind}.",
+    )
+
+
+def _help(exchange: Exchange) -> str:
+    source = exchange.credential_source
+    if source is None:
+        about, flag = f"Tell that the exchange {exchange.kind} takes no credentials.", ""
+    else:
+        about = f"Set the credentials of the exchange {exchange.kind}; without a flag, tell whether there are some."
+        flag = f" --credentials '{source.form}'"
+    return f"{about}\n\n\b\nExample:\n  countermark config api {exchange.kind}{flag}"
+
+
+def _set(session: Session, exchange: Exchange, text: str) -> None:
+    line = (sys.stdin.readline(MAX_LINE_CHARACTERS) if sys.stdin is not None else "") if text == "-" else text
+    credentials = exchange.parse_credentials(line.strip())
+    with session.state() as state:
+        session.secrets(state).set_credentials(exchange.kind, credentials)
+    session.note(f"the credentials of {exchange.kind} are set")
+
+
+def _tell(session: Session, exchange: Exchange) -> None:
+    if exchange.credential_source is None:
+        output.result(f"{exchange.kind} takes no credentials")
+        return
+    with session.state() as state:
+        has_some = session.secrets(state).credentials(exchange.kind) is not None
+    source = exchange.credential_source
+    output.result(f"{exchange.kind} has {'credentials' if has_some else 'no credentials'}")
+    if not has_some:
+        session.note(
+            f"set them with --credentials '{source.form}', in the environment variable {source.environment_variable}, "
+            f"or in ~/{source.dot_file}"
+        )
+
+
+def _memberships(session: Session, exchange: Exchange) -> list[Membership]:
+    """Return the collaborations that the credentials give access to.
+
+    Raises:
+        InvalidInput: There are no credentials, or they cannot work.
+        ExchangeFailed: The exchange refused, timed out, or answered outside its format.
+    """
+    if not isinstance(exchange, ListsMemberships):
+        raise InvalidInput(f"{exchange.kind} does not tell which collaborations there are")
+    with session.state() as state:
+        credentials = session.secrets(state).credentials(exchange.kind)
+    if credentials is None:
+        raise InvalidInput(f"{exchange.kind} needs credentials, and none are set")
+    return list(exchange.memberships(credentials=credentials))
+
+
+def _import(session: Session, exchange: Exchange, membership_id: str) -> None:
+    found = [each for each in _memberships(session, exchange) if each.id == membership_id]
+    if not found:
+        raise NotFound(f"the credentials of {exchange.kind} give no access to {membership_id!r}")
+    [membership] = found
+    name = " ".join(membership.name.split()) or membership.id
+    edit = Edit(name=name, is_enabled=membership.is_enabled, writes_back=None, bank=None, fields=membership.config)
+    with session.state() as state:
+        create(session, state, exchange, edit)
+    session.note(
+        f"created the collaboration {name!r}" + ("" if membership.is_enabled else ", disabled by the exchange")
+    )

@@ -1,0 +1,234 @@
+"""`countermark label`: what you think of content goes to an exchange, or into its file."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from countermark.cli import output
+from countermark.cli.content import (
+    ContentCommand,
+    content_type_argument,
+    files_argument,
+    given_content,
+    hashed,
+    read_signals,
+)
+from countermark.cli.session import Session
+from countermark.domain.collaboration import Collaboration, SharedOpinion, TakesLines, Verdict
+from countermark.domain.json import JSON
+from countermark.domain.signal import ContentType, Signal
+from countermark.errors import CountermarkError, ExchangeFailed, IndexNotReady, InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from countermark.domain.event import OpinionGiven
+    from countermark.local.state import LocalState
+
+
+@click.command(cls=ContentCommand)
+@click.argument("collab", metavar="COLLAB")
+@content_type_argument
+@files_argument
+@click.option("-l", "--labels", metavar="A,B", help="Tags to send with it, separated by commas.")
+@click.option("--false-positive", is_flag=True, help="It does not belong there; without this flag, it does.")
+@click.option("--seen", is_flag=True, help="Only that you have seen it.")
+@click.option("--reason", metavar="ID", help="The exchange's id of a reason, where it asks for one.")
+@click.option("-S", "--only-signal", metavar="TYPE", help="Only by this signal type.")
+@click.option("-H", "--as-hash", metavar="TYPE", help="Each FILE holds signals of this type, one a line.")
+@click.option("--dry-run", is_flag=True, help="Send nothing: print what would be sent, as JSON.")
+@click.pass_context
+def command(
+    context: click.Context,
+    *,
+    collab: str,
+    content_type: str,
+    files: tuple[str, ...],
+    labels: str | None,
+    false_positive: bool,
+    seen: bool,
+    reason: str | None,
+    only_signal: str | None,
+    as_hash: str | None,
+    dry_run: bool,
+) -> None:
+    """Tell an exchange what you think of content: that it belongs there, that it does not, or that you saw it.
+
+    Of content that the exchange has, exactly, this is an opinion; other content is shared with it as new. The
+    collaboration has to be allowed to: countermark config collab edit API COLLAB --write-back. To a file of signals
+    a line is added.
+
+    \b
+    Prints a line for each request that was sent, and its answer was good.
+
+    \b
+    Examples:
+      countermark label 'My Group' photo spam.jpg -l spam,scam --dry-run
+      countermark label 'My Group' photo -H pdq hashes.txt --false-positive
+      countermark label 'My Signals' text -- 'buy pills now'
+    """
+    from countermark.flows.curate import shared_opinion
+
+    if false_positive and seen:
+        raise click.UsageError("--false-positive or --seen, not both")
+    if as_hash is not None and only_signal not in {None, as_hash}:
+        raise click.UsageError("-H says the signal type already")
+    verdict = Verdict.FALSE_POSITIVE if false_positive else Verdict.SEEN if seen else Verdict.TRUE_POSITIVE
+    opinion = shared_opinion(verdict, tags=labels.split(",") if labels else (), reason=reason)
+    session: Session = context.obj
+    given = given_content(context, files)
+    kind = ContentType(content_type)
+    with session.state() as state:
+        collaboration = _collaboration(state, collab)
+        if as_hash is not None:
+            found = read_signals(given, kind, only=as_hash, signal_types=session.signal_types())
+        else:
+            found = hashed(session, given, kind, only=only_signal, ratios=state.banks.signal_type_ratios())
+        # All of it is read before anything is sent: what cannot be read is told first.
+        signals = list(dict.fromkeys(signal for _, each in found for signal in each))
+        if not signals:
+            raise InvalidInput("there is no signal of it to tell of")
+        Label(session, state, collaboration, opinion, is_dry=dry_run).tell(signals)
+
+
+def _collaboration(state: "LocalState", name: str) -> Collaboration:
+    try:
+        return state.collaborations.collaboration(name)
+    except NotFound as error:
+        raise NotFound(f"No such collab {name!r}") from error
+
+
+class Label:
+    """Tells the exchange of one collaboration what is thought of signals."""
+
+    def __init__(
+        self,
+        session: Session,
+        state: "LocalState",
+        collaboration: Collaboration,
+        opinion: SharedOpinion,
+        *,
+        is_dry: bool,
+    ) -> None:
+        self._session = session
+        self._state = state
+        self._collaboration = collaboration
+        self._opinion = opinion
+        self._is_dry = is_dry
+
+    def tell(self, signals: Sequence[Signal]) -> None:
+        """Tell of all signals, and print what was sent.
+
+        Raises:
+            Conflict: The collaboration does not write back.
+            InvalidInput: The exchange takes nothing of this, or there are no credentials.
+            ExchangeFailed: It refused, or could not be reached.
+        """
+        from countermark.flows.curate import check_writes_back
+
+        exchange = self._session.exchanges().get(self._collaboration.api)
+        if exchange is None:
+            raise InvalidInput(f"No such exchange type {self._collaboration.api!r}")
+        if not self._is_dry:
+            check_writes_back(self._collaboration)
+        if isinstance(exchange, TakesLines):
+            self._add_lines(exchange, exchange.parse_config(self._collaboration.config), signals)
+        else:
+            self._send(signals)
+
+    def _add_lines(self, exchange: TakesLines, config: Mapping[str, JSON], signals: Sequence[Signal]) -> None:
+        from countermark.local.content import add_lines
+
+        lines, refusal = [], None
+        for signal in signals:
+            try:
+                lines.append(exchange.line(config, signal, self._opinion))
+            except InvalidInput as error:
+                refusal = error
+        if refusal is not None and not lines:
+            raise refusal
+        filename = str(config["filename"])
+        added = lines if self._is_dry else add_lines(filename, lines)
+        for line in added:
+            output.result(
+                json.dumps({"file": filename, "line": line}) if self._is_dry else f"added to {filename}: {line}"
+            )
+        if not added:
+            self._session.note(f"{filename} has it already")
+
+    def _send(self, signals: Sequence[Signal]) -> None:
+        from countermark.cli.match import current_index
+        from countermark.flows.curate import opinion_requests
+
+        self._session.build_index(self._state, tells=self._session.detail)
+        self._index = current_index(self._session, self._state)
+        teller = self._session.teller(self._state)
+        refusals: list[CountermarkError] = []
+        told = []
+        for given in self._given(signals):
+            try:
+                requests = opinion_requests(teller, given, now_s=self._session.now_s())
+            except InvalidInput as error:
+                refusals.append(error)
+            else:
+                told.append((given, requests))
+        if not told:
+            raise refusals[0]
+        for refusal in refusals:
+            self._session.note(f"left out: {refusal}")
+        for given, requests in told:
+            if self._is_dry:
+                for request in requests:
+                    output.result(json.dumps(request.shown(), ensure_ascii=False))
+            else:
+                self._send_one(given)
+
+    def _send_one(self, given: "OpinionGiven") -> None:
+        from countermark.flows.curate import tell_opinion
+
+        report = tell_opinion(
+            self._session.teller(self._state),
+            self._session.transport(),
+            given,
+            ledger=None,
+            now_s=self._session.now_s(),
+        )
+        if report.outcome in {"refused", "off"}:
+            raise ExchangeFailed(report.why)
+        for request in report.requests:
+            shown = request.shown()
+            output.result(
+                f"sent {self._opinion.verdict} to {self._collaboration.name}: {shown['method']} {shown['url']}"
+            )
+
+    def _given(self, signals: Sequence[Signal]) -> "Iterator[OpinionGiven]":
+        """Yield an opinion of each record that has one of the signals, and one that shares each of the others."""
+        from countermark.flows.curate import opinion_given
+
+        name, now_s = self._collaboration.name, self._session.now_s()
+        for signal in signals:
+            opinion = replace(self._opinion, signal_type=signal.type)
+            keys = self._record_keys(signal)
+            for key in keys:
+                yield opinion_given(opinion, collaboration=name, record_key=key, now_s=now_s)
+            if not keys:
+                yield opinion_given(opinion, collaboration=name, signals=(signal,), now_s=now_s)
+
+    def _record_keys(self, signal: Signal) -> list[str]:
+        """Return the keys of the collaboration's records that have this very signal: one that is near is another."""
+        from countermark.domain.stores import MAX_PAGE
+        from countermark.flows.match import raw_lookup
+
+        try:
+            ids = [candidate.content_id for candidate in raw_lookup(self._index, signal)]
+        except IndexNotReady:
+            return []
+        keys = set()
+        for start in range(0, len(ids), MAX_PAGE):
+            for content in self._state.banks.contents(ids[start : start + MAX_PAGE]).values():
+                provenance = content.provenance
+                is_its = provenance is not None and provenance.collaboration == self._collaboration.name
+                if provenance is not None and is_its and content.signals.get(signal.type) == signal.value:
+                    keys.add(provenance.record_key)
+        return sorted(keys)
