@@ -42,7 +42,7 @@ class ArrivingSections:
         # One piece of memory that is as aligned as the file: it goes back to the system in one piece as well.
         memory = np.empty(header.size_bytes + 64, np.uint8)
         start = -memory.ctypes.data % 64
-        self._memory = memory[start : start + header.size_bytes].data
+        self._memory = memory[start : start + header.size_bytes]
         self._arrived: dict[str, Future[memoryview]] = {section.name: Future() for section in header.sections}
         in_order = sorted(header.sections, key=lambda section: ORDER.index(section.name))
         self._ranges = collections.deque((section, at) for section in in_order for at in _range_starts(section))
@@ -77,12 +77,13 @@ class ArrivingSections:
             data = self._read_range(offset, length)
             if len(data) != length:
                 raise IndexDamaged(f"section {section.name} of a segment ends early")
-            self._memory[offset : offset + length] = data
+            # NumPy lets other threads run while it copies.
+            self._memory[offset : offset + length] = np.frombuffer(data, np.uint8)
         with self._lock:
             self._missing[section.name] -= 1
             is_last = not self._missing[section.name]
         if is_last:
-            part = self._memory[section.offset : section.offset + section.length].toreadonly()
+            part = self._memory[section.offset : section.offset + section.length].data.toreadonly()
             check_section(section, part)
             with self._lock:
                 # Unless the segment was given up meanwhile.
