@@ -103,7 +103,7 @@ def main() -> None:
         "--peer-crowded-to",
         type=int,
         default=1_000_000,
-        help="up to which size the peer is given crowds: at 10 million it takes ten minutes, and seconds a query",
+        help="up to which size the peer is given crowded hashes, of which it takes a second for some queries",
     )
     arguments = parser.parse_args()
     shutil.rmtree(DIRECTORY, ignore_errors=True)
