@@ -39,12 +39,16 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def dispatch() -> None:
-    """Send a message for each enabled collaboration, and tell how old the oldest complete fetch is."""
+    """Send a message for each enabled collaboration, and tell how old the oldest complete fetch is.
+
+    One that never completed is as old as its first run: it may fail too seldom for the alarm on failures.
+    """
     enabled = [each.name for each in stores().collaborations.collaborations() if each.enabled]
     for name in enabled:
         start_fetch(name)
-    completed_at_s = [stores().collaborations.fetch_state(name).last_complete_at_s for name in enabled]
-    ages_s = [now_s() - at_s for at_s in completed_at_s if at_s is not None]
+    states = [stores().collaborations.fetch_state(name) for name in enabled]
+    since_s = [state.begun_at_s if state.last_complete_at_s is None else state.last_complete_at_s for state in states]
+    ages_s = [now_s() - at_s for at_s in since_s if at_s is not None]
     logger.info("fetches_dispatched", collaborations=len(enabled))
     metrics.add_metric(name="OldestFetchAge", unit=MetricUnit.Seconds, value=max(0, *ages_s, 0))
 

@@ -32,6 +32,7 @@ STATE = FetchState(
     generation=7,
     generation_complete=False,
     fetched_items=10**9,
+    begun_at_s=NOW_S - 500,
     running_since_s=NOW_S,
     last_complete_at_s=NOW_S - 100,
     last_succeeded=False,

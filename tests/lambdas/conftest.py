@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -80,7 +81,14 @@ class Functions:
         return [int(failure["itemIdentifier"]) for failure in answer["batchItemFailures"]]
 
     def ask(
-        self, stage: str, path: str, *, roles: str = "admin", method: str = "GET", body: object = None
+        self,
+        stage: str,
+        path: str,
+        *,
+        roles: str = "admin",
+        method: str = "GET",
+        body: object = None,
+        query: Any = None,
     ) -> tuple[int, Any]:
         """Ask a function as the HTTP API does; returns the status and the body."""
         http = {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "test"}
@@ -88,7 +96,7 @@ class Functions:
             "version": "2.0",
             "routeKey": "$default",
             "rawPath": path,
-            "rawQueryString": "",
+            "rawQueryString": urlencode(query or {}),
             "headers": {} if body is None else {"content-type": "application/json"},
             "body": None if body is None else json.dumps(body),
             "requestContext": {

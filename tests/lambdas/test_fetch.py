@@ -54,6 +54,22 @@ def test_the_age_of_the_oldest_complete_fetch_is_told(
     assert '"OldestFetchAge":[3600.0]' in capsys.readouterr().out
 
 
+def test_a_fetch_that_never_completed_is_as_old_as_its_first_run(
+    functions: Functions, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collaborate(functions, "A", lines=None)
+    functions.deliver("fetch", {"collaboration": "A"})
+    begun_at_s = stores().collaborations.fetch_state("A").begun_at_s
+    assert begun_at_s is not None
+    functions.deliver("fetch", {"collaboration": "A"})
+    monkeypatch.setattr("lambdas.fetch.handler.now_s", lambda: begun_at_s + 7200)
+    capsys.readouterr()
+
+    functions.deliver("fetch", {"dispatch": True})
+
+    assert '"OldestFetchAge":[7200.0]' in capsys.readouterr().out
+
+
 def test_a_collaboration_is_fetched_and_the_index_nudged(functions: Functions) -> None:
     collaborate(functions, "A", lines=3)
 

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from countermark.aws.event_json import encode_event
 from countermark.domain.collaboration import Collaboration
+from countermark.domain.event import ContentHashed
+from countermark.domain.signal import ContentType, Signal
 from lambdas.composition import stores
 from lambdas.fetch.handler import LAST_DELTA_S
 from tests.exchanges.ncii_api import CREDENTIALS, NciiApi, feedback
@@ -121,6 +124,29 @@ def test_what_was_banked_here_is_shared_as_new(ncii: Ncii) -> None:
     assert ncii.functions.deliver("curate", *ncii.opinions()) == []
     [(endpoint, sent)] = ncii.api.submitted
     assert (endpoint, sent["hashRecords"][0]["hashValue"]) == ("SubmitHashes", PDQ)
+
+
+def test_what_an_exchange_says_of_a_match_is_told_with_it(ncii: Ncii) -> None:
+    ncii.api.put(PDQ, feedback("Blocked", tags=["nudity"]), feedback("NotBlocked", source="B"), kind="ImagePDQ")
+    ncii.fetch()
+    assert ncii.functions.deliver("index", {"full": False}) == []
+    hashed = ContentHashed(
+        id="1",
+        content_key="k",
+        content_type=ContentType.PHOTO,
+        content_id=None,
+        signals=(Signal(type="pdq", value=PDQ),),
+        at_s=1,
+    )
+    detail_type, detail = encode_event(hashed)
+    assert ncii.functions.deliver("match", {"detail-type": detail_type, "detail": detail}) == []
+    [event] = ncii.functions.told("MatchFound")
+    [match] = event["detail"]["matches"]
+    assert match["sources"] == [{"collaboration": "NCII", "category": "DISPUTED", "tags": ["nudity"]}]
+    path = "/m/lookup"
+    query = {"signal": PDQ, "signal_type": "pdq", "include": "detail"}
+    status_code, answered = ncii.functions.ask("match", path, query=query)
+    assert (status_code, answered["NCII"][0]["detail"]["sources"]) == (200, match["sources"])
 
 
 def test_a_fetch_that_is_cut_short_goes_on_after_the_last_stored_page(ncii: Ncii) -> None:

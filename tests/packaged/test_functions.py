@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,9 +16,12 @@ from PIL import Image
 
 from countermark.aws.api_keys import DynamoApiKeyStore
 from countermark.aws.banks import DynamoBankStore
+from countermark.aws.event_json import encode_event
 from countermark.aws.settings import FETCH_QUEUE_URL, PURGE_QUEUE_URL
 from countermark.domain.api_key import ApiKey, Role, digest
 from countermark.domain.bank import ContentDraft
+from countermark.domain.collaboration import SharedOpinion, Verdict
+from countermark.domain.event import OpinionGiven
 from tests.aws.deployed import REGION, Deployed
 from tests.infra.template import named, reference
 from tests.packaged.runtime import RunningFunction, running
@@ -174,6 +178,19 @@ def test_index_builds_and_match_finds(start: Start, deployment: Deployed) -> Non
     assert answer["statusCode"] == 200
     assert json.loads(answer["body"]) == {"BANKED": [{"bank_content_id": content.id, "distance": "0"}]}
     assert match.invoke(request("/status"))["body"] == "I-AM-ALIVE"
+
+
+def test_curate_takes_opinions_from_its_queue(start: Start) -> None:
+    """What reaches the network is imported, from the layers: no exchange is there to be told."""
+    given = OpinionGiven(
+        id="1", collaboration="GONE", record_key=None, opinion=SharedOpinion(verdict=Verdict.SEEN), at_s=1
+    )
+    detail_type, detail = encode_event(given)
+    function = start("curate")
+    told = message({"detail-type": detail_type, "detail": detail})
+    assert function.invoke(told) == NOTHING_FAILED
+    assert function.invoke(told) == NOTHING_FAILED
+    assert re.findall('"outcome":"([a-z]+)"', function.log.read_text()) == ["off", "repeated"]
 
 
 def test_curate_answers_its_routes(start: Start) -> None:

@@ -43,7 +43,8 @@ class FetchState:
     """How far the fetch of a collaboration has come; the status that users see is made from it.
 
     `checkpoint` is the exchange's own, opaque; None means from the start. `generation` counts the
-    fetches from the start: records of an older one are removed when a fetch `completes_generation`.
+    fetches from the start: records of an older one are removed when a fetch `completes_generation`. `begun_at_s` is
+    the first run's: one that never completes has an age by it.
     Times are epoch seconds; None means never (for `running_since_s`: not running).
     """
 
@@ -52,6 +53,7 @@ class FetchState:
     generation: int = 0
     generation_complete: bool = True
     fetched_items: int = 0
+    begun_at_s: int | None = None
     running_since_s: int | None = None
     last_complete_at_s: int | None = None
     last_succeeded: bool | None = None

@@ -143,7 +143,9 @@ class _Run:
 
     def fetch(self) -> bool:
         """Fetch until the exchange has no more, or the deadline is reached; tells whether it has no more."""
-        self._save(replace(self._state, running_since_s=self._fetcher.clock()))
+        now_s = self._fetcher.clock()
+        begun_at_s = now_s if self._state.begun_at_s is None else self._state.begun_at_s
+        self._save(replace(self._state, begun_at_s=begun_at_s, running_since_s=now_s))
         exchange = _exchange_of(self._fetcher, self._collaboration)
         bank = _bank_of(self._fetcher, self._collaboration)
         config = exchange.parse_config(self._collaboration.config)
