@@ -55,7 +55,7 @@ layers: $(TEST_STAMP) ## Build the Lambda layers into build/layers; needs no Doc
 cloud-test: $(TEST_STAMP) ## Deploy the synthesised app to an emulator on this machine and drive it from outside.
 	$(RUN) -m pytest -q -rs tests/cloud $(ARGS)
 
-bench: $(TEST_STAMP) ## Measure, beside the peer: command line, lookups, index. Reported, never asserted.
+bench: $(TEST_STAMP) ## Measure, beside the peer: command line, lookups, index, photos. Reported, never asserted.
 	$(RUN) -m tests.bench $(ARGS)
 
 bench-index: $(TEST_STAMP) ## Measure the index at 100,000 to 10 million hashes, beside the peer: half an hour, 12 GB.

@@ -25,6 +25,7 @@ import numpy as np
 
 from tests.bench.machine import digits, machine, median_ms, table
 from tests.bench.peer import PEER, ROOT, install
+from tests.bench.photos import bench_photos
 
 DIRECTORY = ROOT / "build" / "bench"
 PROCESS_RUNS = 9
@@ -185,10 +186,12 @@ def _measure(side: str, python: str, phase: str, directory: Path) -> dict[str, A
 def main() -> None:
     """Measure what is asked for, or all."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("only", nargs="*", choices=["processes", "lookups", "index", []], help="all without any")
+    parser.add_argument(
+        "only", nargs="*", choices=["processes", "lookups", "index", "photos", []], help="all without any"
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000], help="of the index, in hashes")
     arguments = parser.parse_args()
-    only = arguments.only or ["processes", "lookups", "index"]
+    only = arguments.only or ["processes", "lookups", "index", "photos"]
     shutil.rmtree(DIRECTORY, ignore_errors=True)
     DIRECTORY.mkdir(parents=True)
     peer = install() if {"processes", "index"} & set(only) else None
@@ -199,6 +202,8 @@ def main() -> None:
         bench_lookups()
     if "index" in only:
         bench_index(peer, arguments.sizes)
+    if "photos" in only:
+        bench_photos(DIRECTORY / "photos")
 
 
 if __name__ == "__main__":

@@ -287,6 +287,22 @@ def test_decoding_ends_when_its_time_is_up(monkeypatch: pytest.MonkeyPatch) -> N
         decode.pixels(content)
 
 
+def test_a_draft_halves_a_large_jpeg_and_nothing_else() -> None:
+    large, small = photo("coffee.png").resize((2400, 2048)), photo("coffee.png")
+    content = saved(large, "JPEG")
+    assert decode.pixels(content).shape == (2048, 2400, 3)
+    assert decode.pixels(content, draft=True).shape == (1024, 1200, 3)
+    for same in (
+        saved(small, "JPEG"),
+        saved(large.resize((2046, 2046)), "JPEG"),
+        saved(large, "BMP"),
+    ):
+        assert np.array_equal(decode.pixels(same, draft=True), decode.pixels(same))
+    value, _ = pdq.from_pixels(decode.pixels(content, draft=True))
+    exact, _ = pdq.from_pixels(decode.pixels(content))
+    assert (int(value, 16) ^ int(exact, 16)).bit_count() <= 10
+
+
 def test_a_heic_is_read_where_pillow_heif_is_installed() -> None:
     pillow_heif = pytest.importorskip("pillow_heif", reason="pillow-heif has no wheel for this platform")
     image = photo("coffee.png")
