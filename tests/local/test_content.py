@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from countermark.errors import InvalidInput, NotFound, Unavailable
-from countermark.local.content import FileContentReader
+from countermark.local.content import FileContentReader, add_lines
 from tests.local.processes import without_rights_to
 
 
@@ -70,3 +70,27 @@ def test_an_error_of_the_system_while_reading_is_translated(tmp_path: Path) -> N
     reading = FileContentReader().open(str(tmp_path / "file"))
     with pytest.raises(Unavailable, match="Bad file descriptor"), reading as content:
         os.pread(-1, 1, content.tell())
+
+
+def test_lines_are_added_to_a_file_but_those_that_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "signals.txt"
+    path.write_bytes(b"raw_text a\nraw_text b")
+    path.chmod(0o640)
+    assert add_lines(str(path), ["raw_text b", "raw_text ü", "raw_text ü"]) == ["raw_text ü"]
+    assert add_lines(str(path), ["raw_text ü"]) == []
+    assert path.read_text(encoding="utf-8") == "raw_text a\nraw_text b\nraw_text ü\n"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert [each.name for each in tmp_path.iterdir()] == ["signals.txt"]
+
+
+def test_a_file_that_is_not_there_is_made_by_its_first_line(tmp_path: Path) -> None:
+    assert add_lines(str(tmp_path / "new.txt"), ["a"]) == ["a"]
+    assert (tmp_path / "new.txt").read_bytes() == b"a\n"
+
+
+def test_lines_go_into_files_of_this_machine_alone(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="only files of this machine are written here, not 's3://b/k'"):
+        add_lines("s3://b/k", ["a"])
+    for place in (tmp_path, tmp_path / "none" / "signals.txt"):
+        with pytest.raises(Unavailable, match="cannot be read or written"):
+            add_lines(str(place), ["a"])
