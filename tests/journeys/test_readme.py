@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from skimage import data_dir
+import skimage
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PHOTOS = Path(data_dir)
+PHOTOS = Path(skimage.__file__).parent / "data"
 
 
 def blocks(language: str) -> list[str]:
