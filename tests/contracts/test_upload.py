@@ -215,6 +215,19 @@ def test_an_event_carries_as_many_matches_as_fit_and_says_how_many_there_are(
     assert sum(len(json.dumps(dict(item))) for item in found.matches) <= 2_000
 
 
+def test_a_match_too_large_for_an_event_is_told_of_without_its_metadata(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(match, "MAX_EVENT_BYTES", 600)
+    content_id = way.bank_video(metadata={"json": "x" * 1_000})
+    way.build()
+    way.hash()
+    [hashed] = way.told(ContentHashed)
+    way.match(hashed)
+    [found] = way.told(MatchFound)
+    assert [(told["bank_content_id"], told["metadata"]) for told in found.matches] == [(content_id, {})]
+
+
 def test_the_content_id_is_the_seed_of_the_coin(way: Way) -> None:
     way.bank_video()
     way.banks.update_bank("A", ratio=0.5)

@@ -207,10 +207,10 @@ def match_hashed(
 
 
 def _within_event(matches: Sequence[Mapping[str, JSON]]) -> Sequence[Mapping[str, JSON]]:
-    """Return as many of the first matches as an event can carry: at least one."""
+    """Return as many of the first matches as an event can carry: at least one, if need be without its metadata."""
     size_bytes = 0
     for count, match in enumerate(matches):
         size_bytes += len(json.dumps(match))
-        if count and size_bytes > MAX_EVENT_BYTES:
-            return matches[:count]
+        if size_bytes > MAX_EVENT_BYTES:
+            return matches[:count] or [{**match, "metadata": {}}]
     return matches

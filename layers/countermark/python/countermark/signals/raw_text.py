@@ -14,8 +14,8 @@ from countermark.domain.signal import Comparison, ContentType, IndexKind, Unhash
 from countermark.errors import InvalidContent, InvalidSignal
 from countermark.signals.buffered import BufferedHasher
 
-MAX_TEXT_BYTES = 256 * 1024
-"""The largest text, in UTF-8: the longest post of the large platforms. Comparing takes time by its square: a second."""
+MAX_TEXT_BYTES = 32 * 1024
+"""The largest text, in UTF-8: as JSON it is at most six times as long, and an event of EventBridge holds 256 KB."""
 
 MAX_DIFFERENCE_PERCENT = 5
 """How many of a hundred characters of the banked text may differ."""
