@@ -1,0 +1,40 @@
+"""docs/extensions.md: its example is loaded, and run by the commands that stand beside it."""
+
+import hashlib
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import CommandLine, countermark, home
+
+__all__ = ["countermark", "home"]
+
+DOCUMENT = (Path(__file__).parents[2] / "docs/extensions.md").read_text(encoding="utf-8")
+ADDRESS = hashlib.sha256(b"someone@example.com").hexdigest()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", DOCUMENT, re.DOTALL)
+
+
+def test_the_example_runs_as_it_says(
+    countermark: CommandLine,  # a fixture
+    home: Path,  # as above
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    [module] = blocks("python")
+    (tmp_path / "known_addresses.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+    (home / "addresses.jsonl").write_text(json.dumps({"id": "7", "sha256": ADDRESS, "tags": ["phishing"]}) + "\n")
+    [commands] = [block for block in blocks("sh") if "PYTHONPATH" in block]
+    told = [countermark.ok(*shlex.split(line)[1:]).out.strip() for line in commands.splitlines()[1:]]
+    assert told[0] == "Signal:\n  email_sha256 - EmailSha256\nExchange:\n  address_list - AddressList"
+    assert f"prints `{told[-1]}`" in DOCUMENT
+    # What is gone from the file is gone from the bank.
+    (home / "addresses.jsonl").write_text("")
+    countermark.ok("fetch")
+    assert countermark.ok("match", "text", "--", "someone@example.com").out == ""

@@ -1,0 +1,250 @@
+"""Loading extensions: what is checked of each part, and what is told of what does not fit."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from countermark.domain.collaboration import Exchange, Field
+from countermark.domain.signal import ContentType, IndexKind, SignalType
+from countermark.errors import InvalidInput
+from countermark.exchanges.sample import SampleExchange
+from countermark.extensions import Manifest, Means
+from countermark.extensions.registries import MAX_EXTENSIONS, Registries, class_of, load, registries, try_out
+from countermark.signals import SIGNAL_TYPES
+from countermark.signals.digest import DigestType
+from countermark.signals.pdq import PDQ
+from tests.exchanges.memory_reader import MemoryReader
+from tests.exchanges.server import quick_transport
+
+TEXT_SHA256 = DigestType(
+    name="text_sha256",
+    content_types=frozenset({ContentType.TEXT}),
+    algorithm="sha256",
+    examples=("a" * 64,),
+)
+
+Write = Callable[[str], str]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Write:
+    """Writes a module and returns its name: one that no other test has, as a process imports a module once."""
+    monkeypatch.syspath_prepend(tmp_path)
+    made: list[str] = []
+
+    def place(text: str) -> str:
+        made.append(f"ext{abs(hash(request.node.nodeid))}_{len(made)}")
+        (tmp_path / f"{made[-1]}.py").write_text(text)
+        return made[-1]
+
+    return place
+
+
+def given(monkeypatch: pytest.MonkeyPatch, write: Write, manifest: object, name: str = "COUNTERMARK_MANIFEST") -> str:
+    """Make a module that exports an object, and return its name."""
+    module = write("")
+    __import__(module)
+    monkeypatch.setattr(f"{module}.{name}", manifest, raising=False)
+    return module
+
+
+def made(installed: Registries) -> dict[str, Exchange]:
+    return installed.exchanges(reader=MemoryReader({}), transport=quick_transport())
+
+
+class Addresses(SampleExchange):
+    """An exchange of another name."""
+
+    kind = "addresses"
+
+    def __init__(self, means: Means) -> None:
+        super().__init__(means.signal_types)
+
+
+def test_without_extensions_there_is_what_countermark_has() -> None:
+    installed = registries()
+    assert installed.signal_types == SIGNAL_TYPES
+    assert list(made(installed)) == ["sample", "local_file", "fb_threatexchange", "ncmec", "stop_ncii", "tat"]
+
+
+def test_what_an_extension_brings_comes_after_countermarks_own(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
+    module = given(monkeypatch, write, Manifest(signal_types=(TEXT_SHA256,), exchanges=(Addresses,)))
+    installed = registries([module, module])
+    assert list(installed.signal_types) == [*SIGNAL_TYPES, "text_sha256"]
+    assert list(made(installed))[-1] == "addresses"
+    assert [each.module for each in installed.extensions] == [module]
+    assert class_of(TEXT_SHA256) is DigestType
+
+
+def test_an_exchange_is_given_the_signal_types_of_all_extensions(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
+    first = given(monkeypatch, write, Manifest(exchanges=(Addresses,)))
+    second = given(monkeypatch, write, Manifest(signal_types=(TEXT_SHA256,)))
+    deltas = made(registries([first, second]))["addresses"].fetch({}, None, credentials=None, now_s=0).deltas
+    assert "text_sha256 1" in next(iter(deltas)).changes
+
+
+@pytest.mark.parametrize("name", ["", "1a", "a.", "a..b", "a-b", "a b", ".a", "a/b"])
+def test_what_is_no_name_of_a_module_is_not_imported(name: str) -> None:
+    with pytest.raises(InvalidInput, match="is no name of a module"):
+        load(name)
+
+
+def test_a_module_that_is_not_there_is_named() -> None:
+    for name in ("ext_missing", "ext_missing.part", "json.ext_missing"):
+        with pytest.raises(InvalidInput, match=f"the extension {name}: there is no such module"):
+            load(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import ext_needed", "it needs a module that is not installed: ext_needed"),
+        ("from json import nothing", "it cannot be imported: ImportError: "),
+        ("1 / 0", "it cannot be imported: ZeroDivisionError: division by zero"),
+        ("def", "it cannot be imported: SyntaxError"),
+        ("X = 1", "it exports neither a COUNTERMARK_MANIFEST nor a TX_MANIFEST"),
+        ("COUNTERMARK_MANIFEST = {}", "its COUNTERMARK_MANIFEST is a dict, not a countermark.extensions.Manifest"),
+        ("TX_MANIFEST = {}", "its TX_MANIFEST has no tuple of classes named signal_types"),
+    ],
+)
+def test_a_module_that_fails_is_named_with_the_reason(write: Write, text: str, message: str) -> None:
+    module = write(text)
+    with pytest.raises(InvalidInput, match=f"the extension {module}: {message}"):
+        load(module)
+
+
+class Half:
+    """A signal type with half of its methods."""
+
+    name = "half"
+    content_types = frozenset({ContentType.TEXT})
+    index_kind = IndexKind.EXACT
+    match_distance = 0
+    examples = ("x",)
+
+    def parse(self, text: str) -> str:
+        return text
+
+
+@pytest.mark.parametrize(
+    ("signal_type", "message"),
+    [
+        (Half(), "the signal type Half lacks key, value, compare, hasher, wire_distance"),
+        (DigestType, "the signal type DigestType is a class: a manifest holds instances"),
+        (replace(TEXT_SHA256, name="Text-Sha"), "the name of a signal type has 1 to 64 .*, not 'Text-Sha'"),
+        (replace(TEXT_SHA256, name="x" * 65), "the name of a signal type has 1 to 64"),
+        (replace(TEXT_SHA256, content_types={"text"}), "the content_types of text_sha256 are a frozenset"),  # type: ignore[arg-type]
+        (replace(TEXT_SHA256, index_kind="exact"), "the index_kind of text_sha256 is an IndexKind, not 'exact'"),  # type: ignore[arg-type]
+        (replace(TEXT_SHA256, match_distance=-1), "the match_distance of text_sha256 is a whole number from 0, not -1"),
+        (replace(TEXT_SHA256, examples=()), "text_sha256 has no examples"),
+    ],
+)
+def test_a_signal_type_that_is_not_as_the_port_has_it_is_refused(
+    monkeypatch: pytest.MonkeyPatch, write: Write, signal_type: SignalType, message: str
+) -> None:
+    module = given(monkeypatch, write, Manifest(signal_types=(signal_type,)))
+    with pytest.raises(InvalidInput, match=f"the extension {module}: {message}"):
+        load(module)
+
+
+def test_a_name_of_64_characters_is_taken(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
+    name = "x" * 64
+    module = given(monkeypatch, write, Manifest(signal_types=(replace(TEXT_SHA256, name=name),)))
+    assert name in registries([module]).signal_types
+
+
+def test_a_name_that_is_taken_is_refused(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
+    first = given(monkeypatch, write, Manifest(signal_types=(TEXT_SHA256,)))
+    second = given(monkeypatch, write, Manifest(signal_types=(TEXT_SHA256,)))
+    own = given(monkeypatch, write, Manifest(signal_types=(PDQ,)))
+    with pytest.raises(InvalidInput, match=f"the extension {second}: there is a signal type 'text_sha256' already"):
+        registries([first, second])
+    with pytest.raises(InvalidInput, match=f"the extension {own}: there is a signal type 'pdq' already"):
+        registries([own])
+
+
+class Named(Addresses):
+    """An exchange that is called like one of countermark's own."""
+
+    kind = "ncmec"
+
+
+class Bare:
+    """An exchange with nothing but a kind."""
+
+    kind = "bare"
+
+    def __init__(self, means: Means) -> None:
+        del means
+
+
+def refusing(means: Means) -> Exchange:
+    raise InvalidInput("no such list")
+
+
+def failing(means: Means) -> Exchange:
+    raise KeyError("list")
+
+
+class Dated(Addresses):
+    """An exchange with a field of a type that no edge knows."""
+
+    kind = "dated"
+
+    def __init__(self, means: Means) -> None:
+        super().__init__(means)
+        self.config_fields = [Field(name="since", type="date", required=True, help="the first day")]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (Named, "there is an exchange 'ncmec' already"),
+        (Bare, "the exchange Bare lacks config_fields, .*opinions"),
+        (refusing, "an exchange cannot be made: no such list"),
+        (failing, "an exchange cannot be made: KeyError: 'list'"),
+        (Dated, "the field 'since' of dated is of one of str, int, bool, set\\[int\\], not 'date'"),
+    ],
+)
+def test_an_exchange_that_is_not_as_the_port_has_it_is_refused(
+    monkeypatch: pytest.MonkeyPatch, write: Write, make: Callable[[Means], Exchange], message: str
+) -> None:
+    module = given(monkeypatch, write, Manifest(exchanges=(make,)))
+    with pytest.raises(InvalidInput, match=f"the extension {module}: {message}"):
+        made(registries([module]))
+
+
+def test_there_are_at_most_so_many_extensions(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
+    modules = [given(monkeypatch, write, Manifest()) for _ in range(MAX_EXTENSIONS + 1)]
+    assert len(registries(modules[:-1]).extensions) == MAX_EXTENSIONS
+    with pytest.raises(InvalidInput, match=f"at most {MAX_EXTENSIONS} extensions, not {MAX_EXTENSIONS + 1}"):
+        registries(modules)
+
+
+class Odd(DigestType):
+    """A type that matches nothing."""
+
+    def compare(self, query: str, banked: str) -> "object":  # type: ignore[override]  # it is to fail
+        raise ArithmeticError("odd")
+
+
+@pytest.mark.parametrize(
+    ("signal_type", "message"),
+    [
+        (replace(TEXT_SHA256, examples=("A" * 64,)), "text_sha256 has an example that is not canonical"),
+        (replace(TEXT_SHA256, examples=("zz",)), "text_sha256 fails on its own examples: a text_sha256 signal is 64"),
+        (Odd(name="odd", content_types=frozenset(), algorithm="md5", examples=("a" * 32,)), "ArithmeticError: odd"),
+    ],
+)
+def test_a_signal_type_that_fails_on_its_examples_is_not_added(
+    monkeypatch: pytest.MonkeyPatch, write: Write, signal_type: SignalType, message: str
+) -> None:
+    extension = load(given(monkeypatch, write, Manifest(signal_types=(signal_type,))))
+    with pytest.raises(InvalidInput, match=f"the extension {extension.module}: .*{message}"):
+        try_out(extension)
+
+
+def test_every_signal_type_of_countermark_could_be_an_extensions(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
+    try_out(load(given(monkeypatch, write, Manifest(signal_types=tuple(SIGNAL_TYPES.values())))))
