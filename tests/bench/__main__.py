@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.bench.exchanges import bench_exchanges
 from tests.bench.machine import digits, machine, median_ms, table
 from tests.bench.peer import PEER, ROOT, install
 from tests.bench.photos import bench_photos
@@ -187,11 +188,13 @@ def main() -> None:
     """Measure what is asked for, or all."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument(
-        "only", nargs="*", choices=["processes", "lookups", "index", "photos", []], help="all without any"
+        "only", nargs="*", choices=["processes", "lookups", "index", "photos", "exchanges", []], help="all without any"
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000], help="of the index, in hashes")
+    parser.add_argument("--records", type=int, nargs="+", default=[100_000, 1_000_000], help="of a fetch into SQLite")
+    parser.add_argument("--moto-records", type=int, default=5_000, help="of a fetch into DynamoDB, in moto")
     arguments = parser.parse_args()
-    only = arguments.only or ["processes", "lookups", "index", "photos"]
+    only = arguments.only or ["processes", "lookups", "index", "photos", "exchanges"]
     shutil.rmtree(DIRECTORY, ignore_errors=True)
     DIRECTORY.mkdir(parents=True)
     peer = install() if {"processes", "index"} & set(only) else None
@@ -204,6 +207,8 @@ def main() -> None:
         bench_index(peer, arguments.sizes)
     if "photos" in only:
         bench_photos(DIRECTORY / "photos")
+    if "exchanges" in only:
+        bench_exchanges(DIRECTORY / "exchanges", records=arguments.records, moto_records=arguments.moto_records)
 
 
 if __name__ == "__main__":
