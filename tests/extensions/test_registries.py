@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
@@ -244,6 +246,41 @@ def test_a_signal_type_that_fails_on_its_examples_is_not_added(
     extension = load(given(monkeypatch, write, Manifest(signal_types=(signal_type,))))
     with pytest.raises(InvalidInput, match=f"the extension {extension.module}: .*{message}"):
         try_out(extension)
+
+
+class PeerManifest:
+    """A manifest of the peer, which is prepared in two steps."""
+
+    signal_types = ()
+    apis = (object,)
+    steps: ClassVar[list[str]] = []
+
+    @classmethod
+    def bootstrap(cls) -> None:
+        cls.steps.append("bootstrap")
+
+    @classmethod
+    def verify(cls) -> None:
+        cls.steps.append("verify")
+        if len(cls.steps) > 2:
+            raise RuntimeError("no model")
+
+
+def test_an_extension_of_the_peer_is_prepared_when_it_is_added(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
+    extension = load(given(monkeypatch, write, PeerManifest(), name="TX_MANIFEST"))
+    assert PeerManifest.steps == []
+    try_out(extension)
+    assert PeerManifest.steps == ["bootstrap", "verify"]
+    with pytest.raises(InvalidInput, match="it cannot be prepared: RuntimeError: no model"):
+        try_out(extension)
+
+
+def test_an_extension_of_the_peer_that_brings_only_content_types_is_refused(
+    monkeypatch: pytest.MonkeyPatch, write: Write
+) -> None:
+    bare = SimpleNamespace(signal_types=(), content_types=(object,), apis=())
+    with pytest.raises(InvalidInput, match="it brings neither signal types nor exchanges"):
+        load(given(monkeypatch, write, bare, name="TX_MANIFEST"))
 
 
 def test_every_signal_type_of_countermark_could_be_an_extensions(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:

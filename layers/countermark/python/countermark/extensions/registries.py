@@ -6,7 +6,7 @@ and what they know would match no more.
 
 import importlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType, ModuleType
@@ -36,10 +36,14 @@ _EXCHANGE_MEMBERS = tuple(name for name in vars(Exchange) if not name.startswith
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extension:
-    """An extension that was imported, and whose signal types were checked."""
+    """An extension that was imported, and whose signal types were checked.
+
+    `prepares` is what it wants called once, when it is added.
+    """
 
     module: str
     manifest: Manifest
+    prepares: tuple[Callable[[], object], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,10 +100,12 @@ def load(module: str) -> Extension:
     """
     imported = _imported(module)
     manifest = getattr(imported, MANIFEST, None)
+    prepares: tuple[Callable[[], object], ...] = ()
     if manifest is None and hasattr(imported, PEER_MANIFEST):
-        from countermark.extensions.threatexchange import adapted
+        from countermark.extensions.threatexchange import adapted, preparations
 
         manifest = adapted(module, getattr(imported, PEER_MANIFEST))
+        prepares = preparations(getattr(imported, PEER_MANIFEST))
     if manifest is None:
         raise _refused(module, f"it exports neither a {MANIFEST} nor a {PEER_MANIFEST}")
     if not isinstance(manifest, Manifest):
@@ -107,7 +113,7 @@ def load(module: str) -> Extension:
     for signal_type in manifest.signal_types:
         with _isolated(module, "a signal type fails"):
             _check_signal_type(module, signal_type)
-    return Extension(module=module, manifest=manifest)
+    return Extension(module=module, manifest=manifest, prepares=prepares)
 
 
 def exchanges_of(extension: Extension, means: Means) -> Sequence[Exchange]:
@@ -132,11 +138,14 @@ def class_of(part: SignalType | Exchange) -> type:
 
 
 def try_out(extension: Extension) -> None:
-    """Check that each signal type of an extension knows its own examples: what is done once, when it is added.
+    """Prepare an extension, and check that its signal types know their own examples: once, when it is added.
 
     Raises:
-        InvalidInput: One does not; the error names it.
+        InvalidInput: It fails, or one does not; the error names it.
     """
+    for prepare in extension.prepares:
+        with _isolated(extension.module, "it cannot be prepared"):
+            prepare()
     for signal_type in extension.manifest.signal_types:
         with _isolated(extension.module, f"{signal_type.name} fails on its own examples"):
             if (wrong := _first_fault(signal_type)) is not None:

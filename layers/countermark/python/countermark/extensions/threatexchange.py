@@ -41,11 +41,19 @@ def adapted(module: str, manifest: Any) -> Manifest:
     for name, part in parts.items():
         if not isinstance(part, tuple | list) or not all(isinstance(each, type) for each in part):
             raise InvalidInput(f"the extension {module}: its TX_MANIFEST has no tuple of classes named {name}")
+    if not any(parts.values()):
+        raise InvalidInput(f"the extension {module}: it brings neither signal types nor exchanges")
     peers = [_checked(module, peer) for peer in parts["signal_types"] or ()]
     return Manifest(
         signal_types=tuple(_signal_type(module, peer) for peer in peers),
         exchanges=tuple(partial(_exchange, api) for api in parts["apis"] or ()),
     )
+
+
+def preparations(manifest: Any) -> tuple[Callable[[], object], ...]:
+    """Return what a manifest wants called when it is added: a model may be loaded then, a setup verified."""
+    given = [getattr(manifest, name, None) for name in ("bootstrap", "verify")]
+    return tuple(each for each in given if callable(each))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
