@@ -52,10 +52,10 @@ class Api(Construct):
     def __init__(
         self,
         scope: Construct,
-        id: str,  # noqa: A002 - what the CDK calls it
+        id: str,
         *,
         authorize: lambda_.IFunction,
-        hash: lambda_.IFunction,  # noqa: A002 - the word of the stage
+        hash: lambda_.IFunction,
         match: lambda_.IFunction,
         curate: lambda_.IFunction,
         cors_origins: Sequence[str],
@@ -102,7 +102,7 @@ class Api(Construct):
         )
         self.url = self._api.api_endpoint
 
-    def _answer_with(self, function: lambda_.IFunction, id: str, *paths: str) -> None:  # noqa: A002 - the CDK's word
+    def _answer_with(self, function: lambda_.IFunction, id: str, *paths: str) -> None:
         integration = _integration(function, id)
         for number, path in enumerate(paths):
             apigateway.HttpRoute(
@@ -155,7 +155,7 @@ class Api(Construct):
         )
 
 
-def _integration(function: lambda_.IFunction, id: str) -> integrations.HttpLambdaIntegration:  # noqa: A002 - see above
+def _integration(function: lambda_.IFunction, id: str) -> integrations.HttpLambdaIntegration:
     return integrations.HttpLambdaIntegration(
         id,
         function,

@@ -38,7 +38,7 @@ class WatchedQueue(Construct):
     def __init__(
         self,
         scope: Construct,
-        id: str,  # noqa: A002 - what the CDK calls it
+        id: str,
         *,
         function_timeout: Duration,
         oldest_message: Duration,
@@ -132,7 +132,7 @@ class WatchedQueue(Construct):
 
     def subscribe(
         self,
-        id: str,  # noqa: A002 - what the CDK calls it
+        id: str,
         pattern: events.EventPattern,
         *,
         description: str,

@@ -13,7 +13,7 @@ from infra.queue import WatchedQueue
 
 def send_regularly(
     scope: Construct,
-    id: str,  # noqa: A002 - what the CDK calls it
+    id: str,
     *,
     every: Duration,
     message: Mapping[str, bool],

@@ -32,7 +32,7 @@ class ServiceStack(Stack):
     def __init__(
         self,
         scope: Construct,
-        id: str,  # noqa: A002 - what the CDK calls it
+        id: str,
         *,
         storage: StorageStack,
         deployment: Deployment,

@@ -21,7 +21,7 @@ class StorageStack(Stack):
     def __init__(
         self,
         scope: Construct,
-        id: str,  # noqa: A002 - what the CDK calls it
+        id: str,
         *,
         deployment: Deployment,
     ) -> None:

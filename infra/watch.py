@@ -21,7 +21,7 @@ class Watch:
     def alarm(
         self,
         scope: Construct,
-        id: str,  # noqa: A002 - what the CDK calls it
+        id: str,
         *,
         metric: cloudwatch.IMetric,
         threshold: float,

@@ -22,7 +22,7 @@ class AuthorizeStage(Construct):
     def __init__(
         self,
         scope: Construct,
-        id: str,  # noqa: A002 - what the CDK calls it
+        id: str,
         *,
         surroundings: Surroundings,
         access: dynamodb.ITable,

@@ -41,7 +41,7 @@ class FetchStage(Construct):
     def __init__(
         self,
         scope: Construct,
-        id: str,  # noqa: A002 - what the CDK calls it
+        id: str,
         *,
         surroundings: Surroundings,
         banks: dynamodb.ITable,

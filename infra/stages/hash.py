@@ -28,7 +28,7 @@ class HashStage(Construct):
     def __init__(
         self,
         scope: Construct,
-        id: str,  # noqa: A002 - what the CDK calls it
+        id: str,
         *,
         surroundings: Surroundings,
         uploads: s3.Bucket,

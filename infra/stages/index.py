@@ -40,7 +40,7 @@ class IndexStage(Construct):
     def __init__(
         self,
         scope: Construct,
-        id: str,  # noqa: A002 - what the CDK calls it
+        id: str,
         *,
         surroundings: Surroundings,
         banks: dynamodb.ITable,

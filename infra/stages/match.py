@@ -27,7 +27,7 @@ class MatchStage(Construct):
     def __init__(
         self,
         scope: Construct,
-        id: str,  # noqa: A002 - what the CDK calls it
+        id: str,
         *,
         surroundings: Surroundings,
         banks: dynamodb.ITable,
