@@ -70,4 +70,4 @@ def hash_object(upload: NewObject) -> str:
         )
     if report is None:
         return "repeated"
-    return "hashed" if report.signals else "unhashable"
+    return "hashed" if report.signals or report.queries else "unhashable"

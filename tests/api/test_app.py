@@ -14,6 +14,7 @@ import pytest
 from countermark.api.app import build_app
 from countermark.api.asgi import LocalContext, event_of
 from countermark.errors import ExchangeFailed, InvalidInput, Unavailable
+from countermark.signals.raw_text import MAX_TEXT_BYTES
 from tests.api.house import LIMITS, Caller, House, encoded, form, lambda_caller, scope_of
 
 FORM = {"content-type": "multipart/form-data; boundary=a-boundary"}
@@ -105,6 +106,13 @@ def test_a_body_may_be_as_large_as_the_limit_and_no_larger(call: Caller) -> None
     assert answer.status == 413
     limit = f"a request takes at most {LIMITS.body_bytes} bytes"
     assert answer.json() == {"message": f"Content too large: {limit}; give a url for larger content"}
+
+
+@pytest.mark.parametrize("types", ["raw_text", "trend_query", "raw_text,trend_query"])
+def test_a_text_is_looked_up_as_far_as_its_limit_and_no_further(call: Caller, house: House, types: str) -> None:
+    house.build_index()
+    assert call("POST", f"/m/lookup?types={types}", [("text", b"a" * MAX_TEXT_BYTES)]).status == 200
+    assert call("POST", f"/m/lookup?types={types}", [("text", b"a" * (MAX_TEXT_BYTES + 1))]).status == 413
 
 
 def test_names_of_headers_may_be_of_any_case(house: House) -> None:

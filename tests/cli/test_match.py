@@ -141,6 +141,16 @@ def test_a_turned_or_mirrored_photo_matches_on_request_and_says_how(
     assert "rotation" not in json.loads(countermark.ok("match", "photo", "-R", "--json", "-S", "pdq", rocket).out)
 
 
+@pytest.mark.parametrize("name", ["raw_text", "trend_query"])
+def test_a_text_too_large_to_be_asked_is_told_once_and_fails(countermark: CommandLine, name: str) -> None:
+    countermark.ok("bank", "create", "MINE")
+    too_large = b"a" * (32 * 1024 + 1)
+    ran = countermark("match", "text", "-S", name, "-", stdin=too_large)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"standard input: no {name} signal: " in ran.err
+    assert countermark("match", "text", "-", stdin=too_large).err.count("standard input: ") == 1
+
+
 def test_a_content_id_tosses_the_coin_of_a_bank_in_part(countermark: CommandLine) -> None:
     countermark.ok("bank", "create", "HALF", "--ratio", "0.5")
     countermark.ok("bank", "add", "HALF", "text", "--", "some words")

@@ -21,6 +21,15 @@ EVENTS: tuple[Event, ...] = (
     ContentHashed(
         id="hashed 2", content_key="k", content_type=ContentType.TEXT, content_id=None, signals=(), at_s=10**10
     ),
+    ContentHashed(
+        id="hashed 3",
+        content_key="k",
+        content_type=ContentType.TEXT,
+        content_id=None,
+        signals=(Signal(type="raw_text", value="Ünï"),),
+        queries=(Signal(type="trend_query", value="Ünï"), Signal(type="other_query", value="other")),
+        at_s=1,
+    ),
     MatchFound(
         id="match 1",
         content_key="k",

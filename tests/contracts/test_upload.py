@@ -12,7 +12,7 @@ import pytest
 from countermark.domain.bank import ContentDraft, Provenance
 from countermark.domain.event import ContentHashed, Event, MatchFound
 from countermark.domain.opinion import Category, Opinion
-from countermark.domain.signal import ContentType, Signal
+from countermark.domain.signal import ContentType, Signal, Unhashable
 from countermark.domain.stores import BankStore, EventLedger, IndexStore
 from countermark.errors import IndexNotReady, Unavailable
 from countermark.flows import match
@@ -21,6 +21,7 @@ from countermark.flows.index import build_index
 from countermark.flows.match import BankDirectory, match_hashed
 from countermark.indexes.reader import IndexReader
 from countermark.signals import SIGNAL_TYPES
+from countermark.signals.raw_text import MAX_TEXT_BYTES
 from tests.contracts.ports import Publishing
 
 NOW_S = 1_800_000_000
@@ -45,16 +46,21 @@ class Way:
         self.ledger = ledger
         self.reader = IndexReader(index_store, SIGNAL_TYPES, max_age_s=0)
 
-    def hash(self, data: bytes = VIDEO, *, key: str = "uploads/v.mp4?1", publisher: Any = None) -> Any:
+    def hash(
+        self,
+        data: bytes = VIDEO,
+        *,
+        key: str = "uploads/v.mp4?1",
+        content_type: ContentType = ContentType.VIDEO,
+        **more: Any,
+    ) -> Any:
         return hash_upload(
             io.BytesIO(data),
             content_key=key,
-            content_type=ContentType.VIDEO,
+            content_type=content_type,
             content_id="post-1",
-            types=applicable(SIGNAL_TYPES, ContentType.VIDEO),
-            publisher=publisher or self.publishing.publisher,
-            ledger=self.ledger,
-            now_s=NOW_S,
+            types=applicable(SIGNAL_TYPES, content_type, ratios=self.banks.signal_type_ratios()),
+            **{"publisher": self.publishing.publisher, "ledger": self.ledger, "now_s": NOW_S, **more},
         )
 
     def match(self, event: ContentHashed, *, publisher: Any = None) -> Any:
@@ -69,9 +75,12 @@ class Way:
         )
 
     def bank_video(self, value: str = VIDEO_MD5, **changes: Any) -> int:
+        return self.bank({"video_md5": value}, **changes)
+
+    def bank(self, signals: dict[str, str], **changes: Any) -> int:
         if not self.banks.banks():
             self.banks.create_bank("A", ratio=1.0)
-        draft = replace(ContentDraft(signals={"video_md5": value}, note="seen before"), **changes)
+        draft = replace(ContentDraft(signals=signals, note="seen before"), **changes)
         return self.banks.add_content(self.banks.bank("A").id, draft, now_s=NOW_S).id
 
     def build(self) -> None:
@@ -236,3 +245,86 @@ def test_the_content_id_is_the_seed_of_the_coin(way: Way) -> None:
     [hashed] = way.told(ContentHashed)
     answers = [bool(way.match(replace(hashed, id=f"event-{n}", content_id=f"content-{n}"))) for n in range(3)]
     assert answers == [False, True, True]  # the coins of these are 0.57, 0.12 and 0.20
+
+
+QUERY = '{"and": [{"or": ["bball", "regex-XhooX*psX"]}], "not": ["tomorrow"]}'
+
+
+def hashed_text(way: Way, text: str, **more: Any) -> ContentHashed:
+    way.hash(text.encode(), key=f"uploads/{text[:20]}", content_type=ContentType.TEXT, **more)
+    [event] = way.told(ContentHashed)
+    assert isinstance(event, ContentHashed)
+    return event
+
+
+def asked_types(found: Sequence[Any]) -> list[str]:
+    return [detail["signal_type"] for detail in found]
+
+
+def test_a_text_is_asked_against_the_queries_that_are_banked(way: Way) -> None:
+    content_id = way.bank({"trend_query": QUERY})
+    way.build()
+    way.match(hashed_text(way, " bball now? "))
+    [found] = way.told(MatchFound)
+    [detail] = found.matches
+    assert (detail["signal_type"], detail["bank_content_id"]) == ("trend_query", content_id)
+    assert (detail["matched_signal"], detail["distance"], detail["is_exact"]) == (QUERY, None, False)
+    assert "bball now?" not in json.dumps(detail), "the content itself is not told"
+
+
+@pytest.mark.parametrize(("text", "matches"), [("hoops", True), ("bball tomorrow", False), ("nothing of it", False)])
+def test_a_text_matches_a_query_as_the_query_says(way: Way, text: str, matches: bool) -> None:
+    way.bank({"trend_query": QUERY})
+    way.build()
+    assert bool(way.match(hashed_text(way, text))) == matches
+
+
+def test_a_text_matches_by_its_signal_and_by_a_query(way: Way) -> None:
+    way.bank({"trend_query": QUERY, "raw_text": "bball now"})
+    way.build()
+    assert asked_types(way.match(hashed_text(way, "bball now"))) == ["raw_text", "trend_query"]
+
+
+def test_a_text_is_asked_where_texts_themselves_are_not_matched(way: Way) -> None:
+    way.bank({"trend_query": QUERY, "raw_text": "bball now"})
+    way.build()
+    way.banks.set_signal_type_ratio("raw_text", 0.0)
+    event = hashed_text(way, "bball now")
+    assert event.signals == ()
+    assert asked_types(way.match(event)) == ["trend_query"]
+
+
+def test_a_query_type_that_is_switched_off_is_not_asked(way: Way) -> None:
+    way.bank({"trend_query": QUERY})
+    way.build()
+    event = hashed_text(way, "bball now")
+    way.banks.set_signal_type_ratio("trend_query", 0.0)
+    assert way.match(event) == []
+    assert way.hash(b"x", key="uploads/other", content_type=ContentType.TEXT).queries == ()
+
+
+def test_a_text_that_is_delivered_twice_is_told_of_once(way: Way) -> None:
+    way.bank({"trend_query": QUERY})
+    way.build()
+    event = hashed_text(way, "bball now")
+    assert len(way.match(event)) == 1
+    assert way.match(event) is None
+    assert len(way.told(MatchFound)) == 1
+
+
+def test_an_event_of_a_version_without_queries_is_matched_by_its_signals(way: Way) -> None:
+    way.bank({"trend_query": QUERY, "raw_text": "bball now"})
+    way.build()
+    assert asked_types(way.match(replace(hashed_text(way, "bball now"), queries=()))) == ["raw_text"]
+
+
+@pytest.mark.parametrize("name", ["raw_text", "trend_query"])
+def test_a_text_that_is_too_large_says_so_for_each_type(way: Way, name: str) -> None:
+    event = hashed_text(way, "a" * (MAX_TEXT_BYTES + 1))
+    assert (event.signals, event.queries) == ((), ())
+    assert event.unhashable[name].code == "too_large"
+
+
+def test_a_text_that_is_refused_unread_says_so_for_each_type(way: Way) -> None:
+    event = hashed_text(way, "a", refusal=Unhashable(code="too_large", reason="so large"))
+    assert set(event.unhashable) == {"raw_text", "trend_query"}

@@ -35,6 +35,7 @@ def test_types_that_are_never_made_from_content_are_asked_with_it() -> None:
     broken = hash_content(io.BytesIO(b"\xff"), ContentType.TEXT, applicable(SIGNAL_TYPES, ContentType.TEXT))
     assert broken.queries == ()
     assert list(broken.unhashable) == ["raw_text"]
+    assert [(name, why.code) for name, why in broken.unasked.items()] == [("trend_query", "undecodable")]
 
 
 def test_variants_are_hashed_by_the_types_that_offer_it_where_they_are_asked_for() -> None:

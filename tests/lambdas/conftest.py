@@ -1,5 +1,6 @@
 """The functions over moto: each handler as Lambda calls it, and what it did as the platform sees it."""
 
+import base64
 import importlib
 import json
 import sys
@@ -91,21 +92,46 @@ class Functions:
         query: Any = None,
     ) -> tuple[int, Any]:
         """Ask a function as the HTTP API does; returns the status and the body."""
+        headers = {} if body is None else {"content-type": "application/json"}
+        text = None if body is None else json.dumps(body)
+        return self._ask(stage, path, roles=roles, method=method, headers=headers, body=text, query=query)
+
+    def send_form(self, stage: str, path: str, field: str, content: bytes) -> tuple[int, Any]:
+        """Post a form with one file, as the HTTP API hands it on; returns the status and the body."""
+        disposition = f'Content-Disposition: form-data; name="{field}"; filename="upload"'
+        body = f"--b\r\n{disposition}\r\n\r\n".encode() + content + b"\r\n--b--\r\n"
+        headers = {"content-type": "multipart/form-data; boundary=b"}
+        return self._ask(
+            stage, path, method="POST", headers=headers, body=base64.b64encode(body).decode(), in_base64=True
+        )
+
+    def _ask(
+        self,
+        stage: str,
+        path: str,
+        *,
+        method: str,
+        headers: Mapping[str, str],
+        body: str | None,
+        roles: str = "admin",
+        query: Any = None,
+        in_base64: bool = False,
+    ) -> tuple[int, Any]:
         http = {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "test"}
         event = {
             "version": "2.0",
             "routeKey": "$default",
             "rawPath": path,
             "rawQueryString": urlencode(query or {}),
-            "headers": {} if body is None else {"content-type": "application/json"},
-            "body": None if body is None else json.dumps(body),
+            "headers": headers,
+            "body": body,
             "requestContext": {
                 "http": http,
                 "stage": "$default",
                 "requestId": "1",
                 "authorizer": {"lambda": {"key": "test", "roles": roles}},
             },
-            "isBase64Encoded": False,
+            "isBase64Encoded": in_base64,
         }
         answer = self.invoke(stage, event)
         return answer["statusCode"], json.loads(answer["body"])

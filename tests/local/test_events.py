@@ -2,7 +2,8 @@
 
 import pytest
 
-from countermark.domain.event import BankChanged, Event
+from countermark.domain.event import BankChanged, ContentHashed, Event
+from countermark.domain.signal import ContentType
 from countermark.errors import Unavailable
 from countermark.local.database import Database
 from countermark.local.events import MAX_EVENTS, SqliteEventLedger, SqliteEventPublisher
@@ -28,6 +29,16 @@ def test_the_oldest_events_make_room_for_new_ones() -> None:
         publisher.publish([event(MAX_EVENTS)])
         kept = publisher.events()
         assert (len(kept), kept[0], kept[-1]) == (MAX_EVENTS, event(1), event(MAX_EVENTS))
+
+
+def test_an_event_that_was_kept_before_events_had_queries_is_read() -> None:
+    hashed = ContentHashed(id="1", content_key="k", content_type=ContentType.TEXT, content_id=None, signals=(), at_s=1)
+    with Database.in_memory() as database:
+        publisher = SqliteEventPublisher(database)
+        publisher.publish([hashed])
+        with database.write() as connection:
+            connection.execute("UPDATE events SET body = json_remove(body, '$.queries')")
+        assert list(publisher.events()) == [hashed]
 
 
 def test_whoever_listens_is_told_after_the_event_is_kept() -> None:

@@ -76,7 +76,7 @@ def raise_if_too_large(report: HashReport) -> None:
     Raises:
         ContentTooLarge: It does.
     """
-    for why in report.unhashable.values():
+    for why in (*report.unhashable.values(), *report.unasked.values()):
         if why.code == "too_large":
             raise ContentTooLarge(f"Content too large: {why.reason}")
 

@@ -1,6 +1,10 @@
-"""Events as EventBridge and SQS carry them: a detail type, which is the event's name, and a detail in JSON."""
+"""Events as EventBridge and SQS carry them: a detail type, which is the event's name, and a detail in JSON.
 
-from collections.abc import Mapping
+Functions of two versions understand each other while a deployment changes: a newer one adds fields and changes none,
+an older one passes over those that it does not know, and what an older event lacks has a default.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +18,8 @@ from countermark.errors import InvalidInput
 def encode_event(event: Event) -> tuple[str, dict[str, JSON]]:
     """Return the detail type and the detail of an event."""
     detail: dict[str, JSON] = asdict(event)
+    if isinstance(event, ContentHashed):
+        detail["queries"] = _without_repeats(event)
     return type(event).__name__, detail
 
 
@@ -53,17 +59,45 @@ def decode_event(detail_type: str, detail: Mapping[str, Any]) -> Event:
 
 
 def _content_hashed(detail: Mapping[str, Any]) -> ContentHashed:
+    signals = tuple(Signal(type=one["type"], value=one["value"]) for one in detail["signals"])
     return ContentHashed(
         id=str(detail["id"]),
         content_key=str(detail["content_key"]),
         content_type=ContentType(detail["content_type"]),
         content_id=_text(detail["content_id"]),
-        signals=tuple(Signal(type=one["type"], value=one["value"]) for one in detail["signals"]),
+        signals=signals,
+        queries=_with_repeats(signals, detail.get("queries", ())),
         unhashable={
             name: Unhashable(code=why["code"], reason=why["reason"]) for name, why in detail["unhashable"].items()
         },
         at_s=int(detail["at_s"]),
     )
+
+
+def _without_repeats(event: ContentHashed) -> list[JSON]:
+    """Return the queries as JSON: a value that stands in the event already is named by its type.
+
+    The longest text, escaped, is three quarters of what an event holds, and as a rule it is a signal and a query.
+    """
+    values = {signal.type: signal.value for signal in event.signals}
+    queries: list[JSON] = []
+    for query in event.queries:
+        told_by = next((name for name, value in values.items() if value == query.value), None)
+        told = {"value": query.value} if told_by is None else {"value_of": told_by}
+        queries.append({"type": query.type, **told})
+        values.setdefault(query.type, query.value)
+    return queries
+
+
+def _with_repeats(signals: Iterable[Signal], told: Iterable[Mapping[str, Any]]) -> tuple[Signal, ...]:
+    """Return the queries that `_without_repeats` wrote."""
+    values = {signal.type: signal.value for signal in signals}
+    queries = []
+    for one in told:
+        value = values[one["value_of"]] if "value_of" in one else one["value"]
+        values.setdefault(one["type"], value)
+        queries.append(Signal(type=one["type"], value=value))
+    return tuple(queries)
 
 
 def _opinion_given(detail: Mapping[str, Any]) -> OpinionGiven:

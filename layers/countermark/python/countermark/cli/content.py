@@ -109,10 +109,11 @@ def hashed(
                 complaints.append(f"{each.name}: {error}")
                 continue
             report = hash_content(stream, kind, types[kind], with_variants=variants is not None)
+        unasked = {name: why for name, why in report.unasked.items() if asks and why not in report.unhashable.values()}
         if variants is not None:
             variants.clear()
             variants |= {signal: name for name, signal in reversed(report.turned) if signal not in report.signals}
-        for name, why in report.unhashable.items():
+        for name, why in {**report.unhashable, **unasked}.items():
             if why.code == "low_quality":
                 session.note(f"{each.name}: no {name} signal: {why.reason}")
             else:

@@ -17,7 +17,8 @@ class ContentHashed:
     """A piece of content was hashed. `content_key` names it (a bucket, key and version, say).
 
     `content_id` is the platform's own name for it, and the coin's seed; None where it gave none.
-    `unhashable` says, by signal type, why a type gave no signal.
+    `unhashable` says, by signal type, why a type gave no signal or query. `queries` are what types that are never made
+    from content are asked with: to look up, never to bank or share.
     """
 
     id: str
@@ -25,6 +26,7 @@ class ContentHashed:
     content_type: ContentType
     content_id: str | None
     signals: tuple[Signal, ...]
+    queries: tuple[Signal, ...] = ()
     unhashable: Mapping[str, Unhashable] = field(default_factory=dict)
     at_s: int
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from countermark.domain.event import ContentHashed
@@ -30,7 +30,8 @@ REMEMBER_EVENTS_S = 14 * 24 * 3600
 class HashReport:
     """The signals of one piece of content, and why types that apply gave none, by signal type.
 
-    `queries` are what types that are never made from content are asked with: to look up, never to bank or share.
+    `queries` are what types that are never made from content are asked with: to look up, never to bank or share;
+    `unasked` says why there is none of a type.
     `turned` are signals of the content's other variants, each with the variant's name, where they were asked for.
     """
 
@@ -39,6 +40,7 @@ class HashReport:
     queries: tuple[Signal, ...] = ()
     turned: tuple[tuple[str, Signal], ...] = ()
     unhashable: Mapping[str, Unhashable]
+    unasked: Mapping[str, Unhashable] = field(default_factory=dict)
     size_bytes: int
 
 
@@ -112,6 +114,7 @@ def hash_content(
         queries=tuple(Signal(type=name, value=text) for name, text in read.items() if isinstance(text, str)),
         turned=tuple(turned),
         unhashable=unhashable,
+        unasked={name: why for name, why in read.items() if isinstance(why, Unhashable)},
         size_bytes=size_bytes,
     )
 
@@ -150,7 +153,8 @@ def hash_upload(
         content_type=content_type,
         content_id=content_id,
         signals=report.signals,
-        unhashable=report.unhashable,
+        queries=report.queries,
+        unhashable={**report.unhashable, **report.unasked},
         at_s=now_s,
     )
     publisher.publish([event])
@@ -159,5 +163,9 @@ def hash_upload(
 
 
 def _refused(why: Unhashable, content_type: ContentType, types: Iterable[SignalType]) -> HashReport:
-    unhashable = {signal_type.name: why for signal_type in types if signal_type.hasher() is not None}
+    unhashable = {
+        signal_type.name: why
+        for signal_type in types
+        if isinstance(signal_type, AsksContent) or signal_type.hasher() is not None
+    }
     return HashReport(content_type=content_type, signals=(), unhashable=unhashable, size_bytes=0)

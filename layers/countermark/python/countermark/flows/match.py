@@ -171,7 +171,7 @@ def match_hashed(
     ledger: EventLedger,
     now_s: int,
 ) -> Sequence[Mapping[str, JSON]] | None:
-    """Match hashed content and tell of its matches; None where this event was dealt with before.
+    """Match hashed content by its signals and queries, and tell of its matches; None where that was done before.
 
     The coin of all the content's signals is its content id, or else each signal's own value.
 
@@ -181,10 +181,11 @@ def match_hashed(
     fact = event_id("MatchFound", event.id)
     if ledger.is_done(fact, now_s=now_s):
         return None
-    ratios = banks.signal_type_ratios() if event.signals else {}
-    index = reader.current(now_s) if event.signals else None
+    asked = event.signals + event.queries
+    ratios = banks.signal_type_ratios() if asked else {}
+    index = reader.current(now_s) if asked else None
     found: list[Mapping[str, JSON]] = []
-    for signal in event.signals:
+    for signal in asked:
         if index is None or ratios.get(signal.type, 1.0) <= 0.0:
             continue
         result = lookup(index, banks, directory, signal, content_id=event.content_id, now_s=now_s)

@@ -72,6 +72,8 @@ def _event_of(kind: str, fields: dict[str, Any]) -> Event:
                 | {
                     "content_type": ContentType(fields["content_type"]),
                     "signals": tuple(Signal(**signal) for signal in fields["signals"]),
+                    # Events of versions that asked with nothing are kept as well.
+                    "queries": tuple(Signal(**query) for query in fields.get("queries", ())),
                     "unhashable": {name: Unhashable(**why) for name, why in fields["unhashable"].items()},
                 }
             )

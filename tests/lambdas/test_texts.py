@@ -1,0 +1,110 @@
+"""A text upload on AWS is asked all that the same text is asked over the API and on the command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from countermark.cli.root import run
+from countermark.domain.bank import ContentDraft
+from countermark.local.state import LocalState
+from lambdas.composition import now_s, stores
+from tests.lambdas.conftest import Functions
+from tests.lambdas.test_hash import put
+
+BANKED = (
+    {"raw_text": "bball now?"},
+    {"trend_query": '{"and": [{"or": ["bball", "hoops"]}, {"or": ["now"]}], "not": ["tomorrow"]}'},
+    {"trend_query": '{"and": [{"or": ["regex-XBBALL|[bB]ballX"]}], "not": []}'},
+    {"trend_query": '{"and": [{"or": ["nothing of the kind"]}], "not": []}'},
+)
+TEXTS = ("bball now?", "  BBALL\n", "bball now tomorrow", "hoops now", "words", "ここ bball now 👍")
+
+
+def bank_all(banks: Any) -> None:
+    bank = banks.create_bank("BANKED", ratio=1.0)
+    for signals in BANKED:
+        banks.add_content(bank.id, ContentDraft(signals=signals), now_s=now_s())
+
+
+def matches_of_uploads(functions: Functions) -> list[set[tuple[str, int]]]:
+    found = []
+    for number, text in enumerate(TEXTS):
+        assert functions.deliver("hash", put(functions, f"text/{number}", text.encode())) == []
+        [hashed] = functions.told("ContentHashed")
+        assert functions.deliver("match", hashed, hashed) == []
+        told = [match for event in functions.told("MatchFound") for match in event["detail"]["matches"]]
+        found.append({(match["signal_type"], match["bank_content_id"]) for match in told})
+        assert len(told) == len(found[-1]), "each match is told of once"
+    return found
+
+
+def matches_of_lookups(functions: Functions) -> list[set[tuple[str, int]]]:
+    found = []
+    for text in TEXTS:
+        status, by_type = functions.send_form("match", "/m/lookup", "text", text.encode())
+        assert status == 200
+        found.append(
+            {
+                (name, match["bank_content_id"])
+                for name, banks in by_type.items()
+                for matches in banks.values()
+                for match in matches
+            }
+        )
+    return found
+
+
+def matches_of_the_command_line(capsys: pytest.CaptureFixture[str], home: Path) -> list[set[tuple[str, int]]]:
+    with LocalState.open(home) as state:
+        bank_all(state.banks)
+    found = []
+    for text in TEXTS:
+        capsys.readouterr()
+        assert run(["match", "text", "--all", "--json", "--", text]) == 0
+        told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        found.append({(match["signal_type"], match["bank_content_id"]) for match in told})
+    return found
+
+
+def test_an_upload_a_lookup_and_the_command_line_find_the_same(
+    functions: Functions, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COUNTERMARK_STATEDIR", str(tmp_path))
+    bank_all(stores().banks)
+    functions.deliver("index", {"full": False})
+
+    of_uploads = matches_of_uploads(functions)
+
+    assert of_uploads == matches_of_lookups(functions)
+    assert of_uploads == matches_of_the_command_line(capsys, tmp_path)
+    assert [sorted(each) for each in of_uploads] == [
+        [("raw_text", 1), ("trend_query", 2), ("trend_query", 3)],
+        [("trend_query", 3)],
+        [("trend_query", 3)],
+        [("trend_query", 2)],
+        [],
+        [("trend_query", 2), ("trend_query", 3)],
+    ]
+
+
+def test_no_log_line_holds_a_text_or_a_query(functions: Functions, capsys: pytest.CaptureFixture[str]) -> None:
+    bank_all(stores().banks)
+    functions.deliver("index", {"full": False})
+    capsys.readouterr()
+
+    matches_of_uploads(functions)
+
+    captured = capsys.readouterr()
+    assert "content_matched" in captured.out
+    for secret in ("bball", "hoops", "tomorrow"):
+        assert secret not in captured.out + captured.err
+
+
+def test_a_text_of_which_only_queries_are_made_counts_as_hashed(
+    functions: Functions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stores().banks.set_signal_type_ratio("raw_text", 0.0)
+    assert functions.deliver("hash", put(functions, "text/1", b"words")) == []
+    assert '"UploadHashed":[1.0]' in capsys.readouterr().out
