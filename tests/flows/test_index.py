@@ -18,8 +18,8 @@ from countermark.domain.stores import BankStore, IndexStore
 from countermark.errors import IndexDamaged, IndexNotReady, PublishConflict, Unavailable
 from countermark.flows import index as flow
 from countermark.flows.index import IndexLimits, IndexReport, build_index, plan_compaction
-from countermark.indexes.reader import IndexReader
-from countermark.indexes.shards import FanOut
+from countermark.indexes.reader import IndexReader, Part
+from countermark.indexes.shards import FanOut, ShardGroup
 from countermark.local.banks import SqliteBankStore
 from countermark.local.database import Database
 from countermark.local.index import FileIndexStore
@@ -540,7 +540,9 @@ def test_shards_served_by_others_are_put_together_to_the_whole(house: House, sha
     ids = house.add_many(bank.id, [{"pdq": pdq(n % 32)} for n in range(50)])
     house.build(shards=shards)
     parts = [
-        IndexReader(house.index, SIGNAL_TYPES, only_shards=[shard]).current(NOW_S).searcher("pdq")
+        IndexReader(house.index, SIGNAL_TYPES, part=Part(group=ShardGroup(number=shard, groups=shards)))
+        .current(NOW_S)
+        .searcher("pdq")
         for shard in range(shards)
     ]
     for shard, part in enumerate(parts):

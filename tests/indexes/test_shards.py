@@ -1,6 +1,8 @@
 """Shards: parts of the contents that are searched without each other answer as the whole does."""
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
@@ -8,8 +10,10 @@ from hypothesis import strategies as st
 
 from countermark.domain.decision import Candidate
 from countermark.domain.signal import SignalType
+from countermark.errors import Unavailable
 from countermark.indexes.segments import Searcher, build_segment, open_segment
-from countermark.indexes.shards import FanOut, shard_of
+from countermark.indexes.shards import FanOut, ShardGroup, shard_of
+from tests.contracts.threads import PATIENCE_S
 from tests.indexes.oracle import answer
 from tests.indexes.small_types import ONE_OF_EACH_KIND
 from tests.indexes.test_segments import SMALL_VALUES
@@ -47,6 +51,37 @@ def test_contents_spread_evenly(shards: int) -> None:
     for content_id in range(1, 40 * shards + 1):
         sizes[shard_of(content_id, shards)] += 1
     assert sizes == [40] * shards
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 10, 15])
+def test_groups_serve_every_shard_once_whatever_the_shard_count_is(groups: int) -> None:
+    for shards in range(1, 40):
+        served = [shard for number in range(groups) for shard in ShardGroup(number=number, groups=groups).of(shards)]
+        assert sorted(served) == list(range(shards))
+
+
+def test_all_shards_may_be_asked_at_once() -> None:
+    asked = threading.Barrier(4)
+
+    class Waiting:
+        def query_batch(self, values: Sequence[str], *, max_distance: int | None = None) -> list[list[Candidate]]:
+            asked.wait(PATIENCE_S)
+            return [[Candidate(content_id=1, distance=0)] for _ in values]
+
+    with ThreadPoolExecutor(4) as executor:
+        found = FanOut([Waiting() for _ in range(4)], ask_all=executor.map).query("a")
+    assert len(found) == 4
+
+
+def test_what_fails_in_one_shard_fails_in_all() -> None:
+    class Broken:
+        def query_batch(self, values: Sequence[str], *, max_distance: int | None = None) -> list[list[Candidate]]:
+            raise Unavailable("a shard is away")
+
+    with ThreadPoolExecutor(2) as executor, pytest.raises(Unavailable, match="a shard is away"):
+        FanOut([Elsewhere(), Broken()], ask_all=executor.map).query("a")
+    with pytest.raises(Unavailable, match="a shard is away"):
+        FanOut([Elsewhere(), Broken()]).query("a")
 
 
 def test_no_shards_find_nothing() -> None:

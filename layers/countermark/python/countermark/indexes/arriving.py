@@ -6,7 +6,7 @@ section is proven by its own SHA-256 as it arrives, and the header, which holds 
 
 import collections
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 
 import numpy as np
@@ -16,6 +16,9 @@ from countermark.indexes.codec import Header, Section, check_section
 
 ORDER = ("REMOVED", "A", "HEAD", "TAIL", "TEXTAT", "TEXT", "B", "ENTRYAT", "ENTRY", "OFFS", "IDS")
 """The order in which sections are read: what any answer needs, what a match needs, what makes them faster."""
+
+BAND_SECTIONS = ("OFFS", "IDS")
+"""What only makes searches faster, and takes two thirds of a segment's bytes."""
 
 RANGE_BYTES = 8 * 2**20
 """How much one request reads. Source: "Use byte-range fetches", S3's performance guidelines: 8 to 16 MB."""
@@ -36,15 +39,17 @@ class ArrivingSections:
     The threads end with the last section, when the store fails them, or with the process.
     """
 
-    def __init__(self, header: Header, read: ReadRange) -> None:
-        """Start to read."""
+    def __init__(self, header: Header, read: ReadRange, *, leave: Collection[str] = ()) -> None:
+        """Start to read all sections but those to leave, which nobody may ask for."""
         self._read = read
-        # One piece of memory that is as aligned as the file: it goes back to the system in one piece as well.
+        # One piece of memory that is as aligned as the file: it goes back to the system in one piece as well. Of
+        # pages that are never written to, the system gives none.
         memory = np.empty(header.size_bytes + 64, np.uint8)
         start = -memory.ctypes.data % 64
         self._memory = memory[start : start + header.size_bytes]
-        self._arrived: dict[str, Future[memoryview]] = {section.name: Future() for section in header.sections}
-        in_order = sorted(header.sections, key=lambda section: ORDER.index(section.name))
+        wanted = [section for section in header.sections if section.name not in leave]
+        self._arrived: dict[str, Future[memoryview]] = {section.name: Future() for section in wanted}
+        in_order = sorted(wanted, key=lambda section: ORDER.index(section.name))
         self._ranges = collections.deque((section, at) for section in in_order for at in _range_starts(section))
         self._missing = {section.name: len(_range_starts(section)) for section in in_order}
         self._lock = threading.Lock()

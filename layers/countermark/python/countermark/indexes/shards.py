@@ -5,17 +5,43 @@ searched without each other, in one process or in many, and their answers only h
 """
 
 import heapq
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 from countermark.domain.decision import Candidate
+from countermark.domain.index import Manifest
+from countermark.domain.signal import SignalType
+
+Answers: TypeAlias = list[list[Candidate]]
+"""For each query, in order, the contents near it, by distance and then by id, each once."""
 
 
 class Searches(Protocol):
     """What answers for a part of the contents of one signal type, here or elsewhere."""
 
-    def query_batch(self, values: Sequence[str], *, max_distance: int | None = None) -> list[list[Candidate]]:
+    def query_batch(self, values: Sequence[str], *, max_distance: int | None = None) -> Answers:
         """Return the contents near each canonical value, by distance and then by id, each once."""
+
+
+AskAll: TypeAlias = Callable[[Callable[[Searches], Answers], Sequence[Searches]], Iterable[Answers]]
+"""Asks each of several for its answers, and returns them in their order: `map`, or that of an executor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardGroup:
+    """The shards that one of several readers serves: every `groups`-th from `number` on.
+
+    So each shard has one reader, whatever the shard count is, and no index is served but for a part of it
+    while its shard count changes.
+    """
+
+    number: int
+    groups: int
+
+    def of(self, shards: int) -> range:
+        """Return the shards of this group, of an index of so many."""
+        return range(self.number, shards, self.groups)
 
 
 def shard_of(content_id: int, shards: int) -> int:
@@ -26,22 +52,65 @@ def shard_of(content_id: int, shards: int) -> int:
 class FanOut:
     """Asks every shard and answers as one index of all their contents does.
 
-    One shard comes after the other: a search has threads of its own where they pay.
+    Shards in this process come one after the other, as a search has threads of its own where they pay.
     """
 
-    def __init__(self, shards: Sequence[Searches]) -> None:
+    def __init__(self, shards: Sequence[Searches], *, ask_all: AskAll = map) -> None:
+        """Ask by `ask_all`; where that fails for one shard, the whole fails."""
         self._shards = tuple(shards)
+        self._ask_all = ask_all
 
     def query(self, value: str, *, max_distance: int | None = None) -> list[Candidate]:
         """Return the contents near a canonical value, by distance and then by id."""
         return self.query_batch([value], max_distance=max_distance)[0]
 
-    def query_batch(self, values: Sequence[str], *, max_distance: int | None = None) -> list[list[Candidate]]:
+    def query_batch(self, values: Sequence[str], *, max_distance: int | None = None) -> Answers:
         """Return what `query` does of each value."""
-        answers = [shard.query_batch(values, max_distance=max_distance) for shard in self._shards]
+
+        def ask(shard: Searches) -> Answers:
+            return shard.query_batch(values, max_distance=max_distance)
+
+        answers = list(self._ask_all(ask, self._shards))
         if len(answers) == 1:
             return answers[0]
         return [_in_order([answer[place] for answer in answers]) for place in range(len(values))]
+
+
+class ServedIndex(Protocol):
+    """One published index, wherever it is searched."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What was published."""
+
+    @property
+    def signal_types(self) -> Mapping[str, SignalType]:
+        """The signal types by name."""
+
+    def searcher(self, signal_type: str) -> FanOut:
+        """Return what searches a signal type.
+
+        Raises:
+            IndexNotReady: The index does not hold that type: none was built, or it is switched off.
+        """
+
+    def age_s(self, now_s: int, signal_type: str | None = None) -> int:
+        """Return how long ago a build last found the index current: of one type, or of the oldest.
+
+        Raises:
+            IndexNotReady: The index does not hold that type.
+        """
+
+
+class ServesIndex(Protocol):
+    """A reader of the published index, in this process or over others."""
+
+    def current(self, now_s: int) -> ServedIndex:
+        """Return the index to answer from.
+
+        Raises:
+            IndexNotReady: None has been published yet.
+        """
 
 
 def _in_order(parts: Sequence[list[Candidate]]) -> list[Candidate]:
