@@ -1,11 +1,12 @@
 """The part of the Graph API that ThreatExchange is spoken to by: a privacy group, told as it is now."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.exchanges.server import Answer, Asked, as_json
+from countermark.domain.json import JSON
+from tests.exchanges.server import Answer, Asked, Fault, as_json
 
 APP_ID = "1234567890"
 SECRET = "hunter2-hunter2-hunter2"
@@ -23,6 +24,15 @@ def descriptor(
     if reactions:
         made["reactions"] = [{"key": key, "value": value} for key, value in reactions.items()]
     return made
+
+
+def graph_error(code: JSON, *, http: int = 400, is_transient: bool | None = None, **headers: str) -> Fault:
+    """Answer with an error of the Graph API; its text holds the token, as the real one's may."""
+    error: dict[str, Any] = {"message": f"(#{code}) with {TOKEN}", "type": "OAuthException", "code": code}
+    if is_transient is not None:
+        error["is_transient"] = is_transient
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda _: replace(as_json({"error": error}, code=http), headers=named)
 
 
 @dataclass(kw_only=True)
@@ -51,8 +61,7 @@ class GraphApi:
     def answer(self, asked: Asked) -> Answer:
         self.asked.append(asked)
         if asked.query.get("access_token") != TOKEN:
-            error = {"message": f"Invalid OAuth access token {asked.query}", "type": "OAuthException", "code": 190}
-            return as_json({"error": error}, code=400)
+            return graph_error(190)(Answer())
         assert asked.path == f"/v21.0/{GROUP}/threat_updates/", asked.path
         start = int(asked.query.get("after", "0"))
         after_s = int(asked.query["start_time"])

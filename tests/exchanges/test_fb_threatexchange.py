@@ -17,6 +17,7 @@ from countermark.domain.signal import Signal
 from countermark.domain.transport import Request
 from countermark.errors import ExchangeFailed, InvalidInput
 from countermark.exchanges.fb_threatexchange import (
+    MAX_GROUP_PAGES,
     STALE_AFTER_S,
     TYPES,
     FbThreatExchange,
@@ -26,7 +27,7 @@ from countermark.exchanges.fb_threatexchange import (
 )
 from countermark.exchanges.pages import MAX_EMPTY_PAGES, MAX_RECORD_BYTES
 from countermark.flows.fetch import LEASE_S
-from tests.exchanges.graph_api import APP_ID, GROUP, SECRET, TOKEN, GraphApi, descriptor
+from tests.exchanges.graph_api import APP_ID, GROUP, SECRET, TOKEN, GraphApi, descriptor, graph_error
 from tests.exchanges.house import NOW_S, House, Mishap, house_of, mishaps
 from tests.exchanges.server import (
     Asked,
@@ -328,7 +329,9 @@ def test_malformed_records_are_counted_and_the_rest_is_banked(play: Play) -> Non
     assert play.texts() == {"one"}
 
 
-@pytest.mark.parametrize("fault", [too_many("3"), status(500), status(503), truncated])
+@pytest.mark.parametrize(
+    "fault", [too_many("3"), status(500), status(503), truncated, graph_error(4), graph_error(2, http=403)]
+)
 def test_every_call_is_tried_again_where_the_peers_page_calls_are_not(fault: Fault) -> None:
     api = GraphApi()
     for number in range(5):
@@ -349,6 +352,9 @@ def test_every_call_is_tried_again_where_the_peers_page_calls_are_not(fault: Fau
     [
         (status(400), "answered with status 400"),
         (status(401), "answered with status 401: it does not take the credentials"),
+        (graph_error(190), "answered with status 400: it does not take the credentials (error 190)"),
+        (graph_error(10, http=403), "answered with status 403: it does not permit this to the app (error 10)"),
+        (graph_error(100), "answered with status 400: error 100"),
         (status(302, Location="https://evil.example/"), "answered with status 302"),
         (body(b""), "answered with a malformed page"),
         (body(b"<html>"), "answered with a malformed page"),
@@ -556,7 +562,9 @@ def test_no_credentials_are_a_failure_in_words() -> None:
         FbThreatExchange(quick_transport()).fetch(CONFIG, None, credentials=None, now_s=0)
 
 
-@pytest.mark.parametrize("fault", [status(400), status(500), truncated, body(b"x"), None])
+@pytest.mark.parametrize(
+    "fault", [status(400), status(500), truncated, body(b"x"), graph_error(190), graph_error(4), None]
+)
 def test_the_token_is_in_no_error_and_no_state(
     play: Play, fault: Fault | None, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -726,6 +734,39 @@ def test_a_list_of_groups_that_is_malformed_is_an_error() -> None:
         pytest.raises(ExchangeFailed, match="answered with a malformed page"),
     ):
         exchange_at(server).memberships(credentials=CREDENTIALS)
+
+
+def test_groups_on_further_pages_are_listed_as_well_where_the_peer_reads_the_first_only() -> None:
+    def answer(asked: Asked) -> Any:
+        after = int(asked.query.get("after", "0"))
+        group = {"id": str(after), "name": str(after), "threat_updates_enabled": True}
+        url = f"http://{asked.headers['host']}{asked.path}?after={after + 1}"
+        return as_json({"data": [group], "paging": {"next": url} if after < last else {}})
+
+    with serving(answer) as server:
+        last = 3
+        listed = exchange_at(server).memberships(credentials=CREDENTIALS)
+        assert [each.id for each in listed] == ["0", "1", "2", "3"]
+        last = MAX_GROUP_PAGES
+        with pytest.raises(ExchangeFailed, match=f"more than {MAX_GROUP_PAGES} pages of privacy groups"):
+            exchange_at(server).memberships(credentials=CREDENTIALS)
+        last = MAX_GROUP_PAGES - 1
+        assert len(exchange_at(server).memberships(credentials=CREDENTIALS)) == MAX_GROUP_PAGES
+
+
+@pytest.mark.parametrize("bad_id", [None, "", "../me/feed", "9?x=y", -1, 1.5, {"id": 1}])
+def test_a_descriptor_whose_id_is_none_leads_nowhere(bad_id: JSON) -> None:
+    """An id becomes a path: who shares a record must not choose what our token is sent to."""
+    exchange = FbThreatExchange(quick_transport())
+    seen = SharedOpinion(verdict=Verdict.SEEN)
+    odd = {**descriptor("42"), "id": bad_id}
+    requests = exchange.opinion_requests(CONFIG, record(odd, descriptor("43")), seen, credentials=CREDENTIALS)
+    assert [url for _, url, _ in shown(requests)] == ["943?reactions=SAW_THIS_TOO"]
+    with pytest.raises(InvalidInput, match="no descriptor of another member"):
+        exchange.opinion_requests(CONFIG, record(odd), seen, credentials=CREDENTIALS)
+    own = record({**descriptor(APP_ID), "id": bad_id})
+    with pytest.raises(InvalidInput, match="no descriptor of your own"):
+        exchange.withdrawal_requests(own, credentials=CREDENTIALS)
 
 
 def test_requests_show_no_token() -> None:

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from countermark.domain.transport import Request
+from countermark.domain.transport import Request, Response
 from countermark.errors import CountermarkError, ExchangeFailed, InvalidInput
 from countermark.transport.exchange_client import ExchangeTransport, retry_after_s
 from tests.exchanges.server import (
@@ -123,6 +124,37 @@ def test_a_post_that_was_refused_or_is_repeatable_is_sent_again(server: Exchange
     server.fail(status(500), truncated)
     assert b"POST" in get(server, method="POST", body=b"x", is_repeatable=True)
     assert len(server.asked) == 5
+
+
+def enough_of_it(right: Answer, *, code: int, retry_after: str = "") -> Answer:
+    return replace(right, status=code, headers={"Retry-After": retry_after}, body=b"enough")
+
+
+def says_wait(response: Response) -> str | None:
+    return "it has had enough" if b"enough" in response.body else None
+
+
+@pytest.mark.parametrize("code", [200, 400, 403])
+def test_an_exchange_may_ask_for_patience_in_its_own_words(server: ExchangeServer, code: int) -> None:
+    enough: Fault = partial(enough_of_it, code=code, retry_after="7")
+    server.fail(enough, enough)
+    waiting = SlowTime()
+    assert b"GET" in get(server, quick_transport(waiting), why_wait=says_wait)
+    assert waiting.slept_s == [7.5, 7.5]
+    server.fail(*[enough] * 5)
+    with pytest.raises(ExchangeFailed, match=f"status {code} and asks to wait 7 s: it has had enough$"):
+        get(server, why_wait=says_wait)
+    assert len(server.asked) == 3 + 5
+
+
+def test_a_post_is_not_sent_again_because_of_words_that_may_follow_its_effect(server: ExchangeServer) -> None:
+    enough: Fault = partial(enough_of_it, code=400)
+    server.fail(enough)
+    with pytest.raises(ExchangeFailed, match="it has had enough"):
+        get(server, method="POST", body=b"x", why_wait=says_wait)
+    server.fail(enough)
+    assert b"POST" in get(server, method="POST", body=b"x", is_repeatable=True, why_wait=says_wait)
+    assert len(server.asked) == 3
 
 
 def test_a_host_that_is_not_there_is_tried_again_even_by_a_post() -> None:

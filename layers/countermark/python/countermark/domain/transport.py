@@ -1,6 +1,6 @@
 """The port through which exchanges speak HTTP, so that a test can put a server of its own behind it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,7 +17,8 @@ class Request:
     What a user may be shown of a request goes into `url`, `headers` and `body`, the credentials into
     `secret_query` and `secret_headers`: they are sent beside them, and `without_secrets` leaves them out.
     `is_repeatable` says of a POST that sending it twice does what sending it once does; of the methods that
-    are idempotent by themselves it need not be said.
+    are idempotent by themselves it need not be said. `why_wait` says why an answer is to be asked for again, where
+    an exchange tells that otherwise than by 429 or 5xx; None where the answer stands.
     """
 
     url: str = field(repr=False)
@@ -27,6 +28,7 @@ class Request:
     secret_query: Mapping[str, str] = field(default_factory=dict, repr=False)
     secret_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     is_repeatable: bool = False
+    why_wait: "Callable[[Response], str | None] | None" = field(default=None, repr=False, compare=False)
 
     def without_secrets(self) -> "Request":
         """Return the request as a dry run shows it."""
@@ -63,14 +65,14 @@ class Transport(Protocol):
     """Sends requests to exchanges: tried again where that may help, within limits of size and time."""
 
     def send(self, request: Request, *, max_bytes: int) -> Response:
-        """Return the answer, whatever its status but those that are tried again (429 and 5xx).
+        """Return the answer, whatever its status but those that are tried again: 429, 5xx, and what `why_wait` says.
 
         Redirects are not followed: they are answers as well. A request that is not repeatable is tried again
         only where it was certainly not carried out: no connection was made, or it was answered by 429.
 
         Raises:
             ExchangeFailed: The host could not be reached or took too long, the body was cut short or is
-                longer than `max_bytes`, or the last try was still answered by 429 or 5xx. The text names the
-                host and the status, and nothing else of the request.
+                longer than `max_bytes`, or the last try was still answered by what is tried again. The text names
+                the host, the status and what `why_wait` says, and nothing else of the request.
             InvalidInput: The URL is not one of https (or of http on this machine), or a header cannot be sent.
         """

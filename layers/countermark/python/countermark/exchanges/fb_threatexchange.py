@@ -9,14 +9,13 @@ changed since a time, oldest first, an indicator with all its descriptors at onc
 90 days, so a fetch that comes later than that begins anew.
 
 Limits: pages of 100 indicators; 32 MiB a page; the order of `last_updated` is what a fetch is resumed by, so an
-exchange that goes back behind it is an error.
+exchange that goes back behind it is an error; 100 pages of privacy groups.
 """
 
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlencode
 
 from countermark.domain.collaboration import (
     CredentialSource,
@@ -33,15 +32,8 @@ from countermark.domain.signal import Signal
 from countermark.domain.transport import Request, Transport
 from countermark.errors import ExchangeFailed, InvalidInput
 from countermark.exchanges.config import needed_credentials, parse_fields, parse_one_line
-from countermark.exchanges.pages import (
-    MAX_EMPTY_PAGES,
-    host_of,
-    is_storable,
-    json_object,
-    malformed_page,
-    next_url,
-    page,
-)
+from countermark.exchanges.graph_api import Graph, following, page_of
+from countermark.exchanges.pages import MAX_EMPTY_PAGES, host_of, is_storable, malformed_page
 
 BASE_URL = "https://graph.facebook.com/v21.0"
 
@@ -49,6 +41,9 @@ PAGE_SIZE = 100
 
 STALE_AFTER_S = 85 * 24 * 3600
 """How old the last fetch may be: five days less than the 90 for which the exchange tells of what was taken back."""
+
+MAX_GROUP_PAGES = 100
+"""How many pages of privacy groups are read: more than any app is in, and a loop of the exchange's ends."""
 
 FIELDS = (
     "id,indicator,type,last_updated,should_delete,descriptors{reactions,my_reactions,owner{id},tags,status,added_on}"
@@ -128,16 +123,10 @@ def parse_page(body: Mapping[str, JSON], *, app_id: str) -> Page:
     Raises:
         ValueError: It is no such page.
     """
-    items = body.get("data")
-    paging = body.get("paging", {})
-    if not isinstance(items, list) or not isinstance(paging, dict):
-        raise ValueError("data or paging")
-    url = paging.get("next")
-    if url is not None and not isinstance(url, str):
-        raise ValueError("next")
+    items, url = page_of(body)
     updates = [_update(item, app_id) for item in items]
     good = tuple(update for update in updates if update is not None)
-    return Page(updates=good, malformed_items=len(updates) - len(good), next=url or None)
+    return Page(updates=good, malformed_items=len(updates) - len(good), next=url)
 
 
 def signals_of(data: Mapping[str, JSON]) -> list[Signal]:
@@ -227,7 +216,7 @@ class FbThreatExchange:
             InvalidInput: There are no credentials, or they are no token.
             ExchangeFailed: From the deltas: it refused, answered outside its format, or went back in time.
         """
-        token = self._token(credentials)
+        graph = self._graph(credentials)
         group = config["privacy_group"]
         is_fresh = (
             checkpoint is not None
@@ -235,7 +224,7 @@ class FbThreatExchange:
             and now_s - _integer(checkpoint["last_fetch_time"]) <= STALE_AFTER_S
         )
         update_time = _integer(checkpoint["update_time"]) if is_fresh and checkpoint is not None else 0
-        return Fetch(restarts=not is_fresh, deltas=self._deltas(group, token, update_time, now_s))
+        return Fetch(restarts=not is_fresh, deltas=_deltas(graph, group, update_time, now_s))
 
     def signals(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Signal]:
         """Return the signals of an indicator."""
@@ -263,21 +252,21 @@ class FbThreatExchange:
         Raises:
             InvalidInput: There is no descriptor to react to, or the credentials are no token.
         """
-        token = self._token(credentials)
-        mine = token.partition("|")[0]
+        graph = self._graph(credentials)
         reaction = SENT_REACTIONS[opinion.verdict]
         requests: list[Request] = []
         is_stated = False
         for descriptor in _descriptors(data):
-            if _owner(descriptor) == mine:
+            descriptor_id = _id(descriptor)
+            if _owner(descriptor) == graph.app_id:
                 is_stated = True
-            elif _owner(descriptor) is not None:
-                contrary = _contrary(descriptor, reaction, mine)
+            elif _owner(descriptor) is not None and descriptor_id is not None:
+                contrary = _contrary(descriptor, reaction, graph.app_id)
                 changes = [("reactions_to_remove", contrary)] if contrary else []
-                for name, value in [*changes, ("reactions", reaction)]:
-                    requests.append(self._post(str(descriptor["id"]), {name: value}, None, token))
+                told = [*changes, ("reactions", reaction)]
+                requests.extend(graph.post(descriptor_id, {name: value}) for name, value in told)
         if is_stated and opinion.verdict is not Verdict.SEEN:
-            requests.append(self._statement(config, str(data["type"]), str(data["indicator"]), opinion, token))
+            requests.append(_statement(graph, config, str(data["type"]), str(data["indicator"]), opinion))
         if not requests:
             raise InvalidInput("fb_threatexchange has no descriptor of another member to react to")
         return requests
@@ -303,8 +292,7 @@ class FbThreatExchange:
                     tagged = SharedOpinion(
                         verdict=opinion.verdict, tags=tuple(dict.fromkeys([*opinion.tags, *([tag] if tag else [])]))
                     )
-                    token = self._token(credentials)
-                    return [self._statement(config, indicator_type, signal.value, tagged, token)]
+                    return [_statement(self._graph(credentials), config, indicator_type, signal.value, tagged)]
         raise InvalidInput(f"fb_threatexchange takes no signals of type {signal.type!r}")
 
     def withdrawal_requests(self, data: Mapping[str, JSON], *, credentials: Mapping[str, str]) -> Sequence[Request]:
@@ -313,14 +301,12 @@ class FbThreatExchange:
         Raises:
             InvalidInput: There is none, or the credentials are no token.
         """
-        token = self._token(credentials)
-        own = [each for each in _descriptors(data) if _owner(each) == token.partition("|")[0]]
-        if not own:
+        graph = self._graph(credentials)
+        own = [_id(each) for each in _descriptors(data) if _owner(each) == graph.app_id]
+        requests = [graph.request(each, method="DELETE") for each in own if each is not None]
+        if not requests:
             raise InvalidInput("fb_threatexchange has no descriptor of your own to take back")
-        return [
-            Request(url=f"{self._base_url}/{descriptor['id']}", method="DELETE", secret_query={"access_token": token})
-            for descriptor in own
-        ]
+        return requests
 
     def memberships(self, *, credentials: Mapping[str, str]) -> Sequence[Membership]:
         """Return the privacy groups that the app is a member or the owner of, by name.
@@ -329,78 +315,13 @@ class FbThreatExchange:
             ExchangeFailed: It refused, or answered outside its format.
             InvalidInput: The credentials are no token.
         """
-        token = self._token(credentials)
-        app_id = token.partition("|")[0]
-        found: dict[str, Membership] = {}
-        for edge in ("threat_privacy_groups_member", "threat_privacy_groups_owner"):
-            query = urlencode({"fields": "id,name,description,threat_updates_enabled"})
-            request = Request(url=f"{self._base_url}/{app_id}/{edge}?{query}", secret_query={"access_token": token})
-            groups = json_object(request, page(self._transport, request)).get("data")
-            if not isinstance(groups, list):
-                raise malformed_page(request)
-            found |= {group.id: group for group in map(_membership, groups) if group is not None}
+        graph = self._graph(credentials)
+        edges = ("threat_privacy_groups_member", "threat_privacy_groups_owner")
+        found = {group.id: group for edge in edges for group in _groups(graph, edge)}
         return sorted(found.values(), key=lambda group: (group.name, group.id))
 
-    def _deltas(self, group: JSON, token: str, update_time: int, now_s: int) -> Iterator[Delta]:
-        query = {
-            "start_time": update_time,
-            "stop_time": now_s,
-            "limit": PAGE_SIZE,
-            "fields": FIELDS,
-            "types": ",".join(TYPES),
-        }
-        url = f"{self._base_url}/{group}/threat_updates/?{urlencode(query)}"
-        request = Request(url=url, secret_query={"access_token": token})
-        empty_pages = 0
-        while True:
-            body = json_object(request, page(self._transport, request))
-            try:
-                this = parse_page(body, app_id=token.partition("|")[0])
-            except ValueError:
-                raise malformed_page(request) from None
-            times = [update.at_s for update in this.updates]
-            if times and min(times) < update_time:
-                raise ExchangeFailed(f"{host_of(url)} went back in time, behind what it had told already")
-            update_time = max([update_time, *times])
-            yield Delta(
-                changes={update.key: update.data for update in sorted(this.updates, key=lambda update: update.at_s)},
-                checkpoint={"privacy_group": group, "update_time": update_time, "last_fetch_time": now_s},
-                malformed_items=this.malformed_items,
-            )
-            empty_pages = 0 if this.updates or this.malformed_items else empty_pages + 1
-            if this.next is None:
-                return
-            if empty_pages > MAX_EMPTY_PAGES:
-                raise ExchangeFailed(f"{host_of(url)} answered with more than {MAX_EMPTY_PAGES} empty pages")
-            # It is followed as it is: it carries the token already.
-            request = Request(url=next_url(request, this.next))
-
-    def _statement(
-        self, config: Mapping[str, JSON], indicator_type: str, indicator: str, opinion: SharedOpinion, token: str
-    ) -> Request:
-        """Return the request that states an opinion of an indicator to the privacy group."""
-        form = {
-            "indicator": indicator,
-            "type": indicator_type,
-            "description": "shared by countermark",
-            "share_level": "AMBER",
-            "status": SENT_STATUSES[opinion.verdict],
-            "privacy_type": "HAS_PRIVACY_GROUP",
-            "privacy_members": str(config["privacy_group"]),
-            "tags": ",".join(opinion.tags),
-        }
-        return self._post("threat_descriptors", {}, {name: value for name, value in form.items() if value}, token)
-
-    def _post(self, path: str, query: Mapping[str, str], form: Mapping[str, str] | None, token: str) -> Request:
-        return Request(
-            url=f"{self._base_url}/{path}" + (f"?{urlencode(query)}" if query else ""),
-            method="POST",
-            headers={} if form is None else {"Content-Type": "application/x-www-form-urlencoded"},
-            body=None if form is None else urlencode(form).encode("ascii"),
-            secret_query={"access_token": token},
-            # A reaction is in a set, and a member has one descriptor of an indicator.
-            is_repeatable=True,
-        )
+    def _graph(self, credentials: Mapping[str, str] | None) -> Graph:
+        return Graph(transport=self._transport, base_url=self._base_url, token=self._token(credentials))
 
     def _token(self, credentials: Mapping[str, str] | None) -> str:
         given = needed_credentials(self.kind, CREDENTIAL_FIELDS, credentials)["api_token"].strip()
@@ -408,6 +329,74 @@ class FbThreatExchange:
         if not _TOKEN.fullmatch(token):
             raise InvalidInput(f"the credentials of {self.kind} are of the form {CREDENTIAL_SOURCE.form}")
         return token
+
+
+def _deltas(graph: Graph, group: JSON, update_time: int, now_s: int) -> Iterator[Delta]:
+    query = {
+        "start_time": update_time,
+        "stop_time": now_s,
+        "limit": PAGE_SIZE,
+        "fields": FIELDS,
+        "types": ",".join(TYPES),
+    }
+    request = graph.request(f"{group}/threat_updates/", query)
+    empty_pages = 0
+    while True:
+        body = graph.answer(request)
+        try:
+            this = parse_page(body, app_id=graph.app_id)
+        except ValueError:
+            raise malformed_page(request) from None
+        times = [update.at_s for update in this.updates]
+        if times and min(times) < update_time:
+            raise ExchangeFailed(f"{host_of(request.url)} went back in time, behind what it had told already")
+        update_time = max([update_time, *times])
+        yield Delta(
+            changes={update.key: update.data for update in sorted(this.updates, key=lambda update: update.at_s)},
+            checkpoint={"privacy_group": group, "update_time": update_time, "last_fetch_time": now_s},
+            malformed_items=this.malformed_items,
+        )
+        empty_pages = 0 if this.updates or this.malformed_items else empty_pages + 1
+        if this.next is None:
+            return
+        if empty_pages > MAX_EMPTY_PAGES:
+            raise ExchangeFailed(f"{host_of(request.url)} answered with more than {MAX_EMPTY_PAGES} empty pages")
+        request = following(request, this.next)
+
+
+def _groups(graph: Graph, edge: str) -> Iterator[Membership]:
+    """Yield the privacy groups at an edge of the app; malformed ones are left out."""
+    request = graph.request(f"{graph.app_id}/{edge}", {"fields": "id,name,description,threat_updates_enabled"})
+    for _ in range(MAX_GROUP_PAGES):
+        try:
+            groups, url = page_of(graph.answer(request))
+        except ValueError:
+            raise malformed_page(request) from None
+        yield from (group for group in map(_membership, groups) if group is not None)
+        if url is None:
+            return
+        request = following(request, url)
+    raise ExchangeFailed(f"{host_of(request.url)} lists more than {MAX_GROUP_PAGES} pages of privacy groups")
+
+
+def _statement(
+    graph: Graph, config: Mapping[str, JSON], indicator_type: str, indicator: str, opinion: SharedOpinion
+) -> Request:
+    """Return the request that states an opinion of an indicator to the privacy group.
+
+    A member has one descriptor of an indicator: what is stated twice is stated once.
+    """
+    form = {
+        "indicator": indicator,
+        "type": indicator_type,
+        "description": "shared by countermark",
+        "share_level": "AMBER",
+        "status": SENT_STATUSES[opinion.verdict],
+        "privacy_type": "HAS_PRIVACY_GROUP",
+        "privacy_members": str(config["privacy_group"]),
+        "tags": ",".join(opinion.tags),
+    }
+    return graph.post("threat_descriptors", {}, {name: value for name, value in form.items() if value})
 
 
 def _update(item: JSON, app_id: str) -> Update | None:
@@ -440,6 +429,12 @@ def _owner(descriptor: Mapping[str, JSON]) -> str | None:
     owner = descriptor.get("owner")
     owner_id = owner.get("id") if isinstance(owner, Mapping) else None
     return str(owner_id) if isinstance(owner_id, str | int) else None
+
+
+def _id(descriptor: Mapping[str, JSON]) -> str | None:
+    """Return the id of a descriptor, which becomes a path; None where it is no number."""
+    number = _integer(descriptor.get("id"))
+    return None if number < 0 else str(number)
 
 
 def _tags(descriptor: Mapping[str, JSON]) -> list[str]:

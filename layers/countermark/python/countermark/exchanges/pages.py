@@ -31,10 +31,12 @@ def page(transport: Transport, request: Request) -> Response:
     return response
 
 
-def refused(request: Request, response: Response) -> ExchangeFailed:
-    """Return the error for an answer of another status than the right one. It tells the host and the status."""
-    hint = ": it does not take the credentials" if response.status in {401, 403} else ""
-    return ExchangeFailed(f"{host_of(request.url)} answered with status {response.status}{hint}")
+def refused(request: Request, response: Response, *, why: str | None = None) -> ExchangeFailed:
+    """Return the error for an answer of another status than the right one. It tells the host, the status, and why."""
+    if why is None and response.status in {401, 403}:
+        why = "it does not take the credentials"
+    because = "" if why is None else f": {why}"
+    return ExchangeFailed(f"{host_of(request.url)} answered with status {response.status}{because}")
 
 
 def json_object(request: Request, response: Response) -> Mapping[str, JSON]:

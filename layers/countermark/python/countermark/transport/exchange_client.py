@@ -85,9 +85,10 @@ class ExchangeTransport:
             try_s = min(self.limits.try_s, until_s - self.monotonic())
             outcome = self._try(origin, path, request, max_bytes, try_s, is_fresh=not is_repeatable)
             if isinstance(outcome, Response):
-                if outcome.status != 429 and outcome.status < 500:
+                why = request.why_wait(outcome) if request.why_wait is not None else None
+                if why is None and outcome.status != 429 and outcome.status < 500:
                     return outcome
-                outcome = self._refusal(origin, outcome)
+                outcome = self._refusal(origin, outcome, why)
             wait_s = self._wait_s(number, outcome.retry_after_s)
             may_help = outcome.is_harmless or (is_repeatable and not outcome.is_final)
             if number == self.limits.tries or not may_help or self.monotonic() + wait_s >= until_s:
@@ -100,12 +101,13 @@ class ExchangeTransport:
         with self._lock:
             _close(self._idle)
 
-    def _refusal(self, origin: "_Origin", response: Response) -> "_Fault":
-        """Return what an answer of 429 or 5xx comes to."""
+    def _refusal(self, origin: "_Origin", response: Response, why: str | None) -> "_Fault":
+        """Return what an answer of 429 or 5xx comes to, or one with a reason to ask again."""
         wait_s = retry_after_s(response.headers.get("retry-after", ""), now_s=self.clock())
         asks = "" if wait_s is None else f" and asks to wait {wait_s:.0f} s"
+        because = "" if why is None else f": {why}"
         return _Fault(
-            text=f"{origin.host} answered with status {response.status}{asks}",
+            text=f"{origin.host} answered with status {response.status}{asks}{because}",
             is_harmless=response.status == 429,
             retry_after_s=wait_s,
         )
