@@ -13,7 +13,7 @@ from countermark.domain.stores import BankStore, CollaborationStore, EventPublis
 if TYPE_CHECKING:
     # They bring NumPy and urllib3, which a function that only curates does not start with.
     from countermark.flows.match import BankDirectory
-    from countermark.indexes.reader import IndexReader
+    from countermark.indexes.shards import ServesIndex
     from countermark.transport.fetch import FetchedContent
 
 RATIOS_CACHE_S = 3
@@ -71,7 +71,7 @@ class Services:
     exchanges: Mapping[str, Exchange]
     ratios: SignalTypeRatios
     clock: Callable[[], int]
-    index: "IndexReader | None" = None
+    index: "ServesIndex | None" = None
     directory: "BankDirectory | None" = None
     fetch_url: "Callable[[str], FetchedContent] | None" = None
     start_fetch: Callable[[str], None] | None = None

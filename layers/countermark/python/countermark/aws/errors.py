@@ -21,6 +21,8 @@ UNAVAILABLE = frozenset(
         "500",
         "502",
         "503",
+        "EC2ThrottledException",
+        "EC2UnexpectedException",
         "InternalError",
         "InternalException",
         "InternalFailure",
@@ -29,6 +31,8 @@ UNAVAILABLE = frozenset(
         "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",
         "RequestTimeout",
+        "ResourceNotReadyException",
+        "ServiceException",
         "ServiceUnavailable",
         "ServiceUnavailableException",
         "SlowDown",
@@ -40,7 +44,7 @@ UNAVAILABLE = frozenset(
 )
 """Codes that say: try again later. A HEAD request has no body, so its code is its status.
 
-Source: "Common errors" and each service's own list, DynamoDB, S3, EventBridge, Secrets Manager API references.
+Source: "Common errors" and each service's own list, DynamoDB, S3, EventBridge, Secrets Manager, Lambda API references.
 """
 
 

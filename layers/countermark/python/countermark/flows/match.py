@@ -14,7 +14,7 @@ from countermark.domain.signal import Signal, SignalType
 from countermark.domain.stores import MAX_PAGE, BankStore, EventLedger, EventPublisher
 from countermark.errors import InvalidInput
 from countermark.flows.hash import REMEMBER_EVENTS_S, event_id
-from countermark.indexes.reader import IndexReader, LoadedIndex
+from countermark.indexes.shards import ServedIndex, ServesIndex
 
 BANK_CACHE_S = 3
 """How old the banks' state may be at a lookup, in seconds: a change of ratio acts within this time."""
@@ -67,7 +67,7 @@ def parse_query(signal_types: Mapping[str, SignalType], type_name: str, text: st
     return Signal(type=type_name, value=signal_type.parse(text))
 
 
-def raw_lookup(index: LoadedIndex, signal: Signal) -> list[Candidate]:
+def raw_lookup(index: ServedIndex, signal: Signal) -> list[Candidate]:
     """Return what the index holds near a signal, nearest first: no state is read, no coin is tossed.
 
     Raises:
@@ -77,7 +77,7 @@ def raw_lookup(index: LoadedIndex, signal: Signal) -> list[Candidate]:
 
 
 def lookup(
-    index: LoadedIndex,
+    index: ServedIndex,
     banks: BankStore,
     directory: BankDirectory,
     signal: Signal,
@@ -87,20 +87,77 @@ def lookup(
     bypass_coin: bool = False,
     now_s: int,
 ) -> Lookup:
-    """Look one canonical signal up. A lookup that finds nothing in the index reads no store at all.
+    """Look one canonical signal up: as `lookups` does of many."""
+    [found] = lookups(
+        index,
+        banks,
+        directory,
+        [signal],
+        only_banks=only_banks,
+        content_id=content_id,
+        bypass_coin=bypass_coin,
+        now_s=now_s,
+    )
+    return found
 
-    The index may hold an older signal of a content than the store does: the current one counts, and its
-    distance.
+
+def lookups(
+    index: ServedIndex,
+    banks: BankStore,
+    directory: BankDirectory,
+    signals: Sequence[Signal],
+    *,
+    only_banks: frozenset[str] | None = None,
+    content_id: str | None = None,
+    bypass_coin: bool = False,
+    now_s: int,
+) -> list[Lookup]:
+    """Look canonical signals up, in their order. The index is asked once for all of one signal type.
+
+    What finds nothing in the index reads no store at all. The index may hold an older signal of a content
+    than the store does: the current one counts, and its distance.
 
     Raises:
-        IndexNotReady: There is no index of that signal type yet.
+        IndexNotReady: There is no index of a signal type yet.
     """
-    candidates = raw_lookup(index, signal)
-    policy = Policy(
-        seed=signal.value if content_id is None else content_id,
-        banks=only_banks,
-        bypass_coin=bypass_coin,
-    )
+    return [
+        _decided(
+            index,
+            banks,
+            directory,
+            signal,
+            candidates,
+            policy=Policy(
+                seed=signal.value if content_id is None else content_id,
+                banks=only_banks,
+                bypass_coin=bypass_coin,
+            ),
+            now_s=now_s,
+        )
+        for signal, candidates in zip(signals, _candidates(index, signals), strict=True)
+    ]
+
+
+def _candidates(index: ServedIndex, signals: Sequence[Signal]) -> list[list[Candidate]]:
+    """Return what the index holds near each signal, nearest first."""
+    values: dict[str, list[str]] = {}
+    for signal in signals:
+        values.setdefault(signal.type, []).append(signal.value)
+    found = {name: iter(index.searcher(name).query_batch(asked)) for name, asked in values.items()}
+    return [next(found[signal.type]) for signal in signals]
+
+
+def _decided(
+    index: ServedIndex,
+    banks: BankStore,
+    directory: BankDirectory,
+    signal: Signal,
+    candidates: Sequence[Candidate],
+    *,
+    policy: Policy,
+    now_s: int,
+) -> Lookup:
+    """Return what of the candidates of a signal matches, by the store's current state."""
     matches: list[Match] = []
     for start in range(0, len(candidates), MAX_PAGE):
         page = candidates[start : start + MAX_PAGE]
@@ -164,7 +221,7 @@ def detail(lookup: Lookup, match: Match) -> dict[str, JSON]:
 def match_hashed(
     event: ContentHashed,
     *,
-    reader: IndexReader,
+    reader: ServesIndex,
     banks: BankStore,
     directory: BankDirectory,
     publisher: EventPublisher,
@@ -183,13 +240,12 @@ def match_hashed(
         return None
     asked = event.signals + event.queries
     ratios = banks.signal_type_ratios() if asked else {}
-    index = reader.current(now_s) if asked else None
+    enabled = [signal for signal in asked if ratios.get(signal.type, 1.0) > 0.0]
     found: list[Mapping[str, JSON]] = []
-    for signal in asked:
-        if index is None or ratios.get(signal.type, 1.0) <= 0.0:
-            continue
-        result = lookup(index, banks, directory, signal, content_id=event.content_id, now_s=now_s)
-        found += (detail(result, match) for match in result.matches)
+    if enabled:
+        index = reader.current(now_s)
+        for result in lookups(index, banks, directory, enabled, content_id=event.content_id, now_s=now_s):
+            found += (detail(result, match) for match in result.matches)
     if found:
         publisher.publish(
             [

@@ -19,7 +19,7 @@ from countermark.domain.stores import MAX_PAGE
 from countermark.errors import IndexNotReady, InvalidInput, InvalidSignal
 from countermark.flows import match as flow
 from countermark.flows.hash import HashReport
-from countermark.indexes.reader import LoadedIndex
+from countermark.indexes.shards import ServedIndex
 
 router = new_router()
 
@@ -117,13 +117,17 @@ def lookup_batch(request: Request, query: Annotated[BatchQuery, Body()]) -> Resp
     )
     _check_enabled(call, query.signal_type)
     index = _index(call)
-    found: list[JSON] = []
-    for text in query.signals:
+    signals: list[Signal] = []
+    refused: dict[int, JSON] = {}
+    for place, text in enumerate(query.signals):
         try:
-            found.append(_matches(call, index, _query(call, query.signal_type, text), ask))
+            signals.append(_query(call, query.signal_type, text))
         except InvalidInput as error:
-            found.append({"message": str(error)})
-    return wire.json_answer(found)
+            refused[place] = {"message": str(error)}
+    found = (_by_bank(call, looked_up, ask) for looked_up in _lookups(call, index, signals, ask))
+    return wire.json_answer(
+        [refused[place] if place in refused else next(found) for place in range(len(query.signals))]
+    )
 
 
 @router.get(
@@ -220,7 +224,7 @@ def _ask(*, banks: str | None, content_id: str | None, bypass: bool, include: st
     )
 
 
-def _index(call: Call) -> LoadedIndex:
+def _index(call: Call) -> ServedIndex:
     if call.services.index is None:
         raise IndexNotReady("this function holds no index")
     return call.services.index.current(call.now_s)
@@ -253,30 +257,37 @@ def _matches_of_content(call: Call, report: HashReport, ask: _Ask) -> Mapping[st
     content.raise_if_too_large(report)
     index = _index(call)
     found: dict[str, dict[str, list[JSON]]] = {name: {} for name in content.unhashable(report)}
-    for signal in report.signals + report.queries:
-        found[signal.type] = _matches(call, index, signal, ask)
-    for rotation, signal in report.turned:
-        by_bank = found[signal.type]
-        for bank, matches in _matches(call, index, signal, ask, rotation=rotation).items():
+    asked = [(None, signal) for signal in report.signals + report.queries] + [*report.turned]
+    looked_up = _lookups(call, index, [signal for _, signal in asked], ask)
+    for (rotation, signal), result in zip(asked, looked_up, strict=True):
+        by_bank = found.setdefault(signal.type, {})
+        for bank, matches in _by_bank(call, result, ask, rotation=rotation).items():
             by_bank[bank] = [*by_bank.get(bank, []), *matches]
     return found
 
 
-def _matches(
-    call: Call, index: LoadedIndex, signal: Signal, ask: _Ask, *, rotation: str | None = None
-) -> dict[str, list[JSON]]:
-    """Return the matches of a signal by bank; each tells the rotation of the photo that the signal is of, if any."""
-    directory = call.services.directory or flow.BankDirectory(call.services.banks)
-    looked_up = flow.lookup(
+def _matches(call: Call, index: ServedIndex, signal: Signal, ask: _Ask) -> dict[str, list[JSON]]:
+    """Return the matches of a signal by bank."""
+    [looked_up] = _lookups(call, index, [signal], ask)
+    return _by_bank(call, looked_up, ask)
+
+
+def _lookups(call: Call, index: ServedIndex, signals: Sequence[Signal], ask: _Ask) -> list[flow.Lookup]:
+    return flow.lookups(
         index,
         call.services.banks,
-        directory,
-        signal,
+        call.services.directory or flow.BankDirectory(call.services.banks),
+        signals,
         only_banks=ask.banks,
         content_id=ask.content_id,
         bypass_coin=ask.bypass_coin,
         now_s=call.now_s,
     )
+
+
+def _by_bank(call: Call, looked_up: flow.Lookup, ask: _Ask, *, rotation: str | None = None) -> dict[str, list[JSON]]:
+    """Return matches by bank; each tells the rotation of the photo that the signal is of, if any."""
+    signal = looked_up.signal
     by_bank: dict[str, list[JSON]] = {}
     for match in looked_up.matches:
         banked = match.content.signals.get(signal.type, signal.value)

@@ -1,0 +1,211 @@
+"""An index whose shards lie in functions: each holds a group of them, and all are asked at once.
+
+A content is in one shard, so it does not matter that one function serves a newer version than another for a
+moment: each tells what is true of its own contents. What has to agree is the shard count, as that says which
+contents are whose; so it stands in every question. Where one function fails, the whole lookup does: there is
+never an answer of a part.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from botocore.exceptions import ClientError, ConnectionClosedError
+
+from countermark.aws.batches import batched
+from countermark.aws.errors import code, translated
+from countermark.aws.shard_json import (
+    MAX_PAYLOAD_BYTES,
+    Answer,
+    Question,
+    decode_answer,
+    encode_question,
+    value_bytes,
+)
+from countermark.domain.index import Manifest
+from countermark.domain.signal import SignalType
+from countermark.errors import IndexNotReady, Unavailable
+from countermark.indexes.shards import Answers, FanOut, ServedIndex, ServesIndex
+
+MAX_ASKED = 100
+"""How many values one question holds: a group of a hundred million hashes scans for as many in some seconds."""
+
+LONGEST_WAIT_S = 0.5
+"""The longest wait before a throttled question is asked again: some questions are answered meanwhile."""
+
+AGE_KEPT_S = 5
+"""How long the age of the shards is relied upon, in seconds: anybody may ask for the status."""
+
+THROTTLED = frozenset({"EC2ThrottledException", "ServiceException", "TooManyRequestsException"})
+"""Codes of an invocation that never came to run, and may a moment later. Source: Lambda API reference, Invoke."""
+
+
+class Invokes(Protocol):
+    """The part of boto3's client of Lambda that is needed here."""
+
+    def invoke(self, *, FunctionName: str, Payload: bytes) -> Mapping[str, Any]:  # noqa: N803 - boto3's names
+        """Run a function and wait for its answer."""
+
+
+class ShardFunctions:
+    """The functions that hold an index between them. Safe for threads."""
+
+    def __init__(self, client: Invokes, names: Sequence[str]) -> None:
+        self._client = client
+        self._names = tuple(names)
+        self._threads = ThreadPoolExecutor(len(self._names), thread_name_prefix="countermark-shards")
+        self._lock = threading.Lock()
+        self._ages: dict[str | None, tuple[int, int]] = {}
+
+    def searcher(self, signal_type: str, *, shards: int) -> FanOut:
+        """Return what searches a signal type of an index of so many shards."""
+        question = Question(shards=shards, signal_type=signal_type)
+        groups = [_Group(functions=self, name=name, question=question) for name in self._names]
+        return FanOut(groups, ask_all=self._threads.map)
+
+    def age_s(self, now_s: int, signal_type: str | None = None, *, shards: int) -> int:
+        """Return the age of the oldest version that a function serves, as it was some seconds ago or is now.
+
+        Raises:
+            IndexNotReady: A function has no index yet, or none of that signal type.
+            Unavailable: A function cannot answer.
+        """
+        with self._lock:
+            asked_at_s, checked_at_s = self._ages.get(signal_type, (None, 0))
+            if asked_at_s is None or not 0 <= now_s - asked_at_s < AGE_KEPT_S:
+                question = Question(shards=shards, signal_type=signal_type)
+                answers = self._threads.map(lambda name: self.ask(name, question), self._names)
+                checked_at_s = now_s - max(answer.age_s for answer in answers)
+                self._ages[signal_type] = now_s, checked_at_s
+        return max(0, now_s - checked_at_s)
+
+    def ask(self, name: str, question: Question) -> Answer:
+        """Ask one function; once more where it is throttled, or the connection was closed while nobody used it.
+
+        Raises:
+            IndexNotReady: It has no index yet, or none of that signal type.
+            IndexDamaged: A segment of its shards fails a check.
+            Unavailable: It failed, refused, or took too long.
+        """
+        payload = encode_question(question)
+        try:
+            with translated("Lambda"):
+                told = self._told(name, payload)
+                answer: bytes = told["Payload"].read()
+        except Unavailable as error:
+            raise Unavailable(f"a part of the index does not answer: {error}") from error
+        if "FunctionError" in told:
+            # What it says of its failure may hold what was asked.
+            raise Unavailable(f"a part of the index does not answer: {name} failed")
+        return decode_answer(answer, asked=len(question.values))
+
+    def _told(self, name: str, payload: bytes) -> Mapping[str, Any]:
+        try:
+            return self._client.invoke(FunctionName=name, Payload=payload)
+        except ClientError as error:
+            if code(error) not in THROTTLED:
+                raise
+        except ConnectionClosedError:
+            # A Lambda is frozen between two requests, and its connections are closed meanwhile.
+            pass
+        time.sleep(random.uniform(0.0, LONGEST_WAIT_S))  # noqa: S311 - spreads load, guards nothing
+        return self._client.invoke(FunctionName=name, Payload=payload)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Group:
+    """The shards of one function, as `FanOut` asks them."""
+
+    functions: ShardFunctions
+    name: str
+    question: Question
+
+    def query_batch(self, values: Sequence[str], *, max_distance: int | None = None) -> Answers:
+        found: Answers = []
+        for batch in batched(values, max_entries=MAX_ASKED, max_bytes=MAX_PAYLOAD_BYTES, size_bytes=value_bytes):
+            left = tuple(batch)
+            while left:
+                question = replace(self.question, values=left, max_distance=max_distance)
+                answer = self.functions.ask(self.name, question)
+                found += map(list, answer.found)
+                left = left[len(answer.found) :]
+        return found
+
+
+class ShardedIndexReader:
+    """Serves an index that functions hold: here is the manifest alone. Safe for threads."""
+
+    def __init__(self, manifests: ServesIndex, functions: ShardFunctions) -> None:
+        """Serve what `manifests` reads of the index, of which nothing is searched here."""
+        self._manifests = manifests
+        self._functions = functions
+
+    def current(self, now_s: int) -> "ShardedIndex":
+        """Return the index to answer from.
+
+        Raises:
+            IndexNotReady: None has been published yet.
+            IndexDamaged: The manifest fails a check.
+            Unavailable: The store cannot be reached, and none was read before.
+        """
+        return ShardedIndex(self._manifests.current(now_s), self._functions)
+
+
+class ShardedIndex:
+    """One published index, and the functions that hold it. They may serve the version before, or after it."""
+
+    def __init__(self, index: ServedIndex, functions: ShardFunctions) -> None:
+        self._index = index
+        self._functions = functions
+
+    @property
+    def manifest(self) -> Manifest:
+        """What was published."""
+        return self._index.manifest
+
+    @property
+    def signal_types(self) -> Mapping[str, SignalType]:
+        """The signal types by name."""
+        return self._index.signal_types
+
+    def searcher(self, signal_type: str) -> FanOut:
+        """Return what searches a signal type.
+
+        Raises:
+            IndexNotReady: The index does not hold that type: none was built, or it is switched off.
+        """
+        if signal_type not in self.manifest.types or signal_type not in self.signal_types:
+            raise IndexNotReady(f"there is no index of {signal_type} signals yet")
+        return self._functions.searcher(signal_type, shards=self.manifest.shards)
+
+    def age_s(self, now_s: int, signal_type: str | None = None) -> int:
+        """Return how long ago a build last found the oldest version current that a function serves.
+
+        Raises:
+            IndexNotReady: The index, or a function, does not hold that type.
+            Unavailable: A function cannot answer.
+        """
+        here_s = self._index.age_s(now_s, signal_type)
+        return max(here_s, self._functions.age_s(now_s, signal_type, shards=self.manifest.shards))
+
+
+def answer(index: ServedIndex, question: Question, *, now_s: int) -> Answer:
+    """Answer a question from the shards of this process.
+
+    Raises:
+        IndexNotReady: The index does not hold that signal type yet.
+        IndexDamaged: A segment fails a check.
+        Unavailable: The index has another shard count than the question is about, or cannot be read.
+    """
+    if index.manifest.shards != question.shards:
+        raise Unavailable(f"the index is changing: {index.manifest.shards} shards here, asked for {question.shards}")
+    age_s = index.age_s(now_s, question.signal_type)
+    if question.signal_type is None:
+        return Answer(age_s=age_s)
+    searcher = index.searcher(question.signal_type)
+    found = searcher.query_batch(question.values, max_distance=question.max_distance)
+    return Answer(age_s=age_s, found=tuple(map(tuple, found)))
