@@ -5,7 +5,7 @@ It is given as paths, `-` for standard input, http(s) URLs, or words after `--`.
 
 import io
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +26,16 @@ MAX_LINE_CHARACTERS = 64 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """One piece of content as the user gave it: its name for messages, and its bytes."""
+    """One piece of content: its name for messages, and its bytes.
+
+    `path` is that of its file, where it is one. A picture made of a photo has the place where it may be saved, and,
+    turned or mirrored, the name of its `variant`.
+    """
 
     name: str
     open: Callable[[], AbstractContextManager[BinaryIO]]
+    path: Path | None = None
+    variant: str | None = None
 
 
 class ContentCommand(click.Command):
@@ -71,7 +77,7 @@ def given_content(context: click.Context, files: Sequence[str]) -> list[Given]:
 
 def hashed(
     session: Session,
-    given: Sequence[Given],
+    given: Iterable[Given],
     content_type: ContentType,
     *,
     only: str | None,
@@ -102,13 +108,13 @@ def hashed(
         session.note(f"no signal type makes signals from {content_type}")
     complaints = []
     for each in given:
-        with each.open() as stream:
-            try:
+        try:
+            with each.open() as stream:
                 kind = _kind_of(stream, each.name) if content_type is ContentType.FILE else content_type
-            except InvalidContent as error:
-                complaints.append(f"{each.name}: {error}")
-                continue
-            report = hash_content(stream, kind, types[kind], with_variants=variants is not None)
+                report = hash_content(stream, kind, types[kind], with_variants=variants is not None)
+        except InvalidContent as error:
+            complaints.append(f"{each.name}: {error}")
+            continue
         unasked = {name: why for name, why in report.unasked.items() if asks and why not in report.unhashable.values()}
         if variants is not None:
             variants.clear()
@@ -205,7 +211,7 @@ def _given(name: str) -> Given:
             raise InvalidInput(f"no such file: {name}")
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{name}: {getattr(error, 'strerror', None) or error}") from error
-    return Given(name=name, open=lambda: _from_path(path))
+    return Given(name=name, open=lambda: _from_path(path), path=path)
 
 
 @contextmanager

@@ -1,19 +1,41 @@
 """`countermark hash`: content in, signals out."""
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
 import click
 
-from countermark.cli import output
-from countermark.cli.content import ContentCommand, content_type_argument, files_argument, given_content, hashed
+from countermark.cli import output, preprocess
+from countermark.cli.content import (
+    ContentCommand,
+    Given,
+    content_type_argument,
+    files_argument,
+    given_content,
+    hashed,
+)
 from countermark.cli.session import Session
 from countermark.domain.signal import ContentType
+from countermark.errors import InvalidInput
 
 
 @click.command(cls=ContentCommand)
 @content_type_argument
 @files_argument
 @click.option("-S", "--signal-type", metavar="TYPE", help="Only make signals of this type.")
+@preprocess.options
+@click.option("--save-preprocess", is_flag=True, help="Save the pictures that --photo-preprocess makes.")
 @click.pass_context
-def command(context: click.Context, content_type: str, files: tuple[str, ...], signal_type: str | None) -> None:
+def command(
+    context: click.Context,
+    *,
+    content_type: str,
+    files: tuple[str, ...],
+    signal_type: str | None,
+    photo_preprocess: str | None,
+    black_threshold: int,
+    save_preprocess: bool,
+) -> None:
     """Turn content into signals: prints a line `type signal` for each.
 
     FILE is a path, an http(s) URL, - for standard input, or words after --.
@@ -22,16 +44,58 @@ def command(context: click.Context, content_type: str, files: tuple[str, ...], s
     Examples:
       countermark hash photo upload.jpg
       countermark hash photo -S pdq *.jpg
+      countermark hash photo --photo-preprocess rotations upload.jpg
       cat clip.mp4 | countermark hash video -
       countermark hash text -- some words
+
+    With --photo-preprocess, signals are those of the pictures that it makes; of rotations, a line is `ROTATION type
+    signal`. Pictures are saved beside their photo, as PNG: upload_ROTATE90.png, upload_unletterboxed.png.
 
     A photo that is too plain to be known again gives no signal, which is told on standard error and is no
     failure. A file that is not the content that it should be is one.
     """
     session: Session = context.obj
     given = given_content(context, files)
-    for _, signals in hashed(
-        session, given, ContentType(content_type), only=signal_type, ratios=session.signal_type_ratios()
-    ):
+    kind = ContentType(content_type)
+    pictures: Iterable[Given] = given
+    if photo_preprocess is not None:
+        preprocess.check_photo(kind, "--photo-preprocess")
+        pictures = preprocess.preprocessed(given, photo_preprocess, black_threshold=black_threshold)
+    if save_preprocess:
+        _check_savable(given, photo_preprocess)
+    saved: set[Path] = set()
+    for each, signals in hashed(session, pictures, kind, only=signal_type, ratios=session.signal_type_ratios()):
+        prefix = "" if each.variant is None else f"{each.variant} "
         for signal in signals:
-            output.result(f"{signal.type} {output.one_line(signal.value)}")
+            output.result(f"{prefix}{signal.type} {output.one_line(signal.value)}")
+        if save_preprocess:
+            output.result(f"Processed image saved to: {_save(each, saved)}")
+
+
+def _check_savable(given: Sequence[Given], photo_preprocess: str | None) -> None:
+    """Check that pictures are made, and that there is a place for them.
+
+    Raises:
+        click.UsageError: None are made.
+        InvalidInput: They are made of what is no file.
+    """
+    if photo_preprocess is None:
+        raise click.UsageError("--save-preprocess saves what --photo-preprocess makes: give that as well")
+    for each in given:
+        if each.path is None:
+            raise InvalidInput(f"--save-preprocess saves beside a file, and {each.name} is none")
+
+
+def _save(picture: Given, saved: set[Path]) -> Path:
+    """Write a picture to its place, over what an earlier run left there.
+
+    Raises:
+        InvalidInput: This very run has written another picture there.
+    """
+    path = picture.path
+    if path is None or path in saved:
+        raise InvalidInput(f"two photos would both be saved as {path}")
+    saved.add(path)
+    with picture.open() as stream:
+        path.write_bytes(stream.read())
+    return path

@@ -1,15 +1,16 @@
 """`countermark match`: content in, and what is known of it out."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
 
-from countermark.cli import output
+from countermark.cli import output, preprocess
 from countermark.cli.content import (
     ContentCommand,
+    Given,
     content_type_argument,
     files_argument,
     given_content,
@@ -106,6 +107,7 @@ def json_line(found: Found, name: str) -> str:
 @click.option("-H", "--hashes", is_flag=True, help="Each FILE holds signals, one a line, instead of content.")
 @click.option("-A", "--all", "is_all", is_flag=True, help="Show all matches, not just the nearest of each source.")
 @click.option("-R", "--rotations", is_flag=True, help="Match photos turned and mirrored as well.")
+@preprocess.options
 @click.option("--distance", "max_distance", type=click.IntRange(min=0), help="Only matches at most this far away.")
 @click.option("--content-id", metavar="ID", help="Your id of the content: decides where a bank matches only in part.")
 @click.option("--show-false-positives", is_flag=True, help="Show matches that were called false positives.")
@@ -121,6 +123,8 @@ def command(
     hashes: bool,
     is_all: bool,
     rotations: bool,
+    photo_preprocess: str | None,
+    black_threshold: int,
     max_distance: int | None,
     content_id: str | None,
     show_false_positives: bool,
@@ -153,8 +157,16 @@ def command(
     alike in percent; - where there is only equal. No match prints nothing, and is no failure.
     """
     session: Session = context.obj
-    given = given_content(context, files)
+    given: Iterable[Given] = given_content(context, files)
     kind = ContentType(content_type)
+    if hashes and photo_preprocess is not None:
+        raise click.UsageError("--photo-preprocess is for photos, and with --hashes the files hold signals")
+    if rotations and kind != ContentType.FILE:
+        preprocess.check_photo(kind, "--rotations")
+    if photo_preprocess is not None:
+        preprocess.check_photo(kind, "--photo-preprocess")
+    if photo_preprocess == preprocess.UNLETTERBOX:
+        given = preprocess.preprocessed(given, photo_preprocess, black_threshold=black_threshold)
     choice = Choice(
         is_all=is_all,
         max_distance=max_distance,
@@ -174,7 +186,7 @@ def command(
                 only=only_signal,
                 ratios=ratios,
                 asks=True,
-                variants=variants if rotations else None,
+                variants=variants if rotations or photo_preprocess == preprocess.ROTATIONS else None,
             )
         look = Look(session, state, content_id=content_id)
         for each, signals in queries:

@@ -1,8 +1,9 @@
 """Turned, mirrored and trimmed pictures: what people do to a photo so that it is not known again.
 
-All take and give pixels of shape (rows, columns) or (rows, columns, 3), and share memory with what they were given.
+Pixels are of shape (rows, columns) or (rows, columns, 3); pictures share memory with what they were made of.
 """
 
+import io
 from collections.abc import Mapping
 
 import numpy as np
@@ -43,3 +44,13 @@ def unletterbox(pixels: NDArray[np.uint8], *, threshold: int = LETTERBOX_THRESHO
     if not rows.size:
         return pixels
     return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def as_png(pixels: NDArray[np.uint8]) -> bytes:
+    """Return a picture as the bytes of a PNG: nothing is lost, so its PDQ is that of the pixels."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    # At the fastest level a file is up to a quarter larger, and made in less than half the time.
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG", compress_level=1)
+    return file.getvalue()

@@ -1,0 +1,106 @@
+"""Pictures made of the photos that a command is given: turned and mirrored, or without black borders."""
+
+import functools
+import io
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import NoReturn, TypeVar
+
+import click
+
+from countermark.cli.content import Given
+from countermark.domain.signal import ContentType
+from countermark.errors import CountermarkError, InvalidContent, MissingExtra
+
+ROTATIONS, UNLETTERBOX = "rotations", "unletterbox"
+
+_Command = TypeVar("_Command", bound=Callable[..., object])
+
+
+def options(command: _Command) -> _Command:
+    """Give a command the options that say which pictures are made."""
+    threshold = click.option(
+        "--black-threshold",
+        type=click.IntRange(0, 255),
+        default=15,
+        show_default=True,
+        help="The brightest value in any colour that is black to unletterbox.",
+    )
+    how = click.option(
+        "--photo-preprocess",
+        type=click.Choice([UNLETTERBOX, ROTATIONS]),
+        help="Take photos without their black borders, or all eight that turning and mirroring make of each.",
+    )
+    return how(threshold(command))
+
+
+def check_photo(content_type: ContentType, option: str) -> None:
+    """Check that an option for photos stands with photos.
+
+    Raises:
+        click.UsageError: It does not.
+    """
+    if content_type != ContentType.PHOTO:
+        raise click.UsageError(f"{option} is for photos, not for {content_type}")
+
+
+def preprocessed(given: Iterable[Given], how: str, *, black_threshold: int) -> Iterator[Given]:
+    """Yield the pictures made of each photo, one photo in memory at a time.
+
+    A photo that cannot be decoded is yielded once: opening it raises why.
+    """
+    for each in given:
+        yield from _rotated(each) if how == ROTATIONS else [_unletterboxed(each, black_threshold)]
+
+
+def _rotated(given: Given) -> Iterator[Given]:
+    from countermark.signals import decode, photo
+
+    content = _read(given)
+    try:
+        pictures = photo.variants(decode.pixels(content))
+    except (InvalidContent, MissingExtra) as error:
+        yield replace(given, open=partial(_refuse, InvalidContent(str(error))))
+        return
+    for name, pixels in pictures.items():
+        # The original is hashed by its own bytes: its digests are those of others.
+        is_original = name == "ORIGINAL"
+        make = partial(bytes, content) if is_original else partial(photo.as_png, pixels)
+        named = replace(given, name=f"{given.name} {name}", variant=name)
+        yield _in_memory(named, make, suffix=f"_{name}", keeps_extension=is_original)
+
+
+def _unletterboxed(given: Given, threshold: int) -> Given:
+    def make() -> bytes:
+        from countermark.signals import decode, photo
+
+        try:
+            return photo.as_png(photo.unletterbox(decode.pixels(_read(given)), threshold=threshold))
+        except MissingExtra as error:
+            raise InvalidContent(str(error)) from error
+
+    return _in_memory(given, make, suffix="_unletterboxed", keeps_extension=False)
+
+
+def _in_memory(given: Given, make: Callable[[], bytes], *, suffix: str, keeps_extension: bool) -> Given:
+    content = functools.cache(make)
+    path = given.path
+    return replace(
+        given,
+        open=lambda: nullcontext(io.BytesIO(content())),
+        path=path and path.with_name(f"{path.stem}{suffix}{path.suffix if keeps_extension else '.png'}"),
+    )
+
+
+def _read(given: Given) -> bytes:
+    """Return the bytes of a photo; of one that is too large, as many as tell so."""
+    from countermark.signals.decode import MAX_PHOTO_BYTES
+
+    with given.open() as stream:
+        return stream.read(MAX_PHOTO_BYTES + 1)
+
+
+def _refuse(error: CountermarkError) -> NoReturn:
+    raise error
