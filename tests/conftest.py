@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 # A busy machine makes no test fail: how long an example takes is for the benchmarks to say.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+# A shell has its background jobs ignore interrupts, and they hand that down to whatever they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENT_BUCKET = "platform-lists"
