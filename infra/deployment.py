@@ -10,6 +10,9 @@ from aws_cdk import Duration
 PREFIX = "countermark:"
 """What the names of knobs begin with in the context, where the CDK keeps its own things as well."""
 
+MAX_SHARD_FUNCTIONS = 32
+"""The most functions that hold shards: their names go into one environment, of 4 KB. Fifteen hold a billion hashes."""
+
 MAX_DAYS = 3_650
 """The longest that anything is kept for a number of days: ten years."""
 
@@ -22,7 +25,9 @@ class Deployment:
     the buckets, made by others, that `local_file` collaborations may be read from. `cors_origins` are those whose
     pages may call the API and post uploads; none means that no page may. `alarm_topic_arn` names the SNS topic
     that alarms are told to; without one they are seen in CloudWatch alone. `extensions` are the modules that bring
-    signal types and exchanges of others.
+    signal types and exchanges of others. `index_bands` says whether those that search read the bands of the index,
+    or scan its planes, in less memory. An index of `shards` is held by functions of `shards_per_function` each, or by
+    the match function where one function holds them all.
     """
 
     name: str = "countermark"
@@ -42,6 +47,11 @@ class Deployment:
     match_concurrency: int = field(default=20, metadata={"limits": (2, 1_000)})
     index_memory_mb: int = field(default=4_096, metadata={"limits": (512, 10_240)})
     match_memory_mb: int = field(default=3_008, metadata={"limits": (512, 10_240)})
+    index_bands: bool = True
+    shards: int = field(default=1, metadata={"limits": (1, 1_000)})
+    shards_per_function: int = field(default=1, metadata={"limits": (1, 1_000)})
+    shard_memory_mb: int = field(default=10_240, metadata={"limits": (512, 10_240)})
+    shard_concurrency: int = field(default=20, metadata={"limits": (1, 1_000)})
     requests_per_second: int = field(default=100, metadata={"limits": (1, 10_000)})
     burst_requests: int = field(default=200, metadata={"limits": (1, 5_000)})
 
@@ -60,6 +70,20 @@ class Deployment:
             raise ValueError(f"there is no knob {PREFIX}{unknown[0]}; there are {', '.join(sorted(known))}")
         values: dict[str, Any] = {name: _parse(name, value, known[name]) for name, value in given.items()}
         return cls(**values)
+
+    def __post_init__(self) -> None:
+        """Refuse knobs that do not go together."""
+        if self.shard_functions > MAX_SHARD_FUNCTIONS:
+            raise ValueError(
+                f"{PREFIX}shards_per_function makes {self.shard_functions} functions of {self.shards} shards, "
+                f"and {MAX_SHARD_FUNCTIONS} are the most"
+            )
+
+    @property
+    def shard_functions(self) -> int:
+        """How many functions hold the shards between them; 0 where they fit one, which then is the match function."""
+        functions = -(-self.shards // self.shards_per_function)
+        return functions if functions > 1 else 0
 
     @property
     def fetch_every(self) -> Duration:

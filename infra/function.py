@@ -61,10 +61,11 @@ def stage_function(
     timeout: Duration,
     is_heavy: bool = False,
     knows_signals: bool = True,
+    entry: str = "handler",
     environment: Mapping[str, str] | None = None,
     reserved_concurrency: int | None = None,
 ) -> lambda_.Function:
-    """Make the function of a stage from `lambdas/<stage>/handler.py`; it may write its log and traces, no more.
+    """Make a function of a stage from `lambdas/<stage>/<entry>.py`; it may write its log and traces, no more.
 
     Lambda gives a function processing power by its memory: a whole core at 1,769 MB. One that `knows_signals` carries
     the extensions, where there are any.
@@ -78,7 +79,7 @@ def stage_function(
         "Function",
         description=description,
         code=lambda_.Code.from_asset(str(ROOT), exclude=list(ALL_BUT_LAMBDAS), ignore_mode=IgnoreMode.GIT),
-        handler=f"lambdas.{stage}.handler.handler",
+        handler=f"lambdas.{stage}.{entry}.handler",
         runtime=RUNTIME,
         architecture=ARCHITECTURE,
         layers=[layers.light, *heavy, *extensions, layers.countermark],
@@ -100,12 +101,13 @@ def stage_function(
     # The ARN that the template gives ends in ":*": the streams of this group, and no other.
     allow(function, "logs:CreateLogStream", "logs:PutLogEvents", on=[log_group.log_group_arn])
     _acknowledge(function)
+    name = f"The {stage} function" if entry == "handler" else f"A function of the {stage} stage ({entry})"
     surroundings.watch.alarm(
         scope,
         "ErrorsAlarm",
         metric=function.metric_errors(period=MINUTES_5, statistic=cloudwatch.Stats.SUM),
         threshold=MANY_ERRORS,
-        because=f"The {stage} function fails again and again. Its log says why.",
+        because=f"{name} fails again and again. Its log says why.",
     )
     return function
 

@@ -71,6 +71,7 @@ class ServiceStack(Stack):
             every=deployment.index_every,
             repair_every=deployment.repair_every,
             memory_mb=deployment.index_memory_mb,
+            shards=deployment.shards,
         )
         hash_stage = HashStage(
             self,
@@ -90,8 +91,7 @@ class ServiceStack(Stack):
             access=storage.access,
             index=storage.index,
             bus=bus,
-            concurrency=deployment.match_concurrency,
-            memory_mb=deployment.match_memory_mb,
+            deployment=deployment,
         )
         curate = CurateStage(
             self,

@@ -6,6 +6,7 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from countermark.aws.settings import search_environ
 from infra.function import Surroundings, stage_function
 from infra.grants import READ_ITEMS, allow_items, allow_objects
 from infra.queue import SOURCE, WatchedQueue
@@ -49,6 +50,7 @@ class IndexStage(Construct):
         every: Duration,
         repair_every: Duration,
         memory_mb: int,
+        shards: int,
     ) -> None:
         """Make the stage; `every` bounds how long a lost nudge delays, `repair_every` how long a damage lasts."""
         super().__init__(scope, id)
@@ -67,6 +69,7 @@ class IndexStage(Construct):
             memory_mb=memory_mb,
             timeout=TIMEOUT,
             is_heavy=True,
+            environment=search_environ(index_shards=shards),
             reserved_concurrency=BUILDERS,
         )
         allow_items(function, *READ_ITEMS, table=banks, indexes=[FEED_INDEX, BY_BANK_INDEX])

@@ -38,11 +38,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 def build(*, full: bool) -> IndexReport:
     """Build once, and tell of it; what is published but damaged is built anew."""
     try:
-        report = build_index(stores().banks, stores().index, signal_types(), now_s=now_s(), full=full)
+        report = _build(full=full)
     except IndexDamaged:
         logger.exception("index_damaged")
         metrics.add_metric(name="IndexDamaged", unit=MetricUnit.Count, value=1)
-        report = build_index(stores().banks, stores().index, signal_types(), now_s=now_s(), full=True)
+        report = _build(full=True)
     refused = sum(each.refused for each in report.types.values())
     logger.info(
         "index_built",
@@ -54,3 +54,10 @@ def build(*, full: bool) -> IndexReport:
     metrics.add_metric(name="IndexBuilt", unit=MetricUnit.Count, value=1)
     metrics.add_metric(name="ContentsRefused", unit=MetricUnit.Count, value=refused)
     return report
+
+
+def _build(*, full: bool) -> IndexReport:
+    """Build once, in as many shards as the deployment has: another number than before builds everything anew."""
+    return build_index(
+        stores().banks, stores().index, signal_types(), now_s=now_s(), full=full, shards=stores().index_shards
+    )

@@ -20,7 +20,7 @@ def test_every_knob_is_documented_and_no_other() -> None:
 @pytest.mark.parametrize("name", list(ROWS))
 def test_a_knobs_default_is_the_documented_one(name: str) -> None:
     default = getattr(Deployment(), name)
-    shown = {True: "`true`", False: "`false`", None: "none", (): "none"}.get(default, str(default))
+    shown = str(default).lower() if isinstance(default, bool) else "none" if default in {None, ()} else str(default)
     assert ROWS[name].strip("`") == shown.strip("`")
 
 

@@ -7,6 +7,7 @@ import pytest
 from countermark.aws import settings
 from countermark.aws.settings import Settings
 from countermark.errors import InvalidInput
+from countermark.indexes.shards import ShardGroup
 
 WHOLE = Settings(
     banks_table="banks",
@@ -20,8 +21,21 @@ WHOLE = Settings(
     extensions=("known_addresses", "package.module"),
     fetch_queue_url="https://sqs.eu-west-1.amazonaws.com/123456789012/fetch",
     purge_queue_url="http://127.0.0.1:4566/000000000000/purge",
+    index_shards=10,
+    index_bands=False,
+    shard_group=ShardGroup(number=1, groups=3),
+    shard_functions=("countermark-service-MatchShards0Function12AB", "other"),
 )
-OPTIONAL = {settings.CONTENT_BUCKETS, settings.EXTENSIONS, settings.FETCH_QUEUE_URL, settings.PURGE_QUEUE_URL}
+OPTIONAL = {
+    settings.CONTENT_BUCKETS,
+    settings.EXTENSIONS,
+    settings.FETCH_QUEUE_URL,
+    settings.PURGE_QUEUE_URL,
+    settings.INDEX_SHARDS,
+    settings.INDEX_BANDS,
+    settings.SHARD_GROUP,
+    settings.SHARD_FUNCTIONS,
+}
 
 
 def test_settings_come_back_from_the_environment_that_holds_them() -> None:
@@ -34,6 +48,7 @@ def test_what_is_optional_may_be_missing() -> None:
     environ = {name: value for name, value in WHOLE.to_environ().items() if name not in OPTIONAL}
     bare = Settings.from_environ(environ)
     assert (bare.content_buckets, bare.extensions, bare.fetch_queue_url, bare.purge_queue_url) == ((), (), None, None)
+    assert (bare.index_shards, bare.index_bands, bare.shard_group, bare.shard_functions) == (None, True, None, ())
     assert bare.to_environ() == environ
 
 
@@ -57,6 +72,13 @@ def test_what_is_missing_is_named(name: str, value: str | None) -> None:
         (settings.EXTENSIONS, "good,not-a-module"),
         (settings.FETCH_QUEUE_URL, "fetch"),
         (settings.PURGE_QUEUE_URL, ""),
+        (settings.INDEX_SHARDS, "0"),
+        (settings.INDEX_SHARDS, "٣"),
+        (settings.INDEX_BANDS, "no"),
+        (settings.SHARD_GROUP, "3/3"),
+        (settings.SHARD_GROUP, "1"),
+        (settings.SHARD_GROUP, "-1/3"),
+        (settings.SHARD_FUNCTIONS, "good,not:a:name"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_value(name: str, value: str) -> None:

@@ -34,6 +34,10 @@ def test_a_context_without_knobs_is_the_deployment_that_the_readme_tells_of() ->
         ("hash_concurrency", 2, 2),
         ("hash_concurrency", 1_000, 1_000),
         ("index_memory_mb", 10_240, 10_240),
+        ("index_bands", "false", False),
+        ("shards", "32", 32),
+        ("shards_per_function", 1_000, 1_000),
+        ("shard_concurrency", 1, 1),
     ],
 )
 def test_a_knob_is_read_from_json_or_from_the_command_line(knob: str, value: Any, expected: Any) -> None:
@@ -70,8 +74,28 @@ def test_a_knob_is_read_from_json_or_from_the_command_line(knob: str, value: Any
         ("hash_concurrency", 1_001),
         ("match_memory_mb", 511),
         ("match_memory_mb", 10_241),
+        ("index_bands", "scan"),
+        ("shards", 0),
+        ("shards", 1_001),
+        ("shards_per_function", 0),
+        ("shard_memory_mb", 511),
+        ("shard_concurrency", 0),
     ],
 )
 def test_a_wrong_knob_is_refused_by_name(knob: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{PREFIX}{knob}"):
         Deployment.from_context({PREFIX + knob: value})
+
+
+@pytest.mark.parametrize(
+    ("shards", "each", "functions"),
+    [(1, 1, 0), (10, 10, 0), (10, 11, 0), (2, 1, 2), (10, 4, 3), (32, 1, 32), (64, 2, 32)],
+)
+def test_shards_lie_in_as_many_functions_as_they_need(shards: int, each: int, functions: int) -> None:
+    assert Deployment(shards=shards, shards_per_function=each).shard_functions == functions
+
+
+@pytest.mark.parametrize(("shards", "each"), [(33, 1), (65, 2)])
+def test_more_functions_of_shards_than_one_environment_can_name_are_refused(shards: int, each: int) -> None:
+    with pytest.raises(ValueError, match=f"{PREFIX}shards_per_function makes 33 functions of {shards} shards"):
+        Deployment.from_context({PREFIX + "shards": shards, PREFIX + "shards_per_function": each})

@@ -70,10 +70,17 @@ def test_a_function_knows_its_deployment_by_the_names_of_the_settings(service: M
     given = functions(service)[stage]["Environment"]["Variables"].keys()
     ours = {name for name in given if name.startswith("COUNTERMARK_")}
     queues = {"COUNTERMARK_FETCH_QUEUE_URL", "COUNTERMARK_PURGE_QUEUE_URL"}
-    assert ours - queues == set(NAMES) - queues - {"COUNTERMARK_EXTENSIONS"}
-    assert ours & queues == {
+    search = {
+        "COUNTERMARK_INDEX_SHARDS",
+        "COUNTERMARK_INDEX_BANDS",
+        "COUNTERMARK_SHARD_GROUP",
+        "COUNTERMARK_SHARD_FUNCTIONS",
+    }
+    assert ours - queues - search == set(NAMES) - queues - search - {"COUNTERMARK_EXTENSIONS"}
+    assert ours & (queues | search) == {
         "fetch": {"COUNTERMARK_FETCH_QUEUE_URL"},
         "curate": queues,
+        "index": {"COUNTERMARK_INDEX_SHARDS"},
     }.get(stage, set())
 
 

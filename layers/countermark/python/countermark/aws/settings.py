@@ -1,11 +1,12 @@
 """The environment of a function: the one place that reads it, and the names that the infrastructure sets."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from countermark.errors import InvalidInput
+from countermark.indexes.shards import ShardGroup
 
 BANKS_TABLE: Final = "COUNTERMARK_BANKS_TABLE"
 EXCHANGES_TABLE: Final = "COUNTERMARK_EXCHANGES_TABLE"
@@ -18,6 +19,10 @@ CONTENT_BUCKETS: Final = "COUNTERMARK_CONTENT_BUCKETS"
 EXTENSIONS: Final = "COUNTERMARK_EXTENSIONS"
 FETCH_QUEUE_URL: Final = "COUNTERMARK_FETCH_QUEUE_URL"
 PURGE_QUEUE_URL: Final = "COUNTERMARK_PURGE_QUEUE_URL"
+INDEX_SHARDS: Final = "COUNTERMARK_INDEX_SHARDS"
+INDEX_BANDS: Final = "COUNTERMARK_INDEX_BANDS"
+SHARD_GROUP: Final = "COUNTERMARK_SHARD_GROUP"
+SHARD_FUNCTIONS: Final = "COUNTERMARK_SHARD_FUNCTIONS"
 
 NAMES: Final = (
     BANKS_TABLE,
@@ -31,12 +36,20 @@ NAMES: Final = (
     EXTENSIONS,
     FETCH_QUEUE_URL,
     PURGE_QUEUE_URL,
+    INDEX_SHARDS,
+    INDEX_BANDS,
+    SHARD_GROUP,
+    SHARD_FUNCTIONS,
 )
 """All variables of countermark's own."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,199}")
 _QUEUE_URL = re.compile(r"https?://[^\s]+")
+_FUNCTION = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_COUNT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
+_GROUP = re.compile(r"(0|[1-9][0-9]{0,4})/([1-9][0-9]{0,4})", re.ASCII)
+_FLAGS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +58,10 @@ class Settings:
 
     `content_buckets` are those that `local_file` collaborations may be read from, `extensions` the modules that
     bring signal types and exchanges. The URL of a queue is None in functions that send nothing to it.
+
+    `index_shards` is how many shards builds make; None leaves as many as there are. `index_bands` says whether
+    those that search read the bands of large segments. `shard_group` are the shards that this function searches;
+    None is all. `shard_functions` are those that search for this one; none where it does so itself.
     """
 
     banks_table: str
@@ -58,6 +75,10 @@ class Settings:
     extensions: tuple[str, ...] = ()
     fetch_queue_url: str | None = None
     purge_queue_url: str | None = None
+    index_shards: int | None = None
+    index_bands: bool = True
+    shard_group: ShardGroup | None = None
+    shard_functions: tuple[str, ...] = ()
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -80,6 +101,10 @@ class Settings:
             extensions=tuple(_module(name) for name in environ.get(EXTENSIONS, "").split(",") if name),
             fetch_queue_url=_queue_url(environ, FETCH_QUEUE_URL),
             purge_queue_url=_queue_url(environ, PURGE_QUEUE_URL),
+            index_shards=_count(environ, INDEX_SHARDS),
+            index_bands=_flag(environ, INDEX_BANDS, default=True),
+            shard_group=_group(environ, SHARD_GROUP),
+            shard_functions=tuple(_function(name) for name in environ.get(SHARD_FUNCTIONS, "").split(",") if name),
         )
 
     def to_environ(self) -> dict[str, str]:
@@ -101,7 +126,35 @@ class Settings:
             environ[FETCH_QUEUE_URL] = self.fetch_queue_url
         if self.purge_queue_url is not None:
             environ[PURGE_QUEUE_URL] = self.purge_queue_url
-        return environ
+        return environ | search_environ(
+            index_shards=self.index_shards,
+            index_bands=self.index_bands,
+            shard_group=None if self.shard_group is None else (self.shard_group.number, self.shard_group.groups),
+            shard_functions=self.shard_functions,
+        )
+
+
+def search_environ(
+    *,
+    index_shards: int | None = None,
+    index_bands: bool = True,
+    shard_group: tuple[int, int] | None = None,
+    shard_functions: Sequence[str] = (),
+) -> dict[str, str]:
+    """Return the part of an environment that says how the index is built and searched: what is not as ever.
+
+    A group of shards is its number and how many groups there are.
+    """
+    environ = {}
+    if index_shards is not None:
+        environ[INDEX_SHARDS] = str(index_shards)
+    if not index_bands:
+        environ[INDEX_BANDS] = "false"
+    if shard_group is not None:
+        environ[SHARD_GROUP] = "{}/{}".format(*shard_group)
+    if shard_functions:
+        environ[SHARD_FUNCTIONS] = ",".join(shard_functions)
+    return environ
 
 
 def _required(environ: Mapping[str, str], name: str) -> str:
@@ -129,4 +182,38 @@ def _queue_url(environ: Mapping[str, str], name: str) -> str | None:
         return None
     if not _QUEUE_URL.fullmatch(value):
         raise InvalidInput(f"{name} is no queue's URL: {value!r}")
+    return value
+
+
+def _count(environ: Mapping[str, str], name: str) -> int | None:
+    value = environ.get(name)
+    if value is None:
+        return None
+    if not _COUNT.fullmatch(value):
+        raise InvalidInput(f"{name} is no count: {value!r}")
+    return int(value)
+
+
+def _flag(environ: Mapping[str, str], name: str, *, default: bool) -> bool:
+    value = environ.get(name)
+    if value is None:
+        return default
+    if value not in _FLAGS:
+        raise InvalidInput(f"{name} is neither true nor false: {value!r}")
+    return _FLAGS[value]
+
+
+def _group(environ: Mapping[str, str], name: str) -> ShardGroup | None:
+    value = environ.get(name)
+    if value is None:
+        return None
+    found = _GROUP.fullmatch(value)
+    if found is None or int(found[1]) >= int(found[2]):
+        raise InvalidInput(f"{name} names no group of shards: {value!r}")
+    return ShardGroup(number=int(found[1]), groups=int(found[2]))
+
+
+def _function(value: str) -> str:
+    if not _FUNCTION.fullmatch(value):
+        raise InvalidInput(f"{SHARD_FUNCTIONS} names no function: {value!r}")
     return value
