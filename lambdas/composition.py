@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from countermark.domain.transport import Transport
     from countermark.extensions.registries import Registries
     from countermark.flows.match import BankDirectory
-    from countermark.indexes.reader import IndexReader
+    from countermark.indexes.shards import ServesIndex
 
 
 @cache
@@ -64,11 +64,18 @@ def transport() -> "Transport":
 
 
 @cache
-def index_reader() -> "IndexReader":
-    """Return the reader of the published index."""
-    from countermark.indexes.reader import IndexReader
+def index_reader() -> "ServesIndex":
+    """Return the reader of the published index: of this function's part of it, or over the functions that hold it."""
+    from countermark.indexes.reader import IndexReader, Part
 
-    return IndexReader(stores().index, signal_types())
+    part = Part(group=stores().shard_group, bands=stores().index_bands)
+    reader = IndexReader(stores().index, signal_types(), part=part)
+    functions = stores().shard_functions
+    if functions is None:
+        return reader
+    from countermark.aws.shards import ShardedIndexReader
+
+    return ShardedIndexReader(reader, functions)
 
 
 @cache

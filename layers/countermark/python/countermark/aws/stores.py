@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from countermark.aws.index import S3IndexStore
     from countermark.aws.queues import SqsQueue
     from countermark.aws.secrets import SecretsManagerStore
+    from countermark.aws.shards import ShardFunctions
+    from countermark.indexes.shards import ShardGroup
 
 
 class Stores:
@@ -60,6 +62,29 @@ class Stores:
         from countermark.aws.index import S3IndexStore
 
         return S3IndexStore(self._clients.s3, self._settings.index_bucket)
+
+    @property
+    def index_shards(self) -> int | None:
+        """How many shards builds make; None leaves as many as there are."""
+        return self._settings.index_shards
+
+    @property
+    def index_bands(self) -> bool:
+        """Whether those that search read the bands of large segments."""
+        return self._settings.index_bands
+
+    @property
+    def shard_group(self) -> "ShardGroup | None":
+        """The shards that this function searches; None is all."""
+        return self._settings.shard_group
+
+    @cached_property
+    def shard_functions(self) -> "ShardFunctions | None":
+        """The functions that search for this one; None where it does so itself."""
+        from countermark.aws.shards import ShardFunctions
+
+        names = self._settings.shard_functions
+        return ShardFunctions(self._clients.functions, names) if names else None
 
     @cached_property
     def publisher(self) -> "EventBridgePublisher":
