@@ -16,16 +16,15 @@ from countermark.domain.json import JSON
 from countermark.domain.opinion import Category, Opinion
 from countermark.domain.signal import Signal
 from countermark.errors import ExchangeFailed, InvalidInput
-from countermark.exchanges import exchanges, ncmec
+from countermark.exchanges import exchanges, ncmec_windows
 from countermark.exchanges.ncmec import (
     ENVIRONMENTS,
-    LAG_S,
-    PAGE_URL_LASTS_S,
     Ncmec,
     opinions_of,
-    parse_page,
     signals_of,
 )
+from countermark.exchanges.ncmec_documents import parse_page
+from countermark.exchanges.ncmec_windows import LAG_S, PAGE_URL_LASTS_S
 from countermark.exchanges.pages import MAX_EMPTY_PAGES
 from countermark.flows.fetch import LEASE_S
 from countermark.signals import SIGNAL_TYPES
@@ -456,15 +455,9 @@ def test_pages_without_end_or_entry_are_an_error(play: Play) -> None:
 def test_a_window_with_too_many_entries_is_shrunk_fourfold_and_grows_again(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ncmec, "MAX_WINDOW_ENTRIES", 8)
-    monkeypatch.setattr(ncmec, "SMALL_WINDOW_ENTRIES", 1)
-    play.fetch()
-    begin_s = play.house.now_s - LAG_S
-    for number in range(20):
-        play.api.put(f"{number:02}", fingerprints=md5(str(number)))
-        play.api.entries[42, f"{number:02}"].at_s = begin_s + 100 + number
-    play.house.now_s = begin_s + LAG_S + 4_096
-    play.api.windows.clear()
+    monkeypatch.setattr(ncmec_windows, "MAX_WINDOW_ENTRIES", 8)
+    monkeypatch.setattr(ncmec_windows, "SMALL_WINDOW_ENTRIES", 1)
+    begin_s = fill(play, 20)
     assert play.fetch().outcome == "complete"
     assert len(play.banked()) == 20
     sizes = [to_s - from_s for from_s, to_s in play.api.windows]
@@ -477,8 +470,53 @@ def test_a_window_with_too_many_entries_is_shrunk_fourfold_and_grows_again(
     assert max(after) <= 4_096
 
 
+def fill(play: Play, count: int) -> int:
+    """Put an entry in each of so many seconds, some time after the last fetch; returns the time before them."""
+    play.fetch()
+    begin_s = play.house.now_s - LAG_S
+    for number in range(count):
+        play.api.put(f"{number:02}", fingerprints=md5(str(number)))
+        play.api.entries[42, f"{number:02}"].at_s = begin_s + 100 + number
+    play.house.now_s = begin_s + LAG_S + 4_096
+    play.api.windows.clear()
+    return begin_s
+
+
+def test_the_size_of_the_windows_is_kept_where_the_peer_finds_it_anew_in_each_run(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ncmec_windows, "MAX_WINDOW_ENTRIES", 8)
+    fill(play, 20)
+    kept: JSON = None
+    runs = []
+    while play.house.fetch(deadline_s=play.house.now_s).outcome != "complete":
+        sizes = [to_s - from_s for from_s, to_s in play.api.windows]
+        assert not sizes or sizes[0] == (kept or 4_096)
+        checkpoint = play.house.state().checkpoint
+        assert checkpoint is not None
+        kept = checkpoint["window_s"]
+        runs.append(sizes)
+        play.api.windows.clear()
+    assert runs[:2] == [[4_096, 1_024, 256, 64], [64, 16]]
+    assert len(play.banked()) == 20
+
+
+def test_a_checkpoint_of_before_windows_were_kept_is_gone_on_from(play: Play) -> None:
+    begin_s = fill(play, 20)
+    before = play.house.state().checkpoint
+    assert before is not None
+    exchange, config = play.house.exchange, play.house.exchange.parse_config(CONFIG)
+    older = {name: value for name, value in before.items() if name != "window_s"}
+    for checkpoint in (older, {**older, "window_s": None}):
+        play.api.windows.clear()
+        fetch = exchange.fetch(config, checkpoint, credentials=CREDENTIALS, now_s=play.house.now_s)
+        assert not fetch.restarts
+        assert sum(len(delta.changes) for delta in fetch.deltas) == 20
+        assert play.api.windows == [(begin_s, begin_s + 4_096)]
+
+
 def test_a_window_of_a_second_is_taken_however_full_it_is(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ncmec, "MAX_WINDOW_ENTRIES", 2)
+    monkeypatch.setattr(ncmec_windows, "MAX_WINDOW_ENTRIES", 2)
     play.fetch()
     begin_s = play.house.now_s - LAG_S
     for number in range(6):

@@ -16,6 +16,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from countermark.domain.collaboration import (
     CredentialSource,
@@ -33,7 +34,7 @@ from countermark.domain.transport import Request, Transport
 from countermark.errors import ExchangeFailed, InvalidInput
 from countermark.exchanges.config import needed_credentials, parse_fields, parse_one_line
 from countermark.exchanges.graph_api import Graph, following, page_of
-from countermark.exchanges.pages import MAX_EMPTY_PAGES, host_of, is_storable, malformed_page
+from countermark.exchanges.pages import Patience, host_of, is_storable, parsed, went_back
 
 BASE_URL = "https://graph.facebook.com/v21.0"
 
@@ -340,27 +341,21 @@ def _deltas(graph: Graph, group: JSON, update_time: int, now_s: int) -> Iterator
         "types": ",".join(TYPES),
     }
     request = graph.request(f"{group}/threat_updates/", query)
-    empty_pages = 0
+    patience = Patience()
     while True:
-        body = graph.answer(request)
-        try:
-            this = parse_page(body, app_id=graph.app_id)
-        except ValueError:
-            raise malformed_page(request) from None
+        this = parsed(request, partial(parse_page, app_id=graph.app_id), graph.answer(request))
         times = [update.at_s for update in this.updates]
         if times and min(times) < update_time:
-            raise ExchangeFailed(f"{host_of(request.url)} went back in time, behind what it had told already")
+            raise went_back(request)
         update_time = max([update_time, *times])
         yield Delta(
             changes={update.key: update.data for update in sorted(this.updates, key=lambda update: update.at_s)},
             checkpoint={"privacy_group": group, "update_time": update_time, "last_fetch_time": now_s},
             malformed_items=this.malformed_items,
         )
-        empty_pages = 0 if this.updates or this.malformed_items else empty_pages + 1
         if this.next is None:
             return
-        if empty_pages > MAX_EMPTY_PAGES:
-            raise ExchangeFailed(f"{host_of(request.url)} answered with more than {MAX_EMPTY_PAGES} empty pages")
+        patience.after(request, items=len(this.updates) + this.malformed_items)
         request = following(request, this.next)
 
 
@@ -368,10 +363,7 @@ def _groups(graph: Graph, edge: str) -> Iterator[Membership]:
     """Yield the privacy groups at an edge of the app; malformed ones are left out."""
     request = graph.request(f"{graph.app_id}/{edge}", {"fields": "id,name,description,threat_updates_enabled"})
     for _ in range(MAX_GROUP_PAGES):
-        try:
-            groups, url = page_of(graph.answer(request))
-        except ValueError:
-            raise malformed_page(request) from None
+        groups, url = parsed(request, page_of, graph.answer(request))
         yield from (group for group in map(_membership, groups) if group is not None)
         if url is None:
             return

@@ -1,11 +1,13 @@
 """What holds for the pages of every exchange that is spoken to over HTTP: status, JSON, and where the next one is."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from countermark.domain.json import JSON
-from countermark.domain.transport import Request, Response, Transport
+from countermark.domain.transport import Request, Response
 from countermark.errors import ExchangeFailed
 
 MAX_PAGE_BYTES = 32 * 1024 * 1024
@@ -18,17 +20,25 @@ MAX_RECORD_BYTES = 256 * 1024
 MAX_EMPTY_PAGES = 1_000
 """How many pages without a record may follow each other: more are a loop of the exchange's."""
 
+_Body = TypeVar("_Body")
+_Page = TypeVar("_Page")
 
-def page(transport: Transport, request: Request) -> Response:
-    """Return the answer to a request for a page.
 
-    Raises:
-        ExchangeFailed: It is not of status 200, or the transport fails.
-    """
-    response = transport.send(request, max_bytes=MAX_PAGE_BYTES)
-    if response.status != 200:
-        raise refused(request, response)
-    return response
+@dataclass(slots=True)
+class Patience:
+    """Counts the pages without a record that follow each other."""
+
+    empty_pages: int = 0
+
+    def after(self, request: Request, *, items: int) -> None:
+        """Take a page that is followed by another, and how many items it had, malformed ones as well.
+
+        Raises:
+            ExchangeFailed: There were too many without any.
+        """
+        self.empty_pages = 0 if items else self.empty_pages + 1
+        if self.empty_pages > MAX_EMPTY_PAGES:
+            raise ExchangeFailed(f"{host_of(request.url)} answered with more than {MAX_EMPTY_PAGES} empty pages")
 
 
 def refused(request: Request, response: Response, *, why: str | None = None) -> ExchangeFailed:
@@ -55,6 +65,19 @@ def json_object(request: Request, response: Response) -> Mapping[str, JSON]:
     return value
 
 
+def parsed(request: Request, parse: Callable[[_Body], _Page], body: _Body) -> _Page:
+    """Return what `parse` makes of the body of a page; its `ValueError` says that it is none.
+
+    Raises:
+        ExchangeFailed: It is none.
+    """
+    try:
+        return parse(body)
+    except ValueError:
+        # The cause would carry the page into a traceback.
+        raise malformed_page(request) from None
+
+
 def malformed_page(request: Request) -> ExchangeFailed:
     """Return the error for a page that is not of its exchange's format. It shows nothing of the page."""
     return ExchangeFailed(f"{host_of(request.url)} answered with a malformed page")
@@ -73,8 +96,18 @@ def next_url(request: Request, url: str) -> str:
     if elsewhere:
         raise ExchangeFailed(f"{host_of(request.url)} has its next page on another host: it is not followed")
     if url == request.url:
-        raise ExchangeFailed(f"{host_of(request.url)} has the same page for its next one")
+        raise same_page(request)
     return url
+
+
+def same_page(request: Request) -> ExchangeFailed:
+    """Return the error for a page that has itself for its next one."""
+    return ExchangeFailed(f"{host_of(request.url)} has the same page for its next one")
+
+
+def went_back(request: Request) -> ExchangeFailed:
+    """Return the error for an exchange whose progress is behind what it had told."""
+    return ExchangeFailed(f"{host_of(request.url)} went back in time, behind what it had told already")
 
 
 def is_storable(item: Mapping[str, JSON]) -> bool:

@@ -34,13 +34,14 @@ from countermark.domain.transport import Request, Response, Transport
 from countermark.errors import ExchangeFailed, InvalidInput
 from countermark.exchanges.config import needed_credentials, parse_fields, parse_one_line
 from countermark.exchanges.pages import (
-    MAX_EMPTY_PAGES,
     MAX_PAGE_BYTES,
+    Patience,
     host_of,
     is_storable,
     json_object,
-    malformed_page,
+    parsed,
     refused,
+    went_back,
 )
 
 BASE_URL = "https://api.stopncii.org/v1"
@@ -310,7 +311,7 @@ class StopNcii:
 
     def _deltas(self, keys: Mapping[str, str], start: int, resumed: str | None, now_s: int) -> Iterator[Delta]:
         token, seen = resumed, {resumed}
-        empty_pages = 0
+        patience = Patience()
         while True:
             query = {"startTimestamp": str(start), "pageSize": str(PAGE_SIZE)}
             request = self._request("FetchHashes", keys, query if token is None else query | {"nextPageToken": token})
@@ -325,14 +326,12 @@ class StopNcii:
                 checkpoint=_checkpoint(request, start, page, now_s),
                 malformed_items=page.malformed_items,
             )
-            empty_pages = 0 if page.changes or page.malformed_items else empty_pages + 1
             token = page.next_token
             if token is None:
                 return
             if token in seen:
                 raise ExchangeFailed(f"{host_of(request.url)} has a page for its next one that it had before")
-            if empty_pages > MAX_EMPTY_PAGES:
-                raise ExchangeFailed(f"{host_of(request.url)} answered with more than {MAX_EMPTY_PAGES} empty pages")
+            patience.after(request, items=len(page.changes) + page.malformed_items)
             seen.add(token)
 
     def _submission(self, endpoint: str, credentials: Mapping[str, str], body: bytes) -> Request:
@@ -366,10 +365,7 @@ def _page(request: Request, response: Response) -> Page:
     """
     if response.status != 200:
         raise refused(request, response)
-    try:
-        return parse_page(json_object(request, response))
-    except ValueError:
-        raise malformed_page(request) from None
+    return parsed(request, parse_page, json_object(request, response))
 
 
 def _checkpoint(request: Request, start: int, page: Page, now_s: int) -> Mapping[str, JSON]:
@@ -382,7 +378,7 @@ def _checkpoint(request: Request, start: int, page: Page, now_s: int) -> Mapping
         return {"update_time": start, "last_fetch_time": now_s, "next_page_token": page.next_token}
     update_time = max(page.next_timestamp, FIRST_TIMESTAMP)
     if update_time < start:
-        raise ExchangeFailed(f"{host_of(request.url)} went back in time, behind what it had told already")
+        raise went_back(request)
     return {"update_time": update_time, "last_fetch_time": now_s}
 
 

@@ -26,13 +26,16 @@ from countermark.domain.transport import Request, Response, Transport
 from countermark.errors import ExchangeFailed
 from countermark.exchanges.config import needed_credentials, parse_fields, parse_one_line
 from countermark.exchanges.pages import (
-    MAX_EMPTY_PAGES,
     MAX_PAGE_BYTES,
+    Patience,
     host_of,
     is_storable,
     json_object,
     malformed_page,
+    parsed,
     refused,
+    same_page,
+    went_back,
 )
 
 BASE_URL = "https://app.terrorismanalytics.org"
@@ -234,13 +237,10 @@ class _Session:
 
 
 def _deltas(session: _Session, after: str | None) -> Iterator[Delta]:
-    empty_pages = 0
+    patience = Patience()
     while True:
         request, response = session.page(after)
-        try:
-            page = parse_page(json_object(request, response))
-        except ValueError:
-            raise malformed_page(request) from None
+        page = parsed(request, parse_page, json_object(request, response))
         if page.checkpoint is None:
             return
         _check_order(request, after, page)
@@ -248,9 +248,7 @@ def _deltas(session: _Session, after: str | None) -> Iterator[Delta]:
         yield Delta(changes=page.changes, checkpoint={"checkpoint": after}, malformed_items=page.malformed_items)
         if not page.has_next:
             return
-        empty_pages = 0 if page.changes or page.malformed_items else empty_pages + 1
-        if empty_pages > MAX_EMPTY_PAGES:
-            raise ExchangeFailed(f"{host_of(request.url)} answered with more than {MAX_EMPTY_PAGES} empty pages")
+        patience.after(request, items=len(page.changes) + page.malformed_items)
 
 
 def _check_order(request: Request, after: str | None, page: Page) -> None:
@@ -262,9 +260,9 @@ def _check_order(request: Request, after: str | None, page: Page) -> None:
     if after is None or page.checkpoint is None:
         return
     if _place(page.checkpoint) < _place(after):
-        raise ExchangeFailed(f"{host_of(request.url)} went back in time, behind what it had told already")
+        raise went_back(request)
     if page.has_next and _place(page.checkpoint) == _place(after):
-        raise ExchangeFailed(f"{host_of(request.url)} has the same page for its next one")
+        raise same_page(request)
 
 
 def _place(checkpoint: str) -> tuple[Decimal, int]:
