@@ -10,6 +10,7 @@ import struct
 import time
 import warnings
 import zlib
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -176,6 +177,23 @@ def _quieten() -> None:
     """Let Pillow keep to itself what it thinks of a file: what matters is in our errors, and all else is noise."""
     warnings.filterwarnings("ignore", module=r"PIL\b")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    _quieten_libtiff()
+
+
+@cache
+def _quieten_libtiff() -> None:
+    """Let the library that Pillow reads compressed TIFFs with print nothing; where it is hidden within, it prints on.
+
+    Source: TIFFError(3tiff) and TIFFWarning(3tiff): without a handler nothing is printed.
+    """
+    import ctypes
+
+    extension = ctypes.CDLL(import_module("PIL._imaging").__file__)
+    for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+        set_handler = getattr(extension, name, None)
+        if set_handler is not None:
+            set_handler.argtypes, set_handler.restype = (ctypes.c_void_p,), ctypes.c_void_p
+            set_handler(None)
 
 
 def pixels_of(image: "Image.Image") -> "NDArray[np.uint8]":
