@@ -104,7 +104,7 @@ def test_a_plan_finds_every_key_within_reach_and_its_tables_are_bounded(hashes: 
 def test_no_other_plan_costs_less(hashes: int) -> None:
     chosen = cost_ns(plan_bands(hashes, key_bits=256, reach=31), hashes)
     plans = list(bands._plans(256, 31, max_offset_bytes=bands.max_offset_bytes(hashes)))
-    assert len(plans) > 20
+    assert len(plans) > 10
     assert chosen == min(cost_ns(plan, hashes) for plan in plans)
 
 

@@ -29,13 +29,13 @@ MAX_BANDS = 16
 MIN_BAND_BITS, MAX_BAND_BITS = 8, 24
 """The narrowest and widest band of a plan: a table of 24 bits has 64 MiB of offsets, whatever it holds."""
 
-MAX_OFFSET_BYTES_EACH, MAX_OFFSET_BYTES_OF_FEW, MAX_OFFSET_BYTES = 28, 64, 64 * 2**20
-"""How large the offsets of a plan may be: so many bytes for each hash; of few hashes more each, up to so many in all.
+MAX_OFFSET_BYTES_EACH, MAX_OFFSET_BYTES_OF_FEW = 20, 6 * 2**20
+"""How large the offsets of a plan may be: so many bytes for each hash, and that many in all where hashes are few.
 
-At 10 million hashes 28 bytes halve the candidates, for a sixth more memory than 8 bytes take.
+Three times as many would save a query a tenth of its time.
 """
 
-QUERY_NS, PROBE_NS, CANDIDATE_NS, SCAN_NS = 60_000, 16, 40, 1.2
+QUERY_NS, PROBE_NS, CANDIDATE_NS, SCAN_NS = 45_000, 18, 30, 1.2
 """What a query costs at least, each key that it probes, each row that it compares, and each row of a scan.
 
 Nanoseconds, measured on one core of a Xeon of 2023 at 1 and 10 million hashes; only their ratios count.
@@ -45,10 +45,10 @@ SCAN_SHARE = 100
 """A query with more candidates than one in so many of the hashes scans them all: that takes no longer."""
 
 MAX_GATHERED = 2**16
-"""How many candidates a batch compares at once: 2 MiB of them, which stay in the processor's cache."""
+"""How many candidates of several queries are compared at once: a megabyte, which stays in the processor's cache."""
 
-MAX_PROBED = 2**16
-"""How many keys a batch looks up at once, for the same reason."""
+MAX_PROBED = 2**14
+"""How many keys of several queries are looked up at once, for the same reason."""
 
 
 def plan_bands(hashes: int, *, key_bits: int, reach: int) -> tuple[Band, ...]:
@@ -64,7 +64,7 @@ def plan_bands(hashes: int, *, key_bits: int, reach: int) -> tuple[Band, ...]:
 
 def max_offset_bytes(hashes: int) -> int:
     """Return how large the offsets of bands for so many hashes may be."""
-    return max(MAX_OFFSET_BYTES_EACH * hashes, min(MAX_OFFSET_BYTES, MAX_OFFSET_BYTES_OF_FEW * hashes))
+    return max(MAX_OFFSET_BYTES_EACH * hashes, MAX_OFFSET_BYTES_OF_FEW)
 
 
 def cost_ns(bands: Sequence[Band], hashes: int) -> float:
@@ -109,10 +109,17 @@ def build_bands(keys: Keys, bands: Sequence[Band]) -> dict[str, memoryview]:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Candidates:
-    """Rows that a batch has to compare, each with the place of its query: int64, not all of them distinct."""
+    """Rows that some queries have to be compared with.
 
-    query: NDArray[np.int64]
-    row: NDArray[np.int64]
+    `counts`, int64, tells how many are of each query, from the one at the place `first` on; `row`, uint32,
+    holds them in the queries' order, not all of one's distinct. `too_many`, int64, are places of queries
+    that have more than anybody wants to compare.
+    """
+
+    first: int
+    counts: NDArray[np.int64]
+    row: NDArray[np.uint32]
+    too_many: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -174,60 +181,60 @@ class BandTables:
         if len(self._rows) and int(self._rows.max()) >= hashes:
             raise IndexDamaged("the bands of a segment name keys that it does not hold")
         masks = [_masks(band.bits, band.radius) for band in bands]
-        self._band = np.repeat(np.arange(len(bands)), [len(each) for each in masks])
+        band = np.repeat(np.arange(len(bands)), [len(each) for each in masks])
+        self._band = band
         self._mask = np.concatenate(masks)
-        self._offsets_base = bases[self._band]
-        self._rows_base = self._band * hashes
+        self._offsets_base = bases[band]
+        self._rows_base = band * hashes
         self._cut = _Cut.of(bands)
 
-    def candidates(self, keys: Keys, most: int) -> Iterator[tuple[Candidates, NDArray[np.int64]]]:
-        """Yield candidates of some queries after the other, and the places of those with more than `most`.
+    def candidates(self, keys: Keys, most: int) -> Iterator[Candidates]:
+        """Yield the candidates of some queries after the other, but of those that have more than `most`.
 
-        How many there are is known from the offsets: of queries with too many, none are gathered. Each
-        query's come at once, unless they are more than `MAX_GATHERED`.
+        How many there are is known from the offsets: of a query with too many, none are gathered.
         """
         words = _words(keys)
         step = max(1, MAX_PROBED // len(self._mask))
         for first in range(0, len(words), step):
             yield from self._some(words[first : first + step], first, most)
 
-    def _some(self, words: NDArray[np.uint64], first: int, most: int) -> Iterator[tuple[Candidates, NDArray[np.int64]]]:
+    def _some(self, words: NDArray[np.uint64], first: int, most: int) -> Iterator[Candidates]:
         place = self._cut.keys(words).take(self._band, axis=1)
         place ^= self._mask
         place += self._offsets_base
-        start = self._offsets.take(place)
+        begin = self._offsets.take(place)
         place += 1
-        count = self._offsets.take(place) - start
-        totals = count.sum(axis=1, dtype=np.int64)
-        too_many = np.flatnonzero(totals > most)
-        count[too_many] = 0
-        filled = np.flatnonzero(count)
-        count = count.ravel().take(filled).astype(np.int64)
-        query, probe = np.divmod(filled, len(self._mask)) if len(words) > 1 else (None, filled)
-        begin = start.ravel().take(filled) + self._rows_base.take(probe)
-        ends = np.cumsum(count)
-        for low, high in _parts(ends):
-            many = count[low:high]
-            gathered = int(ends[low - 1]) if low else 0
-            # The rows of probe i run from begin[i] on, many[i] of them.
-            at = np.repeat(begin[low:high] - (ends[low:high] - many - gathered), many)
-            at += np.arange(len(at))
-            of = np.full(len(at), first) if query is None else np.repeat(query[low:high] + first, many)
-            yield Candidates(query=of, row=self._rows.take(at)), too_many + first
+        many = self._offsets.take(place)
+        many -= begin
+        # The rows of probe i run from begin[i] on, many[i] of them.
+        begin = np.add(begin, self._rows_base, out=place)
+        counts = many.sum(axis=1, dtype=np.int64)
+        too_many = np.flatnonzero(counts > most)
+        many[too_many] = counts[too_many] = 0
+        for low, high in _parts(counts.cumsum()):
+            yield Candidates(
+                first=first + low,
+                counts=counts[low:high],
+                row=self._gather(begin[low:high].ravel(), many[low:high].ravel()),
+                too_many=too_many + first,
+            )
             too_many = too_many[:0]
-        if len(too_many):
-            nothing = np.empty(0, np.int64)
-            yield Candidates(query=nothing, row=nothing), too_many + first
+
+    def _gather(self, begin: NDArray[np.int64], many: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        ends = many.cumsum(dtype=np.int64)
+        begin[1:] -= ends[:-1]
+        at = begin.repeat(many)
+        at += np.arange(len(at))
+        return self._rows.take(at)
 
 
 def _parts(ends: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Yield ranges of probes, whose candidates are counted up to each one's end, that gather few at once."""
-    low = 0
+    """Yield ranges of queries, whose candidates are counted up to each one's end, that have few together."""
+    low = gathered = 0
     while low < len(ends):
-        gathered = int(ends[low - 1]) if low else 0
-        high = max(low + 1, int(np.searchsorted(ends, gathered + MAX_GATHERED, side="right")))
+        high = max(low + 1, int(ends.searchsorted(gathered + MAX_GATHERED, side="right")))
         yield low, high
-        low = high
+        low, gathered = high, int(ends[high - 1])
 
 
 def _plans(key_bits: int, reach: int, *, max_offset_bytes: int) -> Iterator[tuple[Band, ...]]:

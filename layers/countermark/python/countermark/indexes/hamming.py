@@ -33,6 +33,8 @@ _LOW = 2**32 - 1
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 """Query, row and distance of what was found."""
 
+_NOTHING = Found(query=np.empty(0, np.int64), row=np.empty(0, np.int64), distance=np.empty(0, np.int64))
+
 
 class HammingKeys:
     """Distinct keys in two planes, uint8 of shape (n, key_bytes / 2): first halves, and second halves.
@@ -74,37 +76,48 @@ class HammingKeys:
         if max_distance is not None:
             reach = min(reach, max_distance)
         keys = pack_keys(self._signal_type, queries)
-        tables = self._tables
         if reach < 0 or not len(keys) or not self._hashes:
             return _found([])
+        tables = self._tables
         if tables is None:
             return _found(self._scan(keys, np.arange(len(keys)), reach))
 
-        def probe(queries: range) -> tuple[Pairs, NDArray[np.int64]]:
+        def probe(queries: range) -> tuple[list[Pairs], NDArray[np.int64]]:
             return self._probe(tables, keys, queries, reach)
 
         probed = over_slices(probe, _slices(len(keys), at_least=SLICE_QUERIES))
-        too_many = np.concatenate([places for _, places in probed])
-        return _found([*(pairs for pairs, _ in probed), *self._scan(keys, too_many, reach)])
+        pairs = [each for found, _ in probed for each in found]
+        for _, too_many in probed:
+            pairs += self._scan(keys, too_many, reach)
+        return _found(pairs)
 
     def take(self, rows: NDArray[np.int64]) -> Keys:
         """Return a copy of the keys of rows, in their order."""
         return np.concatenate([self._first.take(rows, axis=0), self._second.take(rows, axis=0)], axis=1)
 
-    def _probe(self, tables: BandTables, keys: Keys, queries: range, reach: int) -> tuple[Pairs, NDArray[np.int64]]:
+    def _probe(
+        self, tables: BandTables, keys: Keys, queries: range, reach: int
+    ) -> tuple[list[Pairs], NDArray[np.int64]]:
         """Return what the bands find for a range of queries, and the queries for which a scan costs less."""
-        first, banked = _words(keys[:, : self._half]), _words(self._first)
-        near = [np.empty(0, np.int64)]
-        left = [np.empty(0, np.int64)]
-        most = self._hashes // SCAN_SHARE
-        for candidates, too_many in tables.candidates(keys[queries.start : queries.stop], most):
-            left.append(too_many + queries.start)
-            query = candidates.query + queries.start
-            is_near = _distances(banked, candidates.row, first, query) <= reach
-            near.append((query[is_near] << 32) | candidates.row[is_near])
+        asked, banked = keys[queries.start : queries.stop], _words(self._first)
+        first_halves = _words(asked[:, : self._half])
+        near: list[NDArray[np.int64]] = []
+        left: list[NDArray[np.int64]] = []
+        for some in tables.candidates(asked, self._hashes // SCAN_SHARE):
+            left.append(some.too_many)
+            of = first_halves[some.first : some.first + len(some.counts)]
+            halves = of if len(of) == 1 else of.repeat(some.counts, axis=0)
+            is_near = np.flatnonzero(_distances(banked.take(some.row, axis=0), halves) <= reach)
+            if len(is_near):
+                query = some.counts.cumsum().searchsorted(is_near, side="right")
+                query += queries.start + some.first
+                near.append((query << 32) | some.row[is_near])
+        too_many = np.concatenate(left) + queries.start
+        if not near:
+            return [], too_many
         # A key comes once for every band in which it is near.
         found = np.unique(np.concatenate(near))
-        return self._decide(keys, found >> 32, found & _LOW, reach), np.concatenate(left)
+        return [self._decide(keys, found >> 32, found & _LOW, reach)], too_many
 
     def _scan(self, keys: Keys, places: NDArray[np.int64], reach: int) -> list[Pairs]:
         """Return what a scan of the first halves finds for the queries at some places."""
@@ -128,8 +141,9 @@ class HammingKeys:
         """Return the pairs that are within reach in all of their bits."""
         if not len(row):
             return query, row, row
-        distance = _distances(_words(self._first), row, _words(keys[:, : self._half]), query)
-        distance += _distances(_words(self._second), row, _words(keys[:, self._half :]), query)
+        first, second = _words(keys[:, : self._half]), _words(keys[:, self._half :])
+        distance = _distances(_words(self._first).take(row, axis=0), first.take(query, axis=0)).astype(np.int64)
+        distance += _distances(_words(self._second).take(row, axis=0), second.take(query, axis=0))
         is_near = distance <= reach
         return query[is_near], row[is_near], distance[is_near]
 
@@ -141,17 +155,16 @@ def split_planes(keys: Keys) -> dict[str, memoryview]:
 
 
 def _found(pairs: Sequence[Pairs]) -> Found:
-    if len(pairs) == 1:
-        query, row, distance = pairs[0]
-    else:
-        nothing = np.empty((3, 0), np.int64)
-        query, row, distance = np.concatenate([nothing, *(np.stack(each) for each in pairs)], axis=1)
+    if not pairs:
+        return _NOTHING
+    query, row, distance = pairs[0] if len(pairs) == 1 else map(np.concatenate, zip(*pairs, strict=True))
     return Found(query=query, row=row, distance=distance)
 
 
 def _slices(count: int, *, at_least: int) -> list[range]:
     """Return ranges over `count` things: one a thread, and each of `at_least` so many."""
-    number = max(1, min(threads(), count // at_least))
+    # To ask how many threads there may be is a call of the system.
+    number = min(threads(), count // at_least) if count >= 2 * at_least else 1
     edges = [count * place // number for place in range(number + 1)]
     return [range(start, end) for start, end in itertools.pairwise(edges)]
 
@@ -160,17 +173,12 @@ def _words(keys: NDArray[np.uint8]) -> NDArray[np.uint64]:
     return np.ascontiguousarray(keys).view(np.uint64)
 
 
-def _distances(
-    left: NDArray[np.uint64], row: NDArray[np.int64], right: NDArray[np.uint64], query: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Return in how many bits each row of `left` differs from its row of `right`."""
-    words = left.take(row, axis=0)
-    words ^= right if len(right) == 1 else right.take(query, axis=0)
-    bits = np.bitwise_count(words)
-    # Adding columns is several times as fast as NumPy's sum over so short an axis.
-    distance = bits[:, 0].astype(np.int64)
-    for column in range(1, bits.shape[1]):
-        distance += bits[:, column]
+def _distances(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.uint16]:
+    """Return in how many bits each row of `left` differs from its row of `right`, or from the only one."""
+    distance = np.zeros(len(left), np.uint16)
+    # Column by column: NumPy is slow with rows of two numbers.
+    for column in range(left.shape[1]):
+        distance += np.bitwise_count(left[:, column] ^ right[:, column])
     return distance
 
 
