@@ -1,11 +1,13 @@
 """Small signal types of each kind of index, for tests of the indexes alone."""
 
 import hashlib
+import math
 import string
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from countermark.domain.signal import Comparison, ContentType, Hasher, IndexKind
+from countermark.domain.signal import Comparison, ContentType, Hasher, IndexKind, Metric
 from countermark.errors import InvalidSignal
 
 
@@ -93,6 +95,71 @@ class BoundedLetters(Letters):
         return range(len(query), len(query) + 1)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clips(SmallType):
+    """Frames in hex, ascending, with points between: at most `match_distance` of the query's are not in the other."""
+
+    frame_type: Bits
+
+    def key(self, value: str) -> bytes:
+        return b"".join(map(bytes.fromhex, value.split(".")))
+
+    def value(self, key: bytes) -> str | None:
+        return None
+
+    def compare(self, query: str, banked: str) -> Comparison:
+        asked, known = query.split("."), banked.split(".")
+        return self.compare_counts(
+            query_alike=self._alike(asked, known),
+            query_frames=len(asked),
+            banked_alike=self._alike(known, asked),
+            banked_frames=len(known),
+        )
+
+    def compare_counts(
+        self, *, query_alike: int, query_frames: int, banked_alike: int, banked_frames: int
+    ) -> Comparison:
+        missing = query_frames - query_alike
+        # What is alike of the banked one shows in the distance, so that a wrong count of it is seen.
+        distance = missing * 1_000_000 + (banked_frames - banked_alike) * 1_000 + banked_frames
+        return Comparison(matches=query_alike > 0 and missing <= self.match_distance, distance=distance)
+
+    def _alike(self, these: Sequence[str], those: Sequence[str]) -> int:
+        return sum(any(self.frame_type.compare(one, other).matches for other in those) for one in these)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vectors(SmallType):
+    """Vectors in hex: bits, or float32."""
+
+    dimension: int
+    metric: Metric
+    threshold: float
+
+    def compare(self, query: str, banked: str) -> Comparison:
+        if self.metric is Metric.HAMMING:
+            bits = (int(query, 16) ^ int(banked, 16)).bit_count()
+            return Comparison(matches=bits <= self.threshold, distance=bits)
+        asked, known = numbers(query), numbers(banked)
+        if self.metric is Metric.EUCLIDEAN:
+            distance = math.dist(asked, known)
+            matches = distance <= self.threshold
+            return Comparison(matches=matches, distance=round(100 * min(distance, 1e9)) if matches else None)
+        product = sum(one * other for one, other in zip(asked, known, strict=True))
+        matches = product >= self.threshold
+        return Comparison(matches=matches, distance=round(100 * max(0.0, 2 - product)) if matches else None)
+
+
+def numbers(value: str) -> tuple[float, ...]:
+    """Return the numbers of a vector in hex."""
+    return struct.unpack(f"<{len(value) // 8}f", bytes.fromhex(value))
+
+
+def vector(*values: float) -> str:
+    """Return a vector of numbers in hex."""
+    return struct.pack(f"<{len(values)}f", *values).hex()
+
+
 PDQ = Bits(name="pdq", index_kind=IndexKind.HAMMING, match_distance=31, examples=("0" * 64,))
 SHORT = Bits(name="short", index_kind=IndexKind.HAMMING, match_distance=9, examples=("0" * 32,))
 MD5 = Digests(name="video_md5", index_kind=IndexKind.EXACT, examples=("0" * 32,))
@@ -100,8 +167,35 @@ EIGHT = Digests(name="eight", index_kind=IndexKind.EXACT, examples=("0" * 16,))
 URL = Names(name="url", index_kind=IndexKind.EXACT, examples=("https://example.com/",))
 TEXT = Letters(name="raw_text", index_kind=IndexKind.LINEAR, examples=("bad",))
 BOUNDED = BoundedLetters(name="bounded_text", index_kind=IndexKind.LINEAR, examples=("bad",))
+CLIPS = Clips(
+    name="clips", index_kind=IndexKind.FRAMES, match_distance=1, examples=(f"{'0' * 32}.{'f' * 32}",), frame_type=SHORT
+)
+NUMBERS = Vectors(
+    name="numbers",
+    index_kind=IndexKind.VECTOR,
+    examples=(vector(0, 0, 1),),
+    dimension=3,
+    metric=Metric.EUCLIDEAN,
+    threshold=0.5,
+)
+PRODUCTS = Vectors(
+    name="products",
+    index_kind=IndexKind.VECTOR,
+    examples=(vector(0, 0, 1),),
+    dimension=3,
+    metric=Metric.INNER_PRODUCT,
+    threshold=0.9,
+)
+ODD_BITS = Vectors(
+    name="odd_bits",
+    index_kind=IndexKind.VECTOR,
+    examples=("00" * 5,),
+    dimension=40,
+    metric=Metric.HAMMING,
+    threshold=4.5,
+)
 
-ALL = (PDQ, SHORT, MD5, EIGHT, URL, TEXT, BOUNDED)
-ONE_OF_EACH_KIND = (PDQ, MD5, TEXT)
+ALL = (PDQ, SHORT, MD5, EIGHT, URL, TEXT, BOUNDED, CLIPS, NUMBERS, PRODUCTS, ODD_BITS)
+ONE_OF_EACH_KIND = (PDQ, MD5, TEXT, CLIPS, NUMBERS)
 
 LETTERS = string.ascii_lowercase + "é "

@@ -21,13 +21,15 @@ from countermark.indexes.codec import (
     read_info,
 )
 from countermark.indexes.segments import Searcher, build_segment, open_segment
-from tests.indexes.small_types import MD5, ONE_OF_EACH_KIND, PDQ, TEXT
+from tests.indexes.small_types import CLIPS, MD5, NUMBERS, ODD_BITS, ONE_OF_EACH_KIND, PDQ, TEXT, vector
 
 GOLDEN = Path(__file__).parent / "golden"
 ENTRIES = {
     "pdq": [("f8f8f0cee0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22", 1), ("0" * 64, 3), ("0" * 64, 2)],
     "video_md5": [("d41d8cd98f00b204e9800998ecf8427e", 2**53 - 1), ("ff" * 16, 4), ("00" * 16, 5)],
     "raw_text": [("naïve", 6), ("a", 7), ("", 8)],
+    "clips": [(".".join([f"{1:032x}", "0f" * 16]), 1), ("0f" * 16, 2), (".".join([f"{1:032x}", "f0" * 16]), 3)],
+    "numbers": [(vector(0, 0, 1), 1), (vector(0.5, -2, 3), 2), (vector(0, 0, 1), 3)],
 }
 of_each_kind = pytest.mark.parametrize("signal_type", ONE_OF_EACH_KIND, ids=lambda signal_type: signal_type.name)
 
@@ -126,6 +128,8 @@ def header_bytes(data: bytes) -> int:
         (24, "<I", 0, "makes no sense"),
         (24, "<I", 2, "makes no sense|not where"),
         (24, "<I", 4, "makes no sense"),
+        (24, "<I", 5, "makes no sense"),
+        (24, "<I", 6, "makes no sense"),
         (28, "<I", 0, "keys of 0 bytes"),
         (28, "<I", 24, "keys of 24 bytes"),
         (28, "<I", 48, "not where"),
@@ -199,6 +203,15 @@ def with_numbers(name: str, kind: str, *numbers: int) -> Change:
         (TEXT, with_numbers("TEXTAT", "<u8", 0, 3, 2, 7), "texts of a segment"),
         (TEXT, with_numbers("TEXTAT", "<u8", 0, 1, 2, 6), "texts of a segment"),
         (TEXT, with_numbers("TEXTAT", "<u8", 0, 0, 4, 7), "is no text"),
+        # Three frames: in the signals 1 and 2, 0 and 1, and 2 of the order that the keys have.
+        (CLIPS, with_numbers("FRAMEAT", "<u4", 1, 2, 4, 5), "frames of a segment are not where"),
+        (CLIPS, with_numbers("FRAMEAT", "<u4", 0, 2, 2, 5), "frames of a segment are not where"),
+        (CLIPS, with_numbers("FRAMEAT", "<u4", 0, 2, 4, 6), "frames of a segment are not where"),
+        (CLIPS, with_numbers("FRAMEAT", "<u4", 0, 2, 5), "frames of a segment are not where"),
+        (CLIPS, with_numbers("FRAMEIN", "<u4", 0, 1, 1, 2, 3), "frames of a segment are not where"),
+        (CLIPS, with_numbers("FRAMEIN", "<u4", 0, 1, 0, 1, 1), "a signal without frames"),
+        (CLIPS, with_numbers("A", "<u4", 1, 2, 3), "ends within a frame"),
+        (CLIPS, with_numbers("B", "<u8", 1, 2), "of several lengths"),
     ],
 )
 def test_arrays_that_make_no_sense_are_refused_though_their_checksums_fit(
@@ -263,6 +276,20 @@ def test_sections_that_do_not_fit_the_counts_are_refused() -> None:
         encode_segment(info, parts | {"MORE": b""})
     with pytest.raises(ValueError, match="keys of 0 bytes"):
         encode_segment(replace(info, kind=IndexKind.HAMMING, key_bytes=0), parts)
+
+
+@pytest.mark.parametrize("key_bytes", [0, 8, 24])
+def test_frames_have_two_halves_of_whole_words(key_bytes: int) -> None:
+    data = small(CLIPS)
+    with pytest.raises(ValueError, match=f"keys of {key_bytes} bytes do not fit the frames index"):
+        encode_segment(replace(read_info(data), key_bytes=key_bytes), sections(data))
+
+
+def test_vectors_are_opened_only_as_the_type_that_they_are_of() -> None:
+    data = small(NUMBERS)
+    for other in (replace(NUMBERS, dimension=4), replace(ODD_BITS, name="numbers"), replace(CLIPS, name="numbers")):
+        with pytest.raises(IndexDamaged, match=r"does not fit|cannot hold"):
+            open_segment(data, other)
 
 
 def test_a_header_alone_tells_what_a_segment_is() -> None:

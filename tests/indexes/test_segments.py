@@ -1,3 +1,4 @@
+import math
 import random
 import subprocess
 import sys
@@ -21,7 +22,22 @@ from countermark.indexes.segments import (
     segment_of_rows,
 )
 from tests.indexes.oracle import answer
-from tests.indexes.small_types import ALL, BOUNDED, LETTERS, MD5, ONE_OF_EACH_KIND, PDQ, SHORT, TEXT, URL, Bits
+from tests.indexes.small_types import (
+    ALL,
+    BOUNDED,
+    CLIPS,
+    LETTERS,
+    MD5,
+    NUMBERS,
+    ONE_OF_EACH_KIND,
+    PDQ,
+    PRODUCTS,
+    SHORT,
+    TEXT,
+    URL,
+    Bits,
+    vector,
+)
 
 SIZES = (0, 1, 2, 3, 4, 7, 8, 1023, 1024, 1025)
 by_name = pytest.mark.parametrize("signal_type", ALL, ids=lambda signal_type: signal_type.name)
@@ -51,7 +67,20 @@ def random_values(signal_type: SignalType, count: int, seed: int = 1) -> list[st
         return ["".join(chance.choices(LETTERS, k=chance.randrange(12))) for _ in range(count)]
     if signal_type is URL:
         return [f"https://example.com/{chance.random()}" for _ in range(count)]
+    if signal_type is CLIPS:
+        return [clip(*(chance.randbytes(16).hex() for _ in range(chance.randint(1, 5)))) for _ in range(count)]
+    if signal_type in (NUMBERS, PRODUCTS):
+        return [on_sphere(chance) for _ in range(count)]
     return [chance.randbytes(len(signal_type.examples[0]) // 2).hex() for _ in range(count)]
+
+
+def clip(*frames: str) -> str:
+    return ".".join(sorted(set(frames)))
+
+
+def on_sphere(chance: random.Random) -> str:
+    numbers = [chance.gauss(0, 1) for _ in range(3)]
+    return vector(*(number / math.hypot(*numbers) for number in numbers))
 
 
 @by_name
@@ -62,6 +91,9 @@ def test_every_entry_is_found_in_an_index_of_every_size(signal_type: SignalType,
     answers = index.query_batch(values)
     assert all(10 + n in {candidate.content_id for candidate in found} for n, found in enumerate(answers))
     stranger = random_values(signal_type, 1, seed=2)[0] + ("0123456789" if signal_type in (TEXT, BOUNDED) else "")
+    # On so small a sphere there are no strangers among a thousand.
+    if signal_type in (NUMBERS, PRODUCTS):
+        stranger = vector(0, 0, 0)
     assert index.query(stranger) == []
 
 
@@ -200,6 +232,10 @@ SMALL_VALUES = {
     PDQ.name: st.integers(0, 255).map(lambda n: f"{(1 << n) - 1:064x}"),
     MD5.name: st.integers(0, 5).map(lambda n: f"{n:032x}"),
     TEXT.name: st.text("ab", max_size=5),
+    CLIPS.name: st.sets(st.integers(0, 127), min_size=1, max_size=4).map(
+        lambda lengths: clip(*(f"{(1 << n) - 1:032x}" for n in lengths))
+    ),
+    NUMBERS.name: st.tuples(*[st.integers(-4, 4).map(lambda n: n / 4)] * 3).map(lambda numbers: vector(*numbers)),
 }
 
 

@@ -23,6 +23,18 @@ class IndexKind(StrEnum):
     HAMMING = "hamming"
     EXACT = "exact"
     LINEAR = "linear"
+    FRAMES = "frames"
+    """Several hashes a signal, as of a video's frames: such a type is `HasFrames` as well."""
+    VECTOR = "vector"
+    """One vector a signal, of numbers or of bits: such a type is `IsVector` as well."""
+
+
+class Metric(StrEnum):
+    """How near vectors are: bits that differ, the Euclidean distance, or the inner product, where more is nearer."""
+
+    HAMMING = "hamming"
+    EUCLIDEAN = "euclidean"
+    INNER_PRODUCT = "inner_product"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -99,7 +111,8 @@ class SignalType(Protocol):
     def key(self, value: str) -> bytes:
         """Return the bytes that an index stores for a canonical value.
 
-        Of fixed length for HAMMING (bits in order) and EXACT (a digest); the UTF-8 text for LINEAR.
+        Of fixed length for HAMMING (bits in order) and EXACT (a digest); the UTF-8 text for LINEAR. `HasFrames` and
+        `IsVector` say what it is for the others.
         """
 
     def value(self, key: bytes) -> str | None:
@@ -124,6 +137,50 @@ class LengthBounded(Protocol):
 
     def matching_lengths(self, query: str) -> range:
         """Return the lengths, without a step, outside which no banked value matches a canonical query."""
+
+
+@runtime_checkable
+class HasFrames(Protocol):
+    """What a signal type of FRAMES offers besides: how many of the frames are alike decides whether two signals match.
+
+    A key is the keys of the signal's distinct frames, ascending, one after the other; at least one.
+    """
+
+    @property
+    def frame_type(self) -> SignalType:
+        """The type of a frame's hash, of index kind HAMMING: frames within its `match_distance` are alike."""
+
+    def compare_counts(
+        self, *, query_alike: int, query_frames: int, banked_alike: int, banked_frames: int
+    ) -> Comparison:
+        """Compare two signals by how many distinct frames each has, and how many of them are alike one of the other's.
+
+        It agrees with `compare`. Signals of which no frames are alike do not match.
+        """
+
+
+@runtime_checkable
+class IsVector(Protocol):
+    """What a signal type of VECTOR offers besides.
+
+    A key is `dimension` bits, eight a byte, for `Metric.HAMMING`, and as many little-endian float32 else. `value`
+    gives the value of every key.
+    """
+
+    @property
+    def dimension(self) -> int:
+        """How many bits or numbers each vector has; of bits a multiple of 8."""
+
+    @property
+    def metric(self) -> Metric:
+        """What `threshold` is measured by."""
+
+    @property
+    def threshold(self) -> float:
+        """The bound beyond which `compare` lets none match: the largest distance, or the smallest inner product.
+
+        An index finds what is within it, and `compare` decides on that.
+        """
 
 
 class VariantsHasher(Protocol):

@@ -14,7 +14,11 @@ import numpy as np
 from countermark.errors import IndexDamaged, Unavailable
 from countermark.indexes.codec import Header, Section, check_section
 
-ORDER = ("REMOVED", "A", "HEAD", "TAIL", "TEXTAT", "TEXT", "B", "ENTRYAT", "ENTRY", "OFFS", "IDS")
+ORDER = (
+    *("REMOVED", "A", "HEAD", "TAIL", "TEXTAT", "TEXT", "VECTORS"),
+    *("B", "FRAMEAT", "FRAMEIN", "ENTRYAT", "ENTRY"),
+    *("OFFS", "IDS"),
+)
 """The order in which sections are read: what any answer needs, what a match needs, what makes them faster."""
 
 BAND_SECTIONS = ("OFFS", "IDS")

@@ -8,13 +8,18 @@ All integers are little-endian.
 
 | section | holds | in |
 |---|---|---|
-| `A`, `B` | the first and the second half of each distinct key, hashes x key_bytes / 2 | hamming |
-| `OFFS`, `IDS` | u32: each band's row offsets by band key, 2^bits + 1; each band's rows, hashes | hamming with bands |
+| `A`, `B` | the first and the second half of each distinct key, hashes x key_bytes / 2 | hamming, frames |
+| `OFFS`, `IDS` | u32: each band's row offsets by band key, 2^bits + 1; each band's rows, hashes | either, with bands |
+| `FRAMEAT` | u32: where the signals of each distinct frame start, frames + 1 | frames |
+| `FRAMEIN` | u32: the signals of each frame, by their number among the distinct ones | frames |
+| `VECTORS` | each distinct vector, hashes x key_bytes | vector |
 | `HEAD` | u64: the first 8 bytes of each distinct key, read big-endian, ascending | exact |
 | `TAIL` | the rest of each distinct key, hashes x (key_bytes - 8) | exact |
 | `TEXTAT`, `TEXT` | u64: where each distinct text starts, hashes + 1; the texts in UTF-8, shorter ones first | linear |
 | `ENTRYAT`, `ENTRY` | u32: where each key's content ids start, hashes + 1; u64: content ids | all |
 | `REMOVED` | u64: ids of contents whose entries in earlier segments no longer hold, ascending | all |
+
+Of frames, the planes and bands are of the distinct frames of all signals, and so is key_bytes.
 
 A band is `bits` bits of the key from `start_bit` on, to be probed up to `radius` flipped bits; bit i of a
 key is bit i % 8, counted from the least significant, of its byte i // 8. A reader may pass bands over:
@@ -56,7 +61,13 @@ _FIXED_BYTES = _FIXED.size
 _BAND = struct.Struct("<IIII")
 _SECTION = struct.Struct("<16sQQ32s")
 _DIGEST_BYTES = 32
-_KIND_CODES = {IndexKind.HAMMING: 1, IndexKind.EXACT: 2, IndexKind.LINEAR: 3}
+_KIND_CODES = {
+    IndexKind.HAMMING: 1,
+    IndexKind.EXACT: 2,
+    IndexKind.LINEAR: 3,
+    IndexKind.FRAMES: 4,
+    IndexKind.VECTOR: 5,
+}
 _KINDS = {code: kind for kind, code in _KIND_CODES.items()}
 
 
@@ -73,8 +84,8 @@ class Band:
 class SegmentInfo:
     """What a segment says of itself.
 
-    `key_bytes` is the length of each key, 0 for texts. `hashes` counts distinct keys, `entries` pairs of
-    key and content, `removed` the ids that no longer hold in earlier segments. Names are ASCII.
+    `key_bytes` is the length of each key, or of each frame of one; 0 for texts. `hashes` counts distinct keys,
+    `entries` pairs of key and content, `removed` the ids that no longer hold in earlier segments. Names are ASCII.
     """
 
     signal_type: str
@@ -300,6 +311,14 @@ def _section_lengths(info: SegmentInfo) -> dict[str, int | None]:
     elif info.kind is IndexKind.EXACT:
         lengths["HEAD"] = 8 * info.hashes
         lengths["TAIL"] = info.hashes * (info.key_bytes - 8)
+    elif info.kind is IndexKind.FRAMES:
+        lengths |= dict.fromkeys(("A", "B"))
+        if info.bands:
+            lengths["OFFS"] = 4 * sum((1 << band.bits) + 1 for band in info.bands)
+            lengths["IDS"] = None
+        lengths |= dict.fromkeys(("FRAMEAT", "FRAMEIN"))
+    elif info.kind is IndexKind.VECTOR:
+        lengths["VECTORS"] = info.hashes * info.key_bytes
     else:
         lengths["TEXTAT"] = 8 * (info.hashes + 1)
         lengths["TEXT"] = None
@@ -316,10 +335,12 @@ def _check_counts(info: SegmentInfo) -> None:
         IndexKind.HAMMING: info.key_bytes > 0 and info.key_bytes % 16 == 0,
         IndexKind.EXACT: info.key_bytes >= 8,
         IndexKind.LINEAR: info.key_bytes == 0,
+        IndexKind.FRAMES: info.key_bytes > 0 and info.key_bytes % 16 == 0,
+        IndexKind.VECTOR: info.key_bytes > 0,
     }[info.kind]
     if not has_width:
         raise ValueError(f"keys of {info.key_bytes} bytes do not fit the {info.kind} index")
-    if info.bands and info.kind is not IndexKind.HAMMING:
+    if info.bands and info.kind not in {IndexKind.HAMMING, IndexKind.FRAMES}:
         raise ValueError(f"the {info.kind} index has no bands")
     for band in info.bands:
         is_inside = band.start_bit + band.bits <= 8 * info.key_bytes

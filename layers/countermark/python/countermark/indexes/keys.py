@@ -7,14 +7,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from countermark.domain.signal import IndexKind, SignalType
+from countermark.domain.signal import HasFrames, IndexKind, SignalType
 from countermark.errors import InvalidSignal
 
 NO_DISTANCE = -1
 """Stands in an array of distances where the signal type knows only equal and unequal."""
 
 Keys = NDArray[Any]
-"""Keys of one signal type: uint8 of shape (n, key_bytes), or for texts, object of shape (n,) holding bytes."""
+"""Keys of one signal type: uint8 of shape (n, key_bytes), or where each has its own length, object of shape (n,)
+holding bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,9 +61,14 @@ class KeyIndex(Protocol):
 
 def key_width(signal_type: SignalType) -> int:
     """Return the length of a type's keys in bytes; 0 where each has its own."""
-    if signal_type.index_kind is IndexKind.LINEAR:
+    if signal_type.index_kind in {IndexKind.LINEAR, IndexKind.FRAMES}:
         return 0
     return len(signal_type.key(signal_type.examples[0]))
+
+
+def hash_width(signal_type: SignalType) -> int:
+    """Return the length of a type's hashes in bytes: of its keys, or of the frames in them; 0 of texts."""
+    return key_width(signal_type.frame_type if isinstance(signal_type, HasFrames) else signal_type)
 
 
 def pack_keys(signal_type: SignalType, values: Sequence[str]) -> Keys:

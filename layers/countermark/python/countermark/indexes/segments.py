@@ -16,12 +16,19 @@ from countermark.domain.signal import IndexKind, SignalType
 from countermark.errors import CountermarkError, IndexDamaged
 from countermark.indexes.codec import Band, Buffer, SegmentInfo, decode_segment, encode_segment
 from countermark.indexes.exact import ExactKeys, split_digests
+from countermark.indexes.frames import FrameKeys, split_frames
 from countermark.indexes.hamming import HammingKeys, band_sections, split_planes
-from countermark.indexes.keys import NO_DISTANCE, Found, KeyIndex, Keys, Sections, as_bytes, key_width, pack_keys
+from countermark.indexes.keys import NO_DISTANCE, Found, KeyIndex, Keys, Sections, as_bytes, hash_width, pack_keys
 from countermark.indexes.linear import LinearKeys, join_texts
 from countermark.indexes.rows import Rows, group_rows
+from countermark.indexes.vectors import VectorKeys, join_vectors
 
-_SPLIT = {IndexKind.HAMMING: split_planes, IndexKind.EXACT: split_digests, IndexKind.LINEAR: join_texts}
+_SPLIT = {
+    IndexKind.HAMMING: split_planes,
+    IndexKind.EXACT: split_digests,
+    IndexKind.LINEAR: join_texts,
+    IndexKind.VECTOR: join_vectors,
+}
 
 
 class Segment:
@@ -137,14 +144,11 @@ def assemble_segment(
     Keys are as in `Keys`; `removed` is ascending. Where bands would speed its search up, they are in it.
     """
     grouped = group_rows(keys, content_ids)
-    bands: tuple[Band, ...] = ()
-    tables: dict[str, memoryview] = {}
-    if signal_type.index_kind is IndexKind.HAMMING:
-        bands, tables = band_sections(grouped.keys, signal_type.match_distance)
+    bands, sections = _sections_of(signal_type, grouped.keys)
     info = SegmentInfo(
         signal_type=signal_type.name,
         kind=signal_type.index_kind,
-        key_bytes=key_width(signal_type),
+        key_bytes=hash_width(signal_type),
         hashes=len(grouped.keys),
         entries=len(grouped.content_ids),
         removed=len(removed),
@@ -156,7 +160,18 @@ def assemble_segment(
         "ENTRY": as_bytes(grouped.content_ids.astype("<u8")),
         "REMOVED": as_bytes(removed.astype("<u8")),
     }
-    return encode_segment(info, _SPLIT[info.kind](grouped.keys) | tables | entries)
+    return encode_segment(info, sections | entries)
+
+
+def _sections_of(signal_type: SignalType, keys: Keys) -> tuple[tuple[Band, ...], dict[str, memoryview]]:
+    """Return the sections of distinct keys, and the bands among them."""
+    if signal_type.index_kind is IndexKind.FRAMES:
+        return split_frames(signal_type, keys)
+    bands: tuple[Band, ...] = ()
+    tables: dict[str, memoryview] = {}
+    if signal_type.index_kind is IndexKind.HAMMING:
+        bands, tables = band_sections(keys, signal_type.match_distance)
+    return bands, _SPLIT[signal_type.index_kind](keys) | tables
 
 
 def segment_of_rows(signal_type: SignalType, rows: Rows, *, largest_content_id: int, build_id: str) -> bytes | None:
@@ -221,7 +236,7 @@ def segment_of_sections(info: SegmentInfo, sections: Sections, signal_type: Sign
         IndexDamaged: A check fails, or the segment is of another signal type.
         Unavailable: The store could not be reached.
     """
-    of_type = signal_type.name, signal_type.index_kind, key_width(signal_type)
+    of_type = signal_type.name, signal_type.index_kind, hash_width(signal_type)
     if (info.signal_type, info.kind, info.key_bytes) != of_type:
         raise IndexDamaged(f"a segment of {info.signal_type} does not fit the signal type {signal_type.name}")
     keys: KeyIndex
@@ -229,6 +244,10 @@ def segment_of_sections(info: SegmentInfo, sections: Sections, signal_type: Sign
         keys = HammingKeys(signal_type, sections, hashes=info.hashes, bands=info.bands)
     elif info.kind is IndexKind.EXACT:
         keys = ExactKeys(signal_type, sections, key_bytes=info.key_bytes)
+    elif info.kind is IndexKind.FRAMES:
+        keys = FrameKeys(signal_type, sections, hashes=info.hashes, bands=info.bands)
+    elif info.kind is IndexKind.VECTOR:
+        keys = VectorKeys(signal_type, sections, key_bytes=info.key_bytes)
     else:
         keys = LinearKeys(signal_type, sections)
     return Segment(info, keys, sections)

@@ -1,0 +1,197 @@
+"""The index of vectors: those of extensions, of numbers or of bits, found up to a distance or from an inner product on.
+
+FAISS scans the vectors where they lie and names what is near, with room for its rounding; the signal type's own
+comparison decides on each of those. So the index answers as comparing everything does, whatever the order of sums.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from countermark.domain.signal import IsVector, Metric, SignalType
+from countermark.errors import IndexDamaged
+from countermark.indexes.keys import NO_DISTANCE, Found, Keys, Sections, as_bytes, pack_keys
+from countermark.indexes.slices import over_slices, threads
+
+SCAN_PAIRS = 2**25
+"""How many pairs of query and vector one scan compares at most: on the worst data each takes 20 bytes."""
+
+SLICE_PAIRS = 2**17
+"""How many pairs are worth a thread: some milliseconds of scanning."""
+
+MAX_NORM = 1e18
+"""Of longer vectors the square leaves the range of float32, so they are not left to FAISS: each is compared."""
+
+_UNIT = 2.0**-24  # The largest relative error of one float32 operation.
+
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Query and row."""
+
+
+class VectorKeys:
+    """Distinct vectors, uint8 of shape (n, key_bytes): bits, or little-endian float32."""
+
+    def __init__(self, signal_type: SignalType, sections: Sections, *, key_bytes: int) -> None:
+        """Take the vectors, once they are here.
+
+        Raises:
+            IndexDamaged: The type is not one of vectors, or of others.
+        """
+        if not isinstance(signal_type, IsVector) or key_bytes != vector_bytes(signal_type):
+            raise IndexDamaged(f"a segment of vectors of {key_bytes} bytes cannot hold {signal_type.name}")
+        self._signal_type = signal_type
+        self._metric = signal_type.metric
+        self._threshold = float(signal_type.threshold)
+        self._keys = np.frombuffer(sections["VECTORS"], np.uint8).reshape(-1, key_bytes)
+        self._norms: NDArray[np.float64] | None = None
+
+    def search(self, queries: Sequence[str], *, max_distance: int | None) -> Found:
+        """Return the vectors that the type's comparison lets match, with the distances that it gives."""
+        keys = pack_keys(self._signal_type, queries)
+        values: dict[int, str] = {}
+        found = []
+        for query, row in self._near(keys):
+            if row not in values:
+                values[row] = self._value(row)
+            comparison = self._signal_type.compare(queries[query], values[row])
+            distance = NO_DISTANCE if comparison.distance is None else comparison.distance
+            if comparison.matches and (max_distance is None or distance <= max_distance):
+                found.append((query, row, distance))
+        columns = np.array(found, np.int64).reshape(-1, 3)
+        return Found(query=columns[:, 0], row=columns[:, 1], distance=columns[:, 2])
+
+    def take(self, rows: NDArray[np.int64]) -> Keys:
+        """Return a copy of the keys of rows, in their order."""
+        return self._keys.take(rows, axis=0)
+
+    def settle(self) -> None:
+        """Measure the vectors, so that the first search need not."""
+        if self._metric is not Metric.HAMMING:
+            self._measured()
+
+    def _near(self, keys: Keys) -> Iterator[tuple[int, int]]:
+        """Yield each pair of query and row that may match, once."""
+        if not len(self._keys):
+            return
+        step = max(1, SCAN_PAIRS // len(self._keys))
+        for start in range(0, len(keys), step):
+            some = keys[start : start + step]
+            near = self._near_bits(some) if self._metric is Metric.HAMMING else self._near_numbers(some)
+            query, row = (np.concatenate(column) for column in zip(*near, strict=True))
+            for pair in np.unique(((query + start) << 32) | row).tolist():
+                yield pair >> 32, pair & (2**32 - 1)
+
+    def _near_bits(self, keys: Keys) -> list[Pairs]:
+        import faiss
+
+        reach = int(min(self._threshold, 8 * keys.shape[1]))
+        if reach < 0:
+            return [_nothing()]
+        scan = faiss.hamming_range_search  # type: ignore[attr-defined]  # FAISS's stubs leave it out
+
+        def work(queries: NDArray[Any], rows: NDArray[Any], result: Any) -> None:
+            pointers = faiss.swig_ptr(queries), faiss.swig_ptr(rows)
+            scan(*pointers, len(queries), len(rows), reach + 1, rows.shape[1], result, None)
+
+        return _scan(work, np.ascontiguousarray(keys), self._keys)
+
+    def _near_numbers(self, keys: Keys) -> list[Pairs]:
+        import faiss
+
+        norms = self._measured()
+        queries, rows = _numbers(keys), _numbers(self._keys)
+        query_norms = _norms(queries)
+        is_plain, is_plain_row = query_norms <= MAX_NORM, norms <= MAX_NORM
+        odd, odd_rows, plain = np.flatnonzero(~is_plain), np.flatnonzero(~is_plain_row), np.flatnonzero(is_plain)
+        near = [_product(odd, np.arange(len(rows))), _product(plain, odd_rows)]
+        if len(plain):
+            longest = query_norms[plain].max() + norms[is_plain_row].max(initial=0)
+            radius = self._radius(longest, terms=rows.shape[1])
+            is_product = self._metric is Metric.INNER_PRODUCT
+            name = "range_search_inner_product" if is_product else "range_search_L2sqr"
+            search = getattr(faiss, name)  # FAISS's stubs leave both out
+
+            def work(queries: NDArray[Any], rows: NDArray[Any], result: Any) -> None:
+                pointers = faiss.swig_ptr(queries), faiss.swig_ptr(rows)
+                search(*pointers, rows.shape[1], len(queries), len(rows), radius, result)
+
+            near += [(plain[query], row) for query, row in _scan(work, np.ascontiguousarray(queries[plain]), rows)]
+        return near
+
+    def _radius(self, longest: float, *, terms: int) -> float:
+        """Return the bound of a scan by squared distance or by product that leaves out nothing within the threshold.
+
+        Sums of float32 products are off by at most their number times the unit, relative to the sum of the absolute
+        values, which the norms bound; twice that, as both FAISS and the comparison round.
+        """
+        slack = 4 * (terms + 8) * _UNIT * longest**2 + 1e-30
+        if self._metric is Metric.INNER_PRODUCT:
+            return float(np.nextafter(np.float32(self._threshold - slack), np.float32(-np.inf)))
+        if self._threshold < 0:
+            return 0.0
+        return float(np.nextafter(np.float32(min(self._threshold**2 + slack, 3e38)), np.float32(np.inf)))
+
+    def _measured(self) -> NDArray[np.float64]:
+        if self._norms is None:
+            self._norms = _norms(_numbers(self._keys))
+        return self._norms
+
+    def _value(self, row: int) -> str:
+        value = self._signal_type.value(self._keys[row].tobytes())
+        if value is None:
+            raise IndexDamaged(f"a segment of vectors cannot hold {self._signal_type.name}")
+        return value
+
+
+def vector_bytes(signal_type: IsVector) -> int:
+    """Return how many bytes each vector of a type has."""
+    return signal_type.dimension // 8 if signal_type.metric is Metric.HAMMING else 4 * signal_type.dimension
+
+
+def join_vectors(keys: Keys) -> dict[str, memoryview]:
+    """Return the section of distinct vectors, uint8 of shape (n, key_bytes)."""
+    return {"VECTORS": as_bytes(keys)}
+
+
+def _numbers(keys: Keys) -> NDArray[np.float32]:
+    return np.ascontiguousarray(keys).view("<f4").astype(np.float32, copy=False)
+
+
+def _norms(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the lengths of vectors; infinite where a number is none or infinite."""
+    squares: NDArray[np.float64] = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64, casting="safe")
+    return np.sqrt(np.nan_to_num(squares, nan=np.inf, posinf=np.inf))
+
+
+def _product(queries: NDArray[np.int64], rows: NDArray[np.int64]) -> Pairs:
+    return np.repeat(queries, len(rows)), np.tile(rows, len(queries))
+
+
+def _nothing() -> Pairs:
+    nothing = np.empty(0, np.int64)
+    return nothing, nothing
+
+
+def _scan(work: Any, queries: NDArray[Any], rows: NDArray[Any]) -> list[Pairs]:
+    """Return what a range search of FAISS names, slice by slice of the rows."""
+    number = max(1, min(threads(), len(queries) * len(rows) // SLICE_PAIRS))
+    edges = [len(rows) * place // number for place in range(number + 1)]
+
+    def within(span: tuple[int, int]) -> Pairs:
+        import faiss
+
+        # The setting belongs to the calling thread. A second OpenMP thread costs 20 ms a query on a busy core.
+        faiss.omp_set_num_threads(1)
+        result = faiss.RangeSearchResult(len(queries))
+        work(queries, rows[span[0] : span[1]], result)
+        limits = faiss.rev_swig_ptr(result.lims, len(queries) + 1).astype(np.int64)
+        if not limits[-1]:
+            return _nothing()
+        # The result's memory goes with it, so the rows are copied.
+        row = faiss.rev_swig_ptr(result.labels, int(limits[-1])).astype(np.int64) + span[0]
+        return np.repeat(np.arange(len(queries)), np.diff(limits)), row
+
+    return over_slices(within, list(itertools.pairwise(edges)))
