@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -86,6 +87,37 @@ def test_many_slow_patterns_share_the_time_of_one(monkeypatch: pytest.MonkeyPatc
     for text in ("b", "word"):
         with pytest.warns(SlowQuery):
             assert not TREND_QUERY.compare(text, banked).matches
+
+
+def test_thousands_of_slow_queries_cannot_take_for_ever_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trend_query, "MAX_QUERY_S", 0.02)
+    monkeypatch.setattr(trend_query, "MAX_TEXT_S", 0.06)
+    slow = [query([f"regex-X(a+)+{number}$X"]) for number in range(20)]
+
+    def limits(text: str) -> list[str]:
+        with pytest.warns(SlowQuery) as warned:
+            assert not any(TREND_QUERY.compare(text, each).matches for each in slow)
+        return [str(each.message).split("took more than ")[1].split(" s")[0] for each in warned]
+
+    text = "word " + "a" * 5_000
+    assert limits(text) == ["0.02"] * 3 + [str(trend_query.LATE_QUERY_S)] * 17
+    assert TREND_QUERY.compare(text, query(["word", "regex-Xaaa$X"], ["regex-X[a-z]+$X"])).matches, "others go on"
+    assert limits(text + "a")[:4] == ["0.02"] * 3 + [str(trend_query.LATE_QUERY_S)], "each text has its own time"
+
+
+def test_slow_queries_of_one_thread_take_no_time_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trend_query, "MAX_TEXT_S", 0.01)
+    text, slow = "a" * 5_000, query(["regex-X(a+)+b$X"])
+
+    def told() -> str:
+        with pytest.warns(SlowQuery) as warned:
+            TREND_QUERY.compare(text, slow)
+        return str(warned[0].message)
+
+    assert "0.1 s" in told()
+    assert "0.005 s" in told()
+    with ThreadPoolExecutor(1) as other:
+        assert "0.1 s" in other.submit(told).result()
 
 
 def test_a_text_is_asked_as_it_is_and_never_hashed() -> None:

@@ -12,6 +12,7 @@ Source: python-threatexchange 1.2, trend_query.py.
 import hashlib
 import json
 import re
+import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -35,6 +36,12 @@ MAX_GROUPS = 100
 
 MAX_QUERY_S = 0.1
 """How long one query may search one text, all terms together; ordinary ones take microseconds."""
+
+MAX_TEXT_S = 2.0
+"""How much of one text's time slow queries may take, all together: anybody in an exchange can share thousands."""
+
+LATE_QUERY_S = 0.005
+"""How long a query may search a text whose time slow ones have taken: ordinary ones need a thousandth of it."""
 
 _PATTERN_PREFIX = "regex-"
 
@@ -88,7 +95,8 @@ class TrendQuery:
     def compare(self, query: str, banked: str) -> Comparison:
         """Search a text for what is banked; the same query matches as well.
 
-        A query that takes more than `MAX_QUERY_S` does not match, and warns `SlowQuery`.
+        A query that takes more than `MAX_QUERY_S` does not match, and warns `SlowQuery`; one that comes after many
+        of these with the same text has `LATE_QUERY_S`.
         """
         return Comparison(matches=query == banked or _matches(banked, query), distance=None)
 
@@ -111,9 +119,29 @@ class _Terms:
     unwanted: Sequence[Search]
 
 
+class _Slow(threading.local):
+    """The text that this thread last searched slowly, and how long slow queries have taken with it."""
+
+    text: str | None = None
+    seconds: float = 0.0
+
+    def limit_s(self, text: str) -> float:
+        """Return how long the next query may search a text."""
+        return LATE_QUERY_S if text == self.text and self.seconds >= MAX_TEXT_S else MAX_QUERY_S
+
+    def took(self, text: str, seconds: float) -> None:
+        """Remember that a query took so long in vain."""
+        self.seconds = seconds + (self.seconds if text == self.text else 0.0)
+        self.text = text
+
+
+_slow = _Slow()
+
+
 def _matches(value: str, text: str) -> bool:
     terms = _compiled(value)
-    until = time.monotonic() + MAX_QUERY_S
+    limit_s = _slow.limit_s(text)
+    until = time.monotonic() + limit_s
 
     def has(search: Search) -> bool:
         return search(text, max(0.0, until - time.monotonic()))
@@ -121,9 +149,10 @@ def _matches(value: str, text: str) -> bool:
     try:
         return all(any(map(has, group)) for group in terms.groups) and not any(map(has, terms.unwanted))
     except TimeoutError:
+        _slow.took(text, limit_s)
         name = hashlib.sha256(value.encode()).hexdigest()[:16]
         warnings.warn(
-            f"the trend_query of SHA-256 {name}… took more than {MAX_QUERY_S} s: taken not to match",
+            f"the trend_query of SHA-256 {name}… took more than {limit_s} s: taken not to match",
             SlowQuery,
             stacklevel=2,
         )
