@@ -18,6 +18,7 @@ from countermark.aws.stores import Stores
 if TYPE_CHECKING:
     from countermark.api.app import App
     from countermark.domain.collaboration import Exchange
+    from countermark.domain.content import ContentTypes
     from countermark.domain.signal import SignalType
     from countermark.domain.transport import Transport
     from countermark.extensions.registries import Registries
@@ -42,6 +43,11 @@ def registries() -> "Registries":
     from countermark.extensions.registries import registries
 
     return registries(stores().extensions)
+
+
+def content_types() -> "ContentTypes":
+    """Return the content types: countermark's own, and those of extensions."""
+    return registries().content_types
 
 
 def signal_types() -> "Mapping[str, SignalType]":
@@ -103,6 +109,7 @@ def app(*groups: str) -> "App":
         secrets=stores().secrets,
         signal_types=signal_types(),
         exchanges=exchanges(),
+        content_types=content_types(),
         ratios=SignalTypeRatios(stores().banks),
         clock=now_s,
         index=index_reader() if matches else None,

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from countermark.domain.content import ContentTypes
 from countermark.domain.signal import ContentType
 from countermark.errors import InvalidInput
 
 _BY_MIME = {"image": ContentType.PHOTO, "video": ContentType.VIDEO, "text": ContentType.TEXT}
-
-_PREFIXES = frozenset(map(str, ContentType)) - {str(ContentType.FILE)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,18 +50,21 @@ def new_object(event: Mapping[str, Any]) -> NewObject:
         raise InvalidInput(f"an event of S3 makes no sense: {type(error).__name__}") from error
 
 
-def content_type_of(key: str, mime_type: str) -> ContentType | None:
+def content_type_of(key: str, mime_type: str, content_types: ContentTypes) -> ContentType | None:
     """Return what an upload is; None where nothing says so.
 
     The first part of its key says it (`photo/cat`), else the MIME type that it was put with, else the extension
-    of its key.
+    of its key. What an extension says of a MIME type, whole, goes before what its first half says.
     """
     first, _, rest = key.partition("/")
-    if rest and first in _PREFIXES:
-        return ContentType(first)
-    guessed = mimetypes.guess_type(key)[0] or ""
-    for told in (mime_type, guessed):
-        content_type = _BY_MIME.get(told.partition("/")[0].strip().lower())
-        if content_type is not None:
-            return content_type
-    return None
+    if rest and first in content_types.names() and first != ContentType.FILE:
+        return content_types.named(first)
+    return (
+        _by_mime_type(mime_type, content_types)
+        or content_types.by_suffix(key)
+        or _by_mime_type(mimetypes.guess_type(key)[0] or "", content_types)
+    )
+
+
+def _by_mime_type(told: str, content_types: ContentTypes) -> ContentType | None:
+    return content_types.by_mime_type(told) or _BY_MIME.get(told.partition("/")[0].strip().lower())

@@ -4,6 +4,7 @@ What an upload is, its key or its MIME type says (see `lambdas.uploads`). Its me
 platform's own name for it, and the coin's seed. What cannot be hashed is a fact to tell, not an error to try again.
 """
 
+from functools import partial
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics, Tracer
@@ -13,7 +14,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from countermark.domain.signal import Unhashable
 from countermark.errors import NotFound
 from countermark.flows.hash import applicable, hash_upload
-from lambdas.composition import app, now_s, signal_types, stores
+from lambdas.composition import app, content_types, now_s, signal_types, stores
 from lambdas.records import one_by_one
 from lambdas.uploads import NewObject, content_type_of, new_object
 
@@ -53,7 +54,7 @@ def hash_one(message: dict[str, Any]) -> None:
 def hash_object(upload: NewObject) -> str:
     """Hash one object, and return what came of it in a word."""
     with stores().uploads.open(upload.key, version_id=upload.version_id, max_bytes=MAX_OBJECT_BYTES) as opened:
-        content_type = content_type_of(upload.key, opened.content_type)
+        content_type = content_type_of(upload.key, opened.content_type, content_types())
         if content_type is None:
             return "unknown"
         is_too_large = opened.size_bytes > MAX_UPLOAD_BYTES
@@ -62,7 +63,9 @@ def hash_object(upload: NewObject) -> str:
             content_key=upload.content_key,
             content_type=content_type,
             content_id=opened.metadata.get("content-id"),
-            types=applicable(signal_types(), content_type, ratios=stores().banks.signal_type_ratios()),
+            types_of=partial(applicable, signal_types(), ratios=stores().banks.signal_type_ratios()),
+            content_types=content_types(),
+            name=upload.key,
             publisher=stores().publisher,
             ledger=stores().ledger,
             now_s=now_s(),
@@ -70,4 +73,4 @@ def hash_object(upload: NewObject) -> str:
         )
     if report is None:
         return "repeated"
-    return "hashed" if report.signals or report.queries else "unhashable"
+    return "hashed" if any(each.signals or each.queries for _, each in report.walk()) else "unhashable"

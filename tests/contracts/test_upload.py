@@ -5,11 +5,13 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from countermark.domain.bank import ContentDraft, Provenance
+from countermark.domain.content import ContentTypes
 from countermark.domain.event import ContentHashed, Event, MatchFound
 from countermark.domain.opinion import Category, Opinion
 from countermark.domain.signal import ContentType, Signal, Unhashable
@@ -45,6 +47,7 @@ class Way:
         self.publishing = publishing
         self.ledger = ledger
         self.reader = IndexReader(index_store, SIGNAL_TYPES, max_age_s=0)
+        self.content_types = ContentTypes()
 
     def hash(
         self,
@@ -59,7 +62,8 @@ class Way:
             content_key=key,
             content_type=content_type,
             content_id="post-1",
-            types=applicable(SIGNAL_TYPES, content_type, ratios=self.banks.signal_type_ratios()),
+            types_of=partial(applicable, SIGNAL_TYPES, ratios=self.banks.signal_type_ratios()),
+            content_types=self.content_types,
             **{"publisher": self.publishing.publisher, "ledger": self.ledger, "now_s": NOW_S, **more},
         )
 

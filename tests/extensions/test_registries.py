@@ -252,6 +252,7 @@ class PeerManifest:
     """A manifest of the peer, which is prepared in two steps."""
 
     signal_types = ()
+    content_types = ()
     apis = (object,)
     steps: ClassVar[list[str]] = []
 
@@ -275,11 +276,9 @@ def test_an_extension_of_the_peer_is_prepared_when_it_is_added(monkeypatch: pyte
         try_out(extension)
 
 
-def test_an_extension_of_the_peer_that_brings_only_content_types_is_refused(
-    monkeypatch: pytest.MonkeyPatch, write: Write
-) -> None:
-    bare = SimpleNamespace(signal_types=(), content_types=(object,), apis=())
-    with pytest.raises(InvalidInput, match="it brings neither signal types nor exchanges"):
+def test_an_extension_of_the_peer_that_brings_nothing_is_refused(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
+    bare = SimpleNamespace(signal_types=(), content_types=(), apis=())
+    with pytest.raises(InvalidInput, match="it brings neither signal types, content types nor exchanges"):
         load(given(monkeypatch, write, bare, name="TX_MANIFEST"))
 
 

@@ -88,7 +88,7 @@ class LengthSignal:
 
 
 def signal_type(peer: type = LengthSignal) -> Any:
-    [made] = adapted("ext", SimpleNamespace(signal_types=(peer,), apis=())).signal_types
+    [made] = adapted("ext", SimpleNamespace(signal_types=(peer,), content_types=(), apis=())).signal_types
     return made
 
 
@@ -103,7 +103,7 @@ def hashed(content: bytes, peer: type = LengthSignal) -> str | Unhashable:
 def test_a_signal_type_is_what_the_peer_says() -> None:
     made = signal_type()
     assert (made.name, made.index_kind, made.match_distance) == ("length", IndexKind.LINEAR, 0)
-    assert made.content_types == {ContentType.TEXT}
+    assert made.content_types == {ContentType.TEXT, ContentType("pdf")}
     assert made.examples == ("7", "9")
     assert (made.parse(" 007 \n"), made.key("7"), made.value(b"7")) == ("7", b"7", "7")
     assert made.compare("7", "9") == Comparison(matches=True, distance=2)
@@ -350,7 +350,7 @@ CONFIG: Mapping[str, JSON] = {"path": "/x", "limit": None, "mode": "fast", "only
 def exchange(**members: Any) -> PeerExchange:
     """Return the exchange of a class with other members than `Api`."""
     peer = type("OtherApi", (Api,), members)
-    [make] = adapted("ext", SimpleNamespace(signal_types=(), apis=(peer,))).exchanges
+    [make] = adapted("ext", SimpleNamespace(signal_types=(), content_types=(), apis=(peer,))).exchanges
     made = make(Means(reader=MemoryReader({}), transport=quick_transport(), signal_types=SIGNAL_TYPES))
     assert isinstance(made, PeerExchange)
     return made
@@ -551,6 +551,7 @@ def test_a_signal_type_of_the_peer_is_handed_back_as_it_came() -> None:
         return iter(())
 
     peer = type("OtherApi", (Api,), {"fetch_iter": fetch_iter})
-    make: Callable[[Means], Any] = adapted("ext", SimpleNamespace(signal_types=(), apis=(peer,))).exchanges[0]
+    manifest = SimpleNamespace(signal_types=(), content_types=(), apis=(peer,))
+    make: Callable[[Means], Any] = adapted("ext", manifest).exchanges[0]
     deltas(make(Means(reader=MemoryReader({}), transport=quick_transport(), signal_types={"length": made})))
     assert seen == [LengthSignal]

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from countermark.domain.content import ContentTypes
 from countermark.domain.signal import ContentType
 from countermark.errors import InvalidInput
 from lambdas.hash import handler
@@ -152,7 +153,7 @@ def test_the_hash_function_serves_its_own_routes_alone(functions: Functions) -> 
 def test_the_key_says_what_an_upload_is_then_its_mime_type_then_its_extension(
     key: str, mime_type: str, expected: ContentType | None
 ) -> None:
-    assert content_type_of(key, mime_type) is expected
+    assert content_type_of(key, mime_type, ContentTypes()) is expected
 
 
 def test_without_versions_the_etag_names_the_bytes() -> None:

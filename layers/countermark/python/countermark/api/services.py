@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from countermark.api.keys import Access, open_access
 from countermark.domain.collaboration import Exchange
+from countermark.domain.content import ContentTypes
 from countermark.domain.signal import SignalType
 from countermark.domain.stores import BankStore, CollaborationStore, EventPublisher, IndexStore, SecretStore
 
@@ -77,3 +78,4 @@ class Services:
     start_fetch: Callable[[str], None] | None = None
     access: Access = open_access
     limits: Limits = field(default_factory=Limits)
+    content_types: ContentTypes = field(default_factory=ContentTypes)

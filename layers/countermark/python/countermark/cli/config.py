@@ -12,6 +12,7 @@ from countermark.cli.edit import as_json, edit_command
 from countermark.cli.extensions import extensions
 from countermark.cli.session import Session
 from countermark.domain.collaboration import Exchange
+from countermark.domain.content import OWN_CONTENT_TYPES
 from countermark.domain.signal import ContentType
 from countermark.errors import NotFound
 
@@ -172,15 +173,21 @@ command.add_command(extensions)
 
 
 @command.command()
-def content() -> None:
+@click.pass_obj
+def content(session: Session) -> None:
     """Print a line `name class` for each content type.
 
     \b
     Example:
       countermark config content
     """
-    for content_type in sorted(ContentType):
-        output.result(f"{content_type} {_class_name(type(content_type))}.{content_type.name}")
+    from countermark.extensions.registries import class_of
+
+    own = {name: f"{_class_name(ContentType)}.{name.upper()}" for name in OWN_CONTENT_TYPES}
+    forms = session.content_types().forms
+    brought = {name: _class_name(class_of(form)) for name, form in forms.items()}
+    for name, where in sorted((own | brought).items()):
+        output.result(f"{name} {where}")
 
 
 def _class_name(of: type) -> str:

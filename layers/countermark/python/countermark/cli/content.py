@@ -14,6 +14,7 @@ from typing import BinaryIO
 import click
 
 from countermark.cli.session import Session
+from countermark.domain.content import OWN_CONTENT_TYPES
 from countermark.domain.signal import ContentType, Signal, SignalType
 from countermark.errors import InvalidContent, InvalidInput, InvalidSignal
 
@@ -49,10 +50,39 @@ class ContentCommand(click.Command):
             args = args[:at]
         return super().parse_args(ctx, args)
 
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Name the content types that are installed here after the text."""
+        super().format_help_text(ctx, formatter)
+        *names, last = _installed(ctx)
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(f"CONTENT is {', '.join(names)} or {last}.")
 
-content_type_argument = click.argument(
-    "content_type", metavar="CONTENT", type=click.Choice([str(each) for each in ContentType])
-)
+
+class ContentTypeName(click.ParamType):
+    """The name of a content type that is installed."""
+
+    name = "content type"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> ContentType:
+        """Return the content type; an extension's are those of this session."""
+        session: Session = click.get_current_context().find_root().obj
+        names = session.content_types().names()
+        if value not in names:
+            self.fail(f"{value!r} is not one of {', '.join(map(repr, names))}.", param, ctx)
+        return session.content_types().named(value)
+
+
+def _installed(context: click.Context) -> Sequence[ContentType]:
+    """Return the content types to name in a help text; countermark's own where an extension cannot be loaded."""
+    session: Session | None = context.find_root().obj
+    try:
+        return OWN_CONTENT_TYPES if session is None else session.content_types().names()
+    except InvalidInput:
+        return OWN_CONTENT_TYPES
+
+
+content_type_argument = click.argument("content_type", metavar="CONTENT", type=ContentTypeName())
 files_argument = click.argument("files", metavar="FILE…", nargs=-1)
 
 

@@ -12,8 +12,9 @@ from countermark.cli import output
 from countermark.cli.bank import all_contents
 from countermark.cli.fetch import ensure_fetched
 from countermark.cli.session import Session
+from countermark.domain.content import ContentTypes
 from countermark.domain.opinion import Category, aggregate, tags
-from countermark.domain.signal import ContentType, SignalType
+from countermark.domain.signal import SignalType
 from countermark.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def command(
         ],
     )
     selection = Selection(
-        types=_types(session.signal_types(), only_signals, only_content),
+        types=_types(session.signal_types(), session.content_types(), only_signals, only_content),
         sources=frozenset(only_collabs),
         tags=frozenset(only_tags),
     )
@@ -164,20 +165,20 @@ def _check_flags(actions: int, *, clashes: Sequence[tuple[bool, str]]) -> None:
 
 
 def _types(
-    signal_types: Mapping[str, SignalType], only_signals: Sequence[str], only_content: Sequence[str]
+    signal_types: Mapping[str, SignalType],
+    content_types: ContentTypes,
+    only_signals: Sequence[str],
+    only_content: Sequence[str],
 ) -> frozenset[str]:
     """Return the names of the signal types that are meant.
 
     Raises:
         InvalidInput: There is no such signal type, or no such content type.
     """
-    for name in only_content:
-        if name not in set(ContentType):
-            raise InvalidInput(f"no such content type {name!r}: there are {', '.join(ContentType)}")
+    contents = {content_types.named(name) for name in only_content}
     for name in only_signals:
         if name not in signal_types:
             raise InvalidInput(f"No such SignalType {name!r}")
-    contents = {ContentType(name) for name in only_content}
     return frozenset(
         name
         for name in only_signals or signal_types

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def extensions() -> None:
-    """Add signal types and exchanges of others.
+    """Add signal types, content types and exchanges of others.
 
     \b
     Examples:
@@ -110,6 +110,7 @@ def _sections(session: Session, extension: "Extension") -> Iterator[tuple[str, l
     means = Means(reader=FileContentReader(), transport=session.transport(), signal_types=SIGNAL_TYPES)
     sections = {
         "Signal": [f"{each.name} - {class_of(each).__name__}" for each in signal_types],
+        "Content": [f"{each.name} - {class_of(each).__name__}" for each in extension.manifest.content_types],
         "Exchange": [f"{each.kind} - {class_of(each).__name__}" for each in exchanges_of(extension, means)],
     }
     yield from ((title, lines) for title, lines in sections.items() if lines)

@@ -17,6 +17,7 @@ from countermark.cli import output
 
 if TYPE_CHECKING:
     from countermark.domain.collaboration import Exchange
+    from countermark.domain.content import ContentTypes
     from countermark.domain.event import BankChanged, Event
     from countermark.domain.signal import SignalType
     from countermark.domain.stores import SecretStore
@@ -145,6 +146,14 @@ class Session:
         """
         from countermark.errors import InvalidInput
         from countermark.extensions.registries import registries
+    def content_types(self) -> "ContentTypes":
+        """Return the content types: countermark's own, and those of extensions.
+
+        Raises:
+            InvalidInput: An extension cannot be loaded.
+        """
+        return self.registries().content_types
+
 
         if self._registries is None:
             try:

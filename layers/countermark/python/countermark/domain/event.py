@@ -17,8 +17,9 @@ class ContentHashed:
     """A piece of content was hashed. `content_key` names it (a bucket, key and version, say).
 
     `content_id` is the platform's own name for it, and the coin's seed; None where it gave none.
-    `unhashable` says, by signal type, why a type gave no signal or query. `queries` are what types that are never made
-    from content are asked with: to look up, never to bank or share.
+    `unhashable` says, by signal type, why a type gave no signal or query, and by content type, why what lies within
+    was not hashed in full. `queries` are what types that are never made from content are asked with: to look up, never
+    to bank or share. What lies within other content has an event of its own: its key ends in its place, `/1`.
     """
 
     id: str

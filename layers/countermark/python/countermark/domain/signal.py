@@ -1,20 +1,47 @@
 """Signals, the types that make and compare them, and the content that they come from."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
+
+from countermark.errors import InvalidInput
 
 
-class ContentType(StrEnum):
-    """What a piece of content is; the value is its name on the wire."""
+class ContentType(str):
+    """What a piece of content is: its name on the wire. Five are countermark's own; extensions bring others.
 
-    PHOTO = "photo"
-    VIDEO = "video"
-    TEXT = "text"
-    URL = "url"
-    FILE = "file"
-    """A photo or a video: its bytes tell which. No signal type takes it as such."""
+    Raises:
+        InvalidInput: The name is not 1 to 64 lower-case letters, digits and underscores, a letter first.
+    """
+
+    __slots__ = ()
+
+    PHOTO: ClassVar["ContentType"]
+    VIDEO: ClassVar["ContentType"]
+    TEXT: ClassVar["ContentType"]
+    URL: ClassVar["ContentType"]
+    FILE: ClassVar["ContentType"]
+    """Content whose bytes tell what it is: a photo, a video, or of an extension's. No signal type takes it as such."""
+
+    def __new__(cls, name: str) -> Self:
+        """Check the name."""
+        if not _NAME.fullmatch(name):
+            raise InvalidInput(
+                f"the name of a content type has 1 to 64 lower-case letters, digits and underscores, not {name[:100]!r}"
+            )
+        return super().__new__(cls, name)
+
+
+# What fits into a URL, into the name of a form's field and into the first part of an upload's key.
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+ContentType.PHOTO = ContentType("photo")
+ContentType.VIDEO = ContentType("video")
+ContentType.TEXT = ContentType("text")
+ContentType.URL = ContentType("url")
+ContentType.FILE = ContentType("file")
 
 
 class IndexKind(StrEnum):

@@ -1,4 +1,4 @@
-"""Ring 3: extensions, which bring signal types and exchanges of other parties; see docs/extensions.md.
+"""Ring 3: extensions, which bring signal types, content types and exchanges of others; see docs/extensions.md.
 
 A module exports a manifest under the name `COUNTERMARK_MANIFEST`. `registries` makes what is installed of it.
 """
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from countermark.domain.collaboration import ContentReader, Exchange
+from countermark.domain.content import ContentForm
 from countermark.domain.signal import SignalType
 from countermark.domain.transport import Transport
 
@@ -26,7 +27,8 @@ class Means:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What an extension brings: signal types as they are, and exchanges as what makes each of its means."""
+    """What an extension brings: signal and content types as they are, exchanges as what makes each of its means."""
 
     signal_types: tuple[SignalType, ...] = ()
+    content_types: tuple[ContentForm, ...] = ()
     exchanges: tuple[Callable[[Means], Exchange], ...] = ()

@@ -1,4 +1,4 @@
-"""What is installed: countermark's own signal types and exchanges, and those of the extensions that are named.
+"""What is installed: countermark's own signal types, content types and exchanges, and those of the extensions named.
 
 An extension is refused whole, with its name and the reason: passing over it would take its signals out of the index,
 and what they know would match no more.
@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from types import MappingProxyType, ModuleType
 
 from countermark.domain.collaboration import ContentReader, Exchange
-from countermark.domain.signal import ContentType, IndexKind, SignalType
+from countermark.domain.content import ContentForm, ContentTypes
+from countermark.domain.signal import ContentType, SignalType
 from countermark.domain.transport import Transport
 from countermark.errors import InvalidInput
 from countermark.extensions import Manifest, Means
+from countermark.extensions.checks import check_content_type, check_exchange, check_signal_type, first_fault, refused
 from countermark.signals import SIGNAL_TYPES
 
 MANIFEST = "COUNTERMARK_MANIFEST"
@@ -28,10 +30,6 @@ MAX_EXTENSIONS = 100
 """How many extensions there may be: each is imported at every start."""
 
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
-# What fits into a file of `type signal` lines, into a URL and into the name of a metric.
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_SIGNAL_TYPE_MEMBERS = tuple(name for name in vars(SignalType) if not name.startswith("_"))
-_EXCHANGE_MEMBERS = tuple(name for name in vars(Exchange) if not name.startswith("_"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +49,7 @@ class Registries:
     """What is installed. `signal_types` has countermark's own first, then those of extensions in their order."""
 
     signal_types: Mapping[str, SignalType]
+    content_types: ContentTypes
     extensions: tuple[Extension, ...] = ()
 
     def exchanges(self, *, reader: ContentReader, transport: Transport) -> dict[str, Exchange]:
@@ -66,7 +65,7 @@ class Registries:
         for extension in self.extensions:
             for exchange in exchanges_of(extension, means):
                 if exchange.kind in found:
-                    raise _refused(extension.module, f"there is an exchange {exchange.kind!r} already")
+                    raise refused(extension.module, f"there is an exchange {exchange.kind!r} already")
                 found[exchange.kind] = exchange
         return found
 
@@ -80,16 +79,33 @@ def registries(modules: Iterable[str] = ()) -> Registries:
     names = list(dict.fromkeys(modules))
     if len(names) > MAX_EXTENSIONS:
         raise InvalidInput(f"there are at most {MAX_EXTENSIONS} extensions, not {len(names)}")
+    extensions = tuple(load(name) for name in names)
+    content_types = _content_types(extensions)
     signal_types = dict(SIGNAL_TYPES)
-    extensions = []
-    for name in names:
-        extension = load(name)
+    for extension in extensions:
         for signal_type in extension.manifest.signal_types:
             if signal_type.name in signal_types:
-                raise _refused(name, f"there is a signal type {signal_type.name!r} already")
+                raise refused(extension.module, f"there is a signal type {signal_type.name!r} already")
+            if signal_type.content_types and signal_type.content_types.isdisjoint(content_types.names()):
+                taken = ", ".join(sorted(signal_type.content_types))
+                raise refused(extension.module, f"{signal_type.name} takes {taken}, which no extension brings")
             signal_types[signal_type.name] = signal_type
-        extensions.append(extension)
-    return Registries(signal_types=MappingProxyType(signal_types), extensions=tuple(extensions))
+    return Registries(signal_types=MappingProxyType(signal_types), content_types=content_types, extensions=extensions)
+
+
+def _content_types(extensions: Iterable[Extension]) -> ContentTypes:
+    """Return the content types that are installed, whichever extension needs which other's.
+
+    Raises:
+        InvalidInput: A name is taken.
+    """
+    forms: dict[ContentType, ContentForm] = {}
+    for extension in extensions:
+        for form in extension.manifest.content_types:
+            if form.name in ContentTypes(forms=forms).names():
+                raise refused(extension.module, f"there is a content type {form.name!r} already")
+            forms[form.name] = form
+    return ContentTypes(forms=MappingProxyType(forms))
 
 
 def load(module: str) -> Extension:
@@ -104,15 +120,19 @@ def load(module: str) -> Extension:
     if manifest is None and hasattr(imported, PEER_MANIFEST):
         from countermark.extensions.threatexchange import adapted, preparations
 
-        manifest = adapted(module, getattr(imported, PEER_MANIFEST))
+        with _isolated(module, f"its {PEER_MANIFEST} fails"):
+            manifest = adapted(module, getattr(imported, PEER_MANIFEST))
         prepares = preparations(getattr(imported, PEER_MANIFEST))
     if manifest is None:
-        raise _refused(module, f"it exports neither a {MANIFEST} nor a {PEER_MANIFEST}")
+        raise refused(module, f"it exports neither a {MANIFEST} nor a {PEER_MANIFEST}")
     if not isinstance(manifest, Manifest):
-        raise _refused(module, f"its {MANIFEST} is a {type(manifest).__name__}, not a countermark.extensions.Manifest")
+        raise refused(module, f"its {MANIFEST} is a {type(manifest).__name__}, not a countermark.extensions.Manifest")
     for signal_type in manifest.signal_types:
         with _isolated(module, "a signal type fails"):
-            _check_signal_type(module, signal_type)
+            check_signal_type(module, signal_type)
+    for form in manifest.content_types:
+        with _isolated(module, "a content type fails"):
+            check_content_type(module, form)
     return Extension(module=module, manifest=manifest, prepares=prepares)
 
 
@@ -126,12 +146,12 @@ def exchanges_of(extension: Extension, means: Means) -> Sequence[Exchange]:
     for make in extension.manifest.exchanges:
         with _isolated(extension.module, "an exchange cannot be made"):
             exchange = make(means)
-            _check_exchange(extension.module, exchange)
+            check_exchange(extension.module, exchange)
             made.append(exchange)
     return made
 
 
-def class_of(part: SignalType | Exchange) -> type:
+def class_of(part: SignalType | ContentForm | Exchange) -> type:
     """Return the class that makes a part what it is: of one of the peer's, the peer's."""
     peer = getattr(part, "peer", None)
     return peer if isinstance(peer, type) else type(part)
@@ -148,8 +168,8 @@ def try_out(extension: Extension) -> None:
             prepare()
     for signal_type in extension.manifest.signal_types:
         with _isolated(extension.module, f"{signal_type.name} fails on its own examples"):
-            if (wrong := _first_fault(signal_type)) is not None:
-                raise _refused(extension.module, f"{signal_type.name} {wrong}")
+            if (wrong := first_fault(signal_type)) is not None:
+                raise refused(extension.module, f"{signal_type.name} {wrong}")
 
 
 def _imported(module: str) -> ModuleType:
@@ -159,75 +179,10 @@ def _imported(module: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module}.".startswith(f"{error.name}."):
-            raise _refused(module, "there is no such module where countermark is installed") from error
-        raise _refused(module, f"it needs a module that is not installed: {error.name}") from error
+            raise refused(module, "there is no such module where countermark is installed") from error
+        raise refused(module, f"it needs a module that is not installed: {error.name}") from error
     except Exception as error:
-        raise _refused(module, f"it cannot be imported: {type(error).__name__}: {error}") from error
-
-
-def _check_signal_type(module: str, signal_type: SignalType) -> None:
-    _check_members(module, signal_type, _SIGNAL_TYPE_MEMBERS, "signal type")
-    name = _checked_name(module, "signal type", signal_type.name)
-    contents: object = signal_type.content_types
-    distance: object = signal_type.match_distance
-    if not isinstance(contents, frozenset) or not all(isinstance(each, ContentType) for each in contents):
-        raise _refused(module, f"the content_types of {name} are a frozenset of ContentType, not {contents!r}")
-    if not isinstance(signal_type.index_kind, IndexKind):
-        raise _refused(module, f"the index_kind of {name} is an IndexKind, not {signal_type.index_kind!r}")
-    if not isinstance(distance, int) or distance < 0:
-        raise _refused(module, f"the match_distance of {name} is a whole number from 0, not {distance!r}")
-    if not signal_type.examples:
-        raise _refused(module, f"{name} has no examples: one harmless signal is needed")
-
-
-def _check_exchange(module: str, exchange: Exchange) -> None:
-    from countermark.exchanges.config import FIELD_TYPES
-
-    _check_members(module, exchange, _EXCHANGE_MEMBERS, "exchange")
-    kind = _checked_name(module, "exchange", exchange.kind)
-    for field in (*exchange.config_fields, *(exchange.credential_fields or ())):
-        if field.type not in FIELD_TYPES:
-            known = ", ".join(FIELD_TYPES)
-            raise _refused(module, f"the field {field.name!r} of {kind} is of one of {known}, not {field.type!r}")
-
-
-def _check_members(module: str, given: object, wanted: Sequence[str], what: str) -> None:
-    """Check that a part has every member of its port, so that what is missing shows now and not in the middle."""
-    if isinstance(given, type):
-        raise _refused(module, f"the {what} {given.__name__} is a class: a manifest holds instances")
-    if missing := [name for name in wanted if not hasattr(given, name)]:
-        raise _refused(module, f"the {what} {type(given).__name__} lacks {', '.join(missing)}")
-
-
-def _checked_name(module: str, what: str, name: object) -> str:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise _refused(
-            module, f"the name of a {what} has 1 to 64 lower-case letters, digits and underscores, not {name!r}"
-        )
-    return name
-
-
-def _first_fault(signal_type: SignalType) -> str | None:
-    """Return what is wrong with a signal type, as its examples show it."""
-    for example in signal_type.examples:
-        if signal_type.parse(example) != example:
-            return "has an example that is not canonical"
-        if not signal_type.compare(example, example).matches:
-            return "has an example that does not match itself"
-        if not isinstance(signal_type.key(example), bytes):
-            return "gives a key that is no bytes"
-        if signal_type.value(signal_type.key(example)) not in {example, None}:
-            return "does not give back the value of a key"
-    if (
-        signal_type.index_kind is not IndexKind.LINEAR
-        and len({*map(len, map(signal_type.key, signal_type.examples))}) > 1
-    ):
-        return "has keys of several lengths, which only a linear index holds"
-    return None
-
-
-def _refused(module: str, why: str) -> InvalidInput:
-    return InvalidInput(f"the extension {module}: {why}")
+        raise refused(module, f"it cannot be imported: {type(error).__name__}: {error}") from error
 
 
 @contextmanager
@@ -239,6 +194,6 @@ def _isolated(module: str, what: str) -> Iterator[None]:
         named = str(error).startswith(f"the extension {module}: ")
         if named:
             raise
-        raise _refused(module, f"{what}: {error}") from error
+        raise refused(module, f"{what}: {error}") from error
     except Exception as error:
-        raise _refused(module, f"{what}: {type(error).__name__}: {error}") from error
+        raise refused(module, f"{what}: {type(error).__name__}: {error}") from error

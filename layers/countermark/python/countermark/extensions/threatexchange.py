@@ -18,6 +18,7 @@ from countermark.domain.signal import Comparison, ContentType, Hasher, IndexKind
 from countermark.errors import InvalidContent, InvalidInput, InvalidSignal, MissingExtra
 from countermark.extensions import Manifest, Means
 from countermark.extensions.threatexchange_api import PeerExchange
+from countermark.extensions.threatexchange_content import content_form
 from countermark.signals.buffered import BufferedHasher
 from countermark.signals.raw_text import MAX_TEXT_BYTES, from_content
 
@@ -37,15 +38,16 @@ def adapted(module: str, manifest: Any) -> Manifest:
     Raises:
         InvalidInput: It has not the form of such a manifest, or a class lacks a method; the error names it.
     """
-    parts = {name: getattr(manifest, name, None) for name in ("signal_types", "apis")}
+    parts = {name: getattr(manifest, name, None) for name in ("signal_types", "content_types", "apis")}
     for name, part in parts.items():
         if not isinstance(part, tuple | list) or not all(isinstance(each, type) for each in part):
             raise InvalidInput(f"the extension {module}: its TX_MANIFEST has no tuple of classes named {name}")
     if not any(parts.values()):
-        raise InvalidInput(f"the extension {module}: it brings neither signal types nor exchanges")
+        raise InvalidInput(f"the extension {module}: it brings neither signal types, content types nor exchanges")
     peers = [_checked(module, peer) for peer in parts["signal_types"] or ()]
     return Manifest(
         signal_types=tuple(_signal_type(module, peer) for peer in peers),
+        content_types=tuple(content_form(module, peer) for peer in parts["content_types"] or ()),
         exchanges=tuple(partial(_exchange, api) for api in parts["apis"] or ()),
     )
 
@@ -205,13 +207,12 @@ def canonical(peer: Any, name: str, text: str) -> str:
 
 def _signal_type(module: str, peer: Any) -> SignalType:
     name = str(peer.get_name())
-    known = {str(each): each for each in ContentType}
     names = [str(content.get_name()) for content in peer.get_content_types()]
     is_asked = hasattr(peer, "matches_str") and not any(hasattr(peer, method) for method in _HASH_METHODS)
     made = (PeerQueryType if is_asked else PeerSignalType)(
         peer=peer,
         name=name,
-        content_types=frozenset(known[each] for each in names if each in known),
+        content_types=frozenset(ContentType(each) for each in names),
         examples=(),
     )
     examples = tuple(_examples(made))

@@ -1,10 +1,12 @@
 """The hash stage: content in, signals out."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import BinaryIO
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO, cast
 
+from countermark.domain.content import ContentTypes, HoldsParts, Part
 from countermark.domain.event import ContentHashed
 from countermark.domain.signal import (
     AsksContent,
@@ -17,10 +19,27 @@ from countermark.domain.signal import (
     VariantsHasher,
 )
 from countermark.domain.stores import EventLedger, EventPublisher
-from countermark.errors import InvalidInput
+from countermark.errors import ContentTooLarge, InvalidContent, InvalidInput, MissingExtra
+from countermark.signals.buffered import BufferedHasher
+from countermark.signals.content_type import content_type_of
 
 CHUNK_BYTES = 1024 * 1024
 """How much of a stream is held at a time, for types that do not need it whole."""
+
+MAX_OPENED_BYTES = 64 * 1024 * 1024
+"""The largest content that is opened for what it holds: it is held whole, and a function that hashes has 1.8 GB."""
+
+MAX_DEPTH = 3
+"""How deep content lies in content that is opened: a photo in a document in a message in an archive is found."""
+
+MAX_PARTS = 1_000
+"""How many parts of one content are hashed, at all depths: some minutes of photos, well within a function's time."""
+
+MAX_PARTS_BYTES = 256 * 1024 * 1024
+"""How many bytes all parts of one content have: four times the largest content, and a small one may be a bomb."""
+
+TypesOf = Callable[[ContentType], Iterable[SignalType]]
+"""Which signal types hash content of a type."""
 
 REMEMBER_EVENTS_S = 14 * 24 * 3600
 """How long a dealt-with event is remembered: the longest that a queue may keep a second delivery."""
@@ -33,6 +52,8 @@ class HashReport:
     `queries` are what types that are never made from content are asked with: to look up, never to bank or share;
     `unasked` says why there is none of a type.
     `turned` are signals of the content's other variants, each with the variant's name, where they were asked for.
+    `parts` are the reports of what lies within, each content once; None where content of this type holds no other.
+    `unopened` says why not all that lies within is among them.
     """
 
     content_type: ContentType
@@ -42,6 +63,14 @@ class HashReport:
     unhashable: Mapping[str, Unhashable]
     unasked: Mapping[str, Unhashable] = field(default_factory=dict)
     size_bytes: int
+    parts: "tuple[HashReport, ...] | None" = None
+    unopened: Unhashable | None = None
+
+    def walk(self, place: str = "") -> "Iterator[tuple[str, HashReport]]":
+        """Yield this report and those of all parts, each with its place: `""`, `/1`, `/1/1`, `/2`."""
+        yield place, self
+        for number, part in enumerate(self.parts or (), 1):
+            yield from part.walk(f"{place}/{number}")
 
 
 def applicable(
@@ -119,6 +148,115 @@ def hash_content(
     )
 
 
+def hash_opened(
+    stream: BinaryIO,
+    content_type: ContentType,
+    types_of: TypesOf,
+    content_types: ContentTypes,
+    *,
+    name: str = "",
+    with_variants: bool = False,
+) -> HashReport:
+    """Hash one piece of content, and all that it holds: so many parts, bytes and layers; `name` is its file's, or "".
+
+    What is beyond a limit, damaged or of an unknown type is told as `unopened`; what came before it is hashed.
+    The stream is read as `hash_content` reads it.
+    """
+    return _Opening(types_of, content_types, with_variants=with_variants).hash(stream, content_type, name, depth=0)
+
+
+class _Opening:
+    """One piece of content while it is opened: what of its parts was seen so far."""
+
+    def __init__(self, types_of: TypesOf, content_types: ContentTypes, *, with_variants: bool) -> None:
+        self._types_of = types_of
+        self._content_types = content_types
+        self._with_variants = with_variants
+        self._seen: set[tuple[ContentType, bytes]] = set()
+        self._parts = 0
+        self._parts_bytes = 0
+
+    def hash(self, stream: BinaryIO, content_type: ContentType, name: str, *, depth: int) -> HashReport:
+        """Hash content that lies so deep, and open it where its type holds parts."""
+        opens = self._content_types.holding(content_type)
+        types = self._types_of(content_type)
+        if opens is None:
+            return hash_content(stream, content_type, types, with_variants=self._with_variants)
+        kept = _Kept(stream)
+        report = hash_content(cast(BinaryIO, kept), content_type, types, with_variants=self._with_variants)
+        content = kept.content.finish()
+        if isinstance(content, Unhashable):
+            return replace(report, parts=(), unopened=content)
+        if depth == MAX_DEPTH:
+            why = Unhashable(code="too_large", reason=f"content within content is opened {MAX_DEPTH} deep")
+            return replace(report, parts=(), unopened=why)
+        parts: list[HashReport] = []
+        unopened = self._open(opens, content, name, parts, depth=depth)
+        return replace(report, parts=tuple(parts), unopened=unopened)
+
+    def _open(
+        self, opens: HoldsParts, content: bytes, name: str, parts: list[HashReport], *, depth: int
+    ) -> Unhashable | None:
+        """Hash what content holds, part by part; return why not all of it."""
+        try:
+            for part in opens.parts(content, name):
+                if self._is_new(part):
+                    parts.append(self._hash_part(part, depth=depth + 1))  # noqa: PERF401  # kept where a later one fails
+        except ContentTooLarge as error:
+            return Unhashable(code="too_large", reason=str(error))
+        except InvalidContent as error:
+            return Unhashable(code="undecodable", reason=str(error))
+        except MissingExtra as error:
+            return Unhashable(code="missing_extra", reason=str(error))
+        return None
+
+    def _hash_part(self, part: Part, *, depth: int) -> HashReport:
+        kind = part.content_type
+        if kind == ContentType.FILE:
+            try:
+                kind = content_type_of(part.content, content_types=self._content_types)
+            except InvalidContent as error:
+                why = Unhashable(code="undecodable", reason=str(error))
+                return HashReport(
+                    content_type=kind, signals=(), unhashable={}, size_bytes=len(part.content), unopened=why
+                )
+        return self.hash(io.BytesIO(part.content), kind, "", depth=depth)
+
+    def _is_new(self, part: Part) -> bool:
+        """Tell whether a part was not hashed before: a page's logo is on each page.
+
+        Raises:
+            InvalidContent: It is of a type that is not installed.
+            ContentTooLarge: There are too many parts, or too many bytes of them.
+        """
+        if part.content_type not in self._content_types.names():
+            raise InvalidContent(f"it holds content of an unknown type, {part.content_type!r}")
+        self._parts += 1
+        self._parts_bytes += len(part.content)
+        if self._parts > MAX_PARTS:
+            raise ContentTooLarge(f"it holds more than {MAX_PARTS} parts")
+        if self._parts_bytes > MAX_PARTS_BYTES:
+            raise ContentTooLarge(f"its parts have more than {MAX_PARTS_BYTES} bytes")
+        key = part.content_type, hashlib.sha256(part.content).digest()
+        is_new = key not in self._seen
+        self._seen.add(key)
+        return is_new
+
+
+class _Kept:
+    """A stream that keeps what is read from it, up to a limit."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.content = BufferedHasher[bytes](lambda content: content, max_bytes=MAX_OPENED_BYTES)
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, as the stream does."""
+        chunk = self._stream.read(size)
+        self.content.update(chunk)
+        return chunk
+
+
 def event_id(*parts: str) -> str:
     """Return the id of a fact: the same parts give the same id, whoever delivers it, however often."""
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
@@ -130,36 +268,51 @@ def hash_upload(
     content_key: str,
     content_type: ContentType,
     content_id: str | None,
-    types: Iterable[SignalType],
+    types_of: TypesOf,
+    content_types: ContentTypes,
     publisher: EventPublisher,
     ledger: EventLedger,
     now_s: int,
+    name: str = "",
     refusal: Unhashable | None = None,
 ) -> HashReport | None:
     """Hash an upload and tell of it; None where this upload was dealt with before.
 
-    `content_key` names these very bytes: bucket, key and version. Content that no type can hash is told
-    of as well: a recorded fact. `refusal` says why it is not read at all, and then holds for every type. The
-    event is published before it is remembered, so a crash in between publishes it twice, under one id, and never
-    loses it.
+    `content_key` names these very bytes: bucket, key and version; `name` is their file's. What lies within has events
+    of its own, under that key and its place: `KEY/1`. Content that no type can hash is told of as well: a recorded
+    fact. `refusal` says why it is not read at all, and then holds for every type. The events are published before they
+    are remembered, so a crash in between publishes them twice, under one id each, and never loses them.
     """
     fact = event_id("ContentHashed", content_key)
     if ledger.is_done(fact, now_s=now_s):
         return None
-    report = hash_content(stream, content_type, types) if refusal is None else _refused(refusal, content_type, types)
-    event = ContentHashed(
-        id=fact,
-        content_key=content_key,
-        content_type=content_type,
-        content_id=content_id,
-        signals=report.signals,
-        queries=report.queries,
-        unhashable={**report.unhashable, **report.unasked},
-        at_s=now_s,
+    if refusal is None:
+        report = hash_opened(stream, content_type, types_of, content_types, name=name)
+    else:
+        report = _refused(refusal, content_type, types_of(content_type))
+        if content_types.holding(content_type) is not None:
+            report = replace(report, parts=(), unopened=refusal)
+    publisher.publish(
+        [
+            ContentHashed(
+                id=event_id("ContentHashed", f"{content_key}{place}"),
+                content_key=f"{content_key}{place}",
+                content_type=each.content_type,
+                content_id=content_id,
+                signals=each.signals,
+                queries=each.queries,
+                unhashable={**each.unhashable, **each.unasked, **_unopened(each)},
+                at_s=now_s,
+            )
+            for place, each in report.walk()
+        ]
     )
-    publisher.publish([event])
     ledger.mark_done(fact, now_s=now_s, forget_after_s=REMEMBER_EVENTS_S)
     return report
+
+
+def _unopened(report: HashReport) -> Mapping[str, Unhashable]:
+    return {} if report.unopened is None else {report.content_type: report.unopened}
 
 
 def _refused(why: Unhashable, content_type: ContentType, types: Iterable[SignalType]) -> HashReport:

@@ -5,6 +5,7 @@ Source: python-threatexchange 1.2, content_type/file.py, which looks at the name
 
 from pathlib import PurePosixPath
 
+from countermark.domain.content import ContentTypes
 from countermark.domain.signal import ContentType
 from countermark.errors import InvalidContent
 from countermark.signals.decode import HEIC_BRANDS, looks_like
@@ -22,22 +23,26 @@ _BY_EXTENSION = {
     **dict.fromkeys((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"), ContentType.VIDEO),
 }
 
+_OWN = ContentTypes()
 
-def content_type_of(head: bytes, name: str = "") -> ContentType:
-    """Return PHOTO or VIDEO for a file of which `head` is the beginning: `HEAD_BYTES`, or all of fewer.
 
-    An animated GIF is a video.
+def content_type_of(head: bytes, name: str = "", content_types: ContentTypes = _OWN) -> ContentType:
+    """Return what a file is of which `head` is the beginning: `HEAD_BYTES`, or all of fewer.
+
+    It is PHOTO, VIDEO, or of an extension's type. An animated GIF is a video.
 
     Raises:
-        InvalidContent: It is neither; the error tells what it looks like, or its extension.
+        InvalidContent: It is none of these; the error tells what it looks like, or its extension.
     """
-    told = _by_bytes(head)
+    told = _by_bytes(head) or content_types.by_start(head, name)
     if told is not None:
         return told
     what = looks_like(head)
     extension = PurePosixPath(name).suffix.lower()
     if what is None and head and extension in _BY_EXTENSION:
         return _BY_EXTENSION[extension]
+    if head and (told := content_types.by_suffix(name)) is not None:
+        return told
     what = what or (f"a {extension} file" if head and extension else "a file of an unknown type")
     raise InvalidContent(f"neither a photo nor a video: {what if head else 'there are no bytes'}")
 

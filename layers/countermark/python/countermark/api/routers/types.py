@@ -75,14 +75,14 @@ def show_index_lag(
 def list_content_types(request: Request) -> Response[Any]:
     """Answer the content types; one is enabled where an enabled signal type takes it.
 
-    `file` is left out: it is one of the others, as its bytes tell.
+    So is one whose content holds other content. `file` is left out: it is one of the others, as its bytes tell.
     """
     services = call_of(request).services
     ratios = services.banks.signal_type_ratios()
-    return wire.json_answer(
-        [
-            {"name": kind.value, "enabled": bool(applicable(services.signal_types, kind, ratios=ratios))}
-            for kind in ContentType
-            if kind is not ContentType.FILE
-        ]
-    )
+
+    def is_enabled(kind: ContentType) -> bool:
+        is_opened = services.content_types.holding(kind) is not None
+        return is_opened or bool(applicable(services.signal_types, kind, ratios=ratios))
+
+    kinds = [kind for kind in services.content_types.names() if kind != ContentType.FILE]
+    return wire.json_answer([{"name": kind, "enabled": is_enabled(kind)} for kind in kinds])
