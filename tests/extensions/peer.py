@@ -4,6 +4,7 @@ It also sees what our environment has, after what it has itself: countermark, an
 """
 
 import os
+import shutil
 import site
 import subprocess
 import sys
@@ -23,8 +24,12 @@ PEER = ("threatexchange==1.2.16", "dacite==1.9.2", "python-dateutil", "requests"
 """The peer, and what of its dependencies our environment lacks."""
 
 TLSH = "py-tlsh==5.0.0"
-VPDQ = "vpdq==0.2.5"
 INSTALL_S = 300
+
+VPDQ = "vpdq==0.2.5"
+"""Hashes videos; compiled with the headers of the libraries below, as `.ci/install-ffmpeg-headers` installs them."""
+
+FFMPEG = ("libavcodec", "libavdevice", "libavfilter", "libavformat", "libavutil", "libswresample", "libswscale")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,31 @@ class Unavailable:
     """Why a package could not be installed."""
 
     reason: str
+
+
+@cache
+def compiled_vpdq() -> Path | Unavailable:
+    """Return a directory with the package vpdq in it and nothing else; or why it cannot be compiled here."""
+    directory = ROOT / "build" / f"{VPDQ}+{sys.version_info[0]}.{sys.version_info[1]}"
+    stamp = directory / "compiled.stamp"
+    with locked(directory.with_suffix(".lock"), timeout_s=2 * INSTALL_S):
+        if stamp.exists():
+            return directory
+        if (pkg_config := shutil.which("pkg-config")) is None:
+            return Unavailable(reason=f"{VPDQ} cannot be compiled here: pkg-config is not installed")
+        if subprocess.run([pkg_config, "--exists", *FFMPEG]).returncode:
+            return Unavailable(reason=f"{VPDQ} cannot be compiled here: FFmpeg's development headers are not installed")
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"]
+        try:
+            done = subprocess.run(
+                [*command, "--target", str(directory), VPDQ], capture_output=True, text=True, timeout=INSTALL_S
+            )
+        except subprocess.TimeoutExpired:
+            return Unavailable(reason=f"{VPDQ} was not compiled within {INSTALL_S} s")
+        if done.returncode:
+            return Unavailable(reason=f"{VPDQ} cannot be compiled here: {_last_line(done.stderr)}")
+        stamp.touch()
+        return directory
 
 
 @cache

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.extensions.peer import PEER, TLSH, VPDQ, Unavailable, environment, installed
+from tests.extensions.peer import PEER, TLSH, Unavailable, compiled_vpdq, environment, installed
+from tests.signals.videos import MP4, avi, gif, scenes
 
 LONG = "The quick brown fox jumps over the lazy dog and then some more words to make it long enough for a hash"
 STAND_IN = Path(__file__).parent / "stand_in"
@@ -117,8 +118,7 @@ FRAMES = [f"{number:04x}" * 16 for number in (1, 0x0F0F, 0x3333, 0x5555, 0x9999)
 
 
 def test_vpdq_signals_are_fetched_indexed_and_matched(tmp_path: Path) -> None:
-    has_vpdq = not isinstance(installed(VPDQ), Unavailable)
-    run = peer(tmp_path, paths=() if has_vpdq else [STAND_IN])
+    run = peer(tmp_path, paths=[STAND_IN])
     assert run.ok("config", "extensions", "add", "threatexchange.extensions.vpdq.manifest") == [
         "Signal:",
         "  vpdq - VPDQSignal",
@@ -136,8 +136,34 @@ def test_vpdq_signals_are_fetched_indexed_and_matched(tmp_path: Path) -> None:
         assert run.ok("match", "video", "-H", "-S", "vpdq", "asked.txt") == expected
 
 
+def peer_with_vpdq(home: Path) -> Peer:
+    """Return the peer with the compiled package vpdq; skips where it cannot be had."""
+    directory = compiled_vpdq()
+    if isinstance(directory, Unavailable):
+        pytest.skip(directory.reason)
+    return peer(home, paths=[directory])
+
+
+def test_a_video_is_hashed_banked_and_found_again_in_other_formats(tmp_path: Path) -> None:
+    run = peer_with_vpdq(tmp_path)
+    run.ok("config", "extensions", "add", "threatexchange.extensions.vpdq.manifest")
+    shown = ("coffee.png", "astronaut.png", "rocket.jpg")
+    (tmp_path / "banked.avi").write_bytes(avi(scenes(*shown)))
+    (tmp_path / "copy.gif").write_bytes(gif(scenes(*shown, size=(160, 120))))
+    (tmp_path / "part.avi").write_bytes(avi(scenes(*shown[:2]), quality=30))
+    (tmp_path / "other.avi").write_bytes(avi(scenes("coffee.png", "cell.png")))
+    [hashed] = run.ok("hash", "video", "-S", "vpdq", "banked.avi")
+    frames = json.loads(hashed.removeprefix("vpdq "))
+    assert [frame.split(",")[1:] for frame in frames] == [["100", "0.0"], ["100", "1.0"], ["100", "2.0"]]
+    run.ok("bank", "create", "VIDEOS")
+    run.ok("bank", "add", "VIDEOS", "video", "banked.avi")
+    for name, shares in ((str(MP4), "100%[100%]"), ("copy.gif", "100%[100%]"), ("part.avi", "100%[67%]")):
+        assert run.ok("match", "video", "-S", "vpdq", name) == [f"vpdq {shares} (VIDEOS) POSITIVE_CLASS"]
+    assert run.ok("match", "video", "-S", "vpdq", "other.avi") == []
+
+
 def test_vpdq_says_that_a_video_cannot_be_hashed(tmp_path: Path) -> None:
-    run = peer(tmp_path, VPDQ)
+    run = peer_with_vpdq(tmp_path)
     run.ok("config", "extensions", "add", "threatexchange.extensions.vpdq.manifest")
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     done = run("hash", "video", "-S", "vpdq", "broken.mp4")
