@@ -2,14 +2,23 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from functools import partial
 from urllib.parse import urlsplit
 
 from countermark.api import multipart, wire
 from countermark.api.call import Call
 from countermark.domain.api_key import Role
-from countermark.domain.signal import ContentType, SignalType, Unhashable
-from countermark.errors import ContentTooLarge, Forbidden, InvalidContent, InvalidInput, Unavailable, UnsafeURL
-from countermark.flows.hash import HashReport, applicable, hash_content
+from countermark.domain.signal import ContentType, Unhashable
+from countermark.errors import (
+    ContentTooLarge,
+    Forbidden,
+    InvalidContent,
+    InvalidInput,
+    MissingExtra,
+    Unavailable,
+    UnsafeURL,
+)
+from countermark.flows.hash import HashReport, TypesOf, applicable, hash_opened
 from countermark.signals.content_type import content_type_of
 
 
@@ -23,7 +32,7 @@ def hash_url(
         UnsafeURL: The URL must not be fetched.
         ContentTooLarge: It exceeds the limit.
     """
-    kind = None if not content_type else _content_type(content_type)
+    kind = None if not content_type else _content_type(call, content_type)
     if call.services.fetch_url is None:
         raise UnsafeURL("content by URL is not offered here")
     try:
@@ -33,7 +42,7 @@ def hash_url(
         raise InvalidInput(str(error)) from error
     except ContentTooLarge as error:
         raise ContentTooLarge("Content too large") from error
-    kind = kind or _said_by_server(fetched.content_type)
+    kind = kind or _said_by_server(call, fetched.content_type)
     return _hashed(call, fetched.body, kind, types, name=urlsplit(url).path, with_variants=with_variants)
 
 
@@ -51,34 +60,66 @@ def hash_upload(
     if len(files) > 1:
         raise InvalidInput("Only one file allowed per request")
     file = files[0]
-    kind = _content_type(file.name)
+    kind = _content_type(call, file.name)
     return _hashed(call, file.data, kind, types, name=file.filename or "", with_variants=with_variants)
 
 
-def hashed_by_type(report: HashReport) -> dict[str, str]:
+def hashed_by_type(report: HashReport) -> Mapping[str, str | list[str]]:
     """Return the signals by type; "" stands for too low a quality, as HMA's hash route shows it.
 
+    Where content of this type holds other content, each type has a list: of what it is, and of what lies within.
+
     Raises:
-        InvalidContent: The content could not be read.
-        ContentTooLarge: It exceeds a limit on pixels or frames.
+        InvalidContent: The content could not be read, or not opened.
+        ContentTooLarge: It exceeds a limit on pixels, frames or what lies within.
+        MissingExtra: A package that opens it is not installed.
     """
-    raise_if_too_large(report)
+    check_whole(report)
     for why in report.unhashable.values():
         if why.code == "undecodable":
             raise InvalidContent(why.reason)
+    if report.parts is not None:
+        found: dict[str, list[str]] = {name: [] for _, each in report.walk() for name in unhashable(each)}
+        for signal in dict.fromkeys(signal for _, each in report.walk() for signal in each.signals):
+            found.setdefault(signal.type, []).append(signal.value)
+        return found
     signals = {signal.type: signal.value for signal in report.signals}
     return signals | {name: "" for name, why in report.unhashable.items() if why.code == "low_quality"}
 
 
-def raise_if_too_large(report: HashReport) -> None:
-    """Refuse content that exceeds a limit on pixels or frames: it was not looked at in full.
+def banked_by_type(report: HashReport) -> dict[str, str]:
+    """Return the signals to bank as one content.
 
     Raises:
-        ContentTooLarge: It does.
+        InvalidInput: It holds several contents with a signal of one type, which are several contents of a bank.
+        InvalidContent: As `hashed_by_type`, which see for others.
+    """
+    found = hashed_by_type(report)
+    for name, values in found.items():
+        if not isinstance(values, str) and len(values) > 1:
+            raise InvalidInput(f"it holds {len(values)} contents with a {name} signal: bank each by itself")
+    first = {name: values if isinstance(values, str) else "".join(values) for name, values in found.items()}
+    return {name: value for name, value in first.items() if value}
+
+
+def check_whole(report: HashReport) -> None:
+    """Refuse content that was not looked at in full. A part that could not be hashed spoils nothing but itself.
+
+    Raises:
+        ContentTooLarge: It exceeds a limit on pixels, frames or what lies within.
+        InvalidContent: It could not be opened.
+        MissingExtra: A package that opens it is not installed.
     """
     for why in (*report.unhashable.values(), *report.unasked.values()):
         if why.code == "too_large":
             raise ContentTooLarge(f"Content too large: {why.reason}")
+    if report.unopened is not None:
+        match report.unopened.code:
+            case "too_large":
+                raise ContentTooLarge(f"Content too large: {report.unopened.reason}")
+            case "missing_extra":
+                raise MissingExtra(report.unopened.reason)
+        raise InvalidContent(report.unopened.reason)
 
 
 def check_may_hash(call: Call) -> None:
@@ -99,34 +140,47 @@ def unhashable(report: HashReport) -> Mapping[str, Unhashable]:
 def _hashed(
     call: Call, body: bytes, kind: ContentType, types: str | None, *, name: str, with_variants: bool
 ) -> HashReport:
-    if kind is ContentType.FILE:
-        kind = content_type_of(body, name)
-    return hash_content(io.BytesIO(body), kind, _signal_types(call, kind, types), with_variants=with_variants)
+    content_types = call.services.content_types
+    if kind == ContentType.FILE:
+        kind = content_type_of(body, name, content_types)
+    types_of = _types_of(call, kind, types)
+    return hash_opened(io.BytesIO(body), kind, types_of, content_types, name=name, with_variants=with_variants)
 
 
-def _signal_types(call: Call, kind: ContentType, csv: str | None) -> list[SignalType]:
-    """Return the enabled types of a kind of content, or those of them that the caller names."""
-    enabled = applicable(call.services.signal_types, kind, ratios=call.services.ratios.current(call.now_s))
+def _types_of(call: Call, kind: ContentType, csv: str | None) -> TypesOf:
+    """Return what says which types hash content: those that are enabled, or those of them that the caller names.
+
+    Raises:
+        InvalidInput: A name is not that of a type that could hash it, or what may lie within.
+    """
+    ratios = call.services.ratios.current(call.now_s)
     wanted = wire.names(csv)
     if wanted is None:
-        return enabled
+        return partial(applicable, call.services.signal_types, ratios=ratios)
     if not wanted:
         raise InvalidInput("empty signal type selection")
-    by_name = {signal_type.name: signal_type for signal_type in enabled}
+    holds_any = call.services.content_types.holding(kind) is not None
+    by_name = {
+        name: signal_type
+        for name, signal_type in call.services.signal_types.items()
+        if ratios.get(name, 1.0) > 0.0 and (holds_any or kind in signal_type.content_types)
+    }
     for name in wanted:
         if name not in by_name:
             raise InvalidInput(f"signal type '{name}' doesn't exist or is disabled")
-    return [by_name[name] for name in dict.fromkeys(wanted)]
+    return partial(applicable, {name: by_name[name] for name in wanted})
 
 
-def _content_type(name: str) -> ContentType:
+def _content_type(call: Call, name: str) -> ContentType:
     try:
-        return ContentType(name)
-    except ValueError as error:
+        return call.services.content_types.named(name)
+    except InvalidInput as error:
         raise InvalidInput(f"no such content_type: '{name}'") from error
 
 
-def _said_by_server(content_type: str) -> ContentType:
+def _said_by_server(call: Call, content_type: str) -> ContentType:
+    if (told := call.services.content_types.by_mime_type(content_type)) is not None:
+        return told
     for prefix, kind in (("image", ContentType.PHOTO), ("video", ContentType.VIDEO)):
         if content_type.startswith(prefix):
             return kind

@@ -35,6 +35,8 @@ _NEEDS_KEY = frozenset({"401", "403"})
 _UPLOADS = frozenset({"/h/hash", "/m/lookup", "/c/bank/{bank_name}/content"})
 """The paths whose POST takes a form with one file."""
 
+_FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
+
 _PROPERTIES = {
     "photo": "A photo.",
     "video": "A video.",
@@ -105,14 +107,13 @@ def _answer(description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def _form(*, with_metadata: bool) -> dict[str, Any]:
     """Return the form of an upload: one file, whose field's name is its content type."""
-    properties: dict[str, Any] = {
-        name: {"type": "string", "contentMediaType": "application/octet-stream", "description": text}
-        for name, text in _PROPERTIES.items()
-    }
+    properties: dict[str, Any] = {name: {**_FILE, "description": text} for name, text in _PROPERTIES.items()}
     if with_metadata:
         properties["metadata"] = {"type": "string", "description": "JSON with content_id, content_uri and json."}
         properties["note"] = {"type": "string", "maxLength": 255}
-    return {"content": {"multipart/form-data": {"schema": {"type": "object", "properties": properties}}}}
+    other = {**_FILE, "description": "Content of an extension's type: see /c/content_type."}
+    schema = {"type": "object", "properties": properties, "additionalProperties": other}
+    return {"content": {"multipart/form-data": {"schema": schema}}}
 
 
 def _schema(model: type[Any]) -> dict[str, Any]:

@@ -7,16 +7,20 @@ import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from countermark.cli.session import Session
-from countermark.domain.content import OWN_CONTENT_TYPES
+from countermark.domain.content import OWN_CONTENT_TYPES, ContentTypes
 from countermark.domain.signal import ContentType, Signal, SignalType
 from countermark.errors import InvalidContent, InvalidInput, InvalidSignal
+
+if TYPE_CHECKING:
+    from countermark.flows.hash import HashReport, TypesOf
 
 WORDS = "countermark.words"
 """Where the context keeps the words after `--`."""
@@ -59,7 +63,7 @@ class ContentCommand(click.Command):
             formatter.write_text(f"CONTENT is {', '.join(names)} or {last}.")
 
 
-class ContentTypeName(click.ParamType):
+class ContentTypeName(click.ParamType[ContentType]):
     """The name of a content type that is installed."""
 
     name = "content type"
@@ -117,6 +121,7 @@ def hashed(
 ) -> Iterator[tuple[Given, tuple[Signal, ...]]]:
     """Yield each piece of content with its signals; complain at the end of what could not be hashed.
 
+    What lies within content comes after it, as a piece of its own: the name ends in its place, `/1`.
     `asks` adds what to ask types with that are never made from content. `ratios` are the enabled ratios that were set:
     a type at 0 makes no signal. Too low a quality is told and is no error: such a picture is plain, and the others are
     done all the same. Into `variants` come the signals of turned photos, each with the name of its variant.
@@ -126,38 +131,65 @@ def hashed(
         InvalidContent: Some content is not what it is said to be, or too large: after all were yielded.
         Unavailable: A URL could not be fetched now.
     """
-    from countermark.flows.hash import applicable, hash_content
+    from countermark.flows.hash import hash_opened
 
-    signal_types = session.signal_types()
-    wanted = None if only is None else [only]
-    contents = (ContentType.PHOTO, ContentType.VIDEO) if content_type is ContentType.FILE else (content_type,)
-    if wanted is not None and not any(applicable(signal_types, kind, only=wanted) for kind in contents):
-        raise InvalidInput(f"{only} does not apply to {content_type}")
-    types = {kind: applicable(signal_types, kind, only=wanted, ratios=ratios) for kind in contents}
-    if not any(types.values()):
-        session.note(f"no signal type makes signals from {content_type}")
+    content_types = session.content_types()
+    types_of = _types_of(session, content_type, only=only, ratios=ratios)
     complaints = []
     for each in given:
         try:
             with each.open() as stream:
-                kind = _kind_of(stream, each.name) if content_type is ContentType.FILE else content_type
-                report = hash_content(stream, kind, types[kind], with_variants=variants is not None)
+                kind = _kind_of(stream, each.name, content_types) if content_type == ContentType.FILE else content_type
+                opened = hash_opened(
+                    stream, kind, types_of, content_types, name=each.name, with_variants=variants is not None
+                )
         except InvalidContent as error:
             complaints.append(f"{each.name}: {error}")
             continue
-        unasked = {name: why for name, why in report.unasked.items() if asks and why not in report.unhashable.values()}
-        if variants is not None:
-            variants.clear()
-            variants |= {signal: name for name, signal in reversed(report.turned) if signal not in report.signals}
-        for name, why in {**report.unhashable, **unasked}.items():
-            if why.code == "low_quality":
-                session.note(f"{each.name}: no {name} signal: {why.reason}")
-            else:
-                complaints.append(f"{each.name}: no {name} signal: {why.reason}")
-        turned = tuple(dict.fromkeys(signal for _, signal in report.turned if signal not in report.signals))
-        yield each, report.signals + turned + (report.queries if asks else ())
+        for place, report in opened.walk():
+            piece = replace(each, name=f"{each.name}{place}")
+            complaints += _faults(session, piece, report, asks=asks)
+            if variants is not None:
+                variants.clear()
+                variants |= {signal: name for name, signal in reversed(report.turned) if signal not in report.signals}
+            turned = tuple(dict.fromkeys(signal for _, signal in report.turned if signal not in report.signals))
+            yield piece, report.signals + turned + (report.queries if asks else ())
     if complaints:
         raise InvalidContent("\n".join(complaints))
+
+
+def _types_of(
+    session: Session, content_type: ContentType, *, only: str | None, ratios: Mapping[str, float]
+) -> "TypesOf":
+    """Return what says which signal types are wanted of content, and of what lies within it.
+
+    Raises:
+        InvalidInput: `only` names no signal type, or one that cannot apply to that content.
+    """
+    from countermark.flows.hash import applicable
+
+    signal_types, content_types = session.signal_types(), session.content_types()
+    wanted = None if only is None else [only]
+    told = tuple(kind for kind in content_types.names() if kind not in {ContentType.TEXT, ContentType.URL})
+    kinds = told if content_type == ContentType.FILE else (content_type,)
+    if not any(content_types.holding(kind) for kind in kinds):
+        if wanted is not None and not any(applicable(signal_types, kind, only=wanted) for kind in kinds):
+            raise InvalidInput(f"{only} does not apply to {content_type}")
+        if not any(applicable(signal_types, kind, only=wanted, ratios=ratios) for kind in kinds):
+            session.note(f"no signal type makes signals from {content_type}")
+    return partial(applicable, signal_types, only=wanted, ratios=ratios)
+
+
+def _faults(session: Session, piece: Given, report: "HashReport", *, asks: bool) -> Iterator[str]:
+    """Yield what of a piece of content was not hashed and should have been; note what is too plain."""
+    unasked = {name: why for name, why in report.unasked.items() if asks and why not in report.unhashable.values()}
+    for name, why in {**report.unhashable, **unasked}.items():
+        if why.code == "low_quality":
+            session.note(f"{piece.name}: no {name} signal: {why.reason}")
+        else:
+            yield f"{piece.name}: no {name} signal: {why.reason}"
+    if report.unopened is not None:
+        yield f"{piece.name}: not opened in full: {report.unopened.reason}"
 
 
 def read_signals(
@@ -210,11 +242,11 @@ def signal_lines(given: Given) -> Iterator[str]:
             text.detach()  # whoever opened the stream closes it
 
 
-def _kind_of(stream: BinaryIO, name: str) -> ContentType:
+def _kind_of(stream: BinaryIO, name: str, content_types: ContentTypes) -> ContentType:
     """Return what a file is, and leave the stream where it stood.
 
     Raises:
-        InvalidContent: It is neither a photo nor a video.
+        InvalidContent: It is neither a photo nor a video, nor of an extension's type.
     """
     from countermark.signals.content_type import HEAD_BYTES, content_type_of
 
@@ -223,7 +255,7 @@ def _kind_of(stream: BinaryIO, name: str) -> ContentType:
     else:
         head = stream.read(HEAD_BYTES)
         stream.seek(-len(head), io.SEEK_CUR)
-    return content_type_of(head, name)
+    return content_type_of(head, name, content_types)
 
 
 def _given(name: str) -> Given:

@@ -47,8 +47,8 @@ class ContentForm(Protocol):
 
 
 @runtime_checkable
-class HoldsParts(Protocol):
-    """What a content type may offer besides, where its content holds other content."""
+class HoldsParts(ContentForm, Protocol):
+    """A content type of an extension whose content holds other content."""
 
     def parts(self, content: bytes, name: str) -> Iterable[Part]:
         """Yield what a piece of content holds, in its order; `name` is its file's, or "".

@@ -58,8 +58,7 @@ def add_content(
         report = content.hash_upload(call, parts, types=types)
     else:
         raise InvalidInput("Neither `url` nor multipart file upload was received")
-    signals = {name: value for name, value in content.hashed_by_type(report).items() if value}
-    return _banked(call, bank, ContentDraft(signals=signals, note=note, metadata=kept))
+    return _banked(call, bank, ContentDraft(signals=content.banked_by_type(report), note=note, metadata=kept))
 
 
 @router.post("/c/bank/<bank_name>/signal", tags=["Contents"], summary="Bank signals", responses=_BANKED)

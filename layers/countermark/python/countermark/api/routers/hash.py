@@ -12,11 +12,19 @@ from countermark.api.schemas import ByType
 
 router = new_router()
 
-_SIGNALS = answers(ByType, 'The signals by type; "" where the content is of too low a quality for one.')
+_SIGNALS = answers(
+    ByType | dict[str, list[str]],
+    'The signals by type; "" where the content is of too low a quality for one. Lists, where content of its type may '
+    "hold other content: of what it is, and of what lies within.",
+)
 
 Url = Annotated[str, Query(description="Where the content is: http, https, or s3 in a named bucket.")]
 ContentTypeName = Annotated[
-    str | None, Query(description="photo, video, text, url or file; without it, what the server of the URL says.")
+    str | None,
+    Query(
+        description="photo, video, text, url, file, or one of an extension: see /c/content_type. Without it, what the "
+        "server of the URL says."
+    ),
 ]
 Types = Annotated[str | None, Query(description="The signal types that are wanted, separated by commas.")]
 

@@ -253,16 +253,24 @@ def _parsed(call: Call, type_name: str, text: object) -> Signal:
 
 
 def _matches_of_content(call: Call, report: HashReport, ask: _Ask) -> Mapping[str, Mapping[str, list[JSON]]]:
-    """Return the matches of hashed content by signal type; a type that could not hash it has none."""
-    content.raise_if_too_large(report)
+    """Return the matches of hashed content, and of what lies within, by signal type.
+
+    A type that could not hash it has none.
+    """
+    content.check_whole(report)
     index = _index(call)
-    found: dict[str, dict[str, list[JSON]]] = {name: {} for name in content.unhashable(report)}
-    asked = [(None, signal) for signal in report.signals + report.queries] + [*report.turned]
+    reports = [each for _, each in report.walk()]
+    found: dict[str, dict[str, list[JSON]]] = {name: {} for each in reports for name in content.unhashable(each)}
+    asked: dict[tuple[str | None, Signal], None] = {}
+    for each in reports:
+        asked |= dict.fromkeys((None, signal) for signal in each.signals + each.queries)
+        asked |= dict.fromkeys(each.turned)
     looked_up = _lookups(call, index, [signal for _, signal in asked], ask)
     for (rotation, signal), result in zip(asked, looked_up, strict=True):
         by_bank = found.setdefault(signal.type, {})
         for bank, matches in _by_bank(call, result, ask, rotation=rotation).items():
-            by_bank[bank] = [*by_bank.get(bank, []), *matches]
+            known = by_bank.setdefault(bank, [])
+            known += (match for match in matches if match not in known)
     return found
 
 
