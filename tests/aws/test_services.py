@@ -178,6 +178,8 @@ def test_a_body_that_breaks_off_is_unavailable_and_never_short(deployment: Deplo
         lambda store: store.publish(Manifest(), replaces=None),
         lambda store: store.read_segment("s"),
         lambda store: store.read_segment("s", length=0),
+        lambda store: store.read_segment_into("s", memoryview(bytearray(4))),
+        lambda store: store.read_segment_into("s", memoryview(b"")),
         lambda store: store.write_segment("s", b""),
     ],
 )

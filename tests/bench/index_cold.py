@@ -30,11 +30,19 @@ class SlowStore(FileIndexStore):
 
     def read_segment(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
         data = super().read_segment(name, offset=offset, length=length)
+        self._wait(len(data))
+        return data
+
+    def read_segment_into(self, name: str, memory: memoryview, *, offset: int = 0) -> int:
+        count = super().read_segment_into(name, memory, offset=offset)
+        self._wait(count)
+        return count
+
+    def _wait(self, size_bytes: int) -> None:
         with self._lock:
-            self._free_at_s = max(self._free_at_s, time.monotonic()) + len(data) / self._bytes_per_s
+            self._free_at_s = max(self._free_at_s, time.monotonic()) + size_bytes / self._bytes_per_s
             wait_s = self._free_at_s - time.monotonic()
         time.sleep(max(0.0, wait_s))
-        return data
 
 
 def publish(directory: Path) -> None:

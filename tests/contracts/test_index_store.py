@@ -155,6 +155,27 @@ def test_a_range_of_a_segment_is_what_there_is_of_it(index_store: IndexStore, of
     assert index_store.read_segment("s", offset=offset, length=length) == DATA[offset:end]
 
 
+@pytest.mark.parametrize("offset", [0, 1, len(DATA) - 1, len(DATA), len(DATA) + 1])
+@pytest.mark.parametrize("length", [0, 1, 2, len(DATA), len(DATA) + 1])
+def test_a_range_of_a_segment_is_read_into_memory_and_what_lies_behind_its_end_stays(
+    index_store: IndexStore, offset: int, length: int
+) -> None:
+    index_store.write_segment("s", DATA)
+    memory = bytearray(b"?" * length)
+    count = index_store.read_segment_into("s", memoryview(memory), offset=offset)
+    expected = DATA[offset : offset + length]
+    assert count == len(expected)
+    assert memory == expected + b"?" * (length - count)
+
+
+def test_a_large_segment_is_read_into_memory_whole(index_store: IndexStore) -> None:
+    data = bytes(range(256)) * 10_000
+    index_store.write_segment("s", data)
+    memory = bytearray(len(data))
+    assert index_store.read_segment_into("s", memoryview(memory)) == len(data)
+    assert memory == data
+
+
 def test_a_segment_that_is_not_there_is_not_found(index_store: IndexStore) -> None:
     with pytest.raises(NotFound, match="nowhere"):
         index_store.read_segment("nowhere")
@@ -162,6 +183,9 @@ def test_a_segment_that_is_not_there_is_not_found(index_store: IndexStore) -> No
         index_store.read_segment("nowhere", offset=3, length=4)
     with pytest.raises(NotFound, match="nowhere"):
         index_store.read_segment("nowhere", length=0)
+    for length in (0, 4):
+        with pytest.raises(NotFound, match="nowhere"):
+            index_store.read_segment_into("nowhere", memoryview(bytearray(length)), offset=3)
 
 
 def test_a_reader_never_sees_half_a_segment(index_store: IndexStore) -> None:

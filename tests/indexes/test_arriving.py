@@ -56,14 +56,14 @@ class Gate:
     def section(self, offset: int) -> str:
         return next(each.name for each in reversed(self.header.sections) if each.offset <= offset)
 
-    def read(self, offset: int, length: int) -> bytes:
+    def read(self, offset: int, memory: memoryview) -> int:
         name = self.section(offset)
         with self.opened:
             self.asked.append(name)
             assert self.opened.wait_for(lambda: name not in self.held, PATIENCE_S)
             if self.failures:
                 raise self.failures.pop()
-        return self.data[offset : offset + length]
+        return read_of(self.data, offset, memory)
 
     def open(self, *names: str) -> None:
         with self.opened:
@@ -133,9 +133,9 @@ def test_what_any_answer_needs_is_read_first_and_each_byte_once(
     gate = Gate(data=data)
     read: list[range] = []
 
-    def remember(offset: int, length: int) -> bytes:
-        read.append(range(offset, offset + length))
-        return gate.read(offset, length)
+    def remember(offset: int, memory: memoryview) -> int:
+        read.append(range(offset, offset + len(memory)))
+        return gate.read(offset, memory)
 
     segment = segment_of_sections(gate.header.info, ArrivingSections(gate.header, remember), signal_type)
     segment.settle()
@@ -201,8 +201,10 @@ def test_every_truncation_is_an_error_or_changes_no_answer() -> None:
         assert right_or_refused(sections, header)
 
 
-def read_of(data: bytes | bytearray, offset: int, length: int) -> bytes:
-    return bytes(data[offset : offset + length])
+def read_of(data: bytes | bytearray, offset: int, memory: memoryview) -> int:
+    part = data[offset : offset + len(memory)]
+    memory[: len(part)] = part
+    return len(part)
 
 
 def right_or_refused(sections: ArrivingSections, header: Header) -> bool:
@@ -274,15 +276,12 @@ def test_the_reader_serves_a_segment_that_arrives_and_damage_to_its_bands_is_tol
 def test_what_broke_off_is_asked_for_again(store: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(store, write(store, pdq_segment()))
     served = IndexReader(store, {"pdq": PDQ}, max_age_s=0)
-    read_segment = FileIndexStore.read_segment
 
-    def fail(self: FileIndexStore, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
-        if offset:
-            raise Unavailable("the store is down")
-        return read_segment(self, name, offset=offset, length=length)
+    def fail(self: FileIndexStore, name: str, memory: memoryview, *, offset: int = 0) -> int:
+        raise Unavailable("the store is down")
 
     with monkeypatch.context() as patch:
-        patch.setattr(FileIndexStore, "read_segment", fail)
+        patch.setattr(FileIndexStore, "read_segment_into", fail)
         with pytest.raises(Unavailable):
             ids(served.current(0).searcher("pdq"), VALUE)
     assert ids(served.current(1).searcher("pdq"), VALUE) == [8]

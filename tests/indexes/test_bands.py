@@ -320,10 +320,11 @@ def tables(plan: Sequence[Band], codes: Codes) -> dict[str, NDArray[np.uint32]]:
 def test_tables_that_make_no_sense_are_refused(name: str, place: int, value: int, message: str) -> None:
     plan = SMALL_BANDS["pdq"][:2]
     parts = tables(plan, uniform(5, seed=17))
-    BandTables(plan, parts["OFFS"].data, parts["IDS"].data, hashes=5)
+    sections = {name: part.data for name, part in parts.items()}
+    BandTables(plan, sections, hashes=5)
     parts[name][place] = value
     with pytest.raises(IndexDamaged, match=message):
-        BandTables(plan, parts["OFFS"].data, parts["IDS"].data, hashes=5)
+        BandTables(plan, sections, hashes=5)
 
 
 def test_rows_are_in_the_tables_by_their_band_keys_in_order() -> None:

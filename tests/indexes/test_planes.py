@@ -36,6 +36,11 @@ class Recorded(FileIndexStore):
         self.ranges.append((offset, len(data)))
         return data
 
+    def read_segment_into(self, name: str, memory: memoryview, *, offset: int = 0) -> int:
+        count = super().read_segment_into(name, memory, offset=offset)
+        self.ranges.append((offset, count))
+        return count
+
 
 @pytest.fixture(autouse=True)
 def _banded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,14 +51,21 @@ class Watched:
         self.store.write_segment(name, data)
 
     def read_segment(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        self._read(name)
+        return self.store.read_segment(name, offset=offset, length=length)
+
+    def read_segment_into(self, name: str, memory: memoryview, *, offset: int = 0) -> int:
+        self._read(name)
+        return self.store.read_segment_into(name, memory, offset=offset)
+
+    def collect_garbage(self, keep: Iterable[str], *, older_than_s: int, now_s: int) -> int:
+        return self.store.collect_garbage(keep, older_than_s=older_than_s, now_s=now_s)
+
+    def _read(self, name: str) -> None:
         self.reads.append(name)
         if self.gate is not None:
             self.waiting.set()
             self.gate.wait(PATIENCE_S)
-        return self.store.read_segment(name, offset=offset, length=length)
-
-    def collect_garbage(self, keep: Iterable[str], *, older_than_s: int, now_s: int) -> int:
-        return self.store.collect_garbage(keep, older_than_s=older_than_s, now_s=now_s)
 
 
 @pytest.fixture

@@ -108,8 +108,10 @@ def test_a_lock_that_is_held_too_long_is_named(store: FileIndexStore, tmp_path: 
 def test_an_index_without_rights_to_it_is_named(store: FileIndexStore, tmp_path: Path) -> None:
     store.publish(Manifest(), replaces=None)
     store.write_segment("s", DATA)
+    memory = memoryview(bytearray(1))
+    reads = (lambda: store.read_segment("s"), lambda: store.read_segment_into("s", memory))
     with without_rights_to(tmp_path / "index"):
-        for read in (store.manifest, store.manifest_token, lambda: store.read_segment("s")):
+        for read in (store.manifest, store.manifest_token, *reads):
             with pytest.raises(Unavailable, match="access is denied"):
                 read()
 

@@ -12,6 +12,7 @@ from countermark.errors import NotFound, PublishConflict, Unavailable
 from countermark.indexes.manifest import decode_manifest, encode_manifest
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
 
 MANIFEST_KEY = "index/manifest.json"
@@ -19,6 +20,9 @@ SEGMENTS_PREFIX = "index/segments/"
 
 MAX_DELETED = 1_000
 """The most objects of one DeleteObjects. Source: S3 API reference."""
+
+READ_BYTES = 2**20
+"""How much of an answer is read at once: the client copies it, and small copies take no new memory."""
 
 _MISSING = frozenset({"404", "NoSuchKey"})
 
@@ -89,18 +93,33 @@ class S3IndexStore:
         if length == 0:
             self._check_segment(name)
             return b""
+        with translated("S3"):
+            body = self._range(name, offset, length)
+            return b"" if body is None else body.read()
+
+    def read_segment_into(self, name: str, memory: memoryview, *, offset: int = 0) -> int:
+        if not len(memory):
+            self._check_segment(name)
+            return 0
+        count = 0
+        with translated("S3"):
+            body = self._range(name, offset, len(memory))
+            while body is not None and (some := body.readinto(memory[count : count + READ_BYTES])):
+                count += some
+        return count
+
+    def _range(self, name: str, offset: int, length: int | None) -> "StreamingBody | None":
+        """Return bytes of a segment to read; None where it ends before them."""
         end = "" if length is None else str(offset + length - 1)
         wanted: dict[str, Any] = {} if (offset, length) == (0, None) else {"Range": f"bytes={offset}-{end}"}
-        with translated("S3"):
-            try:
-                answer = self._client.get_object(Bucket=self._bucket, Key=SEGMENTS_PREFIX + name, **wanted)
-            except ClientError as error:
-                if code(error) in _MISSING:
-                    raise NotFound(f"segment {name!r} not found") from error
-                if code(error) in {"InvalidRange", "416"}:
-                    return b""
-                raise
-            return answer["Body"].read()
+        try:
+            return self._client.get_object(Bucket=self._bucket, Key=SEGMENTS_PREFIX + name, **wanted)["Body"]
+        except ClientError as error:
+            if code(error) in _MISSING:
+                raise NotFound(f"segment {name!r} not found") from error
+            if code(error) in {"InvalidRange", "416"}:
+                return None
+            raise
 
     def collect_garbage(self, keep: Iterable[str], *, older_than_s: int, now_s: int) -> int:
         """Remove old segments; the bucket keeps them as non-current versions for some days more."""

@@ -268,6 +268,13 @@ class IndexStore(Protocol):
             NotFound: There is no such segment.
         """
 
+    def read_segment_into(self, name: str, memory: memoryview, *, offset: int = 0) -> int:
+        """Read bytes of a segment into memory, and return how many: fewer than fit only at its end.
+
+        Raises:
+            NotFound: There is no such segment.
+        """
+
     def collect_garbage(self, keep: Iterable[str], *, older_than_s: int, now_s: int) -> int:
         """Remove segments that are not in `keep` and were written more than `older_than_s` ago."""
 

@@ -4,7 +4,7 @@ A large segment answers exactly once its first plane is here, a fifth of its byt
 section is proven by its own SHA-256 as it arrives, and the header, which holds those, by its own.
 """
 
-import collections
+import hashlib
 import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
@@ -12,7 +12,8 @@ from concurrent.futures import Future
 import numpy as np
 
 from countermark.errors import IndexDamaged, Unavailable
-from countermark.indexes.codec import Header, Section, check_section
+from countermark.indexes.codec import Header, Section, check_digest
+from countermark.indexes.slices import threads
 
 ORDER = (
     *("REMOVED", "A", "HEAD", "TAIL", "TEXTAT", "TEXT", "VECTORS"),
@@ -30,11 +31,34 @@ RANGE_BYTES = 8 * 2**20
 READERS = 8
 """How many requests are under way at once: each connection gives 80 to 90 MB/s, as the same page says."""
 
+MAX_AHEAD = 8
+"""How many ranges of a section are read ahead of its digest: from a disk they arrive faster than it is made."""
+
 MAX_TRIES = 3
 """How often a range is asked for before its segment is given up."""
 
-ReadRange = Callable[[int, int], bytes]
-"""Reads bytes of a segment: offset and length."""
+ReadRange = Callable[[int, memoryview], int]
+"""Reads bytes of a segment, from an offset on, into memory, and returns how many there were."""
+
+
+class _Arrival:
+    """What has arrived of one section, and the digest of all from its start on that has."""
+
+    def __init__(self, section: Section, memory: memoryview) -> None:
+        self.section = section
+        self.memory = memory
+        self.starts = range(0, max(1, section.length), RANGE_BYTES)
+        """Where its ranges start; an empty section has one, of no bytes."""
+        self.asked = 0
+        self.here: set[int] = set()
+        self.digested = 0
+        self.is_being_digested = False
+        self.digest = hashlib.sha256()
+        self.whole: Future[memoryview] = Future()
+
+    def part(self, start: int) -> memoryview:
+        """Return the memory of a range."""
+        return self.memory[start : start + RANGE_BYTES]
 
 
 class ArrivingSections:
@@ -50,73 +74,93 @@ class ArrivingSections:
         # pages that are never written to, the system gives none.
         memory = np.empty(header.size_bytes + 64, np.uint8)
         start = -memory.ctypes.data % 64
-        self._memory = memory[start : start + header.size_bytes]
-        wanted = [section for section in header.sections if section.name not in leave]
-        self._arrived: dict[str, Future[memoryview]] = {section.name: Future() for section in wanted}
-        in_order = sorted(wanted, key=lambda section: ORDER.index(section.name))
-        self._ranges = collections.deque((section, at) for section in in_order for at in _range_starts(section))
-        self._missing = {section.name: len(_range_starts(section)) for section in in_order}
-        self._lock = threading.Lock()
-        for _ in range(min(READERS, len(self._ranges))):
+        self._arrivals = {
+            each.name: _Arrival(each, memory[start + each.offset : start + each.offset + each.length].data)
+            for each in sorted(header.sections, key=lambda section: ORDER.index(section.name))
+            if each.name not in leave
+        }
+        self._turn = threading.Condition()
+        for _ in range(min(READERS, sum(len(each.starts) for each in self._arrivals.values()))):
             threading.Thread(target=self._work, name="countermark-arriving", daemon=True).start()
 
     def __getitem__(self, name: str) -> memoryview:
-        return self._arrived[name].result()
+        return self._arrivals[name].whole.result()
 
     def _work(self) -> None:
         try:
             while (part := self._next_range()) is not None:
-                section, start = part
+                arrival, start = part
                 try:
-                    self._fetch(section, start)
+                    self._fetch(arrival, start)
+                    self._digest(arrival)
                 except IndexDamaged as error:
                     # The other sections may be whole, and answer without this one.
-                    self._fail([section.name], error)
+                    self._fail([arrival], error)
         except Exception as error:  # noqa: BLE001  # whoever waits for a section has to learn of it, whatever it is
-            self._fail(list(self._arrived), error)
+            self._fail(list(self._arrivals.values()), error)
 
-    def _next_range(self) -> tuple[Section, int] | None:
-        with self._lock:
-            return self._ranges.popleft() if self._ranges else None
+    def _next_range(self) -> tuple[_Arrival, int] | None:
+        """Return what to read next; None where all is being read. Waits for digests that are far behind.
 
-    def _fetch(self, section: Section, start: int) -> None:
-        length = min(RANGE_BYTES, section.length - start)
-        offset = section.offset + start
-        if length:
-            data = self._read_range(offset, length)
-            if len(data) != length:
-                raise IndexDamaged(f"section {section.name} of a segment ends early")
-            # NumPy lets other threads run while it copies.
-            self._memory[offset : offset + length] = np.frombuffer(data, np.uint8)
-        with self._lock:
-            self._missing[section.name] -= 1
-            is_last = not self._missing[section.name]
-        if is_last:
-            part = self._memory[section.offset : section.offset + section.length].data.toreadonly()
-            check_section(section, part)
-            with self._lock:
+        A digest has a core to itself then, and the first plane does not wait for what comes after it.
+        """
+        with self._turn:
+            while missing := [each for each in self._arrivals.values() if not each.whole.done()]:
+                if all(each.asked == len(each.starts) for each in missing):
+                    break
+                for each in missing[: max(2, threads())]:
+                    if each.asked < min(len(each.starts), each.digested + MAX_AHEAD):
+                        each.asked += 1
+                        return each, each.starts[each.asked - 1]
+                self._turn.wait()
+        return None
+
+    def _fetch(self, arrival: _Arrival, start: int) -> None:
+        part = arrival.part(start)
+        if len(part) and self._read_range(arrival.section.offset + start, part) != len(part):
+            raise IndexDamaged(f"section {arrival.section.name} of a segment ends early")
+        with self._turn:
+            arrival.here.add(start)
+
+    def _digest(self, arrival: _Arrival) -> None:
+        """Digest what has arrived of a section, unless another thread is at it: that one goes on with this as well."""
+        is_first = True
+        while (part := self._next_to_digest(arrival, goes_on=not is_first)) is not None:
+            arrival.digest.update(part)
+            is_first = False
+
+    def _next_to_digest(self, arrival: _Arrival, *, goes_on: bool) -> memoryview | None:
+        with self._turn:
+            self._turn.notify_all()
+            if arrival.is_being_digested and not goes_on:
+                return None
+            arrival.is_being_digested = False
+            if arrival.digested == len(arrival.starts):
+                check_digest(arrival.section, arrival.digest.digest())
                 # Unless the segment was given up meanwhile.
-                if not self._arrived[section.name].done():
-                    self._arrived[section.name].set_result(part)
+                if not arrival.whole.done():
+                    arrival.whole.set_result(arrival.memory.toreadonly())
+                return None
+            start = arrival.starts[arrival.digested]
+            if start not in arrival.here:
+                return None
+            arrival.digested += 1
+            arrival.is_being_digested = True
+            return arrival.part(start)
 
-    def _read_range(self, offset: int, length: int) -> bytes:
+    def _read_range(self, offset: int, memory: memoryview) -> int:
         for _ in range(MAX_TRIES - 1):
             try:
-                return self._read(offset, length)
+                return self._read(offset, memory)
             except Unavailable:
                 # Connections break while a Lambda is frozen between two requests.
                 continue
-        return self._read(offset, length)
+        return self._read(offset, memory)
 
-    def _fail(self, names: Sequence[str], error: Exception) -> None:
+    def _fail(self, arrivals: Sequence[_Arrival], error: Exception) -> None:
         """Tell whoever waits for one of these sections, and read no more of them."""
-        with self._lock:
-            self._ranges = collections.deque(part for part in self._ranges if part[0].name not in names)
-            for name in names:
-                if not self._arrived[name].done():
-                    self._arrived[name].set_exception(error)
-
-
-def _range_starts(section: Section) -> range:
-    """Return where the ranges of a section start; an empty section has one, of no bytes."""
-    return range(0, max(1, section.length), RANGE_BYTES)
+        with self._turn:
+            for arrival in arrivals:
+                if not arrival.whole.done():
+                    arrival.whole.set_exception(error)
+            self._turn.notify_all()

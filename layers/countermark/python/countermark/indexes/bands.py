@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from countermark.errors import IndexDamaged
 from countermark.indexes.codec import Band
-from countermark.indexes.keys import Keys, as_bytes
+from countermark.indexes.keys import Keys, Sections, as_bytes
 from countermark.indexes.slices import over_slices
 
 MAX_BANDS = 16
@@ -163,22 +163,21 @@ class _Cut:
 class BandTables:
     """The tables of a segment's bands. Immutable, and safe for threads."""
 
-    def __init__(self, bands: Sequence[Band], offsets: memoryview, rows: memoryview, *, hashes: int) -> None:
+    def __init__(self, bands: Sequence[Band], sections: Sections, *, hashes: int) -> None:
         """Take the sections OFFS and IDS, after a look at every number in them.
 
         Raises:
             IndexDamaged: They point beyond each other, or beyond the keys.
         """
-        self._hashes = hashes
-        self._offsets = np.frombuffer(offsets, "<u4")
-        self._rows = np.frombuffer(rows, "<u4")
+        self._offsets = np.frombuffer(sections["OFFS"], "<u4")
         sizes = [(1 << band.bits) + 1 for band in bands]
         bases = np.cumsum([0, *sizes])
         for start, end in itertools.pairwise(bases.tolist()):
             table = self._offsets[start:end]
             if table[0] != 0 or table[-1] != hashes or np.any(table[1:] < table[:-1]):
                 raise IndexDamaged("the offsets of a segment's bands make no sense")
-        if len(self._rows) and int(self._rows.max()) >= hashes:
+        self._rows = np.frombuffer(sections["IDS"], "<u4")
+        if max(over_slices(_largest, np.array_split(self._rows, len(bands))), default=0) >= max(1, hashes):
             raise IndexDamaged("the bands of a segment name keys that it does not hold")
         masks = [_masks(band.bits, band.radius) for band in bands]
         band = np.repeat(np.arange(len(bands)), [len(each) for each in masks])
@@ -235,6 +234,10 @@ def _parts(ends: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         high = max(low + 1, int(ends.searchsorted(gathered + MAX_GATHERED, side="right")))
         yield low, high
         low, gathered = high, int(ends[high - 1])
+
+
+def _largest(rows: NDArray[np.uint32]) -> int:
+    return int(rows.max(initial=0))
 
 
 def _plans(key_bits: int, reach: int, *, max_offset_bytes: int) -> Iterator[tuple[Band, ...]]:

@@ -200,7 +200,16 @@ def check_section(section: Section, part: Buffer) -> None:
     Raises:
         IndexDamaged: A byte is wrong.
     """
-    if hashlib.sha256(part).digest() != section.sha256:
+    check_digest(section, hashlib.sha256(part).digest())
+
+
+def check_digest(section: Section, sha256: bytes) -> None:
+    """Check the SHA-256 of what is said to be a section.
+
+    Raises:
+        IndexDamaged: It is not the section's.
+    """
+    if sha256 != section.sha256:
         raise IndexDamaged(f"section {section.name} of a segment fails its checksum")
 
 

@@ -67,8 +67,7 @@ class HammingKeys:
             IndexDamaged: Their tables make no sense.
         """
         if self._bands:
-            offsets, rows = self._sections["OFFS"], self._sections["IDS"]
-            self._tables = BandTables(self._bands, offsets, rows, hashes=self._hashes)
+            self._tables = BandTables(self._bands, self._sections, hashes=self._hashes)
 
     def search(self, queries: Sequence[str], *, max_distance: int | None) -> Found:
         """Return the keys within the type's distance, or within `max_distance` where that is smaller."""

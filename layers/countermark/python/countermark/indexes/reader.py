@@ -141,7 +141,7 @@ class LoadedIndex:
         info = header.info if self._bands else replace(header.info, bands=())
         leave = () if self._bands else BAND_SECTIONS
         # What reads must not know this index: in a cycle, memory would stay until the collector finds it.
-        sections = ArrivingSections(header, functools.partial(_read, self._store, ref), leave=leave)
+        sections = ArrivingSections(header, functools.partial(_read_into, self._store, ref), leave=leave)
         segment = segment_of_sections(info, sections, self.signal_types[signal_type])
         segment.settle_later()
         return segment
@@ -265,6 +265,13 @@ def _still_open(old: LoadedIndex | None, manifest: Manifest) -> Mapping[str, Seg
 def _read(store: IndexStore, ref: SegmentRef, offset: int = 0, length: int | None = None) -> bytes:
     try:
         return store.read_segment(ref.name, offset=offset, length=length)
+    except NotFound as error:
+        raise IndexDamaged(f"the segment {ref.name} of the index is missing") from error
+
+
+def _read_into(store: IndexStore, ref: SegmentRef, offset: int, memory: memoryview) -> int:
+    try:
+        return store.read_segment_into(ref.name, memory, offset=offset)
     except NotFound as error:
         raise IndexDamaged(f"the segment {ref.name} of the index is missing") from error
 

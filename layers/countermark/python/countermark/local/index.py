@@ -2,7 +2,9 @@
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
 from countermark.domain.index import Manifest, PublishedManifest
@@ -70,14 +72,17 @@ class FileIndexStore:
             write_atomically(path, data)
 
     def read_segment(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
-        path = self._path(name)
-        with translated(path):
-            try:
-                with path.open("rb") as file:
-                    file.seek(offset)
-                    return file.read(-1 if length is None else length)
-            except FileNotFoundError as error:
-                raise NotFound(f"there is no segment {name!r}") from error
+        with self._opened(name) as file:
+            file.seek(offset)
+            return file.read(-1 if length is None else length)
+
+    def read_segment_into(self, name: str, memory: memoryview, *, offset: int = 0) -> int:
+        with self._opened(name) as file:
+            file.seek(offset)
+            count = 0
+            while count < len(memory) and (some := file.readinto(memory[count:])):
+                count += some
+            return count
 
     def collect_garbage(self, keep: Iterable[str], *, older_than_s: int, now_s: int) -> int:
         """Remove segments that are not in `keep` and were written more than `older_than_s` ago.
@@ -92,6 +97,17 @@ class FileIndexStore:
                 return _remove(self._segments, kept, before_s=now_s - older_than_s)
         except Locked:
             return 0
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[FileIO]:
+        path = self._path(name)
+        with translated(path):
+            try:
+                file = FileIO(path)
+            except FileNotFoundError as error:
+                raise NotFound(f"there is no segment {name!r}") from error
+            with file:
+                yield file
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
