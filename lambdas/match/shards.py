@@ -6,9 +6,7 @@ from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countermark.aws.shard_json import decode_question, encode_answer, encode_refusal
-from countermark.aws.shards import answer
-from countermark.errors import Unavailable
+from countermark.aws.shards import answer_event
 from lambdas.composition import index_reader, now_s
 
 logger = Logger()
@@ -21,13 +19,9 @@ tracer = Tracer()
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Take a question, and return the answer, or why there is none; what nobody foresaw fails the invocation."""
     del context
-    now = now_s()
-    try:
-        question = decode_question(event)
-        told = encode_answer(answer(index_reader().current(now), question, now_s=now))
-    except Unavailable as error:
-        logger.warning("shards_refused", error=type(error).__name__, why=str(error))
-        told = encode_refusal(error)
+    told: dict[str, Any] = answer_event(index_reader(), event, now_s=now_s())
+    if "refused" in told:
+        logger.warning("shards_refused", error=told["refused"], why=told["why"])
     metrics.add_metric(name="ShardsRefused", unit=MetricUnit.Count, value=int("refused" in told))
     metrics.flush_metrics()
-    return dict(told)
+    return told

@@ -23,10 +23,14 @@ from countermark.aws.shard_json import (
     Answer,
     Question,
     decode_answer,
+    decode_question,
+    encode_answer,
     encode_question,
+    encode_refusal,
     value_bytes,
 )
 from countermark.domain.index import Manifest
+from countermark.domain.json import JSON
 from countermark.domain.signal import SignalType
 from countermark.errors import IndexNotReady, Unavailable
 from countermark.indexes.shards import Answers, FanOut, ServedIndex, ServesIndex
@@ -193,14 +197,20 @@ class ShardedIndex:
         return max(here_s, self._functions.age_s(now_s, signal_type, shards=self.manifest.shards))
 
 
-def answer(index: ServedIndex, question: Question, *, now_s: int) -> Answer:
-    """Answer a question from the shards of this process.
+def answer_event(reader: ServesIndex, event: object, *, now_s: int) -> dict[str, JSON]:
+    """Answer the question of an event from the shards of this process, or say why not: as `ShardFunctions` reads it.
 
     Raises:
-        IndexNotReady: The index does not hold that signal type yet.
-        IndexDamaged: A segment fails a check.
-        Unavailable: The index has another shard count than the question is about, or cannot be read.
+        InvalidInput: The event is no question.
     """
+    question = decode_question(event)
+    try:
+        return encode_answer(_answer(reader.current(now_s), question, now_s=now_s))
+    except Unavailable as error:
+        return encode_refusal(error)
+
+
+def _answer(index: ServedIndex, question: Question, *, now_s: int) -> Answer:
     if index.manifest.shards != question.shards:
         raise Unavailable(f"the index is changing: {index.manifest.shards} shards here, asked for {question.shards}")
     age_s = index.age_s(now_s, question.signal_type)
