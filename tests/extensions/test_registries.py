@@ -9,6 +9,7 @@ from typing import ClassVar
 import pytest
 
 from countermark.domain.collaboration import Exchange, Field
+from countermark.domain.content import OWN_CONTENT_TYPES, ContentForm
 from countermark.domain.signal import ContentType, IndexKind, SignalType
 from countermark.errors import InvalidInput
 from countermark.exchanges.sample import SampleExchange
@@ -19,6 +20,8 @@ from countermark.signals.digest import DigestType
 from countermark.signals.pdq import PDQ
 from tests.exchanges.memory_reader import MemoryReader
 from tests.exchanges.server import quick_transport
+from tests.extensions.boxes import BOX, Box
+from tests.extensions.letters import LETTER, LETTER_SHA256, Letter
 
 TEXT_SHA256 = DigestType(
     name="text_sha256",
@@ -284,3 +287,90 @@ def test_an_extension_of_the_peer_that_brings_nothing_is_refused(monkeypatch: py
 
 def test_every_signal_type_of_countermark_could_be_an_extensions(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
     try_out(load(given(monkeypatch, write, Manifest(signal_types=tuple(SIGNAL_TYPES.values())))))
+
+
+def test_content_types_of_extensions_come_after_countermarks_own(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
+    first = given(monkeypatch, write, Manifest(content_types=(Letter(), Box())))
+    installed = registries([first])
+    assert installed.content_types.names() == (*OWN_CONTENT_TYPES, "letter", "box")
+    assert class_of(installed.content_types.forms[LETTER]) is Letter
+    assert registries().content_types.names() == OWN_CONTENT_TYPES
+
+
+def test_a_signal_type_may_take_what_another_extension_brings(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
+    takes = given(monkeypatch, write, Manifest(signal_types=(LETTER_SHA256,)))
+    brings = given(monkeypatch, write, Manifest(content_types=(Letter(),)))
+    assert "letter_sha256" in registries([takes, brings]).signal_types
+    with pytest.raises(InvalidInput, match=f"{takes}: letter_sha256 takes letter, which no extension brings"):
+        registries([takes])
+
+
+def test_a_signal_type_that_takes_one_content_type_that_is_there_is_taken(
+    monkeypatch: pytest.MonkeyPatch, write: Write
+) -> None:
+    both = replace(LETTER_SHA256, content_types=frozenset({LETTER, ContentType.TEXT}))
+    assert registries([given(monkeypatch, write, Manifest(signal_types=(both,)))]).signal_types["letter_sha256"] is both
+
+
+class Nameless:
+    """A content type with nothing but the ends of its files' names."""
+
+    suffixes = frozenset({".x"})
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        (Nameless(), "the content type Nameless lacks name, mime_types, starts"),
+        (Box, "the content type Box is a class: a manifest holds instances"),
+        (Box(name="box"), "the name of the content type Box is a ContentType, not 'box'"),  # type: ignore[arg-type]
+        (Box(mime_types=("a/b",)), "the mime_types of box are a frozenset, in lower case, not"),  # type: ignore[arg-type]
+        (Box(mime_types=frozenset({"Text/Box"})), "the mime_types of box are a frozenset, in lower case, not"),
+        (Box(mime_types=frozenset({"text/box; x=y"})), "the mime_types of box are"),
+        (Box(suffixes=frozenset({"box"})), "the suffixes of box are a frozenset, in lower case, not"),
+        (Box(suffixes=frozenset({".Box"})), "the suffixes of box are"),
+        (Box(suffixes=frozenset({".tar.gz"})), "the suffixes of box are"),
+        (Box(suffixes=frozenset({""})), "the suffixes of box are"),
+        (Box(starts=(b"",)), "the starts of box are a tuple of bytes, not"),
+        (Box(starts=b"[["), "the starts of box are a tuple of bytes, not"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_content_type_that_is_not_as_the_port_has_it_is_refused(
+    monkeypatch: pytest.MonkeyPatch, write: Write, form: ContentForm, message: str
+) -> None:
+    module = given(monkeypatch, write, Manifest(content_types=(form,)))
+    with pytest.raises(InvalidInput, match=f"the extension {module}: {message}"):
+        load(module)
+
+
+def test_a_content_types_name_that_is_taken_is_refused(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
+    first = given(monkeypatch, write, Manifest(content_types=(Box(),)))
+    second = given(monkeypatch, write, Manifest(content_types=(Box(),)))
+    own = given(monkeypatch, write, Manifest(content_types=(Box(name=ContentType.FILE),)))
+    twice = given(monkeypatch, write, Manifest(content_types=(Box(), Box())))
+    for modules, name in (([first, second], BOX), ([own], "file"), ([twice], BOX)):
+        with pytest.raises(InvalidInput, match=f"{modules[-1]}: there is a content type '{name}' already"):
+            registries(modules)
+
+
+def test_an_extension_of_the_peer_may_bring_nothing_but_content_types(
+    monkeypatch: pytest.MonkeyPatch, write: Write
+) -> None:
+    bare = type("PostContent", (), {"get_name": staticmethod(lambda: "post")})
+    module = given(
+        monkeypatch, write, SimpleNamespace(signal_types=(), content_types=(bare,), apis=()), name="TX_MANIFEST"
+    )
+    installed = registries([module])
+    assert installed.content_types.names()[-1] == "post"
+    try_out(*installed.extensions)
+
+
+def test_the_peers_failure_is_told_with_the_extensions_name(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
+    odd = type("Odd", (), {"get_name": staticmethod(lambda: "a b")})
+    module = given(
+        monkeypatch, write, SimpleNamespace(signal_types=(), content_types=(odd,), apis=()), name="TX_MANIFEST"
+    )
+    with pytest.raises(
+        InvalidInput, match=f"the extension {module}: its TX_MANIFEST fails: the name of a content type"
+    ):
+        load(module)

@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from countermark.domain.content import ContentTypes
 from countermark.domain.signal import ContentType
 from countermark.errors import InvalidContent
 from countermark.signals.content_type import content_type_of
+from tests.extensions.letters import LETTER, Letter
 from tests.signals.photos import photo, saved
 
 
@@ -87,3 +89,23 @@ def test_what_is_neither_is_refused_by_its_type(head: bytes, name: str, reason: 
 def test_any_bytes_are_told_or_refused(head: bytes, name: str) -> None:
     with suppress(InvalidContent):
         assert content_type_of(head, name) in (ContentType.PHOTO, ContentType.VIDEO)
+
+
+@pytest.mark.parametrize(
+    ("head", "name", "expected"),
+    [
+        (b"Received: from", "", LETTER),
+        (b"From: a@b", "a.eml", LETTER),
+        (b"unknown", "a.jpg", ContentType.PHOTO),
+        (saved(Image.new("1", (9, 9)), "PNG"), "a.eml", ContentType.PHOTO),
+    ],
+)
+def test_a_file_of_an_extensions_type_is_told_by_its_bytes_and_then_its_name(
+    head: bytes, name: str, expected: ContentType
+) -> None:
+    assert content_type_of(head, name, ContentTypes(forms={LETTER: Letter()})) == expected
+
+
+def test_without_bytes_the_name_tells_nothing() -> None:
+    with pytest.raises(InvalidContent, match="there are no bytes"):
+        content_type_of(b"", "a.eml", ContentTypes(forms={LETTER: Letter()}))
