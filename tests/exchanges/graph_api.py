@@ -39,7 +39,8 @@ def graph_error(code: JSON, *, http: int = 400, is_transient: bool | None = None
 class GraphApi:
     """Tells each indicator once, at the time of its last change, oldest first; those that were taken back as well.
 
-    `retains_after` forgets what was taken back before that time, as the real one does after 90 days.
+    A page begins after the last item of the one before it. `retains_after` forgets what was taken back before that
+    time, as the real one does after 90 days; `forget` ends the URLs of pages.
     """
 
     page_size: int = 2
@@ -49,6 +50,7 @@ class GraphApi:
     extra_items: list[Any] = field(default_factory=list)
     next_host: str | None = None
     asked: list[Asked] = field(default_factory=list)
+    _cursors: set[str] = field(default_factory=set)
 
     def put(self, indicator: str, *descriptors: Mapping[str, Any], type: str = "TEXT_STRING") -> None:  # noqa: A002 - its name
         """State something of an indicator, in place of what was stated before."""
@@ -58,23 +60,31 @@ class GraphApi:
         """Take an indicator back."""
         self._say(indicator, type, should_delete=True)
 
+    def forget(self) -> None:
+        """Let the URLs of pages expire."""
+        self._cursors.clear()
+
     def answer(self, asked: Asked) -> Answer:
         self.asked.append(asked)
         if asked.query.get("access_token") != TOKEN:
             return graph_error(190)(Answer())
         assert asked.path == f"/v21.0/{GROUP}/threat_updates/", asked.path
-        start = int(asked.query.get("after", "0"))
+        cursor = asked.query.get("after", "0")
+        if cursor != "0" and cursor not in self._cursors:
+            return graph_error(100)(Answer())
         after_s = int(asked.query["start_time"])
         told = [
             update
             for update in sorted(self.updates.values(), key=lambda update: int(update["last_updated"]))
-            if update["last_updated"] >= after_s
+            if update["last_updated"] >= max(after_s, int(cursor) + 1)
             and not (update.get("should_delete") and update["last_updated"] < self.retains_after)
         ]
-        items = [*told[start : start + self.page_size], *(self.extra_items if start == 0 else [])]
+        items = [*told[: self.page_size], *(self.extra_items if cursor == "0" else [])]
         body: dict[str, Any] = {"data": items}
-        if start + self.page_size < len(told):
-            query = urlencode({**asked.query, "after": str(start + self.page_size)})
+        if self.page_size < len(told):
+            following = str(told[self.page_size - 1]["last_updated"])
+            self._cursors.add(following)
+            query = urlencode({**asked.query, "after": following})
             host = self.next_host or f"http://{asked.headers['host']}"
             body["paging"] = {"cursors": {"after": "x"}, "next": f"{host}{asked.path}?{query}"}
         return as_json(body)

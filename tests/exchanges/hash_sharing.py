@@ -29,6 +29,11 @@ def iso(at_s: int) -> str:
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def md5(name: str) -> dict[str, str]:
+    """Return the fingerprints of an entry that has an MD5 only, one for each name."""
+    return {"md5": name.encode().hex().rjust(32, "0")}
+
+
 @dataclass(kw_only=True)
 class Entry:
     """One entry as it is now."""

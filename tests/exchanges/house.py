@@ -1,6 +1,6 @@
 """One collaboration over SQLite in memory: the real fetch flow around a real client, and what can befall a run."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,9 +38,14 @@ class OneSecret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mishap:
-    """What befalls one run: it is cut at its first delta, dies at a write, or is answered wrongly."""
+    """What befalls one run: it is cut at its first delta, dies at a write, or is answered wrongly.
+
+    Or another run is begun at each of its steps, or takes over at its first one, when its lease has expired.
+    """
 
     is_cut: bool = False
+    is_doubled: bool = False
+    is_overtaken: bool = False
     dies_at: int | None = None
     dies_after: bool = False
     fault_at: int | None = None
@@ -53,6 +58,8 @@ def mishaps() -> st.SearchStrategy[Mishap]:
     return st.one_of(
         st.just(Mishap()),
         st.just(Mishap(is_cut=True)),
+        st.just(Mishap(is_doubled=True)),
+        st.just(Mishap(is_overtaken=True)),
         st.builds(Mishap, dies_at=st.integers(0, 12), dies_after=st.booleans()),
         st.builds(Mishap, fault_at=st.integers(0, 6), fault=faults),
     )
@@ -114,11 +121,22 @@ class House:
         if mishap.dies_at is not None:
             fuse = Fuse(mishap.dies_at, after=mishap.dies_after)
             changes |= {"banks": Dying(fuse, self.banks), "collaborations": Dying(fuse, self.collaborations)}
+        if mishap.is_doubled:
+            changes["on_progress"] = self._begin_another
+        if mishap.is_overtaken:
+            changes["on_progress"] = once(self._overtake)
         try:
             self.fetch(**changes)
         except Crash:
             self.now_s += LEASE_S
         server.faults_at.clear()
+
+    def _begin_another(self, _: FetchState) -> None:
+        assert self.fetch().outcome == "held"
+
+    def _overtake(self, _: FetchState) -> None:
+        self.now_s += LEASE_S
+        assert self.fetch().outcome == "complete"
 
     def state(self) -> FetchState:
         return self.collaborations.fetch_state(NAME)
@@ -142,6 +160,12 @@ class House:
     def signals(self) -> set[tuple[str, str]]:
         """Return all that the bank matches."""
         return {pair for values in self.banked().values() for pair in values.items()}
+
+
+def once(happen: Callable[[FetchState], None]) -> Callable[[FetchState], None]:
+    """Let something happen at the first call only."""
+    left = [happen]
+    return lambda state: left.pop()(state) if left else None
 
 
 @contextmanager

@@ -21,13 +21,15 @@ class NciiApi:
 
     A set is what had changed by its first page, and its timestamp holds for the whole of it: it stands on the
     first page already. Until `forgets_tokens` the pages of a set are told by their tokens, however old.
-    `retains_after` forgets the tombstones from before that time, `rewinds_by` takes seconds from the timestamp.
+    `retains_after` forgets the tombstones from before that time, `rewinds_by` takes seconds from the timestamp, and
+    `token_prefix` is what every token begins with.
     """
 
     page_size: int = 2
     at_s: int = 1_625_000_000
     retains_after: int = 0
     rewinds_by: int = 0
+    token_prefix: str = ""
     records: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     extra_items: list[Any] = field(default_factory=list)
     submitted: list[tuple[str, Any]] = field(default_factory=list)
@@ -69,7 +71,7 @@ class NciiApi:
             name, at = f"set {len(self._sets)} since {since_s}", 0
             self._sets[name] = self._set_since(since_s)
         else:
-            name, _, place = token.rpartition("+")
+            name, _, place = token.removeprefix(self.token_prefix).rpartition("+")
             at = int(place)
             if name not in self._sets:
                 return as_json({"message": "unknown continuation token"}, code=400)
@@ -95,7 +97,7 @@ class NciiApi:
             page = [*self.extra_items, *page]
         return {
             "count": len(page),
-            "nextPageToken": f"{name}+{at + self.page_size}" if has_more else None,
+            "nextPageToken": f"{self.token_prefix}{name}+{at + self.page_size}" if has_more else None,
             "nextSetTimestamp": next_s - self.rewinds_by,
             "hasMoreRecords": has_more,
             "hashRecords": page,

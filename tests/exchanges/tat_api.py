@@ -15,12 +15,14 @@ CREDENTIALS = {"username": USER, "password": PASSWORD}
 class TatApi:
     """Tells each entry once, at the time of its last change, oldest first; deleted ones as well.
 
-    `tokens` are those that it takes, and `lasts` is how many pages each is good for.
+    `tokens` are those that it takes, and `lasts` is how many pages each is good for; `forget` ends them. What it
+    tells as the next page is on `next_host`.
     """
 
     page_size: int = 2
     at_s: float = 1_704_000_000.25
     lasts: int = 1_000_000
+    next_host: str = "http://dev.example"
     logins: int = 0
     tokens: dict[str, int] = field(default_factory=dict)
     entries: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -46,6 +48,10 @@ class TatApi:
         if entry_id in self.entries:
             self.at_s += 0.5
             self.entries[entry_id] |= {"deleted": True, "updated_on": self.at_s}
+
+    def forget(self) -> None:
+        """Let the tokens expire."""
+        self.tokens.clear()
 
     def answer(self, asked: Asked) -> Answer:
         if asked.path == "/token-auth/tcap/":
@@ -78,7 +84,7 @@ class TatApi:
         return {
             "count": len(told),
             # Another scheme, host and path than the list has: it is not meant to be followed as it is.
-            "next": f"http://dev.example/hash-list/v2/all?limit=2&offset={offset + 2}&order=asc" if has_next else None,
+            "next": f"{self.next_host}/hash-list/v2/all?limit=2&offset={offset + 2}&order=asc" if has_next else None,
             "previous": None,
             "checkpoint": None if last is None else f"{last['updated_on']:.6f},{last['id']}",
             "results": [*self.extra_items, *page] if after is None and page else page,

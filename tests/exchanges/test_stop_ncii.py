@@ -1,23 +1,21 @@
 """StopNCII.org: its real format from a scripted history, through the real client and the real fetch flow."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from countermark.domain.collaboration import Fetch, RecordPolicy, SharedOpinion, TakesOpinions, TakesSignals, Verdict
+from countermark.domain.collaboration import Fetch, SharedOpinion, Verdict
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Category, Opinion
 from countermark.domain.signal import Signal
 from countermark.errors import ExchangeFailed, InvalidInput
 from countermark.exchanges import exchanges
-from countermark.exchanges.pages import MAX_EMPTY_PAGES, MAX_PAGE_BYTES, MAX_RECORD_BYTES
+from countermark.exchanges.pages import MAX_RECORD_BYTES
 from countermark.exchanges.stop_ncii import (
     FIRST_TIMESTAMP,
     STALE_AFTER_S,
@@ -28,27 +26,20 @@ from countermark.exchanges.stop_ncii import (
     parse_page,
     signals_of,
 )
-from countermark.flows.fetch import LEASE_S
 from countermark.signals import SIGNAL_TYPES
-from tests.exchanges.house import NAME, NOW_S, House, Mishap, house_of, mishaps
+from tests.exchanges.house import NOW_S, house_of
+from tests.exchanges.json_values import json_values
 from tests.exchanges.memory_reader import MemoryReader
-from tests.exchanges.ncii_api import CREDENTIALS, FUNCTION_KEY, SUBSCRIPTION_KEY, NciiApi, feedback
+from tests.exchanges.ncii_api import CREDENTIALS, FUNCTION_KEY, SUBSCRIPTION_KEY, feedback
+from tests.exchanges.scripts import NCII, Play, playing
 from tests.exchanges.server import (
     Answer,
     Asked,
     ExchangeServer,
-    Fault,
-    SlowTime,
     as_json,
-    body,
-    dropped,
     quick_transport,
     serving,
-    silent,
-    slow,
     status,
-    too_many,
-    truncated,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -58,33 +49,21 @@ SEED = Opinion(category=Category.INVESTIGATION_SEED)
 NOWHERE = "http://127.0.0.1:1/v1"
 
 
-class Play:
-    """The exchange, its server, and a house that fetches it."""
-
-    def __init__(self, api: NciiApi, server: ExchangeServer, house: House) -> None:
-        self.api = api
-        self.server = server
-        self.house = house
-
-    def texts(self) -> set[str]:
-        return {value for _, value in self.house.signals()}
-
-    def put_texts(self, count: int) -> set[str]:
-        texts = {f"text {number}" for number in range(count)}
-        for text in sorted(texts):
-            self.api.put(text)
-        return texts
-
-
 @pytest.fixture
 def play() -> Iterator[Play]:
-    api = NciiApi()
-    with serving(api.answer) as server, house_of(exchange_at(server), {}, CREDENTIALS) as house:
-        yield Play(api, server, house)
+    with playing(NCII) as play:
+        yield play
 
 
-def exchange_at(server: ExchangeServer, **limits: Any) -> StopNcii:
-    return StopNcii(quick_transport(**limits), base_url=f"{server.url}/v1")
+def put_texts(play: Play, count: int) -> set[str]:
+    texts = {f"text {number}" for number in range(count)}
+    for text in sorted(texts):
+        play.api.put(text)
+    return texts
+
+
+def exchange_at(server: ExchangeServer) -> StopNcii:
+    return StopNcii(quick_transport(), base_url=f"{server.url}/v1")
 
 
 def begin(checkpoint: Mapping[str, JSON] | None, *, now_s: int, exchange: StopNcii | None = None) -> Fetch:
@@ -277,17 +256,6 @@ def test_an_empty_page_has_an_empty_list_or_none(empty: JSON) -> None:
     assert (page.changes, page.malformed_items) == ({}, 0)
 
 
-@pytest.mark.parametrize("data", [b"", b"not json", b"[]", b"\xff", b"[" * 200_000, b"null", b'{"count": 1'])
-def test_what_is_no_json_object_is_an_error(play: Play, data: bytes) -> None:
-    play.server.fail(body(data))
-    assert play.house.fetch().error == "127.0.0.1 answered with a malformed page"
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=5,
-)
 feedbacks = st.fixed_dictionaries(
     {}, optional={"feedbackValue": st.just("Blocked") | json_values, "tags": st.just(["a"]) | json_values}
 )
@@ -347,7 +315,7 @@ def test_what_a_victim_takes_back_is_removed_where_the_peer_matches_it_for_ever(
 
 
 def test_it_asks_as_the_client_of_the_peer_does(play: Play) -> None:
-    play.put_texts(3)
+    put_texts(play, 3)
     play.house.fetch()
     first, second = play.server.asked
     assert (first.method, first.path) == ("GET", "/v1/FetchHashes")
@@ -361,50 +329,6 @@ def test_it_asks_as_the_client_of_the_peer_does(play: Play) -> None:
     assert play.house.state().checkpoint == {"update_time": play.api.at_s, "last_fetch_time": NOW_S}
 
 
-def test_an_exchange_without_records_is_fetched_whole(play: Play) -> None:
-    play.api.at_s = 0
-    for _ in range(2):
-        assert play.house.fetch().outcome == "complete"
-    assert play.house.state().checkpoint == {"update_time": FIRST_TIMESTAMP, "last_fetch_time": NOW_S}
-
-
-@pytest.mark.parametrize(("policy", "is_banked"), [(RecordPolicy.MATCH, True), (RecordPolicy.SKIP, False)])
-def test_a_hash_that_a_platform_did_not_block_is_disputed(play: Play, policy: RecordPolicy, *, is_banked: bool) -> None:
-    known = play.house.collaborations.collaboration(NAME)
-    play.house.collaborations.update_collaboration(replace(known, disputed=policy))
-    play.api.put("one", feedback("NotBlocked"), feedback("Blocked", source="TikTok"))
-    play.api.put("two", feedback("Blocked"))
-    play.house.fetch()
-    assert play.texts() == ({"one", "two"} if is_banked else {"two"})
-
-
-def test_malformed_records_are_counted_and_the_rest_is_banked(play: Play) -> None:
-    texts = play.put_texts(3)
-    play.api.extra_items = [None, {"hashValue": "x"}, record(CSPFeedbacks=[1])]
-    play.api.put("not a hash", kind="ImagePDQ")
-    report = play.house.fetch()
-    assert (report.outcome, report.malformed_items) == ("complete", 4)
-    assert play.texts() == texts
-    assert play.house.state().malformed_items == 4
-
-
-@pytest.mark.parametrize("count", [MAX_EMPTY_PAGES, MAX_EMPTY_PAGES + 1])
-def test_pages_without_a_record_are_passed_over_but_not_without_end(play: Play, count: int) -> None:
-    def mostly_empty(asked: Asked) -> Answer:
-        number = int(asked.query.get("nextPageToken", "0"))
-        if number < count:
-            return as_json(page_of(nextPageToken=str(number + 1), hasMoreRecords=True))
-        return as_json(page_of(record("at last")))
-
-    play.server.respond = mostly_empty
-    report = play.house.fetch()
-    if count == MAX_EMPTY_PAGES:
-        assert report.outcome == "complete"
-        assert play.texts() == {"at last"}
-    else:
-        assert report.error == f"127.0.0.1 answered with more than {MAX_EMPTY_PAGES} empty pages"
-
-
 @pytest.mark.parametrize("tokens", [["a", "a"], ["a", "b", "a"], ["a", "b", "c", "b"]])
 def test_a_token_that_comes_again_is_an_error_where_the_peer_runs_for_ever(play: Play, tokens: list[str]) -> None:
     given_ = iter(tokens)
@@ -415,13 +339,13 @@ def test_a_token_that_comes_again_is_an_error_where_the_peer_runs_for_ever(play:
 
 def test_a_token_that_is_resumed_and_comes_again_is_an_error(play: Play) -> None:
     play.server.respond = lambda _: as_json(page_of(record(), nextPageToken="a", hasMoreRecords=True))
-    play.house.suffer(Mishap(is_cut=True), play.server)
+    play.cut()
     assert "that it had before" in play.house.fetch().error
 
 
 @pytest.mark.parametrize(("rewinds_by", "is_error"), [(0, False), (1, True), (1_000_000, True)])
 def test_a_set_that_ends_before_it_began_is_an_error(play: Play, rewinds_by: int, *, is_error: bool) -> None:
-    play.put_texts(3)
+    put_texts(play, 3)
     play.house.fetch()
     before = play.house.state()
     play.api.rewinds_by = rewinds_by
@@ -432,34 +356,34 @@ def test_a_set_that_ends_before_it_began_is_an_error(play: Play, rewinds_by: int
 
 def test_a_fetch_may_be_left_within_a_set_and_passes_nothing_over(play: Play) -> None:
     """The timestamp of a page holds for its whole set: who resumes by it, as the peer does, passes over the rest."""
-    texts = play.put_texts(7)
+    texts = put_texts(play, 7)
     for expected in (2, 4, 6, 7):
-        play.house.suffer(Mishap(is_cut=True), play.server)
-        assert len(play.texts()) == expected
+        play.cut()
+        assert len(play.values()) == expected
     assert play.house.fetch().outcome == "complete"
-    assert play.texts() == texts
+    assert play.values() == texts
     assert play.house.state().generation == 1
     tokens = [asked.query.get("nextPageToken") for asked in play.server.asked]
     assert tokens == [None, "set 0 since 10+2", "set 0 since 10+4", "set 0 since 10+6", None]
 
 
 def test_a_token_that_is_not_known_any_more_is_a_new_set_and_not_a_failure(play: Play) -> None:
-    texts = play.put_texts(5)
-    play.house.suffer(Mishap(is_cut=True), play.server)
+    texts = put_texts(play, 5)
+    play.cut()
     play.api.put("text 0", status="Withdrawn")
     play.api.forget_tokens()
     assert play.house.fetch().outcome == "complete"
-    assert play.texts() == texts - {"text 0"}
+    assert play.values() == texts - {"text 0"}
     assert play.house.state().generation == 1
 
 
 @pytest.mark.parametrize("code", [400, 404, 410])
 def test_a_refusal_of_anything_but_a_resumed_token_is_an_error(play: Play, code: int) -> None:
-    play.put_texts(5)
+    put_texts(play, 5)
     play.server.faults_at[1] = status(code)
     report = play.house.fetch()
     assert report.error == f"127.0.0.1 answered with status {code}"
-    assert len(play.texts()) == 2
+    assert len(play.values()) == 2
     play.server.faults_at |= {2: status(code), 3: status(code)}
     assert play.house.fetch().error == report.error
     assert len(play.server.asked) == 4
@@ -468,12 +392,12 @@ def test_a_refusal_of_anything_but_a_resumed_token_is_an_error(play: Play, code:
 @pytest.mark.parametrize(("age_s", "is_used"), [(TOKEN_LASTS_S, True), (TOKEN_LASTS_S + 1, False)])
 def test_a_token_is_resumed_for_twelve_hours(play: Play, age_s: int, *, is_used: bool) -> None:
     assert TOKEN_LASTS_S == 12 * 3600
-    texts = play.put_texts(3)
-    play.house.suffer(Mishap(is_cut=True), play.server)
+    texts = put_texts(play, 3)
+    play.cut()
     play.house.now_s += age_s
     assert play.house.fetch().outcome == "complete"
     assert ("nextPageToken" in play.server.asked[1].query) is is_used
-    assert play.texts() == texts
+    assert play.values() == texts
 
 
 @pytest.mark.parametrize(("age_s", "is_stale"), [(STALE_AFTER_S, False), (STALE_AFTER_S + 1, True)])
@@ -483,161 +407,6 @@ def test_a_checkpoint_is_stale_after_30_days(age_s: int, within: Mapping[str, JS
     checkpoint = {"update_time": 50, "last_fetch_time": 1000, **within}
     assert begin(checkpoint, now_s=1000 + age_s).restarts is is_stale
     assert begin(None, now_s=1000).restarts
-
-
-def test_a_quiet_exchange_does_not_become_stale(play: Play) -> None:
-    play.put_texts(1)
-    for _ in range(3):
-        play.house.fetch()
-        play.house.now_s += STALE_AFTER_S
-    assert play.house.state().generation == 1
-
-
-def test_a_stale_checkpoint_refetches_without_a_gap_and_leaves_no_ghost_as_the_peers_do(play: Play) -> None:
-    for text in ("stays", "gone", "stays too"):
-        play.api.put(text)
-    play.house.fetch()
-    play.api.put("gone", status="Deleted")
-    play.api.retains_after = play.api.at_s + 1
-    play.house.now_s += STALE_AFTER_S + 1
-    seen: list[set[str]] = []
-    report = play.house.fetch(on_progress=lambda _: seen.append(play.texts()))
-    assert all({"stays", "stays too"} <= texts for texts in seen)
-    assert "gone" in seen[0]
-    assert (report.outcome, report.removed_items) == ("complete", 1)
-    assert play.texts() == {"stays", "stays too"}
-    assert play.house.state().generation == 2
-
-
-# What goes wrong on the way
-
-
-@pytest.mark.parametrize(
-    "faults",
-    [
-        [too_many()],
-        [too_many("7")],
-        [status(500)],
-        [status(502), status(503), status(504)],
-        [truncated],
-        [dropped],
-        [truncated, too_many("1"), dropped, status(503)],
-    ],
-)
-def test_what_may_pass_is_tried_again(play: Play, faults: list[Fault]) -> None:
-    texts = play.put_texts(3)
-    play.server.fail(*faults)
-    assert play.house.fetch().outcome == "complete"
-    assert play.texts() == texts
-    assert len(play.server.asked) == 2 + len(faults)
-
-
-def test_retry_after_is_obeyed() -> None:
-    time_of = SlowTime()
-    api = NciiApi()
-    with serving(api.answer) as server:
-        exchange = StopNcii(quick_transport(time_of), base_url=f"{server.url}/v1")
-        with house_of(exchange, {}, CREDENTIALS) as house:
-            server.fail(too_many(retry_after="17"))
-            assert house.fetch().outcome == "complete"
-    [slept_s] = time_of.slept_s
-    assert 17 <= slept_s <= 18
-
-
-@pytest.mark.parametrize(
-    ("fault", "message"),
-    [
-        (status(503), "127.0.0.1 answered with status 503"),
-        (too_many(), "127.0.0.1 answered with status 429"),
-        (truncated, "127.0.0.1 (cut its answer short|broke the connection off)"),
-        (dropped, "127.0.0.1 broke the connection off"),
-        (status(404), "127.0.0.1 answered with status 404"),
-        (status(302), "127.0.0.1 answered with status 302"),
-        (status(401), "127.0.0.1 answered with status 401: it does not take the credentials"),
-        (status(403), "127.0.0.1 answered with status 403: it does not take the credentials"),
-        (body(b" " * (MAX_PAGE_BYTES + 1)), f"127.0.0.1 answered with more than {MAX_PAGE_BYTES} bytes"),
-    ],
-)
-def test_what_does_not_pass_is_an_error_that_keeps_what_was_told(play: Play, fault: Fault, message: str) -> None:
-    texts = play.put_texts(5)
-    play.server.faults_at.update(dict.fromkeys(range(1, 6), fault))
-    report = play.house.fetch()
-    assert report.outcome == "failed"
-    assert re.fullmatch(message, report.error)
-    assert len(play.texts()) == 2
-    play.server.faults_at.clear()
-    assert play.house.fetch().outcome == "complete"
-    assert play.texts() == texts
-
-
-@pytest.mark.parametrize("fault", [slow, silent])
-def test_an_answer_that_takes_too_long_is_an_error_in_words(fault: Fault) -> None:
-    api = NciiApi()
-    with (
-        serving(api.answer) as server,
-        house_of(exchange_at(server, read_s=0.2, try_s=0.2, tries=2), {}, CREDENTIALS) as house,
-    ):
-        server.fail(fault, fault)
-        assert house.fetch().error == "127.0.0.1 took too long to answer"
-
-
-events = st.one_of(
-    st.tuples(st.just("put"), st.sampled_from("abcde"), st.sampled_from(["Blocked", "NotBlocked", "Undefined"])),
-    st.tuples(st.just("withdraw"), st.sampled_from("abcde"), st.sampled_from(["Withdrawn", "Deleted"])),
-    st.tuples(st.just("run"), mishaps(), st.just("")),
-    st.tuples(st.just("run twice"), st.just(""), st.just("")),
-    st.tuples(st.just("be overtaken"), st.just(""), st.just("")),
-    st.tuples(st.just("forget"), st.just(""), st.just("")),
-    st.tuples(st.just("grow stale"), st.just(""), st.just("")),
-)
-
-
-def befall(play: Play, what: str, of: Any, kind: str) -> None:
-    """Let one event of a history happen."""
-    match what:
-        case "put":
-            play.api.put(of, feedback(kind))
-        case "withdraw":
-            play.api.put(of, status=kind)
-        case "forget":
-            play.api.forget_tokens()
-        case "grow stale":
-            play.api.retains_after = play.api.at_s + 1
-            play.house.now_s += STALE_AFTER_S + 1
-        case "run twice":
-            outcomes: list[str] = []
-            play.house.fetch(on_progress=lambda _: outcomes.append(play.house.fetch().outcome))
-            assert set(outcomes) <= {"held"}
-        case "be overtaken":
-            play.house.fetch(on_progress=_once(lambda: overtake(play)))
-        case _:
-            play.house.suffer(of, play.server)
-
-
-def overtake(play: Play) -> None:
-    """Let a run's lease expire, and another run take over."""
-    play.house.now_s += LEASE_S
-    assert play.house.fetch().outcome == "complete"
-
-
-def _once(happen: Any) -> Any:
-    left = [happen]
-    return lambda _: left.pop()() if left else None
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(events, min_size=1, max_size=12))
-def test_whatever_befalls_the_runs_the_bank_ends_equal_to_the_exchange(history: list[tuple[str, Any, str]]) -> None:
-    api = NciiApi()
-    with serving(api.answer) as server, house_of(exchange_at(server), {}, CREDENTIALS) as house:
-        play = Play(api, server, house)
-        for event in history:
-            befall(play, *event)
-        house.now_s += LEASE_S
-        assert house.fetch().outcome == "complete"
-        truth = {value for (_, value), told in api.records.items() if told["hashStatus"] == "Active"}
-        assert play.texts() == truth
-        assert house.fetch().changed_items == 0
 
 
 # Credentials
@@ -709,32 +478,6 @@ def test_missing_credentials_are_a_failure_in_words(credentials: Mapping[str, st
         StopNcii(quick_transport()).fetch({}, None, credentials=credentials, now_s=0)
 
 
-@pytest.mark.parametrize(
-    "fault", [status(400), status(401), status(500), truncated, body(FUNCTION_KEY.encode()), body(b"{}"), None]
-)
-def test_the_keys_are_in_no_error_no_log_and_no_state(
-    play: Play, fault: Fault | None, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
-    caplog.set_level("DEBUG")
-    play.put_texts(3)
-    if fault is not None:
-        play.server.faults_at.update(dict.fromkeys(range(5), fault))
-    report = play.house.fetch()
-    assert report.outcome == ("complete" if fault is None else "failed")
-    output = capfd.readouterr()
-    shown = [repr(report), repr(play.house.state()), caplog.text, output.out, output.err, play.house.dump()]
-    assert fault is not None or "text 1" in shown[-1]
-    assert not [text for text in shown if "hunter2" in text]
-
-
-def test_keys_that_the_exchange_does_not_take_are_an_error_in_words() -> None:
-    api = NciiApi()
-    wrong = {"fetch_function_key": "hunter2-wrong", "subscription_key": SUBSCRIPTION_KEY}
-    with serving(api.answer) as server, house_of(exchange_at(server), {}, wrong) as house:
-        assert house.fetch().error == "127.0.0.1 answered with status 401: it does not take the credentials"
-        assert "hunter2" not in house.dump()
-
-
 def test_it_has_no_fields_and_is_registered_where_there_is_a_network() -> None:
     kinds = exchanges(reader=MemoryReader({}), signal_types=SIGNAL_TYPES, transport=quick_transport())
     exchange = kinds["stop_ncii"]
@@ -743,92 +486,6 @@ def test_it_has_no_fields_and_is_registered_where_there_is_a_network() -> None:
     with pytest.raises(InvalidInput, match="no field 'x'"):
         exchange.parse_config({"x": 1})
     assert "stop_ncii" not in exchanges(reader=MemoryReader({}), signal_types=SIGNAL_TYPES)
-
-
-# What is sent
-
-
-@pytest.mark.parametrize(
-    ("verdict", "value"),
-    [
-        (Verdict.TRUE_POSITIVE, "Blocked"),
-        (Verdict.FALSE_POSITIVE, "NotBlocked"),
-        (Verdict.SEEN, "PendingReview"),
-    ],
-)
-def test_an_opinion_is_feedback_on_the_hash(play: Play, verdict: Verdict, value: str) -> None:
-    exchange = play.house.exchange
-    assert isinstance(exchange, TakesOpinions)
-    opinion = SharedOpinion(verdict=verdict, tags=("b", "a", "b"))
-    [request] = exchange.opinion_requests({}, record(PDQ), opinion, credentials=CREDENTIALS)
-    assert request.is_repeatable
-    play.server.fail(status(503))
-    assert quick_transport().send(request, max_bytes=1000).status == 200
-    # The exchange took it, and its answer was lost: it was sent again.
-    sent = {"count": 1, "hashFeedbacks": [{"tags": ["a", "b"], "feedbackValue": value, "hashValue": PDQ}]}
-    assert play.api.submitted == [("SubmitFeedback", sent)] * 2
-
-
-@pytest.mark.parametrize(("ours", "theirs"), [(ours, theirs) for theirs, ours in TYPES.items()])
-def test_a_new_signal_is_a_hash_under_the_bare_name_of_its_type(play: Play, ours: str, theirs: str) -> None:
-    """The peer sends the name of its own enumeration before it: StopNCIISignalType.ImagePDQ."""
-    exchange = play.house.exchange
-    assert isinstance(exchange, TakesSignals)
-    opinion = SharedOpinion(verdict=Verdict.TRUE_POSITIVE, tags=("a",))
-    [request] = exchange.signal_requests(
-        {}, Signal(type=ours, value="x"), opinion, credentials=CREDENTIALS, now_s=NOW_S
-    )
-    quick_transport().send(request, max_bytes=1000)
-    [(endpoint, sent)] = play.api.submitted
-    assert endpoint == "SubmitHashes"
-    assert sent == {
-        "count": 1,
-        "hashRecords": [
-            {
-                "lastModtimestamp": NOW_S,
-                "signalType": theirs,
-                "hashValue": "x",
-                "CSPFeedbacks": [{"tags": ["a"], "feedbackValue": "Blocked"}],
-            }
-        ],
-    }
-
-
-def test_an_endpoint_may_have_a_function_key_of_its_own() -> None:
-    exchange = StopNcii(quick_transport())
-    credentials = {**CREDENTIALS, "submit_hashes_function_key": "h", "submit_feedback_function_key": "f"}
-    opinion = SharedOpinion(verdict=Verdict.SEEN)
-    signal = Signal(type="pdq", value=PDQ)
-    for given_, expected in ((credentials, ("h", "f")), (CREDENTIALS, (FUNCTION_KEY, FUNCTION_KEY))):
-        [hashes] = exchange.signal_requests({}, signal, opinion, credentials=given_, now_s=NOW_S)
-        [told] = exchange.opinion_requests({}, record(), opinion, credentials=given_)
-        assert (hashes.secret_headers["x-functions-key"], told.secret_headers["x-functions-key"]) == expected
-
-
-def test_a_dry_run_shows_what_would_be_sent_and_no_key() -> None:
-    exchange = StopNcii(quick_transport())
-    opinion = SharedOpinion(verdict=Verdict.SEEN)
-    for request in (
-        *exchange.opinion_requests({}, record(), opinion, credentials=CREDENTIALS),
-        *exchange.signal_requests({}, Signal(type="pdq", value=PDQ), opinion, credentials=CREDENTIALS, now_s=NOW_S),
-    ):
-        dry = request.without_secrets()
-        assert (dry.method, dry.headers) == ("POST", {"Content-Type": "application/json"})
-        assert dry.body == request.body
-        assert "hunter2" not in f"{dry.url}{dry.headers}{dry.body!r}{dry.secret_headers}{request!r}"
-
-
-def test_what_the_exchange_does_not_take_is_refused() -> None:
-    exchange = StopNcii(quick_transport())
-    seen = SharedOpinion(verdict=Verdict.SEEN)
-    signal = Signal(type="photo_md5", value=MD5)
-    with pytest.raises(InvalidInput, match="stop_ncii takes no signals of type 'photo_md5'"):
-        exchange.signal_requests({}, signal, seen, credentials=CREDENTIALS, now_s=NOW_S)
-    with pytest.raises(InvalidInput, match="has no signal of type 'pdq'"):
-        exchange.opinion_requests({}, record(), replace(seen, signal_type="pdq"), credentials=CREDENTIALS)
-    with pytest.raises(InvalidInput, match="takes no reason"):
-        exchange.opinion_requests({}, record(), replace(seen, reason="x"), credentials=CREDENTIALS)
-    assert exchange.opinion_requests({}, record(), replace(seen, signal_type="raw_text"), credentials=CREDENTIALS)
 
 
 def test_a_server_that_cannot_be_reached_is_an_error() -> None:

@@ -1,14 +1,13 @@
 """Tech Against Terrorism's hash list: its real format from a scripted history, through the real client and flow."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from countermark.domain.collaboration import TakesOpinions, TakesSignals
@@ -17,7 +16,7 @@ from countermark.domain.opinion import Category, Opinion
 from countermark.domain.signal import Signal
 from countermark.errors import ExchangeFailed, InvalidInput
 from countermark.exchanges import exchanges
-from countermark.exchanges.pages import MAX_EMPTY_PAGES, MAX_RECORD_BYTES
+from countermark.exchanges.pages import MAX_RECORD_BYTES
 from countermark.exchanges.tat import (
     MAX_TOKEN_BYTES,
     PHOTO_FILES,
@@ -27,64 +26,49 @@ from countermark.exchanges.tat import (
     parse_page,
     signals_of,
 )
-from countermark.flows.fetch import LEASE_S
 from countermark.signals import SIGNAL_TYPES
-from tests.exchanges.house import House, Mishap, house_of, mishaps
+from tests.exchanges.json_values import json_values
 from tests.exchanges.memory_reader import MemoryReader
+from tests.exchanges.scripts import TAT, Play, playing
 from tests.exchanges.server import (
     Answer,
     Asked,
     ExchangeServer,
     Fault,
-    SlowTime,
     as_json,
     body,
     dropped,
     quick_transport,
     serving,
-    silent,
-    slow,
     status,
     too_many,
-    truncated,
 )
-from tests.exchanges.tat_api import CREDENTIALS, PASSWORD, USER, TatApi
+from tests.exchanges.tat_api import CREDENTIALS, PASSWORD, USER
 
 GOLDEN = Path(__file__).parent / "golden" / "tat_hash_list.json"
 PDQ = "f8f8f0cee0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22"
 MD5S = [f"{number:032x}" for number in range(10)]
 
 
-class Play:
-    """The list, its server, and a house that fetches it."""
-
-    def __init__(self, api: TatApi, server: ExchangeServer, house: House) -> None:
-        self.api = api
-        self.server = server
-        self.house = house
-
-    def values(self) -> set[str]:
-        return {value for _, value in self.house.signals()}
-
-    def put_entries(self, count: int) -> set[str]:
-        for number in range(count):
-            self.api.put(number, MD5S[number])
-        return set(MD5S[:count])
-
-    def pages(self) -> list[Mapping[str, str]]:
-        """Return the queries for pages."""
-        return [asked.query for asked in self.server.asked if asked.method == "GET"]
-
-
 @pytest.fixture
 def play() -> Iterator[Play]:
-    api = TatApi()
-    with serving(api.answer) as server, house_of(exchange_at(server), {}, CREDENTIALS) as house:
-        yield Play(api, server, house)
+    with playing(TAT) as play:
+        yield play
 
 
-def exchange_at(server: ExchangeServer, **limits: Any) -> Tat:
-    return Tat(quick_transport(**limits), base_url=server.url)
+def put_entries(play: Play, count: int) -> set[str]:
+    for number in range(count):
+        play.api.put(number, MD5S[number])
+    return set(MD5S[:count])
+
+
+def pages(play: Play) -> list[Mapping[str, str]]:
+    """Return the queries for pages."""
+    return [asked.query for asked in play.server.asked if asked.method == "GET"]
+
+
+def exchange_at(server: ExchangeServer) -> Tat:
+    return Tat(quick_transport(), base_url=server.url)
 
 
 def entry(entry_id: JSON = 1, **fields: Any) -> dict[str, Any]:
@@ -210,19 +194,6 @@ def test_a_malformed_page_is_an_error(play: Play, changes: dict[str, Any]) -> No
     assert play.house.state().checkpoint is None
 
 
-@pytest.mark.parametrize("data", [b"", b"not json", b"[]", b"\xff", b"[" * 200_000, b"null", b'{"count": 1'])
-def test_what_is_no_json_object_is_an_error(play: Play, data: bytes) -> None:
-    after_login(play, lambda _: Answer(body=data))
-    assert play.house.fetch().error == "127.0.0.1 answered with a malformed page"
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=5,
-)
-
-
 @given(
     item=json_values
     | st.fixed_dictionaries(
@@ -273,7 +244,7 @@ def test_a_tag_tells_the_ideology(play: Play) -> None:
 
 
 def test_it_asks_for_each_page_by_the_checkpoint_of_the_one_before(play: Play) -> None:
-    play.put_entries(3)
+    put_entries(play, 3)
     play.house.fetch()
     login, first, second = play.server.asked
     assert (login.method, login.path) == ("POST", "/token-auth/tcap/")
@@ -285,9 +256,9 @@ def test_it_asks_for_each_page_by_the_checkpoint_of_the_one_before(play: Play) -
 
 
 def test_it_logs_in_once_a_run_where_the_peer_does_for_every_page(play: Play) -> None:
-    play.put_entries(7)
+    put_entries(play, 7)
     play.house.fetch()
-    assert len(play.pages()) == 4
+    assert len(pages(play)) == 4
     assert play.api.logins == 1
     play.house.fetch()
     assert play.api.logins == 2
@@ -295,7 +266,7 @@ def test_it_logs_in_once_a_run_where_the_peer_does_for_every_page(play: Play) ->
 
 def test_an_entry_that_changes_between_two_pages_hides_no_other_where_the_peer_counts(play: Play) -> None:
     """The peer asks for its next page by an offset into a list that moves under it."""
-    values = play.put_entries(6)
+    values = put_entries(play, 6)
     seen: list[Any] = []
 
     def move(state: Any) -> None:
@@ -316,51 +287,6 @@ def test_two_entries_of_one_hash_are_two_where_the_peer_removes_both(play: Play)
     play.api.delete(1)
     play.house.fetch()
     assert play.house.banked() == {"2": {"video_md5": MD5S[1]}}
-
-
-def test_nothing_new_keeps_the_checkpoint(play: Play) -> None:
-    values = play.put_entries(2)
-    play.house.fetch()
-    before = play.house.state()
-    for _ in range(2):
-        assert play.house.fetch().outcome == "complete"
-    assert play.house.state().checkpoint == before.checkpoint
-    assert play.house.state().generation == 1
-    assert play.values() == values
-
-
-def test_an_empty_list_is_fetched_whole(play: Play) -> None:
-    for _ in range(2):
-        assert play.house.fetch().outcome == "complete"
-    play.put_entries(1)
-    play.house.fetch()
-    assert play.values() == {MD5S[0]}
-
-
-def test_malformed_entries_are_counted_and_the_rest_is_banked(play: Play) -> None:
-    values = play.put_entries(3)
-    play.api.extra_items = [None, entry("x"), entry(hash_digest=3)]
-    play.api.put(9, "no MD5")
-    report = play.house.fetch()
-    assert (report.outcome, report.malformed_items) == ("complete", 4)
-    assert play.values() == values
-
-
-@pytest.mark.parametrize("count", [MAX_EMPTY_PAGES, MAX_EMPTY_PAGES + 1])
-def test_pages_without_an_entry_are_passed_over_but_not_without_end(play: Play, count: int) -> None:
-    def mostly_empty(asked: Asked) -> Answer:
-        number = int(asked.query.get("after", "0,0").partition(",")[2])
-        if number < count:
-            return as_json(page_of(checkpoint=f"1.5,{number + 1}", next="http://x/"))
-        return as_json(page_of(entry(), checkpoint=f"1.5,{number + 1}"))
-
-    after_login(play, mostly_empty)
-    report = play.house.fetch()
-    if count == MAX_EMPTY_PAGES:
-        assert report.outcome == "complete"
-        assert play.values() == {MD5S[0]}
-    else:
-        assert report.error == f"127.0.0.1 answered with more than {MAX_EMPTY_PAGES} empty pages"
 
 
 @pytest.mark.parametrize(
@@ -392,39 +318,18 @@ def test_a_checkpoint_that_goes_back_or_stands_still_is_an_error(
 
 
 def test_a_checkpoint_that_goes_back_from_one_run_to_the_next_is_an_error(play: Play) -> None:
-    values = play.put_entries(3)
+    values = put_entries(play, 3)
     play.house.fetch()
     after_login(play, lambda _: as_json(page_of(entry(), checkpoint="7.5,1")))
     assert "went back in time" in play.house.fetch().error
     assert play.values() == values
 
 
-def test_it_is_never_stale(play: Play) -> None:
-    values = play.put_entries(3)
-    play.house.fetch()
-    play.house.now_s += 10 * 365 * 86_400
-    play.api.put(3, MD5S[3])
-    assert play.house.fetch().changed_items == 1
-    assert play.house.state().generation == 1
-    assert play.values() == values | {MD5S[3]}
-
-
-def test_a_run_cut_after_each_page_goes_on_where_it_stopped(play: Play) -> None:
-    values = play.put_entries(7)
-    for expected in (2, 4, 6, 7):
-        play.house.suffer(Mishap(is_cut=True), play.server)
-        assert len(play.values()) == expected
-    assert play.house.fetch().outcome == "complete"
-    assert play.values() == values
-    afters = [query.get("after") for query in play.pages()]
-    assert len(set(afters)) == 5
-
-
 # The token
 
 
 def test_a_token_that_ends_within_a_run_is_replaced(play: Play) -> None:
-    values = play.put_entries(9)
+    values = put_entries(play, 9)
     play.api.lasts = 2
     assert play.house.fetch().outcome == "complete"
     assert play.values() == values
@@ -432,14 +337,14 @@ def test_a_token_that_ends_within_a_run_is_replaced(play: Play) -> None:
 
 
 def test_a_fresh_token_that_is_not_taken_is_an_error(play: Play) -> None:
-    play.put_entries(3)
+    put_entries(play, 3)
     play.api.lasts = 0
     assert play.house.fetch().error == "127.0.0.1 answered with status 401: it does not take the credentials"
     assert play.api.logins == 1
 
 
 def test_a_page_that_is_refused_with_a_second_token_as_well_is_an_error(play: Play) -> None:
-    play.put_entries(9)
+    put_entries(play, 9)
     play.server.faults_at |= {2: status(401), 4: status(401)}
     assert play.house.fetch().error == "127.0.0.1 answered with status 401: it does not take the credentials"
     assert play.api.logins == 2
@@ -451,14 +356,6 @@ def test_credentials_that_are_not_taken_are_an_error_in_words(play: Play, code: 
     play.server.fail(status(code))
     assert play.house.fetch().error == f"127.0.0.1 does not take the credentials (status {code})"
     assert len(play.server.asked) == 1
-
-
-def test_a_wrong_password_is_an_error_in_words() -> None:
-    api = TatApi()
-    wrong = {"username": USER, "password": "hunter2-wrong"}
-    with serving(api.answer) as server, house_of(exchange_at(server), {}, wrong) as house:
-        assert house.fetch().error == "127.0.0.1 does not take the credentials (status 400)"
-        assert "hunter2" not in house.dump()
 
 
 @pytest.mark.parametrize(
@@ -477,147 +374,15 @@ def test_a_wrong_password_is_an_error_in_words() -> None:
 def test_a_login_that_gives_no_token_is_an_error(play: Play, answer: Fault, message: str) -> None:
     play.server.fail(*[answer] * 5)
     assert play.house.fetch().error == message
-    assert play.pages() == []
+    assert pages(play) == []
 
 
 def test_a_login_is_tried_again_and_is_good_with_status_201(play: Play) -> None:
-    play.put_entries(1)
+    put_entries(play, 1)
     play.server.fail(status(503), too_many("1"), dropped)
     right = play.api.answer
     play.server.respond = lambda asked: as_json(json.loads(right(asked).body), code=201 if asked.body else 200)
     assert play.house.fetch().outcome == "complete"
-
-
-# What goes wrong on the way
-
-
-@pytest.mark.parametrize(
-    "faults",
-    [
-        [too_many()],
-        [too_many("7")],
-        [status(500)],
-        [status(502), status(503), status(504)],
-        [truncated],
-        [dropped],
-        [truncated, too_many("1"), dropped, status(503)],
-    ],
-)
-def test_what_may_pass_is_tried_again(play: Play, faults: list[Fault]) -> None:
-    values = play.put_entries(3)
-    play.server.faults_at.update(enumerate(faults, start=1))
-    assert play.house.fetch().outcome == "complete"
-    assert play.values() == values
-    assert len(play.server.asked) == 3 + len(faults)
-
-
-def test_retry_after_is_obeyed() -> None:
-    time_of = SlowTime()
-    api = TatApi()
-    with serving(api.answer) as server:
-        exchange = Tat(quick_transport(time_of), base_url=server.url)
-        with house_of(exchange, {}, CREDENTIALS) as house:
-            server.faults_at[1] = too_many(retry_after="17")
-            assert house.fetch().outcome == "complete"
-    [slept_s] = time_of.slept_s
-    assert 17 <= slept_s <= 18
-
-
-@pytest.mark.parametrize(
-    ("fault", "message"),
-    [
-        (status(503), "127.0.0.1 answered with status 503"),
-        (too_many(), "127.0.0.1 answered with status 429"),
-        (truncated, "127.0.0.1 (cut its answer short|broke the connection off)"),
-        (dropped, "127.0.0.1 broke the connection off"),
-        (status(400), "127.0.0.1 answered with status 400"),
-        (status(403), "127.0.0.1 answered with status 403: it does not take the credentials"),
-        (status(302), "127.0.0.1 answered with status 302"),
-    ],
-)
-def test_what_does_not_pass_is_an_error_that_keeps_what_was_told(play: Play, fault: Fault, message: str) -> None:
-    values = play.put_entries(5)
-    play.server.faults_at.update(dict.fromkeys(range(2, 7), fault))
-    report = play.house.fetch()
-    assert report.outcome == "failed"
-    assert re.fullmatch(message, report.error)
-    assert len(play.values()) == 2
-    play.server.faults_at.clear()
-    assert play.house.fetch().outcome == "complete"
-    assert play.values() == values
-
-
-@pytest.mark.parametrize("fault", [slow, silent])
-def test_an_answer_that_takes_too_long_is_an_error_in_words(fault: Fault) -> None:
-    api = TatApi()
-    with (
-        serving(api.answer) as server,
-        house_of(exchange_at(server, read_s=0.2, try_s=0.2, tries=2), {}, CREDENTIALS) as house,
-    ):
-        server.faults_at |= {1: fault, 2: fault}
-        assert house.fetch().error == "127.0.0.1 took too long to answer"
-
-
-events = st.one_of(
-    st.tuples(st.just("put"), st.integers(0, 4), st.sampled_from(["mp4", "png", "pdf"])),
-    st.tuples(st.just("delete"), st.integers(0, 4), st.just("")),
-    st.tuples(st.just("run"), mishaps(), st.just("")),
-    st.tuples(st.just("run twice"), st.just(0), st.just("")),
-    st.tuples(st.just("be overtaken"), st.just(0), st.just("")),
-    st.tuples(st.just("end tokens"), st.integers(1, 3), st.just("")),
-    st.tuples(st.just("change meanwhile"), st.integers(0, 4), st.just("mp4")),
-)
-
-
-def befall(play: Play, what: str, of: Any, kind: str) -> None:
-    """Let one event of a history happen."""
-    match what:
-        case "put":
-            play.api.put(of, MD5S[of], file_type=kind)
-        case "delete":
-            play.api.delete(of)
-        case "end tokens":
-            play.api.lasts = of
-        case "change meanwhile":
-            play.house.fetch(on_progress=_once(lambda: play.api.put(of, MD5S[of], file_type=kind)))
-        case "run twice":
-            outcomes: list[str] = []
-            play.house.fetch(on_progress=lambda _: outcomes.append(play.house.fetch().outcome))
-            assert set(outcomes) <= {"held"}
-        case "be overtaken":
-            play.house.fetch(on_progress=_once(lambda: overtake(play)))
-        case _:
-            play.house.suffer(of, play.server)
-
-
-def overtake(play: Play) -> None:
-    """Let a run's lease expire, and another run take over."""
-    play.house.now_s += LEASE_S
-    assert play.house.fetch().outcome == "complete"
-
-
-def _once(happen: Any) -> Any:
-    left = [happen]
-    return lambda _: left.pop()() if left else None
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(events, min_size=1, max_size=12))
-def test_whatever_befalls_the_runs_the_bank_ends_equal_to_the_list(history: list[tuple[str, Any, str]]) -> None:
-    api = TatApi()
-    with serving(api.answer) as server, house_of(exchange_at(server), {}, CREDENTIALS) as house:
-        play = Play(api, server, house)
-        for event in history:
-            befall(play, *event)
-        house.now_s += LEASE_S
-        assert house.fetch().outcome == "complete"
-        names = {"mp4": "video_md5", "png": "photo_md5"}
-        assert house.banked() == {
-            str(told["id"]): {names[told["file_type"]]: told["hash_digest"]}
-            for told in api.entries.values()
-            if not told["deleted"] and told["file_type"] in names
-        }
-        assert house.fetch().changed_items == 0
 
 
 # Credentials
@@ -658,25 +423,6 @@ def test_any_password_arrives_as_it_is(password: str) -> None:
         with pytest.raises(ExchangeFailed, match="does not take the credentials"):
             list(fetch.deltas)
     assert parse_qs(forms[0].decode("ascii"))["password"] == [password]
-
-
-@pytest.mark.parametrize("at", [0, 1, 2])
-@pytest.mark.parametrize(
-    "fault", [status(400), status(401), status(500), truncated, body(PASSWORD.encode()), body(b"{}"), None]
-)
-def test_credentials_and_tokens_are_in_no_error_no_log_and_no_state(
-    play: Play, fault: Fault | None, at: int, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
-    caplog.set_level("DEBUG")
-    play.put_entries(3)
-    if fault is not None:
-        play.server.faults_at.update(dict.fromkeys(range(at, at + 5), fault))
-    report = play.house.fetch()
-    assert report.outcome == ("complete" if fault is None else "failed")
-    output = capfd.readouterr()
-    shown = [repr(report), repr(play.house.state()), caplog.text, output.out, output.err, play.house.dump()]
-    assert fault is not None or "Far-Right" in shown[-1]
-    assert not [text for text in shown if "hunter2" in text or USER in text]
 
 
 def test_it_has_no_fields_takes_nothing_back_and_is_registered_where_there_is_a_network() -> None:

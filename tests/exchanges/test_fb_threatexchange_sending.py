@@ -1,0 +1,206 @@
+"""ThreatExchange: what is sent to it, and the groups that it lists."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+
+from countermark.domain.collaboration import ListsMemberships, SharedOpinion, TakesOpinions, TakesSignals, Verdict
+from countermark.domain.json import JSON
+from countermark.domain.signal import Signal
+from countermark.domain.transport import Request
+from countermark.errors import ExchangeFailed, InvalidInput
+from countermark.exchanges.fb_threatexchange import MAX_GROUP_PAGES, FbThreatExchange
+from tests.exchanges.graph_api import APP_ID, GROUP, SECRET, TOKEN, descriptor
+from tests.exchanges.house import NOW_S
+from tests.exchanges.scripts import FB
+from tests.exchanges.server import Asked, ExchangeServer, as_json, quick_transport, serving
+
+CREDENTIALS, CONFIG = FB.credentials, FB.config
+MD5 = "0cc175b9c0f1b6a831c399e269772661"
+
+
+def exchange_at(server: ExchangeServer) -> FbThreatExchange:
+    return FbThreatExchange(quick_transport(), base_url=f"{server.url}/v21.0")
+
+
+def record(*descriptors: Mapping[str, Any], indicator: str = "x", type_: str = "TEXT_STRING") -> dict[str, Any]:
+    return {"indicator": indicator, "type": type_, "descriptors": {"data": list(descriptors)}, "app_id": APP_ID}
+
+
+def shown(requests: Any) -> list[tuple[str, str, dict[str, list[str]]]]:
+    """Return requests as a dry run shows them, bodies parsed."""
+    lines = []
+    for request in requests:
+        dry = request.without_secrets()
+        assert SECRET not in f"{dry.url}{dry.headers}{dry.body!r}"
+        assert request.secret_query == {"access_token": TOKEN}
+        lines.append(
+            (
+                dry.method,
+                dry.url.removeprefix("https://graph.facebook.com/v21.0/"),
+                parse_qs((dry.body or b"").decode()),
+            )
+        )
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reaction"),
+    [
+        (Verdict.TRUE_POSITIVE, "HELPFUL"),
+        (Verdict.FALSE_POSITIVE, "DISAGREE_WITH_TAGS"),
+        (Verdict.SEEN, "SAW_THIS_TOO"),
+    ],
+)
+def test_an_opinion_is_a_reaction_to_each_other_members_descriptor(verdict: Verdict, reaction: str) -> None:
+    exchange = FbThreatExchange(quick_transport())
+    assert isinstance(exchange, TakesOpinions)
+    data = record(descriptor("42"), descriptor("43"), descriptor(None))
+    requests = exchange.opinion_requests(CONFIG, data, SharedOpinion(verdict=verdict), credentials=CREDENTIALS)
+    assert shown(requests) == [("POST", f"942?reactions={reaction}", {}), ("POST", f"943?reactions={reaction}", {})]
+
+
+def test_an_opinion_takes_the_contrary_one_back() -> None:
+    data = record(descriptor("42", reactions={"HELPFUL": f"41,{APP_ID}", "SAW_THIS_TOO": APP_ID}))
+    exchange = FbThreatExchange(quick_transport())
+    for verdict, urls in (
+        (Verdict.FALSE_POSITIVE, ["942?reactions_to_remove=HELPFUL", "942?reactions=DISAGREE_WITH_TAGS"]),
+        (Verdict.TRUE_POSITIVE, ["942?reactions=HELPFUL"]),
+        (Verdict.SEEN, ["942?reactions=SAW_THIS_TOO"]),
+    ):
+        requests = exchange.opinion_requests(CONFIG, data, SharedOpinion(verdict=verdict), credentials=CREDENTIALS)
+        assert [url for _, url, _ in shown(requests)] == urls
+
+
+def test_an_opinion_of_ones_own_descriptor_is_a_new_status_of_it() -> None:
+    exchange = FbThreatExchange(quick_transport())
+    data = record(descriptor(APP_ID), indicator="a text")
+    opinion = SharedOpinion(verdict=Verdict.FALSE_POSITIVE, tags=("mistake",))
+    [(method, url, form)] = shown(exchange.opinion_requests(CONFIG, data, opinion, credentials=CREDENTIALS))
+    assert (method, url) == ("POST", "threat_descriptors")
+    assert form["indicator"] == ["a text"]
+    assert (form["status"], form["tags"]) == (["NON_MALICIOUS"], ["mistake"])
+    with pytest.raises(InvalidInput, match="no descriptor of another member"):
+        exchange.opinion_requests(CONFIG, data, SharedOpinion(verdict=Verdict.SEEN), credentials=CREDENTIALS)
+
+
+def test_a_new_signal_is_a_descriptor_for_the_privacy_group() -> None:
+    exchange = FbThreatExchange(quick_transport())
+    assert isinstance(exchange, TakesSignals)
+    opinion = SharedOpinion(verdict=Verdict.TRUE_POSITIVE, tags=("a",))
+    signal = Signal(type="photo_md5", value=MD5)
+    requests = exchange.signal_requests(CONFIG, signal, opinion, credentials=CREDENTIALS, now_s=NOW_S)
+    [(method, url, form)] = shown(requests)
+    assert (method, url) == ("POST", "threat_descriptors")
+    assert form == {
+        "indicator": [MD5],
+        "type": ["HASH_MD5"],
+        "description": ["shared by countermark"],
+        "share_level": ["AMBER"],
+        "status": ["MALICIOUS"],
+        "privacy_type": ["HAS_PRIVACY_GROUP"],
+        "privacy_members": [str(GROUP)],
+        "tags": ["a,media_type_photo"],
+    }
+    with pytest.raises(InvalidInput, match="takes no signals of type 'nosuch'"):
+        exchange.signal_requests(
+            CONFIG, Signal(type="nosuch", value="x"), opinion, credentials=CREDENTIALS, now_s=NOW_S
+        )
+
+
+def test_ones_own_descriptors_can_be_taken_back() -> None:
+    exchange = FbThreatExchange(quick_transport())
+    data = record(descriptor(APP_ID), descriptor("42"))
+    assert shown(exchange.withdrawal_requests(data, credentials=CREDENTIALS)) == [("DELETE", f"9{APP_ID}", {})]
+    with pytest.raises(InvalidInput, match="no descriptor of your own"):
+        exchange.withdrawal_requests(record(descriptor("42")), credentials=CREDENTIALS)
+
+
+def test_what_is_sent_arrives_with_the_token() -> None:
+    def answer(asked: Asked) -> Any:
+        return as_json({"success": True})
+
+    with serving(answer) as server:
+        exchange = exchange_at(server)
+        opinion = SharedOpinion(verdict=Verdict.SEEN)
+        [request] = exchange.opinion_requests(CONFIG, record(descriptor()), opinion, credentials=CREDENTIALS)
+        quick_transport().send(request, max_bytes=1000)
+        [asked] = server.asked
+    assert (asked.method, asked.path) == ("POST", "/v21.0/942")
+    assert asked.query == {"reactions": "SAW_THIS_TOO", "access_token": TOKEN}
+    assert asked.body == b""
+
+
+# The groups of an app
+
+
+def test_the_groups_of_an_app_are_those_it_is_a_member_or_the_owner_of() -> None:
+    groups = {
+        f"/v21.0/{APP_ID}/threat_privacy_groups_member": [
+            {"id": "2", "name": "B", "description": "second", "threat_updates_enabled": True},
+            {"id": "x"},
+            {"id": "3"},
+        ],
+        f"/v21.0/{APP_ID}/threat_privacy_groups_owner": [
+            {"id": "1", "name": "A", "description": "first", "threat_updates_enabled": False},
+            {"id": "2", "name": "B", "description": "second", "threat_updates_enabled": True},
+        ],
+    }
+    with serving(lambda asked: as_json({"data": groups[asked.path]})) as server:
+        exchange = exchange_at(server)
+        assert isinstance(exchange, ListsMemberships)
+        listed = exchange.memberships(credentials=CREDENTIALS)
+        assert all(asked.query["access_token"] == TOKEN for asked in server.asked)
+    assert [(each.id, each.name, each.description, each.is_enabled) for each in listed] == [
+        ("3", "", "", False),
+        ("1", "A", "first", False),
+        ("2", "B", "second", True),
+    ]
+    assert exchange.parse_config(listed[2].config) == {"privacy_group": 2}
+
+
+def test_a_list_of_groups_that_is_malformed_is_an_error() -> None:
+    with (
+        serving(lambda _: as_json({"data": None})) as server,
+        pytest.raises(ExchangeFailed, match="answered with a malformed page"),
+    ):
+        exchange_at(server).memberships(credentials=CREDENTIALS)
+
+
+def test_groups_on_further_pages_are_listed_as_well_where_the_peer_reads_the_first_only() -> None:
+    def answer(asked: Asked) -> Any:
+        after = int(asked.query.get("after", "0"))
+        group = {"id": str(after), "name": str(after), "threat_updates_enabled": True}
+        url = f"http://{asked.headers['host']}{asked.path}?after={after + 1}"
+        return as_json({"data": [group], "paging": {"next": url} if after < last else {}})
+
+    with serving(answer) as server:
+        last = 3
+        listed = exchange_at(server).memberships(credentials=CREDENTIALS)
+        assert [each.id for each in listed] == ["0", "1", "2", "3"]
+        last = MAX_GROUP_PAGES
+        with pytest.raises(ExchangeFailed, match=f"more than {MAX_GROUP_PAGES} pages of privacy groups"):
+            exchange_at(server).memberships(credentials=CREDENTIALS)
+        last = MAX_GROUP_PAGES - 1
+        assert len(exchange_at(server).memberships(credentials=CREDENTIALS)) == MAX_GROUP_PAGES
+
+
+@pytest.mark.parametrize("bad_id", [None, "", "../me/feed", "9?x=y", -1, 1.5, {"id": 1}])
+def test_a_descriptor_whose_id_is_none_leads_nowhere(bad_id: JSON) -> None:
+    """An id becomes a path: who shares a record must not choose what our token is sent to."""
+    exchange = FbThreatExchange(quick_transport())
+    seen = SharedOpinion(verdict=Verdict.SEEN)
+    odd = {**descriptor("42"), "id": bad_id}
+    requests = exchange.opinion_requests(CONFIG, record(odd, descriptor("43")), seen, credentials=CREDENTIALS)
+    assert [url for _, url, _ in shown(requests)] == ["943?reactions=SAW_THIS_TOO"]
+    with pytest.raises(InvalidInput, match="no descriptor of another member"):
+        exchange.opinion_requests(CONFIG, record(odd), seen, credentials=CREDENTIALS)
+    own = record({**descriptor(APP_ID), "id": bad_id})
+    with pytest.raises(InvalidInput, match="no descriptor of your own"):
+        exchange.withdrawal_requests(own, credentials=CREDENTIALS)
+
+
+def test_requests_show_no_token() -> None:
+    assert SECRET not in repr(Request(url="https://x/", secret_query={"access_token": TOKEN}))
