@@ -20,8 +20,8 @@ import pytest
 from countermark.cli.serve import listening
 from tests.cli.conftest import CommandLine
 
-FRESH_S = 2.5
-"""Within what time a change made over the API must match: two seconds, and some for a busy machine."""
+FRESH_S = 2.0
+"""Within what time a change must match."""
 
 
 class Server:
@@ -130,10 +130,12 @@ def test_a_bank_that_is_enabled_again_matches_within_seconds(server: Server) -> 
     assert status == 200, banked
     found = {"MINE": [{"bank_content_id": banked["id"], "distance": "100%"}]}
     wait_for(server, "some words", found)
-    assert server.ask("PUT", "/c/bank/MINE", {"enabled_ratio": 0})[0] == 200
-    wait_for(server, "some words", {})
-    assert server.ask("PUT", "/c/bank/MINE", {"enabled_ratio": 1})[0] == 200
-    assert wait_for(server, "some words", found) < FRESH_S
+    # Twice, as the server looks again at its own times: not each is the worst.
+    for _ in range(2):
+        assert server.ask("PUT", "/c/bank/MINE", {"enabled_ratio": 0})[0] == 200
+        assert wait_for(server, "some words", {}) < FRESH_S
+        assert server.ask("PUT", "/c/bank/MINE", {"enabled_ratio": 1})[0] == 200
+        assert wait_for(server, "some words", found) < FRESH_S
 
 
 def test_a_change_by_the_command_line_matches_within_seconds(server: Server, countermark: CommandLine) -> None:

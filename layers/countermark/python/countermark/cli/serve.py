@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 50 * 1024 * 1024
 """The largest request: as large as content that is fetched by URL. No gateway sets a lower limit here."""
 
-INDEX_MAX_AGE_S = 1
-"""How long the server relies on an index before it looks for a newer one, in seconds."""
+MAX_AGE_S = 1
+"""How long the server relies on what it read of the index, of banks and of ratios before it looks again, in seconds.
+
+A change matches within two seconds: this, the debounce of a build, and the build.
+"""
 
 SHUTDOWN_S = 10
 """How long requests under way may take once the server is told to end."""
@@ -106,10 +109,10 @@ def _services(session: Session, state: "LocalState", scheduler: "Scheduler", *, 
         signal_types=session.signal_types(),
         exchanges=session.exchanges(),
         content_types=session.content_types(),
-        ratios=SignalTypeRatios(state.banks),
+        ratios=SignalTypeRatios(state.banks, max_age_s=MAX_AGE_S),
         clock=session.now_s,
-        index=IndexReader(state.index, session.signal_types(), max_age_s=INDEX_MAX_AGE_S),
-        directory=BankDirectory(state.banks),
+        index=IndexReader(state.index, session.signal_types(), max_age_s=MAX_AGE_S),
+        directory=BankDirectory(state.banks, max_age_s=MAX_AGE_S),
         fetch_url=URLFetcher().fetch,
         start_fetch=scheduler.start_fetch,
         access=access_by_keys(state.api_keys) if asks_for_keys else open_access,
