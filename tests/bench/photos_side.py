@@ -24,12 +24,12 @@ PLUGINS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 
 def ours(content: bytes) -> tuple[str, int]:
     """Hash as we do."""
-    return pdq.from_pixels(decode.pixels(content))
+    return pdq.from_picture(decode.picture(content))
 
 
 def draft(content: bytes) -> tuple[str, int]:
     """Hash as we do where the scaled decoding of JPEG is allowed."""
-    return pdq.from_pixels(decode.pixels(content, draft=True))
+    return pdq.from_picture(decode.picture(content, draft=True))
 
 
 def peer(content: bytes) -> tuple[str, int]:
@@ -64,7 +64,7 @@ def main(side: str, file: str, runs: int) -> None:
         started = time.process_time()
         hashed(content)
         times.append(time.process_time() - started)
-    refereed = side == "ours" and pdq_transform.hash_pixels(decode.pixels(content)).refereed
+    refereed = side == "ours" and pdq_transform.hash_picture(decode.picture(content)).refereed
     told = {"value": value, "quality": quality, "cpu_s": times, "peak_bytes": peak_bytes, "refereed": refereed}
     print(json.dumps(told))
 

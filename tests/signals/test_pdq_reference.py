@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from countermark.signals import pdq, pdq_referee, pdq_transform
+from countermark.signals.picture import of_pixels
 from tests.signals.photos import NAMES, copies, drawn_pictures, hard_pictures, photo
 
 HARD_PICTURES = dict(hard_pictures())
@@ -62,7 +63,7 @@ def test_a_hundred_pictures_of_any_kind_have_the_reference_s_hash_and_quality(se
 def test_the_referee_s_coefficients_are_the_reference_s_to_the_last_bit(name: str) -> None:
     pixels = HARD_PICTURES[name]
     coefficients, quality = pdqhash.compute_float(pixels)
-    image = pdq_referee.downsample(pixels)
+    image = pdq_referee.downsample(of_pixels(pixels))
     assert np.array_equal(pdq_referee.coefficients(image).ravel()[::-1], coefficients)
     assert pdq_referee.quality(image) == quality
 
@@ -71,7 +72,7 @@ def test_the_referee_s_coefficients_are_the_reference_s_to_the_last_bit(name: st
 def test_the_referee_s_coefficients_of_a_photo_are_the_reference_s_to_the_last_bit(name: str) -> None:
     pixels = np.asarray(photo(name))
     coefficients, quality = pdqhash.compute_float(pixels)
-    image = pdq_referee.downsample(pixels)
+    image = pdq_referee.downsample(of_pixels(pixels))
     assert np.array_equal(pdq_referee.coefficients(image).ravel()[::-1], coefficients)
     assert pdq_referee.quality(image) == quality
 
@@ -81,13 +82,14 @@ def test_luma_is_the_reference_s_for_every_colour() -> None:
     for red in range(256):
         pixels = np.stack([np.full_like(green, red), green, blue], axis=2)
         expected = (pixels[..., 0] * 0.299 + pixels[..., 1] * 0.587) + pixels[..., 2] * 0.114
-        assert np.array_equal(pdq_referee._luma(pixels), expected.astype(np.float32))
+        luma = np.concatenate([strip for _, strip in of_pixels(pixels).luma(0, 256)])
+        assert np.array_equal(luma, expected.astype(np.float32))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_matrix_products_stay_well_within_the_tolerances_on_photos(name: str) -> None:
     for pixels in list(copies(photo(name), seed=1))[:4]:
-        fast, exact = pdq_transform.downsample(pixels), pdq_referee.downsample(pixels)
+        fast, exact = pdq_transform.downsample(of_pixels(pixels)), pdq_referee.downsample(of_pixels(pixels))
         apart = np.abs(pdq_referee.COSINES @ (fast - exact) @ pdq_referee.COSINES.T)
         assert (apart < pdq_transform._SLACK / 2).all()
         gradients_apart = pdq_referee.gradients(fast) - pdq_referee.gradients(exact)
@@ -96,10 +98,12 @@ def test_matrix_products_stay_well_within_the_tolerances_on_photos(name: str) ->
 
 def test_few_photos_need_a_referee_and_a_flat_picture_does() -> None:
     refereed = [
-        pdq_transform.hash_pixels(pixels).refereed for name in NAMES for pixels in list(copies(photo(name), seed=1))[:9]
+        pdq_transform.hash_picture(of_pixels(pixels)).refereed
+        for name in NAMES
+        for pixels in list(copies(photo(name), seed=1))[:9]
     ]
     assert 0 < sum(refereed) < len(refereed) / 10
-    assert pdq_transform.hash_pixels(HARD_PICTURES["flat 127"]).refereed
+    assert pdq_transform.hash_picture(of_pixels(HARD_PICTURES["flat 127"])).refereed
 
 
 @pytest.mark.parametrize(
@@ -134,14 +138,18 @@ def test_coefficients_of_which_many_are_equal_are_not_certain() -> None:
 
 
 def test_a_quality_that_rounding_could_change_is_not_certain() -> None:
+    def quality(image: NDArray[np.float32], longest_pixels: int = 512) -> int | None:
+        return pdq_transform.quality_if_certain(image, longest_pixels=longest_pixels)
+
     image = np.zeros((64, 64), np.float32)
     image[:, 32:] = 2.55
-    assert pdq_transform.quality_if_certain(image) == 0, "64 gradients about 1 are less than 90, however rounded"
+    assert quality(image) == 0, "64 gradients about 1 are less than 90, however rounded"
     image[:, 48:] = 5.1
-    assert pdq_transform.quality_if_certain(image) is None, "128 may all fall below 1 or not"
-    image[:, 32:] += 0.1
-    image[:, 48:] += 0.1
-    assert pdq_transform.quality_if_certain(image) == 1
+    assert quality(image) is None, "128 may all fall below 1 or not"
+    image[:, 32:] += 0.01
+    image[:, 48:] += 0.01
+    assert quality(image) == 1, "they lie 0.004 above 1"
+    assert quality(image, longest_pixels=4096) is None, "of a larger picture that is within what rounding does"
 
 
 @pytest.mark.parametrize("name", ["astronaut.png", "moon.png", "text.png"])

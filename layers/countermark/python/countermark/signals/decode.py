@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from countermark.signals.picture import Picture
+
 MAX_PHOTO_BYTES = 100 * 1024 * 1024
 """The largest photo: 16 megapixels of uncompressed 16-bit RGB."""
 
 MAX_PIXELS = 89_478_485
-"""The most pixels: where Pillow begins to warn of a decompression bomb. Decoding takes up to 8 bytes for each."""
+"""The most pixels: where Pillow begins to warn of a decompression bomb. Decoding takes up to 8 bytes for each, up to 10
+of AVIF and up to 17 of WebP, which the library behind it keeps whole several times."""
 
 MAX_SCANS = 100
 """The most scans of a JPEG: progressive ones have about ten; each makes the decoder go over all pixels again."""
@@ -48,13 +51,8 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 # The modules that read them. Pillow would load its readers of all other formats to look for one that is missing.
 _PLUGINS = ("Avif", "Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP")
 
-_STRIP_PIXELS = 1 << 20
-"""How many pixels are copied out of Pillow at once, as it makes two more copies on the way."""
-
 _LONGEST_REASON = 120
 """How many characters of Pillow's own words an error quotes."""
-
-_GREY_MODES = ("1", "L", "LA", "La")
 
 # What Pillow's decoders raise for damaged files. Anything else is our fault, or Pillow's, and crashes.
 _DAMAGE = (
@@ -98,12 +96,21 @@ class _Bytes(io.BytesIO):
         return super().read(size)
 
 
-def pixels(content: bytes, *, draft: bool = False) -> "NDArray[np.uint8]":
+def pixels(content: bytes) -> "NDArray[np.uint8]":
     """Return the picture that a person sees, 8 bits a channel.
 
     Returns:
         Shape (rows, columns) for grey, (rows, columns, 3) for RGB; C order. Alpha is dropped, not composited, and the
         orientation that EXIF asks for is not applied: so do the platforms that hashes are exchanged with.
+
+    Raises:
+        ContentTooLarge, InvalidContent, MissingExtra: As `picture`.
+    """
+    return picture(content).pixels()
+
+
+def picture(content: bytes, *, draft: bool = False) -> "Picture":
+    """Return the picture that a person sees, as `pixels` does, but without a copy of it.
 
     `draft` lets JPEG come out at a half, a quarter or an eighth of its size, while no side gets shorter than
     `DRAFT_PIXELS`: several times faster, but no longer with the bits of others; see docs/hashing.md.
@@ -120,15 +127,18 @@ def pixels(content: bytes, *, draft: bool = False) -> "NDArray[np.uint8]":
         import_module(f"PIL.{plugin}ImagePlugin")
     from PIL import Image, UnidentifiedImageError
 
+    from countermark.signals.picture import of_image
+
     _quieten()
     formats = (*FORMATS, _load_heic()) if is_heic(content) else FORMATS
     try:
         with Image.open(_Bytes(content), formats=formats) as image:
             _check_size(image, content)
+            columns, rows = image.size
             if draft:
                 image.draft(None, (DRAFT_PIXELS, DRAFT_PIXELS))
             image.load()
-            return pixels_of(image)
+            return of_image(image, rows=rows, columns=columns, scale=-(-columns // image.width))
     except Image.DecompressionBombError as error:
         raise ContentTooLarge(f"a photo has at most {MAX_PIXELS} pixels: {_reason(error)}") from error
     except UnidentifiedImageError as error:
@@ -194,61 +204,6 @@ def _quieten_libtiff() -> None:
         if set_handler is not None:
             set_handler.argtypes, set_handler.restype = (ctypes.c_void_p,), ctypes.c_void_p
             set_handler(None)
-
-
-def pixels_of(image: "Image.Image") -> "NDArray[np.uint8]":
-    """Return the picture that a person sees in a Pillow image of any mode, as `pixels` does."""
-    import numpy as np
-
-    if image.mode in ("I", "F"):
-        return _scaled(np.asarray(image))
-    channels = 1 if image.mode in _GREY_MODES or image.mode.startswith("I;16") else 3
-    picture = np.empty((image.height, image.width, channels), np.uint8)
-    height = max(1, _STRIP_PIXELS // image.width)
-    for top in range(0, image.height, height):
-        strip = image.crop((0, top, image.width, min(top + height, image.height)))
-        picture[top : top + height] = _strip_pixels(strip)
-    return picture[..., 0] if channels == 1 else picture
-
-
-def _strip_pixels(strip: "Image.Image") -> "NDArray[np.uint8]":
-    """Return shape (rows, columns, 1) or (rows, columns, 3)."""
-    import numpy as np
-
-    if strip.mode.startswith("I;16"):
-        sixteen = np.asarray(strip).astype(np.uint32)
-        return ((sixteen * 255 + 32767) // 65535).astype(np.uint8)[..., None]
-    if strip.mode in ("La", "RGBa"):
-        # The colours were multiplied by alpha; a person is meant to see them before that.
-        strip = strip.convert(strip.mode.upper())
-    if strip.mode == "1":
-        strip = strip.convert("L")
-    if strip.mode not in ("L", "LA", "RGB", "RGBA"):
-        # The palette alone has the colours. Pillow warns where transparency must get lost on the way.
-        strip.info.pop("transparency", None)
-        strip = strip.convert("RGB")
-    channels = np.asarray(strip)
-    if strip.mode == "L":
-        return channels[..., None]
-    return channels[..., :1] if strip.mode == "LA" else channels[..., :3]
-
-
-def _scaled(values: "NDArray[np.int32] | NDArray[np.float32]") -> "NDArray[np.uint8]":
-    """Return 32-bit grey as 8 bits; nothing in a file tells its white, so its largest value does.
-
-    Floats up to 1 have their white at 1, values up to 255 at 255, up to 65535 at 65535; all others, and those
-    with negative values, are stretched from their least to their greatest.
-    """
-    import numpy as np
-
-    finite = np.nan_to_num(values.astype(np.float32), copy=False, posinf=0.0, neginf=0.0)
-    black, white = float(finite.min()), float(finite.max())
-    if black >= 0 and white <= 65535:
-        black = 0.0
-        white = 65535.0 if white > 255 else 1.0 if values.dtype.kind == "f" and white <= 1 else 255.0
-    finite -= black
-    finite *= 255 / max(white - black, 1e-30)
-    return np.rint(finite, out=finite).astype(np.uint8)
 
 
 def looks_like(content: bytes) -> str | None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from countermark.signals.picture import Picture
+
 MIN_QUALITY = 50
 """Below this a photo has too little to tell, and its hash would match what it should not."""
 
@@ -37,9 +39,16 @@ def from_pixels(pixels: "NDArray[np.uint8]") -> tuple[str, int]:
     Takes shape (rows, columns) for grey or (rows, columns, 3) for RGB. An image with a side below 5 pixels has a hash
     of zeros and quality 0.
     """
-    from countermark.signals.pdq_transform import hash_pixels
+    from countermark.signals.picture import of_pixels
 
-    hashed = hash_pixels(pixels)
+    return from_picture(of_pixels(pixels))
+
+
+def from_picture(picture: "Picture") -> tuple[str, int]:
+    """Return the hash of a picture, as of its pixels; that of a draft lies near to it."""
+    from countermark.signals.pdq_transform import hash_picture
+
+    hashed = hash_picture(picture)
     return hashed.value, hashed.quality
 
 
@@ -49,18 +58,25 @@ def variants_from_pixels(pixels: "NDArray[np.uint8]") -> tuple[dict[str, str], i
     The first is exact. The others come from the same pass over the pixels, and no referee settles their ties: they lie
     up to `VARIANT_TOLERANCE_BITS` from the hashes of turned pixels.
     """
+    from countermark.signals.picture import of_pixels
+
+    return variants_from_picture(of_pixels(pixels))
+
+
+def variants_from_picture(picture: "Picture") -> tuple[dict[str, str], int]:
+    """Return the hashes of a picture's variants, as of its pixels."""
     from countermark.signals.pdq_transform import hash_variants
 
-    return hash_variants(pixels)
+    return hash_variants(picture)
 
 
 def variants_from_content(content: bytes) -> dict[str, str] | Unhashable:
     """Return the hashes of a photo's variants, or that its quality is too low.
 
     Raises:
-        ContentTooLarge, InvalidContent, MissingExtra: As `decode.pixels`.
+        ContentTooLarge, InvalidContent, MissingExtra: As `decode.picture`.
     """
-    values, quality = variants_from_pixels(decode.pixels(content))
+    values, quality = variants_from_picture(decode.picture(content))
     return values if quality >= MIN_QUALITY else _low(quality)
 
 
@@ -68,9 +84,9 @@ def from_content(content: bytes) -> str | Unhashable:
     """Return the hash of a photo, or that its quality is too low.
 
     Raises:
-        ContentTooLarge, InvalidContent, MissingExtra: As `decode.pixels`.
+        ContentTooLarge, InvalidContent, MissingExtra: As `decode.picture`.
     """
-    value, quality = from_pixels(decode.pixels(content))
+    value, quality = from_picture(decode.picture(content))
     return value if quality >= MIN_QUALITY else _low(quality)
 
 

@@ -3,16 +3,19 @@
 PDQ compares coefficients with their median, so where two lie closer than float32 can tell apart, the order of
 additions decides a bit. A hash is an interchange value: this module repeats that order, operation by operation, and
 so gives the reference's bits to the last one. It is several times slower than `pdq_transform`, which asks it only
-where that cannot tell, and not slower than the reference itself.
+where that cannot tell, and faster than the reference itself.
 
 Source: the reference implementation in C++ (facebook/ThreatExchange, pdq/cpp: downscaling.cpp, pdqhashing.cpp) as
 wrapped by pdqhash 0.2.8, compiled without contraction of multiplications and additions.
 """
 
 import math
+from itertools import chain, islice, repeat, tee
 
 import numpy as np
 from numpy.typing import NDArray
+
+from countermark.signals.picture import Picture
 
 SIDE = 64
 """Rows and columns of the blurred image that the transform takes."""
@@ -20,26 +23,20 @@ SIDE = 64
 FREQUENCIES = 16
 """Rows and columns of coefficients that are kept: frequencies 1 to 16 of each axis."""
 
-LUMA = (0.299, 0.587, 0.114)
-"""The shares of red, green and blue in luma."""
-
 GRADIENTS_PER_QUALITY = 90
 """A quality of 1 for each 90 gradients, in hundredths of full scale; a quality is 100 at most."""
 
-_STRIP_ROWS = 1024
-"""The least rows that are filtered together: each step down a strip is one operation on so many floats, 4 KiB."""
+_BLOCK_ROWS = 528
+"""The least rows that are filtered together: each step along them is one operation on so many floats."""
 
-_STRIP_PIXELS = 1 << 18
-"""The least pixels of a strip: of narrow images more rows make one."""
+_BLOCK_PIXELS = 1 << 20
+"""The least pixels that are filtered together: of narrow images more rows make a block."""
 
-_LUMA_PIXELS = 1 << 17
-"""Pixels whose luma is made at once: it stays in the cache until it is put upright."""
+_FEW_LINES = 32
+"""Fewer lines are filtered one after the other."""
 
-_FEW_COLUMNS = 32
-"""Fewer columns are filtered one after the other."""
-
-_TRANSPOSED_ROWS = 32
-"""Rows that are transposed at once."""
+_TRANSPOSED_ROWS = 128
+"""Rows that are transposed at once, as a cache has few places."""
 
 
 def window(length: int) -> int:
@@ -52,39 +49,52 @@ def centres(length: int) -> NDArray[np.int64]:
     return ((np.arange(SIDE) + 0.5) * length / SIDE).astype(np.int64)
 
 
-def downsample(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Blur and sample an image; takes (rows, columns) or (rows, columns, 3), returns (64, 64).
+def downsample(picture: Picture) -> NDArray[np.float32]:
+    """Blur and sample a picture; returns shape (64, 64).
 
-    An image of 64 by 64 is taken as it is. Of others one float a pixel is held, and a strip.
+    One of 64 by 64 is taken as it is. Others go through in blocks of rows: three floats for each pixel of a block.
     """
-    rows, columns = pixels.shape[:2]
+    rows, columns = picture.rows, picture.columns
     if (rows, columns) == (SIDE, SIDE):
-        return _luma(pixels)
-    # The filter down the columns takes rows from `blurred` and puts them `lead` rows above, where none is needed.
-    lead = window(rows) - window(rows) // 2
-    held = np.empty((lead + rows, columns), np.float32)
-    blurred, twice = held[lead:], held[:rows]
-    height = min(rows, max(_STRIP_ROWS, _STRIP_PIXELS // columns))
-    strip, filtered = (np.empty((columns, height), np.float32) for _ in range(2))
-    for top in range(0, rows, height):
-        part = slice(top, min(top + height, rows))
-        upright = strip[:, : part.stop - top]
-        at_once = max(1, _LUMA_PIXELS // columns)
-        for first in range(0, upright.shape[1], at_once):
-            upright[:, first : first + at_once] = _luma(pixels[part][first : first + at_once]).T
-        _box(upright, window(columns), out=filtered)
-        _transpose(filtered[:, : upright.shape[1]], out=blurred[part])
-    _box(blurred, window(rows), out=twice)
-    sampled = np.empty((rows, SIDE), np.float32)
-    for top in range(0, rows, height):
-        part = slice(top, min(top + height, rows))
-        upright = strip[:, : part.stop - top]
-        _transpose(twice[part], out=upright)
-        _box(upright, window(columns), out=filtered)
-        sampled[part] = filtered[centres(columns), : upright.shape[1]].T
-    means = np.empty_like(sampled)
-    _box(sampled, window(rows), out=means)
-    return means[centres(rows)]
+        return np.concatenate([luma for _, luma in picture.luma(0, SIDE)])
+    # Of a side below 64 pixels some are sampled twice.
+    down, of_rows = np.unique(centres(rows), return_inverse=True)
+    across, of_columns = np.unique(centres(columns), return_inverse=True)
+    width = window(rows)
+    lines = np.zeros((width + rows + width // 2, len(across)), np.float32)
+    lines[width : width + rows] = _filtered_three_times(picture, across)
+    return _means(lines, width, down)[np.ix_(of_rows, of_columns)]
+
+
+def _filtered_three_times(picture: Picture, places: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Filter along the rows, down the columns and along the rows again; return the columns at `places`."""
+    rows, columns = picture.rows, picture.columns
+    across, down = window(columns), window(rows)
+    block = min(rows, max(_BLOCK_ROWS, _BLOCK_PIXELS // columns))
+    upright = np.zeros((across + columns + across // 2, block + down // 2), np.float32)
+    lines = np.zeros((down + block + down // 2, columns), np.float32)
+    work = np.empty(max((columns + across // 2) * block, (block + down // 2) * columns), np.float32)
+    sampled = np.empty((rows + down // 2, len(places)), np.float32)
+    sums = np.zeros(columns, np.float32)
+    for top in range(0, rows, block):
+        height = min(block, rows - top)
+        for part, luma in picture.luma(top, top + height):
+            lines[down + part.start - top : down + part.stop - top] = luma
+        _transpose(lines[down : down + height], out=upright[across : across + columns, :height])
+        once = work[: (columns + across // 2) * height].reshape(-1, height)
+        _sums(upright[:, :height], across, out=once)
+        once /= _counts(columns)
+        _transpose(once[across // 2 :], out=lines[down : down + height])
+        # The filter down the columns goes on from block to block, and after the last of them to its end.
+        steps = height if top + height < rows else height + down // 2
+        lines[down + height : down + steps] = 0
+        twice = work[: steps * columns].reshape(steps, columns)
+        sums = _sums(lines[: down + steps], down, out=twice, before=sums)
+        lines[:down] = lines[height : height + down]
+        twice /= _counts(rows)[top : top + steps]
+        _transpose(twice, out=upright[across : across + columns, :steps])
+        sampled[top : top + steps] = _means(upright[:, :steps], across, places).T
+    return sampled[down // 2 :]
 
 
 def coefficients(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -111,74 +121,74 @@ def quality(image: NDArray[np.float32]) -> int:
     return min(100, whole // GRADIENTS_PER_QUALITY)
 
 
-def _luma(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return luma, shape (rows, columns).
-
-    The reference weighs and adds in double precision, and then rounds. The shares are whole thousandths, of which
-    floats hold the sum exactly in whatever order it is taken: one division rounds it to the same float.
-    """
-    if pixels.ndim == 2:
-        return _LUMA_OF_GREY.take(pixels)
-    thousandths: NDArray[np.float32] = pixels[..., 0] * _THOUSANDTHS[0]
-    for channel in (1, 2):
-        thousandths += pixels[..., channel] * _THOUSANDTHS[channel]
-    thousandths /= np.float32(1000)
-    return thousandths
-
-
-def _box(lines: NDArray[np.float32], width: int, *, out: NDArray[np.float32]) -> None:
-    """Put the running means of `width` neighbours down each column; at the ends, of those that there are.
-
-    The running sum takes one value in and gives one back at each step, and keeps every rounding on its way. All
-    columns step together, but for a few of them, where the steps would take longer than what they do: these go one
-    after the other. `out` may overlap `lines` if it lies as many rows before it as the first window has.
-    """
-    if lines.shape[1] < _FEW_COLUMNS:
-        for column in range(lines.shape[1]):
-            out[: len(lines), column] = _means(lines[:, column], width)
-        return
-    length, columns = lines.shape
-    out = out[:, :columns]
-    ahead = width // 2
-    growing, steady = width - ahead, length - width
-    total = lines[0].copy()
-    for place in range(1, ahead + 1):
-        np.add(total, lines[place], out=total)
-    np.divide(total, np.float32(ahead + 1), out=out[0])
-    for place in range(1, growing):
-        np.add(total, lines[ahead + place], out=total)
-        np.divide(total, np.float32(ahead + 1 + place), out=out[place])
-    full = np.float32(width)
-    for comes, goes, mean in zip(lines[width:], lines[:steady], out[growing : growing + steady], strict=True):
-        np.add(total, comes, out=total)
-        np.subtract(total, goes, out=total)
-        np.divide(total, full, out=mean)
-    for place in range(ahead):
-        np.subtract(total, lines[steady + place], out=total)
-        np.divide(total, np.float32(width - 1 - place), out=out[growing + steady + place])
-
-
-def _means(line: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-    """Return what `_box` does of one line: one accumulation of values that come and values that go, in turn."""
-    length = len(line)
-    ahead = width // 2
-    growing, steady = width - ahead, length - width
-    terms = np.empty(width + 2 * steady + ahead, np.float32)
-    terms[:width] = line[:width]
-    terms[width : width + 2 * steady : 2] = line[width:]
-    np.negative(line[:steady], out=terms[width + 1 : width + 2 * steady : 2])
-    np.negative(line[steady : steady + ahead], out=terms[width + 2 * steady :])
-    totals = np.add.accumulate(terms, out=terms)
-    of_whole_windows = totals[width + 1 : width + 2 * steady : 2]
-    means = np.concatenate([totals[ahead:width], of_whole_windows, totals[width + 2 * steady :]])
-    means[:growing] /= np.arange(ahead + 1, width + 1, dtype=np.float32)
-    means[growing : growing + steady] /= np.float32(width)
-    means[growing + steady :] /= np.arange(width - 1, width - 1 - ahead, -1, dtype=np.float32)
+def _means(lines: NDArray[np.float32], width: int, places: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the means of `width` neighbours around some places down each column, of lines as `_sums` takes them."""
+    steps = places + width // 2
+    means = np.empty((len(places), lines.shape[1]), np.float32)
+    _sums(lines, width, out=means, steps=steps)
+    means /= _counts(len(lines) - width - width // 2)[steps]
     return means
 
 
+def _sums(
+    lines: NDArray[np.float32],
+    width: int,
+    *,
+    out: NDArray[np.float32],
+    before: NDArray[np.float32] | None = None,
+    steps: NDArray[np.int64] | None = None,
+) -> NDArray[np.float32]:
+    """Put the running sums of `width` neighbours down each column; return the last, from which the next lines go on.
+
+    Each step takes one value in and gives one back, and keeps every rounding on its way. The sum around a line is done
+    half a width after it. At the ends windows have fewer values: there the lines begin with `width` of zeros and end
+    with half as many, and to add or subtract those rounds nothing. `steps` tells which sums to keep; None is all.
+
+    All columns step together, but for a few of them, where the steps would take longer than what they do: these go one
+    after the other.
+    """
+    if lines.shape[1] < _FEW_LINES:
+        return _sums_one_by_one(lines, width, out=out, before=before, steps=steps)
+    total = np.zeros(lines.shape[1], np.float32) if before is None else before
+    targets = out if steps is None else chain.from_iterable(map(repeat, out, np.diff(steps, prepend=-1).tolist()))
+    coming, going = tee(lines)
+    for comes, goes, target in zip(islice(coming, width, None), going, targets, strict=False):
+        np.add(total, comes, target)
+        np.subtract(target, goes, target)
+        total = target
+    return total.copy()
+
+
+def _sums_one_by_one(
+    lines: NDArray[np.float32],
+    width: int,
+    *,
+    out: NDArray[np.float32],
+    before: NDArray[np.float32] | None,
+    steps: NDArray[np.int64] | None,
+) -> NDArray[np.float32]:
+    """Do what `_sums` does: each column is one accumulation of values that come and values that go, in turn."""
+    last = np.empty(lines.shape[1], np.float32)
+    terms = np.empty(1 + 2 * (len(lines) - width), np.float32)
+    for column, line in enumerate(lines.T):
+        terms[0] = 0 if before is None else before[column]
+        terms[1::2] = line[width:]
+        np.negative(line[:-width], out=terms[2::2])
+        np.add.accumulate(terms, out=terms)
+        out[:, column] = terms[2::2] if steps is None else terms[2::2][steps]
+        last[column] = terms[-1]
+    return last
+
+
+def _counts(length: int) -> NDArray[np.float32]:
+    """Return how many values the window has after each step along an axis, shape (steps, 1)."""
+    width = window(length)
+    step = np.arange(length + width // 2)
+    return (np.minimum(step + 1, length) - np.maximum(step + 1 - width, 0)).astype(np.float32)[:, None]
+
+
 def _transpose(block: NDArray[np.float32], *, out: NDArray[np.float32]) -> None:
-    """Put a block's rows where `out` has columns: a few at a time, as a cache has few places."""
+    """Put a block's rows where `out` has columns."""
     for start in range(0, block.shape[0], _TRANSPOSED_ROWS):
         out[:, start : start + _TRANSPOSED_ROWS] = block[start : start + _TRANSPOSED_ROWS].T
 
@@ -195,6 +205,3 @@ def _cosines() -> NDArray[np.float32]:
 
 
 COSINES = _cosines()
-_THOUSANDTHS = np.array([299, 587, 114], np.float32)
-_GREYS = np.arange(256, dtype=np.float64)
-_LUMA_OF_GREY: NDArray[np.float32] = (_GREYS * LUMA[0] + _GREYS * LUMA[1] + _GREYS * LUMA[2]).astype(np.float32)

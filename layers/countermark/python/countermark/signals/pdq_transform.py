@@ -8,14 +8,16 @@ Source: PDQ hashing specification (facebook/ThreatExchange, hashing.pdf), and th
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from countermark.signals import pdq_referee as referee
-from countermark.signals.pdq_referee import COSINES, FREQUENCIES, GRADIENTS_PER_QUALITY, LUMA, SIDE
+from countermark.signals.pdq_referee import COSINES, FREQUENCIES, GRADIENTS_PER_QUALITY, SIDE
+from countermark.signals.picture import Picture, of_pixels
 
 MIN_SIDE_PIXELS = 5
 """The shortest side that PDQ hashes; shorter ones have a hash of zeros and quality 0."""
@@ -34,7 +36,7 @@ EDGE_TOLERANCE = 0.015
 Measured: 0.0052, 0.015 and 0.023.
 """
 
-GRADIENT_TOLERANCE = 0.005
+GRADIENT_TOLERANCE = 0.002
 """How far a gradient may lie from the reference's, in hundredths of full scale.
 
 Measured: 0.0005 for photos, 0.002 for the rest.
@@ -47,10 +49,6 @@ shorter ones it repeats the pixels, and so their rounding."""
 TRUSTED_ASPECT = 4
 """The most that one side may be of the other, for the same reason."""
 
-_TILE_ROWS = 512
-_TILE_COLUMNS = 1024
-"""The largest tile: 6 MiB as floats."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PdqHash:
@@ -61,24 +59,22 @@ class PdqHash:
     refereed: bool
 
 
-def hash_pixels(pixels: NDArray[np.uint8]) -> PdqHash:
-    """Hash an image of shape (rows, columns) or (rows, columns, 3), grey or RGB."""
-    coefficients, quality, refereed = _transform(pixels)
+def hash_picture(picture: Picture) -> PdqHash:
+    """Hash a picture, to the bit as the reference does; but for a draft, of which no referee is asked."""
+    coefficients, quality, refereed = _transform(picture)
     return PdqHash(value=to_hex(coefficients), quality=quality, refereed=refereed)
 
 
-def hash_variants(pixels: NDArray[np.uint8]) -> tuple[dict[str, str], int]:
+def hash_variants(picture: Picture) -> tuple[dict[str, str], int]:
     """Return the hashes of the eight dihedral variants by name, as `photo.variants` names them, and the quality.
 
-    To transpose an image transposes its coefficients. A mirrored one is sampled at other pixels, but the same tiles
+    To transpose an image transposes its coefficients. A mirrored one is sampled at other pixels, but the same strips
     serve. No referee is asked but for the original.
     """
-    original, quality, _ = _transform(pixels)
-    if min(pixels.shape[:2]) < MIN_SIDE_PIXELS:
+    original, quality, _ = _transform(picture)
+    if min(picture.rows, picture.columns) < MIN_SIDE_PIXELS:
         return dict.fromkeys(_VARIANTS, to_hex(original)), quality
-    upright, sides, top_down, both = (
-        (COSINES @ image @ COSINES.T).astype(np.float32, copy=False) for image in _mirrored(pixels)
-    )
+    upright, sides, top_down, both = (_coefficients(image) for image in _mirrored(picture))
     variants: tuple[NDArray[np.float32], ...] = (
         original,
         sides.T,
@@ -92,27 +88,31 @@ def hash_variants(pixels: NDArray[np.uint8]) -> tuple[dict[str, str], int]:
     return {name: to_hex(each) for name, each in zip(_VARIANTS, variants, strict=True)}, quality
 
 
-def _mirrored(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
-    """Return what `downsample` does of an image, mirrored sideways, mirrored top to bottom, and both."""
-    if pixels.shape[:2] == (SIDE, SIDE):
-        image = referee.downsample(pixels)
-        return image, image[:, ::-1], image[::-1], image[::-1, ::-1]
-    (upright, sides), (top_down, both) = _downsample(pixels, is_mirrored=(False, True))
+def _mirrored(picture: Picture) -> tuple[NDArray[np.float32], ...]:
+    """Return what `downsample` does of a picture, mirrored sideways, mirrored top to bottom, and both."""
+    if not _is_trusted(picture.rows, picture.columns):
+        pixels = picture.pixels()
+        turned = (pixels, pixels[:, ::-1], pixels[::-1], pixels[::-1, ::-1])
+        return tuple(referee.downsample(of_pixels(each)) for each in turned)
+    (upright, sides), (top_down, both) = _downsample(picture, is_mirrored=(False, True))
     return upright, sides[:, ::-1], top_down[::-1], both[::-1, ::-1]
 
 
-def _transform(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], int, bool]:
+def _transform(picture: Picture) -> tuple[NDArray[np.float32], int, bool]:
     """Return the coefficients, the quality, and whether the referee made them."""
-    rows, columns = pixels.shape[:2]
+    rows, columns = picture.rows, picture.columns
     if min(rows, columns) < MIN_SIDE_PIXELS:
         return np.zeros((FREQUENCIES, FREQUENCIES), np.float32), 0, False
+    if picture.is_draft:
+        image = downsample(picture)
+        return _coefficients(image), referee.quality(image), False
     if _is_trusted(rows, columns):
-        image = downsample(pixels)
-        coefficients = (COSINES @ image @ COSINES.T).astype(np.float32, copy=False)
-        quality = quality_if_certain(image)
+        image = downsample(picture)
+        coefficients = _coefficients(image)
+        quality = quality_if_certain(image, longest_pixels=max(rows, columns))
         if quality is not None and is_certain(coefficients, longest_pixels=max(rows, columns)):
             return coefficients, quality, False
-    image = referee.downsample(pixels)
+    image = referee.downsample(picture)
     return referee.coefficients(image), referee.quality(image), True
 
 
@@ -123,31 +123,32 @@ def _is_trusted(rows: int, columns: int) -> bool:
     return is_measured and longest <= TRUSTED_ASPECT * shortest and (rows, columns) != (SIDE, SIDE)
 
 
-def downsample(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Blur and sample an image; takes (rows, columns) or (rows, columns, 3), returns (64, 64)."""
-    image: NDArray[np.float32] = _downsample(pixels, is_mirrored=(False,))[0, 0]
+def downsample(picture: Picture) -> NDArray[np.float32]:
+    """Blur and sample a picture; returns shape (64, 64)."""
+    image: NDArray[np.float32] = _downsample(picture, is_mirrored=(False,))[0, 0]
     return image
 
 
-def _downsample(pixels: NDArray[np.uint8], *, is_mirrored: Sequence[bool]) -> NDArray[np.float32]:
+def _downsample(picture: Picture, *, is_mirrored: Sequence[bool]) -> NDArray[np.float32]:
     """Return images for every way to sample the rows and the columns, shape (ways, ways, 64, 64).
 
     Mirrored outputs stand in the order of the pixels, not of the mirrored image.
     """
-    rows, columns = pixels.shape[:2]
-    images = np.zeros((len(is_mirrored), len(is_mirrored), SIDE, SIDE), np.float32)
-    height = min(_TILE_ROWS, max(32, rows // 8))
-    across = list(zip(*(_bands(columns, _TILE_COLUMNS, mirrored=each) for each in is_mirrored), strict=True))
-    for ways_down in zip(*(_bands(rows, height, mirrored=each) for each in is_mirrored), strict=True):
-        for ways_right in across:
-            tile = pixels[ways_down[0].pixels, ways_right[0].pixels].astype(np.float32)
-            for row, down in enumerate(ways_down):
-                part = down.weights @ tile.reshape(len(tile), -1)
-                if pixels.ndim == 3:
-                    part = part.reshape(len(part), tile.shape[1], 3) @ _LUMA
-                for column, right in enumerate(ways_right):
-                    images[row, column, down.outputs, right.outputs] += part @ right.weights.T
-    return images
+    down, across = (
+        [_weights(length, scale=picture.scale, mirrored=each) for each in is_mirrored]
+        for length in (picture.rows, picture.columns)
+    )
+    blurred = np.zeros((len(down), SIDE, across[0].shape[1]), np.float32)
+    for rows, luma in picture.luma(0, down[0].shape[1]):
+        for weights, image in zip(down, blurred, strict=True):
+            outputs = np.flatnonzero(weights[:, rows].any(axis=1))
+            image[outputs] += weights[outputs, rows] @ luma
+    return np.stack([[image @ weights.T for weights in across] for image in blurred])
+
+
+def _coefficients(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the 16 by 16 coefficients of a 64 by 64 image."""
+    return (COSINES @ image @ COSINES.T).astype(np.float32, copy=False)
 
 
 def is_certain(coefficients: NDArray[np.float32], *, longest_pixels: int) -> bool:
@@ -155,18 +156,23 @@ def is_certain(coefficients: NDArray[np.float32], *, longest_pixels: int) -> boo
     is_upper = coefficients > _median(coefficients)
     if 2 * is_upper.sum() != is_upper.size:
         return False
-    slack = _SLACK * math.sqrt(max(1.0, longest_pixels / 512))
+    slack = _SLACK * _growth(longest_pixels)
     return bool((coefficients - slack)[is_upper].min() > (coefficients + slack)[~is_upper].max())
 
 
-def quality_if_certain(image: NDArray[np.float32]) -> int | None:
+def quality_if_certain(image: NDArray[np.float32], *, longest_pixels: int) -> int | None:
     """Return the quality; None where a gradient so near to a whole number that rounding decides it could change it."""
     gradients = np.abs(referee.gradients(image))
+    tolerance = GRADIENT_TOLERANCE * _growth(longest_pixels)
     least, most = (
         min(100, int(np.floor(bound).sum()) // GRADIENTS_PER_QUALITY)
-        for bound in (np.maximum(gradients - GRADIENT_TOLERANCE, 0), gradients + GRADIENT_TOLERANCE)
+        for bound in (np.maximum(gradients - tolerance, 0), gradients + tolerance)
     )
     return least if least == most else None
+
+
+def _growth(longest_pixels: int) -> float:
+    return math.sqrt(max(1.0, longest_pixels / 512))
 
 
 def to_hex(coefficients: NDArray[np.float32]) -> str:
@@ -180,30 +186,21 @@ def _median(coefficients: NDArray[np.float32]) -> np.float32:
     return np.partition(coefficients, middle, axis=None)[middle]  # type: ignore[no-any-return]  # an array of one dimension
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Band:
-    """A run of pixels along an axis, the outputs that it has a share in, and its weights in them."""
+def _weights(length: int, *, scale: int, mirrored: bool) -> NDArray[np.float32]:
+    """Return the weights of an axis's pixels in each of the 64 outputs, shape (64, pixels).
 
-    pixels: slice
-    outputs: slice
-    weights: NDArray[np.float32]
-
-
-def _bands(length: int, size: int, *, mirrored: bool) -> Iterator[_Band]:
-    """Cut an axis into runs of `size` pixels; `mirrored` weighs them as in the mirrored image, last output first."""
+    A pixel of a draft stands for `scale` pixels of the whole picture, and weighs what they weigh together. `mirrored`
+    weighs the pixels as in the mirrored image, last output first.
+    """
     first, weights = _taps(length)
-    taps = weights.shape[1]
-    if mirrored:
-        first, weights = (length - first - taps)[::-1], weights[::-1, ::-1]
-    for start in range(0, length, size):
-        stop = min(start + size, length)
-        outputs = slice(int(np.searchsorted(first, start - taps, "right")), int(np.searchsorted(first, stop)))
-        place = np.arange(start, stop) - first[outputs, None]
-        inside = (place >= 0) & (place < taps)
-        own = np.take_along_axis(weights[outputs], np.clip(place, 0, taps - 1), axis=1)
-        yield _Band(pixels=slice(start, stop), outputs=outputs, weights=np.where(inside, own, np.float32(0)))
+    place = (first[:, None] + np.arange(weights.shape[1])) // scale
+    pixels = -(-length // scale)
+    spread = np.zeros((SIDE, max(pixels, int(place[-1, -1]) + 1)), np.float32)
+    np.add.at(spread, (np.arange(SIDE)[:, None], place), weights)
+    return spread[::-1, pixels - 1 :: -1] if mirrored else spread[:, :pixels]
 
 
+@lru_cache(maxsize=64)
 def _taps(length: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the first pixel of each of the 64 outputs, shape (64,), and the weights from there, shape (64, taps).
 
@@ -233,5 +230,3 @@ _VARIANTS = ("ORIGINAL", "ROTATE90", "ROTATE180", "ROTATE270", "FLIPX", "FLIPY",
 _SLACK = np.full((FREQUENCIES, FREQUENCIES), COEFFICIENT_TOLERANCE, np.float32)
 _SLACK[0] = _SLACK[:, 0] = EDGE_TOLERANCE
 """The tolerance of each coefficient, up to a longest side of 512 pixels."""
-
-_LUMA = np.array(LUMA, np.float32)
