@@ -25,6 +25,7 @@ from countermark.indexes.reader import IndexReader
 from countermark.signals import SIGNAL_TYPES
 from countermark.signals.raw_text import MAX_TEXT_BYTES
 from tests.contracts.ports import Publishing
+from tests.extensions.boxes import BOX, BOXES, box
 
 NOW_S = 1_800_000_000
 VIDEO = b"not really a video, but md5 does not mind"
@@ -332,3 +333,33 @@ def test_a_text_that_is_too_large_says_so_for_each_type(way: Way, name: str) -> 
 def test_a_text_that_is_refused_unread_says_so_for_each_type(way: Way) -> None:
     event = hashed_text(way, "a", refusal=Unhashable(code="too_large", reason="so large"))
     assert set(event.unhashable) == {"raw_text", "trend_query"}
+
+
+def test_what_lies_within_an_upload_is_told_by_events_of_its_own_once(way: Way) -> None:
+    way.content_types = BOXES
+    content = box(("text", "one"), ("text", "one"), ("box", [("text", "two")]), ("!", "InvalidContent"))
+    with pytest.raises(Unavailable):
+        way.hash(content, content_type=BOX, name="a.box", publisher=Refusing())
+    assert way.hash(content, content_type=BOX, name="a.box") is not None
+    assert way.hash(content, content_type=BOX, name="a.box") is None
+    told = {event.content_key: event for event in way.told(ContentHashed)}
+    whole = "uploads/v.mp4?1"
+    assert {key: event.content_type for key, event in told.items()} == {
+        whole: "box",
+        f"{whole}/1": "text",
+        f"{whole}/2": "box",
+        f"{whole}/2/1": "text",
+    }
+    assert told[f"{whole}/2/1"].signals == (Signal(type="raw_text", value="two"),)
+    assert told[whole].unhashable == {"box": Unhashable(code="undecodable", reason="the reason of a.box")}
+    assert {event.content_id for event in told.values()} == {"post-1"}
+    assert len({event.id for event in told.values()}) == 4
+
+
+def test_an_upload_that_is_refused_is_not_opened_and_says_so(way: Way) -> None:
+    way.content_types = BOXES
+    why = Unhashable(code="too_large", reason="too large to be read")
+    report = way.hash(box(("text", "one")), content_type=BOX, refusal=why)
+    assert (report.parts, report.unopened) == ((), why)
+    [event] = way.told(ContentHashed)
+    assert event.unhashable == {"box": why}

@@ -9,6 +9,7 @@ from countermark.domain.signal import ContentType
 from countermark.errors import InvalidInput
 from lambdas.hash import handler
 from lambdas.uploads import content_type_of, new_object
+from tests.extensions.letters import LETTER, Letter
 from tests.lambdas.conftest import Functions
 
 
@@ -154,6 +155,25 @@ def test_the_key_says_what_an_upload_is_then_its_mime_type_then_its_extension(
     key: str, mime_type: str, expected: ContentType | None
 ) -> None:
     assert content_type_of(key, mime_type, ContentTypes()) is expected
+
+
+@pytest.mark.parametrize(
+    ("key", "mime_type", "expected"),
+    [
+        ("letter/1", "image/png", LETTER),
+        ("inbox/1.jpg", "message/rfc822; charset=x", LETTER),
+        ("inbox/1.eml", "binary/octet-stream", LETTER),
+        ("inbox/1.eml", "image/png", ContentType.PHOTO),
+        ("file/1.jpg", "", ContentType.PHOTO),
+        ("inbox/1.html", "", ContentType("page")),
+        ("inbox/1.txt", "", ContentType.TEXT),
+        ("inbox/1.html", "text/html", ContentType("page")),
+    ],
+)
+def test_an_extensions_type_is_told_in_the_same_way(key: str, mime_type: str, expected: ContentType) -> None:
+    page = Letter(name=ContentType("page"), mime_types=frozenset({"text/html"}), suffixes=frozenset())
+    types = ContentTypes(forms={LETTER: Letter(), page.name: page})
+    assert content_type_of(key, mime_type, types) == expected
 
 
 def test_without_versions_the_etag_names_the_bytes() -> None:
