@@ -93,7 +93,7 @@ def test_the_metadata_says_what_pyproject_says(metadata: dict[str, Any]) -> None
     assert fields["summary"] == project["description"]
     assert fields["requires_python"] == ">=3.11"
     assert fields["license_expression"] == "MIT"
-    assert sorted(fields["provides_extra"]) == ["heic", "pdqhash", "serve"]
+    assert sorted(fields["provides_extra"]) == ["heic", "pdqhash", "serve", "vpdq"]
     unconditional = [line for line in fields["requires_dist"] if "extra ==" not in line]
     assert len(unconditional) == len(project["dependencies"])
     assert metadata["scripts"] == {"countermark": "countermark.cli:main"}
