@@ -242,6 +242,22 @@ def test_only_named_buckets_are_read(deployment: Deployed, uri: str) -> None:
     assert tap.requests == []
 
 
+@pytest.mark.parametrize("code", ["AccessDenied", "403", "AllAccessDisabled"])
+def test_a_bucket_that_refuses_is_told_in_words_and_no_crash(deployment: Deployed, code: str) -> None:
+    tap = tapped(deployment.clients.s3)
+    tap.answers.append(("get_object", refuse(code)))
+    uri = f"s3://{CONTENT_BUCKET}/k"
+    with (
+        pytest.raises(InvalidInput, match=f"'{uri}' is not for this deployment to read"),
+        S3ContentReader(tap, [CONTENT_BUCKET]).open(uri),
+    ):
+        pass
+    # An upload that is refused is a fault of the deployment, and tried again.
+    tap.answers.append(("get_object", refuse(code)))
+    with pytest.raises(ClientError), S3UploadReader(tap, CONTENT_BUCKET).open("k", version_id=None, max_bytes=9):
+        pass
+
+
 def test_a_file_of_a_collaboration_has_a_largest_size(deployment: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(content, "MAX_COLLABORATION_BYTES", 5)
     reader = S3ContentReader(deployment.clients.s3, [CONTENT_BUCKET])

@@ -234,7 +234,16 @@ def test_it_asks_as_the_documentation_says_and_follows_next_as_it_is(play: Play)
     assert play.server.asked[-1].query["start_time"] == str(play.api.at_s)
 
 
-@pytest.mark.parametrize("emptiness", [{"should_delete": True}, {"descriptors": {"data": []}}, {"descriptors": {}}, {}])
+@pytest.mark.parametrize(
+    "emptiness",
+    [
+        {"should_delete": True},
+        {"should_delete": True, "descriptors": {"data": [descriptor()]}},
+        {"descriptors": {"data": []}},
+        {"descriptors": {}},
+        {},
+    ],
+)
 def test_a_tombstone_is_told_in_several_ways(play: Play, emptiness: dict[str, Any]) -> None:
     play.api.put("one", descriptor())
     play.house.fetch()

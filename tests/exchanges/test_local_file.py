@@ -4,17 +4,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from countermark.domain.collaboration import Delta, Fetch
 from countermark.domain.json import JSON
 from countermark.domain.signal import Signal
 from countermark.errors import ExchangeFailed, InvalidInput, NotFound
-from countermark.exchanges import exchanges
+from countermark.exchanges import exchanges, local_file
 from countermark.exchanges.local_file import LINES_A_DELTA, MAX_LINE_BYTES, LocalFileExchange
+from countermark.flows.fetch import LEASE_S
 from countermark.signals import SIGNAL_TYPES
+from tests.exchanges.house import Mishap, house_of
 from tests.exchanges.memory_reader import MemoryReader
+from tests.exchanges.server import Answer, serving
 
 MD5 = "d41d8cd98f00b204e9800998ecf8427e"
 
@@ -48,6 +51,62 @@ def test_the_configuration_may_name_the_type_of_every_line() -> None:
     exchange, _ = exchange_over(b"bball now?\n# passed over\nraw_text is part of it")
     deltas = list(begin(exchange, signal_type="raw_text").deltas)
     assert signals_of(deltas) == [("raw_text", "bball now?"), ("raw_text", "raw_text is part of it")]
+
+
+def test_a_byte_order_mark_before_the_first_line_is_no_part_of_it() -> None:
+    mark = b"\xef\xbb\xbf"
+    exchange, _ = exchange_over(mark + f"video_md5 {MD5}\n".encode())
+    [delta] = begin(exchange).deltas
+    assert (signals_of([delta]), delta.malformed_items) == ([("video_md5", MD5)], 0)
+    exchange, _ = exchange_over(mark + b"first\n" + mark + b"second\n")
+    [delta] = begin(exchange, signal_type="raw_text").deltas
+    assert signals_of([delta]) == [("raw_text", "first"), ("raw_text", "\ufeffsecond")]
+
+
+def test_a_line_that_goes_takes_its_content_along_where_the_peer_keeps_it() -> None:
+    exchange, reader = exchange_over(b"raw_text stays\nraw_text goes\n")
+    with house_of(exchange, {"filename": "f.txt"}, None) as house:
+        house.fetch()
+        assert house.signals() == {("raw_text", "stays"), ("raw_text", "goes")}
+        reader.files["f.txt"] = b"raw_text stays\nraw_text comes\n"
+        seen = []
+        report = house.fetch(on_progress=lambda _: seen.append(house.signals()))
+        assert all(("raw_text", "stays") in signals for signals in seen)
+        assert (report.changed_items, report.removed_items) == (1, 1)
+        assert house.signals() == {("raw_text", "stays"), ("raw_text", "comes")}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.lists(st.integers(0, 6), max_size=8),
+            st.builds(Mishap, is_cut=st.booleans(), is_doubled=st.booleans()),
+            st.builds(Mishap, dies_at=st.integers(0, 12), dies_after=st.booleans()),
+            st.just(Mishap(is_overtaken=True)),
+        ),
+        min_size=1,
+        max_size=10,
+    )
+)
+def test_whatever_befalls_the_runs_the_bank_ends_equal_to_the_file(history: list[list[int] | Mishap]) -> None:
+    exchange, reader = exchange_over(b"")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        serving(lambda _: Answer()) as nowhere,
+        house_of(exchange, {"filename": "f.txt"}, None) as house,
+    ):
+        patch.setattr(local_file, "LINES_A_DELTA", 2)
+        for event in history:
+            if isinstance(event, Mishap):
+                house.suffer(event, nowhere)
+            else:
+                reader.files["f.txt"] = b"".join(f"raw_text {number}\n".encode() for number in event)
+        house.now_s += LEASE_S
+        assert house.fetch().outcome == "complete"
+        lines = reader.files["f.txt"].decode().splitlines()
+        assert house.signals() == {("raw_text", line.removeprefix("raw_text ")) for line in lines}
+        assert house.fetch().changed_items == 0
 
 
 def test_a_record_gives_its_signal_and_no_opinion() -> None:

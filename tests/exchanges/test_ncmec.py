@@ -348,12 +348,13 @@ def test_the_reasons_of_a_negative_vote_are_those_that_are_offered() -> None:
     api = HashSharing(now_s=NOW_S)
     with serving(api.answer) as server:
         exchange = exchange_at(server)
-        assert exchange.feedback_reasons({}, "MD5", credentials=CREDENTIALS) == {REASON: "wrong"}
-        with pytest.raises(InvalidInput, match="not the name of a fingerprint"):
-            exchange.feedback_reasons({}, "MD5/../../status", credentials=CREDENTIALS)
+        assert exchange.feedback_reasons({}, "video_md5", credentials=CREDENTIALS) == {REASON: "wrong"}
+        assert server.asked[-1].path == f"{BASE}/v2/feedback/MD5/reasons"
+        with pytest.raises(InvalidInput, match="no reasons for signals of type 'raw_text'"):
+            exchange.feedback_reasons({}, "raw_text", credentials=CREDENTIALS)
         server.fail(lambda right: replace(right, body=b"x"))
         with pytest.raises(ExchangeFailed, match="malformed page"):
-            exchange.feedback_reasons({}, "MD5", credentials=CREDENTIALS)
+            exchange.feedback_reasons({}, "pdq", credentials=CREDENTIALS)
 
 
 def test_the_registry_holds_the_kinds_of_the_network_where_there_is_a_transport() -> None:

@@ -23,6 +23,7 @@ MAX_COLLABORATION_BYTES = 2 * 1024**3
 
 _S3_URI = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)", re.DOTALL)
 _MISSING = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NoSuchBucket"})
+_DENIED = frozenset({"403", "AccessDenied", "AllAccessDisabled"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,10 @@ class S3ContentReader:
             raise InvalidInput(f"content is read from s3://bucket/key, not {uri!r}")
         if match["bucket"] not in self._buckets:
             raise InvalidInput(f"{uri!r} is in a bucket that this deployment does not read")
-        with _opened(self._client, match["bucket"], match["key"], max_bytes=MAX_COLLABORATION_BYTES) as upload:
+        with (
+            _refused_in_words(uri),
+            _opened(self._client, match["bucket"], match["key"], max_bytes=MAX_COLLABORATION_BYTES) as upload,
+        ):
             yield upload.content
 
 
@@ -74,6 +78,19 @@ class S3UploadReader:
         """
         with _opened(self._client, self._bucket, key, version_id=version_id, max_bytes=max_bytes) as upload:
             yield upload
+
+
+@contextmanager
+def _refused_in_words(uri: str) -> Iterator[None]:
+    """Turn a refusal into `InvalidInput`: the bucket is another's, and no fault of the deployment."""
+    try:
+        yield
+    except ClientError as error:
+        if code(error) not in _DENIED:
+            raise
+        raise InvalidInput(
+            f"{uri!r} is not for this deployment to read: see the bucket's policy and its key"
+        ) from error
 
 
 @contextmanager

@@ -1,14 +1,15 @@
 """A file of signals: on this machine, or on S3.
 
-Who runs it: whoever writes the file. Credentials: none. The file is UTF-8 text with one `type signal` a
-line, or just the signal where the configuration names the signal type; blank lines and lines that begin
-with `#` are passed over. The whole file counts each time: a line that is gone is a removal. Equal lines
+Who runs it: whoever writes the file. Credentials: none. The file is UTF-8 text, with a byte order mark or
+without, and one `type signal` a line, or just the signal where the configuration names the signal type;
+blank lines and lines that begin with `#` are passed over. The whole file counts each time: a line that is gone is a removal. Equal lines
 are one record.
 
 Limits: a line of at most 64 KiB; a longer one is malformed, and passed over like every malformed line.
 """
 
 import hashlib
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
 
@@ -149,7 +150,7 @@ class LocalFileExchange:
             for number, line in enumerate(_lines(stream, seen), start=1):
                 if number <= lines_done:
                     continue
-                record = self._record(line, default_type)
+                record = self._record(line.removeprefix(BOM_UTF8) if number == 1 else line, default_type)
                 if isinstance(record, dict):
                     changes[_key(record)] = record
                 else:

@@ -13,7 +13,6 @@ make a larger one.
 """
 
 import base64
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -105,8 +104,6 @@ CREDENTIAL_FIELDS = (
 CREDENTIAL_SOURCE = CredentialSource(
     environment_variable="TX_NCMEC_CREDENTIALS", dot_file=".tx_ncmec_credentials", form="user:password"
 )
-
-_PATH_PART = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 
 
 def signals_of(data: Mapping[str, JSON]) -> list[Signal]:
@@ -220,24 +217,23 @@ class Ncmec:
         return opinions_of(data)
 
     def feedback_reasons(
-        self, config: Mapping[str, JSON], fingerprint: str, *, credentials: Mapping[str, str]
+        self, config: Mapping[str, JSON], signal_type: str, *, credentials: Mapping[str, str]
     ) -> Mapping[str, str]:
         """Return the reasons that a negative vote on a fingerprint may give: their names by their ids.
 
-        `fingerprint` is NCMEC's own name, such as `PDQ` or `MD5`.
-
         Raises:
             ExchangeFailed: It refused, or answered outside its format.
-            InvalidInput: There are no credentials, or that is no name.
+            InvalidInput: There are no credentials, or no fingerprint is of that signal type.
         """
-        if not _PATH_PART.fullmatch(fingerprint):
-            raise InvalidInput(f"{fingerprint!r} is not the name of a fingerprint")
+        names = {each: name for (_, name), each in FINGERPRINTS.items()}
+        if signal_type not in names:
+            raise InvalidInput(f"ncmec has no reasons for signals of type {signal_type!r}")
         asks = _Asker(
             transport=self._transport,
             base_url=self._url(config),
             authorization=_authorization(self.kind, credentials),
         )
-        return reasons_of(asks.document(f"/v2/feedback/{fingerprint}/reasons"))
+        return reasons_of(asks.document(f"/v2/feedback/{names[signal_type].upper()}/reasons"))
 
     def opinion_requests(
         self,
