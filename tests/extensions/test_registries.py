@@ -1,7 +1,8 @@
 """Loading extensions: what is checked of each part, and what is told of what does not fit."""
 
+import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -10,7 +11,7 @@ import pytest
 
 from countermark.domain.collaboration import Exchange, Field
 from countermark.domain.content import OWN_CONTENT_TYPES, ContentForm
-from countermark.domain.signal import ContentType, IndexKind, SignalType
+from countermark.domain.signal import Comparison, ContentType, IndexKind, SignalType
 from countermark.errors import InvalidInput
 from countermark.exchanges.sample import SampleExchange
 from countermark.extensions import Manifest, Means
@@ -18,10 +19,12 @@ from countermark.extensions.registries import MAX_EXTENSIONS, Registries, class_
 from countermark.signals import SIGNAL_TYPES
 from countermark.signals.digest import DigestType
 from countermark.signals.pdq import PDQ
+from countermark.signals.vpdq import VPDQ
 from tests.exchanges.memory_reader import MemoryReader
 from tests.exchanges.server import quick_transport
 from tests.extensions.boxes import BOX, Box
 from tests.extensions.letters import LETTER, LETTER_SHA256, Letter
+from tests.indexes.small_types import CLIPS, NUMBERS, ODD_BITS, Clips, SmallType, Vectors, vector
 
 TEXT_SHA256 = DigestType(
     name="text_sha256",
@@ -144,6 +147,15 @@ class Half:
         (replace(TEXT_SHA256, index_kind="exact"), "the index_kind of text_sha256 is an IndexKind, not 'exact'"),  # type: ignore[arg-type]
         (replace(TEXT_SHA256, match_distance=-1), "the match_distance of text_sha256 is a whole number from 0, not -1"),
         (replace(TEXT_SHA256, examples=()), "text_sha256 has no examples"),
+        (replace(TEXT_SHA256, index_kind=IndexKind.FRAMES), "text_sha256 is of FRAMES, and lacks frame_type"),
+        (replace(VPDQ, frame_type=TEXT_SHA256), "vpdq has frames of another index than HAMMING"),  # type: ignore[arg-type]
+        (replace(TEXT_SHA256, index_kind=IndexKind.VECTOR), "text_sha256 is of VECTOR, and lacks dimension, metric or"),
+        (replace(NUMBERS, metric="euclidean"), "numbers has a metric that is a Metric, not 'euclidean'"),  # type: ignore[arg-type]
+        (replace(NUMBERS, dimension=0), "numbers has a dimension from 1 on, in steps of 1, not 0"),
+        (replace(NUMBERS, dimension=1.5), "numbers has a dimension from 1 on, in steps of 1, not 1.5"),  # type: ignore[arg-type]
+        (replace(ODD_BITS, dimension=12), "odd_bits has a dimension from 8 on, in steps of 8, not 12"),
+        (replace(NUMBERS, threshold=math.nan), "numbers has a threshold that is a number, not nan"),
+        (replace(NUMBERS, threshold="1"), "numbers has a threshold that is a number, not '1'"),  # type: ignore[arg-type]
     ],
 )
 def test_a_signal_type_that_is_not_as_the_port_has_it_is_refused(
@@ -235,12 +247,56 @@ class Odd(DigestType):
         raise ArithmeticError("odd")
 
 
+class Keyless(Vectors):
+    """Vectors that cannot be had back."""
+
+    def value(self, key: bytes) -> str | None:
+        return None
+
+
+class Backwards(Clips):
+    """Frames in the wrong order."""
+
+    def key(self, value: str) -> bytes:
+        return b"".join(map(bytes.fromhex, reversed(value.split("."))))
+
+
+class Cut(Clips):
+    """Frames that end early."""
+
+    def key(self, value: str) -> bytes:
+        return bytes.fromhex(value.replace(".", "")[:-2])
+
+
+class Miscounting(Clips):
+    """A comparison that its counts do not bear out."""
+
+    def compare(self, query: str, banked: str) -> Comparison:
+        return Comparison(matches=True, distance=0)
+
+    def compare_counts(
+        self, *, query_alike: int, query_frames: int, banked_alike: int, banked_frames: int
+    ) -> Comparison:
+        return Comparison(matches=False, distance=0)
+
+
+def of_same(kind: type[SmallType], signal_type: SmallType) -> SmallType:
+    """Return a type of another class with the same fields."""
+    return kind(**{field.name: getattr(signal_type, field.name) for field in fields(signal_type)})
+
+
 @pytest.mark.parametrize(
     ("signal_type", "message"),
     [
         (replace(TEXT_SHA256, examples=("A" * 64,)), "text_sha256 has an example that is not canonical"),
         (replace(TEXT_SHA256, examples=("zz",)), "text_sha256 fails on its own examples: a text_sha256 signal is 64"),
         (Odd(name="odd", content_types=frozenset(), algorithm="md5", examples=("a" * 32,)), "ArithmeticError: odd"),
+        (replace(NUMBERS, dimension=4), "numbers has keys of 12 bytes, not 16 for its dimension"),
+        (replace(NUMBERS, examples=(vector(0, 0, 1), vector(1))), "numbers has keys of several lengths"),
+        (of_same(Keyless, NUMBERS), "numbers does not give back the value of a key, which an index of vectors needs"),
+        (of_same(Backwards, CLIPS), "clips has a key that is not distinct frames of 16 bytes, ascending"),
+        (of_same(Cut, CLIPS), "clips has a key that is not distinct frames of 16 bytes, ascending"),
+        (of_same(Miscounting, CLIPS), "clips has an example whose frames, all alike its own, do not match"),
     ],
 )
 def test_a_signal_type_that_fails_on_its_examples_is_not_added(
@@ -286,7 +342,7 @@ def test_an_extension_of_the_peer_that_brings_nothing_is_refused(monkeypatch: py
 
 
 def test_every_signal_type_of_countermark_could_be_an_extensions(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
-    try_out(load(given(monkeypatch, write, Manifest(signal_types=tuple(SIGNAL_TYPES.values())))))
+    try_out(load(given(monkeypatch, write, Manifest(signal_types=(*SIGNAL_TYPES.values(), CLIPS, NUMBERS, ODD_BITS)))))
 
 
 def test_content_types_of_extensions_come_after_countermarks_own(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:

@@ -210,6 +210,23 @@ class IsVector(Protocol):
         """
 
 
+def vector_bytes(signal_type: IsVector) -> int:
+    """Return how many bytes the key of each vector has."""
+    return signal_type.dimension // 8 if signal_type.metric is Metric.HAMMING else 4 * signal_type.dimension
+
+
+@runtime_checkable
+class PacksKeys(Protocol):
+    """What a signal type of keys of one length may offer besides: those of many values at once, for a tenth as much."""
+
+    def keys(self, values: Sequence[str]) -> bytes:
+        """Return what `key` does of each value, one after the other.
+
+        Raises:
+            ValueError: A value is not canonical.
+        """
+
+
 class VariantsHasher(Protocol):
     """Makes the signals of one piece of content and of its variants, in one pass over its bytes."""
 

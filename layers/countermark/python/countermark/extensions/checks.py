@@ -1,11 +1,12 @@
 """What is checked of each part that an extension brings, so that what is missing shows now and not in the middle."""
 
+import math
 import re
 from collections.abc import Sequence
 
 from countermark.domain.collaboration import Exchange
 from countermark.domain.content import ContentForm
-from countermark.domain.signal import ContentType, IndexKind, SignalType
+from countermark.domain.signal import ContentType, HasFrames, IndexKind, IsVector, Metric, SignalType, vector_bytes
 from countermark.errors import InvalidInput
 
 # What fits into a file of `type signal` lines, into a URL and into the name of a metric.
@@ -40,6 +41,8 @@ def check_signal_type(module: str, signal_type: SignalType) -> None:
         raise refused(module, f"the match_distance of {name} is a whole number from 0, not {distance!r}")
     if not signal_type.examples:
         raise refused(module, f"{name} has no examples: one harmless signal is needed")
+    if (wrong := _index_fault(signal_type)) is not None:
+        raise refused(module, f"{name} {wrong}")
 
 
 def check_content_type(module: str, form: ContentForm) -> None:
@@ -109,9 +112,52 @@ def first_fault(signal_type: SignalType) -> str | None:
             return "gives a key that is no bytes"
         if signal_type.value(signal_type.key(example)) not in {example, None}:
             return "does not give back the value of a key"
-    if (
-        signal_type.index_kind is not IndexKind.LINEAR
-        and len({*map(len, map(signal_type.key, signal_type.examples))}) > 1
-    ):
+    keys = [signal_type.key(example) for example in signal_type.examples]
+    if signal_type.index_kind in _ONE_LENGTH and len({*map(len, keys)}) > 1:
         return "has keys of several lengths, which only a linear index holds"
+    if isinstance(signal_type, HasFrames) and signal_type.index_kind is IndexKind.FRAMES:
+        return next((fault for fault in map(_frames_fault, [signal_type] * len(keys), keys) if fault), None)
+    if isinstance(signal_type, IsVector) and signal_type.index_kind is IndexKind.VECTOR:
+        if len(keys[0]) != vector_bytes(signal_type):
+            return f"has keys of {len(keys[0])} bytes, not {vector_bytes(signal_type)} for its dimension"
+        if signal_type.value(keys[0]) is None:
+            return "does not give back the value of a key, which an index of vectors needs"
     return None
+
+
+_ONE_LENGTH = frozenset({IndexKind.HAMMING, IndexKind.EXACT, IndexKind.VECTOR})
+
+
+def _index_fault(signal_type: SignalType) -> str | None:
+    """Return what a signal type lacks for its kind of index."""
+    if signal_type.index_kind is IndexKind.FRAMES:
+        if not isinstance(signal_type, HasFrames):
+            return "is of FRAMES, and lacks frame_type or compare_counts"
+        if signal_type.frame_type.index_kind is not IndexKind.HAMMING:
+            return "has frames of another index than HAMMING"
+    if signal_type.index_kind is IndexKind.VECTOR:
+        if not isinstance(signal_type, IsVector):
+            return "is of VECTOR, and lacks dimension, metric or threshold"
+        return _vector_fault(signal_type.dimension, signal_type.metric, signal_type.threshold)
+    return None
+
+
+def _vector_fault(dimension: object, metric: object, threshold: object) -> str | None:
+    if not isinstance(metric, Metric):
+        return f"has a metric that is a Metric, not {metric!r}"
+    step = 8 if metric is Metric.HAMMING else 1
+    if not isinstance(dimension, int) or dimension < 1 or dimension % step:
+        return f"has a dimension from {step} on, in steps of {step}, not {dimension!r}"
+    if not isinstance(threshold, int | float) or math.isnan(threshold):
+        return f"has a threshold that is a number, not {threshold!r}"
+    return None
+
+
+def _frames_fault(signal_type: HasFrames, key: bytes) -> str | None:
+    width = len(signal_type.frame_type.key(signal_type.frame_type.examples[0]))
+    frames = [key[at : at + width] for at in range(0, len(key), width)]
+    if not frames or len(frames[-1]) != width or sorted(set(frames)) != frames:
+        return f"has a key that is not distinct frames of {width} bytes, ascending"
+    count = len(frames)
+    counted = signal_type.compare_counts(query_alike=count, query_frames=count, banked_alike=count, banked_frames=count)
+    return None if counted.matches else "has an example whose frames, all alike its own, do not match"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from countermark.domain.signal import IsVector, Metric, SignalType
+from countermark.domain.signal import IsVector, Metric, SignalType, vector_bytes
 from countermark.errors import IndexDamaged
 from countermark.indexes.keys import NO_DISTANCE, Found, Keys, Sections, as_bytes, pack_keys
 from countermark.indexes.slices import over_slices, threads
@@ -144,11 +144,6 @@ class VectorKeys:
         if value is None:
             raise IndexDamaged(f"a segment of vectors cannot hold {self._signal_type.name}")
         return value
-
-
-def vector_bytes(signal_type: IsVector) -> int:
-    """Return how many bytes each vector of a type has."""
-    return signal_type.dimension // 8 if signal_type.metric is Metric.HAMMING else 4 * signal_type.dimension
 
 
 def join_vectors(keys: Keys) -> dict[str, memoryview]:

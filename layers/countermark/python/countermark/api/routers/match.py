@@ -327,7 +327,7 @@ def _in_banks(call: Call, candidates: Sequence[Candidate], names: frozenset[str]
 
 def _banked_signals(call: Call, query: Signal, candidates: Sequence[Candidate]) -> dict[int, str]:
     """Return the banked signals by content, for a type whose shown distance depends on them."""
-    if call.services.signal_types[query.type].index_kind is not IndexKind.LINEAR:
+    if call.services.signal_types[query.type].index_kind in {IndexKind.HAMMING, IndexKind.EXACT}:
         return {}
     return {
         content_id: banked.signals[query.type]
