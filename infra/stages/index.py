@@ -20,8 +20,12 @@ TIMEOUT = Duration.minutes(15)
 
 OLDEST_MESSAGE = Duration.minutes(30)
 
-WINDOW = Duration.seconds(5)
-"""How long nudges are gathered into one build: what a new content waits for, beside the build itself."""
+WINDOW = Duration.seconds(2)
+"""How long nudges are gathered into one build.
+
+A new content matches within ten seconds: an event takes half a second, this is two, a cold function three, a small
+build one, and whoever searches looks for a newer index every other second.
+"""
 
 NUDGES_PER_BUILD = 1_000
 """The most nudges that one build answers; the window is up long before."""

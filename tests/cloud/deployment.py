@@ -50,9 +50,11 @@ class Deployment:
     access_table: str
     admin_key: str
     upload_bucket: str
+    index_bucket: str
     fetch_queue: str
     hash_queue: str
     match_queue: str
+    nudges_queue: str
     queues: Sequence[str]
 
     def client(self, service: Any) -> Any:
@@ -91,6 +93,24 @@ class Deployment:
     def lookup(self, signal: str, signal_type: str = "pdq") -> Answer:
         """Look one signal up."""
         return self.call("GET", f"/m/lookup?{urllib.parse.urlencode({'signal': signal, 'signal_type': signal_type})}")
+
+    def raw_lookup(self, signal: str) -> Answer:
+        """Ask the index itself, whatever the state of what it finds is by now."""
+        return self.call("GET", f"/m/raw_lookup?{urllib.parse.urlencode({'signal': signal, 'signal_type': 'pdq'})}")
+
+    def window_s(self, queue: str) -> int:
+        """Return for how long messages of a queue are gathered. The emulator hands them on at once, AWS does not."""
+        arn = self.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"][
+            "QueueArn"
+        ]
+        [feed] = self.client("lambda").list_event_source_mappings(EventSourceArn=arn)["EventSourceMappings"]
+        window_s: int = feed["MaximumBatchingWindowInSeconds"]
+        return window_s
+
+    def builds(self) -> int:
+        """Return how many manifests of the index were published so far."""
+        versions = self.client("s3").list_object_versions(Bucket=self.index_bucket, Prefix="index/manifest.json")
+        return len(versions["Versions"])
 
     def wait_until_drained(self, queues: Sequence[str]) -> None:
         """Wait until nothing waits in queues, dead letters among them, or is hidden after it failed."""
@@ -141,9 +161,11 @@ def deployed(emulator: Emulator, assembly: Path) -> Deployment:
         access_table=outputs[STORAGE]["AccessTableName"],
         admin_key=give_key(emulator, outputs[STORAGE]["AccessTableName"], "admin", "admin"),
         upload_bucket=outputs[STORAGE]["UploadBucketName"],
+        index_bucket=_index_bucket(emulator),
         fetch_queue=_only(queues, "FetchCollaborationsQueue"),
         hash_queue=_only(queues, "HashUploadsQueue"),
         match_queue=_only(queues, "MatchHashedQueue"),
+        nudges_queue=_only(queues, "IndexNudgesQueue"),
         queues=queues,
     )
 
@@ -163,6 +185,16 @@ def wait_for(what: str, ask: Callable[[], Answer], is_so: Callable[[Answer], boo
         assert time.monotonic() < deadline_s, f"{what}: still {answer}"
         time.sleep(0.5)
     return answer
+
+
+def _index_bucket(emulator: Emulator) -> str:
+    """Return the bucket of the index, as the functions know it."""
+    [name] = {
+        function["Environment"]["Variables"]["COUNTERMARK_INDEX_BUCKET"]
+        for function in emulator.client("lambda").list_functions()["Functions"]
+    }
+    bucket: str = name
+    return bucket
 
 
 def _only(names: Sequence[str], part: str) -> str:

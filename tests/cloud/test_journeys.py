@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,18 @@ LISTED = "f8f8f0cee0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22"
 
 EVENT_S = 20
 """How long an event may take from one end to the other, cold starts of two functions among it: SQS's longest wait."""
+
+FRESH_S = 10
+"""Within what time a change must match, once the functions are warm."""
+
+FAR = "0123456789abcdef" * 4
+"""A PDQ signal that is near no photo."""
+
+NOWHERE = "fedcba9876543210" * 4
+"""Another one."""
+
+MANY_BUILDS = 10
+"""How many builds thirty-one nudges may become in the emulator, which gathers none: it takes what waits."""
 
 SILENCE_S = 3
 """How long nothing has to come: several times what an event takes once the functions are warm."""
@@ -108,6 +121,49 @@ def test_a_disabled_content_is_not_found_from_the_next_lookup_on(cloud: Deployme
 
     assert cloud.call("PUT", content, body={"disable_until_ts": 1}).status == 200
     wait_for("the index", lambda: cloud.lookup(banked["signals"]["pdq"]), lambda answer: "CUPS" in answer.text)
+
+
+def matches_after_s(cloud: Deployment, bank: str, signal: str, *, matches: bool = True) -> float:
+    """Ask until a signal matches, or does not any more, and return how long that took on AWS: with the window."""
+    started_s = time.monotonic()
+    wait_for("the index", lambda: cloud.lookup(signal), lambda answer: (bank in answer.text) is matches)
+    return time.monotonic() - started_s + cloud.window_s(cloud.nudges_queue)
+
+
+def test_what_is_added_and_what_is_enabled_again_matches_within_ten_seconds(cloud: Deployment) -> None:
+    bank_photo(cloud, "FRESH", "rocket.jpg")  # every function is warm from here on
+    banked = cloud.call("POST", "/c/bank/FRESH/content", files={"photo": photo("astronaut.png")})
+    assert banked.status == 200, banked
+    assert matches_after_s(cloud, "FRESH", banked.json["signals"]["pdq"]) < FRESH_S
+
+    assert cloud.call("POST", "/c/bank/FRESH/signal", body={"pdq": FAR}).status == 200
+    assert matches_after_s(cloud, "FRESH", FAR) < FRESH_S
+
+    # A bank that is off leaves the index, and comes back with all it holds.
+    assert cloud.call("PUT", "/c/bank/FRESH", body={"enabled_ratio": 0}).status == 200
+    assert matches_after_s(cloud, "FRESH", FAR, matches=False) < FRESH_S
+    wait_for("the index", lambda: cloud.raw_lookup(FAR), lambda answer: answer.json == {"matches": []})
+    assert cloud.call("PUT", "/c/bank/FRESH", body={"enabled_ratio": 1}).status == 200
+    assert matches_after_s(cloud, "FRESH", FAR) < FRESH_S
+
+
+def test_many_changes_at_once_become_few_builds(cloud: Deployment) -> None:
+    assert cloud.call("POST", "/c/banks", body={"name": "MANY"}).status == 201
+    cloud.wait_until_drained([cloud.nudges_queue])
+    before = cloud.builds()
+    assert cloud.call("POST", "/c/bank/MANY/signal", body={"pdq": NOWHERE}).status == 200
+    changed = {
+        "EventBusName": cloud.bus,
+        "Source": "countermark",
+        "DetailType": "BankChanged",
+        "Detail": json.dumps({"id": "many", "reason": "content", "at_s": 1}),
+    }
+    for _ in range(3):
+        told = cloud.client("events").put_events(Entries=[changed] * 10)
+        assert told["FailedEntryCount"] == 0
+    wait_for("the index", lambda: cloud.lookup(NOWHERE), lambda answer: "MANY" in answer.text)
+    cloud.wait_until_drained([cloud.nudges_queue])
+    assert 1 <= cloud.builds() - before <= MANY_BUILDS
 
 
 @pytest.mark.parametrize("key", [None, "made-up-and-not-known"])

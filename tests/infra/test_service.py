@@ -148,7 +148,7 @@ def test_the_builders_of_the_index_are_as_many_as_their_queue_asks_for(service: 
     [feed] = [feed for name, feed in named(service, "AWS::Lambda::EventSourceMapping") if name.startswith("Index")]
     reserved = functions(service)["index"]["ReservedConcurrentExecutions"]
     assert reserved == feed["ScalingConfig"]["MaximumConcurrency"] == 2
-    assert feed["MaximumBatchingWindowInSeconds"] == 5
+    assert feed["MaximumBatchingWindowInSeconds"] == 2
 
 
 def test_what_a_rule_or_a_schedule_cannot_deliver_goes_to_the_queue_s_dead_letters(
