@@ -1,7 +1,7 @@
 """PDQ of pixels, by matrix products, with the bits of its reference implementation.
 
-PDQ is linear up to its last step: two box filters and the sampling fold into one banded matrix for each axis, so the
-64 by 64 image is a sum over tiles of `rows @ tile @ columns`. That leaves out nine tenths of the reference's work, but
+PDQ is linear up to its last step: two box filters and the sampling fold into one banded matrix for each axis, so the 64
+by 64 image is a sum over strips of `rows @ strip @ columns`. That leaves out nine tenths of the work, but
 adds in another order. Where rounding could therefore decide a bit, or the quality, `pdq_referee` decides it.
 
 Source: PDQ hashing specification (facebook/ThreatExchange, hashing.pdf), and the reference implementation.
@@ -49,6 +49,13 @@ shorter ones it repeats the pixels, and so their rounding."""
 TRUSTED_ASPECT = 4
 """The most that one side may be of the other, for the same reason."""
 
+_BAND_OUTPUTS = 4
+"""Outputs of a band: few enough that OpenBLAS gives no product to several threads, which would wait for each other in
+a loop. It does from 262,144 multiplications on: a strip has 65,536 pixels.
+
+Source: OpenBLAS, interface/gemm.c and common.h, SMP_THRESHOLD_MIN and GEMM_MULTITHREAD_THRESHOLD.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PdqHash:
@@ -71,10 +78,12 @@ def hash_variants(picture: Picture) -> tuple[dict[str, str], int]:
     To transpose an image transposes its coefficients. A mirrored one is sampled at other pixels, but the same strips
     serve. No referee is asked but for the original.
     """
-    original, quality, _ = _transform(picture)
     if min(picture.rows, picture.columns) < MIN_SIDE_PIXELS:
-        return dict.fromkeys(_VARIANTS, to_hex(original)), quality
-    upright, sides, top_down, both = (_coefficients(image) for image in _mirrored(picture))
+        hashed = hash_picture(picture)
+        return dict.fromkeys(_VARIANTS, hashed.value), hashed.quality
+    images = _mirrored(picture)
+    original, quality, _ = _transform(picture, images[0])
+    upright, sides, top_down, both = map(_coefficients, images)
     variants: tuple[NDArray[np.float32], ...] = (
         original,
         sides.T,
@@ -90,7 +99,7 @@ def hash_variants(picture: Picture) -> tuple[dict[str, str], int]:
 
 def _mirrored(picture: Picture) -> tuple[NDArray[np.float32], ...]:
     """Return what `downsample` does of a picture, mirrored sideways, mirrored top to bottom, and both."""
-    if not _is_trusted(picture.rows, picture.columns):
+    if not picture.is_draft and not _is_trusted(picture.rows, picture.columns):
         pixels = picture.pixels()
         turned = (pixels, pixels[:, ::-1], pixels[::-1], pixels[::-1, ::-1])
         return tuple(referee.downsample(of_pixels(each)) for each in turned)
@@ -98,17 +107,18 @@ def _mirrored(picture: Picture) -> tuple[NDArray[np.float32], ...]:
     return upright, sides[:, ::-1], top_down[::-1], both[::-1, ::-1]
 
 
-def _transform(picture: Picture) -> tuple[NDArray[np.float32], int, bool]:
-    """Return the coefficients, the quality, and whether the referee made them."""
+def _transform(
+    picture: Picture, downsampled: NDArray[np.float32] | None = None
+) -> tuple[NDArray[np.float32], int, bool]:
+    """Return the coefficients, the quality, and whether the referee made them; takes `downsample` where it is known."""
     rows, columns = picture.rows, picture.columns
     if min(rows, columns) < MIN_SIDE_PIXELS:
         return np.zeros((FREQUENCIES, FREQUENCIES), np.float32), 0, False
-    if picture.is_draft:
-        image = downsample(picture)
-        return _coefficients(image), referee.quality(image), False
-    if _is_trusted(rows, columns):
-        image = downsample(picture)
+    if picture.is_draft or _is_trusted(rows, columns):
+        image = downsample(picture) if downsampled is None else downsampled
         coefficients = _coefficients(image)
+        if picture.is_draft:
+            return coefficients, referee.quality(image), False
         quality = quality_if_certain(image, longest_pixels=max(rows, columns))
         if quality is not None and is_certain(coefficients, longest_pixels=max(rows, columns)):
             return coefficients, quality, False
@@ -135,15 +145,24 @@ def _downsample(picture: Picture, *, is_mirrored: Sequence[bool]) -> NDArray[np.
     Mirrored outputs stand in the order of the pixels, not of the mirrored image.
     """
     down, across = (
-        [_weights(length, scale=picture.scale, mirrored=each) for each in is_mirrored]
+        [_bands(length, scale=picture.scale, mirrored=each) for each in is_mirrored]
         for length in (picture.rows, picture.columns)
     )
-    blurred = np.zeros((len(down), SIDE, across[0].shape[1]), np.float32)
-    for rows, luma in picture.luma(0, down[0].shape[1]):
-        for weights, image in zip(down, blurred, strict=True):
-            outputs = np.flatnonzero(weights[:, rows].any(axis=1))
-            image[outputs] += weights[outputs, rows] @ luma
-    return np.stack([[image @ weights.T for weights in across] for image in blurred])
+    rows, columns = (-(-length // picture.scale) for length in (picture.rows, picture.columns))
+    blurred = np.zeros((len(down), SIDE, columns), np.float32)
+    for place, luma in picture.luma(0, rows):
+        for bands, half in zip(down, blurred, strict=True):
+            for band in bands:
+                first, last = max(band.first, place.start), min(band.last, place.stop)
+                if first < last:
+                    share = band.weights[:, first - band.first : last - band.first]
+                    half[band.outputs] += share @ luma[first - place.start : last - place.start]
+    images = np.empty((len(down), len(across), SIDE, SIDE), np.float32)
+    for whole, half in zip(images, blurred, strict=True):
+        for image, bands in zip(whole, across, strict=True):
+            for band in bands:
+                image[:, band.outputs] = half[:, band.first : band.last] @ band.weights.T
+    return images
 
 
 def _coefficients(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -186,18 +205,41 @@ def _median(coefficients: NDArray[np.float32]) -> np.float32:
     return np.partition(coefficients, middle, axis=None)[middle]  # type: ignore[no-any-return]  # an array of one dimension
 
 
-def _weights(length: int, *, scale: int, mirrored: bool) -> NDArray[np.float32]:
-    """Return the weights of an axis's pixels in each of the 64 outputs, shape (64, pixels).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Band:
+    """A few outputs next to each other, the run of pixels that has a share in them, and its weights."""
+
+    outputs: slice
+    first: int
+    last: int
+    weights: NDArray[np.float32]
+
+
+def _bands(length: int, *, scale: int, mirrored: bool) -> list[_Band]:
+    """Cut an axis into bands of outputs.
 
     A pixel of a draft stands for `scale` pixels of the whole picture, and weighs what they weigh together. `mirrored`
     weighs the pixels as in the mirrored image, last output first.
     """
     first, weights = _taps(length)
-    place = (first[:, None] + np.arange(weights.shape[1])) // scale
     pixels = -(-length // scale)
+    place = (first[:, None] + np.arange(weights.shape[1])) // scale
     spread = np.zeros((SIDE, max(pixels, int(place[-1, -1]) + 1)), np.float32)
     np.add.at(spread, (np.arange(SIDE)[:, None], place), weights)
-    return spread[::-1, pixels - 1 :: -1] if mirrored else spread[:, :pixels]
+    starts, stops = place[:, 0], np.minimum(place[:, -1] + 1, pixels)
+    if mirrored:
+        spread = spread[::-1, pixels - 1 :: -1]
+        starts, stops = (pixels - stops)[::-1], (pixels - starts)[::-1]
+    runs = [(at, int(starts[at]), int(stops[at + _BAND_OUTPUTS - 1])) for at in range(0, SIDE, _BAND_OUTPUTS)]
+    return [
+        _Band(
+            outputs=slice(at, at + _BAND_OUTPUTS),
+            first=start,
+            last=stop,
+            weights=spread[at : at + _BAND_OUTPUTS, start:stop],
+        )
+        for at, start, stop in runs
+    ]
 
 
 @lru_cache(maxsize=64)
