@@ -24,6 +24,9 @@ PEER = ("threatexchange==1.2.16", "dacite==1.9.2", "python-dateutil", "requests"
 """The peer, and what of its dependencies our environment lacks."""
 
 TLSH = "py-tlsh==5.0.0"
+PDFMINER = "pdfminer.six==20260107"
+"""Reads the text of PDFs; what it depends on, our environment has."""
+
 INSTALL_S = 300
 
 VPDQ = "vpdq==0.2.5"

@@ -2,12 +2,14 @@
 
 import json
 import subprocess
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.extensions.peer import PEER, TLSH, Unavailable, compiled_vpdq, environment, installed
+from tests.extensions.peer import PDFMINER, PEER, TLSH, Unavailable, compiled_vpdq, environment, installed
+from tests.signals.photos import photo, saved
 from tests.signals.videos import MP4, avi, gif, scenes
 
 LONG = "The quick brown fox jumps over the lazy dog and then some more words to make it long enough for a hash"
@@ -169,3 +171,78 @@ def test_vpdq_says_that_a_video_cannot_be_hashed(tmp_path: Path) -> None:
     done = run("hash", "video", "-S", "vpdq", "broken.mp4")
     assert done.returncode == 2
     assert "no vpdq signal" in done.stderr
+
+
+def pdf(*pages: str) -> bytes:
+    """Return a PDF with a line of text on each page. Source: ISO 32000-1, annex H.3."""
+    kids = " ".join(f"{4 + 2 * number} 0 R" for number in range(len(pages)))
+    objects = [
+        "<< /Type /Catalog /Pages 2 0 R >>",
+        f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>",
+        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    ]
+    for number, line in enumerate(pages):
+        drawn = f"BT /F1 12 Tf 72 720 Td ({line}) Tj ET"
+        fonts = f"/Resources << /Font << /F1 3 0 R >> >> /MediaBox [0 0 612 792] /Contents {5 + 2 * number} 0 R"
+        objects += [
+            f"<< /Type /Page /Parent 2 0 R {fonts} >>",
+            f"<< /Length {len(drawn)} >>\nstream\n{drawn}\nendstream",
+        ]
+    made = b"%PDF-1.4\n"
+    offsets = []
+    for number, body in enumerate(objects, 1):
+        offsets.append(len(made))
+        made += f"{number} 0 obj\n{body}\nendobj\n".encode()
+    table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
+    size = len(objects) + 1
+    end = f"xref\n0 {size}\n0000000000 65535 f \n{table}trailer\n<< /Size {size} /Root 1 0 R >>\n"
+    return made + f"{end}startxref\n{len(made)}\n%%EOF\n".encode()
+
+
+def test_the_peers_extension_that_brings_nothing_but_pdf_finds_the_text_of_pdfs(tmp_path: Path) -> None:
+    run = peer(tmp_path, PDFMINER)
+    assert run.ok("config", "extensions", "add", "threatexchange.extensions.pdf") == ["Content:", "  pdf - PDFContent"]
+    assert "pdf threatexchange.extensions.pdf.content.PDFContent" in run.ok("config", "content")
+    (tmp_path / "leaflet.pdf").write_bytes(pdf("buy pills now"))
+    (tmp_path / "without_suffix").write_bytes(pdf("buy pills now"))
+    assert run.ok("hash", "pdf", "leaflet.pdf", "-S", "raw_text") == ["raw_text buy pills now"]
+    run.ok("bank", "create", "SPAM")
+    run.ok("bank", "add", "SPAM", "pdf", "leaflet.pdf", "-S", "raw_text")
+    assert run.ok("match", "text", "--", "Buy pills, now!") == ["raw_text 100% (SPAM) POSITIVE_CLASS"]
+    for kind, name in (("pdf", "leaflet.pdf"), ("pdf", "without_suffix"), ("file", "leaflet.pdf")):
+        assert run.ok("match", kind, name) == ["raw_text 100% (SPAM) POSITIVE_CLASS"]
+    (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.4\nnothing of it")
+    done = run("hash", "pdf", "broken.pdf")
+    assert (done.returncode, "broken.pdf: not opened in full: pdf cannot be taken apart" in done.stderr) == (2, True)
+
+
+def test_an_extension_of_the_peer_brings_content_types_and_signal_types_of_them(tmp_path: Path) -> None:
+    run = peer(tmp_path)
+    assert run.ok("config", "extensions", "add", "peer_album") == [
+        "Signal:",
+        "  album_digest - AlbumDigestSignal",
+        "Content:",
+        "  album - AlbumContent",
+    ]
+    with zipfile.ZipFile(tmp_path / "inner.album", "w") as archive:
+        archive.writestr("a.txt", "words of the inner album")
+    with zipfile.ZipFile(tmp_path / "outer.album", "w") as archive:
+        archive.write(tmp_path / "inner.album", "inner.album")
+        archive.writestr("a.png", saved(photo("coffee.png").resize((256, 256)), "PNG"))
+        archive.writestr("b.txt", "words of the outer album")
+    assert [line.split(" ", 1)[0] for line in run.ok("hash", "album", "outer.album")] == [
+        "album_digest",
+        "album_digest",
+        "raw_text",
+        "pdq",
+        "photo_md5",
+        "photo_sha256",
+        "raw_text",
+    ]
+    assert run.ok("hash", "album", "outer.album", "-S", "raw_text") == [
+        "raw_text words of the inner album",
+        "raw_text words of the outer album",
+    ]
+    run.ok("bank", "create", "ALBUMS")
+    run.ok("bank", "add", "ALBUMS", "album", "inner.album", "-S", "album_digest")
+    assert run.ok("match", "album", "outer.album") == ["album_digest - (ALBUMS) POSITIVE_CLASS"]
