@@ -30,7 +30,8 @@ from countermark.signals import SIGNAL_TYPES
 from tests.exchanges.house import NOW_S, house_of
 from tests.exchanges.json_values import json_values
 from tests.exchanges.memory_reader import MemoryReader
-from tests.exchanges.ncii_api import CREDENTIALS, FUNCTION_KEY, SUBSCRIPTION_KEY, feedback
+from tests.exchanges.ncii_api import CREDENTIALS, FUNCTION_KEY, SUBSCRIPTION_KEY, NciiApi, feedback
+from tests.exchanges.rerouted import Rerouted
 from tests.exchanges.scripts import NCII, Play, playing
 from tests.exchanges.server import (
     Answer,
@@ -119,7 +120,7 @@ def test_the_recorded_pages_are_fetched_as_one_set() -> None:
     with serving(recorded) as server, house_of(exchange_at(server), {}, CREDENTIALS) as house:
         assert house.fetch().outcome == "complete"
         assert house.signals() == {("pdq", PDQ), ("video_md5", MD5)}
-        assert house.state().checkpoint == {"update_time": 1625167824, "last_fetch_time": NOW_S}
+        assert house.state().checkpoint == {"update_time": 1625167824, "last_fetch_time": NOW_S, "base_url": None}
 
 
 @pytest.mark.parametrize(
@@ -326,7 +327,7 @@ def test_it_asks_as_the_client_of_the_peer_does(play: Play) -> None:
         assert asked.headers["ocp-apim-subscription-key"] == SUBSCRIPTION_KEY
     play.house.fetch()
     assert play.server.asked[-1].query == {"startTimestamp": str(play.api.at_s), "pageSize": "800"}
-    assert play.house.state().checkpoint == {"update_time": play.api.at_s, "last_fetch_time": NOW_S}
+    assert play.house.state().checkpoint == {"update_time": play.api.at_s, "last_fetch_time": NOW_S, "base_url": None}
 
 
 @pytest.mark.parametrize("tokens", [["a", "a"], ["a", "b", "a"], ["a", "b", "c", "b"]])
@@ -470,6 +471,24 @@ def test_a_base_url_takes_the_place_of_the_exchanges_own(url: str) -> None:
     assert request.url == "https://test.example/v1/SubmitFeedback"
     [request] = exchange.opinion_requests({}, record(), opinion, credentials=CREDENTIALS)
     assert request.url == "https://api.stopncii.org/v1/SubmitFeedback"
+
+
+def test_another_base_url_is_another_history_without_ghosts() -> None:
+    """A checkpoint of the one says nothing of the other: going on from it would pass over all that is older."""
+    here, there = NciiApi(at_s=1_700_000_000), NciiApi(at_s=1_600_000_000)
+    here.put("one")
+    there.put("two")
+    with serving(here.answer) as server, serving(there.answer) as other:
+        transport = Rerouted(servers={"api.stopncii.org": server.url, "test.example": other.url})
+        with house_of(StopNcii(transport), {}, CREDENTIALS) as house:
+            for url, texts in (("", {"one"}), ("https://test.example/v1", {"two"}), ("", {"one"})):
+                house.fetcher.secrets.set_credentials("stop_ncii", {**CREDENTIALS, "base_url_override": url})
+                for _ in range(2):
+                    assert house.fetch().outcome == "complete"
+                assert {value for _, value in house.signals()} == texts
+                assert "test.example" not in repr(house.state())
+            assert house.state().generation == 3
+            assert house.state().checkpoint == {"update_time": here.at_s, "last_fetch_time": NOW_S, "base_url": None}
 
 
 @pytest.mark.parametrize("credentials", [None, {}, {"fetch_function_key": "a"}, {"subscription_key": "a"}])

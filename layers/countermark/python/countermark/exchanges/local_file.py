@@ -2,8 +2,8 @@
 
 Who runs it: whoever writes the file. Credentials: none. The file is UTF-8 text, with a byte order mark or
 without, and one `type signal` a line, or just the signal where the configuration names the signal type;
-blank lines and lines that begin with `#` are passed over. The whole file counts each time: a line that is gone is a removal. Equal lines
-are one record.
+blank lines and lines that begin with `#` are passed over. The whole file counts each time: a line that is
+gone is a removal. Equal lines are one record.
 
 Limits: a line of at most 64 KiB; a longer one is malformed, and passed over like every malformed line.
 """

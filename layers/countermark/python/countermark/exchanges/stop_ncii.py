@@ -240,10 +240,11 @@ class StopNcii:
         credentials: Mapping[str, str] | None,
         now_s: int,
     ) -> Fetch:
-        """Begin a fetch of the set after the checkpoint, or go on in it; it restarts where the last one is too old.
+        """Begin a fetch of the set after the checkpoint, or go on in it.
 
-        The checkpoint holds the timestamp that the set begins at, when it was fetched, and within a set the token
-        of the next page.
+        It restarts where the last one is too old, or was of another base URL. The checkpoint holds the timestamp
+        that the set begins at, when it was fetched, a digest of the base URL in the credentials where there is one,
+        and within a set the token of the next page.
 
         Raises:
             InvalidInput: There are no credentials, or their base URL is not one of https.
@@ -252,7 +253,8 @@ class StopNcii:
         del config
         keys = _checked(credentials)
         age_s = None if checkpoint is None else now_s - int(str(checkpoint["last_fetch_time"]))
-        if checkpoint is None or age_s is None or age_s > STALE_AFTER_S:
+        is_ours = checkpoint is not None and {name: checkpoint.get(name) for name in _scope(keys)} == _scope(keys)
+        if checkpoint is None or age_s is None or not is_ours or age_s > STALE_AFTER_S:
             return Fetch(restarts=True, deltas=self._deltas(keys, FIRST_TIMESTAMP, None, now_s))
         token = checkpoint.get("next_page_token")
         resumed = str(token) if token is not None and age_s <= TOKEN_LASTS_S else None
@@ -323,7 +325,7 @@ class StopNcii:
             page = _page(request, response)
             yield Delta(
                 changes=page.changes,
-                checkpoint=_checkpoint(request, start, page, now_s),
+                checkpoint={**_scope(keys), **_checkpoint(request, start, page, now_s)},
                 malformed_items=page.malformed_items,
             )
             token = page.next_token
@@ -380,6 +382,12 @@ def _checkpoint(request: Request, start: int, page: Page, now_s: int) -> Mapping
     if update_time < start:
         raise went_back(request)
     return {"update_time": update_time, "last_fetch_time": now_s}
+
+
+def _scope(keys: Mapping[str, str]) -> Mapping[str, JSON]:
+    """Return what a checkpoint is of: the base URL of the credentials as a digest, None for the exchange's own."""
+    url = keys.get("base_url_override")
+    return {"base_url": hashlib.sha256(url.rstrip("/").encode()).hexdigest() if url else None}
 
 
 def _checked(credentials: Mapping[str, str] | None) -> Mapping[str, str]:
