@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import CommandLine, countermark, home
+from tests.cli.test_content_types import letter
+from tests.extensions import letters
 
 __all__ = ["countermark", "home"]
 
@@ -26,7 +28,7 @@ def test_the_example_runs_as_it_says(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    [module] = blocks("python")
+    module, _ = blocks("python")
     (tmp_path / "known_addresses.py").write_text(module)
     monkeypatch.syspath_prepend(tmp_path)
     (home / "addresses.jsonl").write_text(json.dumps({"id": "7", "sha256": ADDRESS, "tags": ["phishing"]}) + "\n")
@@ -38,3 +40,22 @@ def test_the_example_runs_as_it_says(
     (home / "addresses.jsonl").write_text("")
     countermark.ok("fetch")
     assert countermark.ok("match", "text", "--", "someone@example.com").out == ""
+
+
+def test_the_example_of_a_content_type_is_the_one_that_is_tested() -> None:
+    _, module = blocks("python")
+    assert module == Path(letters.__file__).read_text(encoding="utf-8")
+
+
+def test_the_example_of_a_content_type_runs_as_it_says(
+    countermark: CommandLine, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, module = blocks("python")
+    (tmp_path / "letters.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+    (home / "mail.eml").write_bytes(letter("buy now", forwards=letter("other words")).as_bytes())
+    countermark.ok("bank", "create", "KNOWN_SPAM")
+    [commands] = [block for block in blocks("sh") if "mail.eml" in block]
+    for line in commands.splitlines():
+        countermark.ok(*shlex.split(line)[1:])
+    assert "raw_text:other words" in countermark.ok("bank", "show", "KNOWN_SPAM").out
