@@ -38,8 +38,8 @@ class CurateStage(Construct):
     """Answers those who change banks, contents and collaborations, purges deleted ones, and tells opinions.
 
     May read and write banks, contents, collaborations and records; read and set the exchanges' credentials; read
-    the index, to tell of its state; start a fetch; tell of changed banks and of opinions; remember opinions that
-    were dealt with; and send to its own queue of purges.
+    the index, to tell of its state; start a fetch; tell of changed banks and of opinions; number opinions and
+    remember those that were dealt with; and send to its own queue of purges.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class CurateStage(Construct):
         )
         allow_items(self.function, *READ_ITEMS, *WRITE_ITEMS, table=banks, indexes=[BY_BANK_INDEX])
         allow_items(self.function, *READ_ITEMS, *WRITE_ITEMS, table=exchanges)
-        allow_items(self.function, "dynamodb:GetItem", "dynamodb:PutItem", table=access, partitions=["event#*"])
+        allow_items(self.function, "dynamodb:UpdateItem", table=access, partitions=["counter", "opinion#*"])
         allow(
             self.function,
             "secretsmanager:GetSecretValue",

@@ -9,7 +9,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from countermark.aws.event_json import decode_event
 from countermark.domain.event import BankChanged, OpinionGiven
 from countermark.errors import InvalidInput
-from countermark.flows.curate import Teller, purge, tell_opinion
+from countermark.flows.curate import purge
+from countermark.flows.opinions import Teller, tell_opinion
 from lambdas.composition import app, exchanges, now_s, stores, transport
 from lambdas.records import one_by_one
 
@@ -36,15 +37,20 @@ def deal_with(message: dict[str, Any], context: LambdaContext) -> None:
         case BankChanged() as changed:
             purge_one(changed, message, context)
         case OpinionGiven() as given:
-            tell_one(given)
+            tell_one(given, context)
         case other:
             raise InvalidInput(f"a changed bank is purged and an opinion told, not a {type(other).__name__}")
 
 
-def tell_one(given: OpinionGiven) -> None:
+def tell_one(given: OpinionGiven, context: LambdaContext) -> None:
     """Tell an exchange of an opinion; where it cannot take it now, the message fails, and comes again."""
-    teller = Teller(exchanges=exchanges(), collaborations=stores().collaborations, secrets=stores().secrets)
-    report = tell_opinion(teller, transport(), given, ledger=stores().ledger, now_s=now_s())
+    teller = Teller(
+        exchanges=exchanges(),
+        collaborations=stores().collaborations,
+        secrets=stores().secrets,
+        opinions=stores().opinions,
+    )
+    report = tell_opinion(teller, transport(), given, holder=context.aws_request_id, clock=now_s)
     # Neither the record nor the requests: they hold signals.
     logger.info(
         "opinion_dealt_with",
@@ -56,6 +62,7 @@ def tell_one(given: OpinionGiven) -> None:
     )
     metrics.add_metric(name="OpinionsTold", unit=MetricUnit.Count, value=int(report.outcome == "told"))
     metrics.add_metric(name="OpinionsRefused", unit=MetricUnit.Count, value=int(report.outcome == "refused"))
+    metrics.add_metric(name="OpinionsSuperseded", unit=MetricUnit.Count, value=int(report.outcome == "superseded"))
 
 
 def purge_one(changed: BankChanged, message: dict[str, Any], context: LambdaContext) -> None:

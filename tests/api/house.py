@@ -15,16 +15,19 @@ from countermark.api.asgi import AsgiApp, LocalContext, event_of
 from countermark.api.keys import Access, open_access
 from countermark.api.routes import GROUPS
 from countermark.api.services import Limits, Services, SignalTypeRatios
+from countermark.domain.transport import Request, Response
+from countermark.errors import ExchangeFailed
 from countermark.exchanges import exchanges
 from countermark.flows.index import build_index
 from countermark.flows.match import BankDirectory
 from countermark.indexes.reader import IndexReader
 from countermark.local.state import LocalState
 from countermark.signals import SIGNAL_TYPES
-from countermark.transport.exchange_client import ExchangeTransport
 from countermark.transport.fetch import FetchLimits, URLFetcher
 from countermark.transport.safe_url import URLPolicy
 from tests.api import photos
+from tests.exchanges.hash_sharing import HashSharing
+from tests.exchanges.server import Asked
 
 START_S = 1_700_000_000
 
@@ -84,6 +87,22 @@ class Caller(Protocol):
     ) -> Answer: ...
 
 
+class Ncmec:
+    """NCMEC, reached without a network; no other exchange is."""
+
+    def __init__(self) -> None:
+        self._sharing = HashSharing(now_s=START_S)
+
+    def send(self, request: Request, *, max_bytes: int) -> Response:
+        parts = urlsplit(request.url)
+        if parts.netloc != "report.cybertip.org":
+            raise ExchangeFailed(f"{parts.netloc} cannot be reached")
+        headers = {name.lower(): value for name, value in {**request.headers, **request.secret_headers}.items()}
+        asked = Asked(method=request.method, path=parts.path, query={}, headers=headers, body=request.body or b"")
+        answered = self._sharing.answer(asked)
+        return Response(status=answered.status, headers=answered.headers, body=answered.body)
+
+
 @contextmanager
 def open_house(directory: Path, *, access: Access = open_access) -> Iterator[House]:
     """Open a service whose URLs of `photos.example` lead to a server of this process, by the name alone."""
@@ -101,8 +120,9 @@ def open_house(directory: Path, *, access: Access = open_access) -> Iterator[Hou
             index_store=state.index,
             publisher=state.publisher,
             secrets=state.secrets,
+            opinions=state.opinions,
             signal_types=SIGNAL_TYPES,
-            exchanges=exchanges(reader=state.content, signal_types=SIGNAL_TYPES, transport=ExchangeTransport()),
+            exchanges=exchanges(reader=state.content, signal_types=SIGNAL_TYPES, transport=Ncmec()),
             ratios=SignalTypeRatios(state.banks),
             clock=clock,
             index=IndexReader(state.index, SIGNAL_TYPES),

@@ -53,7 +53,7 @@ class Exchanges:
     servers: dict[str, ExchangeServer] = field(default_factory=dict)
 
     def answer_graph(self, asked: Asked) -> Answer:
-        if asked.method == "POST":
+        if asked.method in {"POST", "DELETE"}:
             self.sent.append(asked)
             return as_json({"success": True}, code=200 if asked.query["access_token"] == TOKEN else 400)
         if asked.path.startswith(f"/v21.0/{APP_ID}/threat_privacy_groups_"):

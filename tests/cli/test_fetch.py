@@ -1,6 +1,7 @@
 """`countermark fetch` and `countermark index`."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -122,6 +123,19 @@ def test_a_time_limit_stops_after_a_step_and_the_next_fetch_goes_on(shared: Comm
     assert shared.ok("dataset").out == "raw_text: 2500\n"
 
 
+def test_a_limit_stops_after_a_step_for_all_collaborations_together(shared: CommandLine) -> None:
+    write("".join(f"raw_text number {number} of many\n" for number in range(2_500)))
+    Path("other.txt").write_text("raw_text other words")
+    shared.ok("config", "collab", "edit", "local_file", "--filename", "other.txt", "Xtra", "--create")
+    said = shared.ok("fetch", "--limit", "1001").err
+    assert "[local_file] Shared - stopped at the limit; the next fetch goes on from here (2000 changed)" in said
+    assert "[local_file] Xtra - not fetched: the limit was reached before" in said
+    said = shared.ok("fetch", "--limit", "501").err
+    assert "[local_file] Shared - Up to date (500 changed)" in said
+    assert "[local_file] Xtra" in said
+    assert shared.ok("dataset").out == "raw_text: 2501\n"
+
+
 def test_clearing_forgets_what_was_fetched_and_keeps_the_configuration(shared: CommandLine) -> None:
     shared.ok("fetch")
     shared.ok("bank", "enable", "SHARED", "--ratio", "0.25")
@@ -161,6 +175,7 @@ def test_an_unforeseen_error_of_one_exchange_leaves_the_others_alone(
         (["--only-api", "zz"], "no such API 'zz': there are sample, "),
         (["--only-collab", "zz"], "No such collab 'zz'"),
         (["--time-limit-sec", "-1"], "-1 is not in the range"),
+        (["--limit", "0"], "0 is not in the range"),
         (["surplus"], "unexpected extra argument"),
     ],
 )

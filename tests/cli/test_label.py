@@ -199,6 +199,52 @@ def test_a_vote_on_an_entry_is_on_the_fingerprint_that_was_given(
     assert len(network.sent) == 2
 
 
+def test_what_one_stated_is_withdrawn(
+    countermark: CommandLine, network: Exchanges, hashes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined(countermark, network, "fb_threatexchange", "--write-back")
+    arguments = ["label", "C", "photo", str(hashes), "-H", "pdq", "--withdraw"]
+    ran = countermark(*arguments)
+    assert (ran.code, "no descriptor of your own to take back" in ran.err) == (2, True)
+    network.graph.put(PDQ, descriptor("42"), descriptor(APP_ID), type="HASH_PDQ")
+    countermark.ok("fetch")
+    url = f"https://graph.facebook.com/v21.0/9{APP_ID}"
+    [shown] = [json.loads(line) for line in countermark.ok(*arguments, "--dry-run").lines]
+    assert shown == {"method": "DELETE", "url": f"{url}?access_token=***", "headers": {}, "body": None}
+    assert network.sent == []
+    assert countermark.ok(*arguments).out == f"sent withdrawn to C: DELETE {url}?access_token=***\n"
+    assert [(asked.method, asked.path) for asked in network.sent] == [("DELETE", f"/v21.0/9{APP_ID}")]
+    ran = countermark("label", "C", "photo", hashes, "-H", "pdq", "--withdraw", "-l", "a")
+    assert (ran.code, "withdrawn whole" in ran.err) == (2, True)
+
+
+def test_only_fb_threatexchange_lets_opinions_be_withdrawn(
+    countermark: CommandLine, network: Exchanges, hashes: Path
+) -> None:
+    joined(countermark, network, "ncmec", "--write-back")
+    ran = countermark("label", "C", "photo", hashes, "-H", "pdq", "--withdraw")
+    assert (ran.code, "ncmec lets no opinion be withdrawn" in ran.err, network.sent) == (2, True, [])
+
+
+def test_the_reasons_that_an_exchange_offers_are_listed(countermark: CommandLine, network: Exchanges) -> None:
+    joined(countermark, network, "ncmec")
+    assert countermark.ok("label", "C", "photo", "--list-reasons").lines == [
+        f"pdq {REASON} wrong",
+        f"photo_md5 {REASON} wrong",
+    ]
+    assert countermark.ok("label", "C", "video", "--list-reasons").lines == [f"video_md5 {REASON} wrong"]
+    assert countermark.ok("label", "C", "photo", "--list-reasons", "-S", "pdq").lines == [f"pdq {REASON} wrong"]
+    for arguments, message in (
+        (["C", "text", "--list-reasons"], "ncmec has no reasons for signals of type"),
+        (["C", "photo", "--list-reasons", "x.jpg"], "--list-reasons takes no FILE"),
+        (["D", "photo", "--list-reasons"], "No such collab 'D'"),
+    ):
+        ran = countermark("label", *arguments)
+        assert (ran.code, message in ran.err) == (2, True), ran.err
+    network.servers["ncmec"].fail(*[status(503)] * 5)
+    assert countermark("label", "C", "video", "--list-reasons").code == 3
+
+
 def test_feedback_on_a_hash_and_new_hashes_go_to_stop_ncii(
     countermark: CommandLine, network: Exchanges, hashes: Path
 ) -> None:
@@ -247,7 +293,8 @@ def test_a_line_is_added_to_a_file_once(countermark: CommandLine, home: Path) ->
     ("arguments", "message"),
     [
         (["NONE", "text", "--", "x"], "No such collab 'NONE'"),
-        (["C", "text", "--seen", "--false-positive", "--", "x"], "not both"),
+        (["C", "text", "--seen", "--false-positive", "--", "x"], "no two of them"),
+        (["C", "text", "--seen", "--withdraw", "--", "x"], "no two of them"),
         (["C", "text", "-S", "pdq", "-H", "raw_text", "--", "x"], "-H says the signal type already"),
         (["C", "text", "-l", "a,,b", "--", "x"], "a tag has 1 to 100 printable characters"),
         (["C", "text", "-l", ",".join(map(str, range(51))), "--", "x"], "at most 50 tags, not 51"),

@@ -9,8 +9,8 @@ import pytest
 from countermark.cli.scheduler import GIVE_UP_S, Scheduler
 from countermark.cli.session import Session
 from countermark.domain.event import OpinionGiven
-from countermark.flows import curate
-from countermark.flows.curate import shared_opinion
+from countermark.flows import opinions
+from countermark.flows.opinions import shared_opinion
 from countermark.local.state import LocalState
 from tests.cli.conftest import CommandLine
 from tests.cli.exchanges import LINES, Exchanges, exchanges
@@ -39,14 +39,17 @@ def state(countermark: CommandLine, network: Exchanges, home: Path) -> Iterator[
 
 def give(session: Session, state: LocalState, verdict: str) -> OpinionGiven:
     content = state.banks.content_page(state.banks.bank("C").id, limit=1).contents[0]
-    given = curate.opinion_of_content(session.curator(state), "C", content.id, shared_opinion(verdict))
-    curate.give_opinion(session.curator(state), session.teller(state), given)
-    return given
+    given = opinions.opinions_of_content(session.curator(state), "C", content.id, shared_opinion(verdict))
+    opinions.give_opinions(session.curator(state), session.teller(state), given)
+    event = state.publisher.events()[-1]
+    assert isinstance(event, OpinionGiven)
+    return event
 
 
-def wait_until_done(session: Session, state: LocalState, *given: OpinionGiven) -> None:
+def wait_until_asked(network: Exchanges, sent: int) -> None:
+    """Wait until the exchange was asked so often."""
     started = time.monotonic()
-    while not all(state.ledger.is_done(each.id, now_s=session.now_s()) for each in given):
+    while len(network.ncii.submitted) < sent:
         assert time.monotonic() - started < 20
 
 
@@ -54,27 +57,66 @@ def test_an_opinion_is_told_and_again_where_that_failed(
     countermark: CommandLine, network: Exchanges, state: LocalState, capsys: pytest.CaptureFixture[str]
 ) -> None:
     session = Session(directory=countermark.state)
-    before = give(session, state, "seen")
+    give(session, state, "seen")
     scheduler = Scheduler(session, state, fetch_every_s=None)
     network.servers["stop_ncii"].fail(*[status(503)] * 5)
     scheduler.start()
     try:
-        wait_until_done(session, state, before)
+        wait_until_asked(network, 6)
         network.servers["stop_ncii"].fail(status(403))
-        refused = give(session, state, "true_positive")
-        scheduler.on_event(refused)
-        wait_until_done(session, state, refused)
+        scheduler.on_event(give(session, state, "true_positive"))
+        wait_until_asked(network, 7)
     finally:
         scheduler.stop()
     said = capsys.readouterr().err
     assert "opinion for C: 127.0.0.1 answered with status 503" in said
     assert "opinion for C: the exchange answered with status 403: it does not take the credentials" in said
     assert "hunter2" not in said
-    sent = len(network.ncii.submitted)
     again = Scheduler(session, state, fetch_every_s=None)
-    again.start()
-    again.stop()
-    assert len(network.ncii.submitted) == sent, "what was dealt with is not told by the next server"
+    for given in state.publisher.events():
+        assert not isinstance(given, OpinionGiven) or again._is_dealt_with(given)
+    assert len(network.ncii.submitted) == 7, "what was dealt with is not told by the next server"
+
+
+def test_of_opinions_that_wait_the_newest_counts_whichever_comes_first(
+    countermark: CommandLine, network: Exchanges, state: LocalState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = Session(directory=countermark.state)
+    older, newer = give(session, state, "true_positive"), give(session, state, "false_positive")
+    scheduler = Scheduler(session, state, fetch_every_s=None)
+    network.servers["stop_ncii"].fail(*[status(503)] * 5)
+    assert not scheduler._is_dealt_with(older)
+    assert scheduler._is_dealt_with(newer)
+    assert scheduler._is_dealt_with(older)
+    values = [each["hashRecords"][0]["CSPFeedbacks"][0]["feedbackValue"] for _, each in network.ncii.submitted[5:]]
+    assert values == ["NotBlocked"]
+    assert "opinion for C: a newer opinion of the same was dealt with" in capsys.readouterr().err
+
+
+def test_an_opinion_of_the_command_line_comes_after_those_that_wait(
+    countermark: CommandLine, network: Exchanges, state: LocalState
+) -> None:
+    session = Session(directory=countermark.state)
+    waiting = give(session, state, "true_positive")
+    countermark.ok("label", "C", "photo", "-H", "pdq", "--false-positive", "hashes.txt")
+    assert Scheduler(session, state, fetch_every_s=None)._is_dealt_with(waiting)
+    assert len(network.ncii.submitted) == 1
+
+
+def test_an_opinion_whose_turn_is_anothers_waits(
+    countermark: CommandLine, network: Exchanges, state: LocalState, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = Session(directory=countermark.state)
+    given = give(session, state, "true_positive")
+    subject = opinions._subject(given)
+    state.opinions.take_turn(subject, holder="another", now_s=session.now_s(), lease_s=60)
+    scheduler = Scheduler(session, state, fetch_every_s=None)
+    assert not scheduler._is_dealt_with(given)
+    ran = countermark("label", "C", "photo", "-H", "pdq", "hashes.txt")
+    assert (ran.code, "another process is telling an opinion" in ran.err) == (2, True)
+    state.opinions.leave_turn(subject, holder="another")
+    assert scheduler._is_dealt_with(given)
+    assert len(network.ncii.submitted) == 1
 
 
 def test_an_opinion_that_could_not_be_told_for_a_day_is_given_up(
@@ -87,3 +129,8 @@ def test_an_opinion_that_could_not_be_told_for_a_day_is_given_up(
         network.servers["stop_ncii"].fail(*[status(503)] * 5)
         monkeypatch.setattr(Session, "now_s", staticmethod(lambda at_s=given.at_s + age_s: at_s))
         assert scheduler._is_dealt_with(given) is is_dealt_with
+    asked = len(network.ncii.submitted)
+    next_server = Scheduler(session, state, fetch_every_s=None)
+    next_server.start()
+    next_server.stop()
+    assert len(network.ncii.submitted) == asked, "nor does the next server tell it"

@@ -14,6 +14,7 @@ from countermark.aws.content import S3ContentReader
 from countermark.aws.event_json import decode_event
 from countermark.aws.events import DynamoEventLedger, EventBridgePublisher
 from countermark.aws.index import S3IndexStore
+from countermark.aws.opinions import DynamoOpinionLedger
 from countermark.aws.secrets import SecretsManagerStore
 from countermark.domain.event import Event
 from tests.aws.deployed import CONTENT_BUCKET, REGION, Deployed
@@ -75,6 +76,7 @@ AWS: Mapping[str, Opener] = {
     "index_store": _over(lambda on: S3IndexStore(on.clients.s3, on.settings.index_bucket)),
     "event_publisher": _over(_publishing),
     "event_ledger": _over(lambda on: DynamoEventLedger(on.clients.dynamodb, on.settings.access_table)),
+    "opinion_ledger": _over(lambda on: DynamoOpinionLedger(on.clients.dynamodb, on.settings.access_table)),
     "secret_store": _over(lambda on: SecretsManagerStore(on.clients.secrets, on.settings.credentials_secret)),
     "api_key_store": _over(lambda on: DynamoApiKeyStore(on.clients.dynamodb, on.settings.access_table)),
     "content_reader": _over(_reading),

@@ -16,6 +16,7 @@ from countermark.domain.stores import (
     CollaborationStore,
     EventLedger,
     IndexStore,
+    OpinionLedger,
     SecretStore,
 )
 from tests.contracts import aws_stores, local_stores
@@ -27,6 +28,7 @@ PORTS = (
     "index_store",
     "event_publisher",
     "event_ledger",
+    "opinion_ledger",
     "secret_store",
     "api_key_store",
     "content_reader",
@@ -93,6 +95,12 @@ def event_publisher(doors: _Doors) -> Publishing:
 @pytest.fixture
 def event_ledger(doors: _Doors) -> EventLedger:
     ledger: EventLedger = doors.open("event_ledger")
+    return ledger
+
+
+@pytest.fixture
+def opinion_ledger(doors: _Doors) -> OpinionLedger:
+    ledger: OpinionLedger = doors.open("opinion_ledger")
     return ledger
 
 

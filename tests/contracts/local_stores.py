@@ -14,6 +14,7 @@ from countermark.local.content import FileContentReader
 from countermark.local.database import Database
 from countermark.local.events import SqliteEventLedger, SqliteEventPublisher
 from countermark.local.index import FileIndexStore
+from countermark.local.opinions import SqliteOpinionLedger
 from countermark.local.secrets import FileSecretStore
 from tests.contracts.ports import Opener, Publishing, Reading
 
@@ -78,6 +79,7 @@ _OVER_SQLITE: Mapping[str, Callable[[Database], Any]] = {
     "collaboration_store": SqliteCollaborationStore,
     "event_publisher": _publishing,
     "event_ledger": SqliteEventLedger,
+    "opinion_ledger": SqliteOpinionLedger,
     "api_key_store": SqliteApiKeyStore,
 }
 

@@ -53,6 +53,9 @@ class House:
     def fetch(self, **changes: Any) -> FetchReport:
         return fetch_collaboration(replace(self.fetcher, **changes), "C")
 
+    def fetch_some(self, max_items: int) -> FetchReport:
+        return fetch_collaboration(self.fetcher, "C", max_items=max_items)
+
     def banked(self) -> dict[str, str]:
         """Return the texts of the bank by record key; a content without a text is left out."""
         texts = {}
@@ -140,6 +143,13 @@ def test_a_stale_checkpoint_refetches_without_a_gap_and_sweeps_what_is_gone(hous
     assert house.banked() == {"a": "one", "b": "two"}
     assert house.content_id("a") == content_id
     assert house.collaborations.fetch_state("C").generation == 2
+
+
+def test_a_limit_of_items_stops_after_the_step_that_reaches_it(house: House) -> None:
+    house.play({"a": text_record("one"), "b": None}, {"c": text_record("three")}, {"d": text_record("four")})
+    told = [(report.outcome, report.fetched_items) for report in (house.fetch_some(3), house.fetch_some(2))]
+    assert told == [("continues", 3), ("complete", 1)]
+    assert house.banked() == house.exchange.truth()
 
 
 def test_an_exchange_that_fails_keeps_what_it_gave_and_says_why(house: House) -> None:

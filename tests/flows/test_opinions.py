@@ -7,19 +7,22 @@ from typing import Any
 import pytest
 
 from countermark.domain.bank import ContentDraft
-from countermark.domain.collaboration import Collaboration, TakesLines, Verdict
+from countermark.domain.collaboration import Collaboration, Record, TakesLines, Verdict
 from countermark.domain.event import OpinionGiven
+from countermark.domain.json import JSON
 from countermark.domain.signal import Signal
 from countermark.domain.transport import Request, Response
 from countermark.errors import Conflict, ExchangeFailed, InvalidInput, NotFound
 from countermark.exchanges import exchanges
-from countermark.flows import curate
-from countermark.flows.curate import MAX_TAG_LENGTH, MAX_TAGS, Curator, Teller, shared_opinion
+from countermark.flows import curate, opinions
+from countermark.flows.curate import Curator
+from countermark.flows.opinions import MAX_TAG_LENGTH, MAX_TAGS, MAX_TOLD, OpinionReport, Teller, shared_opinion
 from countermark.local.banks import SqliteBankStore
 from countermark.local.collaborations import SqliteCollaborationStore
 from countermark.local.content import FileContentReader
 from countermark.local.database import Database
-from countermark.local.events import SqliteEventLedger, SqliteEventPublisher
+from countermark.local.events import SqliteEventPublisher
+from countermark.local.opinions import SqliteOpinionLedger
 from countermark.signals import SIGNAL_TYPES
 from tests.exchanges.graph_api import GROUP, TOKEN
 
@@ -64,7 +67,6 @@ class Place:
     curator: Curator
     teller: Teller
     transport: Answering
-    ledger: SqliteEventLedger
     publisher: SqliteEventPublisher
     content_id: int
 
@@ -72,11 +74,22 @@ class Place:
         store = self.curator.collaborations
         store.update_collaboration(replace(store.collaboration("C"), **changes))
 
-    def given(self, verdict: str = "true_positive", **more: Any) -> OpinionGiven:
-        return curate.opinion_of_content(self.curator, "C", self.content_id, shared_opinion(verdict, **more))
+    def given(self, verdict: str = "true_positive", **more: Any) -> list[OpinionGiven]:
+        return opinions.opinions_of_content(self.curator, "C", self.content_id, shared_opinion(verdict, **more))
 
-    def tell(self, given: OpinionGiven) -> curate.OpinionReport:
-        return curate.tell_opinion(self.teller, self.transport, given, ledger=self.ledger, now_s=NOW_S)
+    def one(self, verdict: str = "true_positive") -> OpinionGiven:
+        """Return an opinion of the PDQ alone, at the next place."""
+        [given] = self.given(verdict, signal_type="pdq")
+        return opinions.placed(given, self.teller.opinions.next_place())
+
+    def of_both(self) -> OpinionGiven:
+        """Return an opinion that takes two requests, at the next place."""
+        [pdq, md5] = self.given()
+        both = replace(pdq, signals=(*pdq.signals, *md5.signals))
+        return opinions.placed(both, self.teller.opinions.next_place())
+
+    def tell(self, given: OpinionGiven) -> OpinionReport:
+        return opinions.tell_opinion(self.teller, self.transport, given, holder="run", clock=lambda: NOW_S)
 
 
 @pytest.fixture
@@ -102,9 +115,13 @@ def place() -> Iterator[Place]:
         secrets = Secrets(by_kind={"fb_threatexchange": {"api_token": TOKEN}})
         yield Place(
             curator=curator,
-            teller=Teller(exchanges=kinds, collaborations=curator.collaborations, secrets=secrets),
+            teller=Teller(
+                exchanges=kinds,
+                collaborations=curator.collaborations,
+                secrets=secrets,
+                opinions=SqliteOpinionLedger(database),
+            ),
             transport=transport,
-            ledger=SqliteEventLedger(database),
             publisher=publisher,
             content_id=content.id,
         )
@@ -116,51 +133,62 @@ def opinions_told(place: Place) -> list[OpinionGiven]:
 
 def test_an_opinion_is_published_and_sent_by_whoever_tells_it(place: Place) -> None:
     given = place.given(tags=["a"])
-    assert [signal.type for signal in given.signals] == ["pdq", "video_md5"]
-    assert len(curate.give_opinion(place.curator, place.teller, given)) == 2
-    assert (opinions_told(place), place.transport.sent) == ([given], [])
-    assert place.tell(given).outcome == "told"
-    assert place.tell(given).outcome == "repeated"
+    assert [signal.type for each in given for signal in each.signals] == ["pdq", "video_md5"]
+    assert len(opinions.give_opinions(place.curator, place.teller, given)) == 2
+    told = opinions_told(place)
+    assert [replace(each, id="", place=0) for each in told] == [replace(each, id="") for each in given]
+    assert place.transport.sent == []
+    assert [place.tell(each).outcome for each in (*told, *told)] == ["told", "told", "repeated", "repeated"]
     assert len(place.transport.sent) == 2
 
 
 def test_an_opinion_of_one_signal_is_of_no_other(place: Place) -> None:
-    assert place.given(signal_type="pdq").signals == (Signal(type="pdq", value=PDQ),)
+    [given] = place.given(signal_type="pdq")
+    assert given.signals == (Signal(type="pdq", value=PDQ),)
 
 
-def test_the_same_opinion_a_second_later_is_another(place: Place) -> None:
-    later = replace(place.curator, now_s=NOW_S + 1)
-    opinion = shared_opinion("seen")
-    ids = {
-        curate.opinion_of_content(curator, "C", place.content_id, each).id
-        for curator in (place.curator, later)
-        for each in (opinion, opinion, shared_opinion("false_positive"))
-    }
-    assert len(ids) == 4
+def test_the_same_opinion_given_again_is_another_and_a_later_one(place: Place) -> None:
+    for verdict in ("seen", "seen", "false_positive"):
+        opinions.give_opinions(place.curator, place.teller, place.given(verdict, signal_type="pdq"))
+    told = opinions_told(place)
+    assert len({each.id for each in told}) == 3
+    assert [each.place for each in told] == sorted({each.place for each in told})
+    assert {each.at_s for each in told} == {NOW_S}
 
 
 def test_what_the_exchange_refuses_is_reported_and_not_tried_again(place: Place) -> None:
     place.transport.statuses = [200, 400]
-    report = place.tell(place.given())
+    given = place.of_both()
+    report = place.tell(given)
     assert (report.outcome, report.why) == ("refused", "the exchange answered with status 400")
-    assert place.tell(place.given()).outcome == "repeated"
+    assert place.tell(given).outcome == "repeated"
+
+
+def test_what_is_older_than_a_refused_opinion_is_not_told_either(place: Place) -> None:
+    older, newer = place.one("true_positive"), place.one("false_positive")
+    place.transport.statuses = [400]
+    assert place.tell(newer).outcome == "refused"
+    report = place.tell(older)
+    assert (report.outcome, report.why) == ("superseded", "a newer opinion of the same was dealt with")
+    assert len(place.transport.sent) == 1
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_what_the_exchange_cannot_take_now_is_told_again_whole(place: Place, status: int) -> None:
     place.transport.statuses = [200, status]
+    given = place.of_both()
     with pytest.raises(ExchangeFailed, match=str(status)):
-        place.tell(place.given())
-    assert place.tell(place.given()).outcome == "told"
+        place.tell(given)
+    assert place.tell(given).outcome == "told"
     assert len(place.transport.sent) == 4
 
 
 def test_nothing_is_sent_for_a_collaboration_that_does_not_write_back(place: Place) -> None:
-    given = place.given()
+    given = place.one()
     place.configure(writes_back=False)
     with pytest.raises(Conflict, match="'C' does not write back"):
-        curate.give_opinion(place.curator, place.teller, given)
-    assert curate.opinion_requests(place.teller, given, now_s=NOW_S), "a dry run shows what would be"
+        opinions.give_opinions(place.curator, place.teller, [given])
+    assert opinions.opinion_requests(place.teller, given, now_s=NOW_S), "a dry run shows what would be"
     assert place.tell(given).outcome == "off"
     assert (opinions_told(place), place.transport.sent) == ([], [])
 
@@ -170,11 +198,11 @@ def test_a_new_collaboration_does_not_write_back() -> None:
 
 
 def test_a_collaboration_or_a_record_that_is_gone_is_told_nothing(place: Place) -> None:
-    record = curate.opinion_given(shared_opinion("seen"), collaboration="C", record_key="gone", now_s=NOW_S)
+    record = opinions.opinion_given(shared_opinion("seen"), collaboration="C", record_key="gone", now_s=NOW_S)
     with pytest.raises(NotFound, match="no such record any more"):
-        curate.give_opinion(place.curator, place.teller, record)
+        opinions.give_opinions(place.curator, place.teller, [record])
     assert place.tell(record).outcome == "off"
-    given = place.given()
+    given = place.one()
     curate.delete_collaboration(place.curator, "C")
     assert place.tell(given).outcome == "off"
     assert place.transport.sent == []
@@ -183,39 +211,93 @@ def test_a_collaboration_or_a_record_that_is_gone_is_told_nothing(place: Place) 
 def test_without_credentials_nothing_is_sent(place: Place) -> None:
     place.teller.secrets.set_credentials("fb_threatexchange", None)
     with pytest.raises(InvalidInput, match="needs credentials, and none are set"):
-        curate.give_opinion(place.curator, place.teller, place.given())
-    assert place.tell(place.given()).outcome == "refused"
+        opinions.give_opinions(place.curator, place.teller, place.given())
+    assert place.tell(place.one()).outcome == "refused"
 
 
 @pytest.mark.parametrize(
-    ("api", "record_key", "message"),
+    ("api", "record_key", "verdict", "message"),
     [
-        ("sample", None, "sample takes no new signals"),
-        ("sample", "k", "sample takes no opinions"),
-        ("gone", None, "No such exchange type 'gone'"),
+        ("sample", None, "seen", "sample takes no new signals"),
+        ("sample", "k", "seen", "sample takes no opinions"),
+        ("sample", "k", "withdrawn", "sample lets no opinion be withdrawn"),
+        ("gone", None, "seen", "No such exchange type 'gone'"),
     ],
 )
-def test_a_kind_that_takes_nothing_says_so(place: Place, api: str, record_key: str | None, message: str) -> None:
+def test_a_kind_that_takes_nothing_says_so(
+    place: Place, api: str, record_key: str | None, verdict: str, message: str
+) -> None:
+    given = replace(place.one(), record_key=record_key, opinion=shared_opinion(verdict))
     place.configure(api=api, config={})
-    given = replace(place.given(), record_key=record_key)
     with pytest.raises(InvalidInput, match=message):
-        curate.opinion_requests(place.teller, given, now_s=NOW_S)
+        opinions.opinion_requests(place.teller, given, now_s=NOW_S)
     assert place.tell(given).why == message
 
 
 def test_of_several_signals_those_that_the_exchange_takes_are_shared(place: Place) -> None:
-    unknown = Signal(type="nosuch", value="x")
     given = place.given()
-    requests = curate.opinion_requests(place.teller, replace(given, signals=(unknown, *given.signals)), now_s=NOW_S)
-    assert len(requests) == 2
+    unknown = replace(given[0], signals=(Signal(type="nosuch", value="x"),))
+    assert [each for each, _ in opinions.taken_opinions(place.teller, [unknown, *given], now_s=NOW_S)] == given
     with pytest.raises(InvalidInput, match="takes no signals of type 'nosuch'"):
-        curate.opinion_requests(place.teller, replace(given, signals=(unknown,)), now_s=NOW_S)
+        opinions.give_opinions(place.curator, place.teller, [unknown])
     with pytest.raises(InvalidInput, match="there is no signal to share"):
-        curate.opinion_requests(place.teller, replace(given, signals=()), now_s=NOW_S)
+        opinions.give_opinions(place.curator, place.teller, [])
+
+
+def add_own_descriptor(place: Place) -> OpinionGiven:
+    """Store an indicator that the platform stated itself, and return an opinion that takes it back."""
+    store = place.curator.collaborations
+    lease = store.acquire_lease("C", holder="fetch", now_s=NOW_S, lease_s=60)
+    data: dict[str, JSON] = {
+        "id": "1",
+        "indicator": PDQ,
+        "type": "HASH_PDQ",
+        "descriptors": {"data": [{"id": "977", "owner": {"id": TOKEN.partition("|")[0]}, "tags": [], "status": "X"}]},
+    }
+    store.put_records(lease, [Record(key="1", data=data, generation=1)], now_s=NOW_S)
+    withdrawn = shared_opinion("withdrawn")
+    given = opinions.opinion_given(withdrawn, collaboration="C", record_key="1", now_s=NOW_S)
+    return opinions.placed(given, place.teller.opinions.next_place())
+
+
+def test_what_the_platform_stated_is_taken_back_and_may_be_gone_by_then(place: Place) -> None:
+    older = replace(place.one(), record_key="1", signals=(), opinion=shared_opinion("true_positive"))
+    given = add_own_descriptor(place)
+    place.transport.statuses = [404]
+    report = place.tell(given)
+    assert report.outcome == "told"
+    [request] = place.transport.sent
+    assert (request.method, request.url) == ("DELETE", "https://graph.facebook.com/v21.0/977")
+    assert place.tell(older).outcome == "superseded", "what was withdrawn is not stated again"
+
+
+def test_what_is_not_withdrawn_whole_or_was_never_fetched_is_refused(place: Place) -> None:
+    for more in ({"tags": ["a"]}, {"signal_type": "pdq"}, {"reason": "1"}):
+        with pytest.raises(InvalidInput, match="withdrawn whole"):
+            shared_opinion("withdrawn", **more)
+    with pytest.raises(InvalidInput, match="was not fetched yet"):
+        opinions.give_opinions(place.curator, place.teller, place.given("withdrawn"))
+
+
+def test_only_an_exchange_that_asks_for_reasons_lists_some(place: Place) -> None:
+    with pytest.raises(InvalidInput, match="fb_threatexchange asks for no reasons"):
+        opinions.opinion_reasons(place.teller, "C", "pdq")
+    with pytest.raises(NotFound):
+        opinions.opinion_reasons(place.teller, "D", "pdq")
+
+
+def test_only_so_many_opinions_of_one_subject_are_remembered_the_newest(place: Place) -> None:
+    given = place.one()
+    for number in range(MAX_TOLD + 5):
+        opinion = shared_opinion("seen", signal_type=f"type {number}")
+        place.tell(opinions.placed(replace(given, opinion=opinion), place.teller.opinions.next_place()))
+    subject = opinions._subject(given)
+    told = place.teller.opinions.take_turn(subject, holder="run", now_s=NOW_S, lease_s=60)
+    assert [each.opinion.signal_type for each in told] == [f"type {number}" for number in range(5, MAX_TOLD + 5)]
 
 
 def test_a_dry_run_shows_the_request_without_its_credentials(place: Place) -> None:
-    [first, _] = [each.shown() for each in curate.opinion_requests(place.teller, place.given(), now_s=NOW_S)]
+    [first, _] = [each.shown() for each in opinions.opinion_requests(place.teller, place.of_both(), now_s=NOW_S)]
     assert first["url"] == "https://graph.facebook.com/v21.0/threat_descriptors?access_token=***"
     assert (first["method"], first["headers"]) == ("POST", {"Content-Type": "application/x-www-form-urlencoded"})
     assert f"indicator={PDQ}" in str(first["body"])
@@ -237,7 +319,7 @@ def test_an_opinion_has_bounded_tags() -> None:
     for tags in ([str(n) for n in range(MAX_TAGS + 1)], ["x" * (MAX_TAG_LENGTH + 1)], [""], ["a,b"], ["a\nb"]):
         with pytest.raises(InvalidInput, match="tag"):
             shared_opinion("seen", tags=tags)
-    with pytest.raises(InvalidInput, match="true_positive, false_positive, seen, not 'maybe'"):
+    with pytest.raises(InvalidInput, match="true_positive, false_positive, seen, withdrawn, not 'maybe'"):
         shared_opinion("maybe")
 
 

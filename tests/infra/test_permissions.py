@@ -75,7 +75,7 @@ MAY: Mapping[str, Mapping[str, set[str]]] = {
         "Index": {"s3:ListBucket"},
         "Index/*": {"s3:GetObject"},
         "Bus": {"events:PutEvents"},
-        "Access where the key is event#*": REMEMBER,
+        "Access where the key is counter,opinion#*": {"dynamodb:UpdateItem"},
         "FetchCollaborationsQueue": {"sqs:SendMessage"},
         "CuratePurgesQueue": RECEIVE | {"sqs:SendMessage"},
         "CurateOpinionsQueue": RECEIVE,
@@ -119,8 +119,8 @@ def where(condition: Any) -> str:
     match condition:
         case None:
             return ""
-        case {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [key]}}:
-            return f" where the key is {key}"
+        case {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [*keys]}}:
+            return f" where the key is {','.join(keys)}"
     raise AssertionError(f"nobody expects the condition {condition}")
 
 

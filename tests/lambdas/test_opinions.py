@@ -10,7 +10,7 @@ from countermark.aws.event_json import encode_event
 from countermark.domain.collaboration import Collaboration
 from countermark.domain.event import ContentHashed
 from countermark.domain.signal import ContentType, Signal
-from lambdas.composition import stores
+from lambdas.composition import now_s, stores
 from lambdas.fetch.handler import LAST_DELTA_S
 from tests.exchanges.ncii_api import CREDENTIALS, NciiApi, feedback
 from tests.exchanges.rerouted import Rerouted
@@ -98,6 +98,43 @@ def test_an_opinion_comes_again_where_the_exchange_has_too_much_to_do_and_not_wh
     assert "the exchange answered with status 403: it does not take the credentials" in out
     assert '"OpinionsRefused":[1.0]' in out
     assert "hunter2" not in out
+
+
+def test_an_older_opinion_that_comes_late_is_dropped_and_told_of(
+    ncii: Ncii, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ncii.api.put(PDQ, kind="ImagePDQ")
+    ncii.fetch()
+    ncii.give("true_positive")
+    ncii.give("false_positive")
+    older, newer = sorted(ncii.opinions(), key=lambda message: int(message["detail"]["place"]))
+    ncii.server.fail(*[status(503)] * 5)
+    assert ncii.functions.deliver("curate", older) == [0], "the exchange is down, and it is to come again"
+    assert ncii.functions.deliver("curate", newer, older) == []
+    told = [sent["hashFeedbacks"][0]["feedbackValue"] for _, sent in ncii.api.submitted[5:]]
+    assert told == ["NotBlocked"]
+    out = capsys.readouterr().out
+    assert '"outcome":"superseded"' in out
+    assert "a newer opinion of the same was dealt with" in out
+    assert '"OpinionsSuperseded":[0.0,1.0]' in out
+
+
+def test_an_opinion_whose_turn_is_a_dead_runs_comes_again_and_keeps_no_other_waiting(ncii: Ncii) -> None:
+    for value in (PDQ, f"0000{PDQ[4:]}"):
+        ncii.api.put(value, kind="ImagePDQ")
+    ncii.fetch()
+    ids = [each.id for each in stores().banks.content_page(stores().banks.bank("NCII").id, limit=2).contents]
+    for content_id in ids:
+        path = f"/c/bank/NCII/content/{content_id}/opinion"
+        assert ncii.functions.ask("curate", path, method="POST", body={"opinion": "seen"})[0] == 200
+    first, second = ncii.opinions()
+    detail = first["detail"]
+    subject = json.dumps([detail["collaboration"], detail["record_key"], []])
+    stores().opinions.take_turn(subject, holder="a dead run", now_s=now_s(), lease_s=60)
+    assert ncii.functions.deliver("curate", first, second) == [0]
+    stores().opinions.leave_turn(subject, holder="a dead run")
+    assert ncii.functions.deliver("curate", first) == []
+    assert len(ncii.api.submitted) == 2
 
 
 def test_a_collaboration_that_stopped_writing_back_or_is_gone_is_sent_nothing(ncii: Ncii) -> None:

@@ -10,7 +10,8 @@ from countermark.api import multipart, wire
 from countermark.api.services import Services
 from countermark.domain.api_key import Role
 from countermark.errors import InvalidInput
-from countermark.flows.curate import Curator, Teller
+from countermark.flows.curate import Curator
+from countermark.flows.opinions import Teller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,7 @@ class Call:
             exchanges=self.services.exchanges,
             collaborations=self.services.collaborations,
             secrets=self.services.secrets,
+            opinions=self.services.opinions,
         )
 
     def parts(self) -> list[multipart.Part]:

@@ -68,6 +68,7 @@ ROUTES: tuple[Route, ...] = (
         "GET,POST /c/exchanges",
         "GET,PUT,DELETE /c/exchange/<exchange_name>",
         "GET /c/exchange/<exchange_name>/status",
+        "GET /c/exchange/<exchange_name>/reasons",
         "POST /c/exchange/<exchange_name>/fetch",
         "GET /c/signal_type",
         "GET /c/signal_type/index",

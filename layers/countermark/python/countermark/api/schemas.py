@@ -124,9 +124,12 @@ class BankedContent(BaseModel):
 
 
 class ContentOpinion(BaseModel):
-    """What a curator thinks of a content. `reason` is the exchange's own id of one, where it asks for it."""
+    """What a curator thinks of a content. `reason` is the exchange's own id of one, where it asks for it.
 
-    opinion: Literal["true_positive", "false_positive", "seen"]
+    `withdrawn` takes back what was stated before, and says nothing else.
+    """
+
+    opinion: Literal["true_positive", "false_positive", "seen", "withdrawn"]
     tags: list[str] = Field(default_factory=list, examples=[["spam"]])
     signal_type: str | None = Field(default=None, examples=["pdq"])
     reason: str | None = None
@@ -147,6 +150,13 @@ class ToldOpinion(BaseModel):
 
     dry_run: bool
     requests: list[SentRequest]
+
+
+class OpinionReason(BaseModel):
+    """A reason that an exchange takes with an opinion."""
+
+    id: str = Field(examples=["01234567-89ab-cdef-0123-456789abcdef"])
+    name: str = Field(examples=["Not the content that it is said to be"])
 
 
 class Deleted(BaseModel):

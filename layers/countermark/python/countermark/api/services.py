@@ -9,7 +9,14 @@ from countermark.api.keys import Access, open_access
 from countermark.domain.collaboration import Exchange
 from countermark.domain.content import ContentTypes
 from countermark.domain.signal import SignalType
-from countermark.domain.stores import BankStore, CollaborationStore, EventPublisher, IndexStore, SecretStore
+from countermark.domain.stores import (
+    BankStore,
+    CollaborationStore,
+    EventPublisher,
+    IndexStore,
+    OpinionLedger,
+    SecretStore,
+)
 
 if TYPE_CHECKING:
     # They bring NumPy and urllib3, which a function that only curates does not start with.
@@ -68,6 +75,7 @@ class Services:
     index_store: IndexStore
     publisher: EventPublisher
     secrets: SecretStore
+    opinions: OpinionLedger
     signal_types: Mapping[str, SignalType]
     exchanges: Mapping[str, Exchange]
     ratios: SignalTypeRatios
@@ -77,5 +85,5 @@ class Services:
     fetch_url: "Callable[[str], FetchedContent] | None" = None
     start_fetch: Callable[[str], None] | None = None
     access: Access = open_access
-    limits: Limits = field(default_factory=Limits)
     content_types: ContentTypes = field(default_factory=ContentTypes)
+    limits: Limits = field(default_factory=Limits)

@@ -170,10 +170,11 @@ class DynamoBankStore:
     def allot_content_ids(self, count: int) -> range:
         return self._count(keys.CONTENT_COUNTER, count)
 
-    def put_contents(self, contents: Sequence[BankContent]) -> None:
+    def put_contents(self, contents: Sequence[BankContent], *, are_new: bool = False) -> None:
+        """Write contents; of those that are new nothing is read, unless the condition of a write says otherwise."""
         check_page(len(contents))
         distinct = list({content.id: content for content in contents}.values())
-        stored = self._items([content.id for content in distinct])
+        stored = {} if are_new else self._items([content.id for content in distinct])
         self._in_parallel(lambda content: self._put(content, stored.get(content.id)), distinct)
 
     def contents(self, ids: Iterable[int]) -> dict[int, BankContent]:

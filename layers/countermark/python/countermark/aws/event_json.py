@@ -114,6 +114,7 @@ def _opinion_given(detail: Mapping[str, Any]) -> OpinionGiven:
             reason=_text(told["reason"]),
         ),
         at_s=int(detail["at_s"]),
+        place=int(detail.get("place", 0)),
     )
 
 

@@ -26,6 +26,8 @@ Access
 |--------------------|---------------------|-----------------|------------------------------------------------------|
 | API key            | api-key             | digest of key   | who calls; a policy can be limited to the partition  |
 | event              | event#<digest>      | event           | an event that was dealt with, until it expires       |
+| told opinions      | opinion#<digest>    | opinion         | what its exchange was told, and whose turn it is     |
+| counter            | counter             | opinion         | the order in which opinions were given               |
 
 One partition takes 1,000 writes and 3,000 strong reads a second: what may be many has partitions of its own,
 or shards; what lies in one partition is few, and written by hand.
@@ -53,6 +55,7 @@ API_KEYS_PARTITION: Final = "api-key"
 
 BANK_COUNTER: Final = Key("counter", "bank")
 CONTENT_COUNTER: Final = Key("counter", "content")
+OPINION_COUNTER: Final = Key("counter", "opinion")
 
 SHARDS: Final = 8
 """Shards of each index. A fetch writes up to 8,000 contents a second into one bank, more than one function can."""
@@ -112,6 +115,11 @@ def api_key(digest: str) -> Key:
 def event(event_id: str) -> Key:
     """Return where it is kept that an event was dealt with."""
     return Key(f"event#{_digest(event_id)}", "event")
+
+
+def opinion(subject: str) -> Key:
+    """Return where it is kept what an exchange was told of a subject."""
+    return Key(f"opinion#{_digest(subject)}", "opinion")
 
 
 def feed_shard(thing_id: int) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from countermark.aws.content import S3ContentReader, S3UploadReader
     from countermark.aws.events import DynamoEventLedger, EventBridgePublisher
     from countermark.aws.index import S3IndexStore
+    from countermark.aws.opinions import DynamoOpinionLedger
     from countermark.aws.queues import SqsQueue
     from countermark.aws.secrets import SecretsManagerStore
     from countermark.aws.shards import ShardFunctions
@@ -99,6 +100,13 @@ class Stores:
         from countermark.aws.events import DynamoEventLedger
 
         return DynamoEventLedger(self._clients.dynamodb, self._settings.access_table)
+
+    @cached_property
+    def opinions(self) -> "DynamoOpinionLedger":
+        """The opinions that exchanges were told."""
+        from countermark.aws.opinions import DynamoOpinionLedger
+
+        return DynamoOpinionLedger(self._clients.dynamodb, self._settings.access_table)
 
     @cached_property
     def secrets(self) -> "SecretsManagerStore":

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--clear", is_flag=True, help="Forget what was fetched instead, so that the next fetch starts anew.")
 @click.option("--skip-index-rebuild", is_flag=True, help="Leave the index as it is.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after fetching this many items.")
 @click.option("--time-limit-sec", type=click.IntRange(min=0), metavar="SEC", help="Stop after this many seconds.")
 @click.option("--only-api", metavar="API", help="Only fetch from exchanges of this kind.")
 @click.option("--only-collab", metavar="NAME", help="Only fetch for this collaboration.")
@@ -28,6 +29,7 @@ def command(
     *,
     clear: bool,
     skip_index_rebuild: bool,
+    limit: int | None,
     time_limit_sec: int | None,
     only_api: str | None,
     only_collab: str | None,
@@ -37,13 +39,14 @@ def command(
 
     Without a collaboration, the sample exchange is used. A fetch goes on where the last one stopped, and may be
     interrupted at any time. Where one collaboration fails, the others are fetched all the same, and the exit code
-    is 3.
+    is 3. Limits are for all collaborations together, and are looked at after each step: some hundred items.
 
     \b
     Examples:
       countermark fetch
       countermark fetch --only-collab 'My Signals'
       countermark fetch --time-limit-sec 600
+      countermark fetch --limit 10000
     """
     del checkpoint_every  # every step is a checkpoint
     with session.state() as state:
@@ -53,7 +56,7 @@ def command(
             for collaboration in collaborations:
                 _clear(session, state, collaboration)
             return
-        failed = fetch_all(session, state, collaborations, time_limit_s=time_limit_sec)
+        failed = fetch_all(session, state, collaborations, time_limit_s=time_limit_sec, max_items=limit)
         if not skip_index_rebuild:
             session.build_index(state)
     if failed:
@@ -61,7 +64,12 @@ def command(
 
 
 def fetch_all(
-    session: Session, state: "LocalState", collaborations: Sequence[Collaboration], *, time_limit_s: int | None = None
+    session: Session,
+    state: "LocalState",
+    collaborations: Sequence[Collaboration],
+    *,
+    time_limit_s: int | None = None,
+    max_items: int | None = None,
 ) -> list[str]:
     """Fetch each collaboration, and return the names of those that failed."""
     deadline_s = None if time_limit_s is None else session.now_s() + time_limit_s
@@ -69,8 +77,14 @@ def fetch_all(
     for collaboration in collaborations:
         if not collaboration.enabled:
             session.detail(f"[{collaboration.api}] {collaboration.name} - disabled")
-        elif not fetch_one(session, state, collaboration, deadline_s=deadline_s):
-            failed.append(collaboration.name)
+        elif max_items == 0:
+            session.note(f"[{collaboration.api}] {collaboration.name} - not fetched: the limit was reached before")
+        else:
+            report = fetch_one(session, state, collaboration, deadline_s=deadline_s, max_items=max_items)
+            if report is None or report.outcome == "failed":
+                failed.append(collaboration.name)
+            if report is not None and max_items is not None:
+                max_items = max(0, max_items - report.fetched_items)
     return failed
 
 
@@ -105,9 +119,10 @@ def fetch_one(
     collaboration: Collaboration,
     *,
     deadline_s: int | None = None,
+    max_items: int | None = None,
     on_step: Callable[[], None] | None = None,
-) -> bool:
-    """Fetch one collaboration, and tell how it went; returns whether it did not fail.
+) -> "FetchReport | None":
+    """Fetch one collaboration, and tell how it went; returns what it did, None where nobody foresaw how it failed.
 
     `on_step` is called after each step that is stored.
     """
@@ -123,24 +138,28 @@ def fetch_one(
                     on_step()
 
             report = fetch_collaboration(
-                session.fetcher(state), collaboration.name, deadline_s=deadline_s, on_progress=on_progress
+                session.fetcher(state),
+                collaboration.name,
+                deadline_s=deadline_s,
+                max_items=max_items,
+                on_progress=on_progress,
             )
     except Exception as error:  # noqa: BLE001  # a fault of one exchange's code must not keep the others from it
         session.fault(f"{label} - failed to fetch", error)
-        return False
+        return None
     match report.outcome:
         case "complete":
             session.note(f"{label} - Up to date{_counts(report)}")
         case "continues":
-            session.note(f"{label} - stopped at the time limit; the next fetch goes on from here{_counts(report)}")
+            limit = "time limit" if max_items is None else "limit"
+            session.note(f"{label} - stopped at the {limit}; the next fetch goes on from here{_counts(report)}")
         case "held" | "lost":
             session.note(f"{label} - another fetch is at it: {report.error}")
         case "failed":
             session.complain(f"{label} - failed to fetch: {report.error}")
-            return False
         case "disabled":
             session.detail(f"{label} - disabled")
-    return True
+    return report
 
 
 def _counts(report: "FetchReport") -> str:

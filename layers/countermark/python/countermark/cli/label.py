@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 @click.option("-l", "--labels", metavar="A,B", help="Tags to send with it, separated by commas.")
 @click.option("--false-positive", is_flag=True, help="It does not belong there; without this flag, it does.")
 @click.option("--seen", is_flag=True, help="Only that you have seen it.")
+@click.option("--withdraw", is_flag=True, help="Take back what you stated of it before, where the exchange lets you.")
 @click.option("--reason", metavar="ID", help="The exchange's id of a reason, where it asks for one.")
+@click.option("--list-reasons", is_flag=True, help="Only list the reasons that the exchange offers; without FILE.")
 @click.option("-S", "--only-signal", metavar="TYPE", help="Only by this signal type.")
 @click.option("-H", "--as-hash", metavar="TYPE", help="Each FILE holds signals of this type, one a line.")
 @click.option("--dry-run", is_flag=True, help="Send nothing: print what would be sent, as JSON.")
@@ -48,7 +50,9 @@ def command(
     labels: str | None,
     false_positive: bool,
     seen: bool,
+    withdraw: bool,
     reason: str | None,
+    list_reasons: bool,
     only_signal: str | None,
     as_hash: str | None,
     dry_run: bool,
@@ -57,7 +61,7 @@ def command(
 
     Of content that the exchange has, exactly, this is an opinion; other content is shared with it as new. The
     collaboration has to be allowed to: countermark config collab edit API COLLAB --write-back. To a file of signals
-    a line is added.
+    a line is added. What you say last counts: opinions that a server is still to send don't come after it.
 
     \b
     Prints a line for each request that was sent, and its answer was good.
@@ -66,17 +70,26 @@ def command(
     Examples:
       countermark label 'My Group' photo spam.jpg -l spam,scam --dry-run
       countermark label 'My Group' photo -H pdq hashes.txt --false-positive
+      countermark label 'My Group' photo spam.jpg --withdraw --dry-run
+      countermark label 'Hash Sharing' photo --list-reasons
       countermark label 'My Signals' text -- 'buy pills now'
     """
-    from countermark.flows.curate import shared_opinion
+    from countermark.flows.opinions import shared_opinion
 
-    if false_positive and seen:
-        raise click.UsageError("--false-positive or --seen, not both")
+    session: Session = context.obj
+    if list_reasons:
+        if files:
+            raise click.UsageError("--list-reasons takes no FILE")
+        _list_reasons(session, collab, ContentType(content_type), only=only_signal or as_hash)
+        return
+    verdicts = {Verdict.FALSE_POSITIVE: false_positive, Verdict.SEEN: seen, Verdict.WITHDRAWN: withdraw}
+    chosen = [verdict for verdict, is_chosen in verdicts.items() if is_chosen]
+    if len(chosen) > 1:
+        raise click.UsageError("--false-positive, --seen or --withdraw, and no two of them")
     if as_hash is not None and only_signal not in {None, as_hash}:
         raise click.UsageError("-H says the signal type already")
-    verdict = Verdict.FALSE_POSITIVE if false_positive else Verdict.SEEN if seen else Verdict.TRUE_POSITIVE
+    verdict = chosen[0] if chosen else Verdict.TRUE_POSITIVE
     opinion = shared_opinion(verdict, tags=labels.split(",") if labels else (), reason=reason)
-    session: Session = context.obj
     given = given_content(context, files)
     kind = ContentType(content_type)
     with session.state() as state:
@@ -97,6 +110,33 @@ def _collaboration(state: "LocalState", name: str) -> Collaboration:
         return state.collaborations.collaboration(name)
     except NotFound as error:
         raise NotFound(f"No such collab {name!r}") from error
+
+
+def _list_reasons(session: Session, collab: str, content_type: ContentType, *, only: str | None) -> None:
+    """Print the reasons that an exchange offers, for each signal type of a content that it has reasons for.
+
+    Raises:
+        InvalidInput: It asks for no reasons, or not for that signal type, or there are no credentials.
+        ExchangeFailed: It could not be asked.
+    """
+    from countermark.flows.opinions import opinion_reasons
+
+    types = session.signal_types()
+    wanted = [only] if only is not None else [n for n, each in types.items() if content_type in each.content_types]
+    found: dict[str, Mapping[str, str]] = {}
+    refusal = InvalidInput(f"there is no signal type of {content_type}")
+    with session.state() as state:
+        name = _collaboration(state, collab).name
+        for signal_type in wanted:
+            try:
+                found[signal_type] = opinion_reasons(session.teller(state), name, signal_type)
+            except InvalidInput as error:
+                refusal = error
+    if not found:
+        raise refusal
+    for signal_type, reasons in found.items():
+        for reason_id, text in reasons.items():
+            output.result(f"{signal_type} {reason_id} {text}")
 
 
 class Label:
@@ -125,7 +165,7 @@ class Label:
             InvalidInput: The exchange takes nothing of this, or there are no credentials.
             ExchangeFailed: It refused, or could not be reached.
         """
-        from countermark.flows.curate import check_writes_back
+        from countermark.flows.opinions import check_writes_back
 
         exchange = self._session.exchanges().get(self._collaboration.api)
         if exchange is None:
@@ -159,7 +199,7 @@ class Label:
 
     def _send(self, signals: Sequence[Signal]) -> None:
         from countermark.cli.match import current_index
-        from countermark.flows.curate import opinion_requests
+        from countermark.flows.opinions import opinion_requests
 
         self._session.build_index(self._state, tells=self._session.detail)
         self._index = current_index(self._session, self._state)
@@ -185,16 +225,16 @@ class Label:
                 self._send_one(given)
 
     def _send_one(self, given: "OpinionGiven") -> None:
-        from countermark.flows.curate import tell_opinion
+        from countermark.flows.opinions import placed, tell_opinion
 
         report = tell_opinion(
             self._session.teller(self._state),
             self._session.transport(),
-            given,
-            ledger=None,
-            now_s=self._session.now_s(),
+            placed(given, self._state.opinions.next_place()),
+            holder=self._session.holder(),
+            clock=self._session.now_s,
         )
-        if report.outcome in {"refused", "off"}:
+        if report.outcome in {"refused", "off", "superseded"}:
             raise ExchangeFailed(report.why)
         for request in report.requests:
             shown = request.shown()
@@ -204,11 +244,12 @@ class Label:
 
     def _given(self, signals: Sequence[Signal]) -> "Iterator[OpinionGiven]":
         """Yield an opinion of each record that has one of the signals, and one that shares each of the others."""
-        from countermark.flows.curate import opinion_given
+        from countermark.flows.opinions import opinion_given
 
         name, now_s = self._collaboration.name, self._session.now_s()
         for signal in signals:
-            opinion = replace(self._opinion, signal_type=signal.type)
+            is_whole = self._opinion.verdict is Verdict.WITHDRAWN
+            opinion = self._opinion if is_whole else replace(self._opinion, signal_type=signal.type)
             keys = self._record_keys(signal)
             for key in keys:
                 yield opinion_given(opinion, collaboration=name, record_key=key, now_s=now_s)

@@ -66,9 +66,9 @@ class Scheduler:
         self._wanted.put(collaboration)
 
     def start(self) -> None:
-        """Start the threads; what was to be told when the last server ended, is told now."""
+        """Start the threads; what was to be told when the last server ended, and is not given up, is told now."""
         for event in self._state.publisher.events():
-            if isinstance(event, OpinionGiven):
+            if isinstance(event, OpinionGiven) and not self._is_given_up(event):
                 self._opinions.put(event)
         for thread in self._threads:
             thread.start()
@@ -138,10 +138,13 @@ class Scheduler:
         done: list[bool] = []
         self._isolated(f"opinion for {given.collaboration}", lambda: done.append(self._tell(given)))
         # Neither is what fails in a way that nobody foresaw given up at once.
-        return bool(done) or self._session.now_s() - given.at_s > GIVE_UP_S
+        return bool(done) or self._is_given_up(given)
+
+    def _is_given_up(self, given: OpinionGiven) -> bool:
+        return self._session.now_s() - given.at_s > GIVE_UP_S
 
     def _tell(self, given: OpinionGiven) -> bool:
-        from countermark.flows.curate import tell_opinion
+        from countermark.flows.opinions import tell_opinion
 
         if self._is_stopping.is_set():
             return True  # the next server tells it
@@ -149,10 +152,10 @@ class Scheduler:
             self._session.teller(self._state),
             self._session.transport(),
             given,
-            ledger=self._state.ledger,
-            now_s=self._session.now_s(),
+            holder=self._session.holder(),
+            clock=self._session.now_s,
         )
-        if report.outcome in {"refused", "off"}:
+        if report.outcome in {"refused", "off", "superseded"}:
             self._session.complain(f"opinion for {given.collaboration}: {report.why}")
         return True
 

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from countermark.domain.stores import SecretStore
     from countermark.domain.transport import Transport
     from countermark.extensions.registries import Registries
-    from countermark.flows.curate import Curator, Teller
+    from countermark.flows.curate import Curator
     from countermark.flows.fetch import Fetcher
     from countermark.flows.index import IndexReport
+    from countermark.flows.opinions import Teller
     from countermark.local.extensions import ExtensionList
     from countermark.local.state import LocalState
 
@@ -72,6 +73,13 @@ class Session:
     def now_s() -> int:
         """Return the time in epoch seconds."""
         return int(time.time())
+
+    @staticmethod
+    def holder() -> str:
+        """Return the name of this run, for its leases and turns."""
+        import socket
+
+        return f"{socket.gethostname()} {os.getpid()}"
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Callable[[str], None]]:
@@ -138,14 +146,6 @@ class Session:
         """
         return self.registries().signal_types
 
-    def registries(self) -> "Registries":
-        """Return what is installed, as it was at the first call.
-
-        Raises:
-            InvalidInput: An extension cannot be loaded.
-        """
-        from countermark.errors import InvalidInput
-        from countermark.extensions.registries import registries
     def content_types(self) -> "ContentTypes":
         """Return the content types: countermark's own, and those of extensions.
 
@@ -154,6 +154,14 @@ class Session:
         """
         return self.registries().content_types
 
+    def registries(self) -> "Registries":
+        """Return what is installed, as it was at the first call.
+
+        Raises:
+            InvalidInput: An extension cannot be loaded.
+        """
+        from countermark.errors import InvalidInput
+        from countermark.extensions.registries import registries
 
         if self._registries is None:
             try:
@@ -198,14 +206,17 @@ class Session:
 
     def teller(self, state: "LocalState") -> "Teller":
         """Return what says what an exchange would be sent."""
-        from countermark.flows.curate import Teller
+        from countermark.flows.opinions import Teller
 
-        return Teller(exchanges=self.exchanges(), collaborations=state.collaborations, secrets=self.secrets(state))
+        return Teller(
+            exchanges=self.exchanges(),
+            collaborations=state.collaborations,
+            secrets=self.secrets(state),
+            opinions=state.opinions,
+        )
 
     def fetcher(self, state: "LocalState") -> "Fetcher":
         """Return what every fetch needs."""
-        import socket
-
         from countermark.flows.fetch import Fetcher
 
         return Fetcher(
@@ -216,7 +227,7 @@ class Session:
             secrets=self.secrets(state),
             publisher=state.publisher,
             clock=self.now_s,
-            holder=f"{socket.gethostname()} {os.getpid()}",
+            holder=self.holder(),
         )
 
     def build_index(

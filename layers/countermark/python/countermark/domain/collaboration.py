@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Protocol, Self, runtime_checkable
 
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Opinion
@@ -214,11 +214,12 @@ class ChecksCredentials(Protocol):
 
 
 class Verdict(StrEnum):
-    """What a platform tells an exchange of a record that it matched."""
+    """What a platform tells an exchange of a record that it matched; the last takes back what it stated before."""
 
     TRUE_POSITIVE = "true_positive"
     FALSE_POSITIVE = "false_positive"
     SEEN = "seen"
+    WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +234,36 @@ class SharedOpinion:
     signal_type: str | None = None
     tags: tuple[str, ...] = ()
     reason: str | None = None
+
+    def supersedes(self, older: "SharedOpinion") -> bool:
+        """Tell whether nothing is left to be told of an older opinion of the same subject once this one was told.
+
+        To have seen it and to judge it stand beside each other.
+        """
+        is_of_all = self.signal_type in {None, older.signal_type}
+        return is_of_all and (self.verdict is Verdict.SEEN) == (older.verdict is Verdict.SEEN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToldOpinion:
+    """An opinion that was dealt with, and its place among all that were given."""
+
+    place: int
+    opinion: SharedOpinion
+
+    def to_json(self) -> JSON:
+        """Return it as a ledger keeps it."""
+        told = self.opinion
+        return [self.place, str(told.verdict), told.signal_type, list(told.tags), told.reason]
+
+    @classmethod
+    def from_json(cls, kept: Any) -> Self:
+        """Return what `to_json` made."""
+        place, verdict, signal_type, tags, reason = kept
+        return cls(
+            place=place,
+            opinion=SharedOpinion(verdict=Verdict(verdict), signal_type=signal_type, tags=tuple(tags), reason=reason),
+        )
 
 
 @runtime_checkable
@@ -253,6 +284,33 @@ class TakesOpinions(Protocol):
 
         Raises:
             InvalidInput: The exchange takes no such opinion of this record, or needs more to be said.
+        """
+
+
+@runtime_checkable
+class TakesWithdrawals(Protocol):
+    """What an exchange offers besides, where what the platform stated itself can be taken back."""
+
+    def withdrawal_requests(self, data: Mapping[str, JSON], *, credentials: Mapping[str, str]) -> Sequence[Request]:
+        """Return the requests that take back what the platform stated of a record, in order; none are sent.
+
+        Raises:
+            InvalidInput: It stated nothing of this record, or the credentials cannot work.
+        """
+
+
+@runtime_checkable
+class OffersReasons(Protocol):
+    """What an exchange offers besides, where a false positive is told with a reason out of its own list."""
+
+    def feedback_reasons(
+        self, config: Mapping[str, JSON], signal_type: str, *, credentials: Mapping[str, str]
+    ) -> Mapping[str, str]:
+        """Return what the reasons say, by their ids, for signals of one type.
+
+        Raises:
+            ExchangeFailed: It refused, or answered outside its format.
+            InvalidInput: It has no such signals, or the credentials cannot work.
         """
 
 

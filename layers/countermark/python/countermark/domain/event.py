@@ -67,6 +67,8 @@ class OpinionGiven:
     """A curator has an opinion that the exchange of a collaboration is to be told.
 
     It is of the record of `record_key`; None means that `signals` are new to the exchange, and shared with it.
+    `place` is its place among all opinions that were given, from 1: the greater one is the newer. 0 is that of one
+    that is only looked at, or that was given before opinions had places.
     """
 
     id: str
@@ -75,6 +77,7 @@ class OpinionGiven:
     signals: tuple[Signal, ...] = ()
     opinion: SharedOpinion
     at_s: int
+    place: int = 0
 
 
 Event: TypeAlias = ContentHashed | MatchFound | BankChanged | OpinionGiven

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from countermark.domain.api_key import ApiKey
 from countermark.domain.bank import Bank, BankContent, ContentDraft, Provenance
-from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record
+from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, ToldOpinion
 from countermark.domain.event import Event
 from countermark.domain.index import Manifest, PublishedManifest
 
@@ -106,8 +106,11 @@ class BankStore(Protocol):
     def allot_content_ids(self, count: int) -> range:
         """Set aside ids that no content has, had, or will get otherwise."""
 
-    def put_contents(self, contents: Sequence[BankContent]) -> None:
+    def put_contents(self, contents: Sequence[BankContent], *, are_new: bool = False) -> None:
         """Write contents under ids that were set aside: at most `MAX_PAGE`.
+
+        `are_new` says that their ids were set aside just now, so that a store need not look for what is there; one
+        that is there all the same is dealt with as any other.
 
         One that is there already keeps its `disable_until_ts`, note, metadata and creation time: those are
         a curator's. Its bank, signals and provenance become the new ones.
@@ -298,6 +301,38 @@ class EventLedger(Protocol):
 
     def mark_done(self, event_id: str, *, now_s: int, forget_after_s: int) -> None:
         """Remember that the event was dealt with: after all that it asked for is acknowledged."""
+
+
+REMEMBER_OPINIONS_S = 90 * 24 * 3600
+"""How long a subject is remembered after its last turn, at least: an older opinion waits in a queue, and as a dead
+letter, for 14 days each."""
+
+
+class OpinionLedger(Protocol):
+    """Which opinions exchanges were told, and whose turn it is to tell one: so none is told after a newer one.
+
+    A subject is what an exchange holds an opinion of. Turns of different subjects don't wait for each other.
+    """
+
+    def next_place(self) -> int:
+        """Return the place of an opinion that is given now: greater than all that were returned before."""
+
+    def take_turn(self, subject: str, *, holder: str, now_s: int, lease_s: int) -> Sequence[ToldOpinion]:
+        """Take the turn, where it is free, expired or the holder's own; returns what was dealt with of the subject.
+
+        Raises:
+            LeaseHeld: Another holder has the turn.
+        """
+
+    def finish_turn(self, subject: str, told: Sequence[ToldOpinion], *, holder: str, now_s: int) -> None:
+        """Remember what was dealt with of the subject, in place of what was remembered, and give the turn back.
+
+        Raises:
+            LeaseLost: Another holder took the turn meanwhile; nothing is remembered.
+        """
+
+    def leave_turn(self, subject: str, *, holder: str) -> None:
+        """Give the turn back as it was taken; nothing happens where it is another holder's by now."""
 
 
 class SecretStore(Protocol):

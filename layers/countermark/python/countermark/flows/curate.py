@@ -1,11 +1,8 @@
 """The curate stage: people and services change banks, contents and collaborations.
 
 Each function makes one change and nudges the index where a build has work to do. The nudge comes after
-the change: a lost nudge costs freshness until the next scheduled build, never a change.
-
-What a curator thinks of a content is told to its exchange in two steps, as exchanges fail: `give_opinion` checks
-and publishes it, `tell_opinion` sends it, tried again by whoever calls until it returns. Nothing is sent for a
-collaboration that does not write back.
+the change: a lost nudge costs freshness until the next scheduled build, never a change. What curators think of
+contents is the stage's other part, in `opinions`.
 """
 
 import json
@@ -15,28 +12,13 @@ from typing import Literal
 
 from countermark.domain import bank as rules
 from countermark.domain.bank import Bank, BankContent, ContentDraft
-from countermark.domain.collaboration import (
-    Collaboration,
-    Exchange,
-    SharedOpinion,
-    TakesOpinions,
-    TakesSignals,
-    Verdict,
-)
-from countermark.domain.event import BankChanged, OpinionGiven
+from countermark.domain.collaboration import Collaboration
+from countermark.domain.event import BankChanged
 from countermark.domain.json import JSON
-from countermark.domain.signal import Signal, SignalType
-from countermark.domain.stores import (
-    MAX_PAGE,
-    BankStore,
-    CollaborationStore,
-    EventLedger,
-    EventPublisher,
-    SecretStore,
-)
-from countermark.domain.transport import Request, Transport
+from countermark.domain.signal import SignalType
+from countermark.domain.stores import MAX_PAGE, BankStore, CollaborationStore, EventPublisher
 from countermark.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
-from countermark.flows.hash import REMEMBER_EVENTS_S, event_id
+from countermark.flows.hash import event_id
 
 MAX_METADATA_BYTES = 32 * 1024
 """The largest metadata of one content, as JSON: a DynamoDB item holds 400 KB, an event 256 KB."""
@@ -46,15 +28,6 @@ MAX_URI_LENGTH = 2_000
 
 METADATA_KEYS = frozenset({"content_id", "content_uri", "json"})
 """What a curator's metadata may hold: HMA's fields."""
-
-MAX_TAGS = 50
-"""The most tags of an opinion that is told to an exchange: more than curators give, and no burden to any store."""
-
-MAX_TAG_LENGTH = 100
-"""The longest tag of such an opinion, in characters."""
-
-MAX_ANSWER_BYTES = 1024 * 1024
-"""The most that is read of an exchange's answer to an opinion: its status is what counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +198,7 @@ def add_contents(curator: Curator, bank_name: str, drafts: Sequence[ContentDraft
         for content_id, draft in zip(ids, drafts, strict=True)
     ]
     if contents:
-        curator.banks.put_contents(contents)
+        curator.banks.put_contents(contents, are_new=True)
         curator.nudge("content", f"add {contents[0].id} to {contents[-1].id}")
     return contents
 
@@ -358,195 +331,3 @@ def purge(event: BankChanged, *, banks: BankStore, collaborations: Collaboration
         if not removed:
             return False
     return True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Teller:
-    """What it takes to say what an exchange would be sent."""
-
-    exchanges: Mapping[str, Exchange]
-    collaborations: CollaborationStore
-    secrets: SecretStore
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpinionReport:
-    """What came of an opinion that was to be told.
-
-    `outcome` is `told`, `repeated` (it was dealt with before), `off` (its collaboration is gone, or writes back no
-    more) or `refused` for good: by the exchange, or as nothing can be sent of it; `why` says so in words.
-    """
-
-    collaboration: str
-    outcome: Literal["told", "repeated", "off", "refused"]
-    why: str = ""
-    requests: tuple[Request, ...] = ()
-
-
-def shared_opinion(
-    verdict: str, *, tags: Sequence[str] = (), signal_type: str | None = None, reason: str | None = None
-) -> SharedOpinion:
-    """Return an opinion as a curator states it; each tag counts once.
-
-    Raises:
-        InvalidInput: There is no such verdict, or a tag is empty, too long, has a comma, or is one too many.
-    """
-    if verdict not in set(Verdict):
-        raise InvalidInput(f"an opinion is {', '.join(Verdict)}, not {verdict!r}")
-    distinct = tuple(dict.fromkeys(tag.strip() for tag in tags))
-    if len(distinct) > MAX_TAGS:
-        raise InvalidInput(f"an opinion has at most {MAX_TAGS} tags, not {len(distinct)}")
-    for tag in distinct:
-        # A comma parts the tags where an exchange takes them as one text.
-        if not tag or len(tag) > MAX_TAG_LENGTH or "," in tag or not tag.isprintable():
-            raise InvalidInput(f"a tag has 1 to {MAX_TAG_LENGTH} printable characters and no comma, not {tag!r}")
-    return SharedOpinion(verdict=Verdict(verdict), tags=distinct, signal_type=signal_type, reason=reason)
-
-
-def opinion_of_content(curator: Curator, bank_name: str, content_id: int, opinion: SharedOpinion) -> OpinionGiven:
-    """Return an opinion of a content as it is told: of its exchange's record, or of the content's own signals.
-
-    What was banked here, in the bank of a collaboration, is new to the exchange.
-
-    Raises:
-        NotFound: There is no such bank, or no such content in it.
-        InvalidInput: There is no exchange to tell.
-    """
-    bank, content = content_of(curator, bank_name, content_id)
-    if content.provenance is not None:
-        return opinion_given(
-            opinion,
-            collaboration=content.provenance.collaboration,
-            record_key=content.provenance.record_key,
-            now_s=curator.now_s,
-        )
-    signals = tuple(
-        Signal(type=name, value=value)
-        for name, value in sorted(content.signals.items())
-        if opinion.signal_type in {None, name}
-    )
-    for collaboration in curator.collaborations.collaborations():
-        if collaboration.bank == bank.name:
-            return opinion_given(opinion, collaboration=collaboration.name, signals=signals, now_s=curator.now_s)
-    raise InvalidInput(f"bank {bank.name!r} is no collaboration's: there is no exchange to tell")
-
-
-def opinion_given(
-    opinion: SharedOpinion,
-    *,
-    collaboration: str,
-    record_key: str | None = None,
-    signals: tuple[Signal, ...] = (),
-    now_s: int,
-) -> OpinionGiven:
-    """Return an opinion of a record, or of new signals, as it is told. The same one at another time is another."""
-    told = [collaboration, record_key, [[s.type, s.value] for s in signals], opinion.verdict, opinion.signal_type]
-    subject = json.dumps([*told, opinion.tags, opinion.reason])
-    return OpinionGiven(
-        id=event_id("OpinionGiven", subject, str(now_s)),
-        collaboration=collaboration,
-        record_key=record_key,
-        signals=signals,
-        opinion=opinion,
-        at_s=now_s,
-    )
-
-
-def opinion_requests(teller: Teller, given: OpinionGiven, *, now_s: int) -> list[Request]:
-    """Return the requests that tell an exchange of an opinion, in order; none are sent. This is the dry run.
-
-    Of several new signals those that the exchange takes are shared.
-
-    Raises:
-        NotFound: There is no such collaboration, or it has no such record any more.
-        InvalidInput: The exchange takes no such opinion or signals, or there are no credentials that can work.
-    """
-    collaboration = teller.collaborations.collaboration(given.collaboration)
-    exchange = teller.exchanges.get(collaboration.api)
-    if exchange is None:
-        raise InvalidInput(f"No such exchange type '{collaboration.api}'")
-    config = exchange.parse_config(collaboration.config)
-    credentials = teller.secrets.credentials(exchange.kind)
-    if credentials is None:
-        if exchange.credential_fields is not None:
-            raise InvalidInput(f"{exchange.kind} needs credentials, and none are set")
-        credentials = {}
-    if given.record_key is not None:
-        if not isinstance(exchange, TakesOpinions):
-            raise InvalidInput(f"{exchange.kind} takes no opinions")
-        record = teller.collaborations.records(collaboration.name, [given.record_key]).get(given.record_key)
-        if record is None:
-            raise NotFound(f"collaboration {collaboration.name!r} has no such record any more")
-        return list(exchange.opinion_requests(config, record.data, given.opinion, credentials=credentials))
-    if not isinstance(exchange, TakesSignals):
-        raise InvalidInput(f"{exchange.kind} takes no new signals")
-    requests: list[Request] = []
-    refusal = InvalidInput("there is no signal to share")
-    for signal in given.signals:
-        try:
-            requests += exchange.signal_requests(config, signal, given.opinion, credentials=credentials, now_s=now_s)
-        except InvalidInput as error:
-            refusal = error
-    if not requests:
-        raise refusal
-    return requests
-
-
-def give_opinion(curator: Curator, teller: Teller, given: OpinionGiven) -> list[Request]:
-    """Have an exchange told of an opinion, soon; returns the requests that do.
-
-    Raises:
-        Conflict: Its collaboration does not write back.
-        NotFound, InvalidInput: It cannot be told, as in `opinion_requests`.
-        Unavailable: Nobody could be asked to tell it.
-    """
-    check_writes_back(teller.collaborations.collaboration(given.collaboration))
-    requests = opinion_requests(teller, given, now_s=curator.now_s)
-    curator.publisher.publish([given])
-    return requests
-
-
-def check_writes_back(collaboration: Collaboration) -> None:
-    """Check that a collaboration may send anything.
-
-    Raises:
-        Conflict: It may not.
-    """
-    if not collaboration.writes_back:
-        raise Conflict(f"collaboration {collaboration.name!r} does not write back: that is off until it is turned on")
-
-
-def tell_opinion(
-    teller: Teller, transport: Transport, given: OpinionGiven, *, ledger: EventLedger | None, now_s: int
-) -> OpinionReport:
-    """Send what tells an exchange of an opinion, unless that was done before; what it refuses is in the report.
-
-    Without a ledger it is sent whatever was done before: a person asks for it, and waits.
-
-    Raises:
-        ExchangeFailed: It could not be reached, or has too much to do: the same opinion is to be told again.
-    """
-    if ledger is not None and ledger.is_done(given.id, now_s=now_s):
-        return OpinionReport(collaboration=given.collaboration, outcome="repeated")
-    report = _told(teller, transport, given, now_s=now_s)
-    if ledger is not None:
-        ledger.mark_done(given.id, now_s=now_s, forget_after_s=REMEMBER_EVENTS_S)
-    return report
-
-
-def _told(teller: Teller, transport: Transport, given: OpinionGiven, *, now_s: int) -> OpinionReport:
-    name = given.collaboration
-    try:
-        check_writes_back(teller.collaborations.collaboration(name))
-        requests = tuple(opinion_requests(teller, given, now_s=now_s))
-    except (Conflict, NotFound) as error:
-        return OpinionReport(collaboration=name, outcome="off", why=str(error))
-    except InvalidInput as error:
-        return OpinionReport(collaboration=name, outcome="refused", why=str(error))
-    for request in requests:
-        status = transport.send(request, max_bytes=MAX_ANSWER_BYTES).status
-        if not 200 <= status < 300:
-            hint = ": it does not take the credentials" if status in {401, 403} else ""
-            why = f"the exchange answered with status {status}{hint}"
-            return OpinionReport(collaboration=name, outcome="refused", why=why, requests=requests)
-    return OpinionReport(collaboration=name, outcome="told", requests=requests)

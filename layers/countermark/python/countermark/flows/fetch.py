@@ -66,14 +66,15 @@ class Fetcher:
 class FetchReport:
     """What a run did for one collaboration.
 
-    `outcome` is `complete` (all that the exchange has is banked), `continues` (the deadline came first:
+    `outcome` is `complete` (all that the exchange has is banked), `continues` (the deadline or the limit came first:
     run again at once), `disabled`, `held` (another run is at it), `lost` (another run took over) or
-    `failed`, with the reason in `error`.
+    `failed`, with the reason in `error`. `fetched_items` counts what the exchange sent, changed or not.
     """
 
     collaboration: str
     outcome: Literal["complete", "continues", "disabled", "held", "lost", "failed"]
     error: str = ""
+    fetched_items: int = 0
     changed_items: int = 0
     removed_items: int = 0
     malformed_items: int = 0
@@ -84,12 +85,14 @@ def fetch_collaboration(
     name: str,
     *,
     deadline_s: int | None = None,
+    max_items: int | None = None,
     on_progress: Callable[[FetchState], None] | None = None,
 ) -> FetchReport:
     """Fetch one collaboration under its lease, and return what came of it; errors are in the report.
 
-    With a deadline (epoch seconds) the run stops after the first delta or page that reaches it. What is
-    not foreseen is stored as the collaboration's failure and raised.
+    With a deadline (epoch seconds) the run stops after the first delta or page that reaches it, with `max_items`
+    after the first delta by which it fetched so many. What is not foreseen is stored as the collaboration's failure
+    and raised.
 
     Raises:
         NotFound: There is no such collaboration.
@@ -103,7 +106,7 @@ def fetch_collaboration(
         )
     except LeaseHeld as error:
         return FetchReport(collaboration=name, outcome="held", error=str(error))
-    run = _Run(fetcher, collaboration, lease, deadline_s, on_progress)
+    run = _Run(fetcher, collaboration, lease, deadline_s, max_items, on_progress)
     try:
         is_complete = run.fetch()
     except LeaseLost as error:
@@ -129,14 +132,17 @@ class _Run:
         collaboration: Collaboration,
         lease: Lease,
         deadline_s: int | None,
+        max_items: int | None,
         on_progress: Callable[[FetchState], None] | None,
     ) -> None:
         self.lease = lease
         self._fetcher = fetcher
         self._collaboration = collaboration
         self._deadline_s = deadline_s
+        self._max_items = max_items
         self._on_progress = on_progress
         self._state = fetcher.collaborations.fetch_state(collaboration.name)
+        self._fetched_items = 0
         self._changed_items = 0
         self._removed_items = 0
         self._malformed_items = 0
@@ -169,7 +175,7 @@ class _Run:
             )
         for delta in fetch.deltas:
             self._apply(exchange, config, bank, delta)
-            if self._is_due():
+            if self._is_due() or self._has_enough():
                 return self._stop()
         if not self._state.generation_complete and not self._sweep(bank):
             return self._stop()
@@ -203,6 +209,7 @@ class _Run:
             collaboration=self._collaboration.name,
             outcome=outcome,
             error="" if error is None else str(error),
+            fetched_items=self._fetched_items,
             changed_items=self._changed_items,
             removed_items=self._removed_items,
             malformed_items=self._malformed_items,
@@ -210,6 +217,9 @@ class _Run:
 
     def _is_due(self) -> bool:
         return self._deadline_s is not None and self._fetcher.clock() >= self._deadline_s
+
+    def _has_enough(self) -> bool:
+        return self._max_items is not None and self._fetched_items >= self._max_items
 
     def _stop(self) -> bool:
         self._save(replace(self._state, running_since_s=None))
@@ -251,6 +261,7 @@ class _Run:
                     derived[key] = _derive(self._fetcher.signal_types, self._collaboration, exchange, config, data)
                     malformed_items += derived[key].malformed_items
             self._put(bank, stored, derived)
+        self._fetched_items += len(delta.changes)
         self._malformed_items += malformed_items
         self._save(
             replace(
@@ -294,18 +305,20 @@ class _Run:
         old_ids = [content.id for key, content in contents.items() if key not in new_ids]
         banked = self._fetcher.banks.contents(old_ids) if old_ids else {}
         changed = {key: content for key, content in contents.items() if not _is_banked(content, banked.get(content.id))}
-        if changed:
-            self._fetcher.banks.put_contents(list(changed.values()))
-        self._withdraw_withheld(bank, [key for key in changed if key not in new_ids])
+        known = {key: content for key, content in changed.items() if key not in new_ids}
+        if new := [content for key, content in changed.items() if key in new_ids]:
+            self._fetcher.banks.put_contents(new, are_new=True)
+        if known:
+            self._fetcher.banks.put_contents(list(known.values()))
+            self._withdraw_withheld(bank, list(known))
         self._changed_items += len(changed)
 
     def _withdraw_withheld(self, bank: Bank, keys: Sequence[str]) -> None:
         """Delete again what a curator deleted between the reading of these records and their banking."""
-        if keys:
-            records = self._fetcher.collaborations.records(self._collaboration.name, keys)
-            ids = [r.content_id for r in records.values() if r.is_withheld and r.content_id is not None]
-            if ids:
-                self._fetcher.banks.delete_contents(bank.id, ids)
+        records = self._fetcher.collaborations.records(self._collaboration.name, keys)
+        ids = [r.content_id for r in records.values() if r.is_withheld and r.content_id is not None]
+        if ids:
+            self._fetcher.banks.delete_contents(bank.id, ids)
 
     def _content(self, bank: Bank, record: Record, content_id: int, made: "_Derived") -> BankContent:
         """Return the content of a record.

@@ -128,7 +128,8 @@ class SqliteBankStore:
         with self._database.write() as connection:
             return _allot(connection, count)
 
-    def put_contents(self, contents: Sequence[BankContent]) -> None:
+    def put_contents(self, contents: Sequence[BankContent], *, are_new: bool = False) -> None:
+        del are_new  # the one statement finds out by itself
         check_page(len(contents))
         rows = [_row_of(content) for content in contents]
         with self._database.write() as connection:

@@ -87,5 +87,18 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID""",
         "CREATE INDEX api_keys_by_name ON api_keys (name)",
     ),
+    (
+        "CREATE TABLE last_opinion (place INTEGER NOT NULL)",
+        "INSERT INTO last_opinion VALUES (0)",
+        # Subjects are bytes, as they hold keys of records.
+        """CREATE TABLE opinion_turns (
+            subject BLOB PRIMARY KEY,
+            told TEXT NOT NULL,
+            holder TEXT,
+            lease_expires_at_s INTEGER NOT NULL,
+            forget_at_s INTEGER NOT NULL
+        ) WITHOUT ROWID""",
+        "CREATE INDEX opinion_turns_by_time ON opinion_turns (forget_at_s)",
+    ),
 )
 """What each version of the schema adds to the one before it; the first makes version 1."""

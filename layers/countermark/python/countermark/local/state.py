@@ -15,6 +15,7 @@ from countermark.local.database import Database
 from countermark.local.events import SqliteEventLedger, SqliteEventPublisher
 from countermark.local.files import make_directory, translated
 from countermark.local.index import FileIndexStore
+from countermark.local.opinions import SqliteOpinionLedger
 from countermark.local.secrets import FileSecretStore
 
 DATABASE_FILE = "countermark.db"
@@ -36,6 +37,7 @@ class LocalState:
         self.index = FileIndexStore(directory / INDEX_DIRECTORY)
         self.publisher = SqliteEventPublisher(database, on_event=on_event)
         self.ledger = SqliteEventLedger(database)
+        self.opinions = SqliteOpinionLedger(database)
         self.secrets = FileSecretStore(directory / SECRETS_FILE)
         self.api_keys = SqliteApiKeyStore(database)
         self.content = FileContentReader()

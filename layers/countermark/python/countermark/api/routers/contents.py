@@ -24,7 +24,7 @@ from countermark.api.schemas import (
 from countermark.domain.bank import MAX_CONTENT_ID, Bank, ContentDraft
 from countermark.domain.json import JSON
 from countermark.errors import InvalidInput, NotFound
-from countermark.flows import curate
+from countermark.flows import curate, opinions
 
 router = new_router()
 
@@ -175,21 +175,23 @@ def delete_content(request: Request, bank_name: str, content_id: str) -> Respons
 def give_opinion(
     request: Request, bank_name: str, content_id: str, body: Annotated[ContentOpinion, Body()]
 ) -> Response[Any]:
-    """Have the exchange that a content came from told an opinion of it, soon.
+    """Have the exchange that a content came from told an opinion of it, soon; of several the newest counts.
 
-    A content that was banked here, in the bank of an exchange, is shared with that exchange. Nothing is sent
-    unless the exchange's `writes_back` is turned on; a dry run only shows what would be.
+    A content that was banked here, in the bank of an exchange, is shared with that exchange. To withdraw takes back
+    what the platform stated itself. Nothing is sent unless the exchange's `writes_back` is turned on; a dry run only
+    shows what would be.
     """
     call = call_of(request)
     _bank(call, bank_name)
-    opinion = curate.shared_opinion(
+    opinion = opinions.shared_opinion(
         body.opinion, tags=body.tags, signal_type=body.signal_type or None, reason=body.reason or None
     )
-    given = curate.opinion_of_content(call.curator, bank_name, _existing_id(content_id), opinion)
+    given = opinions.opinions_of_content(call.curator, bank_name, _existing_id(content_id), opinion)
     if body.dry_run:
-        requests = curate.opinion_requests(call.teller, given, now_s=call.now_s)
+        taken = opinions.taken_opinions(call.teller, given, now_s=call.now_s)
+        requests = [request for _, each in taken for request in each]
     else:
-        requests = curate.give_opinion(call.curator, call.teller, given)
+        requests = opinions.give_opinions(call.curator, call.teller, given)
     return wire.json_answer({"dry_run": body.dry_run, "requests": [each.shown() for each in requests]})
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 from aws_lambda_powertools.event_handler import Request, Response
-from aws_lambda_powertools.event_handler.openapi.params import Body
+from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 
 from countermark.api import wire
 from countermark.api.call import Call, call_of
@@ -20,10 +20,11 @@ from countermark.api.schemas import (
     FetchStatus,
     Message,
     NewExchange,
+    OpinionReason,
 )
 from countermark.domain.collaboration import ChecksCredentials, Collaboration, Exchange
 from countermark.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
-from countermark.flows import curate
+from countermark.flows import curate, opinions
 
 router = new_router()
 
@@ -175,6 +176,24 @@ def show_status(request: Request, exchange_name: str) -> Response[Any]:
     call = call_of(request)
     name = _collaboration(call, exchange_name).name
     return wire.json_answer(wire.fetch_state_view(call.services.collaborations.fetch_state(name)))
+
+
+@router.get(
+    "/c/exchange/<exchange_name>/reasons",
+    tags=["Exchanges"],
+    summary="List the reasons of false positives",
+    responses=answers(list[OpinionReason], "What the exchange offers."),
+)
+def list_reasons(
+    request: Request,
+    exchange_name: str,
+    *,
+    signal_type: Annotated[str, Query(description="The signal type that the opinion is of.", examples=["pdq"])],
+) -> Response[Any]:
+    """Answer the reasons that an exchange takes with a false positive: it is asked for them now."""
+    call = call_of(request)
+    reasons = opinions.opinion_reasons(call.teller, _collaboration(call, exchange_name).name, signal_type)
+    return wire.json_answer([{"id": reason_id, "name": name} for reason_id, name in reasons.items()])
 
 
 @router.post(

@@ -1,0 +1,73 @@
+"""The ledger of opinions that exchanges were told, in DynamoDB."""
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from countermark.aws import keys
+from countermark.aws.table import ConditionFailed, Table, Update, to_json
+from countermark.domain.collaboration import ToldOpinion
+from countermark.domain.stores import REMEMBER_OPINIONS_S
+from countermark.errors import LeaseHeld, LeaseLost
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+class DynamoOpinionLedger:
+    """The ledger of a deployment: an item a subject, so each change of a turn is one conditional write."""
+
+    def __init__(self, client: "DynamoDBClient", table: str) -> None:
+        self._table = Table(client, table)
+
+    def next_place(self) -> int:
+        """Return the next place; one of a call that failed half-way is lost, never returned again."""
+        item = self._table.write(Update(key=keys.OPINION_COUNTER, change="ADD #last :one", values={"one": 1}))
+        return 0 if item is None else int(item["last"])
+
+    def take_turn(self, subject: str, *, holder: str, now_s: int, lease_s: int) -> Sequence[ToldOpinion]:
+        update = Update(
+            key=keys.opinion(subject),
+            change=f"SET #holder = :holder, #lease_expires_at_s = :expires_at_s, #{keys.TTL_ATTRIBUTE} = :forget_at_s",
+            condition="attribute_not_exists(#holder) OR #holder = :holder OR #lease_expires_at_s <= :now_s",
+            values={
+                "holder": to_json(holder),
+                "now_s": now_s,
+                "expires_at_s": now_s + lease_s,
+                "forget_at_s": now_s + REMEMBER_OPINIONS_S,
+            },
+        )
+        try:
+            item = self._table.write(update)
+        except ConditionFailed as error:
+            raise LeaseHeld("another run is telling an opinion of the same just now") from error
+        told = [] if item is None or "told" not in item else json.loads(str(item["told"]))
+        return [ToldOpinion.from_json(each) for each in told]
+
+    def finish_turn(self, subject: str, told: Sequence[ToldOpinion], *, holder: str, now_s: int) -> None:
+        update = Update(
+            key=keys.opinion(subject),
+            change=f"SET #told = :told, #{keys.TTL_ATTRIBUTE} = :forget_at_s REMOVE #holder, #lease_expires_at_s",
+            # Tried again by the client, it finds its own write.
+            condition="#holder = :holder OR (attribute_not_exists(#holder) AND #told = :told)",
+            values={
+                "told": to_json([each.to_json() for each in told]),
+                "holder": to_json(holder),
+                "forget_at_s": now_s + REMEMBER_OPINIONS_S,
+            },
+        )
+        try:
+            self._table.write(update)
+        except ConditionFailed as error:
+            raise LeaseLost("another run took over the telling of an opinion") from error
+
+    def leave_turn(self, subject: str, *, holder: str) -> None:
+        update = Update(
+            key=keys.opinion(subject),
+            change="REMOVE #holder, #lease_expires_at_s",
+            condition="#holder = :holder",
+            values={"holder": to_json(holder)},
+        )
+        with suppress(ConditionFailed):
+            self._table.write(update)
