@@ -22,25 +22,18 @@ from countermark.signals.picture import Picture, of_pixels
 MIN_SIDE_PIXELS = 5
 """The shortest side that PDQ hashes; shorter ones have a hash of zeros and quality 0."""
 
-COEFFICIENT_TOLERANCE = 0.005
+COEFFICIENT_TOLERANCE = 0.0025
 """How far a coefficient may lie from the reference's, up to a longest side of 512 pixels.
 
-The reference's running sums drift like a random walk, so the tolerance grows with the root of the longest side.
-Measured, not proven, on 2,600 photos, gradients, chessboards, tiles and noise: at most 0.0016 up to 512 pixels, 0.0028
-up to 2048, 0.0071 up to 5000.
+The reference's running sums drift like a random walk, so the tolerance grows with the root of the longest side. What
+it must cover is measured, not proven: see docs/hashing.md.
 """
 
-EDGE_TOLERANCE = 0.015
-"""The same for the lowest frequency of either axis, where a drift that all rows share adds up.
-
-Measured: 0.0052, 0.015 and 0.023.
-"""
+EDGE_TOLERANCE = 0.0075
+"""The same for the lowest frequency of either axis, where a drift that all rows share adds up."""
 
 GRADIENT_TOLERANCE = 0.002
-"""How far a gradient may lie from the reference's, in hundredths of full scale.
-
-Measured: 0.0005 for photos, 0.002 for the rest.
-"""
+"""How far a gradient may lie from the reference's, in hundredths of full scale; it grows in the same way."""
 
 TRUSTED_SIDES_PIXELS = range(64, 8193)
 """The sides for which the tolerances were measured. The reference's running sums drift along longer ones, and of
