@@ -36,10 +36,16 @@ def cloud_assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
     In a process of its own: the CDK's library starts Node, and leaves it running.
     """
     layers_build.build()
-    assembly = tmp_path_factory.mktemp("synthesis") / "cdk.out"
+    return synthesised(
+        tmp_path_factory.mktemp("synthesis") / "cdk.out", {"countermark:content_buckets": CONTENT_BUCKET}
+    )
+
+
+def synthesised(assembly: Path, knobs: Mapping[str, Any]) -> Path:
+    """Synthesise the app with knobs into a directory, over the layers as built, and return it."""
     # Without bytecode every import of the CDK takes six seconds longer.
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environ["CDK_CONTEXT_JSON"] = json.dumps({"countermark:content_buckets": CONTENT_BUCKET})
+    environ["CDK_CONTEXT_JSON"] = json.dumps(dict(knobs))
     environ |= {"CDK_OUTDIR": str(assembly), "JSII_RUNTIME_PACKAGE_CACHE_ROOT": str(ROOT / "build" / "jsii")}
     # The CDK keeps a cache in the home directory, and nothing may be left outside the checkout.
     environ["HOME"] = str(ROOT / "build" / "home")
