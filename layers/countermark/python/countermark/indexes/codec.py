@@ -34,6 +34,7 @@ from dataclasses import dataclass
 
 from countermark.domain.signal import IndexKind
 from countermark.errors import IndexDamaged
+from countermark.indexes.slices import over_slices
 
 FORMAT_VERSION = 1
 """The version that is written, and the only one that is read so far."""
@@ -140,8 +141,8 @@ def encode_segment(info: SegmentInfo, sections: Mapping[str, Buffer]) -> bytes:
         raise ValueError(f"a segment of this kind holds the sections {list(wanted)}, not {list(sections)}")
     table = []
     end = _header_bytes(bands=len(info.bands), sections=len(parts))
-    for name, part in parts.items():
-        table.append(Section(name=name, offset=end, length=len(part), sha256=hashlib.sha256(part).digest()))
+    for (name, part), sha256 in zip(parts.items(), over_slices(_digest, list(parts.values())), strict=True):
+        table.append(Section(name=name, offset=end, length=len(part), sha256=sha256))
         end = _aligned(end + len(part))
     chunks: list[Buffer] = [_encode_header(Header(info=info, sections=tuple(table), size_bytes=end))]
     for part in parts.values():
@@ -211,6 +212,10 @@ def check_digest(section: Section, sha256: bytes) -> None:
     """
     if sha256 != section.sha256:
         raise IndexDamaged(f"section {section.name} of a segment fails its checksum")
+
+
+def _digest(part: Buffer) -> bytes:
+    return hashlib.sha256(part).digest()
 
 
 def _encode_header(header: Header) -> bytes:

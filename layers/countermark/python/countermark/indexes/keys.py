@@ -1,17 +1,21 @@
 """Keys: what an index stores of signals, and what every kind of index answers of them."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from countermark.domain.signal import HasFrames, IndexKind, SignalType
+from countermark.domain.signal import HasFrames, IndexKind, PacksKeys, SignalType
 from countermark.errors import InvalidSignal
 
 NO_DISTANCE = -1
 """Stands in an array of distances where the signal type knows only equal and unequal."""
+
+MANY = 16
+"""From how many values on it pays to ask for their keys together."""
 
 Keys = NDArray[Any]
 """Keys of one signal type: uint8 of shape (n, key_bytes), or where each has its own length, object of shape (n,)
@@ -77,8 +81,12 @@ def pack_keys(signal_type: SignalType, values: Sequence[str]) -> Keys:
     Raises:
         InvalidSignal: A value is not a signal of the type: its key has another length.
     """
-    keys = list(map(signal_type.key, values))
     width = key_width(signal_type)
+    if width and len(values) >= MANY and isinstance(signal_type, PacksKeys):
+        # Where one of them is no signal, the way of each by itself says which.
+        with suppress(ValueError):
+            return join_keys(signal_type.keys(values), width=width)
+    keys = list(map(signal_type.key, values))
     if width and not {width}.issuperset(map(len, keys)):
         for value, key in zip(values, keys, strict=True):
             check_width(signal_type, value, key, width=width)
@@ -95,10 +103,10 @@ def check_width(signal_type: SignalType, value: str, key: bytes, *, width: int) 
         raise InvalidSignal(f"{value!r} is not a {signal_type.name} signal: its key has {len(key)} bytes, not {width}")
 
 
-def join_keys(keys: Sequence[bytes] | bytearray, *, width: int) -> Keys:
+def join_keys(keys: Sequence[bytes] | bytes | bytearray, *, width: int) -> Keys:
     """Return keys, of which each has `width` bytes, or any number where that is 0, as an array."""
     if width:
-        joined = keys if isinstance(keys, bytearray) else b"".join(keys)
+        joined = keys if isinstance(keys, bytes | bytearray) else b"".join(keys)
         return np.frombuffer(joined, np.uint8).reshape(-1, width)
     texts = np.empty(len(keys), object)
     texts[:] = keys

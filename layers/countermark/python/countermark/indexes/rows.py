@@ -87,12 +87,12 @@ def group_rows(keys: Keys, content_ids: NDArray[np.uint64]) -> Grouped:
         keys, content_ids = keys[by_id], content_ids[by_id]
     # Rows are in order of their ids, and stay so within each key.
     order, is_new = _order_texts(keys) if keys.dtype == object else _order_keys(keys)
-    content_ids = content_ids[order]
+    content_ids = content_ids.take(order)
     is_kept = is_new.copy()
     is_kept[1:] |= content_ids[1:] != content_ids[:-1]
     starts = np.flatnonzero(is_new[is_kept])
     return Grouped(
-        keys=keys[order[is_new]],
+        keys=keys.take(order[is_new], axis=0),
         starts=np.append(starts, np.count_nonzero(is_kept)).astype(np.uint32),
         content_ids=content_ids[is_kept],
     )
@@ -107,30 +107,17 @@ def _order_texts(keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
 
 def _order_keys(keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the order that sorts keys of bytes, equal ones as they come, and where in it a new one begins."""
-    words = _words(keys)
-    order = _order(words)
-    words = words[order]
-    is_new = np.ones(len(order), bool)
-    is_new[1:] = np.any(words[1:] != words[:-1], axis=1)
-    return order, is_new
+    """Return the order that sorts keys of bytes, equal ones as they come, and where in it a new one begins.
 
-
-def _words(keys: Keys) -> NDArray[np.uint64]:
-    """Return keys as rows of numbers that sort as their bytes do, zeros after the last byte."""
-    padded = np.pad(keys, ((0, 0), (0, -keys.shape[1] % 8)))
-    return np.ascontiguousarray(padded).view(">u8").astype(np.uint64)
-
-
-def _order(words: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return the order that sorts rows, by their first word first; equal ones stay as they come.
-
-    The upper bits of the first word are sorted with the row's number in the place of the lower ones: so a
-    sort of numbers does for most rows, which is ten times as fast as one that carries their places along.
-    Only where the upper bits tie are whole rows looked at.
+    The upper bits of the first eight bytes are sorted with the row's number in the place of the lower ones:
+    so a sort of numbers does for most rows, which is ten times as fast as one that carries their places
+    along. Only where the upper bits tie are whole keys looked at.
     """
-    number_bits = np.uint64(len(words).bit_length())
-    tagged = (words[:, 0] >> number_bits << number_bits) | np.arange(len(words), dtype=np.uint64)
+    number_bits = np.uint64(len(keys).bit_length())
+    tagged = _words(keys[:, :8])[:, 0]
+    tagged >>= number_bits
+    tagged <<= number_bits
+    tagged |= np.arange(len(keys), dtype=np.uint64)
     tagged.sort()
     order = (tagged & ((np.uint64(1) << number_bits) - np.uint64(1))).astype(np.int64)
     tagged >>= number_bits
@@ -138,5 +125,17 @@ def _order(words: NDArray[np.uint64]) -> NDArray[np.int64]:
     is_tied[1:-1] = tagged[1:] == tagged[:-1]
     tied = np.flatnonzero(is_tied[1:] | is_tied[:-1])
     among = order[tied]
-    order[tied] = among[np.lexsort(words[among].T[::-1])]
-    return order
+    words = _words(keys.take(among, axis=0))
+    by_word = np.lexsort(words.T[::-1])
+    order[tied] = among[by_word]
+    words = words[by_word]
+    is_new = np.ones(len(order), bool)
+    is_new[tied[1:]] = np.any(words[1:] != words[:-1], axis=1)
+    return order, is_new
+
+
+def _words(keys: Keys) -> NDArray[np.uint64]:
+    """Return keys as rows of numbers that sort as their bytes do, zeros after the last byte."""
+    if missing := -keys.shape[1] % 8:
+        keys = np.pad(keys, ((0, 0), (0, missing)))
+    return np.ascontiguousarray(keys).view(">u8").astype(np.uint64)

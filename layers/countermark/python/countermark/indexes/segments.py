@@ -4,6 +4,7 @@ A segment's entries hold until a *later* segment removes their contents. So an i
 segments, oldest first: a base, and the deltas upon it. Nothing is ever changed in place.
 """
 
+import itertools
 import threading
 from collections.abc import Iterable, Sequence
 
@@ -29,6 +30,9 @@ _SPLIT = {
     IndexKind.LINEAR: join_texts,
     IndexKind.VECTOR: join_vectors,
 }
+
+MAX_PAIRS = 2**10
+"""How many pairs of value and content a build takes in at once: they stay in the processor's cache."""
 
 
 class Segment:
@@ -118,14 +122,15 @@ def build_segment(
     Raises:
         InvalidSignal: A value is not a signal of the type.
     """
-    values, content_ids = [], []
-    for value, content_id in entries:
-        values.append(value)
-        content_ids.append(content_id)
+    pairs = iter(entries)
+    keys, content_ids = [pack_keys(signal_type, [])], [np.empty(0, np.uint64)]
+    while some := list(itertools.islice(pairs, MAX_PAIRS)):
+        keys.append(pack_keys(signal_type, [value for value, _ in some]))
+        content_ids.append(np.array([content_id for _, content_id in some], np.uint64))
     return assemble_segment(
         signal_type,
-        pack_keys(signal_type, values),
-        np.array(content_ids, np.uint64),
+        np.concatenate(keys),
+        np.concatenate(content_ids),
         removed=np.unique(np.array(list(removed), np.uint64)),
         build_id=build_id,
     )

@@ -2,12 +2,13 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from countermark.domain.signal import Comparison, ContentType, Hasher, IndexKind
 from countermark.errors import InvalidSignal
+from countermark.signals.hexadecimal import keys_of_hex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,15 +26,21 @@ class DigestType:
     index_kind: IndexKind = IndexKind.EXACT
     match_distance: int = 0
 
+    @property
+    def _digits(self) -> int:
+        return 2 * hashlib.new(self.algorithm, usedforsecurity=False).digest_size
+
     def parse(self, text: str) -> str:
-        digits = 2 * hashlib.new(self.algorithm, usedforsecurity=False).digest_size
         value = text.strip().lower()
-        if not re.fullmatch(f"[0-9a-f]{{{digits}}}", value):
-            raise InvalidSignal(f"a {self.name} signal is {digits} hex digits, not {text[:100]!r}")
+        if not re.fullmatch(f"[0-9a-f]{{{self._digits}}}", value):
+            raise InvalidSignal(f"a {self.name} signal is {self._digits} hex digits, not {text[:100]!r}")
         return value
 
     def key(self, value: str) -> bytes:
         return bytes.fromhex(value)
+
+    def keys(self, values: Sequence[str]) -> bytes:
+        return keys_of_hex(values, digits=self._digits)
 
     def value(self, key: bytes) -> str:
         return key.hex()

@@ -4,6 +4,7 @@ Source: PDQ hashing specification (facebook/ThreatExchange, hashing.pdf); thresh
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from countermark.domain.signal import Comparison, ContentType, IndexKind, Unhash
 from countermark.errors import InvalidSignal
 from countermark.signals import decode
 from countermark.signals.buffered import BufferedHasher
+from countermark.signals.hexadecimal import keys_of_hex
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,6 +132,9 @@ class Pdq:
 
     def key(self, value: str) -> bytes:
         return bytes.fromhex(value)
+
+    def keys(self, values: Sequence[str]) -> bytes:
+        return keys_of_hex(values, digits=64)
 
     def value(self, key: bytes) -> str:
         return key.hex()
