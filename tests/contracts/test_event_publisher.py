@@ -30,6 +30,15 @@ EVENTS: tuple[Event, ...] = (
         queries=(Signal(type="trend_query", value="Ünï"), Signal(type="other_query", value="other")),
         at_s=1,
     ),
+    ContentHashed(
+        id="hashed 4",
+        content_key="k/1",
+        content_type=ContentType("letter"),
+        content_id=None,
+        signals=(),
+        unhashable={"letter": Unhashable(code="too_large", reason="it holds more than 1000 parts")},
+        at_s=1,
+    ),
     MatchFound(
         id="match 1",
         content_key="k",

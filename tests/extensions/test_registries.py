@@ -368,6 +368,12 @@ def test_a_signal_type_that_takes_one_content_type_that_is_there_is_taken(
     assert registries([given(monkeypatch, write, Manifest(signal_types=(both,)))]).signal_types["letter_sha256"] is both
 
 
+class Stiff(Box):
+    """A content type that says once for all what its content holds."""
+
+    parts = ()  # type: ignore[assignment]  # it is to be refused
+
+
 class Nameless:
     """A content type with nothing but the ends of its files' names."""
 
@@ -377,6 +383,7 @@ class Nameless:
 @pytest.mark.parametrize(
     ("form", "message"),
     [
+        (Stiff(), "the parts of box are a method"),
         (Nameless(), "the content type Nameless lacks name, mime_types, starts"),
         (Box, "the content type Box is a class: a manifest holds instances"),
         (Box(name="box"), "the name of the content type Box is a ContentType, not 'box'"),  # type: ignore[arg-type]

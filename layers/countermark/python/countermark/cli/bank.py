@@ -133,8 +133,9 @@ def add(
 ) -> None:
     """Bank content: its signals, not the content itself.
 
-    Each FILE (a path, an http(s) URL, - for standard input, or words after --) becomes one content. Prints its
-    signals, a line `id type signal` for each. From then on it matches.
+    Each FILE (a path, an http(s) URL, - for standard input, or words after --) becomes one content, and so does each
+    that lies within one of an extension's type. Prints its signals, a line `id type signal` for each. From then on it
+    matches.
 
     \b
     Examples:

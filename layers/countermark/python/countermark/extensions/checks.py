@@ -55,6 +55,9 @@ def check_content_type(module: str, form: ContentForm) -> None:
     name: object = form.name
     if not isinstance(name, ContentType):
         raise refused(module, f"the name of the content type {type(form).__name__} is a ContentType, not {name!r}")
+    parts: object = getattr(form, "parts", None)
+    if parts is not None and not callable(parts):
+        raise refused(module, f"the parts of {name} are a method")
     tells: Sequence[tuple[str, object, re.Pattern[str]]] = (
         ("mime_types", form.mime_types, _MIME_TYPE),
         ("suffixes", form.suffixes, _SUFFIX),
