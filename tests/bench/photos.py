@@ -19,7 +19,16 @@ from tests.bench.machine import digits, table
 
 MEGAPIXELS = {"0.5": (816, 612), "2": (1632, 1224), "12": (4000, 3000)}
 FORMATS = {"JPEG": {"quality": 88}, "PNG": {"compress_level": 6}, "WebP": {"quality": 80}}
-SUBJECTS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
+SUBJECTS = (
+    "astronaut.png",
+    "chelsea.png",
+    "coffee.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "motorcycle_left.png",
+    "retina.jpg",
+    "rocket.jpg",
+)
 RUNS = 3
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from countermark.signals import pdq, pdq_referee, pdq_transform
+from countermark.signals import pdq, pdq_referee, pdq_transform, picture
 from countermark.signals.picture import of_pixels
 from tests.signals.photos import NAMES, copies, drawn_pictures, hard_pictures, photo
 
@@ -113,6 +113,22 @@ def test_few_photos_need_a_referee_and_a_flat_picture_does() -> None:
 def test_only_sizes_for_which_the_tolerances_were_measured_are_trusted(rows: int, columns: int, trusted: bool) -> None:
     assert pdq_transform._is_trusted(rows, columns) is trusted
     assert pdq_transform._is_trusted(columns, rows) is trusted
+
+
+@pytest.mark.parametrize("length", [64, 65, 816, 4000, 8192])
+def test_no_product_is_so_large_that_openblas_gives_it_to_threads(length: int) -> None:
+    most = 262_144
+    assert most >= picture._STRIP_PIXELS * pdq_transform._BAND_OUTPUTS
+    for band in pdq_transform._bands(length, scale=1, mirrored=False):
+        assert pdq_referee.SIDE * band.weights.size <= most
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize(("length", "scale"), [(64, 1), (65, 1), (129, 1), (1000, 1), (4096, 2), (4097, 4), (9001, 8)])
+def test_the_weights_of_each_output_add_up_to_one(length: int, scale: int, mirrored: bool) -> None:
+    for band in pdq_transform._bands(length, scale=scale, mirrored=mirrored):
+        assert np.allclose(band.weights.sum(axis=1), 1, atol=1e-5)
+        assert 0 <= band.first < band.last <= -(-length // scale)
 
 
 @pytest.mark.parametrize("longest_pixels", [64, 512, 2048, 8192])

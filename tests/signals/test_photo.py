@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from countermark.domain.signal import Unhashable
-from countermark.signals import pdq
+from countermark.signals import decode, pdq
 from countermark.signals import photo as pictures
 from tests.signals.photos import NAMES, copies, photo, saved
 
@@ -51,6 +51,14 @@ def test_variants_of_any_shape_have_hashes_by_the_same_names(shape: tuple[int, .
     assert list(hashes) == list(pictures.variants(pixels))
     for variant, turned in pictures.variants(pixels).items():
         assert (int(hashes[variant], 16) ^ int(pdq.from_pixels(turned)[0], 16)).bit_count() <= 2
+
+
+def test_the_variants_of_a_draft_are_near_those_of_the_whole() -> None:
+    content = saved(photo("coffee.png").resize((2401, 2049)), "JPEG")
+    near, _ = pdq.variants_from_picture(decode.picture(content, draft=True))
+    whole, _ = pdq.variants_from_picture(decode.picture(content))
+    for name, value in whole.items():
+        assert (int(value, 16) ^ int(near[name], 16)).bit_count() <= 2, name
 
 
 def test_a_hasher_of_variants_gives_the_original_first_or_says_why_not() -> None:

@@ -215,14 +215,14 @@ def _bands(length: int, *, scale: int, mirrored: bool) -> list[_Band]:
     weighs the pixels as in the mirrored image, last output first.
     """
     first, weights = _taps(length)
-    pixels = -(-length // scale)
-    place = (first[:, None] + np.arange(weights.shape[1])) // scale
-    spread = np.zeros((SIDE, max(pixels, int(place[-1, -1]) + 1)), np.float32)
-    np.add.at(spread, (np.arange(SIDE)[:, None], place), weights)
-    starts, stops = place[:, 0], np.minimum(place[:, -1] + 1, pixels)
+    taps = weights.shape[1]
     if mirrored:
-        spread = spread[::-1, pixels - 1 :: -1]
-        starts, stops = (pixels - stops)[::-1], (pixels - starts)[::-1]
+        first, weights = (length - first - taps)[::-1], weights[::-1, ::-1]
+    # Taps beyond an end of the image weigh nothing.
+    place = np.clip(first[:, None] + np.arange(taps), 0, length - 1) // scale
+    spread = np.zeros((SIDE, -(-length // scale)), np.float32)
+    np.add.at(spread, (np.arange(SIDE)[:, None], place), weights)
+    starts, stops = place[:, 0], place[:, -1] + 1
     runs = [(at, int(starts[at]), int(stops[at + _BAND_OUTPUTS - 1])) for at in range(0, SIDE, _BAND_OUTPUTS)]
     return [
         _Band(
