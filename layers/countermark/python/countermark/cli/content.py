@@ -193,7 +193,7 @@ def _faults(session: Session, piece: Given, report: "HashReport", *, asks: bool)
 
 
 def read_signals(
-    given: Sequence[Given],
+    given: Iterable[Given],
     content_type: ContentType,
     *,
     only: str | None,

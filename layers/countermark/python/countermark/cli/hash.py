@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from countermark.cli import deployment as deployments
 from countermark.cli import output, preprocess
 from countermark.cli.content import (
     ContentCommand,
@@ -25,6 +26,7 @@ from countermark.errors import InvalidInput
 @click.option("-S", "--signal-type", metavar="TYPE", help="Only make signals of this type.")
 @preprocess.options
 @click.option("--save-preprocess", is_flag=True, help="Save the pictures that --photo-preprocess makes.")
+@deployments.option
 @click.pass_context
 def command(
     context: click.Context,
@@ -35,6 +37,7 @@ def command(
     photo_preprocess: str | None,
     black_threshold: int,
     save_preprocess: bool,
+    deployment: str | None,
 ) -> None:
     """Turn content into signals: prints a line `type signal` for each.
 
@@ -64,7 +67,11 @@ def command(
     if save_preprocess:
         _check_savable(given, photo_preprocess)
     saved: set[Path] = set()
-    for each, signals in hashed(session, pictures, kind, only=signal_type, ratios=session.signal_type_ratios()):
+    if deployment is None:
+        made = hashed(session, pictures, kind, only=signal_type, ratios=session.signal_type_ratios())
+    else:
+        made = deployments.Deployment.at(deployment, session).hashed(pictures, kind, only=signal_type)
+    for each, signals in made:
         prefix = "" if each.variant is None else f"{each.variant} "
         for signal in signals:
             output.result(f"{prefix}{signal.type} {output.one_line(signal.value)}")

@@ -1,12 +1,12 @@
 """`countermark match`: content in, and what is known of it out."""
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
+from countermark.cli import deployment as deployments
 from countermark.cli import output, preprocess
 from countermark.cli.content import (
     ContentCommand,
@@ -17,87 +17,14 @@ from countermark.cli.content import (
     hashed,
     read_signals,
 )
+from countermark.cli.found import Choice, Found, found_here, json_line, line
 from countermark.cli.session import Session
-from countermark.domain.decision import Match
-from countermark.domain.opinion import Category, aggregate, tags
-from countermark.domain.signal import ContentType, Signal, SignalType
+from countermark.domain.signal import ContentType, Signal
 from countermark.errors import IndexNotReady
 
 if TYPE_CHECKING:
-    from countermark.flows.match import Lookup
     from countermark.indexes.reader import LoadedIndex
     from countermark.local.state import LocalState
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A match, and the lookup that found it."""
-
-    lookup: "Lookup"
-    match: Match
-    rotation: str | None = None
-    """Which variant of a photo matches, where it is not the photo itself."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """Which matches the user wants to see."""
-
-    is_all: bool
-    max_distance: int | None
-    shows_false_positives: bool
-    hides_disputed: bool
-
-    def of(self, found: Sequence[Found]) -> Iterator[Found]:
-        """Yield what to show of the matches of one file: unless all, the nearest of each type and source."""
-        seen = set()
-        for each in sorted(found, key=lambda each: each.match.distance or 0):
-            place = each.lookup.signal.type, source(each.match)
-            if self._takes(each.match) and (self.is_all or place not in seen):
-                seen.add(place)
-                yield each
-
-    def _takes(self, match: Match) -> bool:
-        if self.max_distance is not None and match.distance is not None and match.distance > self.max_distance:
-            return False
-        opinions = () if match.content.provenance is None else match.content.provenance.opinions
-        is_mine_negative = any(o.is_mine and o.category is Category.NEGATIVE_CLASS for o in opinions)
-        if is_mine_negative or category(match) is Category.NEGATIVE_CLASS:
-            return self.shows_false_positives
-        return not (self.hides_disputed and category(match) is Category.DISPUTED)
-
-
-def source(match: Match) -> str:
-    """Return where a match comes from: the collaboration, or the bank of a content that was banked here."""
-    provenance = match.content.provenance
-    return match.bank.name if provenance is None else provenance.collaboration
-
-
-def category(match: Match) -> Category:
-    """Return what is thought of a match. What this platform banked itself, it takes for what its bank says."""
-    provenance = match.content.provenance
-    return Category.POSITIVE_CLASS if provenance is None else aggregate(provenance.opinions)
-
-
-def line(found: Found, signal_types: Mapping[str, SignalType]) -> str:
-    """Return a match as the peer prints it: `<signal type> <distance> (<source>) <CATEGORY>[ tag,tag]`."""
-    query, match = found.lookup.signal, found.match
-    banked = match.content.signals.get(query.type, query.value)
-    distance = signal_types[query.type].wire_distance(query.value, banked, match.distance)
-    provenance = match.content.provenance
-    labels = ",".join(() if provenance is None else tags(provenance.opinions))
-    rotation = "" if found.rotation is None else f"{found.rotation} "
-    text = f"{query.type} {rotation}{''.join(distance.split())} ({source(match)}) {category(match).name}"
-    return f"{text} {labels}" if labels else text
-
-
-def json_line(found: Found, name: str) -> str:
-    """Return a match with all that is known of it, as JSON in one line; `name` is the file's."""
-    from countermark.flows.match import detail
-
-    turned = {} if found.rotation is None else {"rotation": found.rotation}
-    shown = {"file": name, **turned, "category": category(found.match).name, **detail(found.lookup, found.match)}
-    return json.dumps(shown, ensure_ascii=False)
 
 
 @click.command(cls=ContentCommand)
@@ -113,6 +40,7 @@ def json_line(found: Found, name: str) -> str:
 @click.option("--show-false-positives", is_flag=True, help="Show matches that were called false positives.")
 @click.option("--hide-disputed", is_flag=True, help="Hide matches that somebody disputes.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line, with all that is known.")
+@deployments.option
 @click.pass_context
 def command(
     context: click.Context,
@@ -130,6 +58,7 @@ def command(
     show_false_positives: bool,
     hide_disputed: bool,
     as_json: bool,
+    deployment: str | None,
 ) -> None:
     """Match content against the signals in your banks.
 
@@ -145,6 +74,7 @@ def command(
       countermark match text -- 'bball now?'
       countermark match photo -S pdq -H hashes.txt
       countermark match photo --json --all upload.jpg
+      countermark match photo --deployment https://countermark.example.com upload.jpg
 
     \b
     The category says what the members of the collaboration think:
@@ -155,6 +85,7 @@ def command(
 
     The distance is in the signal type's own unit: for pdq, bits that differ (at most 31 match); for raw_text, how
     alike in percent; - where there is only equal. No match prints nothing, and is no failure.
+    Nor is, with --deployment, a photo that cannot be read: `hash` tells of it.
     """
     session: Session = context.obj
     given: Iterable[Given] = given_content(context, files)
@@ -173,28 +104,66 @@ def command(
         shows_false_positives=show_false_positives,
         hides_disputed=hide_disputed,
     )
-    variants: dict[Signal, str] = {}
-    with session.state() as state:
-        if hashes:
-            queries = read_signals(given, kind, only=only_signal, signal_types=session.signal_types())
-        else:
-            ratios = state.banks.signal_type_ratios()
-            queries = hashed(
-                session,
-                given,
-                kind,
-                only=only_signal,
-                ratios=ratios,
-                asks=True,
-                variants=variants if rotations or photo_preprocess == preprocess.ROTATIONS else None,
-            )
-        look = Look(session, state, content_id=content_id)
-        for each, signals in queries:
-            found = [replace(match, rotation=variants.get(signal)) for signal in signals for match in look.up(signal)]
-            for shown in choice.of(found):
-                output.result(json_line(shown, each.name) if as_json else line(shown, session.signal_types()))
-        for reason in sorted(look.missing):
-            session.note(reason)
+    ask = Ask(
+        content_type=kind,
+        only=only_signal,
+        are_signals=hashes,
+        with_rotations=rotations or photo_preprocess == preprocess.ROTATIONS,
+        content_id=content_id,
+    )
+    asked = ask.here(session, given) if deployment is None else ask.there(session, given, deployment)
+    for each, found in asked:
+        for shown in choice.of(found):
+            output.result(json_line(shown, each.name) if as_json else line(shown))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What the user wants to know of each piece of content, or of the signals in each file."""
+
+    content_type: ContentType
+    only: str | None
+    are_signals: bool
+    with_rotations: bool
+    content_id: str | None
+
+    def here(self, session: Session, given: Iterable[Given]) -> Iterator[tuple[Given, list[Found]]]:
+        """Yield each with its matches in the state of this machine."""
+        variants: dict[Signal, str] = {}
+        with session.state() as state:
+            if self.are_signals:
+                queries = self._signals(session, given)
+            else:
+                queries = hashed(
+                    session,
+                    given,
+                    self.content_type,
+                    only=self.only,
+                    ratios=state.banks.signal_type_ratios(),
+                    asks=True,
+                    variants=variants if self.with_rotations else None,
+                )
+            look = Look(session, state, content_id=self.content_id)
+            for each, signals in queries:
+                yield each, [found for signal in signals for found in look.up(signal, rotation=variants.get(signal))]
+            for reason in sorted(look.missing):
+                session.note(reason)
+
+    def there(self, session: Session, given: Iterable[Given], url: str) -> Iterator[tuple[Given, list[Found]]]:
+        """Yield each with its matches in a deployment."""
+        deployment = deployments.Deployment.at(url, session)
+        if self.are_signals:
+            return deployment.looked_up(self._signals(session, given), content_id=self.content_id)
+        return deployment.matched(
+            given,
+            self.content_type,
+            only=self.only,
+            with_rotations=self.with_rotations,
+            content_id=self.content_id,
+        )
+
+    def _signals(self, session: Session, given: Iterable[Given]) -> Iterator[tuple[Given, tuple[Signal, ...]]]:
+        return read_signals(given, self.content_type, only=self.only, signal_types=session.signal_types())
 
 
 def current_index(session: Session, state: "LocalState") -> "LoadedIndex":
@@ -216,14 +185,15 @@ class Look:
         from countermark.flows.match import BankDirectory
 
         self._index = current_index(session, state)
+        self._signal_types = session.signal_types()
         self._banks = state.banks
         self._directory = BankDirectory(state.banks)
         self._content_id = content_id
         self._now_s = session.now_s()
         self.missing: set[str] = set()
 
-    def up(self, signal: Signal) -> list[Found]:
-        """Return the matches of one signal, nearest first."""
+    def up(self, signal: Signal, *, rotation: str | None) -> list[Found]:
+        """Return the matches of one signal, nearest first; `rotation` is the variant of a photo that it is of."""
         from countermark.flows.match import lookup
 
         try:
@@ -238,4 +208,4 @@ class Look:
         except IndexNotReady as error:
             self.missing.add(str(error))
             return []
-        return [Found(lookup=result, match=match) for match in result.matches]
+        return [found_here(result, match, self._signal_types, rotation=rotation) for match in result.matches]

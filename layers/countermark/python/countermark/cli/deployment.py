@@ -1,0 +1,227 @@
+"""A deployment's HTTP API, for the commands that otherwise ask the state of this machine.
+
+What a command prints is the same. The deployment hashes, by the signal types that it has; of what it cannot hash, it
+tells why when it is asked for the signals, but not when it is asked for matches.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlencode
+
+import click
+
+from countermark.cli import output
+from countermark.cli.content import Given
+from countermark.cli.found import Found
+from countermark.cli.session import Session
+from countermark.domain.json import JSON
+from countermark.domain.opinion import Category
+from countermark.domain.signal import ContentType, Signal
+from countermark.domain.transport import Request, Response, Transport
+from countermark.errors import ContentTooLarge, Forbidden, InvalidContent, InvalidInput, Unavailable
+
+KEY_VARIABLE = "COUNTERMARK_API_KEY"
+"""The variable of the environment that holds the API key: a flag would show it to every process of this machine."""
+
+MAX_SENT_BYTES = 64 * 1024 * 1024
+"""The largest content that is sent; a deployment on AWS takes some 4.5 MB, and says so itself."""
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""The largest answer: tens of thousands of matches with all that is known of each."""
+
+MAX_SIGNALS = 1_000
+"""How many signals one request looks up: what the API takes."""
+
+_LONGEST_MESSAGE = 300
+
+option = click.option(
+    "--deployment",
+    metavar="URL",
+    help=f"Ask the HTTP API at this URL instead of the state of this machine; its key is in {KEY_VARIABLE}.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """A deployment at a base URL: on AWS, or a `countermark serve`."""
+
+    session: Session
+    url: str
+    key: str = field(repr=False)
+    transport: Transport
+
+    @classmethod
+    def at(cls, url: str, session: Session) -> "Deployment":
+        """Return the deployment at a URL, asked with the key of the environment, if any."""
+        return cls(
+            session=session, url=url.rstrip("/"), key=os.environ.get(KEY_VARIABLE, ""), transport=session.transport()
+        )
+
+    def hashed(
+        self, given: Iterable[Given], content_type: ContentType, *, only: str | None
+    ) -> Iterator[tuple[Given, tuple[Signal, ...]]]:
+        """Yield each piece of content with its signals; complain at the end of what could not be hashed.
+
+        Raises:
+            InvalidContent: The deployment refuses some content: after all were yielded.
+            Forbidden: It asks for another key.
+            Unavailable: It cannot be reached, or its answer makes no sense.
+        """
+        for each, answer in self._of_each(given, "/h/hash", content_type, types=only):
+            signals: list[Signal] = []
+            for name, told in answer.items():
+                values = told if isinstance(told, list) else [told]
+                signals += (Signal(type=name, value=value) for value in values if value)
+                if not all(values):
+                    self.session.note(f"{each.name}: no {name} signal: of too low a quality")
+            yield each, tuple(signals)
+
+    def matched(
+        self,
+        given: Iterable[Given],
+        content_type: ContentType,
+        *,
+        only: str | None,
+        with_rotations: bool,
+        content_id: str | None,
+    ) -> Iterator[tuple[Given, list[Found]]]:
+        """Yield each piece of content with its matches; complains and raises as `hashed`."""
+        answers = self._of_each(
+            given,
+            "/m/lookup",
+            content_type,
+            types=only,
+            rotations="true" if with_rotations else None,
+            content_id=content_id,
+            include="detail",
+        )
+        for each, answer in answers:
+            yield each, [found for name, by_bank in answer.items() for found in _found(name, by_bank)]
+
+    def looked_up(
+        self, signals: Iterable[tuple[Given, tuple[Signal, ...]]], *, content_id: str | None
+    ) -> Iterator[tuple[Given, list[Found]]]:
+        """Yield each file of signals, which are of one type, with their matches; raises as `hashed`."""
+        for each, asked in signals:
+            found: list[Found] = []
+            for start in range(0, len(asked), MAX_SIGNALS):
+                batch = asked[start : start + MAX_SIGNALS]
+                name = batch[0].type
+                body = {
+                    "signal_type": name,
+                    "signals": [signal.value for signal in batch],
+                    "include": "detail",
+                    "content_id": content_id,
+                }
+                headers = {"Content-Type": "application/json"}
+                for by_bank in self._post("/m/lookup/batch", json.dumps(body).encode(), headers):
+                    found += _found(name, by_bank)
+            yield each, found
+
+    def _of_each(
+        self, given: Iterable[Given], path: str, content_type: ContentType, **query: str | None
+    ) -> Iterator[tuple[Given, Mapping[str, Any]]]:
+        told = urlencode({name: value for name, value in query.items() if value is not None})
+        complaints = []
+        for each in given:
+            try:
+                body, headers = _form(each, content_type)
+                answer = self._post(f"{path}?{told}" if told else path, body, headers)
+            except InvalidContent as error:
+                complaints.append(f"{each.name}: {error}")
+                continue
+            if not isinstance(answer, dict):
+                raise Unavailable("the deployment answered what makes no sense")
+            yield each, answer
+        if complaints:
+            raise InvalidContent("\n".join(complaints))
+
+    def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Any:
+        answer = self.transport.send(
+            Request(
+                method="POST",
+                url=f"{self.url}{path}",
+                headers=headers,
+                body=body,
+                secret_headers={"Authorization": f"Bearer {self.key}"} if self.key else {},
+                is_repeatable=True,  # nothing is changed by asking
+            ),
+            max_bytes=MAX_ANSWER_BYTES,
+        )
+        try:
+            told = json.loads(answer.body)
+        except ValueError:
+            told = None
+        if answer.status != 200:
+            raise _refusal(answer, told)
+        if told is None:
+            raise Unavailable("the deployment answered what is no JSON: is this the URL of its API?")
+        return told
+
+
+def _refusal(answer: Response, told: JSON) -> InvalidInput | Forbidden:
+    """Return what a refusal comes to: what is said of the content, of the key, or of the request."""
+    message = told.get("message") if isinstance(told, dict) else None
+    text = output.one_line(str(message))[:_LONGEST_MESSAGE] if message else f"status {answer.status}"
+    match answer.status:
+        case 400:
+            return InvalidContent(text)
+        case 413:
+            return ContentTooLarge(text)
+        case 401 | 403:
+            return Forbidden(f"the deployment refuses: {text}; its key is read from {KEY_VARIABLE}")
+        case _:
+            return InvalidInput(f"the deployment refuses: {text}")
+
+
+def _form(given: Given, content_type: ContentType) -> tuple[bytes, Mapping[str, str]]:
+    """Return content as a form with one file, and the headers of it.
+
+    Raises:
+        ContentTooLarge: It is larger than what is sent.
+    """
+    with given.open() as stream:
+        content = stream.read(MAX_SENT_BYTES + 1)
+    if len(content) > MAX_SENT_BYTES:
+        raise ContentTooLarge(f"at most {MAX_SENT_BYTES} bytes are sent: put it into the deployment's upload bucket")
+    # Of the name, what may tell what it is: the rest is the user's own.
+    suffix = PurePosixPath(given.name).suffix
+    filename = f"content{suffix}" if suffix[1:].isascii() and suffix[1:].isalnum() else "content"
+    boundary = uuid.uuid4().hex
+    disposition = f'Content-Disposition: form-data; name="{content_type}"; filename="{filename}"'
+    body = f"--{boundary}\r\n{disposition}\r\n\r\n".encode() + content + f"\r\n--{boundary}--\r\n".encode()
+    return body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+
+
+def _found(signal_type: str, by_bank: Mapping[str, Any]) -> Iterator[Found]:
+    """Yield the matches of an answer by bank.
+
+    Raises:
+        InvalidInput: It is none, but says what is wrong with a signal.
+        Unavailable: It makes no sense.
+    """
+    try:
+        if "message" in by_bank:  # no bank has a name in lower case
+            raise InvalidInput(str(by_bank["message"])[:_LONGEST_MESSAGE])
+        for bank, matches in by_bank.items():
+            for match in matches:
+                detail = match["detail"]
+                own: dict[str, Any] = {"collaboration": bank, "category": "POSITIVE_CLASS", "tags": []}
+                told = next(iter(detail["sources"]), own)
+                yield Found(
+                    signal_type=signal_type,
+                    source=told["collaboration"],
+                    category=Category[told["category"]],
+                    tags=told["tags"],
+                    distance=detail["distance"],
+                    shown_distance=match["distance"],
+                    detail=detail,
+                    rotation=match.get("rotation"),
+                )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Unavailable("the deployment answered what makes no sense") from error
