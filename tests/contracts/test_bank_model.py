@@ -137,13 +137,13 @@ class BankStoreMachine(RuleBasedStateMachine):
         self.model.given_content_ids.add(content_id)
         return content_id
 
-    @rule(content_id=content_ids, name=NAMES, signals=SIGNALS, until=UNTIL)
-    def put_content(self, content_id: int, name: str, signals: Mapping[str, str], until: int) -> None:
+    @rule(content_id=content_ids, name=NAMES, signals=SIGNALS, until=UNTIL, are_new=st.booleans())
+    def put_content(self, content_id: int, name: str, signals: Mapping[str, str], until: int, *, are_new: bool) -> None:
         bank = self.model.banks.get(name)
         if bank is None:
             return
         given = content(content_id, bank.id, signals=signals, disable_until_ts=until, note="put", created_at_s=7)
-        self.store.put_contents([given])
+        self.store.put_contents([given], are_new=are_new)
         before = self.model.contents.get(content_id)
         self.model.contents[content_id] = (
             given if before is None else replace(before, bank_id=bank.id, signals=signals, provenance=given.provenance)

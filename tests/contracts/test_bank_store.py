@@ -345,7 +345,8 @@ def test_the_largest_ids_are_kept_to_the_last_digit(bank_store: BankStore) -> No
     assert [c.id for c in bank_store.content_page(bank.id, before=10**15 + 1, limit=9).contents] == [10**15]
 
 
-def test_a_put_of_a_content_that_is_there_keeps_what_is_a_curators(bank_store: BankStore) -> None:
+@pytest.mark.parametrize("are_new", [False, True])
+def test_a_put_of_a_content_that_is_there_keeps_what_is_a_curators(bank_store: BankStore, are_new: bool) -> None:
     first, second = bank_store.create_bank("A", ratio=1.0), bank_store.create_bank("B", ratio=1.0)
     added = bank_store.add_content(
         first.id, ContentDraft(signals={"pdq": PDQ}, note="mine", metadata=METADATA), now_s=NOW_S
@@ -363,7 +364,8 @@ def test_a_put_of_a_content_that_is_there_keeps_what_is_a_curators(bank_store: B
                 provenance=PROVENANCE,
                 created_at_s=NOW_S + 100,
             )
-        ]
+        ],
+        are_new=are_new,
     )
     assert bank_store.contents([added.id])[added.id] == BankContent(
         id=added.id,
