@@ -279,7 +279,15 @@ def test_a_post_that_cannot_be_sent_twice_takes_a_fresh_connection(server: Excha
     assert [len(idle) for idle in transport._idle.values()] == [2]
 
 
-@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nX: ",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\n",
+    ],
+)
 def test_a_server_that_drips_is_left_at_the_deadline(head: bytes) -> None:
     def drip(connection: socket.socket, request: bytes) -> None:
         connection.sendall(head)

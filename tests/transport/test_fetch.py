@@ -197,7 +197,17 @@ def drip(prefix: bytes) -> Answer:
     return send
 
 
-@pytest.mark.parametrize("prefix", [b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-Slow: "])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX-Slow: ",
+        # A connection that ends with its answer is handed over to the answer: it is to be ended all the same.
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\n",
+    ],
+)
 def test_a_server_that_drips_is_left_at_the_deadline(prefix: bytes) -> None:
     limits = FetchLimits(size_bytes=10_000, total_s=1.0, read_s=8.0)
     with serving(drip(prefix)) as server:

@@ -8,25 +8,19 @@ import ssl
 import threading
 import time
 import weakref
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
-from socket import SHUT_RDWR, socket
 from urllib.parse import urlencode, urlsplit
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
-from urllib3.response import BaseHTTPResponse
 
 from countermark.domain.transport import Request, Response
 from countermark.errors import ExchangeFailed, InvalidInput
-
-CHUNK_BYTES = 64 * 1024
-"""How much is read from a connection at a time."""
+from countermark.transport.bodies import TooLarge, TooSlow, Unreadable, ended_at, read_body
 
 MAX_IDLE = 4
 """How many connections to one host are kept for the next request."""
@@ -136,7 +130,7 @@ class ExchangeTransport:
                 if fault is not None:
                     return fault
             connection.timeout = self.limits.read_s
-            with _ended_at(deadline_s, connection.sock):
+            with ended_at(deadline_s, connection.sock):
                 outcome = self._exchange(connection, origin, path, request, max_bytes, deadline_s)
             is_whole = isinstance(outcome, Response)
             return outcome
@@ -162,14 +156,14 @@ class ExchangeTransport:
                 request.method, path, body=request.body, headers=headers, preload_content=False, decode_content=False
             )
             answer = connection.getresponse()
-            body = _body(answer, max_bytes, deadline_s)
-        except _TooLarge:
+            body = read_body(answer, max_bytes=max_bytes, deadline_s=deadline_s)
+        except TooLarge:
             return _Fault(text=f"{origin.host} answered with more than {max_bytes} bytes", is_final=True)
-        except _CutShort:
+        except Unreadable:
             return _Fault(text=f"{origin.host} cut its answer short")
         except (HTTPError, HTTPException, OSError) as error:
             return _Fault(text=f"{origin.host} {_why(error, deadline_s)}", cause=error)
-        except _TooSlow:
+        except TooSlow:
             return _Fault(text=f"{origin.host} took too long to answer")
         names = {name.lower(): value for name, value in answer.headers.items()}
         return Response(status=answer.status, headers=names, body=body)
@@ -235,18 +229,6 @@ class _Fault:
     retry_after_s: float | None = None
 
 
-class _TooLarge(Exception):
-    """A body is longer than its limit, as sent or unpacked."""
-
-
-class _CutShort(Exception):
-    """A body ended early, or is not packed as it says."""
-
-
-class _TooSlow(Exception):
-    """The deadline of a try came before the end of the body."""
-
-
 def _close(idle: dict[_Origin, list[HTTPConnection]]) -> None:
     for connections in idle.values():
         for connection in connections:
@@ -292,73 +274,8 @@ def _connected(connection: HTTPConnection, origin: _Origin) -> _Fault | None:
     return None
 
 
-@contextmanager
-def _ended_at(deadline_s: float, connected: socket | None) -> Iterator[None]:
-    """Shut a socket down at the deadline: a server that sends a byte a second never times out by itself."""
-
-    def end() -> None:
-        # It may be closed by now.
-        with suppress(OSError):
-            if connected is not None:
-                connected.shutdown(SHUT_RDWR)
-
-    timer = threading.Timer(max(0.0, deadline_s - time.monotonic()), end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
 def _why(error: Exception, deadline_s: float) -> str:
     """Return what went wrong with a connection that stood."""
     if isinstance(error, TimeoutError) or "timed out" in str(error).lower() or time.monotonic() >= deadline_s:
         return "took too long to answer"
     return "broke the connection off"
-
-
-def _body(answer: BaseHTTPResponse, max_bytes: int, deadline_s: float) -> bytes:
-    """Read the body, whole and unpacked.
-
-    Raises:
-        _TooLarge, _CutShort, _TooSlow: As their names say.
-    """
-    declared = answer.headers.get("Content-Length", "")
-    declared_bytes = int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 20 else None
-    if declared_bytes is not None and declared_bytes > max_bytes:
-        raise _TooLarge
-    unpacker = _unpacker(answer)
-    sent_bytes = 0
-    body = bytearray()
-    while chunk := answer.read1(CHUNK_BYTES, decode_content=False):
-        sent_bytes += len(chunk)
-        try:
-            # One byte more than there is room for shows that there is more.
-            body += chunk if unpacker is None else unpacker.decompress(chunk, max_bytes + 1 - len(body))
-        except zlib.error as error:
-            raise _CutShort from error
-        if max(sent_bytes, len(body)) > max_bytes:
-            raise _TooLarge
-    # To the parser a connection that was shut down at the deadline may look like an answer's end.
-    if time.monotonic() >= deadline_s:
-        raise _TooSlow
-    # A plain body that ends before its length is an error of urllib3's.
-    if unpacker is not None and sent_bytes and (not unpacker.eof or unpacker.unused_data):
-        raise _CutShort
-    return bytes(body)
-
-
-def _unpacker(answer: BaseHTTPResponse) -> "zlib._Decompress | None":
-    """Return what unpacks a body; None where it is not packed.
-
-    Raises:
-        _CutShort: It is packed in a way that was not asked for: it cannot be read.
-    """
-    match answer.headers.get("Content-Encoding", "").strip().lower():
-        case "" | "identity":
-            return None
-        case "gzip" | "x-gzip":
-            return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-        case _:
-            raise _CutShort

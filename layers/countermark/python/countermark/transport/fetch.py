@@ -8,11 +8,9 @@ import ipaddress
 import mimetypes
 import socket
 import ssl
-import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from urllib.parse import urljoin, urlsplit
@@ -23,10 +21,8 @@ from urllib3.response import BaseHTTPResponse
 
 from countermark.domain.collaboration import ContentReader
 from countermark.errors import ContentTooLarge, CountermarkError, Unavailable, UnsafeURL
+from countermark.transport.bodies import TooLarge, TooSlow, Unreadable, ended_at, read_body
 from countermark.transport.safe_url import Target, URLPolicy, address_of, check_address, check_url
-
-CHUNK_BYTES = 64 * 1024
-"""How much is read from a connection at a time."""
 
 MAX_ADDRESSES = 4
 """How many addresses of a host are tried, one after the other."""
@@ -107,7 +103,10 @@ class URLFetcher:
     def _answer(self, target: Target, deadline_s: float) -> Iterator[BaseHTTPResponse]:
         """Yield the server's answer, its body unread; whatever happens, the connection ends by the deadline."""
         try:
-            with closing(self._connected(target, deadline_s)) as connection, _ended_by(connection, deadline_s):
+            with (
+                closing(self._connected(target, deadline_s)) as connection,
+                ended_at(deadline_s, connection.sock),
+            ):
                 connection.request(
                     "GET",
                     target.path,
@@ -171,31 +170,15 @@ class URLFetcher:
     def _content(self, response: BaseHTTPResponse, deadline_s: float) -> FetchedContent:
         if response.status != 200:
             raise _failed(f"the server answered with status {response.status}")
-        return FetchedContent(
-            body=self._body(response, deadline_s),
-            content_type=response.headers.get("Content-Type", "").lower(),
-        )
-
-    def _body(self, response: BaseHTTPResponse, deadline_s: float) -> bytes:
-        """Read the body, whole and within the limits."""
-        declared = response.headers.get("Content-Length", "")
-        declared_bytes = int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 20 else None
-        if declared_bytes is not None and declared_bytes > self.limits.size_bytes:
-            raise self._too_large()
-        unpacking = _unpacking(response.headers.get("Content-Encoding", ""), self.limits.size_bytes)
-        sent_bytes = 0
-        body = bytearray()
-        while chunk := response.read1(CHUNK_BYTES, decode_content=False):
-            sent_bytes += len(chunk)
-            body += unpacking.unpack(chunk)
-            if max(sent_bytes, len(body)) > self.limits.size_bytes:
-                raise self._too_large()
-        # A connection that was shut down at the deadline looks like one that came to its end.
-        if time.monotonic() >= deadline_s:
-            raise self._too_slow()
-        if (declared_bytes is not None and sent_bytes != declared_bytes) or not unpacking.is_whole():
-            raise _failed("the body was cut off")
-        return bytes(body)
+        try:
+            body = read_body(response, max_bytes=self.limits.size_bytes, deadline_s=deadline_s)
+        except TooLarge:
+            raise self._too_large() from None
+        except TooSlow:
+            raise self._too_slow() from None
+        except Unreadable as error:
+            raise _failed(str(error)) from error
+        return FetchedContent(body=body, content_type=response.headers.get("Content-Type", "").lower())
 
     def _from_s3(self, url: str) -> FetchedContent:
         parts = urlsplit(url)
@@ -226,64 +209,3 @@ def _redirected(url: str, location: str) -> str:
         return urljoin(url, location)
     except ValueError as error:
         raise UnsafeURL("a redirect leads to no URL") from error
-
-
-@contextmanager
-def _ended_by(connection: HTTPConnection, deadline_s: float) -> Iterator[None]:
-    """Shut the connection down at the deadline: a server that sends a byte a second never times out by itself."""
-
-    def end() -> None:
-        # The socket may be closed by now, and so may the other side.
-        with suppress(OSError):
-            if connection.sock is not None:
-                connection.sock.shutdown(socket.SHUT_RDWR)
-
-    # A moment late, so that the clock is past the deadline when the shutdown is noticed.
-    timer = threading.Timer(max(0.0, deadline_s - time.monotonic()) + 0.01, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-class _Unpacking:
-    """Unpacks a body piece by piece, never to more than a byte beyond the limit."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        # 32 takes the headers of gzip and of zlib alike.
-        self._zlib = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)
-        self._room_bytes = limit_bytes + 1
-
-    def unpack(self, chunk: bytes) -> bytes:
-        try:
-            unpacked = self._zlib.decompress(chunk, max(1, self._room_bytes))
-        except zlib.error as error:
-            raise _failed("the body could not be unpacked") from error
-        self._room_bytes -= len(unpacked)
-        return unpacked
-
-    def is_whole(self) -> bool:
-        """Tell whether the packed body has come to its end, and nothing comes after it."""
-        return self._zlib.eof and not self._zlib.unused_data
-
-
-class _Plain:
-    """Passes a body on that was not packed."""
-
-    def unpack(self, chunk: bytes) -> bytes:
-        return chunk
-
-    def is_whole(self) -> bool:
-        return True
-
-
-def _unpacking(encoding: str, limit_bytes: int) -> _Unpacking | _Plain:
-    match encoding.strip().lower():
-        case "" | "identity":
-            return _Plain()
-        case "gzip" | "x-gzip" | "deflate":
-            return _Unpacking(limit_bytes)
-        case _:
-            raise _failed("the server used an encoding that was not asked for")
