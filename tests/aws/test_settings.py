@@ -6,8 +6,8 @@ import pytest
 
 from countermark.aws import settings
 from countermark.aws.settings import Settings
+from countermark.domain.index import ShardGroup
 from countermark.errors import InvalidInput
-from countermark.indexes.shards import ShardGroup
 
 WHOLE = Settings(
     banks_table="banks",

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from countermark.domain.bank import ENABLED, PERMANENTLY_DISABLED, BankContent, ContentDraft, is_indexed
 from countermark.domain.decision import Candidate
-from countermark.domain.index import Manifest, PublishedManifest, SegmentKind, SegmentRef
+from countermark.domain.index import Manifest, PublishedManifest, SegmentKind, SegmentRef, ShardGroup
 from countermark.domain.signal import SignalType
 from countermark.domain.stores import BankStore, IndexStore
 from countermark.errors import IndexDamaged, IndexNotReady, PublishConflict, Unavailable
 from countermark.flows import index as flow
 from countermark.flows.index import IndexLimits, IndexReport, build_index, plan_compaction
 from countermark.indexes.reader import IndexReader, Part
-from countermark.indexes.shards import FanOut, ShardGroup
+from countermark.indexes.shards import FanOut
 from countermark.local.banks import SqliteBankStore
 from countermark.local.database import Database
 from countermark.local.index import FileIndexStore

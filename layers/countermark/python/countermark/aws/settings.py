@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from countermark.domain.index import ShardGroup
 from countermark.errors import InvalidInput
-from countermark.indexes.shards import ShardGroup
 
 BANKS_TABLE: Final = "COUNTERMARK_BANKS_TABLE"
 EXCHANGES_TABLE: Final = "COUNTERMARK_EXCHANGES_TABLE"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from countermark.aws.queues import SqsQueue
     from countermark.aws.secrets import SecretsManagerStore
     from countermark.aws.shards import ShardFunctions
-    from countermark.indexes.shards import ShardGroup
+    from countermark.domain.index import ShardGroup
 
 
 class Stores:

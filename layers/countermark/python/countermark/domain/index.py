@@ -73,6 +73,22 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShardGroup:
+    """The shards that one of several readers serves: every `groups`-th from `number` on.
+
+    So each shard has one reader, whatever the shard count is, and no index is served but for a part of it
+    while its shard count changes.
+    """
+
+    number: int
+    groups: int
+
+    def of(self, shards: int) -> range:
+        """Return the shards of this group, of an index of so many."""
+        return range(self.number, shards, self.groups)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedManifest:
     """A manifest as read, with the token that a conditional write needs to replace it."""
 

@@ -5,14 +5,14 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from countermark.domain.index import Manifest, SegmentRef
+from countermark.domain.index import Manifest, SegmentRef, ShardGroup
 from countermark.domain.signal import SignalType
 from countermark.domain.stores import IndexStore
 from countermark.errors import CountermarkError, IndexDamaged, IndexNotReady, NotFound
 from countermark.indexes.arriving import BAND_SECTIONS, ArrivingSections
 from countermark.indexes.codec import MAX_HEADER_BYTES, SegmentInfo, read_header
 from countermark.indexes.segments import Searcher, Segment, open_segment, segment_of_sections
-from countermark.indexes.shards import FanOut, ShardGroup
+from countermark.indexes.shards import FanOut
 
 MAX_AGE_S = 2
 """How long a reader relies on the manifest before it asks for its token again, in seconds."""

@@ -6,7 +6,6 @@ searched without each other, in one process or in many, and their answers only h
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from countermark.domain.decision import Candidate
@@ -26,22 +25,6 @@ class Searches(Protocol):
 
 AskAll: TypeAlias = Callable[[Callable[[Searches], Answers], Sequence[Searches]], Iterable[Answers]]
 """Asks each of several for its answers, and returns them in their order: `map`, or that of an executor."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardGroup:
-    """The shards that one of several readers serves: every `groups`-th from `number` on.
-
-    So each shard has one reader, whatever the shard count is, and no index is served but for a part of it
-    while its shard count changes.
-    """
-
-    number: int
-    groups: int
-
-    def of(self, shards: int) -> range:
-        """Return the shards of this group, of an index of so many."""
-        return range(self.number, shards, self.groups)
 
 
 def shard_of(content_id: int, shards: int) -> int:
