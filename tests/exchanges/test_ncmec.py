@@ -11,13 +11,11 @@ import pytest
 from countermark.domain.collaboration import SharedOpinion, TakesOpinions, TakesSignals, Verdict
 from countermark.domain.json import JSON
 from countermark.errors import ExchangeFailed, InvalidInput
-from countermark.exchanges import exchanges
 from countermark.exchanges.ncmec import (
     ENVIRONMENTS,
     Ncmec,
 )
 from countermark.exchanges.ncmec_windows import LAG_S
-from countermark.signals import SIGNAL_TYPES
 from tests.exchanges.hash_sharing import (
     BASE,
     CREDENTIALS,
@@ -31,7 +29,6 @@ from tests.exchanges.hash_sharing import (
     md5,
 )
 from tests.exchanges.house import NOW_S
-from tests.exchanges.memory_reader import MemoryReader
 from tests.exchanges.scripts import NCMEC, Play, playing
 from tests.exchanges.server import (
     Asked,
@@ -355,9 +352,3 @@ def test_the_reasons_of_a_negative_vote_are_those_that_are_offered() -> None:
         server.fail(lambda right: replace(right, body=b"x"))
         with pytest.raises(ExchangeFailed, match="malformed page"):
             exchange.feedback_reasons({}, "pdq", credentials=CREDENTIALS)
-
-
-def test_the_registry_holds_the_kinds_of_the_network_where_there_is_a_transport() -> None:
-    kinds = exchanges(reader=MemoryReader({}), signal_types=SIGNAL_TYPES, transport=quick_transport())
-    assert {"sample", "local_file", "fb_threatexchange", "ncmec"} <= kinds.keys()
-    assert all(exchange.kind == kind for kind, exchange in kinds.items())
