@@ -83,7 +83,7 @@ class House:
         assert published is not None
         return published.manifest
 
-    def query(self, type_name: str, value: str) -> list[Candidate]:
+    def query(self, type_name: str, value: str) -> Sequence[Candidate]:
         return IndexReader(self.index, self.signal_types).current(NOW_S).searcher(type_name).query(value)
 
     def found(self, type_name: str, value: str) -> list[int]:

@@ -67,7 +67,7 @@ def publish(store: Recorded, types: Mapping[str, Sequence[SegmentRef]]) -> None:
 
 def query(
     store: Recorded, signal_type: SignalType, values: Sequence[str], part: Part, *, settles: bool = True
-) -> list[list[Candidate]]:
+) -> Sequence[Sequence[Candidate]]:
     index = IndexReader(store, {signal_type.name: signal_type}, part=part).current(0)
     searcher = index.searcher(signal_type.name)
     for segment in index.loaded()[signal_type.name].values():

@@ -3,6 +3,7 @@ import random
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from countermark.domain.bank import MAX_CONTENT_ID
 from countermark.domain.decision import Candidate
 from countermark.domain.signal import SignalType
 from countermark.errors import IndexDamaged, InvalidSignal
+from countermark.indexes import hamming
 from countermark.indexes.codec import read_info
 from countermark.indexes.rows import Rows
 from countermark.indexes.segments import (
@@ -40,6 +42,16 @@ from tests.indexes.small_types import (
 )
 
 SIZES = (0, 1, 2, 3, 4, 7, 8, 1023, 1024, 1025)
+SMALL_VALUES = {
+    PDQ.name: st.integers(0, 255).map(lambda n: f"{(1 << n) - 1:064x}"),
+    MD5.name: st.integers(0, 5).map(lambda n: f"{n:032x}"),
+    TEXT.name: st.text("ab", max_size=5),
+    CLIPS.name: st.sets(st.integers(0, 127), min_size=1, max_size=4).map(
+        lambda lengths: clip(*(f"{(1 << n) - 1:032x}" for n in lengths))
+    ),
+    NUMBERS.name: st.tuples(*[st.integers(-4, 4).map(lambda n: n / 4)] * 3).map(lambda numbers: vector(*numbers)),
+}
+
 by_name = pytest.mark.parametrize("signal_type", ALL, ids=lambda signal_type: signal_type.name)
 
 
@@ -214,6 +226,41 @@ def test_a_segment_is_opened_only_as_the_type_that_it_is_of() -> None:
             open_segment(data, other)
 
 
+@given(data=st.data())
+@settings(deadline=None, max_examples=60)
+def test_few_pairs_are_compared_by_numpy_as_they_are_by_faiss(data: st.DataObject) -> None:
+    values = data.draw(st.lists(SMALL_VALUES[PDQ.name], min_size=1, max_size=12))
+    queries = data.draw(st.lists(SMALL_VALUES[PDQ.name], min_size=1, max_size=5))
+    reach = data.draw(st.integers(0, 128))
+    asked, plane = (
+        np.frombuffer(bytes.fromhex("".join(some)), np.uint8).reshape(-1, 32)[:, 16:].copy()
+        for some in (queries, values)
+    )
+    few = hamming._within_few(asked.view(np.uint64), plane.view(np.uint64), reach)
+    by_faiss = hamming._within(asked, plane, reach)
+    assert sorted(zip(*map(np.ndarray.tolist, few), strict=True)) == sorted(
+        zip(*map(np.ndarray.tolist, by_faiss), strict=True)
+    )
+
+
+@pytest.mark.parametrize(("hashes", "imports"), [(1, False), (50_000, False), (50_001, True)])
+def test_few_hashes_are_searched_without_importing_faiss_and_are_all_found(hashes: int, imports: bool) -> None:
+    program = (
+        "import sys\n"
+        "from countermark.indexes.segments import Searcher, build_segment, open_segment\n"
+        "from tests.indexes.small_types import PDQ\n"
+        f"entries = [(f'{{n:08x}}' * 8, n) for n in range({hashes})]\n"
+        "index = Searcher([open_segment(build_segment(PDQ, entries, build_id='b'), PDQ)])\n"
+        "for value, n in entries[:: max(1, len(entries) // 50)]:\n"
+        "    near = [(each.content_id, each.distance) for each in index.query(value)]\n"
+        "    expected = [(m, 8 * (n ^ m).bit_count()) for m in range(len(entries)) if (n ^ m).bit_count() < 4]\n"
+        "    assert near == sorted(expected, key=lambda pair: pair[::-1])\n"
+        "print('faiss' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, timeout=60, capture_output=True, text=True)
+    assert done.stdout.strip() == str(imports)
+
+
 def test_exact_and_linear_types_are_searched_without_importing_faiss() -> None:
     program = (
         "import sys\n"
@@ -226,17 +273,6 @@ def test_exact_and_linear_types_are_searched_without_importing_faiss() -> None:
         "sys.exit('faiss' in sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
-
-
-SMALL_VALUES = {
-    PDQ.name: st.integers(0, 255).map(lambda n: f"{(1 << n) - 1:064x}"),
-    MD5.name: st.integers(0, 5).map(lambda n: f"{n:032x}"),
-    TEXT.name: st.text("ab", max_size=5),
-    CLIPS.name: st.sets(st.integers(0, 127), min_size=1, max_size=4).map(
-        lambda lengths: clip(*(f"{(1 << n) - 1:032x}" for n in lengths))
-    ),
-    NUMBERS.name: st.tuples(*[st.integers(-4, 4).map(lambda n: n / 4)] * 3).map(lambda numbers: vector(*numbers)),
-}
 
 
 @st.composite

@@ -104,8 +104,11 @@ class S3IndexStore:
         count = 0
         with translated("S3"):
             body = self._range(name, offset, len(memory))
-            while body is not None and (some := body.readinto(memory[count : count + READ_BYTES])):
+            while body is not None:
+                some = body.readinto(memory[count : count + READ_BYTES])  # type: ignore[arg-type]  # stubs of a file
                 count += some
+                if not some:
+                    break
         return count
 
     def _range(self, name: str, offset: int, length: int | None) -> "StreamingBody | None":

@@ -29,6 +29,7 @@ from countermark.aws.shard_json import (
     encode_refusal,
     value_bytes,
 )
+from countermark.domain.decision import Candidate
 from countermark.domain.index import Manifest
 from countermark.domain.json import JSON
 from countermark.domain.signal import SignalType
@@ -129,7 +130,7 @@ class _Group:
     question: Question
 
     def query_batch(self, values: Sequence[str], *, max_distance: int | None = None) -> Answers:
-        found: Answers = []
+        found: list[Sequence[Candidate]] = []
         for batch in batched(values, max_entries=MAX_ASKED, max_bytes=MAX_PAYLOAD_BYTES, size_bytes=value_bytes):
             left = tuple(batch)
             while left:

@@ -67,7 +67,7 @@ def parse_query(signal_types: Mapping[str, SignalType], type_name: str, text: st
     return Signal(type=type_name, value=signal_type.parse(text))
 
 
-def raw_lookup(index: ServedIndex, signal: Signal) -> list[Candidate]:
+def raw_lookup(index: ServedIndex, signal: Signal) -> Sequence[Candidate]:
     """Return what the index holds near a signal, nearest first: no state is read, no coin is tossed.
 
     Raises:
@@ -138,7 +138,7 @@ def lookups(
     ]
 
 
-def _candidates(index: ServedIndex, signals: Sequence[Signal]) -> list[list[Candidate]]:
+def _candidates(index: ServedIndex, signals: Sequence[Signal]) -> Sequence[Sequence[Candidate]]:
     """Return what the index holds near each signal, nearest first."""
     values: dict[str, list[str]] = {}
     for signal in signals:

@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from countermark.domain.bank import MAX_CONTENT_ID
-from countermark.domain.decision import Candidate
 from countermark.domain.signal import IndexKind, SignalType
 from countermark.errors import CountermarkError, IndexDamaged
 from countermark.indexes.codec import Band, Buffer, SegmentInfo, decode_segment, encode_segment
 from countermark.indexes.exact import ExactKeys, split_digests
 from countermark.indexes.frames import FrameKeys, split_frames
 from countermark.indexes.hamming import HammingKeys, band_sections, split_planes
-from countermark.indexes.keys import NO_DISTANCE, Found, KeyIndex, Keys, Sections, as_bytes, hash_width, pack_keys
+from countermark.indexes.keys import Found, KeyIndex, Keys, Sections, as_bytes, hash_width, pack_keys
 from countermark.indexes.linear import LinearKeys, join_texts
+from countermark.indexes.near import NOTHING_NEAR, Near
 from countermark.indexes.rows import Rows, group_rows
 from countermark.indexes.vectors import VectorKeys, join_vectors
 
@@ -265,7 +265,7 @@ class Searcher:
         self.segments = tuple(segments)
         self._gone = _removed_later(self.segments)
 
-    def query(self, value: str, *, max_distance: int | None = None) -> list[Candidate]:
+    def query(self, value: str, *, max_distance: int | None = None) -> Near:
         """Return the contents near a canonical value, by distance and then by id.
 
         Each content comes once, at its nearest. The signal type's own limit holds; `max_distance` may
@@ -273,21 +273,18 @@ class Searcher:
         """
         return self.query_batch([value], max_distance=max_distance)[0]
 
-    def query_batch(self, values: Sequence[str], *, max_distance: int | None = None) -> list[list[Candidate]]:
+    def query_batch(self, values: Sequence[str], *, max_distance: int | None = None) -> list[Near]:
         """Return what `query` does of each value."""
         parts = []
         for segment, gone in zip(self.segments, self._gone, strict=True):
             found = segment.keys.search(values, max_distance=max_distance)
             if len(found.row):
                 parts.append(_entries(segment, found, gone))
-        answers: list[list[Candidate]] = [[] for _ in values]
-        if parts:
-            rows = np.concatenate(parts, axis=1)
-            for place, content_id, distance in _nearest(rows).T.tolist():
-                answers[place].append(
-                    Candidate(content_id=content_id, distance=None if distance == NO_DISTANCE else distance)
-                )
-        return answers
+        if not parts:
+            return [NOTHING_NEAR] * len(values)
+        query, content_ids, distances = _nearest(np.concatenate(parts, axis=1))
+        edges = query.searchsorted(np.arange(len(values) + 1)).tolist()
+        return [Near(content_ids[start:end], distances[start:end]) for start, end in itertools.pairwise(edges)]
 
 
 def _removed_later(segments: Sequence[Segment]) -> list[NDArray[np.uint64]]:

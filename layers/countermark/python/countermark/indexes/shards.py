@@ -11,8 +11,9 @@ from typing import Protocol, TypeAlias
 from countermark.domain.decision import Candidate
 from countermark.domain.index import Manifest
 from countermark.domain.signal import SignalType
+from countermark.indexes.near import Near
 
-Answers: TypeAlias = list[list[Candidate]]
+Answers: TypeAlias = Sequence[Sequence[Candidate]]
 """For each query, in order, the contents near it, by distance and then by id, each once."""
 
 
@@ -43,7 +44,7 @@ class FanOut:
         self._shards = tuple(shards)
         self._ask_all = ask_all
 
-    def query(self, value: str, *, max_distance: int | None = None) -> list[Candidate]:
+    def query(self, value: str, *, max_distance: int | None = None) -> Sequence[Candidate]:
         """Return the contents near a canonical value, by distance and then by id."""
         return self.query_batch([value], max_distance=max_distance)[0]
 
@@ -96,7 +97,10 @@ class ServesIndex(Protocol):
         """
 
 
-def _in_order(parts: Sequence[list[Candidate]]) -> list[Candidate]:
+def _in_order(parts: Sequence[Sequence[Candidate]]) -> Sequence[Candidate]:
+    here = [part for part in parts if isinstance(part, Near)]
+    if len(here) == len(parts) > 0:
+        return Near.merged(here)
     return list(heapq.merge(*parts, key=_nearness))
 
 
