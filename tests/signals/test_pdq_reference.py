@@ -77,6 +77,21 @@ def test_the_referee_s_coefficients_of_a_photo_are_the_reference_s_to_the_last_b
     assert pdq_referee.quality(image) == quality
 
 
+@pytest.mark.parametrize("block_rows", [1, 5, 64, 299])
+@pytest.mark.parametrize(("rows", "columns"), [(300, 513), (300, 20), (1000, 65), (70, 900)])
+def test_the_referee_s_bits_do_not_depend_on_its_blocks(
+    rows: int, columns: int, block_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pdq_referee, "_BLOCK_ROWS", block_rows)
+    monkeypatch.setattr(pdq_referee, "_BLOCK_PIXELS", 1)
+    monkeypatch.setattr(picture, "_STRIP_PIXELS", 2000)
+    pixels = np.asarray(photo("coffee.png").resize((columns, rows)))
+    coefficients, _ = pdqhash.compute_float(pixels)
+    assert np.array_equal(
+        pdq_referee.coefficients(pdq_referee.downsample(of_pixels(pixels))).ravel()[::-1], coefficients
+    )
+
+
 def test_luma_is_the_reference_s_for_every_colour() -> None:
     green, blue = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
     for red in range(256):
