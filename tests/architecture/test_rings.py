@@ -26,7 +26,7 @@ RINGS: tuple[frozenset[str], ...] = (
 
 # The libraries that each package may touch; absent means the standard library only.
 MAY_USE: dict[str, frozenset[str]] = {
-    "signals": frozenset({"numpy", "pdqhash", "PIL", "rapidfuzz", "regex"}),
+    "signals": frozenset({"numpy", "pdqhash", "PIL", "rapidfuzz", "regex", "vpdq"}),
     "indexes": frozenset({"numpy", "faiss"}),
     "exchanges": frozenset({"defusedxml"}),
     "transport": frozenset({"urllib3"}),

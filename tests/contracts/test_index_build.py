@@ -9,6 +9,7 @@ from countermark.indexes.reader import IndexReader
 from countermark.signals import SIGNAL_TYPES
 from tests.contracts.bank_values import MD5, NOW_S, PDQ, content, draft, put_new
 from tests.contracts.threads import at_once
+from tests.indexes.small_types import CLIPS, NUMBERS, vector
 
 TYPES = {name: SIGNAL_TYPES[name] for name in ("pdq", "video_md5")}
 COMPACTING = IndexLimits(deltas=1, delta_rows=2)
@@ -44,6 +45,38 @@ def test_the_index_follows_the_store(bank_store: BankStore, index_store: IndexSt
     bank_store.purge_contents(bank.id, limit=10)
     assert build() == []
     assert build(full=True) == []
+
+
+def test_signals_of_frames_and_vectors_follow_the_store_as_well(bank_store: BankStore, index_store: IndexStore) -> None:
+    types = {each.name: each for each in (CLIPS, NUMBERS)}
+    bank = bank_store.create_bank("A", ratio=1.0)
+    ids = list(bank_store.allot_content_ids(4))
+    shown, hidden = CLIPS.examples[0], f"{'0' * 32}.{'3c' * 16}"
+    here, there = NUMBERS.examples[0], vector(1, 0, 0)
+
+    def put(content_id: int, clip: str, numbers: str) -> None:
+        signals = {"clips": clip, "numbers": numbers}
+        bank_store.put_contents([content(content_id, bank.id, signals=signals)])
+
+    def build(*, full: bool = False) -> tuple[list[int], ...]:
+        build_index(bank_store, index_store, types, now_s=NOW_S, full=full, limits=COMPACTING)
+        index = IndexReader(index_store, types).current(NOW_S)
+        asked = (("clips", shown), ("clips", "f" * 32), ("numbers", here), ("numbers", there))
+        return tuple(sorted(each.content_id for each in index.searcher(name).query(value)) for name, value in asked)
+
+    for content_id in ids[:3]:
+        put(content_id, shown, here)
+    assert build() == (ids[:3], ids[:3], ids[:3], [])
+    put(ids[0], hidden, there)
+    put(ids[3], shown, there)
+    # Of two frames one may be missing, as small as the type is.
+    assert build() == (ids, ids[1:], ids[1:3], [ids[0], ids[3]])
+    bank_store.delete_contents(bank.id, ids[2:3])
+    expected = ([ids[0], ids[1], ids[3]], [ids[1], ids[3]], ids[1:2], [ids[0], ids[3]])
+    assert build() == expected == build(full=True)
+    for _ in range(3):
+        put(ids[1], hidden, here)
+        assert build() == ([ids[0], ids[1], ids[3]], [ids[3]], ids[1:2], [ids[0], ids[3]])
 
 
 def test_builds_and_curators_at_once_lose_nothing(bank_store: BankStore, index_store: IndexStore) -> None:

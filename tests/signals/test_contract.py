@@ -14,8 +14,11 @@ import countermark
 from countermark.domain.signal import AsksContent, Hasher, IndexKind, SignalType, Unhashable
 from countermark.errors import InvalidInput, InvalidSignal
 from countermark.signals import SIGNAL_TYPES, signal_type
+from countermark.signals.vpdq import VPDQ
 
-EVERY_TYPE = pytest.mark.parametrize("kind", SIGNAL_TYPES.values(), ids=SIGNAL_TYPES)
+# Those that are installed without being asked for, and those that are an extension of ours.
+ALL = {**SIGNAL_TYPES, VPDQ.name: VPDQ}
+EVERY_TYPE = pytest.mark.parametrize("kind", ALL.values(), ids=ALL)
 
 # Texts that are not signals, by type; a canonical value shows what is wrong with each.
 MD5 = "cab08b36195edb1a1231d2d09fa450e0"
@@ -55,6 +58,31 @@ REFUSED = {
         '{"and": [{"or": ["\ud83d"]}], "not": []}',
         '{"and": [{"or": ["a"]}], "not": [' + '"word",' * 9500 + '"word"]}',
     ),
+    "vpdq": (
+        "",
+        "null",
+        "{}",
+        "[]",
+        "[1]",
+        "[[]]",
+        "[" * 100_000,
+        PDQ,
+        f'"{PDQ},100,0.0"',
+        f'["{PDQ},100"]',
+        f'["{PDQ},100,0.0,0"]',
+        f'["{PDQ},101,0.0"]',
+        f'["{PDQ},-1,0.0"]',
+        f'["{PDQ},1_0,0.0"]',
+        f'["{PDQ},\u0661,0.0"]',
+        f'["{PDQ},49,0.0"]',
+        f'["{PDQ},100,-0.1"]',
+        f'["{PDQ},100,nan"]',
+        f'["{PDQ[1:]},100,0.0"]',
+        f'["0x{PDQ[2:]},100,0.0"]',
+        f'["{PDQ} ,100,0.0"]',
+        f'["{PDQ},100,0.0\\n"]',
+        f'["{PDQ},100,0.0", null]',
+    ),
     "raw_text": ("", " \n", "half a pair: \ud83d", "x" * (32 * 1024 + 1), "\u00e4" * (16 * 1024 + 1)),
 }
 
@@ -71,6 +99,7 @@ SAME = {
         ' {"and": [{"or": ["a"]}], "not": []}\n': '{"and": [{"or": ["a"]}], "not": []}',
         '{"and": [{"or": ["' + "x" * 1000 + '"]}], "not": []}': '{"and": [{"or": ["' + "x" * 1000 + '"]}], "not": []}',
     },
+    "vpdq": {f'\n["{PDQ.upper()},99,0.0","{PDQ},07,12.345"] ': f'["{PDQ},99,0.0", "{PDQ},7,12.345"]'},
     "raw_text": {" A text \n": "A text", "x" * 32 * 1024: "x" * 32 * 1024},
 }
 
@@ -153,8 +182,8 @@ def test_any_text_is_a_signal_or_refused(kind: SignalType, text: str) -> None:
 def test_keys_bring_values_back_and_are_as_long_as_their_index_needs(kind: SignalType) -> None:
     keys = [kind.key(example) for example in kind.examples]
     for key, example in zip(keys, kind.examples, strict=True):
-        assert kind.value(key) == (None if kind.name == "url" else example)
-    if kind.index_kind is not IndexKind.LINEAR:
+        assert kind.value(key) == (None if kind.name in {"url", "vpdq"} else example)
+    if kind.index_kind not in {IndexKind.LINEAR, IndexKind.FRAMES}:
         assert len({len(key) for key in keys}) == 1
 
 
