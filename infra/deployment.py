@@ -25,7 +25,7 @@ class Deployment:
     the buckets, made by others, that `local_file` collaborations may be read from. `cors_origins` are those whose
     pages may call the API and post uploads; none means that no page may. `alarm_topic_arn` names the SNS topic
     that alarms are told to; without one they are seen in CloudWatch alone. `extensions` are the modules that bring
-    signal types and exchanges of others. `index_bands` says whether those that search read the bands of the index,
+    what others made. `index_bands` says whether those that search read the bands of the index,
     or scan its planes, in less memory. An index of `shards` is held by functions of `shards_per_function` each, or by
     the match function where one function holds them all.
     """

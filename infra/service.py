@@ -148,7 +148,7 @@ def _layers(scope: Construct, *, has_extensions: bool) -> Layers:
         light=layer("light", "What every function needs."),
         heavy=layer("heavy", "What functions that hash or search need."),
         countermark=layer("countermark", "countermark itself."),
-        extensions=layer("extensions", "Signal types and exchanges of others.") if has_extensions else None,
+        extensions=layer("extensions", "What extensions bring and need.") if has_extensions else None,
     )
 
 

@@ -62,7 +62,8 @@ def command(
 ) -> None:
     """Match content against the signals in your banks.
 
-    FILE is a path, an http(s) URL, - for standard input, or words after --.
+    FILE is a path, an http(s) URL, - for standard input, or words after --. What lies within one of an extension's
+    type is matched as well, each part like a file of its own.
 
     \b
     Prints a line for each match, the nearest of each source, signal type and file:
