@@ -110,6 +110,16 @@ def test_a_new_signal_is_a_descriptor_for_the_privacy_group() -> None:
         )
 
 
+def test_what_is_no_opinion_of_a_record_is_refused_in_words() -> None:
+    exchange = FbThreatExchange(quick_transport())
+    withdrawn = SharedOpinion(verdict=Verdict.WITHDRAWN)
+    with pytest.raises(InvalidInput, match="fb_threatexchange takes no such opinion: withdrawn"):
+        exchange.opinion_requests(CONFIG, record(descriptor()), withdrawn, credentials=CREDENTIALS)
+    signal = Signal(type="url", value="https://x.example/")
+    with pytest.raises(InvalidInput, match="fb_threatexchange takes no such opinion: withdrawn"):
+        exchange.signal_requests(CONFIG, signal, withdrawn, credentials=CREDENTIALS, now_s=NOW_S)
+
+
 def test_ones_own_descriptors_can_be_taken_back() -> None:
     exchange = FbThreatExchange(quick_transport())
     data = record(descriptor(APP_ID), descriptor("42"))

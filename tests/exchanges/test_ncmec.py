@@ -317,6 +317,7 @@ def test_an_opinion_is_a_vote_on_each_fingerprint(opinion: SharedOpinion, finger
     ("changes", "opinion", "message"),
     [
         ({}, SharedOpinion(verdict=Verdict.SEEN), "not that it was seen"),
+        ({}, SharedOpinion(verdict=Verdict.WITHDRAWN), "takes no vote back"),
         ({"member_id": ME}, SharedOpinion(verdict=Verdict.TRUE_POSITIVE), "entries of your own"),
         ({}, SharedOpinion(verdict=Verdict.FALSE_POSITIVE), "with a reason only"),
         ({}, SharedOpinion(verdict=Verdict.FALSE_POSITIVE, reason="</guid>"), "with a reason only"),

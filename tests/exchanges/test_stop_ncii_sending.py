@@ -107,6 +107,8 @@ def test_what_the_exchange_does_not_take_is_refused() -> None:
         exchange.signal_requests({}, signal, seen, credentials=CREDENTIALS, now_s=NOW_S)
     with pytest.raises(InvalidInput, match="has no signal of type 'pdq'"):
         exchange.opinion_requests({}, record(), replace(seen, signal_type="pdq"), credentials=CREDENTIALS)
+    with pytest.raises(InvalidInput, match="stop_ncii takes no such opinion: withdrawn"):
+        exchange.opinion_requests({}, record(), replace(seen, verdict=Verdict.WITHDRAWN), credentials=CREDENTIALS)
     with pytest.raises(InvalidInput, match="takes no reason"):
         exchange.opinion_requests({}, record(), replace(seen, reason="x"), credentials=CREDENTIALS)
     assert exchange.opinion_requests({}, record(), replace(seen, signal_type="raw_text"), credentials=CREDENTIALS)

@@ -35,6 +35,7 @@ from countermark.errors import ExchangeFailed, InvalidInput
 from countermark.exchanges.config import needed_credentials, parse_fields, parse_one_line
 from countermark.exchanges.graph_api import Graph, following, page_of
 from countermark.exchanges.pages import Patience, host_of, is_storable, parsed, went_back
+from countermark.exchanges.verdicts import sent
 
 BASE_URL = "https://graph.facebook.com/v21.0"
 
@@ -251,10 +252,10 @@ class FbThreatExchange:
         the signal changes nothing of it.
 
         Raises:
-            InvalidInput: There is no descriptor to react to, or the credentials are no token.
+            InvalidInput: There is no descriptor to react to, no such reaction, or the credentials are no token.
         """
         graph = self._graph(credentials)
-        reaction = SENT_REACTIONS[opinion.verdict]
+        reaction = sent(self.kind, SENT_REACTIONS, opinion.verdict)
         requests: list[Request] = []
         is_stated = False
         for descriptor in _descriptors(data):
@@ -284,7 +285,7 @@ class FbThreatExchange:
         """Return the request that states a signal to the privacy group, or restates it: there is one of a member.
 
         Raises:
-            InvalidInput: The exchange has no type for such a signal, or the credentials are no token.
+            InvalidInput: The exchange has no type for such a signal, no such status, or the credentials are no token.
         """
         del now_s
         for indicator_type, carried in TYPES.items():
@@ -383,7 +384,7 @@ def _statement(
         "type": indicator_type,
         "description": "shared by countermark",
         "share_level": "AMBER",
-        "status": SENT_STATUSES[opinion.verdict],
+        "status": sent(FbThreatExchange.kind, SENT_STATUSES, opinion.verdict),
         "privacy_type": "HAS_PRIVACY_GROUP",
         "privacy_members": str(config["privacy_group"]),
         "tags": ",".join(opinion.tags),

@@ -252,6 +252,8 @@ class Ncmec:
         authorization = _authorization(self.kind, credentials)
         if opinion.verdict is Verdict.SEEN:
             raise InvalidInput("ncmec takes votes on whether an entry is right, not that it was seen")
+        if opinion.verdict is Verdict.WITHDRAWN:
+            raise InvalidInput("ncmec takes no vote back: give the contrary one")
         if data["member_id"] == data["my_member_id"]:
             raise InvalidInput("ncmec takes no votes on entries of your own")
         reason = opinion.reason if opinion.verdict is Verdict.FALSE_POSITIVE else None

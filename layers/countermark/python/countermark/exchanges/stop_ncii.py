@@ -43,6 +43,7 @@ from countermark.exchanges.pages import (
     refused,
     went_back,
 )
+from countermark.exchanges.verdicts import sent
 
 BASE_URL = "https://api.stopncii.org/v1"
 
@@ -462,8 +463,8 @@ def _sent(opinion: SharedOpinion) -> tuple[str, Sequence[str]]:
     """Return an opinion as the exchange has it: a feedback value and tags.
 
     Raises:
-        InvalidInput: It gives a reason, and the exchange has none.
+        InvalidInput: It gives a reason, and the exchange has none; or the exchange has no word for it.
     """
     if opinion.reason is not None:
         raise InvalidInput("stop_ncii takes no reason with an opinion; say it with tags")
-    return SENT_FEEDBACK[opinion.verdict], sorted(set(opinion.tags))
+    return sent(StopNcii.kind, SENT_FEEDBACK, opinion.verdict), sorted(set(opinion.tags))
