@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from countermark.flows.match import BankDirectory
     from countermark.indexes.shards import ServesIndex
 
+# Their DEBUG lines hold requests, answers and errors whole, credentials with them: no log level lets these out.
+for _library in ("aws_lambda_powertools", "botocore"):
+    logging.getLogger(_library).setLevel(logging.INFO)
+
 
 @cache
 def stores() -> Stores:
@@ -72,16 +76,17 @@ def transport() -> "Transport":
 @cache
 def index_reader() -> "ServesIndex":
     """Return the reader of the published index: of this function's part of it, or over the functions that hold it."""
-    from countermark.indexes.reader import IndexReader, Part
-
-    part = Part(group=stores().shard_group, bands=stores().index_bands)
-    reader = IndexReader(stores().index, signal_types(), part=part)
     functions = stores().shard_functions
-    if functions is None:
-        return reader
-    from countermark.aws.shards import ShardedIndexReader
+    if functions is not None:
+        from countermark.aws.shards import ShardedIndexReader
+        from countermark.indexes.reader import IndexReader
 
-    return ShardedIndexReader(reader, functions)
+        return ShardedIndexReader(IndexReader(stores().index, signal_types()), functions)
+    from countermark.indexes.shardwise import WHOLE, ShardwiseReader
+
+    return ShardwiseReader(
+        stores().index, signal_types(), group=stores().shard_group or WHOLE, bands=stores().index_bands
+    )
 
 
 @cache

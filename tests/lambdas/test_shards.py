@@ -214,6 +214,6 @@ def test_a_function_may_leave_the_bands_unread(functions: Functions, monkeypatch
         reader = composition.index_reader()
         index: Any = reader.current(now_s())
         assert [each.content_id for each in index.searcher("pdq").query(PDQ)] == [content_id]
-        [opened] = index.loaded()["pdq"].values()
+        [opened] = index._shards[0].loaded()["pdq"].values()
         opened.settle()
         assert (opened.keys._tables is not None) == uses_bands
