@@ -233,14 +233,14 @@ class BandTables:
         place += self._offsets_base
         begin = self._offsets.take(place)
         place += 1
-        many = self._offsets.take(place)
-        many -= begin
+        many = np.subtract(self._offsets.take(place), begin, dtype=np.int64)
         # The rows of probe i run from begin[i] on, many[i] of them.
         begin = np.add(begin, self._rows_base, out=place)
-        counts = many.sum(axis=1, dtype=np.int64)
-        too_many = np.flatnonzero(counts > most)
-        many[too_many] = counts[too_many] = 0
-        for low, high in _parts(counts.cumsum()):
+        counts = many.sum(axis=1)
+        (too_many,) = (counts > most).nonzero()
+        if len(too_many):
+            many[too_many] = counts[too_many] = 0
+        for low, high in _parts(counts):
             yield Candidates(
                 first=first + low,
                 counts=counts[low:high],
@@ -249,16 +249,19 @@ class BandTables:
             )
             too_many = too_many[:0]
 
-    def _gather(self, begin: NDArray[np.int64], many: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        ends = many.cumsum(dtype=np.int64)
-        begin[1:] -= ends[:-1]
+    def _gather(self, begin: NDArray[np.int64], many: NDArray[np.int64]) -> NDArray[np.uint32]:
+        begin[1:] -= many.cumsum()[:-1]
         at = begin.repeat(many)
         at += np.arange(len(at))
         return self._rows.take(at)
 
 
-def _parts(ends: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Yield ranges of queries, whose candidates are counted up to each one's end, that have few together."""
+def _parts(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Yield ranges of queries that together have few of so many candidates."""
+    ends = counts.cumsum()
+    if ends[-1] <= MAX_GATHERED:
+        yield 0, len(counts)
+        return
     low = gathered = 0
     while low < len(ends):
         high = max(low + 1, int(ends.searchsorted(gathered + MAX_GATHERED, side="right")))

@@ -110,15 +110,16 @@ class HammingKeys:
         near: list[NDArray[np.int64]] = []
         left: list[NDArray[np.int64]] = []
         for some in tables.candidates(asked, self._hashes // SCAN_SHARE):
-            left.append(some.too_many)
+            if len(some.too_many):
+                left.append(some.too_many + queries.start)
             of = first_halves[some.first : some.first + len(some.counts)]
             halves = of if len(of) == 1 else of.repeat(some.counts, axis=0)
-            is_near = np.flatnonzero(_distances(banked.take(some.row, axis=0), halves) <= reach)
+            (is_near,) = (_distances(banked.take(some.row, axis=0), halves) <= reach).nonzero()
             if len(is_near):
                 query = some.counts.cumsum().searchsorted(is_near, side="right")
                 query += queries.start + some.first
                 near.append((query << 32) | some.row[is_near])
-        too_many = np.concatenate(left) + queries.start
+        too_many = np.concatenate(left) if left else _NOTHING.query
         if not near:
             return [], too_many
         # A key comes once for every band in which it is near.
@@ -179,12 +180,14 @@ def _words(keys: NDArray[np.uint8]) -> NDArray[np.uint64]:
     return np.ascontiguousarray(keys).view(np.uint64)
 
 
-def _distances(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.uint16]:
+def _distances(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.uint8 | np.uint16]:
     """Return in how many bits each row of `left` differs from its row of `right`, or from the only one."""
-    distance = np.zeros(len(left), np.uint16)
     # Column by column: NumPy is slow with rows of two numbers.
-    for column in range(left.shape[1]):
-        distance += np.bitwise_count(left[:, column] ^ right[:, column])
+    distance = np.bitwise_count(left[:, 0] ^ right[:, 0])
+    for column in range(1, left.shape[1]):
+        more = np.bitwise_count(left[:, column] ^ right[:, column])
+        # The bits of three columns still fit a byte.
+        distance = distance + more if column < 3 else np.add(distance, more, dtype=np.uint16)
     return distance
 
 

@@ -54,9 +54,9 @@ class FanOut:
         def ask(shard: Searches) -> Answers:
             return shard.query_batch(values, max_distance=max_distance)
 
+        if len(self._shards) == 1:
+            return ask(self._shards[0])
         answers = list(self._ask_all(ask, self._shards))
-        if len(answers) == 1:
-            return answers[0]
         return [_in_order([answer[place] for answer in answers]) for place in range(len(values))]
 
 
