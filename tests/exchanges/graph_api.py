@@ -49,6 +49,7 @@ class GraphApi:
     updates: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     extra_items: list[Any] = field(default_factory=list)
     next_host: str | None = None
+    token: str = TOKEN
     asked: list[Asked] = field(default_factory=list)
     _cursors: set[str] = field(default_factory=set)
 
@@ -66,7 +67,7 @@ class GraphApi:
 
     def answer(self, asked: Asked) -> Answer:
         self.asked.append(asked)
-        if asked.query.get("access_token") != TOKEN:
+        if asked.query.get("access_token") != self.token:
             return graph_error(190)(Answer())
         assert asked.path == f"/v21.0/{GROUP}/threat_updates/", asked.path
         cursor = asked.query.get("after", "0")

@@ -80,6 +80,7 @@ class HashSharing:
     """
 
     now_s: int
+    me: int = ME
     page_size: int = 2
     entries: dict[tuple[int, str], Entry] = field(default_factory=dict)
     numbers: dict[tuple[int, str], int] = field(default_factory=dict)
@@ -104,7 +105,7 @@ class HashSharing:
             return Answer(status=401, body=f"not {asked.headers.get('authorization')}".encode())
         path = asked.path.removeprefix(BASE)
         if path == "/v2/status":
-            return document("status", f"<username>{USER}</username><member id='{ME}'>Me</member>")
+            return document("status", f"<username>{USER}</username><member id='{self.me}'>Me</member>")
         if path.startswith("/v2/feedback/"):
             return document("availableFeedbackReasons", f"<reason guid='{REASON}' name='wrong' type='Md5'/><reason/>")
         if asked.method == "PUT":

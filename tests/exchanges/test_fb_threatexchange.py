@@ -387,6 +387,20 @@ def test_another_privacy_group_is_another_history() -> None:
         assert fetch.restarts is is_new
 
 
+def test_another_app_has_other_opinions_of_its_own(play: Play) -> None:
+    """What is one's own stands with each record: without a refetch the opinions of the app before would stay it."""
+    play.api.put("one", descriptor("42"), descriptor("99999999", "NON_MALICIOUS"))
+    play.house.fetch()
+    assert play.values() == {"one"}
+    play.api.token = f"99999999|{SECRET}"
+    play.house.fetcher.secrets.set_credentials("fb_threatexchange", {"api_token": play.api.token})
+    assert play.house.fetch().outcome == "complete"
+    assert play.values() == set()
+    assert play.house.state().generation == 2
+    assert play.house.fetch().changed_items == 0
+    assert play.house.state().generation == 2
+
+
 @pytest.mark.parametrize(("age_s", "is_stale"), [(STALE_AFTER_S, False), (STALE_AFTER_S + 1, True)])
 def test_a_checkpoint_is_stale_after_85_days(age_s: int, *, is_stale: bool) -> None:
     assert STALE_AFTER_S == 85 * 86_400

@@ -212,21 +212,23 @@ class FbThreatExchange:
     ) -> Fetch:
         """Begin a fetch of what has changed up to now.
 
-        It restarts where the last one is too long ago, or was of another privacy group.
+        It restarts where the last one is too long ago, or was of another privacy group or app: whose opinions are
+        one's own stands with each record.
 
         Raises:
             InvalidInput: There are no credentials, or they are no token.
             ExchangeFailed: From the deltas: it refused, answered outside its format, or went back in time.
         """
         graph = self._graph(credentials)
-        group = config["privacy_group"]
+        scope: Mapping[str, JSON] = {"privacy_group": config["privacy_group"], "app_id": graph.app_id}
         is_fresh = (
             checkpoint is not None
-            and checkpoint.get("privacy_group") == group
+            # Checkpoints of before do not tell the app.
+            and all(checkpoint.get(name, value) == value for name, value in scope.items())
             and now_s - _integer(checkpoint["last_fetch_time"]) <= STALE_AFTER_S
         )
         update_time = _integer(checkpoint["update_time"]) if is_fresh and checkpoint is not None else 0
-        return Fetch(restarts=not is_fresh, deltas=_deltas(graph, group, update_time, now_s))
+        return Fetch(restarts=not is_fresh, deltas=_deltas(graph, scope, update_time, now_s))
 
     def signals(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Signal]:
         """Return the signals of an indicator."""
@@ -333,7 +335,7 @@ class FbThreatExchange:
         return token
 
 
-def _deltas(graph: Graph, group: JSON, update_time: int, now_s: int) -> Iterator[Delta]:
+def _deltas(graph: Graph, scope: Mapping[str, JSON], update_time: int, now_s: int) -> Iterator[Delta]:
     query = {
         "start_time": update_time,
         "stop_time": now_s,
@@ -341,7 +343,7 @@ def _deltas(graph: Graph, group: JSON, update_time: int, now_s: int) -> Iterator
         "fields": FIELDS,
         "types": ",".join(TYPES),
     }
-    request = graph.request(f"{group}/threat_updates/", query)
+    request = graph.request(f"{scope['privacy_group']}/threat_updates/", query)
     patience = Patience()
     while True:
         this = parsed(request, partial(parse_page, app_id=graph.app_id), graph.answer(request))
@@ -351,7 +353,7 @@ def _deltas(graph: Graph, group: JSON, update_time: int, now_s: int) -> Iterator
         update_time = max([update_time, *times])
         yield Delta(
             changes={update.key: update.data for update in sorted(this.updates, key=lambda update: update.at_s)},
-            checkpoint={"privacy_group": group, "update_time": update_time, "last_fetch_time": now_s},
+            checkpoint={**scope, "update_time": update_time, "last_fetch_time": now_s},
             malformed_items=this.malformed_items,
         )
         if this.next is None:

@@ -188,23 +188,27 @@ class Ncmec:
         """Begin a fetch of what has changed up to a moment ago.
 
         The exchange tells of what was deleted for ever, so a checkpoint is never stale; but one of another
-        environment, or of other members, says nothing of this one.
+        environment, or of other members, says nothing of this one. Nor does one of another member of our own:
+        whose votes are one's own stands with each entry.
 
         Raises:
             InvalidInput: There are no credentials.
-            ExchangeFailed: From the deltas: it refused, or answered outside its format.
+            ExchangeFailed: Here or from the deltas: it refused, or answered outside its format.
         """
-        asks = _Asker(
-            transport=self._transport,
-            base_url=self._url(config),
-            authorization=_authorization(self.kind, credentials),
-        )
+        asks = self._asker(config, credentials)
         members = _integers(config["only_esp_ids"])
-        scope: Mapping[str, JSON] = {"environment": config["environment"], "only_esp_ids": sorted(members)}
-        if checkpoint is not None and all(checkpoint.get(name) == value for name, value in scope.items()):
+        my_member_id = asks.my_member_id()
+        scope: Mapping[str, JSON] = {
+            "environment": config["environment"],
+            "only_esp_ids": sorted(members),
+            "my_member_id": my_member_id,
+        }
+        run = _Run(scope=scope, members=members, my_member_id=my_member_id, now_s=now_s)
+        # Checkpoints of before do not tell the member.
+        if checkpoint is not None and all(checkpoint.get(name, value) == value for name, value in scope.items()):
             start = Progress.from_checkpoint(checkpoint, now_s=now_s)
-            return Fetch(restarts=False, deltas=_deltas(asks, scope, members, start, now_s))
-        return Fetch(restarts=True, deltas=_deltas(asks, scope, members, Progress(from_s=0), now_s))
+            return Fetch(restarts=False, deltas=_deltas(asks, run, start))
+        return Fetch(restarts=True, deltas=_deltas(asks, run, Progress(from_s=0)))
 
     def signals(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Signal]:
         """Return the signals of an entry."""
@@ -228,11 +232,7 @@ class Ncmec:
         names = {each: name for (_, name), each in FINGERPRINTS.items()}
         if signal_type not in names:
             raise InvalidInput(f"ncmec has no reasons for signals of type {signal_type!r}")
-        asks = _Asker(
-            transport=self._transport,
-            base_url=self._url(config),
-            authorization=_authorization(self.kind, credentials),
-        )
+        asks = self._asker(config, credentials)
         return reasons_of(asks.document(f"/v2/feedback/{names[signal_type].upper()}/reasons"))
 
     def opinion_requests(
@@ -278,6 +278,10 @@ class Ncmec:
             )
             for fingerprint in voted
         ]
+
+    def _asker(self, config: Mapping[str, JSON], credentials: Mapping[str, str] | None) -> "_Asker":
+        authorization = _authorization(self.kind, credentials)
+        return _Asker(transport=self._transport, base_url=self._url(config), authorization=authorization)
 
     def _url(self, config: Mapping[str, JSON]) -> str:
         return self._base_url or str(config["environment"])
@@ -353,14 +357,11 @@ class _Run:
             yield Delta(changes=changes, checkpoint=checkpoint, malformed_items=this.malformed_items)
 
 
-def _deltas(
-    asks: _Asker, scope: Mapping[str, JSON], members: frozenset[int], start: Progress, now_s: int
-) -> Iterator[Delta]:
+def _deltas(asks: _Asker, run: _Run, start: Progress) -> Iterator[Delta]:
     """Yield window after window, up to a moment ago; first what is left of the one that was begun."""
-    end_s, from_s = now_s - LAG_S, start.from_s
+    end_s, from_s = run.now_s - LAG_S, start.from_s
     if from_s >= end_s:
         return
-    run = _Run(scope=scope, members=members, my_member_id=asks.my_member_id(), now_s=now_s)
     window = Window(size_s=start.window_s)
     if start.place is not None:
         resumed = _resumed_pages(asks, start.place.url)
