@@ -40,8 +40,10 @@ class ServiceStack(Stack):
         """Make the stack over the storage of the same deployment."""
         super().__init__(scope, id, description="countermark: functions, queues, schedules, alarms and the HTTP API.")
         bus = events.EventBus(self, "Bus", description="ContentHashed, MatchFound, BankChanged and OpinionGiven.")
+        # Extensions of our own lie in the layer of countermark.
+        has_others = any(not module.startswith("countermark.") for module in deployment.extensions)
         surroundings = Surroundings(
-            layers=_layers(self, has_extensions=bool(deployment.extensions)),
+            layers=_layers(self, has_extensions=has_others),
             environment=_environment(storage, bus, deployment),
             log_retention=logs.RetentionDays.THREE_MONTHS,
             watch=Watch(topic=_topic(self, deployment.alarm_topic_arn)),

@@ -1,5 +1,7 @@
 """A deployment that names extensions: the functions that know signals carry them, and learn their names."""
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,3 +27,20 @@ def test_extensions_without_a_layer_of_theirs_are_refused(tmp_path: Path) -> Non
     done = run_synthesis(small_layers(tmp_path), tmp_path / "out", knobs=KNOBS)
     assert done.returncode != 0
     assert "countermark:extensions names modules, and layers/extensions holds none" in done.stderr
+
+
+def test_an_extension_of_our_own_needs_no_layer(tmp_path: Path) -> None:
+    knobs = {"countermark:extensions": "countermark.extensions.vpdq"}
+    template = synthesise(small_layers(tmp_path), tmp_path / "out", knobs=knobs)
+    for function in functions(template).values():
+        assert "ExtensionsLayer" not in {reference(layer) for layer in function["Layers"]}
+        assert function["Environment"]["Variables"]["COUNTERMARK_EXTENSIONS"] == "countermark.extensions.vpdq"
+
+
+def test_every_function_imports_what_our_own_extension_needs_without_the_heavy_layer() -> None:
+    script = (
+        "import sys; from countermark.extensions.registries import registries; "
+        "kind = registries(['countermark.extensions.vpdq']).signal_types['vpdq']; kind.parse(*kind.examples); "
+        "assert not {'numpy', 'PIL', 'faiss'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
