@@ -14,7 +14,7 @@ from countermark.domain.bank import ENABLED, PERMANENTLY_DISABLED, BankContent, 
 from countermark.domain.decision import Candidate
 from countermark.domain.index import Manifest, PublishedManifest, SegmentKind, SegmentRef, ShardGroup
 from countermark.domain.signal import SignalType
-from countermark.domain.stores import BankStore, IndexStore
+from countermark.domain.stores import MAX_PAGE, BankStore, IndexStore
 from countermark.errors import IndexDamaged, IndexNotReady, PublishConflict, Unavailable
 from countermark.flows import index as flow
 from countermark.flows.index import IndexLimits, IndexReport, build_index, plan_compaction
@@ -559,6 +559,16 @@ def test_another_number_of_shards_builds_the_index_anew_and_then_stays(house: Ho
         assert (house.manifest().shards, report.types["pdq"].rebuilt) == (expected, rebuilt)
         assert len(house.manifest().types["pdq"].segments) == expected
         assert house.found("pdq", pdq(0)) == ids
+
+
+def test_the_first_build_may_stop_and_go_on_in_however_many_shards(house: House) -> None:
+    bank = house.banks.create_bank("A", ratio=1.0)
+    ids = house.add_many(bank.id, [{"pdq": pdq(n % 32)} for n in range(MAX_PAGE + 1)])
+    assert house.build(shards=4, limits=IndexLimits(changes=1)).has_more
+    assert 0 < len(house.found("pdq", pdq(0))) < len(ids)
+    assert not house.build(shards=4, limits=IndexLimits(changes=1)).has_more
+    assert house.manifest().shards == 4
+    assert house.found("pdq", pdq(0)) == ids
 
 
 def test_segments_that_are_no_longer_named_are_removed_once_they_are_old(house: House) -> None:

@@ -184,7 +184,8 @@ def build_index(
     contents_read = 0
     for _ in range(MAX_TRIES):
         before, token = _published(build)
-        if shards not in {None, before.shards}:
+        # Where there is nothing yet, nothing lies in the wrong shard: the first build may stop and go on as ever.
+        if before.types and shards not in {None, before.shards}:
             build = replace(build, full=True)
         drafts = _drafts(build, before, drafts)
         for group in _by_cursor(drafts.values()):
