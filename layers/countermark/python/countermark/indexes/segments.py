@@ -18,9 +18,9 @@ from countermark.indexes.codec import Band, Buffer, SegmentInfo, decode_segment,
 from countermark.indexes.exact import ExactKeys, split_digests
 from countermark.indexes.frames import FrameKeys, split_frames
 from countermark.indexes.hamming import HammingKeys, band_sections, split_planes
-from countermark.indexes.keys import Found, KeyIndex, Keys, Sections, as_bytes, hash_width, pack_keys
+from countermark.indexes.keys import NO_DISTANCE, Found, KeyIndex, Keys, Sections, as_bytes, hash_width, pack_keys
 from countermark.indexes.linear import LinearKeys, join_texts
-from countermark.indexes.near import NOTHING_NEAR, Near
+from countermark.indexes.near import NOTHING_NEAR, Near, in_order
 from countermark.indexes.rows import Rows, group_rows
 from countermark.indexes.vectors import VectorKeys, join_vectors
 
@@ -316,14 +316,13 @@ def _entries(segment: Segment, found: Found, gone: NDArray[np.uint64]) -> NDArra
     return np.stack([found.query[source], content_ids[holds].astype(np.int64), found.distance[source]])
 
 
-def _nearest(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def _nearest(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Return rows of query, content id and distance by query, distance and content id, contents once."""
-    if rows.shape[1] == 1:
-        return rows
     query, content_id, distance = rows
-    rows = rows[:, np.lexsort((distance, content_id, query))]
-    is_first = np.ones(rows.shape[1], bool)
-    is_first[1:] = np.any(rows[:2, 1:] != rows[:2, :-1], axis=0)
-    rows = rows[:, is_first]
-    query, content_id, distance = rows
-    return rows[:, np.lexsort((content_id, distance, query))]
+    if len(query) == 1:
+        return [query, content_id, distance]
+    query, content_id, distance = in_order(query, content_id, distance - NO_DISTANCE)
+    is_first = np.ones(len(query), bool)
+    is_first[1:] = (query[1:] != query[:-1]) | (content_id[1:] != content_id[:-1])
+    query, distance, content_id = in_order(query[is_first], distance[is_first], content_id[is_first])
+    return [query, content_id, distance + NO_DISTANCE]
