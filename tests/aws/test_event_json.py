@@ -1,6 +1,7 @@
 """The detail of events: what an older version wrote is read, and no text stands twice in an event of limited size."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from countermark.aws.event_json import decode_event, encode_event
 from countermark.aws.events import MAX_REQUEST_BYTES, EventBridgePublisher, entry_bytes
-from countermark.domain.event import ContentHashed
+from countermark.domain.collaboration import SharedOpinion, Verdict
+from countermark.domain.event import ContentHashed, OpinionGiven
 from countermark.domain.signal import ContentType, Signal
 from countermark.errors import InvalidInput
 from countermark.signals.raw_text import MAX_TEXT_BYTES
@@ -56,6 +58,16 @@ def test_the_first_version_finds_all_that_it_reads_where_it_was() -> None:
     assert isinstance(read, ContentHashed)
     written = json.loads(json.dumps(detail(read)))
     assert written == FIRST_DETAIL | {"queries": []}
+
+
+def test_an_opinion_from_before_opinions_had_places_has_none() -> None:
+    given = OpinionGiven(
+        id="1", collaboration="C", record_key="k", opinion=SharedOpinion(verdict=Verdict.WITHDRAWN), at_s=1, place=7
+    )
+    detail_type, written = encode_event(given)
+    assert decode_event(detail_type, json.loads(json.dumps(written))) == given
+    del written["place"]
+    assert decode_event(detail_type, written) == replace(given, place=0)
 
 
 def test_a_text_that_is_a_signal_and_a_query_is_written_once() -> None:

@@ -1,8 +1,11 @@
 """The table of events, and who listens in the same process."""
 
+from dataclasses import replace
+
 import pytest
 
-from countermark.domain.event import BankChanged, ContentHashed, Event
+from countermark.domain.collaboration import SharedOpinion, Verdict
+from countermark.domain.event import BankChanged, ContentHashed, Event, OpinionGiven
 from countermark.domain.signal import ContentType
 from countermark.errors import Unavailable
 from countermark.local.database import Database
@@ -29,6 +32,31 @@ def test_the_oldest_events_make_room_for_new_ones() -> None:
         publisher.publish([event(MAX_EVENTS)])
         kept = publisher.events()
         assert (len(kept), kept[0], kept[-1]) == (MAX_EVENTS, event(1), event(MAX_EVENTS))
+
+
+def given(n: int) -> OpinionGiven:
+    opinion = SharedOpinion(verdict=Verdict.SEEN, tags=("a",))
+    return OpinionGiven(id=f"opinion {n}", collaboration="C", record_key="k", opinion=opinion, at_s=n, place=n)
+
+
+def test_an_opinion_that_waits_makes_room_for_newer_opinions_alone() -> None:
+    with Database.in_memory() as database:
+        publisher = SqliteEventPublisher(database)
+        publisher.publish([given(1)])
+        publisher.publish([event(n) for n in range(MAX_EVENTS + 1)])
+        assert publisher.events()[0] == given(1)
+        publisher.publish([given(n) for n in range(2, MAX_EVENTS + 2)])
+        kept = [one for one in publisher.events() if isinstance(one, OpinionGiven)]
+        assert (len(kept), kept[0], kept[-1]) == (MAX_EVENTS, given(2), given(MAX_EVENTS + 1))
+
+
+def test_an_opinion_that_was_kept_before_opinions_had_places_is_read() -> None:
+    with Database.in_memory() as database:
+        publisher = SqliteEventPublisher(database)
+        publisher.publish([given(1)])
+        with database.write() as connection:
+            connection.execute("UPDATE events SET body = json_remove(body, '$.place')")
+        assert list(publisher.events()) == [replace(given(1), place=0)]
 
 
 def test_an_event_that_was_kept_before_events_had_queries_is_read() -> None:

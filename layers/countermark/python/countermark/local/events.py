@@ -11,7 +11,10 @@ from countermark.local.database import Database
 from countermark.local.json_text import from_text, to_text
 
 MAX_EVENTS = 10_000
-"""How many events are kept, the newest: enough to look back on, some megabytes."""
+"""How many events are kept, the newest: enough to look back on, some megabytes. Opinions are counted apart: one that
+waits for its exchange is not to make room for the changes of a busy day."""
+
+_OPINION = OpinionGiven.__name__
 
 
 class SqliteEventPublisher:
@@ -29,9 +32,15 @@ class SqliteEventPublisher:
                 [(event.id, type(event).__name__, to_text(asdict(event))) for event in events],
             )
             connection.execute(
-                "DELETE FROM events WHERE place <= (SELECT max(place) FROM events) - ?",
-                (MAX_EVENTS,),
+                "DELETE FROM events WHERE kind <> ? AND place <= (SELECT max(place) FROM events) - ?",
+                (_OPINION, MAX_EVENTS),
             )
+            if any(isinstance(event, OpinionGiven) for event in events):
+                connection.execute(
+                    """DELETE FROM events WHERE kind = ? AND place NOT IN
+                       (SELECT place FROM events WHERE kind = ? ORDER BY place DESC LIMIT ?)""",
+                    (_OPINION, _OPINION, MAX_EVENTS),
+                )
         if self._on_event is not None:
             for event in events:
                 self._on_event(event)
