@@ -129,7 +129,7 @@ def _layers(scope: Construct, *, has_extensions: bool) -> Layers:
     """Return the layers as `layers/build.py` made them.
 
     Raises:
-        ValueError: There are extensions, and no layer of theirs was built.
+        ValueError: There are extensions of others, and no layer of theirs was built.
     """
     if has_extensions and not (LAYERS / "extensions").is_dir():
         raise ValueError(

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
+from countermark.domain.signal import Unhashable
+from countermark.indexes.segments import Searcher, build_segment, merge_segments, open_segment
 from countermark.signals.vpdq import VPDQ
 from tests.cli.conftest import CommandLine, countermark, home
 from tests.extensions.peer import PEER, Unavailable, compiled_vpdq, environment, installed
 from tests.extensions.test_peer import STAND_IN, peer
+from tests.indexes.oracle import answer
 from tests.indexes.test_segments import flipped
 from tests.signals.videos import MP4, avi, gif, scenes
 
@@ -102,12 +105,56 @@ def test_a_video_hashes_to_the_last_bit_as_by_the_peer(name: str, tmp_path: Path
         "animation.gif": gif(scenes("coffee.png", "moon.png", "astronaut.png")),
     }[name]
     (tmp_path / name).write_bytes(content)
-    hasher = VPDQ.hasher()
-    for start in range(0, len(content), 10_000):
-        hasher.update(content[start : start + 10_000])
-    value = hasher.finish()
+    value = hash_of(content)
     assert value == ask_peer(str(tmp_path / name), tmp_path, package)["value"]
     assert VPDQ.parse(str(value)) == value
+
+
+def test_the_index_finds_what_comparing_with_every_video_does_at_every_distance() -> None:
+    entries = [(VPDQ.parse(value), n) for n, value in enumerate(videos(2, 60))]
+    gone, held = entries[::4], [entry for entry in entries if entry[1] % 4]
+    base = open_segment(build_segment(VPDQ, entries, build_id="b"), VPDQ)
+    delta = open_segment(build_segment(VPDQ, [], removed=[n for _, n in gone], build_id="b"), VPDQ)
+    merged = open_segment(merge_segments(VPDQ, [base, delta], keep_removed=False, build_id="b"), VPDQ)
+    queries = [VPDQ.parse(value) for value in videos(2, 20) + videos(3, 5)]
+    found = set()
+    for percent in (None, *range(-1, 22), 100):
+        expected = [answer(VPDQ, held, query, max_distance=percent) for query in queries]
+        assert Searcher([base, delta]).query_batch(queries, max_distance=percent) == expected
+        assert Searcher([merged]).query_batch(queries, max_distance=percent) == expected
+        found |= {candidate.distance for each in expected for candidate in each}
+    assert {0, 20} <= found <= set(range(21))
+
+
+def hash_of(content: bytes) -> str | Unhashable:
+    hasher = VPDQ.hasher()
+    hasher.update(content)
+    return hasher.finish()
+
+
+def test_a_video_whose_frames_change_their_size_is_hashed_or_told_as_damaged(package: Path) -> None:
+    first, second = scenes("coffee.png", "astronaut.png")
+    result = hash_of(avi([first, second.resize((1024, 768)), second.resize((16, 16))]))
+    assert isinstance(result, Unhashable) or VPDQ.parse(result) == result
+
+
+@pytest.mark.parametrize("seed", range(9))
+def test_a_damaged_video_is_hashed_or_told_as_damaged_in_bounded_time(
+    seed: int, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("countermark.signals.vpdq_hasher.MAX_SECONDS", 20)
+    chance = random.Random(seed)
+    shown = scenes("coffee.png", "rocket.jpg", size=(64, 48))
+    content = bytearray((MP4.read_bytes(), avi(shown), gif(shown))[seed % 3])
+    for _ in range(10 * seed):
+        content[chance.randrange(12, len(content))] = chance.randrange(256)
+    if seed >= 6:
+        del content[chance.randrange(12, len(content)) :]
+    result = hash_of(bytes(content))
+    if isinstance(result, Unhashable):
+        assert result.code in {"undecodable", "low_quality"}
+    else:
+        assert VPDQ.parse(result) == result
 
 
 def test_a_video_is_banked_and_found_again_in_other_formats(

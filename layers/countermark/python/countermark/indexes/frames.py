@@ -17,7 +17,7 @@ from countermark.indexes.hamming import HammingKeys, band_sections, split_planes
 from countermark.indexes.keys import NO_DISTANCE, Found, Keys, Sections, as_bytes, hash_width, join_keys, key_width
 from countermark.indexes.rows import group_rows
 
-FRAMES_AT_ONCE = 32
+FRAMES_AT_ONCE = 8
 """How many frames of a query are looked up at once: a still picture is alike thousands of frames of another one."""
 
 _LOW = 2**32 - 1
