@@ -109,6 +109,9 @@ class _Draft:
         """Take in the signals of a content that is indexed; none where it is not."""
         value = signals.get(self.signal_type.name)
         rows = self.rows[shard_of(content_id, len(self.rows))]
+        if value is None and content_id > max(self.largest_content_id, rows.largest_content_id):
+            # It never had a signal of this type: so no segment and no row speaks of it, and most have one type alone.
+            return
         try:
             rows.put(content_id, None if value is None else self.signal_type.parse(value))
         except InvalidSignal:
