@@ -1,5 +1,6 @@
 """Photos that are larger than they look: each is refused, or decoded within its memory, in a process of its own."""
 
+import io
 import struct
 import sys
 import zlib
@@ -83,6 +84,14 @@ def lying_jpeg(width: int, height: int, **options: object) -> bytes:
     return lying(content, frame + 5, ">HH", height, width)
 
 
+def heic(width: int, height: int) -> bytes:
+    """Return a black HEIC; skips where nothing writes one."""
+    pillow_heif = pytest.importorskip("pillow_heif", reason="pillow-heif has no wheel for this platform")
+    file = io.BytesIO()
+    pillow_heif.from_pillow(Image.new("RGB", (width, height))).save(file, quality=10)
+    return file.getvalue()
+
+
 def deep_png(width: int, height: int) -> bytes:
     """Return a black PNG of 8 bytes a pixel, whose pixels come in seven passes."""
     header = struct.pack(">IIBBBBB", width, height, 16, 6, 0, 0, 1)
@@ -104,6 +113,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], int]] = {
     "TIFF": (lambda: saved(Image.new("CMYK", (SIDE, SIDE)), "TIFF", compression="tiff_lzw"), 8),
     "WebP": (lambda: saved(Image.new("RGBA", (SIDE, SIDE)), "WEBP", lossless=True), 17),
     "AVIF": (lambda: saved(Image.new("RGB", (SIDE, SIDE)), "AVIF", speed=10), 12),
+    "HEIC": (lambda: heic(SIDE, SIDE), 12),
 }
 
 
