@@ -12,6 +12,7 @@ from countermark.errors import ContentTooLarge, CountermarkError, InvalidContent
 from countermark.extensions import threatexchange_content as module
 from countermark.extensions.registries import class_of
 from countermark.extensions.threatexchange import adapted
+from countermark.flows.hash import parts_of
 
 
 class PeerContent:
@@ -59,7 +60,7 @@ def form(peer: type) -> Any:
 
 def parts(gives: list[Any], *, name: str = "a.PDF", content: bytes = b"%PDF") -> list[Part]:
     PdfContent.gives = gives
-    return list(form(PdfContent).parts(content, name))
+    return list(parts_of(form(PdfContent), content, name))
 
 
 def test_a_content_type_is_what_the_peer_calls_it_and_files_end_in_its_name() -> None:
@@ -114,7 +115,7 @@ def test_one_that_is_a_text_is_given_the_text() -> None:
     made = form(PostContent)
     assert [part.content for part in made.parts(b"known words", "")] == [b"known", b"words"]
     with pytest.raises(InvalidContent, match="post cannot be taken apart: UnicodeDecodeError"):
-        list(made.parts(b"\xff", ""))
+        list(parts_of(made, b"\xff", ""))
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_what_it_raises_is_told_by_its_kind_alone(
             raise raised
 
     with pytest.raises(error, match=f"^{message}$"):
-        list(form(Failing).parts(b"", ""))
+        list(parts_of(form(Failing), b"", ""))
 
 
 def test_one_without_a_name_that_fits_is_refused() -> None:

@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -11,7 +13,7 @@ from countermark.domain.signal import ContentType, Signal, Unhashable
 from countermark.flows import hash as flow
 from countermark.flows.hash import HashReport, applicable, hash_opened
 from countermark.signals import SIGNAL_TYPES
-from tests.extensions.boxes import BOX, BOXES, box
+from tests.extensions.boxes import BOX, BOXES, Box, box
 from tests.signals.photos import photo, saved
 
 
@@ -159,3 +161,39 @@ def test_variants_of_photos_within_are_made_on_request() -> None:
     types = ContentTypes(forms={BOX: Frame()})
     report = hash_opened(io.BytesIO(b""), BOX, partial(applicable, SIGNAL_TYPES), types, with_variants=True)
     assert len((report.parts or ())[0].turned) == 7
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"no JSON", "box cannot be taken apart: JSONDecodeError"),
+        (b'[["text", "one"], ["!", "KeyOfNoError"]]', "box cannot be taken apart: KeyError"),
+        (b'[["Text", "one"]]', "box cannot be taken apart: InvalidInput"),
+    ],
+)
+def test_whatever_an_extension_raises_is_told_of_its_content_alone(content: bytes, reason: str) -> None:
+    why = opened(content).unopened
+    assert why is not None
+    assert (why.code, bool(re.fullmatch(reason, why.reason))) == ("undecodable", True), why.reason
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "reason"),
+    [
+        ([b"bytes"], "undecodable", "box gives a bytes, which is no part"),
+        (ModuleNotFoundError("no such module", name="needed"), "missing_extra", "box needs a package .*: needed"),
+    ],
+)
+def test_what_an_extension_gives_is_checked(given: object, code: str, reason: str) -> None:
+    class Odd(Box):
+        """Gives what it should not."""
+
+        def parts(self, content: bytes, name: str) -> Iterator[Part]:
+            if isinstance(given, Exception):
+                raise given
+            yield from given  # type: ignore[misc]  # it is to fail
+
+    types = ContentTypes(forms={BOX: Odd()})
+    why = hash_opened(io.BytesIO(b""), BOX, partial(applicable, SIGNAL_TYPES), types).unopened
+    assert why is not None
+    assert (why.code, bool(re.fullmatch(reason, why.reason))) == (code, True), why.reason

@@ -19,7 +19,7 @@ from typing import Any
 
 from countermark.domain.content import ContentForm, Part
 from countermark.domain.signal import ContentType
-from countermark.errors import ContentTooLarge, InvalidContent, InvalidInput, MissingExtra
+from countermark.errors import ContentTooLarge, InvalidContent, InvalidInput
 
 MAX_PART_BYTES = 64 * 1024 * 1024
 """The largest file that is read as a part: what is held whole of other content, too."""
@@ -47,31 +47,21 @@ class PeerContainer(PeerContentForm):
     """A content type of python-threatexchange that has `extract_additional_content`."""
 
     def parts(self, content: bytes, name: str) -> Iterator[Part]:
-        """Yield what the peer finds in a piece of content.
+        """Yield what the peer finds in a piece of content. What else it raises is for whoever asks to tell.
 
         Raises:
-            InvalidContent: It fails, in whatever way, or gives what is not of its form.
+            InvalidContent: It gives a file that is not there.
             ContentTooLarge: It gives too large a file.
-            MissingExtra: It needs a package that is not installed.
         """
-        try:
-            if _is_text(self.peer):
-                found = self.peer.extract_additional_content(content.decode())
-                yield from (self._part(*each) for each in found)
-                return
-            suffix = PurePosixPath(name).suffix.lower()
-            with tempfile.NamedTemporaryFile(
-                prefix="countermark-", suffix=suffix if _SUFFIX.fullmatch(suffix) else f".{self.name}"
-            ) as file:
-                file.write(content)
-                file.flush()
-                yield from (self._part(*each) for each in self.peer.extract_additional_content(file.name))
-        except InvalidContent:
-            raise
-        except ImportError as error:
-            raise MissingExtra(f"{self.name} needs a package that is not installed: {error.name}") from error
-        except Exception as error:
-            raise InvalidContent(f"{self.name} cannot be taken apart: {type(error).__name__}") from error
+        if _is_text(self.peer):
+            yield from (self._part(*each) for each in self.peer.extract_additional_content(content.decode()))
+            return
+        suffix = PurePosixPath(name).suffix.lower()
+        ending = suffix if _SUFFIX.fullmatch(suffix) else f".{self.name}"
+        with tempfile.NamedTemporaryFile(prefix="countermark-", suffix=ending) as file:
+            file.write(content)
+            file.flush()
+            yield from (self._part(*each) for each in self.peer.extract_additional_content(file.name))
 
     def _part(self, kind: Any, argument: Any) -> Part:
         """Return a part, as the peer gives it: its class, and itself or the path of its file."""

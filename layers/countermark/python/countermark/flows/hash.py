@@ -199,7 +199,7 @@ class _Opening:
     ) -> Unhashable | None:
         """Hash what content holds, part by part; return why not all of it."""
         try:
-            for part in opens.parts(content, name):
+            for part in parts_of(opens, content, name):
                 if self._is_new(part):
                     parts.append(self._hash_part(part, depth=depth + 1))  # noqa: PERF401  # kept where a later one fails
         except ContentTooLarge as error:
@@ -241,6 +241,26 @@ class _Opening:
         is_new = key not in self._seen
         self._seen.add(key)
         return is_new
+
+
+def parts_of(opens: HoldsParts, content: bytes, name: str) -> Iterator[Part]:
+    """Yield what a piece of content holds. Whatever the code of an extension raises is told of this content alone.
+
+    Raises:
+        InvalidContent: It is damaged, or its extension fails on it or gives what is no part.
+        MissingExtra: Its extension needs a package that is not installed.
+    """
+    try:
+        for part in opens.parts(content, name):
+            if not isinstance(part, Part):
+                raise InvalidContent(f"{opens.name} gives a {type(part).__name__}, which is no part")
+            yield part
+    except (InvalidContent, MissingExtra):
+        raise
+    except ImportError as error:
+        raise MissingExtra(f"{opens.name} needs a package that is not installed: {error.name}") from error
+    except Exception as error:  # code of others, on content of strangers: it spoils nothing else
+        raise InvalidContent(f"{opens.name} cannot be taken apart: {type(error).__name__}") from error
 
 
 class _Kept:
