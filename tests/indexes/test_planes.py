@@ -1,5 +1,8 @@
 """Readers that leave the bands unread: what they answer, and how few bytes they take."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -130,3 +133,65 @@ def test_damage_to_the_bands_is_nothing_to_a_reader_of_planes(store: Recorded, t
         assert [each.content_id for each in found] == [1]
     index.current(0).loaded()["pdq"][ref.name].settle()
     assert index.load_error is None
+
+
+RESIDENT = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from countermark.indexes.reader import IndexReader, Part
+from countermark.indexes.segments import assemble_segment
+from countermark.local.index import FileIndexStore
+from tests.indexes.small_types import PDQ
+from tests.indexes.test_arriving import publish, write
+
+directory, counts = Path(sys.argv[1]), [int(count) for count in sys.argv[2:]]
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+def built(count):
+    codes = np.random.default_rng(1).integers(0, 256, (count, 32), np.uint8)
+    ids = np.arange(count, dtype=np.uint64)
+    store = FileIndexStore(directory / str(count))
+    publish(store, write(store, assemble_segment(PDQ, codes, ids, removed=ids[:0], build_id="b")))
+
+def served(count):
+    reader = IndexReader(FileIndexStore(directory / str(count)), {"pdq": PDQ}, part=Part(bands=False))
+    index = reader.current(0)
+    index.searcher("pdq").query("0" * 64)
+    for segment in index.loaded()["pdq"].values():
+        segment.wait()
+    return reader
+
+if not directory.exists():
+    for count in counts:
+        built(count)
+else:
+    readers = []
+    for count in counts:
+        before = resident()
+        readers.append(served(count))
+        print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc, as Linux has it")
+def test_a_hash_takes_44_bytes_of_resident_memory_without_bands(tmp_path: Path) -> None:
+    counts = (150_000, 150_001, 600_000)
+
+    def run() -> list[int]:
+        done = subprocess.run(
+            [sys.executable, "-c", RESIDENT, str(tmp_path / "index"), *map(str, counts)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        )
+        assert done.returncode == 0, done.stderr
+        return [int(line) for line in done.stdout.split()]
+
+    assert run() == []
+    # The first brings along what is needed once: libraries, threads and their stacks.
+    _, few, many = run()
+    assert (many - few) / (counts[2] - counts[1]) == pytest.approx(44, abs=8)
