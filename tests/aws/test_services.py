@@ -158,6 +158,18 @@ class _Broken(io.RawIOBase):
             raise ReadTimeoutError(endpoint_url="https://s3.example")
         return b"first"
 
+    def readinto(self, memory: memoryview) -> int:  # type: ignore[override]  # nobody reads into anything else here
+        first = self.read()
+        memory[: len(first)] = first
+        return len(first)
+
+
+def test_a_segment_that_breaks_off_is_unavailable_and_never_short(deployment: Deployed) -> None:
+    tap = tapped(deployment.clients.s3)
+    tap.answers.append(("get_object", lambda request: {"Body": _Broken()}))
+    with pytest.raises(Unavailable, match="S3"):
+        S3IndexStore(tap, deployment.settings.index_bucket).read_segment_into("s", memoryview(bytearray(100)))
+
 
 def test_a_body_that_breaks_off_is_unavailable_and_never_short(deployment: Deployed) -> None:
     tap = tapped(deployment.clients.s3)

@@ -150,6 +150,28 @@ def test_what_any_answer_needs_is_read_first_and_each_byte_once(
     assert Searcher([segment]).query(entries[0][0])
 
 
+def test_no_section_is_read_far_ahead_of_its_digest_and_the_next_one_comes_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(arriving, "MAX_AHEAD", 2)
+    data = pdq_segment()
+    header = read_header(data)
+    first = next(section for section in header.sections if section.name == "A")
+    asked: list[int] = []
+    goes_on = threading.Event()
+
+    def read(offset: int, memory: memoryview) -> int:
+        asked.append(offset)
+        assert offset != first.offset or goes_on.wait(PATIENCE_S)
+        return read_of(data, offset, memory)
+
+    sections = ArrivingSections(header, read)
+    assert len(sections["B"]) == first.length > 3_000
+    assert sum(offset < first.offset + first.length for offset in asked) == 2
+    goes_on.set()
+    assert sections["A"] == data[first.offset : first.offset + first.length]
+
+
 @pytest.mark.parametrize("failures", range(arriving.MAX_TRIES))
 def test_a_range_is_asked_for_again_where_the_store_is_out_of_reach(gate: Gate, failures: int) -> None:
     gate.failures = [Unavailable("the store is down") for _ in range(failures)]
