@@ -7,16 +7,16 @@ itself is read as it is now.
 """
 
 import heapq
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from countermark.aws import feed, keys
+from countermark.aws.bank_items import DERIVED, bank_data, bank_item, bank_of, content_of, curated, derived, integer
 from countermark.aws.retry import attempts
 from countermark.aws.table import (
     ConditionFailed,
@@ -31,9 +31,7 @@ from countermark.aws.table import (
     check_page,
     to_json,
 )
-from countermark.domain.bank import Bank, BankContent, ContentDraft, Provenance, is_permanently_disabled
-from countermark.domain.json import JSON
-from countermark.domain.opinion import Category, Opinion
+from countermark.domain.bank import Bank, BankContent, ContentDraft, is_permanently_disabled
 from countermark.domain.stores import MAX_PAGE, ChangePage, ContentPage
 from countermark.errors import AlreadyExists, NotFound
 
@@ -51,6 +49,7 @@ WRITERS = 16
 
 _EXISTS = "attribute_exists(#pk) AND attribute_not_exists(#is_deleted)"
 _IS_GONE = "(attribute_not_exists(#pk) OR attribute_exists(#is_deleted))"
+_TELL = ", #feed_shard = :feed_shard, #feed_at = :feed_at"
 
 
 class DynamoBankStore:
@@ -64,21 +63,21 @@ class DynamoBankStore:
         """Create a bank. It is not in the feed: an index build has no work before it holds a content."""
         bank = Bank(id=self._count(keys.BANK_COUNTER, 1).start, name=name, matching_enabled_ratio=ratio)
         try:
-            self._table.transact([self._take_name(bank), Put(item=_bank_item(bank))])
+            self._table.transact([self._take_name(bank), Put(item=bank_item(bank))])
         except ConditionFailed as error:
             raise AlreadyExists(f"there is a bank of the name {name!r} already") from error
         return bank
 
     def bank(self, name: str) -> Bank:
         taken = self._table.get(keys.bank_name(name))
-        item = None if taken is None else self._table.get(keys.bank(_integer(taken["bank_id"])))
-        bank = None if item is None else _bank(item)
+        item = None if taken is None else self._table.get(keys.bank(integer(taken["bank_id"])))
+        bank = None if item is None else bank_of(item)
         if bank is None or bank.name != name:
             raise NotFound(f"bank {name!r} not found")
         return bank
 
     def banks(self) -> Sequence[Bank]:
-        found = map(_bank, self._table.query(Range(partition=keys.BANKS_PARTITION)))
+        found = map(bank_of, self._table.query(Range(partition=keys.BANKS_PARTITION)))
         return sorted((bank for bank in found if bank is not None), key=lambda bank: bank.name)
 
     def update_bank(
@@ -120,7 +119,7 @@ class DynamoBankStore:
             tombstone = Put(
                 item=self._tombstone("bank", bank.id),
                 condition=f"{_EXISTS} AND #data = :old",
-                values={"old": _bank_data(bank)},
+                values={"old": bank_data(bank)},
             )
             try:
                 self._table.transact([self._free_name(bank), tombstone])
@@ -135,7 +134,7 @@ class DynamoBankStore:
         The index of a bank may still list what is removed already: pages are read until something is.
         """
         item = self._table.get(keys.bank(bank_id))
-        if item is not None and _bank(item) is not None:
+        if item is not None and bank_of(item) is not None:
             return 0
         before = None
         while True:
@@ -148,7 +147,7 @@ class DynamoBankStore:
     def add_content(self, bank_id: int, draft: ContentDraft, *, now_s: int) -> BankContent:
         """Bank a draft. In a bank that is deleted meanwhile it is banked, and never found: a build sees to that."""
         item = self._table.get(keys.bank(bank_id))
-        if item is None or _bank(item) is None:
+        if item is None or bank_of(item) is None:
             raise NotFound(f"bank {bank_id} not found")
         content = BankContent(
             id=self._count(keys.CONTENT_COUNTER, 1).start,
@@ -180,14 +179,14 @@ class DynamoBankStore:
     def contents(self, ids: Iterable[int]) -> dict[int, BankContent]:
         wanted = list(ids)
         check_page(len(wanted))
-        return {content_id: _content(item) for content_id, item in self._items(wanted).items()}
+        return {content_id: content_of(item) for content_id, item in self._items(wanted).items()}
 
     def content_page(self, bank_id: int, *, before: int | None = None, limit: int) -> ContentPage:
         """Return a page, merged from the shards of the bank; one that was deleted just now may be missing in it."""
         check_page(limit)
         ids = list(islice(self._listed(bank_id, before=before, page_size=limit + 1), limit + 1))
         items = self._items(ids[:limit])
-        contents = [_content(items[content_id]) for content_id in ids[:limit] if content_id in items]
+        contents = [content_of(items[content_id]) for content_id in ids[:limit] if content_id in items]
         return ContentPage(
             contents=tuple(content for content in contents if content.bank_id == bank_id),
             before=ids[limit - 1] if len(ids) > limit else None,
@@ -207,13 +206,13 @@ class DynamoBankStore:
                 raise NotFound(f"content {content_id} not found")
             update = self._update_of_content(item, disable_until_ts=disable_until_ts, note=note)
             if update is None:
-                return _content(item)
+                return content_of(item)
             try:
                 changed = self._table.write(update)
             except ConditionFailed:
                 continue
             if changed is not None:
-                return _content(changed)
+                return content_of(changed)
         raise AssertionError("attempts() raises when it ends")
 
     def delete_contents(self, bank_id: int, ids: Sequence[int]) -> int:
@@ -245,7 +244,7 @@ class DynamoBankStore:
         """Return the next numbers of a counter; numbers of a call that failed half-way are lost, never reused."""
         update = Update(key=counter, change="ADD #last :count", values={"count": count})
         item = self._table.write(update)
-        last = _integer(None if item is None else item["last"])
+        last = integer(None if item is None else item["last"])
         return range(last - count + 1, last + 1)
 
     def _in_parallel(self, call: Callable[[Given], Result], given: Sequence[Given]) -> list[Result]:
@@ -257,7 +256,7 @@ class DynamoBankStore:
     def _items(self, ids: Sequence[int]) -> dict[int, Item]:
         """Return the contents' items as they are now, without tombstones."""
         items = self._table.get_many([keys.content(content_id) for content_id in ids])
-        return {_integer(item["content_id"]): item for item in items if "is_deleted" not in item}
+        return {integer(item["content_id"]): item for item in items if "is_deleted" not in item}
 
     def _listed(self, bank_id: int, *, before: int | None, page_size: int) -> Iterator[int]:
         """Yield the ids that are listed for a bank, newest first."""
@@ -267,8 +266,8 @@ class DynamoBankStore:
             )
             for shard in keys.bank_shards(bank_id)
         ]
-        listed = heapq.merge(*shards, key=lambda item: _integer(item["content_id"]), reverse=True)
-        return (_integer(item["content_id"]) for item in listed)
+        listed = heapq.merge(*shards, key=lambda item: integer(item["content_id"]), reverse=True)
+        return (integer(item["content_id"]) for item in listed)
 
     def _entries(self, shard: int, after: str, *, page_size: int) -> Iterator[str]:
         """Yield the entries of a shard of the feed after one of them."""
@@ -294,7 +293,7 @@ class DynamoBankStore:
 
     def _update_of(self, old: Bank, new: Bank) -> Update:
         """Return the update of a bank; it tells the feed where the ratio becomes, or leaves, 0."""
-        values: dict[str, Value] = {"old": _bank_data(old), "new": _bank_data(new)}
+        values: dict[str, Value] = {"old": bank_data(old), "new": bank_data(new)}
         change = "SET #data = :new"
         if (old.matching_enabled_ratio > 0.0) != (new.matching_enabled_ratio > 0.0):
             change += _TELL
@@ -310,16 +309,16 @@ class DynamoBankStore:
             sets.append("#note = :note")
             values["note"] = to_json(note)
         if disable_until_ts is not None:
-            was = _integer(item["disable_until_ts"])
+            was = integer(item["disable_until_ts"])
             sets.append("#disable_until_ts = :until")
             condition += " AND #disable_until_ts = :was"
             values |= {"until": disable_until_ts, "was": was}
             if is_permanently_disabled(was) != is_permanently_disabled(disable_until_ts):
                 sets.append(_TELL.removeprefix(", "))
-                values |= self._feed("content", _integer(item["content_id"]))
+                values |= self._feed("content", integer(item["content_id"]))
         if not sets:
             return None
-        key = keys.content(_integer(item["content_id"]))
+        key = keys.content(integer(item["content_id"]))
         return Update(key=key, change="SET " + ", ".join(sets), condition=condition, values=values)
 
     def _put(self, content: BankContent, stored: Item | None) -> None:
@@ -344,8 +343,8 @@ class DynamoBankStore:
 
         It tells the feed where a build reads it anew: with other signals, or in another bank.
         """
-        new = _derived(content)
-        if new == {name: stored[name] for name in _DERIVED if name in stored}:
+        new = derived(content)
+        if new == {name: stored[name] for name in DERIVED if name in stored}:
             return None
         change = "SET " + ", ".join(f"#{name} = :{name}" for name in new)
         values: dict[str, Value] = {
@@ -356,7 +355,7 @@ class DynamoBankStore:
         if (stored["bank_id"], stored["signals"]) != (new["bank_id"], new["signals"]):
             change += _TELL
             values |= self._feed("content", content.id)
-        if gone := [f"#{name}" for name in _DERIVED if name not in new]:
+        if gone := [f"#{name}" for name in DERIVED if name not in new]:
             change += " REMOVE " + ", ".join(gone)
         return Update(
             key=keys.content(content.id),
@@ -395,7 +394,7 @@ class DynamoBankStore:
             taken = self._table.get(key)
             condition, values = "attribute_not_exists(#pk)", dict[str, Value]()
             if taken is not None:
-                banked = self.contents([_integer(taken["content_id"])]).get(_integer(taken["content_id"]))
+                banked = self.contents([integer(taken["content_id"])]).get(integer(taken["content_id"]))
                 if banked is not None and banked.bank_id == content.bank_id:
                     return banked
                 condition, values = "#content_id = :stale", {"stale": taken["content_id"]}
@@ -410,8 +409,8 @@ class DynamoBankStore:
     def _content_item(self, content: BankContent) -> Item:
         return {
             **keys.content(content.id)._asdict(),
-            **_derived(content),
-            **_curated(content),
+            **derived(content),
+            **curated(content),
             **self._feed("content", content.id),
             "content_id": content.id,
         }
@@ -422,94 +421,3 @@ class DynamoBankStore:
 
     def _free_name(self, bank: Bank) -> Delete:
         return Delete(key=keys.bank_name(bank.name), condition="#bank_id = :bank_id", values={"bank_id": bank.id})
-
-
-_TELL = ", #feed_shard = :feed_shard, #feed_at = :feed_at"
-
-_DERIVED = ("bank_id", "bank_shard", "signals", "provenance", "original_media_uri")
-"""Attributes that a put sets anew; a missing one is None."""
-
-
-def _derived(content: BankContent) -> dict[str, Value]:
-    """Return what a put of a content that is there replaces."""
-    values: dict[str, Value] = {
-        "bank_id": content.bank_id,
-        "bank_shard": keys.bank_shard(content.bank_id, content.id),
-        "signals": to_json(dict(content.signals)),
-    }
-    if content.provenance is not None:
-        values["provenance"] = _provenance_data(content.provenance)
-    if content.original_media_uri is not None:
-        values["original_media_uri"] = to_json(content.original_media_uri)
-    return values
-
-
-def _curated(content: BankContent) -> dict[str, Value]:
-    """Return what a put of a content that is there leaves alone."""
-    return {
-        "disable_until_ts": content.disable_until_ts,
-        "note": to_json(content.note),
-        "metadata": to_json(content.metadata),
-        "created_at_s": content.created_at_s,
-    }
-
-
-def _content(item: Item) -> BankContent:
-    uri = item.get("original_media_uri")
-    provenance = item.get("provenance")
-    return BankContent(
-        id=_integer(item["content_id"]),
-        bank_id=_integer(item["bank_id"]),
-        signals=_from_json(item["signals"]),
-        disable_until_ts=_integer(item["disable_until_ts"]),
-        note=_from_json(item["note"]),
-        original_media_uri=None if uri is None else _from_json(uri),
-        metadata=_from_json(item["metadata"]),
-        provenance=None if provenance is None else _provenance(_from_json(provenance)),
-        created_at_s=_integer(item["created_at_s"]),
-    )
-
-
-def _provenance_data(provenance: Provenance) -> str:
-    opinions: list[JSON] = [[int(one.category), sorted(one.tags), one.is_mine] for one in provenance.opinions]
-    return to_json([provenance.collaboration, provenance.record_key, opinions, provenance.record_digest])
-
-
-def _provenance(data: Any) -> Provenance:
-    collaboration, record_key, opinions, record_digest = data
-    return Provenance(
-        collaboration=collaboration,
-        record_key=record_key,
-        opinions=tuple(
-            Opinion(category=Category(category), tags=frozenset(tags), is_mine=is_mine)
-            for category, tags, is_mine in opinions
-        ),
-        record_digest=record_digest,
-    )
-
-
-def _bank_item(bank: Bank) -> Item:
-    return {**keys.bank(bank.id)._asdict(), "bank_id": bank.id, "data": _bank_data(bank)}
-
-
-def _bank_data(bank: Bank) -> str:
-    """Return all that changes of a bank as one text, so that one condition tells whether any of it has."""
-    return to_json([bank.name, bank.matching_enabled_ratio, dict(bank.distance_limits)])
-
-
-def _bank(item: Item) -> Bank | None:
-    """Return the bank of an item; None for the tombstone of a deleted one."""
-    if "is_deleted" in item:
-        return None
-    name, ratio, limits = _from_json(item["data"])
-    return Bank(id=_integer(item["bank_id"]), name=name, matching_enabled_ratio=ratio, distance_limits=limits)
-
-
-def _from_json(value: Value) -> Any:
-    return json.loads(str(value))
-
-
-def _integer(value: Value | None) -> int:
-    if not isinstance(value, int):
-        raise TypeError(f"an attribute that is an integer holds {type(value).__name__}")
-    return value

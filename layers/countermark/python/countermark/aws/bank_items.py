@@ -1,0 +1,101 @@
+"""Banks and contents as items of DynamoDB, and back."""
+
+import json
+from typing import Any
+
+from countermark.aws import keys
+from countermark.aws.table import Item, Value, to_json
+from countermark.domain.bank import Bank, BankContent, Provenance
+from countermark.domain.json import JSON
+from countermark.domain.opinion import Category, Opinion
+
+DERIVED = ("bank_id", "bank_shard", "signals", "provenance", "original_media_uri")
+"""Attributes that a put sets anew; a missing one is None."""
+
+
+def derived(content: BankContent) -> dict[str, Value]:
+    """Return what a put of a content that is there replaces."""
+    values: dict[str, Value] = {
+        "bank_id": content.bank_id,
+        "bank_shard": keys.bank_shard(content.bank_id, content.id),
+        "signals": to_json(dict(content.signals)),
+    }
+    if content.provenance is not None:
+        values["provenance"] = _provenance_data(content.provenance)
+    if content.original_media_uri is not None:
+        values["original_media_uri"] = to_json(content.original_media_uri)
+    return values
+
+
+def curated(content: BankContent) -> dict[str, Value]:
+    """Return what a put of a content that is there leaves alone."""
+    return {
+        "disable_until_ts": content.disable_until_ts,
+        "note": to_json(content.note),
+        "metadata": to_json(content.metadata),
+        "created_at_s": content.created_at_s,
+    }
+
+
+def content_of(item: Item) -> BankContent:
+    """Return the content of an item."""
+    uri = item.get("original_media_uri")
+    provenance = item.get("provenance")
+    return BankContent(
+        id=integer(item["content_id"]),
+        bank_id=integer(item["bank_id"]),
+        signals=_from_json(item["signals"]),
+        disable_until_ts=integer(item["disable_until_ts"]),
+        note=_from_json(item["note"]),
+        original_media_uri=None if uri is None else _from_json(uri),
+        metadata=_from_json(item["metadata"]),
+        provenance=None if provenance is None else _provenance(_from_json(provenance)),
+        created_at_s=integer(item["created_at_s"]),
+    )
+
+
+def _provenance_data(provenance: Provenance) -> str:
+    opinions: list[JSON] = [[int(one.category), sorted(one.tags), one.is_mine] for one in provenance.opinions]
+    return to_json([provenance.collaboration, provenance.record_key, opinions, provenance.record_digest])
+
+
+def _provenance(data: Any) -> Provenance:
+    collaboration, record_key, opinions, record_digest = data
+    return Provenance(
+        collaboration=collaboration,
+        record_key=record_key,
+        opinions=tuple(
+            Opinion(category=Category(category), tags=frozenset(tags), is_mine=is_mine)
+            for category, tags, is_mine in opinions
+        ),
+        record_digest=record_digest,
+    )
+
+
+def bank_item(bank: Bank) -> Item:
+    """Return the item of a bank."""
+    return {**keys.bank(bank.id)._asdict(), "bank_id": bank.id, "data": bank_data(bank)}
+
+
+def bank_data(bank: Bank) -> str:
+    """Return all that changes of a bank as one text, so that one condition tells whether any of it has."""
+    return to_json([bank.name, bank.matching_enabled_ratio, dict(bank.distance_limits)])
+
+
+def bank_of(item: Item) -> Bank | None:
+    """Return the bank of an item; None for the tombstone of a deleted one."""
+    if "is_deleted" in item:
+        return None
+    name, ratio, limits = _from_json(item["data"])
+    return Bank(id=integer(item["bank_id"]), name=name, matching_enabled_ratio=ratio, distance_limits=limits)
+
+
+def _from_json(value: Value) -> Any:
+    return json.loads(str(value))
+
+
+def integer(value: Value | None) -> int:
+    """Return an attribute that is an integer; one that is none crashes: it was never written so."""
+    if not isinstance(value, int):
+        raise TypeError(f"an attribute that is an integer holds {type(value).__name__}")
+    return value
