@@ -81,7 +81,9 @@ class CurateStage(Construct):
         )
         allow_items(self.function, *READ_ITEMS, *WRITE_ITEMS, table=banks, indexes=[BY_BANK_INDEX])
         allow_items(self.function, *READ_ITEMS, *WRITE_ITEMS, table=exchanges)
-        allow_items(self.function, "dynamodb:UpdateItem", table=access, partitions=["counter", "opinion#*"])
+        allow_items(
+            self.function, "dynamodb:GetItem", "dynamodb:UpdateItem", table=access, partitions=["counter", "opinion#*"]
+        )
         allow(
             self.function,
             "secretsmanager:GetSecretValue",

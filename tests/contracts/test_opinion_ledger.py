@@ -38,9 +38,11 @@ def test_a_place_is_greater_than_all_before_it_whoever_asks(opinion_ledger: Opin
 
 def test_what_was_dealt_with_is_remembered_by_subject(opinion_ledger: OpinionLedger) -> None:
     assert take(opinion_ledger) == []
+    assert opinion_ledger.told(SUBJECT) == []
     opinion_ledger.finish_turn(SUBJECT, TOLD, holder="run-1", now_s=NOW_S)
-    assert take(opinion_ledger, holder="run-2") == list(TOLD)
-    assert take(opinion_ledger, subject="another") == []
+    assert take(opinion_ledger, holder="run-2") == list(opinion_ledger.told(SUBJECT)) == list(TOLD)
+    assert take(opinion_ledger, subject="another") == opinion_ledger.told("another") == []
+    assert opinion_ledger.told("nobody told") == []
     opinion_ledger.finish_turn(SUBJECT, TOLD[1:], holder="run-2", now_s=NOW_S)
     assert take(opinion_ledger, now_s=NOW_S + REMEMBER_OPINIONS_S - 1) == [TOLD[1]]
 

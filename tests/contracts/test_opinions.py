@@ -133,6 +133,9 @@ class MortalLedger:
     def next_place(self) -> int:
         return self.ledger.next_place()
 
+    def told(self, subject: str) -> Sequence[ToldOpinion]:
+        return self.ledger.told(subject)
+
     def take_turn(self, subject: str, *, holder: str, now_s: int, lease_s: int) -> Sequence[ToldOpinion]:
         return self.ledger.take_turn(subject, holder=holder, now_s=now_s, lease_s=lease_s)
 

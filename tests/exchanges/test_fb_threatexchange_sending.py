@@ -74,6 +74,23 @@ def test_an_opinion_takes_the_contrary_one_back() -> None:
         assert [url for _, url, _ in shown(requests)] == urls
 
 
+def test_an_opinion_takes_back_what_was_told_since_the_record_was_fetched() -> None:
+    exchange = FbThreatExchange(quick_transport())
+    for verdict, replaces, urls in (
+        (
+            Verdict.FALSE_POSITIVE,
+            Verdict.TRUE_POSITIVE,
+            ["reactions_to_remove=HELPFUL", "reactions=DISAGREE_WITH_TAGS"],
+        ),
+        (Verdict.TRUE_POSITIVE, Verdict.TRUE_POSITIVE, ["reactions=HELPFUL"]),
+        (Verdict.TRUE_POSITIVE, Verdict.WITHDRAWN, ["reactions=HELPFUL"]),
+        (Verdict.SEEN, Verdict.TRUE_POSITIVE, ["reactions=SAW_THIS_TOO"]),
+    ):
+        opinion = SharedOpinion(verdict=verdict, replaces=replaces)
+        requests = exchange.opinion_requests(CONFIG, record(descriptor("42")), opinion, credentials=CREDENTIALS)
+        assert [url for _, url, _ in shown(requests)] == [f"942?{query}" for query in urls]
+
+
 def test_an_opinion_of_ones_own_descriptor_is_a_new_status_of_it() -> None:
     exchange = FbThreatExchange(quick_transport())
     data = record(descriptor(APP_ID), indicator="a text")

@@ -244,25 +244,51 @@ def test_of_several_signals_those_that_the_exchange_takes_are_shared(place: Plac
         opinions.give_opinions(place.curator, place.teller, [])
 
 
-def add_own_descriptor(place: Place) -> OpinionGiven:
-    """Store an indicator that the platform stated itself, and return an opinion that takes it back."""
+def of_descriptor(place: Place, verdict: str, *, owner: str = TOKEN.partition("|")[0]) -> OpinionGiven:
+    """Store an indicator that a member stated, by default the platform itself; return an opinion of it."""
     store = place.curator.collaborations
     lease = store.acquire_lease("C", holder="fetch", now_s=NOW_S, lease_s=60)
     data: dict[str, JSON] = {
         "id": "1",
         "indicator": PDQ,
         "type": "HASH_PDQ",
-        "descriptors": {"data": [{"id": "977", "owner": {"id": TOKEN.partition("|")[0]}, "tags": [], "status": "X"}]},
+        "descriptors": {"data": [{"id": "977", "owner": {"id": owner}, "tags": [], "status": "X"}]},
     }
     store.put_records(lease, [Record(key="1", data=data, generation=1)], now_s=NOW_S)
-    withdrawn = shared_opinion("withdrawn")
-    given = opinions.opinion_given(withdrawn, collaboration="C", record_key="1", now_s=NOW_S)
+    given = opinions.opinion_given(shared_opinion(verdict), collaboration="C", record_key="1", now_s=NOW_S)
     return opinions.placed(given, place.teller.opinions.next_place())
+
+
+def test_an_opinion_takes_back_the_contrary_one_that_was_told_last(place: Place) -> None:
+    first, seen, second = (
+        of_descriptor(place, each, owner="42") for each in ("true_positive", "seen", "false_positive")
+    )
+    place.tell(first)
+    place.tell(seen)
+    dry_run = opinions.opinion_requests(place.teller, second, now_s=NOW_S)
+    assert place.tell(second).requests == tuple(dry_run) == tuple(place.transport.sent[2:])
+    queries = [request.url.partition("?")[2] for request in place.transport.sent]
+    assert queries[:2] == ["reactions=HELPFUL", "reactions=SAW_THIS_TOO"]
+    assert queries[2:] == ["reactions_to_remove=HELPFUL", "reactions=DISAGREE_WITH_TAGS"]
+
+
+def test_an_older_opinion_that_is_told_late_leaves_the_newest_alone(place: Place) -> None:
+    older, newer = (of_descriptor(place, each, owner="42") for each in ("false_positive", "true_positive"))
+    newer = replace(newer, opinion=replace(newer.opinion, signal_type="pdq"))
+    place.tell(newer)
+    place.tell(older)
+    assert [request.url.partition("?")[2] for request in place.transport.sent] == [
+        "reactions=HELPFUL",
+        "reactions_to_remove=HELPFUL",
+        "reactions=DISAGREE_WITH_TAGS",
+        "reactions_to_remove=DISAGREE_WITH_TAGS",
+        "reactions=HELPFUL",
+    ]
 
 
 def test_what_the_platform_stated_is_taken_back_and_may_be_gone_by_then(place: Place) -> None:
     older = replace(place.one(), record_key="1", signals=(), opinion=shared_opinion("true_positive"))
-    given = add_own_descriptor(place)
+    given = of_descriptor(place, "withdrawn")
     place.transport.statuses = [404]
     report = place.tell(given)
     assert report.outcome == "told"

@@ -75,7 +75,7 @@ MAY: Mapping[str, Mapping[str, set[str]]] = {
         "Index": {"s3:ListBucket"},
         "Index/*": {"s3:GetObject"},
         "Bus": {"events:PutEvents"},
-        "Access where the key is counter,opinion#*": {"dynamodb:UpdateItem"},
+        "Access where the key is counter,opinion#*": {"dynamodb:GetItem", "dynamodb:UpdateItem"},
         "FetchCollaborationsQueue": {"sqs:SendMessage"},
         "CuratePurgesQueue": RECEIVE | {"sqs:SendMessage"},
         "CurateOpinionsQueue": RECEIVE,

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from countermark.aws import keys
-from countermark.aws.table import ConditionFailed, Table, Update, to_json
+from countermark.aws.table import ConditionFailed, Item, Table, Update, to_json
 from countermark.domain.collaboration import ToldOpinion
 from countermark.domain.stores import REMEMBER_OPINIONS_S
 from countermark.errors import LeaseHeld, LeaseLost
@@ -26,6 +26,9 @@ class DynamoOpinionLedger:
         item = self._table.write(Update(key=keys.OPINION_COUNTER, change="ADD #last :one", values={"one": 1}))
         return 0 if item is None else int(item["last"])
 
+    def told(self, subject: str) -> Sequence[ToldOpinion]:
+        return _told(self._table.get(keys.opinion(subject)))
+
     def take_turn(self, subject: str, *, holder: str, now_s: int, lease_s: int) -> Sequence[ToldOpinion]:
         update = Update(
             key=keys.opinion(subject),
@@ -42,8 +45,7 @@ class DynamoOpinionLedger:
             item = self._table.write(update)
         except ConditionFailed as error:
             raise LeaseHeld("another run is telling an opinion of the same just now") from error
-        told = [] if item is None or "told" not in item else json.loads(str(item["told"]))
-        return [ToldOpinion.from_json(each) for each in told]
+        return _told(item)
 
     def finish_turn(self, subject: str, told: Sequence[ToldOpinion], *, holder: str, now_s: int) -> None:
         update = Update(
@@ -71,3 +73,8 @@ class DynamoOpinionLedger:
         )
         with suppress(ConditionFailed):
             self._table.write(update)
+
+
+def _told(item: Item | None) -> Sequence[ToldOpinion]:
+    told = [] if item is None or "told" not in item else json.loads(str(item["told"]))
+    return [ToldOpinion.from_json(each) for each in told]

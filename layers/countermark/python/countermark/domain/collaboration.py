@@ -227,13 +227,15 @@ class SharedOpinion:
     """An opinion that is sent to an exchange.
 
     `signal_type` names the record's signal that it is about; None means all of them. `reason` is the
-    exchange's own id of a reason, where it asks for one.
+    exchange's own id of a reason, where it asks for one. `replaces` is how the same was judged when the
+    exchange was last told; None where it was not, as far as is known. Whoever sends the opinion says so.
     """
 
     verdict: Verdict
     signal_type: str | None = None
     tags: tuple[str, ...] = ()
     reason: str | None = None
+    replaces: Verdict | None = None
 
     def supersedes(self, older: "SharedOpinion") -> bool:
         """Tell whether nothing is left to be told of an older opinion of the same subject once this one was told.

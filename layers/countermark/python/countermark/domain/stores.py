@@ -317,6 +317,9 @@ class OpinionLedger(Protocol):
     def next_place(self) -> int:
         """Return the place of an opinion that is given now: greater than all that were returned before."""
 
+    def told(self, subject: str) -> Sequence[ToldOpinion]:
+        """Return what was dealt with of the subject."""
+
     def take_turn(self, subject: str, *, holder: str, now_s: int, lease_s: int) -> Sequence[ToldOpinion]:
         """Take the turn, where it is free, expired or the holder's own; returns what was dealt with of the subject.
 

@@ -265,7 +265,7 @@ class FbThreatExchange:
             if _owner(descriptor) == graph.app_id:
                 is_stated = True
             elif _owner(descriptor) is not None and descriptor_id is not None:
-                contrary = _contrary(descriptor, reaction, graph.app_id)
+                contrary = _contrary(descriptor, opinion, reaction, graph.app_id)
                 changes = [("reactions_to_remove", contrary)] if contrary else []
                 told = [*changes, ("reactions", reaction)]
                 requests.extend(graph.post(descriptor_id, {name: value}) for name, value in told)
@@ -457,9 +457,14 @@ def _reacted(descriptor: Mapping[str, JSON]) -> Iterator[tuple[str, Sequence[str
             yield str(reaction.get("key")), [member for member in members if member]
 
 
-def _contrary(descriptor: Mapping[str, JSON], reaction: str, app_id: str) -> str | None:
-    """Return the reaction that was given to a descriptor and that another one takes back; None for none."""
+def _contrary(descriptor: Mapping[str, JSON], opinion: SharedOpinion, reaction: str, app_id: str) -> str | None:
+    """Return the reaction that was given to a descriptor and that another one takes back; None for none.
+
+    What was given since the descriptor was fetched is known from the opinion alone.
+    """
     given = {key for key, members in _reacted(descriptor) if app_id in members}
+    if opinion.replaces in SENT_REACTIONS:
+        given.add(SENT_REACTIONS[opinion.replaces])
     return next((key for key in REACTIONS if reaction in REACTIONS and key != reaction and key in given), None)
 
 

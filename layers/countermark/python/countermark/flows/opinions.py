@@ -162,6 +162,11 @@ def opinion_requests(teller: Teller, given: OpinionGiven, *, now_s: int) -> list
         NotFound: There is no such collaboration, or it has no such record any more.
         InvalidInput: The exchange takes no such opinion or signal, or there are no credentials that can work.
     """
+    told = [each.opinion for each in teller.opinions.told(_subject(given))]
+    return _requests(teller, replace(given, opinion=_after(told, given.opinion)), now_s=now_s)
+
+
+def _requests(teller: Teller, given: OpinionGiven, *, now_s: int) -> list[Request]:
     collaboration = teller.collaborations.collaboration(given.collaboration)
     exchange, config, credentials = _addressed(teller, collaboration)
     if given.record_key is not None:
@@ -299,8 +304,10 @@ def _sent(
     requests: list[Request] = []
     try:
         check_writes_back(teller.collaborations.collaboration(name))
+        before = [each.opinion for each in told]
         for opinion in (given.opinion, *(each.opinion for each in _newer(given, told))):
-            requests += opinion_requests(teller, replace(given, opinion=opinion), now_s=clock())
+            requests += _requests(teller, replace(given, opinion=_after(before, opinion)), now_s=clock())
+            before.append(opinion)
     except (Conflict, NotFound) as error:
         return OpinionReport(collaboration=name, outcome="off", why=str(error))
     except InvalidInput as error:
@@ -315,6 +322,12 @@ def _sent(
             why = f"the exchange answered with status {status}{hint}"
             return OpinionReport(collaboration=name, outcome="refused", why=why, requests=tuple(requests))
     return OpinionReport(collaboration=name, outcome="told", requests=tuple(requests))
+
+
+def _after(told: Sequence[SharedOpinion], opinion: SharedOpinion) -> SharedOpinion:
+    """Return an opinion as it is told after others: to have seen something and to judge it stand beside each other."""
+    judged = [each.verdict for each in told if each.verdict is not Verdict.SEEN]
+    return replace(opinion, replaces=judged[-1] if judged else None)
 
 
 def _newer(given: OpinionGiven, told: Sequence[ToldOpinion]) -> list[ToldOpinion]:

@@ -21,6 +21,11 @@ class SqliteOpinionLedger:
             place: int = connection.execute("SELECT place FROM last_opinion").fetchone()[0]
         return place
 
+    def told(self, subject: str) -> Sequence[ToldOpinion]:
+        with self._database.read() as connection:
+            row = connection.execute("SELECT told FROM opinion_turns WHERE subject = ?", (_key(subject),)).fetchone()
+        return [] if row is None else [ToldOpinion.from_json(each) for each in from_text(row[0])]
+
     def take_turn(self, subject: str, *, holder: str, now_s: int, lease_s: int) -> Sequence[ToldOpinion]:
         with self._database.write() as connection:
             connection.execute("DELETE FROM opinion_turns WHERE forget_at_s <= ?", (now_s,))
