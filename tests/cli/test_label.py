@@ -205,7 +205,7 @@ def test_what_one_stated_is_withdrawn(
     joined(countermark, network, "fb_threatexchange", "--write-back")
     arguments = ["label", "C", "photo", str(hashes), "-H", "pdq", "--withdraw"]
     ran = countermark(*arguments)
-    assert (ran.code, "no descriptor of your own to take back" in ran.err) == (2, True)
+    assert (ran.code, "no descriptor or reaction of your own to take back" in ran.err) == (2, True)
     network.graph.put(PDQ, descriptor("42"), descriptor(APP_ID), type="HASH_PDQ")
     countermark.ok("fetch")
     url = f"https://graph.facebook.com/v21.0/9{APP_ID}"

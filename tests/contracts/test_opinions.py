@@ -92,8 +92,10 @@ class Board:
     ) -> Sequence[Request]:
         return list(self._requests(str(data["name"]), opinion))
 
-    def withdrawal_requests(self, data: Mapping[str, JSON], *, credentials: Mapping[str, str]) -> Sequence[Request]:
-        return list(self._requests(str(data["name"]), SharedOpinion(verdict=Verdict.WITHDRAWN)))
+    def withdrawal_requests(
+        self, data: Mapping[str, JSON], opinion: SharedOpinion, *, credentials: Mapping[str, str]
+    ) -> Sequence[Request]:
+        return list(self._requests(str(data["name"]), opinion))
 
     def send(self, request: Request, *, max_bytes: int) -> Response:
         self.at_each_moment()

@@ -1,12 +1,20 @@
 """ThreatExchange: what is sent to it, and the groups that it lists."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
 
-from countermark.domain.collaboration import ListsMemberships, SharedOpinion, TakesOpinions, TakesSignals, Verdict
+from countermark.domain.collaboration import (
+    ListsMemberships,
+    SharedOpinion,
+    TakesOpinions,
+    TakesSignals,
+    TakesWithdrawals,
+    Verdict,
+)
 from countermark.domain.json import JSON
 from countermark.domain.signal import Signal
 from countermark.domain.transport import Request
@@ -137,12 +145,26 @@ def test_what_is_no_opinion_of_a_record_is_refused_in_words() -> None:
         exchange.signal_requests(CONFIG, signal, withdrawn, credentials=CREDENTIALS, now_s=NOW_S)
 
 
-def test_ones_own_descriptors_can_be_taken_back() -> None:
+def test_ones_own_descriptors_and_reactions_can_be_taken_back() -> None:
     exchange = FbThreatExchange(quick_transport())
-    data = record(descriptor(APP_ID), descriptor("42"))
-    assert shown(exchange.withdrawal_requests(data, credentials=CREDENTIALS)) == [("DELETE", f"9{APP_ID}", {})]
-    with pytest.raises(InvalidInput, match="no descriptor of your own"):
-        exchange.withdrawal_requests(record(descriptor("42")), credentials=CREDENTIALS)
+    assert isinstance(exchange, TakesWithdrawals)
+    withdrawn = SharedOpinion(verdict=Verdict.WITHDRAWN)
+    reacted = descriptor("43", reactions={"HELPFUL": APP_ID, "SAW_THIS_TOO": APP_ID, "DISAGREE_WITH_TAGS": "41"})
+    data = record(descriptor(APP_ID), descriptor("42"), reacted)
+    own: Any = ("DELETE", f"9{APP_ID}", {})
+    assert shown(exchange.withdrawal_requests(data, withdrawn, credentials=CREDENTIALS)) == [
+        own,
+        ("POST", "943?reactions_to_remove=HELPFUL", {}),
+    ]
+    told = replace(withdrawn, replaces=Verdict.FALSE_POSITIVE)
+    assert shown(exchange.withdrawal_requests(data, told, credentials=CREDENTIALS)) == [
+        own,
+        ("POST", "942?reactions_to_remove=DISAGREE_WITH_TAGS", {}),
+        ("POST", "943?reactions_to_remove=HELPFUL", {}),
+        ("POST", "943?reactions_to_remove=DISAGREE_WITH_TAGS", {}),
+    ]
+    with pytest.raises(InvalidInput, match="no descriptor or reaction of your own"):
+        exchange.withdrawal_requests(record(descriptor("42")), withdrawn, credentials=CREDENTIALS)
 
 
 def test_what_is_sent_arrives_with_the_token() -> None:
@@ -225,8 +247,8 @@ def test_a_descriptor_whose_id_is_none_leads_nowhere(bad_id: JSON) -> None:
     with pytest.raises(InvalidInput, match="no descriptor of another member"):
         exchange.opinion_requests(CONFIG, record(odd), seen, credentials=CREDENTIALS)
     own = record({**descriptor(APP_ID), "id": bad_id})
-    with pytest.raises(InvalidInput, match="no descriptor of your own"):
-        exchange.withdrawal_requests(own, credentials=CREDENTIALS)
+    with pytest.raises(InvalidInput, match="no descriptor or reaction of your own"):
+        exchange.withdrawal_requests(own, SharedOpinion(verdict=Verdict.WITHDRAWN), credentials=CREDENTIALS)
 
 
 def test_requests_show_no_token() -> None:

@@ -291,10 +291,14 @@ class TakesOpinions(Protocol):
 
 @runtime_checkable
 class TakesWithdrawals(Protocol):
-    """What an exchange offers besides, where what the platform stated itself can be taken back."""
+    """What an exchange offers besides, where what the platform stated itself, or thought, can be taken back."""
 
-    def withdrawal_requests(self, data: Mapping[str, JSON], *, credentials: Mapping[str, str]) -> Sequence[Request]:
+    def withdrawal_requests(
+        self, data: Mapping[str, JSON], opinion: SharedOpinion, *, credentials: Mapping[str, str]
+    ) -> Sequence[Request]:
         """Return the requests that take back what the platform stated of a record, in order; none are sent.
+
+        That something was seen stays: it is no judgement.
 
         Raises:
             InvalidInput: It stated nothing of this record, or the credentials cannot work.

@@ -265,8 +265,8 @@ class FbThreatExchange:
             if _owner(descriptor) == graph.app_id:
                 is_stated = True
             elif _owner(descriptor) is not None and descriptor_id is not None:
-                contrary = _contrary(descriptor, opinion, reaction, graph.app_id)
-                changes = [("reactions_to_remove", contrary)] if contrary else []
+                judged = _judged(descriptor, opinion, graph.app_id) if reaction in REACTIONS else []
+                changes = [("reactions_to_remove", contrary) for contrary in judged if contrary != reaction]
                 told = [*changes, ("reactions", reaction)]
                 requests.extend(graph.post(descriptor_id, {name: value}) for name, value in told)
         if is_stated and opinion.verdict is not Verdict.SEEN:
@@ -299,17 +299,25 @@ class FbThreatExchange:
                     return [_statement(self._graph(credentials), config, indicator_type, signal.value, tagged)]
         raise InvalidInput(f"fb_threatexchange takes no signals of type {signal.type!r}")
 
-    def withdrawal_requests(self, data: Mapping[str, JSON], *, credentials: Mapping[str, str]) -> Sequence[Request]:
-        """Return the requests that take one's own descriptors of an indicator back.
+    def withdrawal_requests(
+        self, data: Mapping[str, JSON], opinion: SharedOpinion, *, credentials: Mapping[str, str]
+    ) -> Sequence[Request]:
+        """Return the requests that take back one's own descriptors of an indicator, and reactions to the others.
 
         Raises:
             InvalidInput: There is none, or the credentials are no token.
         """
         graph = self._graph(credentials)
-        own = [_id(each) for each in _descriptors(data) if _owner(each) == graph.app_id]
-        requests = [graph.request(each, method="DELETE") for each in own if each is not None]
+        requests: list[Request] = []
+        for descriptor in _descriptors(data):
+            descriptor_id = _id(descriptor)
+            if descriptor_id is not None and _owner(descriptor) == graph.app_id:
+                requests.append(graph.request(descriptor_id, method="DELETE"))
+            elif descriptor_id is not None and _owner(descriptor) is not None:
+                given = _judged(descriptor, opinion, graph.app_id)
+                requests.extend(graph.post(descriptor_id, {"reactions_to_remove": reaction}) for reaction in given)
         if not requests:
-            raise InvalidInput("fb_threatexchange has no descriptor of your own to take back")
+            raise InvalidInput("fb_threatexchange has no descriptor or reaction of your own to take back")
         return requests
 
     def memberships(self, *, credentials: Mapping[str, str]) -> Sequence[Membership]:
@@ -457,15 +465,14 @@ def _reacted(descriptor: Mapping[str, JSON]) -> Iterator[tuple[str, Sequence[str
             yield str(reaction.get("key")), [member for member in members if member]
 
 
-def _contrary(descriptor: Mapping[str, JSON], opinion: SharedOpinion, reaction: str, app_id: str) -> str | None:
-    """Return the reaction that was given to a descriptor and that another one takes back; None for none.
+def _judged(descriptor: Mapping[str, JSON], opinion: SharedOpinion, app_id: str) -> Sequence[str]:
+    """Return the reactions with which one's app judged a descriptor.
 
     What was given since the descriptor was fetched is known from the opinion alone.
     """
+    told = None if opinion.replaces is None else SENT_REACTIONS.get(opinion.replaces)
     given = {key for key, members in _reacted(descriptor) if app_id in members}
-    if opinion.replaces in SENT_REACTIONS:
-        given.add(SENT_REACTIONS[opinion.replaces])
-    return next((key for key in REACTIONS if reaction in REACTIONS and key != reaction and key in given), None)
+    return [key for key in REACTIONS if key in given or key == told]
 
 
 def _membership(group: JSON) -> Membership | None:

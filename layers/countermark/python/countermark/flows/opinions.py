@@ -174,7 +174,7 @@ def _requests(teller: Teller, given: OpinionGiven, *, now_s: int) -> list[Reques
             if not isinstance(exchange, TakesWithdrawals):
                 raise InvalidInput(f"{exchange.kind} lets no opinion be withdrawn")
             data = _record_data(teller, given, given.record_key)
-            return list(exchange.withdrawal_requests(data, credentials=credentials))
+            return list(exchange.withdrawal_requests(data, given.opinion, credentials=credentials))
         if not isinstance(exchange, TakesOpinions):
             raise InvalidInput(f"{exchange.kind} takes no opinions")
         data = _record_data(teller, given, given.record_key)
