@@ -18,6 +18,7 @@ import time
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,8 @@ def main() -> None:
     shutil.rmtree(DIRECTORY, ignore_errors=True)
     DIRECTORY.mkdir(parents=True)
     peer = install() if {"processes", "index"} & set(only) else None
-    print(f"Machine: {machine()}\nPeer: {PEER if peer else 'none'}", flush=True)
+    peers = [PEER] * (peer is not None) + [f"pdqhash=={version('pdqhash')}"] * ("photos" in only)
+    print(f"Machine: {machine()}\nPeer: {', '.join(peers) or 'none'}", flush=True)
     if "processes" in only:
         bench_processes(peer)
     if "lookups" in only:
