@@ -16,7 +16,7 @@ from infra.storage import BY_BANK_INDEX, FEED_INDEX
 STAGE = "index"
 
 TIMEOUT = Duration.minutes(15)
-"""The longest that Lambda gives: a repair reads every content."""
+"""The longest that Lambda gives: there is time for many steps of a repair, which goes on in the next invocation."""
 
 OLDEST_MESSAGE = Duration.minutes(30)
 

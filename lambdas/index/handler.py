@@ -22,10 +22,10 @@ tracer = Tracer()
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False, capture_error=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take a batch of the nudge queue; a message `{"full": true}` asks for the whole index to be built anew.
+    """Take a batch of the nudge queue; a message `{"full": true}` asks for a repair: the whole index, built anew.
 
-    The batch succeeds or fails as one, since the build does. What is left when the time is up, the next scheduled
-    build does.
+    The batch succeeds or fails as one, since the build does. What is left when the time is up, of changes or of a
+    repair, the next nudged or scheduled build goes on with.
     """
     full = any(json.loads(record["body"]).get("full") is True for record in event["Records"])
     report = build(full=full)

@@ -26,7 +26,8 @@ def test_a_stage_logs_under_its_word(stage: str) -> None:
 def test_there_is_no_other_stage() -> None:
     flows = {path.stem for path in (LIBRARY / "flows").glob("*.py")} - {"__init__"}
     lambdas = {path.parent.name for path in (ROOT / "lambdas").glob("*/handler.py")}
-    assert flows == {*STAGES, "opinions"}, "curate has two parts: what is changed, and what exchanges are told"
+    # curate has two parts: what is changed, and what exchanges are told; index has what it reads, and what it merges.
+    assert flows == {*STAGES, "opinions", "drafts", "compaction"}
     assert lambdas == {*STAGES, "authorize"}
 
 

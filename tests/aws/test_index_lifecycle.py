@@ -16,7 +16,8 @@ import pytest
 from countermark.aws.banks import DynamoBankStore
 from countermark.aws.index import MANIFEST_KEY, SEGMENTS_PREFIX, S3IndexStore
 from countermark.domain.bank import ContentDraft
-from countermark.flows.index import GARBAGE_AGE_S, IndexLimits, build_index
+from countermark.domain.index import IndexLimits
+from countermark.flows.index import GARBAGE_AGE_S, build_index
 from countermark.indexes.reader import IndexReader
 from countermark.signals import SIGNAL_TYPES
 from tests.aws.deployed import Deployed

@@ -2,9 +2,10 @@
 
 from functools import partial
 
+from countermark.domain.index import IndexLimits
 from countermark.domain.stores import BankStore, IndexStore
 from countermark.errors import PublishConflict
-from countermark.flows.index import IndexLimits, build_index
+from countermark.flows.index import build_index
 from countermark.indexes.reader import IndexReader
 from countermark.signals import SIGNAL_TYPES
 from tests.contracts.bank_values import MD5, NOW_S, PDQ, content, draft, put_new

@@ -2,12 +2,13 @@
 
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
 from countermark.domain.index import Manifest, PublishedManifest, SegmentKind, SegmentRef, TypeIndex
-from countermark.domain.stores import IndexStore
+from countermark.domain.stores import IndexStore, ManifestSlot
 from countermark.errors import NotFound, PublishConflict
 from tests.contracts.threads import PATIENCE_S, at_once
 
@@ -46,79 +47,94 @@ def manifest(build_id: str, *, size: int = 1) -> Manifest:
     )
 
 
-def test_before_the_first_publish_there_is_no_manifest(index_store: IndexStore) -> None:
-    assert index_store.manifest() is None
-    assert index_store.manifest_token() is None
+@pytest.fixture(params=["served", "staged"])
+def slot(request: pytest.FixtureRequest, index_store: IndexStore) -> ManifestSlot:
+    return index_store if request.param == "served" else index_store.staged
 
 
-def test_what_is_published_is_what_is_read_under_its_token(index_store: IndexStore) -> None:
-    first = index_store.publish(manifest("1"), replaces=None)
+def test_before_the_first_publish_there_is_no_manifest(slot: ManifestSlot) -> None:
+    assert slot.manifest() is None
+    assert slot.manifest_token() is None
+
+
+def test_what_is_published_is_what_is_read_under_its_token(slot: ManifestSlot) -> None:
+    first = slot.publish(manifest("1"), replaces=None)
     assert first.manifest == manifest("1")
-    assert index_store.manifest() == first
-    assert index_store.manifest_token() == first.token
-    second = index_store.publish(manifest("2"), replaces=first.token)
+    assert slot.manifest() == first
+    assert slot.manifest_token() == first.token
+    second = slot.publish(manifest("2"), replaces=first.token)
     assert second.token != first.token
-    assert index_store.manifest() == second
-    assert index_store.manifest_token() == second.token
+    assert slot.manifest() == second
+    assert slot.manifest_token() == second.token
 
 
-def test_an_empty_manifest_may_be_published(index_store: IndexStore) -> None:
-    index_store.publish(Manifest(), replaces=None)
-    published = index_store.manifest()
+def test_an_empty_manifest_may_be_published(slot: ManifestSlot) -> None:
+    slot.publish(Manifest(), replaces=None)
+    published = slot.manifest()
     assert published is not None
     assert published.manifest == Manifest()
 
 
 def test_a_publish_that_replaces_what_is_no_longer_there_is_refused_and_changes_nothing(
-    index_store: IndexStore,
+    slot: ManifestSlot,
 ) -> None:
-    first = index_store.publish(manifest("1"), replaces=None)
-    second = index_store.publish(manifest("2"), replaces=first.token)
+    first = slot.publish(manifest("1"), replaces=None)
+    second = slot.publish(manifest("2"), replaces=first.token)
     for stale in (None, first.token, "0" * 64):
         with pytest.raises(PublishConflict):
-            index_store.publish(manifest("3"), replaces=stale)
-        assert index_store.manifest() == second
+            slot.publish(manifest("3"), replaces=stale)
+        assert slot.manifest() == second
 
 
-def test_a_first_publish_that_expects_another_before_it_is_refused(index_store: IndexStore) -> None:
+def test_a_first_publish_that_expects_another_before_it_is_refused(slot: ManifestSlot) -> None:
     with pytest.raises(PublishConflict):
-        index_store.publish(manifest("1"), replaces="0" * 64)
-    assert index_store.manifest() is None
+        slot.publish(manifest("1"), replaces="0" * 64)
+    assert slot.manifest() is None
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-def test_of_builds_that_publish_at_once_over_one_token_exactly_one_does(
-    index_store: IndexStore, is_first: bool
-) -> None:
-    token = None if is_first else index_store.publish(manifest("before"), replaces=None).token
-    results = at_once([partial(index_store.publish, manifest(str(n)), replaces=token) for n in range(6)])
+def test_of_builds_that_publish_at_once_over_one_token_exactly_one_does(slot: ManifestSlot, is_first: bool) -> None:
+    token = None if is_first else slot.publish(manifest("before"), replaces=None).token
+    results = at_once([partial(slot.publish, manifest(str(n)), replaces=token) for n in range(6)])
     won = [result for result in results if isinstance(result, PublishedManifest)]
     assert len(won) == 1
     assert sum(isinstance(result, PublishConflict) for result in results) == 5
-    assert index_store.manifest() == won[0]
+    assert slot.manifest() == won[0]
 
 
-def test_a_reader_never_sees_half_a_manifest(index_store: IndexStore) -> None:
-    published = index_store.publish(manifest("0", size=200), replaces=None)
+def test_a_reader_never_sees_half_a_manifest(slot: ManifestSlot) -> None:
+    published = slot.publish(manifest("0", size=200), replaces=None)
     is_over = threading.Event()
     seen: list[PublishedManifest | None] = []
 
     def read() -> None:
         while not is_over.is_set():
-            seen.append(index_store.manifest())
+            seen.append(slot.manifest())
 
     reader = threading.Thread(target=read)
     reader.start()
     made = {published.token: published.manifest}
     try:
         for n in range(1, 15):
-            published = index_store.publish(manifest(str(n), size=200 - n), replaces=published.token)
+            published = slot.publish(manifest(str(n), size=200 - n), replaces=published.token)
             made[published.token] = published.manifest
     finally:
         is_over.set()
         reader.join(PATIENCE_S)
     assert seen
     assert all(one is not None and made[one.token] == one.manifest for one in seen)
+
+
+def test_what_is_staged_is_not_served_and_stays_when_another_is(index_store: IndexStore) -> None:
+    staged = index_store.staged.publish(replace(manifest("staged"), begun_at_s=1_750_000_000), replaces=None)
+    assert index_store.manifest() is None
+    assert index_store.manifest_token() is None
+    with pytest.raises(PublishConflict):
+        index_store.publish(manifest("1"), replaces=staged.token)
+    served = index_store.publish(manifest("1"), replaces=None)
+    assert index_store.staged.manifest() == staged
+    index_store.staged.publish(Manifest(), replaces=staged.token)
+    assert index_store.manifest() == served
 
 
 def test_a_segment_comes_back_byte_for_byte(index_store: IndexStore) -> None:
@@ -215,6 +231,7 @@ def test_old_segments_that_are_not_kept_are_removed_and_nothing_else(index_store
     for name in ("pdq/old", "pdq/kept", "kept"):
         index_store.write_segment(name, DATA)
     published = index_store.publish(manifest("1"), replaces=None)
+    staged = index_store.staged.publish(manifest("2"), replaces=None)
     now_s = int(time.time())
     assert index_store.collect_garbage(["pdq/kept", "kept"], older_than_s=3600, now_s=now_s + 3000) == 0
     assert index_store.read_segment("pdq/old") == DATA
@@ -225,6 +242,7 @@ def test_old_segments_that_are_not_kept_are_removed_and_nothing_else(index_store
     assert index_store.read_segment("pdq/kept") == index_store.read_segment("kept") == DATA
     assert index_store.collect_garbage([], older_than_s=3600, now_s=now_s + 4000) == 2
     assert index_store.manifest() == published
+    assert index_store.staged.manifest() == staged
 
 
 def test_there_is_no_garbage_in_an_empty_store(index_store: IndexStore) -> None:

@@ -9,11 +9,11 @@ import pytest
 
 from countermark.aws.shards import ShardedIndexReader, ShardFunctions, answer_event
 from countermark.domain.bank import ContentDraft
-from countermark.domain.index import ShardGroup
+from countermark.domain.index import IndexLimits, ShardGroup
 from countermark.domain.signal import Signal
 from countermark.domain.stores import BankStore, IndexStore
 from countermark.errors import IndexDamaged, IndexNotReady, Unavailable
-from countermark.flows.index import IndexLimits, build_index
+from countermark.flows.index import build_index
 from countermark.flows.match import BankDirectory, Lookup, lookups
 from countermark.indexes.reader import IndexReader, Part
 from countermark.indexes.shards import ServesIndex

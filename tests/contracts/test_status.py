@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from countermark.domain.bank import ContentDraft
+from countermark.domain.index import IndexLimits
 from countermark.domain.stores import MAX_PAGE, BankStore, IndexStore
 from countermark.errors import IndexDamaged, Unavailable
-from countermark.flows.index import IndexLimits, build_index
+from countermark.flows.index import build_index
 from countermark.indexes.reader import IndexReader
 from countermark.signals import SIGNAL_TYPES
 from tests.api.house import House, lambda_caller, open_house

@@ -60,7 +60,10 @@ types = st.builds(
     unread_banks=st.lists(st.builds(UnreadBank, bank_id=counts, before=st.none() | counts), max_size=2).map(tuple),
 )
 manifests = st.builds(
-    Manifest, types=st.dictionaries(st.text(max_size=9), types, max_size=3), shards=st.integers(3, 10)
+    Manifest,
+    types=st.dictionaries(st.text(max_size=9), types, max_size=3),
+    shards=st.integers(3, 10),
+    begun_at_s=st.none() | counts,
 )
 
 
@@ -181,6 +184,14 @@ def test_a_manifest_that_leaves_no_bank_unread_does_not_speak_of_any() -> None:
     assert b"unread_banks" not in encode_manifest(MANIFEST)
     with pytest.raises(IndexDamaged, match="not written as manifests are"):
         decode_manifest(sealed(lambda content: content["types"]["pdq"].update(unread_banks=[])))
+
+
+def test_a_manifest_of_no_repair_does_not_speak_of_one() -> None:
+    assert b"begun_at_s" not in encode_manifest(MANIFEST)
+    assert decode_manifest(sealed(lambda content: content.update(begun_at_s=0))).begun_at_s == 0
+    for value in (None, -1, "1", True):
+        with pytest.raises(IndexDamaged, match="makes no sense"):
+            decode_manifest(sealed(lambda content, value=value: content.update(begun_at_s=value)))  # type: ignore[misc]  # bound now
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None])

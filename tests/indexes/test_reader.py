@@ -9,7 +9,7 @@ import pytest
 
 from countermark.domain.index import Manifest, PublishedManifest, SegmentKind, SegmentRef, TypeIndex
 from countermark.domain.signal import SignalType
-from countermark.domain.stores import IndexStore
+from countermark.domain.stores import IndexStore, ManifestSlot
 from countermark.errors import IndexDamaged, IndexNotReady, Unavailable
 from countermark.indexes.codec import read_info
 from countermark.indexes.manifest import segment_name
@@ -43,6 +43,10 @@ class Watched:
         if self.is_down:
             raise Unavailable("the store is down")
         return self.store.manifest_token()
+
+    @property
+    def staged(self) -> ManifestSlot:
+        return self.store.staged
 
     def publish(self, manifest: Manifest, *, replaces: str | None) -> PublishedManifest:
         return self.store.publish(manifest, replaces=replaces)

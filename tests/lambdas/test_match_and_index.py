@@ -1,10 +1,16 @@
+from functools import partial
+
 import pytest
 
 from countermark.aws.event_json import encode_event
 from countermark.domain.bank import ContentDraft
 from countermark.domain.event import BankChanged, ContentHashed
+from countermark.domain.index import IndexLimits
 from countermark.domain.signal import ContentType, Signal
+from countermark.flows import drafts
+from countermark.flows.index import build_index
 from lambdas.composition import now_s, stores
+from lambdas.index.handler import NEXT_BUILD_MS
 from tests.lambdas.conftest import Functions
 
 PDQ = "f8f8f0cee0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22"
@@ -29,7 +35,7 @@ def hashed(name: str = "1") -> dict[str, object]:
 
 
 def bank_one() -> int:
-    bank = stores().banks.create_bank("BANKED", ratio=1.0)
+    [bank] = stores().banks.banks() or [stores().banks.create_bank("BANKED", ratio=1.0)]
     return stores().banks.add_content(bank.id, ContentDraft(signals={"pdq": PDQ}), now_s=now_s()).id
 
 
@@ -96,6 +102,30 @@ def test_a_repair_builds_everything_anew(functions: Functions, capsys: pytest.Ca
     capsys.readouterr()
     functions.deliver("index", {"full": False}, {"full": True})
     assert '"contents_read":1' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("remaining_ms", "deliveries"), [(900_000, 1), (NEXT_BUILD_MS, 3)])
+def test_a_repair_goes_on_at_once_while_there_is_time_and_with_the_next_message_where_there_is_none(
+    functions: Functions, monkeypatch: pytest.MonkeyPatch, remaining_ms: int, deliveries: int
+) -> None:
+    for _ in range(5):
+        bank_one()
+    functions.deliver("index", {"full": False})
+    before = stores().index.manifest()
+    assert before is not None
+    monkeypatch.setattr(drafts, "MAX_PAGE", 2)
+    monkeypatch.setattr("lambdas.index.handler.build_index", partial(build_index, limits=IndexLimits(changes=2)))
+    for n in range(deliveries):
+        published = stores().index.manifest()
+        assert published is not None
+        assert published.manifest.types["pdq"].segments == before.manifest.types["pdq"].segments
+        functions.deliver("index", {"full": n == 0}, remaining_ms=remaining_ms)
+    after = stores().index.manifest()
+    assert after is not None
+    assert {ref.name for ref in before.manifest.types["pdq"].segments}.isdisjoint(
+        ref.name for ref in after.manifest.types["pdq"].segments
+    )
+    assert sum(ref.entries for ref in after.manifest.types["pdq"].segments) == 5
 
 
 def test_a_damaged_manifest_is_built_anew(functions: Functions, capsys: pytest.CaptureFixture[str]) -> None:

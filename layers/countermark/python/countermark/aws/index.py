@@ -1,4 +1,4 @@
-"""The index in S3: segments that never change, and a manifest that is replaced by a conditional write."""
+"""The index in S3: segments that never change, and manifests that are replaced by conditional writes."""
 
 import io
 from collections.abc import Iterable
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 MANIFEST_KEY = "index/manifest.json"
+STAGED_KEY = "index/staged.json"
 SEGMENTS_PREFIX = "index/segments/"
 
 MAX_DELETED = 1_000
@@ -30,17 +31,18 @@ _NOT_FIRST = frozenset({"412", "PreconditionFailed", "409", "ConditionalRequestC
 """Codes of a conditional write that somebody else was before. Source: "Conditional writes", S3 user guide."""
 
 
-class S3IndexStore:
-    """The index of a deployment. The manifest's token is its ETag."""
+class S3ManifestSlot:
+    """The `ManifestSlot` of one object. A manifest's token is its ETag."""
 
-    def __init__(self, client: "S3Client", bucket: str) -> None:
+    def __init__(self, client: "S3Client", bucket: str, key: str) -> None:
         self._client = client
         self._bucket = bucket
+        self._key = key
 
     def manifest(self) -> PublishedManifest | None:
         with translated("S3"):
             try:
-                answer = self._client.get_object(Bucket=self._bucket, Key=MANIFEST_KEY)
+                answer = self._client.get_object(Bucket=self._bucket, Key=self._key)
             except ClientError as error:
                 if code(error) in _MISSING:
                     return None
@@ -51,7 +53,7 @@ class S3IndexStore:
     def manifest_token(self) -> str | None:
         with translated("S3"):
             try:
-                return self._client.head_object(Bucket=self._bucket, Key=MANIFEST_KEY)["ETag"]
+                return self._client.head_object(Bucket=self._bucket, Key=self._key)["ETag"]
             except ClientError as error:
                 if code(error) in _MISSING:
                     return None
@@ -64,7 +66,7 @@ class S3IndexStore:
             try:
                 answer = self._client.put_object(
                     Bucket=self._bucket,
-                    Key=MANIFEST_KEY,
+                    Key=self._key,
                     Body=data,
                     ContentType="application/json",
                     **condition,
@@ -78,6 +80,14 @@ class S3IndexStore:
                     return published
                 raise PublishConflict("another index was published first") from error
         return PublishedManifest(manifest=manifest, token=answer["ETag"])
+
+
+class S3IndexStore(S3ManifestSlot):
+    """The index of a deployment."""
+
+    def __init__(self, client: "S3Client", bucket: str) -> None:
+        super().__init__(client, bucket, MANIFEST_KEY)
+        self.staged = S3ManifestSlot(client, bucket, STAGED_KEY)
 
     def write_segment(self, name: str, data: bytes | memoryview) -> None:
         """Store a segment. It is written even where it is there already: that renews its age, and garbage is old."""

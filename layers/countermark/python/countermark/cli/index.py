@@ -12,7 +12,8 @@ def command(session: Session, *, full: bool) -> None:
     """Bring the index up to date with your banks.
 
     The commands that change banks do so themselves: this is for after `--skip-index-rebuild`, and for repair. A full
-    build also removes what a killed command left of deleted banks.
+    build is used once it is whole; one that was killed is gone on with by the next build. It also removes what a killed
+    command left of deleted banks.
 
     \b
     Examples:

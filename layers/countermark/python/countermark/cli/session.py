@@ -239,22 +239,27 @@ class Session:
             PublishConflict: Other processes published first, time and again.
             IndexDamaged: What is published fails a check; a full build repairs it.
         """
+        from countermark.domain.index import IndexLimits
         from countermark.flows.index import build_index
 
         reports: list[IndexReport] = []
         with self.progress("Bringing the index up to date") as show:
 
             def on_progress(contents_read: int) -> None:
+                contents_read += sum(report.contents_read for report in reports)
                 show(f"Bringing the index up to date - {contents_read} contents read")
 
-            while not reports or (reports[-1].has_more and not is_full):
+            # A full build is asked for once: the builds after the first go on with it.
+            while not reports or reports[-1].has_more:
                 reports.append(
                     build_index(
                         state.banks,
                         state.index,
                         self.signal_types(),
                         now_s=self.now_s(),
-                        full=is_full,
+                        full=is_full and not reports,
+                        # Nothing waits for the end of a step here, so one may be large.
+                        limits=IndexLimits(repair_changes=IndexLimits().changes),
                         on_progress=on_progress,
                     )
                 )

@@ -65,10 +65,14 @@ class TypeIndex:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """The whole index: the index of each signal type that is enabled, by name."""
+    """The whole index: the index of each signal type that is enabled, by name.
+
+    `begun_at_s` is when the repair began that builds it; None is of no repair, as all that is served.
+    """
 
     types: Mapping[str, TypeIndex] = field(default_factory=dict)
     shards: int = 1
+    begun_at_s: int | None = None
     format_version: int = FORMAT_VERSION
 
 
@@ -94,3 +98,25 @@ class PublishedManifest:
 
     manifest: Manifest
     token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexLimits:
+    """How much a build takes on.
+
+    `changes` bounds the contents that one build reads, give or take a page, and leaves the rest to the next: so
+    many of the changes, and as many again of banks that changed as a whole. `repair_changes` bounds a repair's
+    step likewise, which has no more than the build before it left of `changes`: it is less, since what is banked
+    meanwhile waits for the end of a step. `segment_rows` bounds a segment and so the memory of a build: some 350
+    bytes for each row of a PDQ signal. `deltas` and `delta_rows` say from where on deltas are compacted: every one
+    costs each lookup a scan.
+    """
+
+    changes: int = 1_000_000
+    repair_changes: int = 100_000
+    segment_rows: int = 10_000_000
+    deltas: int = 8
+    delta_rows: int = 50_000
+
+
+DEFAULT_LIMITS = IndexLimits()

@@ -241,11 +241,11 @@ class RecordPage:
     after: str | None
 
 
-class IndexStore(Protocol):
-    """Immutable segments, and the one manifest that is replaced by a conditional write."""
+class ManifestSlot(Protocol):
+    """A place for one manifest, which is replaced by a conditional write."""
 
     def manifest(self) -> PublishedManifest | None:
-        """Return the manifest that is published; None before the first.
+        """Return the manifest that is published here; None before the first.
 
         Raises:
             IndexDamaged: It fails a check, or is of another version.
@@ -260,6 +260,14 @@ class IndexStore(Protocol):
         Raises:
             PublishConflict: Another one is published by now.
         """
+
+
+class IndexStore(ManifestSlot, Protocol):
+    """Immutable segments, and the manifest that is served."""
+
+    @property
+    def staged(self) -> ManifestSlot:
+        """The slot of a manifest that nobody serves: a repair under way, of the same segments."""
 
     def write_segment(self, name: str, data: bytes | memoryview) -> None:
         """Store a segment, whole or not at all. Names are of content, so a second write is the same."""

@@ -29,7 +29,9 @@ def segment_name(signal_type: str, sha256: str) -> str:
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """Return the bytes of a manifest; equal manifests give equal bytes."""
-    content = {
+    # Only a repair has it, so what is served is written as it was before there could be one.
+    begun = {} if manifest.begun_at_s is None else {"begun_at_s": manifest.begun_at_s}
+    content = begun | {
         "format_version": manifest.format_version,
         "shards": manifest.shards,
         "types": {name: _type_json(index) for name, index in manifest.types.items()},
@@ -55,6 +57,7 @@ def decode_manifest(data: bytes) -> Manifest:
         manifest = Manifest(
             types={name: _type_index(fields, shards=shards) for name, fields in content["types"].items()},
             shards=shards,
+            begun_at_s=_count(content["begun_at_s"]) if "begun_at_s" in content else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IndexDamaged(f"the manifest makes no sense: {type(error).__name__}") from error

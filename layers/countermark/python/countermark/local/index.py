@@ -23,19 +23,13 @@ from countermark.local.files import (
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 
 
-class FileIndexStore:
-    """The `IndexStore` of one directory: `manifest.json`, the segments below `segments/`, and a lock for each.
+class FileManifestSlot:
+    """The `ManifestSlot` of one file, with a lock beside it. A token is the SHA-256 of the file."""
 
-    A token is the SHA-256 of the manifest's file. Writers of segments share their lock; a collection of
-    garbage has it alone, so it never meets a segment that is being written.
-    """
-
-    def __init__(self, directory: Path, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:
-        """Use a directory, created with the first write."""
-        self._segments = directory / "segments"
-        self._manifest = directory / "manifest.json"
-        self._manifest_lock = directory / "manifest.lock"
-        self._segments_lock = directory / "segments.lock"
+    def __init__(self, path: Path, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:
+        """Use a file, created with the first write."""
+        self._manifest = path
+        self._manifest_lock = path.with_suffix(".lock")
         self._lock_timeout_s = lock_timeout_s
 
     def manifest(self) -> PublishedManifest | None:
@@ -57,6 +51,28 @@ class FileIndexStore:
                 raise PublishConflict("another build has published its manifest meanwhile")
             write_atomically(self._manifest, data)
         return PublishedManifest(manifest=manifest, token=_token(data))
+
+    def _read_manifest(self) -> bytes | None:
+        with translated(self._manifest):
+            try:
+                return self._manifest.read_bytes()
+            except FileNotFoundError:
+                return None
+
+
+class FileIndexStore(FileManifestSlot):
+    """The `IndexStore` of one directory: `manifest.json`, `staged.json`, the segments below `segments/`, and locks.
+
+    Writers of segments share their lock; a collection of garbage has it alone, so it never meets a segment that
+    is being written.
+    """
+
+    def __init__(self, directory: Path, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:
+        """Use a directory, created with the first write."""
+        super().__init__(directory / "manifest.json", lock_timeout_s=lock_timeout_s)
+        self.staged = FileManifestSlot(directory / "staged.json", lock_timeout_s=lock_timeout_s)
+        self._segments = directory / "segments"
+        self._segments_lock = directory / "segments.lock"
 
     def write_segment(self, name: str, data: bytes | memoryview) -> None:
         """Store a segment, whole or not at all.
@@ -113,13 +129,6 @@ class FileIndexStore:
         if not _NAME.fullmatch(name):
             raise InvalidInput(f"{name!r} is not the name of a segment")
         return self._segments / name
-
-    def _read_manifest(self) -> bytes | None:
-        with translated(self._manifest):
-            try:
-                return self._manifest.read_bytes()
-            except FileNotFoundError:
-                return None
 
 
 def _remove(directory: Path, kept: Collection[Path], *, before_s: int) -> int:

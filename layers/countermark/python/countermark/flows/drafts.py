@@ -1,0 +1,250 @@
+"""Drafts: the changes of the banks, read on from where a manifest stands, as segments that no manifest names yet."""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from countermark.domain.bank import BankContent, is_indexed
+from countermark.domain.index import IndexLimits, Manifest, SegmentKind, SegmentRef, TypeIndex, UnreadBank
+from countermark.domain.signal import SignalType
+from countermark.domain.stores import MAX_PAGE, BankStore, IndexStore
+from countermark.errors import IndexDamaged, InvalidSignal, NotFound
+from countermark.indexes.codec import read_info
+from countermark.indexes.manifest import segment_name
+from countermark.indexes.rows import Rows
+from countermark.indexes.segments import segment_of_rows
+from countermark.indexes.shards import shard_of
+
+MAX_TRIES = 8
+"""How often a build starts again after another one published first, before it leaves it to the next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """What a build works with."""
+
+    banks: BankStore
+    store: IndexStore
+    signal_types: Mapping[str, SignalType]
+    now_s: int
+    limits: IndexLimits
+    on_progress: Callable[[int], None] | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Draft:
+    """The index of one signal type as it is being built, upon `before`; None is from the start.
+
+    `rows` gathers those of each shard.
+    """
+
+    signal_type: SignalType
+    before: TypeIndex | None
+    build_id: str
+    cursor: str | None
+    segments: list[SegmentRef]
+    largest_content_id: int
+    rows: tuple[Rows, ...]
+    unread_banks: tuple[UnreadBank, ...]
+    is_drained: bool = False
+    written: list[SegmentRef] = field(default_factory=list)
+    refused: list[int] = field(default_factory=list)
+
+    def put(self, content_id: int, signals: Mapping[str, str]) -> None:
+        """Take in the signals of a content that is indexed; none where it is not."""
+        value = signals.get(self.signal_type.name)
+        rows = self.rows[shard_of(content_id, len(self.rows))]
+        if value is None and content_id > max(self.largest_content_id, rows.largest_content_id):
+            # It never had a signal of this type: so no segment and no row speaks of it, and most have one type alone.
+            return
+        try:
+            rows.put(content_id, None if value is None else self.signal_type.parse(value))
+        except InvalidSignal:
+            # One malformed signal in the store must not fail every build from now on.
+            rows.put(content_id, None)
+            self.refused.append(content_id)
+
+    def result(self, *, now_s: int) -> TypeIndex:
+        """Return the index as this build leaves it."""
+        checked_at_s = 0 if self.before is None else self.before.checked_at_s
+        is_same = self.before is not None and not self.written
+        return TypeIndex(
+            cursor=self.cursor,
+            segments=tuple(self.segments),
+            largest_content_id=self.largest_content_id,
+            built_at_s=self.before.built_at_s if self.before is not None and is_same else now_s,
+            checked_at_s=max(checked_at_s, now_s) if self.is_drained else checked_at_s,
+            build_id=self.before.build_id if self.before is not None and is_same else self.build_id,
+            unread_banks=self.unread_banks,
+        )
+
+
+def drafts_upon(build: Build, manifest: Manifest, earlier: Mapping[str, Draft]) -> dict[str, Draft]:
+    """Return a draft of each enabled type upon a manifest: an earlier one where that still is upon it.
+
+    So a build of many from the start that loses a race reads on from where it is.
+    """
+    ratios = build.banks.signal_type_ratios()
+    drafts = {}
+    for name, signal_type in build.signal_types.items():
+        if ratios.get(name, 1.0) <= 0.0:
+            continue
+        before = manifest.types.get(name)
+        draft = earlier.get(name)
+        if draft is None or draft.before != before or len(draft.rows) != manifest.shards:
+            draft = Draft(
+                signal_type=signal_type,
+                before=before,
+                build_id=build_id(name, before, now_s=build.now_s, is_repair=manifest.begun_at_s is not None),
+                cursor=None if before is None else before.cursor,
+                segments=[] if before is None else list(before.segments),
+                largest_content_id=0 if before is None else before.largest_content_id,
+                rows=_no_rows(signal_type, shards=manifest.shards),
+                unread_banks=() if before is None else before.unread_banks,
+            )
+        drafts[name] = draft
+    return drafts
+
+
+def read_on(build: Build, drafts: Iterable[Draft], contents_read: int) -> int:
+    """Read on where drafts stand, and write segments of it; returns how many contents were read in all."""
+    for group in _by_cursor(drafts):
+        contents_read = _read_changes(build, group, contents_read)
+        for draft in group:
+            _write_rows(build, draft)
+    return contents_read
+
+
+def _by_cursor(drafts: Iterable[Draft]) -> Iterable[list[Draft]]:
+    """Group drafts that read the same: as a rule all of them, and so each content is read once."""
+    groups: dict[tuple[str | None, tuple[UnreadBank, ...]], list[Draft]] = {}
+    for draft in drafts:
+        groups.setdefault((draft.cursor, draft.unread_banks), []).append(draft)
+    return groups.values()
+
+
+def _read_changes(build: Build, drafts: Sequence[Draft], contents_read: int) -> int:
+    """Read what changed after the drafts' cursor; returns how many contents were read in all.
+
+    A bank that changed as a whole may hold millions, so it is read by itself, after the changes: what one
+    build has no room for stays with the drafts.
+    """
+    cursor = drafts[0].cursor
+    unread = {bank.bank_id: bank.before for bank in drafts[0].unread_banks}
+    # From the start of the feed a changed bank needs no look at its contents unless an earlier page told of
+    # some: all others are still to come.
+    banks_read: set[int] | None = set() if cursor is None else None
+    stop_at = contents_read + build.limits.changes
+    has_more = True
+    while has_more and contents_read < stop_at:
+        page = build.banks.changes(cursor, limit=MAX_PAGE)
+        changed = [change.id for change in page.changes if change.kind == "bank"]
+        # One that changes again is read again from its newest content on.
+        unread |= {bank_id: None for bank_id in changed if banks_read is None or bank_id in banks_read}
+        content_ids = [change.id for change in page.changes if change.kind == "content"]
+        contents_read += _put(build, drafts, content_ids, build.banks.contents(content_ids), banks_read)
+        cursor, has_more = page.cursor, page.has_more
+        _tell(build, contents_read)
+    stop_at = contents_read + build.limits.changes
+    while unread and contents_read < stop_at:
+        bank_id, before = next(iter(unread.items()))
+        some = build.banks.content_page(bank_id, before=before, limit=MAX_PAGE)
+        contents = {content.id: content for content in some.contents}
+        contents_read += _put(build, drafts, contents, contents, None)
+        if some.before is None:
+            del unread[bank_id]
+        else:
+            unread[bank_id] = some.before
+        _tell(build, contents_read)
+    for draft in drafts:
+        draft.cursor = cursor
+        draft.unread_banks = tuple(UnreadBank(bank_id=bank_id, before=before) for bank_id, before in unread.items())
+        draft.is_drained = not has_more and not unread
+    return contents_read
+
+
+def _put(
+    build: Build,
+    drafts: Sequence[Draft],
+    content_ids: Collection[int],
+    current: Mapping[int, BankContent],
+    banks_read: set[int] | None,
+) -> int:
+    """Take in contents by their current state, gone where there is none; returns how many.
+
+    `banks_read` remembers the banks of what was read; None remembers nothing.
+    """
+    # The banks are read after the contents: whatever changes from here on is in a later page of the feed.
+    banks = {bank.id: bank for bank in build.banks.banks()}
+    for content_id in content_ids:
+        content = current.get(content_id)
+        bank = None if content is None else banks.get(content.bank_id)
+        signals = content.signals if content is not None and is_indexed(bank, content) else {}
+        for draft in drafts:
+            draft.put(content_id, signals)
+    if banks_read is not None:
+        banks_read.update(content.bank_id for content in current.values())
+    for draft in drafts:
+        if sum(map(len, draft.rows)) >= build.limits.segment_rows:
+            _write_rows(build, draft)
+    return len(content_ids)
+
+
+def _tell(build: Build, contents_read: int) -> None:
+    if build.on_progress is not None:
+        build.on_progress(contents_read)
+
+
+def _no_rows(signal_type: SignalType, *, shards: int) -> tuple[Rows, ...]:
+    return tuple(Rows(signal_type) for _ in range(shards))
+
+
+def _write_rows(build: Build, draft: Draft) -> None:
+    """Write what a draft has gathered as the next segment of each shard."""
+    for shard, rows in enumerate(draft.rows):
+        data = segment_of_rows(
+            draft.signal_type, rows, largest_content_id=draft.largest_content_id, build_id=draft.build_id
+        )
+        if data is not None:
+            is_first = all(ref.shard != shard for ref in draft.segments)
+            kind = SegmentKind.BASE if is_first else SegmentKind.DELTA
+            draft.written.append(write_segment(build.store, data, kind=kind, shard=shard))
+            draft.segments.append(draft.written[-1])
+    draft.largest_content_id = max(draft.largest_content_id, *(rows.largest_content_id for rows in draft.rows))
+    draft.rows = _no_rows(draft.signal_type, shards=len(draft.rows))
+
+
+def write_segment(store: IndexStore, data: bytes, *, kind: SegmentKind, shard: int) -> SegmentRef:
+    """Store a segment under the name of its content, and return how a manifest names it."""
+    info = read_info(data)
+    sha256 = hashlib.sha256(data).hexdigest()
+    name = segment_name(info.signal_type, sha256)
+    store.write_segment(name, data)
+    return SegmentRef(
+        name=name,
+        kind=kind,
+        shard=shard,
+        hashes=info.hashes,
+        entries=info.entries,
+        removed=info.removed,
+        size_bytes=len(data),
+        sha256=sha256,
+    )
+
+
+def read_segment(store: IndexStore, ref: SegmentRef, *, length: int | None = None) -> bytes:
+    """Return the first bytes of a segment; None reads all of it.
+
+    Raises:
+        IndexDamaged: It is missing.
+    """
+    try:
+        return store.read_segment(ref.name, length=length)
+    except NotFound as error:
+        raise IndexDamaged(f"the segment {ref.name} of the index is missing") from error
+
+
+def build_id(name: str, before: TypeIndex | None, *, now_s: int, is_repair: bool = False) -> str:
+    """Return the id of a build: of what it builds upon, and when; 16 hex digits."""
+    basis = "" if before is None else f"{before.build_id} {before.cursor}"
+    return hashlib.sha256(f"{name} {now_s} {basis}{' repair' if is_repair else ''}".encode()).hexdigest()[:16]
