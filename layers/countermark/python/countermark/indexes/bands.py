@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from countermark.errors import IndexDamaged
 from countermark.indexes.codec import Band
 from countermark.indexes.keys import Keys, Sections, as_bytes
-from countermark.indexes.slices import over_slices, threads
+from countermark.indexes.slices import blocks, over_slices, threads
 
 MAX_BANDS = 16
 """The most bands of a plan: each costs 4 bytes a hash, and more of them never pay within `MAX_BAND_BITS`."""
@@ -46,6 +46,9 @@ SCAN_SHARE = 100
 
 MAX_GATHERED = 2**16
 """How many candidates of several queries are compared at once: a megabyte, which stays in the processor's cache."""
+
+_ROW_BITS = np.uint64(32)
+"""A row fits 32 bits, as the format has it; so the band's key goes above it."""
 
 _COUNTED = 2**14
 """How many keys of a band are counted at once: so few that their counters stay in the processor's cache."""
@@ -88,10 +91,9 @@ def reach_of(bands: Sequence[Band]) -> int:
 def build_bands(keys: Keys, bands: Sequence[Band]) -> dict[str, memoryview]:
     """Return the sections of the bands' tables, of distinct keys, uint8 of shape (n, key_bytes).
 
-    Besides the tables themselves it takes some 40 bytes of memory for each key and thread.
+    Besides the tables themselves it takes 8 bytes of memory for each key and thread.
     """
-    columns = list(np.ascontiguousarray(_words(keys).T))
-    row = np.arange(len(keys), dtype=np.uint64)
+    words = _words(keys)
     ends = np.cumsum([0, *((1 << band.bits) + 1 for band in bands)]).tolist()
     offsets = np.empty(ends[-1], "<u4")
     rows = np.empty((len(bands), len(keys)), "<u4")
@@ -99,39 +101,37 @@ def build_bands(keys: Keys, bands: Sequence[Band]) -> dict[str, memoryview]:
     def build(numbers: range) -> None:
         # Memory that is new costs more than what is done in it: all bands of a thread are sorted in the same.
         tagged = np.empty(len(keys), np.uint64)
-        spare = np.empty(len(keys), np.uint64)
         for number in numbers:
-            _cut(columns, bands[number], out=tagged, spare=spare)
             # Band key above, row below: one sort of numbers is faster than a sort that carries the rows along.
-            tagged <<= np.uint64(32)
-            tagged |= row
+            for some in blocks(len(keys)):
+                part = tagged[some]
+                _cut(words[some], bands[number], out=part)
+                part <<= _ROW_BITS
+                part |= np.arange(some.start, some.stop, dtype=np.uint64)
             tagged.sort()
             rows[number] = tagged
-            tagged >>= np.uint64(32)
-            _count(tagged.view(np.int64), offsets[ends[number] : ends[number + 1]])
+            _count(tagged, offsets[ends[number] : ends[number + 1]])
 
     over_slices(build, [range(first, len(bands), threads()) for first in range(min(threads(), len(bands)))])
     return {"OFFS": as_bytes(offsets), "IDS": as_bytes(rows)}
 
 
-def _cut(
-    columns: Sequence[NDArray[np.uint64]], band: Band, *, out: NDArray[np.uint64], spare: NDArray[np.uint64]
-) -> None:
-    """Write the bits of one band of many keys, of which the numbers are in columns."""
+def _cut(words: NDArray[np.uint64], band: Band, *, out: NDArray[np.uint64]) -> None:
+    """Write the bits of one band of some keys."""
     word, shift = divmod(band.start_bit, 64)
-    np.right_shift(columns[word], np.uint64(shift), out=out)
+    np.right_shift(words[:, word], np.uint64(shift), out=out)
     if shift + band.bits > 64:
-        out |= np.left_shift(columns[word + 1], np.uint64(64 - shift), out=spare)
+        out |= words[:, word + 1] << np.uint64(64 - shift)
     out &= np.uint64((1 << band.bits) - 1)
 
 
-def _count(ascending: NDArray[np.int64], offsets: NDArray[np.uint32]) -> None:
-    """Write how many numbers are below each from 0 on, some of them at a time."""
+def _count(tagged: NDArray[np.uint64], offsets: NDArray[np.uint32]) -> None:
+    """Write how many band keys, in ascending numbers above their rows, are below each from 0 on, some at a time."""
     firsts = range(0, len(offsets), _COUNTED)
-    edges = [*ascending.searchsorted(np.array(firsts)).tolist(), len(ascending)]
+    edges = [*tagged.searchsorted(np.array(firsts, np.uint64) << _ROW_BITS).tolist(), len(tagged)]
     for first, (low, high) in zip(firsts, itertools.pairwise(edges), strict=True):
         some = offsets[first : first + _COUNTED]
-        counts = np.bincount(ascending[low:high] - first, minlength=len(some))
+        counts = np.bincount((tagged[low:high] >> _ROW_BITS).view(np.int64) - first, minlength=len(some))
         some[0] = low
         np.cumsum(counts[: len(some) - 1], out=some[1:])
         some[1:] += np.uint32(low)

@@ -2,12 +2,14 @@
 
 from array import array
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from countermark.domain.signal import SignalType
 from countermark.indexes.keys import Keys, check_width, join_keys, key_width
+from countermark.indexes.slices import blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -90,12 +92,20 @@ def group_rows(keys: Keys, content_ids: NDArray[np.uint64]) -> Grouped:
     content_ids = content_ids.take(order)
     is_kept = is_new.copy()
     is_kept[1:] |= content_ids[1:] != content_ids[:-1]
-    starts = np.flatnonzero(is_new[is_kept])
+    begins = np.flatnonzero(_where(is_new, is_kept))
+    starts = np.empty(len(begins) + 1, np.uint32)
+    starts[:-1] = begins
+    starts[-1] = np.count_nonzero(is_kept)
     return Grouped(
-        keys=keys.take(order[is_new], axis=0),
-        starts=np.append(starts, np.count_nonzero(is_kept)).astype(np.uint32),
-        content_ids=content_ids[is_kept],
+        keys=keys.take(_where(order, is_new), axis=0),
+        starts=starts,
+        content_ids=_where(content_ids, is_kept),
     )
+
+
+def _where(array: NDArray[Any], holds: NDArray[np.bool_]) -> NDArray[Any]:
+    """Return what of an array holds: itself where all does, as a rule, since a copy takes new memory."""
+    return array if holds.all() else array[holds]
 
 
 def _order_texts(keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -113,16 +123,19 @@ def _order_keys(keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     so a sort of numbers does for most rows, which is ten times as fast as one that carries their places
     along. Only where the upper bits tie are whole keys looked at.
     """
-    number_bits = np.uint64(len(keys).bit_length())
-    tagged = _words(keys[:, :8])[:, 0]
-    tagged >>= number_bits
-    tagged <<= number_bits
-    tagged |= np.arange(len(keys), dtype=np.uint64)
+    number = np.uint64((1 << len(keys).bit_length()) - 1)
+    tagged = np.empty(len(keys), np.uint64)
+    for some in blocks(len(keys)):
+        part = tagged[some]
+        np.bitwise_and(_words(keys[some, :8])[:, 0], ~number, out=part)
+        part |= np.arange(some.start, some.stop, dtype=np.uint64)
     tagged.sort()
-    order = (tagged & ((np.uint64(1) << number_bits) - np.uint64(1))).astype(np.int64)
-    tagged >>= number_bits
-    is_tied = np.zeros(len(order) + 1, bool)
-    is_tied[1:-1] = tagged[1:] == tagged[:-1]
+    is_tied = np.zeros(len(keys) + 1, bool)
+    for some in blocks(len(keys) - 1):
+        upper = tagged[some.start : some.stop + 1] | number
+        is_tied[1:-1][some] = upper[1:] == upper[:-1]
+    tagged &= number
+    order = tagged.view(np.int64)
     tied = np.flatnonzero(is_tied[1:] | is_tied[:-1])
     among = order[tied]
     words = _words(keys.take(among, axis=0))

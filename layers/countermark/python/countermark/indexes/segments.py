@@ -6,6 +6,7 @@ segments, oldest first: a base, and the deltas upon it. Nothing is ever changed 
 
 import itertools
 import threading
+from array import array
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -18,7 +19,18 @@ from countermark.indexes.codec import Band, Buffer, SegmentInfo, decode_segment,
 from countermark.indexes.exact import ExactKeys, split_digests
 from countermark.indexes.frames import FrameKeys, split_frames
 from countermark.indexes.hamming import HammingKeys, band_sections, split_planes
-from countermark.indexes.keys import NO_DISTANCE, Found, KeyIndex, Keys, Sections, as_bytes, hash_width, pack_keys
+from countermark.indexes.keys import (
+    NO_DISTANCE,
+    Found,
+    KeyIndex,
+    Keys,
+    Sections,
+    as_bytes,
+    hash_width,
+    join_keys,
+    key_width,
+    pack_keys,
+)
 from countermark.indexes.linear import LinearKeys, join_texts
 from countermark.indexes.near import NOTHING_NEAR, Near, in_order
 from countermark.indexes.rows import Rows, group_rows
@@ -123,14 +135,20 @@ def build_segment(
         InvalidSignal: A value is not a signal of the type.
     """
     pairs = iter(entries)
-    keys, content_ids = [pack_keys(signal_type, [])], [np.empty(0, np.uint64)]
+    width = key_width(signal_type)
+    joined, texts, content_ids = bytearray(), list[bytes](), array("Q")
     while some := list(itertools.islice(pairs, MAX_PAIRS)):
-        keys.append(pack_keys(signal_type, [value for value, _ in some]))
-        content_ids.append(np.array([content_id for _, content_id in some], np.uint64))
+        values, ids = zip(*some, strict=True)
+        keys = pack_keys(signal_type, values)
+        if width:
+            joined += as_bytes(keys)
+        else:
+            texts += keys.tolist()
+        content_ids.extend(ids)
     return assemble_segment(
         signal_type,
-        np.concatenate(keys),
-        np.concatenate(content_ids),
+        join_keys(joined if width else texts, width=width),
+        np.frombuffer(content_ids, np.uint64),
         removed=np.unique(np.array(list(removed), np.uint64)),
         build_id=build_id,
     )
@@ -161,8 +179,8 @@ def assemble_segment(
         bands=bands,
     )
     entries = {
-        "ENTRYAT": as_bytes(grouped.starts.astype("<u4")),
-        "ENTRY": as_bytes(grouped.content_ids.astype("<u8")),
+        "ENTRYAT": as_bytes(grouped.starts.astype("<u4", copy=False)),
+        "ENTRY": as_bytes(grouped.content_ids.astype("<u8", copy=False)),
         "REMOVED": as_bytes(removed.astype("<u8")),
     }
     return encode_segment(info, sections | entries)

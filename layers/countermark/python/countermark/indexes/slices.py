@@ -1,13 +1,19 @@
 """Threads over slices of work: NumPy and FAISS let other threads run while they compute."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TypeVar
 
 MAX_THREADS = 8
 """The most threads that share one piece of work: memory has no more to give to them."""
+
+BLOCK = 2**14
+"""How many numbers are worked on at once: so few that they stay in the processor's cache, and need no new memory.
+
+Memory that is new costs more than what is done in it.
+"""
 
 Slice = TypeVar("Slice")
 Part = TypeVar("Part")
@@ -24,6 +30,12 @@ def over_slices(work: Callable[[Slice], Part], slices: Sequence[Slice]) -> list[
     if len(slices) < 2 or threads() < 2:
         return [work(each) for each in slices]
     return list(_pool().map(work, slices))
+
+
+def blocks(count: int) -> Iterator[slice]:
+    """Yield slices over `count` things, of `BLOCK` each."""
+    for start in range(0, count, BLOCK):
+        yield slice(start, min(start + BLOCK, count))
 
 
 @cache
