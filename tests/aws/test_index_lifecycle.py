@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from countermark.aws.banks import DynamoBankStore
-from countermark.aws.index import MANIFEST_KEY, SEGMENTS_PREFIX, S3IndexStore
+from countermark.aws.index import MANIFEST_KEY, SEGMENTS_PREFIX, STAGED_KEY, S3IndexStore
 from countermark.domain.bank import ContentDraft
 from countermark.domain.index import IndexLimits
+from countermark.domain.stores import MAX_PAGE
 from countermark.flows.index import GARBAGE_AGE_S, build_index
 from countermark.indexes.reader import IndexReader
 from countermark.signals import SIGNAL_TYPES
@@ -164,3 +165,22 @@ def test_what_a_killed_build_wrote_goes_as_well_and_a_segment_that_comes_back_is
     bucket.carry_out(now_s=now_s + 400 * DAY_S)
     assert {each["Key"] for each in bucket.versions()} == {base, MANIFEST_KEY}
     assert house.found() == house.ids
+
+
+def test_what_a_repair_has_staged_outlasts_every_rule_until_it_is_served(house: House, bucket: Bucket) -> None:
+    now_s = time.time()
+    house.add(MAX_PAGE + 1)
+    house.build(now_s)
+    first = house.named()
+    house.build(now_s + 1, full=True, limits=IndexLimits(changes=1))
+    staged = bucket.current() - first - {MANIFEST_KEY, STAGED_KEY}
+    assert len(staged) == 1
+    later_s = now_s + 400 * DAY_S
+    bucket.carry_out(now_s=later_s)
+    assert bucket.current() == first | staged | {MANIFEST_KEY, STAGED_KEY}
+    house.build(later_s, limits=IndexLimits(changes=1))
+    assert staged <= house.named()
+    house.build(later_s + 1)
+    bucket.carry_out(now_s=later_s + 400 * DAY_S)
+    assert bucket.current() == house.named() | {MANIFEST_KEY, STAGED_KEY}
+    assert {each["Key"] for each in bucket.versions()} == bucket.current()

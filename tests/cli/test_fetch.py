@@ -1,10 +1,13 @@
 """`countermark fetch` and `countermark index`."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from countermark.domain.index import IndexLimits, Manifest
+from countermark.flows import drafts
 from countermark.local.state import LocalState
 from tests.cli.conftest import CommandLine
 
@@ -196,6 +199,20 @@ def test_a_full_build_reads_everything_anew(shared: CommandLine) -> None:
     assert "Index ready: pdq, " in shared.ok("index", "--full").err
     assert "Index ready: nothing had changed" in shared.ok("index").err
     assert "Index for raw_text: 1 added, 0 removed" in shared.ok("-v", "index", "--full").err
+
+
+def test_a_full_build_of_many_steps_is_done_when_the_command_ends(
+    shared: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("".join(f"raw_text words {n}\n" for n in range(9)))
+    shared.ok("fetch")
+    monkeypatch.setattr(drafts, "MAX_PAGE", 2)
+    monkeypatch.setattr("countermark.domain.index.IndexLimits", partial(IndexLimits, changes=2))
+    assert "Index for raw_text: 9 added, 0 removed" in shared.ok("-v", "index", "--full").err
+    with LocalState.open(shared.state) as state:
+        staged = state.index.staged.manifest()
+        assert staged is not None
+        assert staged.manifest == Manifest()
 
 
 def test_progress_is_not_shown_where_there_is_no_terminal(shared: CommandLine) -> None:

@@ -2,9 +2,12 @@
 
 from functools import partial
 
+import pytest
+
 from countermark.domain.index import IndexLimits
 from countermark.domain.stores import BankStore, IndexStore
 from countermark.errors import PublishConflict
+from countermark.flows import drafts
 from countermark.flows.index import build_index
 from countermark.indexes.reader import IndexReader
 from countermark.signals import SIGNAL_TYPES
@@ -101,3 +104,26 @@ def test_builds_and_curators_at_once_lose_nothing(bank_store: BankStore, index_s
     build_index(bank_store, index_store, TYPES, now_s=NOW_S + 9)
     assert found(index_store, "pdq", PDQ) == sorted(kept)
     assert len(kept) == 8
+
+
+def test_a_repair_of_many_steps_follows_the_store_while_what_is_served_does(
+    bank_store: BankStore, index_store: IndexStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drafts, "MAX_PAGE", 2)
+    bank = bank_store.create_bank("A", ratio=1.0)
+    ids = put_new(bank_store, bank.id, 7)
+    build_index(bank_store, index_store, TYPES, now_s=NOW_S)
+    for turn in range(20):
+        ids += put_new(bank_store, bank.id, 1)
+        bank_store.delete_contents(bank.id, [ids.pop(0)])
+        limits = IndexLimits(changes=9, repair_changes=3)
+        report = build_index(
+            bank_store, index_store, TYPES, now_s=NOW_S + turn, full=turn == 0, shards=2, limits=limits
+        )
+        assert found(index_store, "pdq", PDQ) == ids
+        published = index_store.manifest()
+        assert published is not None
+        assert published.manifest.shards == (1 if report.has_more else 2)
+        if not report.has_more:
+            break
+    assert 1 < turn < 19
