@@ -47,6 +47,11 @@ def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
         yield made
 
 
+def directory(house: House) -> Path:
+    assert isinstance(house.index, FileIndexStore)
+    return house.index._segments.parent
+
+
 def add(house: House) -> int:
     return house.add(house.banks.banks()[0].id, pdq=pdq(0))
 
@@ -103,7 +108,7 @@ def test_a_step_of_a_repair_has_a_bound_of_its_own_as_well(house: House) -> None
 
 
 def test_where_nothing_is_served_a_repair_is_a_first_build(house: House) -> None:
-    empty = replace(house, index=FileIndexStore(Path(house.index._segments.parent / "other")))  # type: ignore[attr-defined]  # a directory
+    empty = replace(house, index=FileIndexStore(directory(house) / "other"))
     assert empty.build(full=True, limits=STEP).has_more
     assert empty.index.staged.manifest() is None
     assert empty.found("pdq", pdq(0)) == house.ids[:4]
@@ -148,8 +153,7 @@ def test_a_repair_asked_for_again_goes_on_unless_the_one_under_way_is_old(
 
 def test_a_repair_is_gone_on_with_while_what_is_served_is_damaged(house: House) -> None:
     add(house)
-    [directory] = {Path(house.index._segments.parent)}  # type: ignore[attr-defined]  # where it lies
-    (directory / "manifest.json").write_bytes(b"{}")
+    (directory(house) / "manifest.json").write_bytes(b"{}")
     with pytest.raises(IndexDamaged):
         house.build(limits=STEP)
     assert house.build(full=True, limits=STEP).has_more
@@ -161,10 +165,12 @@ def test_a_repair_is_gone_on_with_while_what_is_served_is_damaged(house: House) 
 def test_a_repair_that_is_damaged_itself_begins_anew(house: House, damage: str) -> None:
     merging = replace(STEP, deltas=0, delta_rows=0)
     house.build(full=True, limits=STEP)
-    directory = Path(house.index._segments.parent)  # type: ignore[attr-defined]  # where it lies
     [name] = names(staged(house))
-    path = directory / "staged.json" if damage == "manifest" else directory / "segments" / name
-    path.unlink() if "missing" in damage else path.write_bytes(b"{}")
+    path = directory(house) / ("staged.json" if damage == "manifest" else f"segments/{name}")
+    if "missing" in damage:
+        path.unlink()
+    else:
+        path.write_bytes(b"{}")
     report = house.build(NOW_S + 1, limits=merging)
     assert (report.has_more, staged(house)) == (True, Manifest(begun_at_s=NOW_S + 1))
     assert finish(house) == 3
@@ -175,7 +181,7 @@ def test_a_repair_of_which_a_segment_is_missing_is_not_served(house: House) -> N
     before = names(house.manifest())
     house.build(full=True, limits=STEP)
     [name] = names(staged(house))
-    (Path(house.index._segments) / name).unlink()  # type: ignore[attr-defined]  # where it lies
+    (directory(house) / "segments" / name).unlink()
     assert house.build(NOW_S + 1, limits=IndexLimits()).has_more
     assert names(house.manifest()) == before
     finish(house)
@@ -217,7 +223,7 @@ def test_what_is_staged_is_no_garbage_to_a_build_whose_own_step_came_second(hous
     now_s = int(time.time())
     house.build(full=True, limits=STEP)
     kept = names(staged(house))
-    for path in Path(house.index._segments).rglob("*.segment"):  # type: ignore[attr-defined]  # where they lie
+    for path in directory(house).rglob("*.segment"):
         os.utime(path, (0, 0))
     other = replace(house)
     # The writes are: the check, the step's segment, what is staged.
@@ -259,22 +265,21 @@ def test_a_repair_killed_or_met_by_another_at_any_write_of_any_step_loses_nothin
             for n in range(9):
                 house.add(bank.id, pdq=pdq(n))
             house.build()
+            other = replace(house)
 
-            def interfere(house: House = house, store: FileIndexStore = house.index) -> None:  # type: ignore[assignment]  # a house has one
-                add(house)
-                replace(house, index=store).build(NOW_S + 1, full=True, shards=3, limits=limits)
+            def interfere(other: House = other) -> None:
+                add(other)
+                other.build(NOW_S + 1, full=True, shards=3, limits=limits)
 
-            meddler = Meddler(store=house.index, at=at, happens=die if is_killed else interfere)
-            store, house.index = house.index, meddler
+            meddler = house.index = Meddler(store=house.index, at=at, happens=die if is_killed else interfere)
             for n in range(12):
                 with suppress(Unavailable, PublishConflict):
                     if not house.build(NOW_S + n, full=n == 0, shards=3, limits=limits).has_more:
                         break
                 assert set(house.found("pdq", pdq(0))) >= set(house.ids[:9])
-            house.index = store
-            finish(house)
-            assert house.manifest().shards == 3
-            assert house.found("pdq", pdq(0)) == house.ids
+            finish(other)
+            assert other.manifest().shards == 3
+            assert other.found("pdq", pdq(0)) == other.ids
         if meddler.writes <= at:
             break
     assert at > 15
