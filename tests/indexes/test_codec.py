@@ -1,6 +1,6 @@
 import hashlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -276,6 +276,32 @@ def test_sections_that_do_not_fit_the_counts_are_refused() -> None:
         encode_segment(info, parts | {"MORE": b""})
     with pytest.raises(ValueError, match="keys of 0 bytes"):
         encode_segment(replace(info, kind=IndexKind.HAMMING, key_bytes=0), parts)
+    del parts["TAIL"]
+    with pytest.raises(ValueError, match="section TAIL "):
+        encode_segment(info, parts)
+
+
+@of_each_kind
+def test_sections_that_are_written_where_they_lie_make_the_same_segment(signal_type: SignalType) -> None:
+    data = small(signal_type)
+    parts = sections(data)
+    # How long the others are, the counts do not tell.
+    left = [name for name in parts if name in {"HEAD", "TAIL", "VECTORS", "ENTRYAT", "ENTRY", "REMOVED"}]
+
+    def write(memory: Mapping[str, memoryview]) -> None:
+        assert list(memory) == left
+        for name, part in memory.items():
+            part[:] = parts[name]
+
+    given = {name: part for name, part in parts.items() if name not in left}
+    assert encode_segment(read_info(data), given, write=write) == data
+
+
+def test_a_section_of_unknown_length_cannot_be_left_to_be_written() -> None:
+    data = small(TEXT)
+    given = {name: part for name, part in sections(data).items() if name != "TEXT"}
+    with pytest.raises(ValueError, match="section TEXT "):
+        encode_segment(read_info(data), given, write=lambda _: None)
 
 
 @pytest.mark.parametrize("key_bytes", [0, 8, 24])

@@ -18,9 +18,12 @@ from countermark.indexes.slices import threads
 ORDER = (
     *("REMOVED", "A", "HEAD", "TAIL", "TEXTAT", "TEXT", "VECTORS"),
     *("B", "FRAMEAT", "FRAMEIN", "ENTRYAT", "ENTRY"),
-    *("OFFS", "IDS"),
+    *("IDS", "OFFS"),
 )
-"""The order in which sections are read: what any answer needs, what a match needs, what makes them faster."""
+"""The order in which sections are read: what any answer needs, what a match needs, what makes them faster.
+
+Of the last two the longer comes first: so both digests end about together.
+"""
 
 BAND_SECTIONS = ("OFFS", "IDS")
 """What only makes searches faster, and takes two thirds of a segment's bytes."""

@@ -11,7 +11,7 @@ Source: M. Norouzi, A. Punjani, D. Fleet, "Fast Search in Hamming Space with Mul
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from countermark.errors import IndexDamaged
 from countermark.indexes.codec import Band
-from countermark.indexes.keys import Keys, Sections, as_bytes
+from countermark.indexes.keys import Keys, Sections
 from countermark.indexes.slices import blocks, over_slices, threads
 
 MAX_BANDS = 16
@@ -89,14 +89,22 @@ def reach_of(bands: Sequence[Band]) -> int:
 
 
 def build_bands(keys: Keys, bands: Sequence[Band]) -> dict[str, memoryview]:
-    """Return the sections of the bands' tables, of distinct keys, uint8 of shape (n, key_bytes).
+    """Return the sections of the bands' tables, of distinct keys, uint8 of shape (n, key_bytes)."""
+    lengths = {"OFFS": 4 * sum((1 << band.bits) + 1 for band in bands), "IDS": 4 * len(keys) * len(bands)}
+    sections = {name: np.empty(length, np.uint8).data for name, length in lengths.items()}
+    write_bands(keys, bands, sections)
+    return sections
+
+
+def write_bands(keys: Keys, bands: Sequence[Band], sections: Mapping[str, memoryview]) -> None:
+    """Write the bands' tables of distinct keys into the memory of their sections.
 
     Besides the tables themselves it takes 8 bytes of memory for each key and thread.
     """
     words = _words(keys)
     ends = np.cumsum([0, *((1 << band.bits) + 1 for band in bands)]).tolist()
-    offsets = np.empty(ends[-1], "<u4")
-    rows = np.empty((len(bands), len(keys)), "<u4")
+    offsets = np.frombuffer(sections["OFFS"], "<u4")
+    rows = np.frombuffer(sections["IDS"], "<u4").reshape(len(bands), len(keys))
 
     def build(numbers: range) -> None:
         # Memory that is new costs more than what is done in it: all bands of a thread are sorted in the same.
@@ -113,7 +121,6 @@ def build_bands(keys: Keys, bands: Sequence[Band]) -> dict[str, memoryview]:
             _count(tagged, offsets[ends[number] : ends[number + 1]])
 
     over_slices(build, [range(first, len(bands), threads()) for first in range(min(threads(), len(bands)))])
-    return {"OFFS": as_bytes(offsets), "IDS": as_bytes(rows)}
 
 
 def _cut(words: NDArray[np.uint64], band: Band, *, out: NDArray[np.uint64]) -> None:
@@ -204,7 +211,7 @@ class BandTables:
         bases = np.cumsum([0, *sizes])
         for start, end in itertools.pairwise(bases.tolist()):
             table = self._offsets[start:end]
-            if table[0] != 0 or table[-1] != hashes or np.any(table[1:] < table[:-1]):
+            if table[0] != 0 or table[-1] != hashes or not _ascends(table):
                 raise IndexDamaged("the offsets of a segment's bands make no sense")
         self._rows = np.frombuffer(sections["IDS"], "<u4")
         if max(over_slices(_largest, np.array_split(self._rows, len(bands))), default=0) >= max(1, hashes):
@@ -267,6 +274,10 @@ def _parts(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         high = max(low + 1, int(ends.searchsorted(gathered + MAX_GATHERED, side="right")))
         yield low, high
         low, gathered = high, int(ends[high - 1])
+
+
+def _ascends(table: NDArray[np.uint32]) -> bool:
+    return all(np.all(table[some] <= table[1:][some]) for some in blocks(len(table) - 1))
 
 
 def _largest(rows: NDArray[np.uint32]) -> int:

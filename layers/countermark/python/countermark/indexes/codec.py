@@ -28,8 +28,9 @@ the planes answer every query without them.
 
 import hashlib
 import hmac
+import io
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from countermark.domain.signal import IndexKind
@@ -56,6 +57,9 @@ MAX_NAME_BYTES = 64
 
 Buffer = bytes | bytearray | memoryview
 """Bytes, in one dimension."""
+
+Write = Callable[[Mapping[str, memoryview]], None]
+"""Writes sections, each into the memory that stands under its name, and all of it."""
 
 _FIXED = struct.Struct("<8sIIQIIQQQII64s64s")
 _FIXED_BYTES = _FIXED.size
@@ -126,28 +130,65 @@ class SegmentFile:
     sections: Mapping[str, memoryview]
 
 
-def encode_segment(info: SegmentInfo, sections: Mapping[str, Buffer]) -> bytes:
+def encode_segment(info: SegmentInfo, sections: Mapping[str, Buffer], *, write: Write | None = None) -> bytes:
     """Return the bytes of a segment; the same arguments give the same bytes.
+
+    Sections that are missing are left to `write`: large ones are best made where they will lie.
 
     Raises:
         ValueError: The sections are not those that `info` asks for, or a count or name is out of range.
     """
+    lengths = _lengths_with(info, sections, is_rest_written=write is not None)
+    places, end = {}, _header_bytes(bands=len(info.bands), sections=len(lengths))
+    for name, length in lengths.items():
+        places[name] = slice(end, end + length)
+        end = _aligned(end + length)
+    # Bytes that nobody else knows are written where they lie, and handed over without a copy once no view is left.
+    file = io.BytesIO(bytes(end))
+    _fill(file.getbuffer(), info, places, sections, write)
+    return file.getvalue()
+
+
+def _fill(
+    memory: memoryview,
+    info: SegmentInfo,
+    places: Mapping[str, slice],
+    sections: Mapping[str, Buffer],
+    write: Write | None,
+) -> None:
+    """Write all of a segment into memory that holds zeros."""
+    parts = {name: memory[place] for name, place in places.items()}
+    for name, section in sections.items():
+        parts[name][:] = section
+    if write is not None:
+        write({name: part for name, part in parts.items() if name not in sections})
+    # The longest first: so the threads end together.
+    by_length = sorted(parts, key=lambda name: len(parts[name]), reverse=True)
+    sha256 = dict(zip(by_length, over_slices(_digest, [parts[name] for name in by_length]), strict=True))
+    table = tuple(
+        Section(name=name, offset=places[name].start, length=len(part), sha256=sha256[name])
+        for name, part in parts.items()
+    )
+    header = _encode_header(Header(info=info, sections=table, size_bytes=len(memory)))
+    memory[: len(header)] = header
+
+
+def _lengths_with(info: SegmentInfo, sections: Mapping[str, Buffer], *, is_rest_written: bool) -> dict[str, int]:
+    """Return the length of each section of a segment, of which some are given.
+
+    Raises:
+        ValueError: They are not those that `info` asks for, or a count is out of range.
+    """
     wanted = _section_lengths(info)
-    parts = {name: memoryview(sections[name]) for name in wanted if name in sections}
-    for name, length in wanted.items():
-        if name not in parts or (length is not None and len(parts[name]) != length):
-            raise ValueError(f"section {name} of this segment has {length} bytes")
-    if len(sections) != len(wanted):
+    if not sections.keys() <= wanted.keys():
         raise ValueError(f"a segment of this kind holds the sections {list(wanted)}, not {list(sections)}")
-    table = []
-    end = _header_bytes(bands=len(info.bands), sections=len(parts))
-    for (name, part), sha256 in zip(parts.items(), over_slices(_digest, list(parts.values())), strict=True):
-        table.append(Section(name=name, offset=end, length=len(part), sha256=sha256))
-        end = _aligned(end + len(part))
-    chunks: list[Buffer] = [_encode_header(Header(info=info, sections=tuple(table), size_bytes=end))]
-    for part in parts.values():
-        chunks += [part, bytes(-len(part) % ALIGNMENT_BYTES)]
-    return b"".join(chunks)
+    lengths = {}
+    for name, length in wanted.items():
+        given = len(sections[name]) if name in sections else length if is_rest_written else None
+        if given is None or length not in {None, given}:
+            raise ValueError(f"section {name} of this segment has {length} bytes")
+        lengths[name] = given
+    return lengths
 
 
 def read_info(data: Buffer) -> SegmentInfo:

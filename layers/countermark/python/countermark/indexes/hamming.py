@@ -8,13 +8,13 @@ can be within reach; where it names too many, the scan takes its place.
 
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from countermark.domain.signal import SignalType
-from countermark.indexes.bands import SCAN_SHARE, BandTables, build_bands, plan_bands, reach_of
+from countermark.indexes.bands import SCAN_SHARE, BandTables, build_bands, plan_bands, reach_of, write_bands
 from countermark.indexes.codec import Band
 from countermark.indexes.keys import Found, Keys, Sections, as_bytes, key_width, pack_keys
 from countermark.indexes.slices import over_slices, threads
@@ -161,6 +161,15 @@ def split_planes(keys: Keys) -> dict[str, memoryview]:
     return {"A": as_bytes(keys[:, :half]), "B": as_bytes(keys[:, half:])}
 
 
+def write_hamming(keys: Keys, bands: Sequence[Band], sections: Mapping[str, memoryview]) -> None:
+    """Write the planes and the bands' tables of distinct keys into the memory of their sections."""
+    half = keys.shape[1] // 2
+    for name, plane in (("A", keys[:, :half]), ("B", keys[:, half:])):
+        np.copyto(np.frombuffer(sections[name], np.uint8).reshape(-1, half), plane)
+    if bands:
+        write_bands(keys, bands, sections)
+
+
 def _found(pairs: Sequence[Pairs]) -> Found:
     if not pairs:
         return _NOTHING
@@ -225,7 +234,12 @@ def _within_few(
     return query, row
 
 
+def bands_of(keys: Keys, reach: int) -> tuple[Band, ...]:
+    """Return the bands with which a segment of these distinct keys is searched fastest."""
+    return plan_bands(len(keys), key_bits=8 * keys.shape[1], reach=reach)
+
+
 def band_sections(keys: Keys, reach: int) -> tuple[tuple[Band, ...], dict[str, memoryview]]:
     """Return the bands with which a segment of these distinct keys is searched fastest, and their sections."""
-    bands = plan_bands(len(keys), key_bits=8 * keys.shape[1], reach=reach)
+    bands = bands_of(keys, reach)
     return bands, build_bands(keys, bands) if bands else {}

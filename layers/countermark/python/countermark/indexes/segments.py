@@ -8,6 +8,7 @@ import itertools
 import threading
 from array import array
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,10 @@ from numpy.typing import NDArray
 from countermark.domain.bank import MAX_CONTENT_ID
 from countermark.domain.signal import IndexKind, SignalType
 from countermark.errors import CountermarkError, IndexDamaged
-from countermark.indexes.codec import Band, Buffer, SegmentInfo, decode_segment, encode_segment
+from countermark.indexes.codec import Band, Buffer, SegmentInfo, Write, decode_segment, encode_segment
 from countermark.indexes.exact import ExactKeys, split_digests
 from countermark.indexes.frames import FrameKeys, split_frames
-from countermark.indexes.hamming import HammingKeys, band_sections, split_planes
+from countermark.indexes.hamming import HammingKeys, bands_of, write_hamming
 from countermark.indexes.keys import (
     NO_DISTANCE,
     Found,
@@ -37,7 +38,6 @@ from countermark.indexes.rows import Rows, group_rows
 from countermark.indexes.vectors import VectorKeys, join_vectors
 
 _SPLIT = {
-    IndexKind.HAMMING: split_planes,
     IndexKind.EXACT: split_digests,
     IndexKind.LINEAR: join_texts,
     IndexKind.VECTOR: join_vectors,
@@ -167,7 +167,7 @@ def assemble_segment(
     Keys are as in `Keys`; `removed` is ascending. Where bands would speed its search up, they are in it.
     """
     grouped = group_rows(keys, content_ids)
-    bands, sections = _sections_of(signal_type, grouped.keys)
+    bands, sections, write = _sections_of(signal_type, grouped.keys)
     info = SegmentInfo(
         signal_type=signal_type.name,
         kind=signal_type.index_kind,
@@ -183,18 +183,17 @@ def assemble_segment(
         "ENTRY": as_bytes(grouped.content_ids.astype("<u8", copy=False)),
         "REMOVED": as_bytes(removed.astype("<u8")),
     }
-    return encode_segment(info, sections | entries)
+    return encode_segment(info, sections | entries, write=write)
 
 
-def _sections_of(signal_type: SignalType, keys: Keys) -> tuple[tuple[Band, ...], dict[str, memoryview]]:
-    """Return the sections of distinct keys, and the bands among them."""
+def _sections_of(signal_type: SignalType, keys: Keys) -> tuple[tuple[Band, ...], dict[str, memoryview], Write | None]:
+    """Return the bands of distinct keys, the sections of them that are small, and what writes the large ones."""
     if signal_type.index_kind is IndexKind.FRAMES:
-        return split_frames(signal_type, keys)
-    bands: tuple[Band, ...] = ()
-    tables: dict[str, memoryview] = {}
+        return *split_frames(signal_type, keys), None
     if signal_type.index_kind is IndexKind.HAMMING:
-        bands, tables = band_sections(keys, signal_type.match_distance)
-    return bands, _SPLIT[signal_type.index_kind](keys) | tables
+        bands = bands_of(keys, signal_type.match_distance)
+        return bands, {}, partial(write_hamming, keys, bands)
+    return (), _SPLIT[signal_type.index_kind](keys), None
 
 
 def segment_of_rows(signal_type: SignalType, rows: Rows, *, largest_content_id: int, build_id: str) -> bytes | None:
