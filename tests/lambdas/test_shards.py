@@ -1,6 +1,7 @@
 """Shards on AWS's shape: builds obey the knob, a function answers for its group, the match function asks them all."""
 
 import importlib
+import threading
 from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
@@ -31,6 +32,7 @@ def _import_handler() -> ModuleType:
 
 
 SHARDS = _import_handler()
+_TURN = threading.Lock()
 
 
 @pytest.fixture
@@ -68,7 +70,8 @@ def _function(environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> An
         _forget()
 
     def call(event: Any) -> Any:
-        with pytest.MonkeyPatch.context() as patch:
+        # All are asked at once, and share a process here, where one name leads to a reader.
+        with _TURN, pytest.MonkeyPatch.context() as patch:
             patch.setattr(SHARDS, "index_reader", lambda: reader)
             return SHARDS.handler(event, Context(remaining_ms=60_000))
 
