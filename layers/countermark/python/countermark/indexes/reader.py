@@ -26,7 +26,7 @@ class Part:
     """Which part of an index is loaded: all of it, unless told otherwise.
 
     `group` are the shards; None is all. Without `bands` those of large segments stay unread: a search of them
-    is a scan, as exact as with bands, in 44 bytes of memory for each PDQ hash in place of some 120.
+    is a scan, as exact as with bands, in 44 bytes of memory for each PDQ hash in place of some 110.
     """
 
     group: ShardGroup | None = None
