@@ -35,7 +35,7 @@ def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 def endpoint() -> Iterator[Endpoint]:
     with lambda_endpoint() as served:
         for number, name in enumerate(NAMES, start=1):
-            served.functions[name] = lambda event, number=number: near(event, number)  # type: ignore[misc]
+            served.functions[name] = lambda event, number=number: near(event, number)  # type: ignore[misc]  # a default binds it
         yield served
 
 
@@ -67,7 +67,7 @@ def test_all_functions_are_asked_at_once(functions: ShardFunctions, endpoint: En
         return near(event, number)
 
     for number, name in enumerate(NAMES):
-        endpoint.functions[name] = lambda event, number=number: wait(event, number)  # type: ignore[misc]
+        endpoint.functions[name] = lambda event, number=number: wait(event, number)  # type: ignore[misc]  # as above
     assert ask(functions, "a") == [[0, 1, 2]]
 
 

@@ -139,7 +139,9 @@ def test_the_oldest_signal_type_counts_and_one_that_is_off_does_not(service: Ser
     assert service.status == ALIVE
     service.build()
     service.pass_time(5)
-    types = {name: replace(each) for name, each in service.index_store.manifest().manifest.types.items()}  # type: ignore[union-attr]
+    published = service.index_store.manifest()
+    assert published is not None
+    types = {name: replace(each) for name, each in published.manifest.types.items()}
     types["video_md5"] = replace(types["video_md5"], checked_at_s=service.clock() - STALE_S - 1)
     newest = service.index_store.manifest()
     assert newest is not None
