@@ -351,7 +351,7 @@ def test_what_lies_within_an_upload_is_told_by_events_of_its_own_once(way: Way) 
         f"{whole}/2/1": "text",
     }
     assert told[f"{whole}/2/1"].signals == (Signal(type="raw_text", value="two"),)
-    assert told[whole].unhashable == {"box": Unhashable(code="undecodable", reason="the reason of a.box")}
+    assert told[whole].unhashable == {"box": Unhashable(code="damaged", reason="the reason of a.box")}
     assert {event.content_id for event in told.values()} == {"post-1"}
     assert len({event.id for event in told.values()}) == 4
 

@@ -160,8 +160,8 @@ def test_a_value_that_cannot_be_compared_is_no_signal() -> None:
     [
         (b"four", "4"),
         (b"", Unhashable(code="low_quality", reason="length makes no signal of it")),
-        (b"fail", Unhashable(code="undecodable", reason="length cannot be made of it: RuntimeError")),
-        (b"many", Unhashable(code="undecodable", reason="length makes of it what is no signal of its own")),
+        (b"fail", Unhashable(code="damaged", reason="length cannot be made of it: RuntimeError")),
+        (b"many", Unhashable(code="damaged", reason="length makes of it what is no signal of its own")),
         (b"needs", Unhashable(code="missing_extra", reason="length needs a package that is not installed: needed")),
     ],
 )
@@ -177,7 +177,7 @@ def test_a_text_is_hashed_as_a_text_where_that_can_be() -> None:
 
     assert hashed("über".encode(), Characters) == "4"
     assert hashed(b"\xff\xfe", Characters) == Unhashable(
-        code="undecodable", reason="not a text in UTF-8: invalid start byte at byte 0"
+        code="damaged", reason="not a text in UTF-8: invalid start byte at byte 0"
     )
 
 
@@ -191,7 +191,7 @@ def test_what_hashes_files_alone_is_given_a_file_that_is_gone_afterwards() -> No
     others = {name: value for name, value in vars(LengthSignal).items() if name.startswith(("get", "val", "compare"))}
     bare = type("Bare", (), {**others, "hash_from_file": staticmethod(hash_from_file)})
     assert hashed(b"four", bare) == "4"
-    assert hashed(b"fail", bare) == Unhashable(code="undecodable", reason="length cannot be made of it: RuntimeError")
+    assert hashed(b"fail", bare) == Unhashable(code="damaged", reason="length cannot be made of it: RuntimeError")
     assert hashed(b"needs", bare).code == "missing_extra"  # type: ignore[union-attr]  # it is no signal
     assert not any(path.exists() for path in seen)
 

@@ -35,7 +35,7 @@ def test_types_that_are_never_made_from_content_are_asked_with_it() -> None:
     broken = hash_content(io.BytesIO(b"\xff"), ContentType.TEXT, applicable(SIGNAL_TYPES, ContentType.TEXT))
     assert broken.queries == ()
     assert list(broken.unhashable) == ["raw_text"]
-    assert [(name, why.code) for name, why in broken.unasked.items()] == [("trend_query", "undecodable")]
+    assert [(name, why.code) for name, why in broken.unasked.items()] == [("trend_query", "damaged")]
 
 
 def test_variants_are_hashed_by_the_types_that_offer_it_where_they_are_asked_for() -> None:
@@ -60,7 +60,7 @@ def test_variants_are_hashed_by_the_types_that_offer_it_where_they_are_asked_for
 def test_what_cannot_be_hashed_says_why_for_each_type() -> None:
     report = hash_content(io.BytesIO(b"no picture"), ContentType.PHOTO, applicable(SIGNAL_TYPES, ContentType.PHOTO))
     assert [signal.type for signal in report.signals] == ["photo_md5", "photo_sha256"]
-    assert report.unhashable["pdq"].code == "undecodable"
+    assert report.unhashable["pdq"].code == "damaged"
     assert report.unhashable["pdq"].reason
 
 

@@ -64,7 +64,7 @@ def test_of_a_part_that_is_a_file_its_bytes_tell_what_it_is() -> None:
     report = hash_opened(io.BytesIO(b""), BOX, partial(applicable, SIGNAL_TYPES), types)
     known, unknown = report.parts or ()
     assert (known.content_type, {signal.type for signal in known.signals} >= {"pdq"}) == (ContentType.PHOTO, True)
-    assert (unknown.content_type, unknown.unopened and unknown.unopened.code) == (ContentType.FILE, "undecodable")
+    assert (unknown.content_type, unknown.unopened and unknown.unopened.code) == (ContentType.FILE, "damaged")
 
 
 def test_a_box_within_a_file_is_told_by_its_first_bytes() -> None:
@@ -74,7 +74,7 @@ def test_a_box_within_a_file_is_told_by_its_first_bytes() -> None:
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [("InvalidContent", "undecodable"), ("ContentTooLarge", "too_large"), ("MissingExtra", "missing_extra")],
+    [("InvalidContent", "damaged"), ("ContentTooLarge", "too_large"), ("MissingExtra", "missing_extra")],
 )
 def test_what_fails_is_told_with_its_reason_and_what_came_before_it_is_hashed(error: str, code: str) -> None:
     report = opened(box(("text", "one"), ("!", error), ("text", "two")))
@@ -85,13 +85,13 @@ def test_what_fails_is_told_with_its_reason_and_what_came_before_it_is_hashed(er
 def test_a_part_that_fails_spoils_nothing_but_itself() -> None:
     report = opened(box(("box", [("!", "InvalidContent")]), ("text", "one")))
     assert report.unopened is None
-    assert (report.parts or ())[0].unopened == Unhashable(code="undecodable", reason="the reason of a part")
+    assert (report.parts or ())[0].unopened == Unhashable(code="damaged", reason="the reason of a part")
     assert told(report)["/2"] == ["one"]
 
 
 def test_a_part_of_a_type_that_is_not_installed_is_told() -> None:
     report = opened(box(("text", "one"), ("pdf", "two")))
-    assert report.unopened == Unhashable(code="undecodable", reason="it holds content of an unknown type, 'pdf'")
+    assert report.unopened == Unhashable(code="damaged", reason="it holds content of an unknown type, 'pdf'")
     assert told(report)["/1"] == ["one"]
 
 
@@ -174,13 +174,13 @@ def test_variants_of_photos_within_are_made_on_request() -> None:
 def test_whatever_an_extension_raises_is_told_of_its_content_alone(content: bytes, reason: str) -> None:
     why = opened(content).unopened
     assert why is not None
-    assert (why.code, bool(re.fullmatch(reason, why.reason))) == ("undecodable", True), why.reason
+    assert (why.code, bool(re.fullmatch(reason, why.reason))) == ("damaged", True), why.reason
 
 
 @pytest.mark.parametrize(
     ("given", "code", "reason"),
     [
-        ([b"bytes"], "undecodable", "box gives a bytes, which is no part"),
+        ([b"bytes"], "damaged", "box gives a bytes, which is no part"),
         (ModuleNotFoundError("no such module", name="needed"), "missing_extra", "box needs a package .*: needed"),
     ],
 )

@@ -66,7 +66,7 @@ def test_an_upload_that_cannot_be_decoded_is_a_fact_and_does_not_come_again(
 
     [told] = functions.told("ContentHashed")
     assert told["detail"]["signals"] == []
-    assert told["detail"]["unhashable"]["pdq"]["code"] == "undecodable"
+    assert told["detail"]["unhashable"]["pdq"]["code"] == "damaged"
     assert '"UploadUnhashable":[1.0]' in capsys.readouterr().out
 
 

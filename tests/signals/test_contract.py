@@ -222,6 +222,7 @@ def test_a_hasher_gives_a_canonical_value_or_says_why_not_however_content_is_cut
     if isinstance(results[0], Unhashable):
         assert results[0].reason
     elif kind.hasher() is not None:
+        assert isinstance(results[0], str)
         assert kind.parse(results[0]) == results[0]
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from countermark.domain.signal import LengthBounded, Unhashable
+from countermark.domain.signal import LengthBounded, Partial, Unhashable
 from countermark.signals import raw_text
 from countermark.signals.raw_text import MAX_REMEMBERED_LENGTH, MAX_TEXT_BYTES, RAW_TEXT, max_edits, normalise
 
@@ -121,7 +121,7 @@ def edit_distance(one: str, other: str) -> int:
     return row[-1]
 
 
-def hashed(content: bytes) -> str | Unhashable:
+def hashed(content: bytes) -> str | Partial[str] | Unhashable:
     hasher = RAW_TEXT.hasher()
     hasher.update(content)
     return hasher.finish()
@@ -134,7 +134,7 @@ def test_a_text_hashes_to_itself_stripped() -> None:
 
 def test_what_is_no_text_says_so() -> None:
     assert hashed(b"caf\xe9 au lait") == Unhashable(
-        code="undecodable", reason="not a text in UTF-8: invalid continuation byte at byte 3"
+        code="damaged", reason="not a text in UTF-8: invalid continuation byte at byte 3"
     )
     assert hashed(b" \n") == Unhashable(code="low_quality", reason="an empty text")
     too_large = hashed(b"x" * (MAX_TEXT_BYTES + 1))

@@ -4,12 +4,12 @@ import hashlib
 
 import pytest
 
-from countermark.domain.signal import Unhashable
+from countermark.domain.signal import Partial, Unhashable
 from countermark.signals import SIGNAL_TYPES, url_md5
 from countermark.signals.url import MAX_URL_BYTES
 
 
-def hashed(name: str, content: bytes) -> str | Unhashable:
+def hashed(name: str, content: bytes) -> str | Partial[str] | Unhashable:
     hasher = SIGNAL_TYPES[name].hasher()
     assert hasher is not None
     hasher.update(content)
@@ -61,7 +61,7 @@ def test_a_url_is_itself_stripped_and_matches_only_itself() -> None:
 def test_what_is_no_url_says_so(name: str) -> None:
     assert hashed(name, b" \n") == Unhashable(code="low_quality", reason="an empty URL")
     assert hashed(name, b"caf\xe9.fr") == Unhashable(
-        code="undecodable", reason="not a URL in UTF-8: invalid continuation byte at byte 3"
+        code="damaged", reason="not a URL in UTF-8: invalid continuation byte at byte 3"
     )
     assert isinstance(hashed(name, b"x" * MAX_URL_BYTES), str)
     too_large = hashed(name, b"x" * (MAX_URL_BYTES + 1))

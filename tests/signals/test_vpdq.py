@@ -136,7 +136,7 @@ def test_a_decoder_that_crashes_is_a_damaged_video(package: Package, body: str) 
     package(body)
     why = hashed()
     assert isinstance(why, Unhashable)
-    assert why.code == "undecodable"
+    assert why.code == "damaged"
     assert why.reason.startswith("the decoder ended with ")
     assert why.reason.split()[-1] in {"SIGABRT", "SIGSEGV", "SIGKILL", "77"}
 
@@ -153,7 +153,7 @@ def test_a_decoder_gets_no_more_memory_than_its_limit(package: Package) -> None:
     package(f"bytearray({half}); return [Frame('{ONE}', 100, 0.0)]")
     assert isinstance(hashed(), str)
     package(f"bytearray({2 * half}); return [Frame('{ONE}', 100, 0.0)]")
-    assert hashed() == Unhashable(code="undecodable", reason="it cannot be decoded as a video")
+    assert hashed() == Unhashable(code="damaged", reason="it cannot be decoded as a video")
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_decoder_gets_no_more_memory_than_its_limit(package: Package) -> None:
 )
 def test_a_decoder_reaches_nothing_but_the_video(package: Package, tmp_path: Path, body: str) -> None:
     package(f"{body.replace('LEAK', str(tmp_path / 'leak'))}; return [Frame('{ONE}', 100, 0.0)]")
-    assert hashed() == Unhashable(code="undecodable", reason="it cannot be decoded as a video")
+    assert hashed() == Unhashable(code="damaged", reason="it cannot be decoded as a video")
 
 
 def test_a_decoder_sees_no_credentials(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,10 +181,10 @@ def test_a_decoder_sees_no_credentials(package: Package, monkeypatch: pytest.Mon
     [
         ("return []", "low_quality", "no frame of at least quality 50"),
         (f"return [Frame('{ONE}', 49, 0.0)]", "low_quality", "no frame of at least quality 50"),
-        (f"return [Frame('{ONE}', 100, -1.0)]", "undecodable", "at no time"),
-        (f"return [Frame('{ONE}', 100, float('nan'))]", "undecodable", "at no time"),
-        ("raise ValueError", "undecodable", "cannot be decoded"),
-        ("raise OSError", "undecodable", "cannot be decoded"),
+        (f"return [Frame('{ONE}', 100, -1.0)]", "damaged", "at no time"),
+        (f"return [Frame('{ONE}', 100, float('nan'))]", "damaged", "at no time"),
+        ("raise ValueError", "damaged", "cannot be decoded"),
+        ("raise OSError", "damaged", "cannot be decoded"),
     ],
 )
 def test_what_a_video_cannot_give_is_told(package: Package, body: str, code: str, reason: str) -> None:
@@ -228,7 +228,7 @@ def test_only_what_starts_as_a_video_gets_to_the_decoder(package: Package, conte
     package("raise SystemExit(77)")
     why = hashed(content)
     assert isinstance(why, Unhashable)
-    assert (why.code, reason in why.reason) == ("undecodable", True)
+    assert (why.code, reason in why.reason) == ("damaged", True)
 
 
 def test_a_package_that_cannot_be_loaded_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

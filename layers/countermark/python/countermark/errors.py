@@ -28,6 +28,10 @@ class InvalidContent(InvalidInput):
     """Bytes are not the content that they are said to be: truncated, hostile or of another format."""
 
 
+class UnsupportedContent(InvalidContent):
+    """Bytes are content of a format, or of a variant of one, that is not read here; the text names it."""
+
+
 class ContentTooLarge(InvalidContent):
     """Content exceeds a limit on bytes, pixels or frames."""
 

@@ -76,7 +76,7 @@ def hashed_by_type(report: HashReport) -> Mapping[str, str | list[str]]:
     """
     check_whole(report)
     for why in report.unhashable.values():
-        if why.code == "undecodable":
+        if why.code in {"damaged", "unsupported"}:
             raise InvalidContent(why.reason)
     if report.parts is not None:
         found: dict[str, list[str]] = {name: [] for _, each in report.walk() for name in unhashable(each)}

@@ -67,9 +67,8 @@ def _content_hashed(detail: Mapping[str, Any]) -> ContentHashed:
         content_id=_text(detail["content_id"]),
         signals=signals,
         queries=_with_repeats(signals, detail.get("queries", ())),
-        unhashable={
-            name: Unhashable(code=why["code"], reason=why["reason"]) for name, why in detail["unhashable"].items()
-        },
+        unhashable={name: Unhashable.stored(why["code"], why["reason"]) for name, why in detail["unhashable"].items()},
+        partial={str(name): str(reason) for name, reason in detail.get("partial", {}).items()},
         at_s=int(detail["at_s"]),
     )
 

@@ -18,7 +18,9 @@ class ContentHashed:
 
     `content_id` is the platform's own name for it, and the coin's seed; None where it gave none.
     `unhashable` says, by signal type, why a type gave no signal or query, and by content type, why what lies within
-    was not hashed in full. `queries` are what types that are never made from content are asked with: to look up, never
+    was not hashed in full.
+    `partial` says, by signal type, what is missing of content that was hashed in part.
+    `queries` are what types that are never made from content are asked with: to look up, never
     to bank or share. What lies within other content has an event of its own: its key ends in its place, `/1`.
     """
 
@@ -29,6 +31,7 @@ class ContentHashed:
     signals: tuple[Signal, ...]
     queries: tuple[Signal, ...] = ()
     unhashable: Mapping[str, Unhashable] = field(default_factory=dict)
+    partial: Mapping[str, str] = field(default_factory=dict)
     at_s: int
 
 

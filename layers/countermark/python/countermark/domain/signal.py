@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import ClassVar, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, cast, runtime_checkable
 
 from countermark.errors import InvalidInput
 
@@ -84,11 +84,36 @@ class Comparison:
     distance: int | None
 
 
+UnhashableCode: TypeAlias = Literal["low_quality", "empty", "damaged", "unsupported", "too_large", "missing_extra"]
+"""Why content gave no signal; on the wire with hyphens for underscores."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unhashable:
-    """Why a piece of content gave no signal of a type: a recorded fact, never an empty string."""
+    """Why a piece of content gave no signal of a type: a recorded fact, never an empty string.
 
-    code: Literal["low_quality", "undecodable", "too_large", "missing_extra"]
+    `low_quality`: it was looked at, and has too little to be known again. `empty`: nothing is left of it to hash.
+    The others say why it was not looked at: `damaged`, of an `unsupported` format, `too_large`, or a package is
+    missing (`missing_extra`).
+    """
+
+    code: UnhashableCode
+    reason: str
+
+    @classmethod
+    def stored(cls, code: str, reason: str) -> Self:
+        """Return what a stored event says; version 0.1 wrote `undecodable` for `damaged` and for `unsupported`."""
+        return cls(code="damaged" if code == "undecodable" else cast(UnhashableCode, code), reason=reason)
+
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partial(Generic[Value]):
+    """What a hasher made of the part of a piece of content that is there; `reason` says how much is missing."""
+
+    value: Value
     reason: str
 
 
@@ -98,8 +123,8 @@ class Hasher(Protocol):
     def update(self, chunk: bytes) -> None:
         """Take the next bytes. Never raises for what they hold: `finish` tells."""
 
-    def finish(self) -> str | Unhashable:
-        """Return the canonical value, or why there is none. Call once, after the last `update`."""
+    def finish(self) -> str | Partial[str] | Unhashable:
+        """Return the canonical value, that of a part, or why there is none. Call once, after the last `update`."""
 
 
 class SignalType(Protocol):
@@ -233,7 +258,7 @@ class VariantsHasher(Protocol):
     def update(self, chunk: bytes) -> None:
         """Take the next bytes, as a hasher does."""
 
-    def finish(self) -> Mapping[str, str] | Unhashable:
+    def finish(self) -> Mapping[str, str] | Partial[Mapping[str, str]] | Unhashable:
         """Return the canonical values by the names of the variants, `ORIGINAL` first, or why there are none."""
 
 

@@ -184,7 +184,7 @@ class FileHasher:
             try:
                 return self._hash_file(Path(file.name))
             except InvalidContent as error:
-                return Unhashable(code="undecodable", reason=str(error))
+                return Unhashable(code="damaged", reason=str(error))
             except MissingExtra as error:
                 return Unhashable(code="missing_extra", reason=str(error))
 

@@ -13,6 +13,7 @@ from countermark.domain.signal import (
     ContentType,
     Hasher,
     HashesVariants,
+    Partial,
     Signal,
     SignalType,
     Unhashable,
@@ -51,6 +52,7 @@ class HashReport:
 
     `queries` are what types that are never made from content are asked with: to look up, never to bank or share;
     `unasked` says why there is none of a type.
+    `partial` says, by signal type, what is missing of content that was hashed in part.
     `turned` are signals of the content's other variants, each with the variant's name, where they were asked for.
     `parts` are the reports of what lies within, each content once; None where content of this type holds no other.
     `unopened` says why not all that lies within is among them.
@@ -61,6 +63,7 @@ class HashReport:
     queries: tuple[Signal, ...] = ()
     turned: tuple[tuple[str, Signal], ...] = ()
     unhashable: Mapping[str, Unhashable]
+    partial: Mapping[str, str] = field(default_factory=dict)
     unasked: Mapping[str, Unhashable] = field(default_factory=dict)
     size_bytes: int
     parts: "tuple[HashReport, ...] | None" = None
@@ -126,8 +129,13 @@ def hash_content(
     signals = []
     turned = []
     unhashable = {}
+    partial: dict[str, str] = {}
     for name, each in hashers.items():
-        match each.finish():
+        made: str | Mapping[str, str] | Partial[str] | Partial[Mapping[str, str]] | Unhashable = each.finish()
+        if isinstance(made, Partial):
+            partial[name] = made.reason
+            made = made.value
+        match made:
             case Unhashable() as why:
                 unhashable[name] = why
             case str(value):
@@ -136,13 +144,20 @@ def hash_content(
                 (_, original), *others = variants.items()
                 signals.append(Signal(type=name, value=original))
                 turned += [(variant, Signal(type=name, value=value)) for variant, value in others]
-    read = {name: reader.finish() for name, reader in readers.items()}
+    read: dict[str, str | Unhashable] = {}
+    for name, reader in readers.items():
+        query = reader.finish()
+        if isinstance(query, Partial):
+            partial[name] = query.reason
+            query = query.value
+        read[name] = query
     return HashReport(
         content_type=content_type,
         signals=tuple(signals),
         queries=tuple(Signal(type=name, value=text) for name, text in read.items() if isinstance(text, str)),
         turned=tuple(turned),
         unhashable=unhashable,
+        partial=partial,
         unasked={name: why for name, why in read.items() if isinstance(why, Unhashable)},
         size_bytes=size_bytes,
     )
@@ -205,7 +220,7 @@ class _Opening:
         except ContentTooLarge as error:
             return Unhashable(code="too_large", reason=str(error))
         except InvalidContent as error:
-            return Unhashable(code="undecodable", reason=str(error))
+            return Unhashable(code="damaged", reason=str(error))
         except MissingExtra as error:
             return Unhashable(code="missing_extra", reason=str(error))
         return None
@@ -216,7 +231,7 @@ class _Opening:
             try:
                 kind = content_type_of(part.content, content_types=self._content_types)
             except InvalidContent as error:
-                why = Unhashable(code="undecodable", reason=str(error))
+                why = Unhashable(code="damaged", reason=str(error))
                 return HashReport(
                     content_type=kind, signals=(), unhashable={}, size_bytes=len(part.content), unopened=why
                 )
@@ -322,6 +337,7 @@ def hash_upload(
                 signals=each.signals,
                 queries=each.queries,
                 unhashable={**each.unhashable, **each.unasked, **_unopened(each)},
+                partial=each.partial,
                 at_s=now_s,
             )
             for place, each in report.walk()

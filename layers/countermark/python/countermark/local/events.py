@@ -83,7 +83,7 @@ def _event_of(kind: str, fields: dict[str, Any]) -> Event:
                     "signals": tuple(Signal(**signal) for signal in fields["signals"]),
                     # Events of versions that asked with nothing are kept as well.
                     "queries": tuple(Signal(**query) for query in fields.get("queries", ())),
-                    "unhashable": {name: Unhashable(**why) for name, why in fields["unhashable"].items()},
+                    "unhashable": {name: Unhashable.stored(**why) for name, why in fields["unhashable"].items()},
                 }
             )
         case "MatchFound":

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from countermark.domain.signal import Unhashable
-from countermark.errors import ContentTooLarge, InvalidContent, MissingExtra
+from countermark.errors import ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent
 
 Result = TypeVar("Result")
 
@@ -36,7 +36,9 @@ class BufferedHasher(Generic[Result]):
             return self._hash_content(self._content.getvalue())
         except ContentTooLarge as error:
             return Unhashable(code="too_large", reason=str(error))
+        except UnsupportedContent as error:
+            return Unhashable(code="unsupported", reason=str(error))
         except InvalidContent as error:
-            return Unhashable(code="undecodable", reason=str(error))
+            return Unhashable(code="damaged", reason=str(error))
         except MissingExtra as error:
             return Unhashable(code="missing_extra", reason=str(error))

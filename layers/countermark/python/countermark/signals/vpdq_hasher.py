@@ -72,9 +72,9 @@ class VideoHasher:
             try:
                 # Only what starts as a video gets to the decoder: it would follow a list of other files as well.
                 if content_type_of(self._head) != ContentType.VIDEO:
-                    return Unhashable(code="undecodable", reason="a photo, and no video")
+                    return Unhashable(code="damaged", reason="a photo, and no video")
             except InvalidContent as error:
-                return Unhashable(code="undecodable", reason=str(error))
+                return Unhashable(code="damaged", reason=str(error))
             file.flush()
             frames = _hashed(file.fileno())
         if isinstance(frames, Unhashable):
@@ -89,7 +89,7 @@ class VideoHasher:
             return self._from_frames(frames)
         except InvalidSignal:
             # A damaged video may have frames before its beginning.
-            return Unhashable(code="undecodable", reason="its frames are at no time")
+            return Unhashable(code="damaged", reason="its frames are at no time")
 
 
 _NEEDS = "hashing a video by vpdq needs a package: pip install 'countermark[vpdq]'"
@@ -123,9 +123,9 @@ def _hashed(file: int) -> Frames | Unhashable:
     if done.returncode == CANNOT_LOAD:
         return Unhashable(code="missing_extra", reason=f"{_NEEDS}; the one that is installed cannot be loaded")
     if done.returncode == CANNOT_DECODE:
-        return Unhashable(code="undecodable", reason="it cannot be decoded as a video")
+        return Unhashable(code="damaged", reason="it cannot be decoded as a video")
     if done.returncode:
-        return Unhashable(code="undecodable", reason=f"the decoder ended with {_ending(done.returncode)}")
+        return Unhashable(code="damaged", reason=f"the decoder ended with {_ending(done.returncode)}")
     return [(str(digits), int(quality), float(second)) for digits, quality, second in json.loads(done.stdout)]
 
 
