@@ -57,7 +57,7 @@ def test_the_first_version_finds_all_that_it_reads_where_it_was() -> None:
     read = decode_event("ContentHashed", FIRST_DETAIL)
     assert isinstance(read, ContentHashed)
     written = json.loads(json.dumps(detail(read)))
-    assert written == FIRST_DETAIL | {"queries": []}
+    assert written == FIRST_DETAIL | {"queries": [], "partial": {}}
 
 
 def test_an_opinion_from_before_opinions_had_places_has_none() -> None:
