@@ -156,6 +156,18 @@ def test_a_matching_upload_is_told_of_with_all_that_is_known(way: Way) -> None:
     }
 
 
+def test_a_match_by_a_signal_of_a_part_of_the_content_says_what_is_missing(way: Way) -> None:
+    way.bank_video()
+    way.build()
+    way.hash()
+    [hashed] = way.told(ContentHashed)
+    partly = replace(hashed, partial={"video_md5": "its last 10 of 100 rows are missing"})
+    [detail] = way.match(partly)
+    assert detail["partial"] == "its last 10 of 100 rows are missing"
+    [found] = way.told(MatchFound)
+    assert found.matches[0]["partial"] == "its last 10 of 100 rows are missing"
+
+
 def test_a_second_delivery_of_a_hashed_content_changes_nothing(way: Way) -> None:
     way.bank_video()
     way.build()

@@ -4,6 +4,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -35,6 +36,23 @@ def test_each_part_is_hashed_as_what_it_is_and_told_by_its_place() -> None:
     report = opened(box(("text", "one"), ("box", [("text", "two"), ("text", "three")]), ("text", "four")))
     assert told(report) == {"": [], "/1": ["one"], "/2": [], "/2/1": ["two"], "/2/2": ["three"], "/3": ["four"]}
     assert [each.content_type for _, each in report.walk()] == ["box", "text", "box", "text", "text", "text"]
+
+
+def test_a_signal_is_partial_unless_the_whole_of_another_part_gives_it_as_well() -> None:
+    def report(value: str, *parts: HashReport, why: str | None = None) -> HashReport:
+        signal = Signal(type="pdq", value=value)
+        return HashReport(
+            content_type=BOX,
+            signals=(signal,),
+            turned=(("FLIPX", replace(signal, value=f"{value} turned")),),
+            unhashable={},
+            partial={} if why is None else {"pdq": why},
+            size_bytes=1,
+            parts=parts,
+        )
+
+    both = report("a", report("b", why="half"), report("b"), report("c", why="a row"), report("a", why="half"))
+    assert {signal.value: why for signal, why in both.partial_signals().items()} == {"c": "a row", "c turned": "a row"}
 
 
 def test_an_empty_box_is_opened_and_holds_nothing() -> None:

@@ -69,6 +69,18 @@ class HashReport:
     parts: "tuple[HashReport, ...] | None" = None
     unopened: Unhashable | None = None
 
+    def partial_signals(self) -> Mapping[Signal, str]:
+        """Return what is missing of the content that a signal was made of, for signals of this report and its parts.
+
+        A signal that the whole of another part gives as well is none of them.
+        """
+        missing: dict[Signal, str | None] = {}
+        for _, each in self.walk():
+            for signal in (*each.signals, *each.queries, *(turned for _, turned in each.turned)):
+                why = each.partial.get(signal.type)
+                missing[signal] = missing.get(signal, why) and why
+        return {signal: why for signal, why in missing.items() if why is not None}
+
     def walk(self, place: str = "") -> "Iterator[tuple[str, HashReport]]":
         """Yield this report and those of all parts, each with its place: `""`, `/1`, `/1/1`, `/2`."""
         yield place, self

@@ -26,11 +26,15 @@ MAX_EVENT_BYTES = 160 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup:
-    """One signal's lookup, with the index build that found the candidates."""
+    """One signal's lookup, with the index build that found the candidates.
+
+    `partial` says what was left out: the signal is of a part of its content, or not all of it was asked for.
+    """
 
     signal: Signal
     matches: tuple[Match, ...]
     build_id: str
+    partial: str | None = None
 
 
 class BankDirectory:
@@ -85,6 +89,7 @@ def lookup(
     only_banks: frozenset[str] | None = None,
     content_id: str | None = None,
     bypass_coin: bool = False,
+    partial: Mapping[Signal, str] | None = None,
     now_s: int,
 ) -> Lookup:
     """Look one canonical signal up: as `lookups` does of many."""
@@ -96,6 +101,7 @@ def lookup(
         only_banks=only_banks,
         content_id=content_id,
         bypass_coin=bypass_coin,
+        partial=partial,
         now_s=now_s,
     )
     return found
@@ -110,10 +116,12 @@ def lookups(
     only_banks: frozenset[str] | None = None,
     content_id: str | None = None,
     bypass_coin: bool = False,
+    partial: Mapping[Signal, str] | None = None,
     now_s: int,
 ) -> list[Lookup]:
     """Look canonical signals up, in their order. The index is asked once for all of one signal type.
 
+    `partial` says of signals of a part of their content what is missing of it, as a hash report does.
     What finds nothing in the index reads no store at all. The index may hold an older signal of a content
     than the store does: the current one counts, and its distance.
 
@@ -132,6 +140,7 @@ def lookups(
                 banks=only_banks,
                 bypass_coin=bypass_coin,
             ),
+            partial=(partial or {}).get(signal),
             now_s=now_s,
         )
         for signal, candidates in zip(signals, _candidates(index, signals), strict=True)
@@ -155,6 +164,7 @@ def _decided(
     candidates: Sequence[Candidate],
     *,
     policy: Policy,
+    partial: str | None,
     now_s: int,
 ) -> Lookup:
     """Return what of the candidates of a signal matches, by the store's current state."""
@@ -171,7 +181,8 @@ def _decided(
             policy=policy,
             now_s=now_s,
         )
-    return Lookup(signal=signal, matches=tuple(matches), build_id=index.manifest.types[signal.type].build_id)
+    build_id = index.manifest.types[signal.type].build_id
+    return Lookup(signal=signal, matches=tuple(matches), build_id=build_id, partial=partial)
 
 
 def _current(
@@ -191,7 +202,10 @@ def _current(
 
 
 def detail(lookup: Lookup, match: Match) -> dict[str, JSON]:
-    """Return all that is known of a match, ready for JSON: what events and detailed answers carry."""
+    """Return all that is known of a match, ready for JSON: what events and detailed answers carry.
+
+    The key `partial` is there only where the lookup is.
+    """
     content = match.content
     provenance = content.provenance
     banked = content.signals.get(lookup.signal.type)
@@ -215,6 +229,7 @@ def detail(lookup: Lookup, match: Match) -> dict[str, JSON]:
             }
         ],
         "index_build_id": lookup.build_id,
+        **({} if lookup.partial is None else {"partial": lookup.partial}),
     }
 
 
@@ -243,8 +258,17 @@ def match_hashed(
     enabled = [signal for signal in asked if ratios.get(signal.type, 1.0) > 0.0]
     found: list[Mapping[str, JSON]] = []
     if enabled:
-        index = reader.current(now_s)
-        for result in lookups(index, banks, directory, enabled, content_id=event.content_id, now_s=now_s):
+        partial = {signal: event.partial[signal.type] for signal in enabled if signal.type in event.partial}
+        results = lookups(
+            reader.current(now_s),
+            banks,
+            directory,
+            enabled,
+            content_id=event.content_id,
+            partial=partial,
+            now_s=now_s,
+        )
+        for result in results:
             found += (detail(result, match) for match in result.matches)
     if found:
         publisher.publish(
