@@ -293,7 +293,17 @@ def test_the_layers_import_in_a_clean_python_of_the_runtime_s_version(packages: 
     compiler = layers_build.find_compiler()
     if compiler is None:
         pytest.skip("this machine has no CPython 3.13")
-    modules = ["numpy", "faiss", "PIL.Image", "PIL._avif", "rapidfuzz.distance", "urllib3", "pydantic", "countermark"]
+    modules = [
+        "numpy",
+        "faiss",
+        "PIL.Image",
+        "PIL._avif",
+        "pillow_heif",
+        "rapidfuzz.distance",
+        "urllib3",
+        "pydantic",
+        "countermark",
+    ]
     modules += ["aws_lambda_powertools", "aws_lambda_powertools.event_handler"]
     script = f"import sys; sys.path[:0] = {[str(path) for path in packages.values()]!r}\n"
     script += "".join(f"import {module}\n" for module in modules)

@@ -162,7 +162,7 @@ def _load_heic() -> str:
     try:
         heif = import_module("pillow_heif")
     except ImportError as error:
-        raise MissingExtra("a HEIC photo is read with pillow-heif: install countermark[heic]") from error
+        raise MissingExtra("a HEIC photo is read with pillow-heif: pip install pillow-heif") from error
     heif.register_heif_opener()
     return "HEIF"
 
