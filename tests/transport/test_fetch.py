@@ -80,10 +80,19 @@ def test_a_host_is_resolved_once_and_the_connection_made_to_that_address() -> No
         "ftp://127.0.0.1/",
         "http://user:secret@store.internal/",
         "//10.0.0.1/",
+        "\\\\10.0.0.1\\",
+        "http:\\\\10.0.0.1/",
+        " http://10.0.0.1/",
+        "http://10.0.0.1\\@store.internal/",
+        "http://store.internal@10.0.0.1/",
+        "http://10.0.0.1%2f@store.internal/",
+        "http://10。0。0。1/",
+        "http://\N{FULLWIDTH DIGIT ONE}\N{FULLWIDTH DIGIT ZERO}.0.0.1/",
+        "http://exa mple.org/",
     ],
 )
 def test_a_redirect_to_where_content_must_not_come_from_is_refused(location: str) -> None:
-    with serving(redirect(location)) as server, pytest.raises(UnsafeURL):
+    with serving(redirect(location.encode().decode("latin-1"))) as server, pytest.raises(UnsafeURL):
         fetcher().fetch(f"http://store.internal:{server.port}/")
 
 
@@ -104,6 +113,64 @@ def test_every_kind_of_redirect_is_followed(status: str) -> None:
         (answer(b"there") if b"/there" in head else redirect("/there", status=status))(connection, head)
 
     with serving(once) as server:
+        assert fetcher().fetch(f"http://127.0.0.1:{server.port}/").body == b"there"
+
+
+@pytest.mark.parametrize(
+    ("location", "path"),
+    [
+        ("/a b.jpg", b"/a%20b.jpg"),
+        ("a b.jpg?c d#e f", b"/from/a%20b.jpg?c%20d"),
+        ("/café.jpg?ü".encode().decode("latin-1"), b"/caf%C3%A9.jpg?%C3%BC"),
+        ("/caf\xe9.jpg", b"/caf%E9.jpg"),  # no UTF-8: the server gets its own bytes back
+        ("\\a\\b", b"/a/b"),
+        ("/a\r\n b", b"/a%20b"),  # a header of two lines
+        ("//store.internal:PORT/a b", b"/a%20b"),
+        ("http:\\\\store.internal:PORT/\\@10.0.0.1/", b"//@10.0.0.1/"),
+        ("/\"<a>'?'", b"/%22%3Ca%3E'?%27"),
+    ],
+)
+def test_a_redirect_that_is_not_quoted_is_followed_as_browsers_follow_it(location: str, path: bytes) -> None:
+    def once(connection: socket.socket, head: bytes) -> None:
+        is_first = head.startswith(b"GET /from/here ")
+        (redirect(location.replace("PORT", str(server.port))) if is_first else answer(b"there"))(connection, head)
+
+    with serving(once) as server:
+        assert fetcher().fetch(f"http://store.internal:{server.port}/from/here").body == b"there"
+    assert server.heads[1].split(b" ")[1] == path
+    assert f"Host: store.internal:{server.port}".encode() in server.heads[1]
+
+
+def test_a_host_of_another_alphabet_in_a_redirect_is_asked_for_in_ascii() -> None:
+    asked = []
+
+    def resolver(host: str, port: int) -> Sequence[str]:
+        asked.append(host)
+        return ["127.0.0.1"] if host == "store.internal" else ["10.0.0.1"]
+
+    location = "http://bücher.example/".encode().decode("latin-1")
+    with serving(redirect(location)) as server, pytest.raises(UnsafeURL):
+        URLFetcher(policy=LOCAL, limits=LIMITS, resolver=resolver).fetch(f"http://store.internal:{server.port}/")
+    assert asked == ["store.internal", "xn--bcher-kva.example"]
+
+
+@pytest.mark.parametrize("written", ["/a b.jpg", " /a b.jpg ", "/a\n b.jpg", "\\a b.jpg", "/a%20b.jpg#c d"])
+def test_a_url_that_is_not_quoted_is_fetched_as_browsers_fetch_it(written: str) -> None:
+    with serving(answer(b"there")) as server:
+        assert fetcher().fetch(f" http://127.0.0.1:{server.port}{written.strip(' ')}").body == b"there"
+    assert server.heads[0].split(b" ")[1] == b"/a%20b.jpg"
+
+
+def test_two_places_to_go_are_a_failure_and_the_same_place_twice_is_none() -> None:
+    def twice(first: str, second: str) -> Answer:
+        return answer(b"", status="302 Found", headers=[f"Location: {first}", f"Location: {second}"])
+
+    with serving(twice("/a", "/b")) as server:
+        with pytest.raises(Unavailable, match="several places"):
+            fetcher().fetch(f"http://127.0.0.1:{server.port}/")
+        server.send = lambda connection, head: (answer(b"there") if b"GET /a " in head else twice("/a", "/a"))(
+            connection, head
+        )
         assert fetcher().fetch(f"http://127.0.0.1:{server.port}/").body == b"there"
 
 

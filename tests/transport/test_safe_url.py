@@ -3,6 +3,7 @@
 import ipaddress
 
 import pytest
+import urllib3.util
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from countermark.transport.safe_url import (
     Target,
     URLPolicy,
     address_of,
+    as_browsers_read,
     canonical_host,
     check_address,
     check_url,
@@ -144,7 +146,13 @@ def test_every_way_to_write_a_private_address_is_refused(url: str) -> None:
         "http://user@example.org/",
         "http://example.org\\@evil.example/",
         "http://example.org /",
-        "http://example.org/a b",
+        "http://exam ple.org/",
+        "http://example.org: 80/",
+        "http://example.org/a\\b",
+        "http://127.0.0.1%2f@example.org/",
+        "http://example.org%2f.evil.example/",
+        "http://example.org\N{FULLWIDTH SOLIDUS}evil.example/",
+        "http://example.org\N{FULLWIDTH COMMERCIAL AT}evil.example/",
         "http://example.org/\r\nHost: evil",
         "http://example.org/\x00",
         "http://example.org:0/",
@@ -180,6 +188,59 @@ def test_a_target_holds_what_a_request_needs() -> None:
         scheme="https", host="example.org", port=8443, path="/%C3%A4/b?q=%C3%B6"
     )
     assert check_url("http://example.org", ANYWHERE) == Target(scheme="http", host="example.org", port=80, path="/")
+
+
+@pytest.mark.parametrize(
+    ("written", "path"),
+    [
+        ("/a b.jpg", "/a%20b.jpg"),
+        ("/a b.jpg?x y#z w", "/a%20b.jpg?x%20y"),
+        ("/café.jpg?é=ü", "/caf%C3%A9.jpg?%C3%A9=%C3%BC"),
+        ("/\N{PILE OF POO}", "/%F0%9F%92%A9"),
+        ("/a%20b%2Fc%zz%", "/a%20b%2Fc%zz%"),
+        ("/\"<>^`{}|[]'!$&()*+,;=:@~", "/%22%3C%3E%5E%60%7B%7D|[]'!$&()*+,;=:@~"),
+        ("/?\"<>'^`{}|\\?/", "/?%22%3C%3E%27^`{}|\\?/"),
+        ("/\udce9", "/%E9"),
+        ("/\ud800", "/%EF%BF%BD"),
+        ("/\x85\xa0\u3000", "/%C2%85%C2%A0%E3%80%80"),
+        ("?a=b c", "/?a=b%20c"),
+    ],
+)
+def test_a_path_and_a_query_are_quoted_as_browsers_quote_them(written: str, path: str) -> None:
+    """Source: the URL standard of WHATWG, path and special-query percent-encode sets."""
+    assert check_url(f"http://example.org{written}", ANYWHERE).path == path
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (" \x00http://example.org/a b \r\n", "http://example.org/a b"),
+        ("ht\ntp://exa\tmple.org/\ra", "http://example.org/a"),
+        ("HTTP:\\\\example.org\\a?b\\c#d\\e", "HTTP://example.org/a?b\\c#d\\e"),
+        ("http://evil.example\\@127.0.0.1/", "http://evil.example/@127.0.0.1/"),
+        ("ftp:\\\\example.org", "ftp:\\\\example.org"),
+    ],
+)
+def test_a_url_is_read_as_browsers_read_it(written: str, read: str) -> None:
+    assert as_browsers_read(written) == read
+
+
+@pytest.mark.parametrize(
+    ("location", "leads"),
+    [
+        ("b c.jpg", "https://example.org/x/b c.jpg"),
+        ("../b", "https://example.org/b"),
+        ("?q=é", "https://example.org/x/y?q=é"),
+        ("/b", "https://example.org/b"),
+        ("\\b\\c?d\\e", "https://example.org/b/c?d\\e"),
+        ("//other.example/b", "https://other.example/b"),
+        ("\\\\other.example\\b", "https://other.example/b"),
+        (" http://other.example/b#c ", "http://other.example/b#c"),
+        ("file:\\etc", "file:\\etc"),
+    ],
+)
+def test_a_redirect_is_read_as_browsers_read_it(location: str, leads: str) -> None:
+    assert as_browsers_read(location, base="https://example.org/x/y?z") == leads
 
 
 @pytest.mark.parametrize(
@@ -232,3 +293,55 @@ def test_any_text_gives_a_target_or_is_refused(text: str) -> None:
         assert "\n" not in target.path
         literal = address_of(target.host)
         assert literal is None or literal.is_global
+
+
+PIECES = st.sampled_from(
+    [
+        "http:",
+        "https:",
+        "/",
+        "\\",
+        "@",
+        ":",
+        "?",
+        "#",
+        "%2f",
+        "%40",
+        " ",
+        "\t",
+        "\n",
+        ".",
+        "。",
+        "\N{FULLWIDTH FULL STOP}",
+        "\N{FULLWIDTH SOLIDUS}",
+        "[",
+        "]",
+        "::1",
+        "example.org",
+        "127.0.0.1",
+        "2130706433",
+        "é",
+        "80",
+        ";",
+        "&",
+        "\udc80",
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=12).map("".join))
+def test_what_was_checked_is_what_any_other_parser_reads_of_the_request(text: str) -> None:
+    """The request of a target, written as a URL again, leads to that very target for urllib3 and for ourselves."""
+    for url in (text, f"http://{text}", f"http://example.org{text}"):
+        for base in (None, "http://example.org/a/b?c"):
+            try:
+                target = check_url(as_browsers_read(url, base=base), ANYWHERE)
+            except UnsafeURL:
+                continue
+            again = f"{target.scheme}://{target.authority}{target.path}"
+            assert check_url(again, ANYWHERE) == target
+            parsed = urllib3.util.parse_url(again)
+            assert (parsed.scheme, (parsed.host or "").strip("[]")) == (target.scheme, target.host)
+            assert (parsed.port or {"http": 80, "https": 443}[target.scheme]) == target.port
+            literal = address_of(target.host)
+            assert literal is None or literal.is_global

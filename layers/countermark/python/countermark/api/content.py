@@ -43,7 +43,7 @@ def hash_url(
     except ContentTooLarge as error:
         raise ContentTooLarge("Content too large") from error
     kind = kind or _said_by_server(call, fetched.content_type)
-    return _hashed(call, fetched.body, kind, types, name=urlsplit(url).path, with_variants=with_variants)
+    return _hashed(call, fetched.body, kind, types, name=_path_of(url), with_variants=with_variants)
 
 
 def hash_upload(
@@ -169,6 +169,14 @@ def _types_of(call: Call, kind: ContentType, csv: str | None) -> TypesOf:
         if name not in by_name:
             raise InvalidInput(f"signal type '{name}' doesn't exist or is disabled")
     return partial(applicable, {name: by_name[name] for name in wanted})
+
+
+def _path_of(url: str) -> str:
+    """Return the path of a URL, whose end may say what the content is; "" where the URL is too odd to say so."""
+    try:
+        return urlsplit(url).path
+    except ValueError:
+        return ""
 
 
 def _content_type(call: Call, name: str) -> ContentType:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPException
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
@@ -22,7 +22,14 @@ from urllib3.response import BaseHTTPResponse
 from countermark.domain.collaboration import ContentReader
 from countermark.errors import ContentTooLarge, CountermarkError, Unavailable, UnsafeURL
 from countermark.transport.bodies import TooLarge, TooSlow, Unreadable, ended_at, read_body
-from countermark.transport.safe_url import Target, URLPolicy, address_of, check_address, check_url
+from countermark.transport.safe_url import (
+    Target,
+    URLPolicy,
+    address_of,
+    as_browsers_read,
+    check_address,
+    check_url,
+)
 
 MAX_ADDRESSES = 4
 """How many addresses of a host are tried, one after the other."""
@@ -78,7 +85,7 @@ class URLFetcher:
     ssl_context: ssl.SSLContext | None = None
 
     def fetch(self, url: str) -> FetchedContent:
-        """Return the content at a URL.
+        """Return the content at a URL, which is read as browsers read it, and so are redirects.
 
         Raises:
             UnsafeURL: The policy refuses it, or a redirect of it.
@@ -87,16 +94,14 @@ class URLFetcher:
         """
         if url[:5].lower() == "s3://":
             return self._from_s3(url)
+        url = as_browsers_read(url)
         deadline_s = time.monotonic() + self.limits.total_s
         for _ in range(self.limits.redirects + 1):
             target = check_url(url, self.policy)
             with self._answer(target, deadline_s) as response:
                 if response.status not in REDIRECTS:
                     return self._content(response, deadline_s)
-                location = response.headers.get("Location")
-                if not location:
-                    raise _failed("a redirect leads nowhere")
-            url = _redirected(url, location)
+                url = as_browsers_read(_location(response), base=url)
         raise _failed(f"more than {self.limits.redirects} redirects")
 
     @contextmanager
@@ -204,8 +209,20 @@ def _failed(why: str) -> Unavailable:
     return Unavailable(f"Failed to fetch URL: {why}")
 
 
-def _redirected(url: str, location: str) -> str:
+def _location(response: BaseHTTPResponse) -> str:
+    """Return where a redirect leads, as its server wrote it in UTF-8; bytes that are no UTF-8 are surrogates.
+
+    Raises:
+        Unavailable: It leads nowhere, or to several places.
+    """
+    locations = frozenset(response.headers.getlist("Location"))
+    if len(locations) > 1:
+        raise _failed("a redirect leads to several places")
+    location = next(iter(locations), "")
+    if not location:
+        raise _failed("a redirect leads nowhere")
     try:
-        return urljoin(url, location)
-    except ValueError as error:
-        raise UnsafeURL("a redirect leads to no URL") from error
+        # http.client gives each byte of a header as one character.
+        return location.encode("latin-1").decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return location

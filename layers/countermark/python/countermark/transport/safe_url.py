@@ -1,14 +1,15 @@
 """Which URLs content may be fetched from: a pure policy of URLs and addresses.
 
 A URL is checked before its host is resolved, and every address that the host resolves to is checked before
-a connection is made. What a parser could read in two ways is refused, not repaired.
+a connection is made. A request is made from the checked `Target` alone, so no second parser reads the URL.
+`as_browsers_read` cleans what browsers clean; whatever is ambiguous after that is refused.
 """
 
 import ipaddress
 import re
 from dataclasses import dataclass
 from typing import TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from countermark.errors import UnsafeURL
 
@@ -56,6 +57,22 @@ _EMBEDDING = tuple(
 """Addresses that lead to other ones inside them. IPv4-mapped ones are unwrapped instead."""
 
 
+# Source: the URL standard of WHATWG, "percent-encoded bytes". A query is that of a special scheme, with the apostrophe.
+_QUERY_QUOTED = frozenset(b" \"#<>'")
+_PATH_QUOTED = frozenset(b' "#<>?^`{}')
+
+_STRIPPED = "".join(map(chr, range(0x21)))
+"""What is dropped at both ends of a URL: C0 control characters and the space."""
+
+_DROPPED = str.maketrans("", "", "\t\n\r")
+"""What is dropped anywhere in a URL."""
+
+_WEB = re.compile(r"https?:", re.IGNORECASE)
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+_BROKEN = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Halves of surrogate pairs, but those that stand for bytes that are not UTF-8 (`surrogateescape`)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class URLPolicy:
     """What a deployment allows.
@@ -84,16 +101,40 @@ class Target:
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
+def as_browsers_read(url: str, *, base: str | None = None) -> str:
+    """Return a URL as a browser reads what a person or a server wrote; relative to the http(s) URL `base`, if any.
+
+    Blanks and control characters around it are dropped, and tabs and line breaks within. Before the query a backslash
+    is a slash. Nothing is quoted here, and nothing is checked.
+
+    Source: the URL standard of WHATWG, "URL parsing".
+
+    Raises:
+        UnsafeURL: It cannot be joined to the base.
+    """
+    text = url.strip(_STRIPPED).translate(_DROPPED)
+    if _WEB.match(text) or (base is not None and not _SCHEME.match(text)):
+        before_query = re.match(r"[^?#]*", text)
+        end = before_query.end() if before_query else 0
+        text = text[:end].replace("\\", "/") + text[end:]
+    if base is None:
+        return text
+    try:
+        return urljoin(base, text)
+    except ValueError as error:
+        raise UnsafeURL("a redirect leads to no URL") from error
+
+
 def check_url(url: str, policy: URLPolicy) -> Target:
-    """Return where a URL leads.
+    """Return where a URL leads. Its path and query are quoted as browsers quote them.
 
     Raises:
         UnsafeURL: Its scheme, its host or its form is not one that content is fetched by.
     """
     if len(url) > MAX_URL_LENGTH:
         raise UnsafeURL(f"a URL has at most {MAX_URL_LENGTH} characters")
-    if "\\" in url or any(character <= " " or character == "\x7f" for character in url):
-        raise UnsafeURL("a URL has no spaces, control characters or backslashes")
+    if any(character < " " or character == "\x7f" for character in url):
+        raise UnsafeURL("a URL has no control characters")
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -102,6 +143,8 @@ def check_url(url: str, policy: URLPolicy) -> Target:
         raise UnsafeURL("the URL cannot be read") from error
     if parts.scheme not in DEFAULT_PORTS:
         raise UnsafeURL("content is fetched by http and https only")
+    if " " in parts.netloc or "\\" in parts.netloc + parts.path:
+        raise UnsafeURL("a URL has no space in its host, and no backslash before its query")
     if ("[" in parts.netloc) != (":" in written_host):
         raise UnsafeURL("the URL has no valid host")
     if "@" in parts.netloc:
@@ -114,13 +157,12 @@ def check_url(url: str, policy: URLPolicy) -> Target:
     literal = address_of(host)
     if literal is not None:
         check_address(literal, host, policy)
-    path = parts.path.encode("utf-8", "surrogatepass")
+    path = _quoted(parts.path or "/", _PATH_QUOTED)
     return Target(
         scheme=parts.scheme,
         host=host,
         port=port or DEFAULT_PORTS[parts.scheme],
-        path=_quoted(path or b"/")
-        + (f"?{_quoted(parts.query.encode('utf-8', 'surrogatepass'))}" if parts.query else ""),
+        path=f"{path}?{_quoted(parts.query, _QUERY_QUOTED)}" if parts.query else path,
     )
 
 
@@ -208,6 +250,10 @@ def _no_host() -> str:
     raise UnsafeURL("the URL has no valid host")
 
 
-def _quoted(text: bytes) -> str:
-    """Return bytes of a path or query as ASCII: what is not ASCII percent-encoded, the rest as it was."""
-    return "".join(chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in text)
+def _quoted(text: str, quoted: frozenset[int]) -> str:
+    """Return a path or query as printable ASCII: its UTF-8 with some bytes percent-encoded, `%` never.
+
+    Bytes that a server sent and that are not UTF-8 go back as they were.
+    """
+    raw = _BROKEN.sub("\ufffd", text).encode("utf-8", "surrogateescape")
+    return "".join(chr(byte) if 0x21 <= byte < 0x7F and byte not in quoted else f"%{byte:02X}" for byte in raw)
