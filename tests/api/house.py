@@ -129,6 +129,7 @@ def open_house(directory: Path, *, access: Access = open_access) -> Iterator[Hou
             directory=BankDirectory(state.banks),
             fetch_url=fetcher.fetch,
             start_fetch=started.append,
+            check_store=state.check,
             access=access,
             limits=LIMITS,
         )

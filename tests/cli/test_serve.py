@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -232,3 +233,25 @@ def test_answers_do_not_wait_for_acknowledgements(countermark: CommandLine) -> N
     # asyncio sets TCP_NODELAY only on sockets that say that they are TCP's; without it a lookup takes 40 ms more.
     with listening("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
+
+
+def test_writes_to_a_state_that_was_deleted_fail_and_the_status_says_so(
+    server: Server, countermark: CommandLine
+) -> None:
+    status, banked = server.ask("POST", "/c/bank/MINE/signal", {"raw_text": "some words"})
+    assert status == 200
+    shutil.rmtree(countermark.state)
+    writes: list[tuple[str, str, object]] = [
+        ("POST", "/c/banks", {"name": "LOST"}),
+        ("PUT", "/c/bank/MINE", {"matching_enabled_ratio": 0}),
+        ("DELETE", "/c/bank/MINE", None),
+        ("POST", "/c/bank/MINE/signal", {"raw_text": "other words"}),
+        ("PUT", f"/c/bank/MINE/content/{banked['id']}", {"disable_until_ts": 0}),
+        ("POST", "/c/exchanges", {"bank": "LOST", "api": "sample", "api_json": {}}),
+    ]
+    for method, path, body in writes:
+        status, answer = server.ask(method, path, body)
+        assert (status, "countermark.db" in str(answer)) == (503, True), (method, path, answer)
+    for path in ("/status", "/status/ready"):
+        assert server.ask("GET", path) == (503, "STORE-UNAVAILABLE")
+    assert not countermark.state.exists()

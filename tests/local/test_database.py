@@ -1,6 +1,7 @@
 """The embedded database: many at once, nothing lost, and every failure in words."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import stat
@@ -424,3 +425,114 @@ with Database.open(Path(sys.argv[1])) as database:
         assert len(rest) % 50 == 0, "a bulk write is there as a whole or not at all"
         with database.read() as connection:
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def _delete_directory(path: Path) -> None:
+    shutil.rmtree(path.parent)
+
+
+def _delete_directory_and_make_it_again(path: Path) -> None:
+    shutil.rmtree(path.parent)
+    path.parent.mkdir()
+
+
+def _delete_and_begin_another(path: Path) -> None:
+    shutil.rmtree(path.parent)
+    path.parent.mkdir()
+    begun(path)
+
+
+def _replace_by_a_copy(path: Path) -> None:
+    copy = path.with_name("copy")
+    shutil.copyfile(path, copy)
+    copy.replace(path)
+
+
+def _move_directory(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("moved"))
+
+
+def _delete_file(path: Path) -> None:
+    path.unlink()
+
+
+def _put_a_file_in_place_of_the_directory(path: Path) -> None:
+    shutil.rmtree(path.parent)
+    path.parent.write_text("")
+
+
+LOSSES: list[Callable[[Path], None]] = [
+    _delete_directory,
+    _delete_directory_and_make_it_again,
+    _delete_and_begin_another,
+    _replace_by_a_copy,
+    _move_directory,
+    _delete_file,
+    _put_a_file_in_place_of_the_directory,
+]
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+def test_a_database_that_is_no_longer_at_its_path_is_neither_written_nor_read(
+    tmp_path: Path, lose: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "state" / "countermark.db"
+    path.parent.mkdir()
+    with Database.open(path) as database:
+        store = SqliteBankStore(database)
+        store.create_bank("A", ratio=1.0)
+        database.check()
+        lose(path)
+        for work in (partial(store.create_bank, "B", ratio=1.0), store.banks, database.check):
+            with pytest.raises(Unavailable, match=r"countermark\.db was (deleted|moved|replaced)"):
+                work()
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+def test_a_write_that_was_under_way_when_its_database_went_fails(tmp_path: Path, lose: Callable[[Path], None]) -> None:
+    path = tmp_path / "state" / "countermark.db"
+    path.parent.mkdir()
+    begun(path)
+
+    def write(database: Database) -> None:
+        with database.write() as connection:
+            connection.execute("UPDATE banks SET ratio = 0")
+            lose(path)
+
+    with Database.open(path) as database, pytest.raises(Unavailable, match=r"countermark\.db was"):
+        write(database)
+
+
+def test_a_write_fails_where_the_log_that_holds_it_was_deleted(path: Path) -> None:
+    with Database.open(path) as database:
+        store = SqliteBankStore(database)
+        store.create_bank("A", ratio=1.0)
+        path.with_name("countermark.db-wal").unlink()
+        with pytest.raises(Unavailable, match=r"countermark\.db-wal was deleted"):
+            store.create_bank("B", ratio=1.0)
+
+
+def test_a_database_that_is_put_back_is_used_again(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "countermark.db"
+    path.parent.mkdir()
+    with Database.open(path) as database:
+        store = SqliteBankStore(database)
+        path.parent.rename(tmp_path / "elsewhere")
+        with pytest.raises(Unavailable):
+            store.create_bank("A", ratio=1.0)
+        (tmp_path / "elsewhere").rename(path.parent)
+        store.create_bank("A", ratio=1.0)
+    assert names(path) == ["A"]
+
+
+def test_a_second_opening_leaves_the_locks_of_the_first_alone(path: Path) -> None:
+    """POSIX drops a process's locks on a file when it closes any descriptor of it."""
+    with Database.open(path) as database:
+        store = SqliteBankStore(database)
+        store.create_bank("A", ratio=1.0)
+        Database.open(path).close()
+        other = "import sys; from countermark.local.database import Database; from pathlib import Path; "
+        other += "Database.open(Path(sys.argv[1])).close()"
+        subprocess.run([sys.executable, "-c", other, str(path)], check=True, timeout=60)
+        store.create_bank("B", ratio=1.0)
+    assert names(path) == ["A", "B"]

@@ -67,7 +67,8 @@ class Services:
     """The ports, and what else the routes work with; nothing of it is global.
 
     `index` and `directory` are None in a function that serves no route that matches, `fetch_url` is None
-    where content by URL is not offered, `start_fetch` is None where no fetch can be started.
+    where content by URL is not offered, `start_fetch` is None where no fetch can be started. `check_store` raises
+    `Unavailable` where the store has gone since it was opened; None where that cannot happen.
     """
 
     banks: BankStore
@@ -84,6 +85,7 @@ class Services:
     directory: "BankDirectory | None" = None
     fetch_url: "Callable[[str], FetchedContent] | None" = None
     start_fetch: Callable[[str], None] | None = None
+    check_store: Callable[[], None] | None = None
     access: Access = open_access
     content_types: ContentTypes = field(default_factory=ContentTypes)
     limits: Limits = field(default_factory=Limits)

@@ -56,6 +56,11 @@ def message(text: str, *, status: int = 200) -> Response[Any]:
     return json_answer({"message": text}, status=status)
 
 
+def header_text(text: str) -> str:
+    """Return a text as a header may hold it: ASCII, on one line, everything else as escapes."""
+    return text.encode("unicode_escape").decode("ascii")
+
+
 def bank_view(bank: Bank) -> dict[str, JSON]:
     """Return a bank as HMA shows it."""
     return {"name": bank.name, "matching_enabled_ratio": bank.matching_enabled_ratio}

@@ -116,6 +116,7 @@ def _services(session: Session, state: "LocalState", scheduler: "Scheduler", *, 
         directory=BankDirectory(state.banks, max_age_s=MAX_AGE_S),
         fetch_url=URLFetcher().fetch,
         start_fetch=scheduler.start_fetch,
+        check_store=state.check,
         access=access_by_keys(state.api_keys) if asks_for_keys else open_access,
         limits=Limits(body_bytes=MAX_BODY_BYTES),
     )

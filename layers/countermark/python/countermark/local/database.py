@@ -5,9 +5,10 @@ Source: SQLite documentation, "Write-Ahead Logging", "PRAGMA Statements", "Resul
 
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -59,10 +60,12 @@ class Database:
         self._free = threading.Semaphore(1 if path is None else MAX_CONNECTIONS)
         self._turn = threading.Lock()
         self._is_closed = False
+        self._identity: _Identity | None = None
+        self._journal_identity: _Identity | None = None
         if path is None:
             self._migrate()
         else:
-            self._create(path)
+            self._identity = self._create(path)
             # Going over to WAL may fail at once, without waiting, where two processes do it together.
             with locked(path.with_name(path.name + "-open"), timeout_s=timeout_s):
                 self._migrate()
@@ -91,12 +94,23 @@ class Database:
         while (connection := self._take()) is not None:
             connection.close()
 
+    def check(self) -> None:
+        """Check that the open database is still the file at its path; costs one `stat`.
+
+        SQLite keeps a file open after its name is gone: what it then writes is lost when the last process closes it.
+
+        Raises:
+            Unavailable: The file was deleted, replaced, moved or emptied, or its directory was.
+        """
+        if self._path is not None and self._identity is not None:
+            _check_identity(self._path, self._identity)
+
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """Give a connection that sees one moment of the database, whoever writes meanwhile.
 
         Raises:
-            Unavailable: The database cannot be read.
+            Unavailable: The database cannot be read, or is no longer the file at its path.
         """
         with self._translated(), self._connection() as connection, _transaction(connection, "BEGIN DEFERRED"):
             yield connection
@@ -106,7 +120,8 @@ class Database:
         """Give a connection that alone may write; afterwards all is written, after an error nothing.
 
         Raises:
-            Unavailable: The database cannot be written to, or another writer does not finish.
+            Unavailable: The database cannot be written to, another writer does not finish, or it is no longer the
+                file at its path: then nothing that was written is kept.
         """
         with self._translated(), self._connection() as connection:
             # Threads queue here, so that SQLite's own wait, which is not fair, is only for other processes.
@@ -115,6 +130,7 @@ class Database:
             try:
                 with _transaction(connection, "BEGIN IMMEDIATE"):
                     yield connection
+                self._check_written()
             finally:
                 self._turn.release()
 
@@ -129,6 +145,7 @@ class Database:
         try:
             if self._is_closed:
                 raise Unavailable(f"{self._name} is closed")
+            self.check()
             connection = self._take() or self._connect()
             try:
                 yield connection
@@ -161,10 +178,32 @@ class Database:
             raise
         return connection
 
-    def _create(self, path: Path) -> None:
+    def _create(self, path: Path) -> "_Identity":
         """Create the file for its owner alone: SQLite gives its journals the same mode."""
         with translated(path):
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            # One that is there is not opened: closing it would drop the locks of this process's other connections.
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise Unavailable(f"{path} cannot be read or written: it is not a file")
+            return _identity_of(status)
+
+    def _check_written(self) -> None:
+        """Check, after a commit, that what was written is in files that still have their names.
+
+        Raises:
+            Unavailable: The database, or the log beside it that holds what was just written, is gone.
+        """
+        if self._path is None or self._identity is None:
+            return
+        _check_identity(self._path, self._identity, is_written=True)
+        journal = self._path.with_name(f"{self._path.name}-wal")
+        if self._journal_identity is None:
+            # The log stays for as long as this process has a connection open.
+            self._journal_identity = _identity_at(journal)
+        else:
+            _check_identity(journal, self._journal_identity)
 
     def _migrate(self) -> None:
         try:
@@ -188,6 +227,42 @@ class Database:
             raise InvalidInput("a text holds half a character (a lone surrogate) and cannot be stored") from error
         except OverflowError as error:
             raise InvalidInput("a number does not fit 64 bits and cannot be stored") from error
+
+
+_Identity = tuple[int, int]
+"""A file's device and its number there: what stays the same when a file is renamed, and differs for a new one."""
+
+
+def _identity_of(status: os.stat_result) -> _Identity:
+    return status.st_dev, status.st_ino
+
+
+def _identity_at(path: Path) -> _Identity | None:
+    try:
+        return _identity_of(path.stat())
+    except OSError:
+        return None
+
+
+def _check_identity(path: Path, identity: _Identity, *, is_written: bool = False) -> None:
+    """Raise `Unavailable` unless the path still names the file; one that was written to is not empty either."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Unavailable(_gone(path, "deleted or moved")) from error
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be looked up: {error.strerror}") from error
+    if _identity_of(status) != identity:
+        raise Unavailable(_gone(path, "replaced by another file"))
+    if is_written and not status.st_size:
+        raise Unavailable(_gone(path, "emptied"))
+
+
+def _gone(path: Path, what: str) -> str:
+    return (
+        f"{path} was {what} while this process had it open, so nothing written now would be kept: put the file back, "
+        "or restart this process"
+    )
 
 
 @contextmanager

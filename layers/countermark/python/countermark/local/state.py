@@ -71,6 +71,14 @@ class LocalState:
     ) -> None:
         self.close()
 
+    def check(self) -> None:
+        """Check that what is written now is kept.
+
+        Raises:
+            Unavailable: The state's directory or its database was deleted, moved or replaced since it was opened.
+        """
+        self._database.check()
+
     def close(self) -> None:
         """Close the database. May be called twice."""
         self._database.close()

@@ -12,13 +12,16 @@ from countermark.errors import IndexDamaged, IndexNotReady, Unavailable
 
 router = new_router()
 
+REASON_HEADER = "countermark-reason"
+"""Says in words why a state is what it is, so that the body stays one of the known words."""
+
 _TEXT: dict[int, Any] = {
     200: {
         "description": "It is.",
         "content": {"text/plain": {"schema": {"type": "string", "examples": ["I-AM-ALIVE"]}}},
     },
     503: {
-        "description": "INDEX-NOT-LOADED or INDEX-STALE.",
+        "description": "INDEX-NOT-LOADED, INDEX-STALE or STORE-UNAVAILABLE; a header says why the store is.",
         "content": {"text/plain": {"schema": {"type": "string", "examples": ["INDEX-STALE"]}}},
     },
 }
@@ -27,13 +30,13 @@ _TEXT: dict[int, Any] = {
 @router.get("/status", tags=["Status"], summary="Can the service answer lookups?", responses=_TEXT)
 def status(request: Request) -> Response[Any]:
     """Answer whether lookups can be answered, from an index that is not too old."""
-    return _answer(_state(call_of(request)))
+    return _status(call_of(request))
 
 
 @router.get("/status/ready", tags=["Status"], summary="The same as /status", responses=_TEXT)
 def ready(request: Request) -> Response[Any]:
     """Answer whether requests may be sent here."""
-    return _answer(_state(call_of(request)))
+    return _status(call_of(request))
 
 
 @router.get("/status/live", tags=["Status"], summary="Does the process run?", responses={200: _TEXT[200]})
@@ -48,6 +51,16 @@ def live() -> Response[Any]:
 def site_map() -> Response[Any]:
     """Answer the paths of all routes, sorted."""
     return wire.json_answer(sorted({route.path for route in ROUTES}))
+
+
+def _status(call: Call) -> Response[Any]:
+    """Answer the state of the store, where it is gone, else that of the index."""
+    try:
+        if call.services.check_store is not None:
+            call.services.check_store()
+    except Unavailable as error:
+        return _answer("STORE-UNAVAILABLE", reason=str(error))
+    return _answer(_state(call))
 
 
 def _state(call: Call) -> str:
@@ -66,5 +79,10 @@ def _state(call: Call) -> str:
     return "INDEX-STALE" if age_s > call.services.limits.index_stale_s else "I-AM-ALIVE"
 
 
-def _answer(state: str) -> Response[Any]:
-    return Response(status_code=200 if state == "I-AM-ALIVE" else 503, content_type=wire.TEXT_TYPE, body=state)
+def _answer(state: str, *, reason: str = "") -> Response[Any]:
+    return Response(
+        status_code=200 if state == "I-AM-ALIVE" else 503,
+        content_type=wire.TEXT_TYPE,
+        body=state,
+        headers={REASON_HEADER: wire.header_text(reason)} if reason else {},
+    )
