@@ -112,6 +112,7 @@ def test_a_form_without_a_proper_boundary_is_refused(content_type: str) -> None:
         part(b"x", b"Content-Type: image/png") + b"--xx--",
         part(b"x", b"Content-Disposition: form-data") + b"--xx--",
         part(b"x", b'Content-Disposition: form-data; name="\xff"') + b"--xx--",
+        part(b"x", b'Content-Disposition: form-data; filename="a.jpg"') + b"--xx--",
         part(b"x", b"X: " + b"x" * MAX_HEADER_BYTES) + b"--xx--",
     ],
 )
@@ -134,6 +135,72 @@ def test_a_field_that_is_not_text_is_refused_when_it_is_read_as_text() -> None:
 
 def test_parameters_are_read_with_their_quotes_and_escapes() -> None:
     assert parameters('form-data; name="a\\"b"; FileName=c.jpg') == {"name": 'a"b', "filename": "c.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (b'; filename="a.jpg"', "a.jpg"),
+        (b"; filename=a.jpg", "a.jpg"),
+        (b"; filename=my photo.jpg", "my photo.jpg"),
+        (b'; filename=""', ""),
+        (b"; filename=", ""),
+        (b'; filename="caf\xc3\xa9.jpg"', "café.jpg"),
+        (b'; filename="caf\xe9.jpg"', "café.jpg"),
+        (b'; filename="a\\"b.jpg"', 'a"b.jpg'),
+        (b'; filename="a\\\\b.jpg"', "a\\b.jpg"),
+        (b'; filename="C:\\photos\\a.jpg"', "C:\\photos\\a.jpg"),
+        (b'; filename="C:\\photos\\"', "C:\\photos\\"),
+        (b'; filename="my "best" photo.jpg"', 'my "best" photo.jpg'),
+        (b'; filename="a;b.jpg"', "a;b.jpg"),
+        (b'; filename="no end', "no end"),
+        (b'; filename="a.jpg', "a.jpg"),
+        (b";\r\n\tfilename=a.jpg", "a.jpg"),
+        (b"; FILENAME*=UTF-8''caf%C3%A9.jpg", "café.jpg"),
+        (b"; filename*=utf-8'fr'caf%C3%A9.jpg", "café.jpg"),
+        (b"; filename*=\"utf-8''caf%C3%A9.jpg\"", "café.jpg"),
+        (b"; filename*=iso-8859-1''caf%E9.jpg", "café.jpg"),
+        (b"; filename*=zlib''caf%C3%A9.jpg", "café.jpg"),
+        (b"; filename*=utf-8''a%ZZ%", "a%ZZ%"),
+        (b"; filename*=caf%C3%A9.jpg", "café.jpg"),
+        (b"; filename*=it's.jpg", "it's.jpg"),
+        (b"; filename*=", ""),
+        (b"; filename=\"cafe.jpg\"; filename*=utf-8''caf%C3%A9.jpg", "café.jpg"),
+        (b"; filename*0=my_; filename*1=photo.jpg", "my_photo.jpg"),
+        (b"; filename*0*=utf-8''caf%C3; filename*1*=%A9; filename*2=.jpg", "café.jpg"),
+        (b"; filename*1=b; filename*0=a", "ab"),
+        (b"; filename*0=a; filename*2=c", "a"),
+        (b'; filename="a"; name="note"', "a"),
+    ],
+)
+def test_the_name_of_a_file_is_read_as_clients_write_it(written: bytes, read: str) -> None:
+    head = b'Content-Disposition: form-data; name="photo"' + written
+    [found] = parsed(part(b"\xff", head) + b"--xx--")
+    assert found == Part(name="photo", filename=read, data=b"\xff")
+
+
+@given(st.binary(max_size=60).filter(lambda text: b"\r" not in text and b"\n" not in text))
+def test_whatever_a_file_is_called_it_is_a_file(filename: bytes) -> None:
+    for sign, quote in ((b"=", b'"'), (b"=", b""), (b"*=", b""), (b"*=utf-8''", b""), (b"*0*=", b"")):
+        head = b'Content-Disposition: form-data; name="photo"; filename' + sign + quote + filename + quote
+        [found] = parsed(part(b"\xff", head) + b"--xx--")
+        assert (found.name, found.filename is None, found.data) == ("photo", False, b"\xff")
+
+
+def test_a_long_line_of_odd_parameters_is_read_in_no_time() -> None:
+    for piece in (b'; a="', b";    ", b'; a="\\', b"; a*0*=", b'"; a=" '):
+        head = b'Content-Disposition: form-data; name="photo"; filename=' + piece * (
+            MAX_HEADER_BYTES // len(piece) - 20
+        )
+        [found] = parsed(part(b"\xff", head) + b"--xx--")
+        assert found.name == "photo"
+
+
+def test_the_media_type_of_a_part_is_read() -> None:
+    head = b'Content-Type: Image/JPEG; q="1"\r\nContent-Disposition: form-data; name="photo"'
+    assert parsed(part(b"x", head) + b"--xx--") == [
+        Part(name="photo", filename=None, data=b"x", media_type="image/jpeg")
+    ]
 
 
 def test_only_a_form_of_parts_is_one() -> None:

@@ -46,20 +46,48 @@ def hash_url(
     return _hashed(call, fetched.body, kind, types, name=_path_of(url), with_variants=with_variants)
 
 
+FIELDS = frozenset({"metadata", "note"})
+"""Fields that say something about the file of a form, and are never that file."""
+
+
+def files(call: Call, parts: Sequence[multipart.Part]) -> list[multipart.Part]:
+    """Return the parts of a form that are files; the others are fields.
+
+    Some clients send a file without its name. So a part that is named after a content type is a file as well if its
+    media type or its bytes say that it is not text. If there is no file at all, a text in the field `text` is one.
+    """
+    names = call.services.content_types.names()
+    possible = [part for part in parts if part.name not in FIELDS or part.name in names]
+    found = [part for part in possible if _has_file_name(part) or (part.name in names and _is_media(part))]
+    return found or [part for part in possible if part.name == ContentType.TEXT and part.filename is None]
+
+
+def _has_file_name(part: multipart.Part) -> bool:
+    # A browser sends an empty name and no bytes where no file was chosen.
+    return bool(part.data) if part.filename == "" else part.filename is not None
+
+
+def _is_media(part: multipart.Part) -> bool:
+    if part.filename is not None:
+        return False
+    is_said_to_be_text = not part.media_type or part.media_type.startswith("text/")
+    return part.is_binary or not (is_said_to_be_text or part.media_type == wire.JSON_TYPE)
+
+
 def hash_upload(
     call: Call, parts: Sequence[multipart.Part], *, types: str | None, with_variants: bool = False
 ) -> HashReport:
-    """Hash the one file of a form; the name of its field is its content type.
+    """Hash the one file of a form; the name of its field is its content type, and the file's own name decides nothing.
 
     Raises:
         InvalidInput: There is no file, or more than one, or its content type or a signal type is unknown.
     """
-    files = [part for part in parts if part.filename is not None]
-    if not files:
+    found = files(call, parts)
+    if not found:
         raise InvalidInput("Missing multipart/form-data file upload")
-    if len(files) > 1:
+    if len(found) > 1:
         raise InvalidInput("Only one file allowed per request")
-    file = files[0]
+    [file] = found
     kind = _content_type(call, file.name)
     return _hashed(call, file.data, kind, types, name=file.filename or "", with_variants=with_variants)
 

@@ -2,11 +2,14 @@
 
 Source: RFC 7578 (the form) and RFC 2046, section 5.1 (the boundary). A line break before a boundary belongs
 to the boundary, and a boundary stands at the beginning of a line: content may hold its text elsewhere.
+
+A file's name is read as clients write it, also where no RFC allows it, and never decides whether a form is taken.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
 
 from countermark.errors import InvalidInput
 
@@ -14,16 +17,28 @@ MAX_HEADER_BYTES = 8 * 1024
 """The largest headers of one part."""
 
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
-_PARAMETER = re.compile(r';\s*([A-Za-z0-9_*-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))')
+_PARAMETER = re.compile(r";\s*([A-Za-z0-9_*-]+)\s*=\s*")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_END = re.compile(r"\s*(?:;|\Z)")
+_FOLD = re.compile(r"\r\n[ \t]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One field of a form. `filename` is None where it is no file."""
+    """One field of a form. `filename` is None where there is none; `media_type` is in lower case, or ""."""
 
     name: str
     filename: str | None
     data: bytes
+    media_type: str = ""
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether its bytes cannot be text."""
+        try:
+            return "\0" in self.data.decode("utf-8")
+        except UnicodeDecodeError:
+            return True
 
     @property
     def text(self) -> str:
@@ -61,12 +76,69 @@ def parse(body: bytes, content_type: str, *, max_parts: int) -> list[Part]:
 
 
 def parameters(header: str) -> dict[str, str]:
-    """Return the parameters of a header, names in lower case: `form-data; name="photo"`."""
-    found = {}
-    for match in _PARAMETER.finditer(header):
-        name, quoted, token = match.groups()
-        found[name.lower()] = token if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+    """Return the parameters of a header, names in lower case: `form-data; name="photo"`. Of two, the first counts.
+
+    A value that is badly quoted is taken as far as it seems to go.
+    """
+    found: dict[str, str] = {}
+    at = 0
+    while (start := _PARAMETER.search(header, at)) is not None:
+        value, at = _parameter(header, start.end())
+        found.setdefault(start.group(1).lower(), value)
     return found
+
+
+def _parameter(header: str, at: int) -> tuple[str, int]:
+    """Return the value of a parameter that begins at a place, and where it ends."""
+    if not header.startswith('"', at):
+        end = header.find(";", at)
+        end = len(header) if end < 0 else end
+        return header[at:end].strip(), end
+    quoted = _QUOTED.match(header, at)
+    if quoted is not None and _END.match(header, quoted.end()):
+        return re.sub(r'\\(["\\])', r"\1", quoted.group(1)), quoted.end()
+    # A quote or a backslash that was not escaped: "C:\photos\", "my "best" photo.jpg".
+    end = header.find('";', at + 1)
+    return (header[at + 1 :].rstrip().removesuffix('"'), len(header)) if end < 0 else (header[at + 1 : end], end + 1)
+
+
+def _text_of(found: Mapping[str, str], name: str) -> str | None:
+    """Return a parameter that may hold more than ASCII; None where there is none.
+
+    Source: RFC 8187 (`name*=utf-8''caf%C3%A9`), RFC 2231, section 3 (`name*0*=…; name*1=…`).
+    """
+    if f"{name}*" in found:
+        return _decoded([(found[f"{name}*"], True)])
+    pieces: list[tuple[str, bool]] = []
+    for number in range(len(found)):
+        if (extended := found.get(f"{name}*{number}*")) is not None:
+            pieces.append((extended, True))
+        elif (plain := found.get(f"{name}*{number}")) is not None:
+            pieces.append((plain, False))
+        else:
+            break
+    return _decoded(pieces) if pieces else found.get(name)
+
+
+def _decoded(pieces: list[tuple[str, bool]]) -> str:
+    """Return the text of the pieces of a parameter, each with whether it is percent-encoded. Never fails.
+
+    Before the first that is come its charset and its language, between apostrophes. What is not in UTF-8 is read as
+    ISO-8859-1.
+    """
+    first, is_extended = pieces[0]
+    parts = first.split("'", 2)
+    if is_extended and len(parts) == 3:
+        pieces = [(parts[2], True), *pieces[1:]]
+    raw = [(text.encode("utf-8", "surrogateescape"), is_encoded) for text, is_encoded in pieces]
+    return _readable(b"".join(unquote_to_bytes(text) if is_encoded else text for text, is_encoded in raw))
+
+
+def _readable(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def _split(body: bytes, delimiter: bytes) -> Iterator[bytes]:
@@ -88,14 +160,21 @@ def _part(raw: bytes) -> Part:
     head, separator, data = raw.partition(b"\r\n\r\n")
     if not separator or len(head) > MAX_HEADER_BYTES:
         raise InvalidInput("a part of the form has no headers, or too many")
-    try:
-        lines = head.decode("utf-8").split("\r\n")
-    except UnicodeDecodeError as error:
-        raise InvalidInput("a part of the form has headers that are not UTF-8") from error
-    for line in lines:
-        name, _, value = line.partition(":")
-        if name.strip().lower() == "content-disposition":
-            found = parameters(value)
-            if "name" in found:
-                return Part(name=found["name"], filename=found.get("filename"), data=data)
-    raise InvalidInput("a part of the form has no name")
+    found: dict[str, str] = {}
+    media_type = ""
+    for line in _FOLD.sub(" ", head.decode("utf-8", "surrogateescape")).split("\r\n"):
+        header, _, value = line.partition(":")
+        match header.strip().lower():
+            case "content-disposition":
+                found = found or parameters(value)
+            case "content-type":
+                media_type = media_type or value.partition(";")[0].strip().lower()
+    name = _text_of(found, "name")
+    if name is None:
+        raise InvalidInput("a part of the form has no name")
+    if any("\udc80" <= character <= "\udcff" for character in name):
+        raise InvalidInput("a part of the form has a name that is not UTF-8")
+    filename = _text_of(found, "filename")
+    if filename is not None:
+        filename = _readable(filename.encode("utf-8", "surrogateescape"))
+    return Part(name=name, filename=filename, data=data, media_type=media_type)

@@ -54,7 +54,7 @@ def add_content(
     curate.check_metadata(kept)
     if url:
         report = content.hash_url(call, url, content_type=content_type, types=types)
-    elif any(part.filename is not None for part in parts):
+    elif content.files(call, parts):
         report = content.hash_upload(call, parts, types=types)
     else:
         raise InvalidInput("Neither `url` nor multipart file upload was received")
@@ -224,8 +224,9 @@ def _content_id(text: str) -> int:
 def _said(call: Call, parts: Sequence[Part]) -> tuple[Mapping[str, JSON], str]:
     """Return what a curator says in the body: metadata and a note, in a form or in JSON."""
     fields: dict[str, Any] = dict(call.json_object())
+    of_files = {id(part) for part in content.files(call, parts)}
     for part in parts:
-        if part.filename is None and part.name in {"metadata", "note"}:
+        if part.name in content.FIELDS and id(part) not in of_files:
             fields[part.name] = wire.load(part.text) if part.name == "metadata" else part.text
     metadata = fields.get("metadata")
     if metadata is not None and not isinstance(metadata, dict):
