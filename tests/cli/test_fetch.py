@@ -1,6 +1,9 @@
 """`countermark fetch` and `countermark index`."""
 
+import os
 import re
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -149,11 +152,38 @@ def test_clearing_forgets_what_was_fetched_and_keeps_the_configuration(shared: C
     assert "(1 changed)" in shared.ok("fetch").err
 
 
-def test_a_fetch_that_is_at_it_is_not_disturbed(shared: CommandLine) -> None:
+@pytest.mark.parametrize("flags", [(), ("--quiet",)])
+def test_a_fetch_that_runs_elsewhere_is_named_and_the_exit_code_is_3(
+    shared: CommandLine, flags: tuple[str, ...]
+) -> None:
     with LocalState.open(shared.state) as state:
-        state.collaborations.acquire_lease("Shared", holder="another", now_s=4_000_000_000, lease_s=60)
-    ran = shared.ok("fetch")
-    assert "[local_file] Shared - another fetch is at it" in ran.err
+        state.collaborations.acquire_lease("Shared", holder="process 7 of someone", now_s=4_000_000_000, lease_s=60)
+        ran = shared(*flags, "fetch")
+    assert ran.code == 3
+    assert "[local_file] Shared - not fetched: process 7 of someone has been fetching" in ran.err
+    assert "since 2096-10-02 07:06:40 UTC" in ran.err
+    assert "until 2096-10-02 07:07:40 UTC at most" in ran.err
+    assert "not fetched here, as another fetch is running: Shared" in ran.err
+    assert "(1 changed)" in shared.ok("fetch").err
+
+
+def test_a_fetch_that_was_killed_does_not_stop_the_next_one(shared: CommandLine, tmp_path: Path) -> None:
+    many = tmp_path / "many.txt"
+    many.write_text("".join(f"raw_text words {n}\n" for n in range(200_000)))
+    shared.ok("config", "collab", "edit", "local_file", "--filename", str(many), "Many", "--create")
+    environment = {**os.environ, "COUNTERMARK_STATEDIR": str(shared.state), "HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "countermark", "fetch", "--only-collab", "Many", "--skip-index-rebuild"]
+    with (
+        subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process,
+        LocalState.open(shared.state) as state,
+    ):
+        # Until it has stored something it may be anywhere.
+        while state.collaborations.fetch_state("Many").checkpoint is None:
+            assert process.poll() is None
+        process.kill()
+        process.wait(60)
+        assert state.collaborations.fetch_state("Many").running_since_s is None
+    assert "Many - stopped at the" in shared.ok("fetch", "--only-collab", "Many", "--limit", "1000").err
 
 
 def test_an_unforeseen_error_of_one_exchange_leaves_the_others_alone(

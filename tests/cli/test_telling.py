@@ -113,7 +113,7 @@ def test_an_opinion_whose_turn_is_anothers_waits(
     scheduler = Scheduler(session, state, fetch_every_s=None)
     assert not scheduler._is_dealt_with(given)
     ran = countermark("label", "C", "photo", "-H", "pdq", "hashes.txt")
-    assert (ran.code, "another process is telling an opinion" in ran.err) == (2, True)
+    assert (ran.code, "another process is sending an opinion" in ran.err) == (3, True)
     state.opinions.leave_turn(subject, holder="another")
     assert scheduler._is_dealt_with(given)
     assert len(network.ncii.submitted) == 1

@@ -33,6 +33,34 @@ def _in_file(make: Callable[[Database], Any]) -> Opener:
     return open_port
 
 
+class _OnOneClock:
+    """A store whose machine has been up for as long as the time that a test gives: leases end by the uptime."""
+
+    def __init__(self, make: Callable[[Database], Any], path: Path) -> None:
+        self._uptime_s = 0.0
+        self.database = Database.open(path, uptime_s=lambda: self._uptime_s)
+        self._store = make(self.database)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            self._uptime_s = options.get("now_s", self._uptime_s)
+            return method(*arguments, **options)
+
+        return call
+
+
+def _on_one_clock(make: Callable[[Database], Any]) -> Opener:
+    @contextmanager
+    def open_port(request: pytest.FixtureRequest) -> Iterator[Any]:
+        store = _OnOneClock(make, _directory(request) / "countermark.db")
+        with store.database:
+            yield store
+
+    return open_port
+
+
 def _in_memory(make: Callable[[Database], Any]) -> Opener:
     @contextmanager
     def open_port(request: pytest.FixtureRequest) -> Iterator[Any]:
@@ -87,6 +115,7 @@ MEMORY: Mapping[str, Opener] = {port: _in_memory(make) for port, make in _OVER_S
 
 LOCAL: Mapping[str, Opener] = {
     **{port: _in_file(make) for port, make in _OVER_SQLITE.items()},
+    **{port: _on_one_clock(_OVER_SQLITE[port]) for port in ("collaboration_store", "opinion_ledger")},
     "index_store": _index,
     "secret_store": _secrets,
     "content_reader": _reading,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 
 import pytest
@@ -195,6 +196,25 @@ def test_a_lease_is_held_by_one_run_until_it_expires(collaboration_store: Collab
         collaboration_store.acquire_lease("C", holder="run 2", now_s=NOW_S + LEASE_S - 1, lease_s=LEASE_S)
     taken = collaboration_store.acquire_lease("C", holder="run 2", now_s=NOW_S + LEASE_S, lease_s=5)
     assert taken == Lease(collaboration="C", holder="run 2", expires_at_s=NOW_S + LEASE_S + 5)
+
+
+def test_a_lease_that_a_wrong_clock_made_is_over(collaboration_store: CollaborationStore) -> None:
+    collaboration_store.create_collaboration(Collaboration(name="C", api="sample", bank="C"))
+    year_s = 365 * 24 * 3600
+    collaboration_store.acquire_lease("C", holder="run 1", now_s=NOW_S + year_s, lease_s=LEASE_S)
+    taken = collaboration_store.acquire_lease("C", holder="run 2", now_s=NOW_S, lease_s=LEASE_S)
+    collaboration_store.put_records(taken, [record("k")], now_s=NOW_S)
+
+
+def test_who_holds_a_lease_is_named_with_its_times(collaboration_store: CollaborationStore) -> None:
+    lease = lease_of(collaboration_store, holder="process 12 of someone")
+    collaboration_store.save_fetch_state(lease, STATE, now_s=NOW_S + 1, lease_s=LEASE_S)
+    with pytest.raises(LeaseHeld) as refused:
+        collaboration_store.acquire_lease("C", holder="run 2", now_s=NOW_S + 1, lease_s=LEASE_S)
+    told = str(refused.value)
+    assert "process 12 of someone" in told
+    for at_s in (NOW_S, NOW_S + 1 + LEASE_S):
+        assert f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M:%S} UTC" in told
 
 
 def test_a_run_may_take_its_own_lease_again(collaboration_store: CollaborationStore) -> None:

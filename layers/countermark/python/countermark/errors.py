@@ -67,11 +67,15 @@ class PublishConflict(Conflict):
 
 
 class LeaseHeld(Conflict):
-    """Another run holds the lease of this collaboration."""
+    """Another run holds the lease of this collaboration: nothing that the caller gave is wrong."""
+
+    exit_code = 3
 
 
 class LeaseLost(Conflict):
     """The run's own lease expired or was taken over: nothing more may be written under it."""
+
+    exit_code = 3
 
 
 class Unauthorized(CountermarkError):

@@ -30,7 +30,7 @@ from countermark.aws.table import (
     transactions,
 )
 from countermark.domain.bank import Provenance
-from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, RecordPolicy
+from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, RecordPolicy, held_text
 from countermark.domain.stores import MAX_PAGE, RecordPage
 from countermark.errors import AlreadyExists, Conflict, InvalidInput, LeaseHeld, LeaseLost, NotFound
 
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 MAX_REQUESTS = 50
 """Requests of one `older_records`: where nearly all records are new, a page ends early rather than late."""
+
+CLOCK_SLACK_S = 60
+"""How far the clocks of two functions may differ: a lease that ends later than this allows was made by a wrong one."""
 
 _EXISTS = "attribute_exists(#pk) AND attribute_not_exists(#is_deleted)"
 _HOLDS = f"{_EXISTS} AND #lease_holder = :holder AND #lease_expires_at_s > :now_s"
@@ -115,19 +118,29 @@ class DynamoCollaborationStore:
 
     def acquire_lease(self, name: str, *, holder: str, now_s: int, lease_s: int) -> Lease:
         lease = Lease(collaboration=name, holder=holder, expires_at_s=now_s + lease_s)
-        is_free = "(attribute_not_exists(#lease_holder) OR #lease_holder = :holder OR #lease_expires_at_s <= :now_s)"
+        # One that ends later than this one would was made by a clock that was wrong.
+        is_free = (
+            "(attribute_not_exists(#lease_holder) OR #lease_holder = :holder OR #lease_expires_at_s <= :now_s"
+            " OR #lease_expires_at_s > :latest_s)"
+        )
         update = Update(
             key=keys.collaboration(name),
-            change="SET #lease_holder = :holder, #lease_expires_at_s = :expires_at_s",
+            change="SET #lease_holder = :holder, #lease_expires_at_s = :expires_at_s, #lease_since_s = :now_s",
             condition=f"{_EXISTS} AND {is_free}",
-            values={"holder": to_json(holder), "now_s": now_s, "expires_at_s": lease.expires_at_s},
+            values={
+                "holder": to_json(holder),
+                "now_s": now_s,
+                "expires_at_s": lease.expires_at_s,
+                "latest_s": lease.expires_at_s + CLOCK_SLACK_S,
+            },
         )
         try:
             self._table.write(update)
         except ConditionFailed as error:
-            if self._item(name) is None:
+            item = self._item(name)
+            if item is None:
                 raise NotFound(f"collaboration {name!r} not found") from error
-            raise LeaseHeld(f"another run is fetching collaboration {name!r}") from error
+            raise LeaseHeld(_held_text(name, item)) from error
         return lease
 
     def save_fetch_state(self, lease: Lease, state: FetchState, *, now_s: int, lease_s: int) -> Lease:
@@ -151,7 +164,7 @@ class DynamoCollaborationStore:
     def release_lease(self, lease: Lease) -> None:
         update = Update(
             key=keys.collaboration(lease.collaboration),
-            change="REMOVE #lease_holder, #lease_expires_at_s",
+            change="REMOVE #lease_holder, #lease_expires_at_s, #lease_since_s",
             condition=f"{_EXISTS} AND #lease_holder = :holder",
             values={"holder": to_json(lease.holder)},
         )
@@ -248,6 +261,16 @@ def _holding(lease: Lease, *, now_s: int) -> dict[str, Value]:
 
 def _lost(lease: Lease) -> LeaseLost:
     return LeaseLost(f"the lease of collaboration {lease.collaboration!r} expired, or another run has it")
+
+
+def _held_text(name: str, item: Item) -> str:
+    since_s, expires_at_s = item.get("lease_since_s", 0), item.get("lease_expires_at_s", 0)
+    return held_text(
+        name,
+        holder=f"run {json.loads(str(item['lease_holder']))}" if "lease_holder" in item else "",
+        since_s=since_s if isinstance(since_s, int) else 0,
+        expires_at_s=expires_at_s if isinstance(expires_at_s, int) else 0,
+    )
 
 
 def _put_of(name: str, record: Record) -> Update:

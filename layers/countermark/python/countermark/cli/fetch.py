@@ -8,7 +8,7 @@ import click
 from countermark.cli.sample import use_sample
 from countermark.cli.session import Session
 from countermark.domain.collaboration import Collaboration, FetchState
-from countermark.errors import ExchangeFailed, InvalidInput, NotFound
+from countermark.errors import ExchangeFailed, InvalidInput, LeaseHeld, NotFound
 
 if TYPE_CHECKING:
     from countermark.flows.fetch import FetchReport
@@ -38,8 +38,9 @@ def command(
     """Download signals for your collaborations, and bring the index up to date.
 
     Without a collaboration, the sample exchange is used. A fetch goes on where the last one stopped, and may be
-    interrupted at any time. Where one collaboration fails, the others are fetched all the same, and the exit code
-    is 3. Limits are for all collaborations together, and are looked at after each step: some hundred items.
+    interrupted at any time. Where one collaboration fails, or another run is fetching it, the others are fetched all
+    the same, and the exit code is 3. Limits are for all collaborations together, and are looked at after each step:
+    some hundred items.
 
     \b
     Examples:
@@ -56,11 +57,13 @@ def command(
             for collaboration in collaborations:
                 _clear(session, state, collaboration)
             return
-        failed = fetch_all(session, state, collaborations, time_limit_s=time_limit_sec, max_items=limit)
+        failed, held = fetch_all(session, state, collaborations, time_limit_s=time_limit_sec, max_items=limit)
         if not skip_index_rebuild:
             session.build_index(state)
     if failed:
-        raise ExchangeFailed("some collaborations had errors: " + ", ".join(failed))
+        raise ExchangeFailed("some collaborations had errors: " + ", ".join([*failed, *held]))
+    if held:
+        raise LeaseHeld("not fetched here, as another fetch is running: " + ", ".join(held))
 
 
 def fetch_all(
@@ -70,10 +73,10 @@ def fetch_all(
     *,
     time_limit_s: int | None = None,
     max_items: int | None = None,
-) -> list[str]:
-    """Fetch each collaboration, and return the names of those that failed."""
+) -> tuple[list[str], list[str]]:
+    """Fetch each collaboration; returns the names of those that failed, and of those that another run fetches."""
     deadline_s = None if time_limit_s is None else session.now_s() + time_limit_s
-    failed = []
+    failed, held = [], []
     for collaboration in collaborations:
         if not collaboration.enabled:
             session.detail(f"[{collaboration.api}] {collaboration.name} - disabled")
@@ -83,9 +86,11 @@ def fetch_all(
             report = fetch_one(session, state, collaboration, deadline_s=deadline_s, max_items=max_items)
             if report is None or report.outcome == "failed":
                 failed.append(collaboration.name)
+            elif report.outcome in {"held", "lost"}:
+                held.append(collaboration.name)
             if report is not None and max_items is not None:
                 max_items = max(0, max_items - report.fetched_items)
-    return failed
+    return failed, held
 
 
 def ensure_fetched(session: Session, state: "LocalState") -> None:
@@ -153,8 +158,10 @@ def fetch_one(
         case "continues":
             limit = "time limit" if max_items is None else "limit"
             session.note(f"{label} - stopped at the {limit}; the next fetch goes on from here{_counts(report)}")
-        case "held" | "lost":
-            session.note(f"{label} - another fetch is at it: {report.error}")
+        case "held":
+            session.complain(f"{label} - not fetched: {report.error}")
+        case "lost":
+            session.complain(f"{label} - stopped before its end: {report.error}")
         case "failed":
             session.complain(f"{label} - failed to fetch: {report.error}")
         case "disabled":

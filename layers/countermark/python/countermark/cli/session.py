@@ -76,10 +76,15 @@ class Session:
 
     @staticmethod
     def holder() -> str:
-        """Return the name of this run, for its leases and turns."""
+        """Return the name of this run, for its leases and turns: who waits for it can find it by that."""
+        import getpass
         import socket
 
-        return f"{socket.gethostname()} {os.getpid()}"
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError, ImportError):  # a container's user need not have a name
+            user = f"user {os.getuid()}"
+        return f"process {os.getpid()} of {user} on {socket.gethostname()}"
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Callable[[str], None]]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, BinaryIO, Protocol, Self, runtime_checkable
 
@@ -69,6 +70,25 @@ class Lease:
     collaboration: str
     holder: str
     expires_at_s: int
+
+
+def held_text(name: str, *, holder: str, since_s: int, expires_at_s: int) -> str:
+    """Return how a store says that another run holds the lease of a collaboration; times are epoch seconds.
+
+    A `since_s` of 0 is not known.
+    """
+    began = f" since {_utc(since_s)}" if since_s else ""
+    return (
+        f"{holder or 'another run'} has been fetching collaboration {name!r}{began}, and has until "
+        f"{_utc(expires_at_s)} at most unless it makes progress"
+    )
+
+
+def _utc(at_s: int) -> str:
+    try:
+        return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (OverflowError, ValueError, OSError):
+        return f"second {at_s}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -190,10 +190,13 @@ class CollaborationStore(Protocol):
         """Return the state of a collaboration's fetch; a fresh one where nothing was fetched yet."""
 
     def acquire_lease(self, name: str, *, holder: str, now_s: int, lease_s: int) -> Lease:
-        """Take the lease, where it is free, expired or the holder's own.
+        """Take the lease, where it is free, over or the holder's own.
+
+        A lease is over when its time ran out, or, where the store can know, when the process that holds it ended. One
+        that would end later than a lease that begins now was made by a clock that was wrong, and is over as well.
 
         Raises:
-            LeaseHeld: Another run holds it.
+            LeaseHeld: Another run holds it; the text says who, since when, and for how long at most.
             NotFound: There is no such collaboration.
         """
 

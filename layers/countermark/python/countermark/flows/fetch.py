@@ -67,7 +67,7 @@ class FetchReport:
     """What a run did for one collaboration.
 
     `outcome` is `complete` (all that the exchange has is banked), `continues` (the deadline or the limit came first:
-    run again at once), `disabled`, `held` (another run is at it), `lost` (another run took over) or
+    run again at once), `disabled`, `held` (another run fetches it now), `lost` (another run took over) or
     `failed`, with the reason in `error`. `fetched_items` counts what the exchange sent, changed or not.
     """
 

@@ -2,14 +2,15 @@
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from countermark.domain.bank import Provenance
-from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, RecordPolicy
+from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, RecordPolicy, held_text
 from countermark.domain.stores import RecordPage
 from countermark.errors import AlreadyExists, Conflict, InvalidInput, LeaseHeld, LeaseLost, NotFound
 from countermark.local.database import Database, check_page
+from countermark.local.holds import Hold, Holds
 from countermark.local.json_text import from_text, to_text
 
 _SELECT_RECORD = "SELECT id, key, data, generation, content_id, is_withheld FROM records "
@@ -67,7 +68,7 @@ class SqliteCollaborationStore:
                 return False
             connection.execute(
                 """UPDATE collaborations SET is_deleted = 1, fetch_state = NULL, lease_holder = NULL,
-                                             lease_expires_at_s = NULL
+                                             lease_expires_at_s = NULL, lease_hold = NULL
                    WHERE id = ?""",
                 (collaboration_id,),
             )
@@ -89,35 +90,58 @@ class SqliteCollaborationStore:
 
     def fetch_state(self, name: str) -> FetchState:
         with self._database.read() as connection:
-            row = connection.execute("SELECT fetch_state FROM collaborations WHERE name = ?", (name,)).fetchone()
-        return FetchState() if row is None or row[0] is None else FetchState(**from_text(row[0]))
+            row = connection.execute(
+                "SELECT fetch_state, lease_hold, lease_expires_at_s FROM collaborations WHERE name = ?", (name,)
+            ).fetchone()
+        if row is None or row[0] is None:
+            return FetchState()
+        state = FetchState(**from_text(row[0]))
+        # The process of a run that was killed could not say that it ended.
+        if state.running_since_s is not None and row[1] is not None:
+            hold = Holds.read(row[1], row[2])
+            if hold.run is not None and self._database.holds.is_over(hold, now_s=0):
+                return replace(state, running_since_s=None)
+        return state
 
     def acquire_lease(self, name: str, *, holder: str, now_s: int, lease_s: int) -> Lease:
+        holds = self._database.holds
         with self._database.write() as connection:
-            collaboration_id = _id_of(connection, name)
-            if collaboration_id is None:
+            row = connection.execute(
+                """SELECT id, lease_holder, lease_expires_at_s, lease_hold FROM collaborations
+                   WHERE name = ? AND NOT is_deleted""",
+                (name,),
+            ).fetchone()
+            if row is None:
                 raise _not_found(name)
-            taken = connection.execute(
-                """UPDATE collaborations SET lease_holder = ?, lease_expires_at_s = ?
-                   WHERE id = ? AND (lease_holder IS NULL OR lease_holder = ? OR lease_expires_at_s <= ?)""",
-                (holder, now_s + lease_s, collaboration_id, holder, now_s),
+            collaboration_id, held_by, expires_at_s, kept = row
+            if held_by is not None:
+                held = Holds.read(kept, expires_at_s)
+                is_own = held_by == holder and holds.is_of_this_process(held)
+                if not is_own and not holds.is_over(held, now_s=now_s, lease_s=lease_s):
+                    raise LeaseHeld(
+                        held_text(name, holder=held_by, since_s=held.since_s, expires_at_s=held.expires_at_s)
+                    )
+            hold = holds.begin(now_s=now_s, lease_s=lease_s)
+            connection.execute(
+                "UPDATE collaborations SET lease_holder = ?, lease_expires_at_s = ?, lease_hold = ? WHERE id = ?",
+                (holder, hold.expires_at_s, hold.to_text(), collaboration_id),
             )
-            if not taken.rowcount:
-                raise LeaseHeld(f"another run is fetching collaboration {name!r}")
-            return Lease(collaboration=name, holder=holder, expires_at_s=now_s + lease_s)
+        return Lease(collaboration=name, holder=holder, expires_at_s=hold.expires_at_s)
 
     def save_fetch_state(self, lease: Lease, state: FetchState, *, now_s: int, lease_s: int) -> Lease:
         with self._database.write() as connection:
+            collaboration_id, held = self._held(connection, lease, now_s)
+            hold = self._database.holds.begin(now_s=now_s, lease_s=lease_s, since_s=held.since_s)
             connection.execute(
-                "UPDATE collaborations SET fetch_state = ?, lease_expires_at_s = ? WHERE id = ?",
-                (to_text(asdict(state)), now_s + lease_s, _held(connection, lease, now_s)),
+                """UPDATE collaborations SET fetch_state = ?, lease_expires_at_s = ?, lease_hold = ? WHERE id = ?""",
+                (to_text(asdict(state)), hold.expires_at_s, hold.to_text(), collaboration_id),
             )
-        return Lease(collaboration=lease.collaboration, holder=lease.holder, expires_at_s=now_s + lease_s)
+        return Lease(collaboration=lease.collaboration, holder=lease.holder, expires_at_s=hold.expires_at_s)
 
     def release_lease(self, lease: Lease) -> None:
         with self._database.write() as connection:
             connection.execute(
-                """UPDATE collaborations SET lease_holder = NULL, lease_expires_at_s = NULL
+                """UPDATE collaborations SET lease_holder = NULL, lease_expires_at_s = NULL, lease_hold = NULL
                    WHERE name = ? AND lease_holder = ?""",
                 (lease.collaboration, lease.holder),
             )
@@ -139,7 +163,7 @@ class SqliteCollaborationStore:
         check_page(len(records))
         rows = [(_key_bytes(r.key), r.generation, r.content_id, to_text(r.data)) for r in records]
         with self._database.write() as connection:
-            collaboration_id = _held(connection, lease, now_s)
+            collaboration_id, _ = self._held(connection, lease, now_s)
             connection.executemany(
                 """INSERT INTO records (collaboration_id, key, generation, content_id, data) VALUES (?, ?, ?, ?, ?)
                    ON CONFLICT (collaboration_id, key) DO UPDATE SET
@@ -150,7 +174,7 @@ class SqliteCollaborationStore:
     def delete_records(self, lease: Lease, keys: Sequence[str], *, now_s: int) -> None:
         check_page(len(keys))
         with self._database.write() as connection:
-            collaboration_id = _held(connection, lease, now_s)
+            collaboration_id, _ = self._held(connection, lease, now_s)
             connection.executemany(
                 "DELETE FROM records WHERE collaboration_id = ? AND key = ?",
                 [(collaboration_id, _key_bytes(key)) for key in keys],
@@ -193,6 +217,20 @@ class SqliteCollaborationStore:
                 (_id_of(connection, provenance.collaboration), _key_bytes(provenance.record_key)),
             )
 
+    def _held(self, connection: sqlite3.Connection, lease: Lease, now_s: int) -> tuple[int, Hold]:
+        """Return the id of the collaboration whose lease it is, while it is held, and how."""
+        row = connection.execute(
+            """SELECT id, lease_expires_at_s, lease_hold FROM collaborations WHERE name = ? AND lease_holder = ?""",
+            (lease.collaboration, lease.holder),
+        ).fetchone()
+        if row is not None:
+            collaboration_id, expires_at_s, kept = row
+            hold = Holds.read(kept, expires_at_s)
+            holds = self._database.holds
+            if holds.is_of_this_process(hold) and not holds.is_over(hold, now_s=now_s):
+                return collaboration_id, hold
+        raise LeaseLost(f"the lease of collaboration {lease.collaboration!r} expired, or another run has it now")
+
 
 def _not_found(name: str) -> NotFound:
     return NotFound(f"collaboration '{name}' not found")
@@ -201,18 +239,6 @@ def _not_found(name: str) -> NotFound:
 def _id_of(connection: sqlite3.Connection, name: str) -> int | None:
     row = connection.execute("SELECT id FROM collaborations WHERE name = ? AND NOT is_deleted", (name,)).fetchone()
     return None if row is None else row[0]
-
-
-def _held(connection: sqlite3.Connection, lease: Lease, now_s: int) -> int:
-    """Return the id of the collaboration whose lease it is, while it is held."""
-    row = connection.execute(
-        "SELECT id FROM collaborations WHERE name = ? AND lease_holder = ? AND lease_expires_at_s > ?",
-        (lease.collaboration, lease.holder, now_s),
-    ).fetchone()
-    if row is None:
-        raise LeaseLost(f"the lease of collaboration {lease.collaboration!r} expired, or is another run's by now")
-    collaboration_id: int = row[0]
-    return collaboration_id
 
 
 def _forget(connection: sqlite3.Connection, collaboration_id: int) -> bool:

@@ -7,7 +7,8 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from typing import Self
 from countermark.domain.stores import MAX_PAGE
 from countermark.errors import InvalidInput, Unavailable
 from countermark.local.files import locked, translated
+from countermark.local.holds import Holds, LiveFile
 from countermark.local.schema import APPLICATION_ID, MIGRATIONS
 
 TIMEOUT_S = 30.0
@@ -47,13 +49,19 @@ class Database:
     never wait for writers. Do not nest `read` and `write` in one thread.
     """
 
-    def __init__(self, path: Path | None, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, path: Path | None, *, timeout_s: float = TIMEOUT_S, uptime_s: Callable[[], float] = time.monotonic
+    ) -> None:
         """Open the file, created where there is none; None is a fresh database in memory.
+
+        `uptime_s` returns seconds by a clock that does not jump: leases end by it.
 
         Raises:
             Unavailable: It cannot be opened, is no database of countermark, or a newer countermark's.
         """
         self._path = path
+        self._live_file = LiveFile(path)
+        self.holds = Holds(self._live_file, uptime_s=uptime_s)
         self._timeout_s = timeout_s
         self._idle: list[sqlite3.Connection] = []
         # A database in memory is its connection: whoever uses it has it alone.
@@ -71,9 +79,9 @@ class Database:
                 self._migrate()
 
     @classmethod
-    def open(cls, path: Path, *, timeout_s: float = TIMEOUT_S) -> Self:
+    def open(cls, path: Path, *, timeout_s: float = TIMEOUT_S, uptime_s: Callable[[], float] = time.monotonic) -> Self:
         """Open a file, created where there is none; raises as the class does."""
-        return cls(path, timeout_s=timeout_s)
+        return cls(path, timeout_s=timeout_s, uptime_s=uptime_s)
 
     @classmethod
     def in_memory(cls) -> Self:
@@ -89,8 +97,12 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; those in use close when they are given back. May be called twice."""
+        """Close the connections; those in use close when they are given back. May be called twice.
+
+        The leases of this process are free from now on.
+        """
         self._is_closed = True
+        self._live_file.close()
         while (connection := self._take()) is not None:
             connection.close()
 

@@ -6,6 +6,7 @@ from countermark.domain.collaboration import ToldOpinion
 from countermark.domain.stores import REMEMBER_OPINIONS_S
 from countermark.errors import LeaseHeld, LeaseLost
 from countermark.local.database import Database
+from countermark.local.holds import Holds
 from countermark.local.json_text import from_text, to_text
 
 
@@ -27,18 +28,23 @@ class SqliteOpinionLedger:
         return [] if row is None else [ToldOpinion.from_json(each) for each in from_text(row[0])]
 
     def take_turn(self, subject: str, *, holder: str, now_s: int, lease_s: int) -> Sequence[ToldOpinion]:
+        holds = self._database.holds
         with self._database.write() as connection:
             connection.execute("DELETE FROM opinion_turns WHERE forget_at_s <= ?", (now_s,))
             row = connection.execute(
-                "SELECT told, holder, lease_expires_at_s FROM opinion_turns WHERE subject = ?", (_key(subject),)
+                "SELECT told, holder, lease_expires_at_s, hold FROM opinion_turns WHERE subject = ?", (_key(subject),)
             ).fetchone()
-            told, held_by, expires_at_s = ("[]", None, 0) if row is None else row
-            if held_by not in {None, holder} and expires_at_s > now_s:
-                raise LeaseHeld("another process is telling an opinion of the same just now")
+            told, held_by, expires_at_s, kept = ("[]", None, 0, None) if row is None else row
+            if held_by is not None:
+                held = Holds.read(kept, expires_at_s)
+                is_own = held_by == holder and holds.is_of_this_process(held)
+                if not is_own and not holds.is_over(held, now_s=now_s, lease_s=lease_s):
+                    raise LeaseHeld("another process is sending an opinion of the same just now")
+            hold = holds.begin(now_s=now_s, lease_s=lease_s)
             connection.execute(
-                """INSERT OR REPLACE INTO opinion_turns (subject, told, holder, lease_expires_at_s, forget_at_s)
-                   VALUES (?, ?, ?, ?, ?)""",
-                (_key(subject), told, holder, now_s + lease_s, now_s + REMEMBER_OPINIONS_S),
+                """INSERT OR REPLACE INTO opinion_turns (subject, told, holder, lease_expires_at_s, hold, forget_at_s)
+                   VALUES (?, ?, ?, ?, ?, ?)""",
+                (_key(subject), told, holder, hold.expires_at_s, hold.to_text(), now_s + REMEMBER_OPINIONS_S),
             )
         return [ToldOpinion.from_json(each) for each in from_text(told)]
 

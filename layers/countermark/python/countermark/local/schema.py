@@ -100,5 +100,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID""",
         "CREATE INDEX opinion_turns_by_time ON opinion_turns (forget_at_s)",
     ),
+    (
+        # Which process holds a lease, and since when: see `holds.Hold`. NULL is a lease of an older countermark.
+        "ALTER TABLE collaborations ADD COLUMN lease_hold TEXT",
+        "ALTER TABLE opinion_turns ADD COLUMN hold TEXT",
+    ),
 )
 """What each version of the schema adds to the one before it; the first makes version 1."""
