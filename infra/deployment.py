@@ -25,7 +25,8 @@ class Deployment:
     the buckets, made by others, that `local_file` collaborations may be read from. `cors_origins` are those whose
     pages may call the API and post uploads; none means that no page may. `alarm_topic_arn` names the SNS topic
     that alarms are told to; without one they are seen in CloudWatch alone. `extensions` are the modules that bring
-    what others made. `index_bands` says whether those that search read the bands of the index,
+    what others made. `left_out_percent` is the share of uploads that were not hashed in full that raises an alarm.
+    `index_bands` says whether those that search read the bands of the index,
     or scan its planes, in less memory. An index of `shards` is held by functions of `shards_per_function` each, or by
     the match function where one function holds them all.
     """
@@ -44,6 +45,7 @@ class Deployment:
     index_every_min: int = field(default=5, metadata={"limits": (1, 24 * 60)})
     repair_every_days: int = field(default=7, metadata={"limits": (1, 90)})
     hash_concurrency: int = field(default=20, metadata={"limits": (2, 1_000)})
+    left_out_percent: int = field(default=5, metadata={"limits": (1, 100)})
     match_concurrency: int = field(default=20, metadata={"limits": (2, 1_000)})
     index_memory_mb: int = field(default=4_096, metadata={"limits": (512, 10_240)})
     match_memory_mb: int = field(default=3_008, metadata={"limits": (512, 10_240)})

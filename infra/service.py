@@ -84,6 +84,7 @@ class ServiceStack(Stack):
             access=storage.access,
             bus=bus,
             concurrency=deployment.hash_concurrency,
+            left_out_percent=deployment.left_out_percent,
         )
         match_stage = MatchStage(
             self,

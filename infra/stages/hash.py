@@ -1,6 +1,7 @@
 """The hash stage's infrastructure: uploads come from S3 by a rule and a queue to the function that hashes them."""
 
 from aws_cdk import Duration
+from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_events as events
 from aws_cdk import aws_s3 as s3
@@ -9,6 +10,7 @@ from constructs import Construct
 from infra.function import Surroundings, stage_function
 from infra.grants import READ_ITEMS, allow, allow_items, allow_objects
 from infra.queue import WatchedQueue
+from infra.watch import HOUR, METRICS_NAMESPACE
 
 STAGE = "hash"
 
@@ -16,6 +18,9 @@ TIMEOUT = Duration.minutes(3)
 """A video of 5 GB, the most that S3 takes in one put, is read in half of it."""
 
 OLDEST_MESSAGE = Duration.minutes(15)
+
+FEWEST_LEFT_OUT = 5
+"""How many uploads of an hour have something left out before the alarm rises: of few uploads, one is a large share."""
 
 
 class HashStage(Construct):
@@ -36,8 +41,13 @@ class HashStage(Construct):
         access: dynamodb.ITable,
         bus: events.IEventBus,
         concurrency: int,
+        left_out_percent: int,
     ) -> None:
-        """Make the stage; `concurrency` is how many uploads are hashed at once."""
+        """Make the stage.
+
+        `concurrency` is how many uploads are hashed at once; `left_out_percent` is the share of uploads with
+        something left out that raises the alarm.
+        """
         super().__init__(scope, id)
         queue = WatchedQueue(
             self,
@@ -72,3 +82,34 @@ class HashStage(Construct):
             ),
             description="Sends every new object of the upload bucket to be hashed.",
         )
+        surroundings.watch.alarm(
+            self,
+            "LeftOutAlarm",
+            metric=_share_left_out(),
+            threshold=left_out_percent,
+            because=(
+                "Uploads were hashed in part, or not at all, so what is banked may have passed. The function's log "
+                "says what was left out and why, the metrics UploadPartly, UploadUnhashable and UploadUnknown how "
+                "often: install what is missing, say what uploads are by their keys, or raise left_out_percent."
+            ),
+        )
+
+
+def _share_left_out() -> cloudwatch.MathExpression:
+    """Return in how many of a hundred uploads of an hour something was left out; 0 where it was in a few alone."""
+
+    def metric(statistic: str) -> cloudwatch.Metric:
+        return cloudwatch.Metric(
+            namespace=METRICS_NAMESPACE,
+            metric_name="UploadLeftOut",
+            dimensions_map={"service": STAGE},
+            statistic=statistic,
+            period=HOUR,
+        )
+
+    return cloudwatch.MathExpression(
+        expression=f"IF(number >= {FEWEST_LEFT_OUT}, 100 * share, 0)",
+        using_metrics={"number": metric(cloudwatch.Stats.SUM), "share": metric(cloudwatch.Stats.AVERAGE)},
+        label="Uploads with something left out, in percent",
+        period=HOUR,
+    )

@@ -34,7 +34,7 @@ def alarmed(service: Mapping[str, Any], metric: str) -> dict[str, Any]:
     return {
         reference(dimension["Value"]): alarm["Threshold"]
         for _, alarm in named(service, "AWS::CloudWatch::Alarm")
-        if alarm["MetricName"] == metric
+        if alarm.get("MetricName") == metric
         for dimension in alarm["Dimensions"]
     }
 
@@ -214,13 +214,33 @@ def test_fetches_that_fail_or_do_not_happen_raise_alarms(service: Mapping[str, A
     alarms = {
         alarm["MetricName"]: (alarm["Threshold"], alarm["TreatMissingData"])
         for _, alarm in named(service, "AWS::CloudWatch::Alarm")
-        if alarm["MetricName"].endswith(("FetchFailed", "FetchAge"))
+        if alarm.get("MetricName", "").endswith(("FetchFailed", "FetchAge"))
     }
     assert alarms == {"FetchFailed": (3, "notBreaching"), "OldestFetchAge": (24 * 3600, "breaching")}
 
 
 def test_an_opinion_that_an_exchange_refuses_raises_an_alarm(service: Mapping[str, Any]) -> None:
     assert alarmed(service, "OpinionsRefused") == {"curate": 1}
+
+
+def test_an_alarm_watches_the_share_of_uploads_with_something_left_out(service: Mapping[str, Any]) -> None:
+    [alarm] = [alarm for name, alarm in named(service, "AWS::CloudWatch::Alarm") if "LeftOut" in name]
+    assert (alarm["Threshold"], alarm["ComparisonOperator"]) == (5, "GreaterThanOrEqualToThreshold")
+    assert alarm["TreatMissingData"] == "notBreaching"
+    [returned] = [each for each in alarm["Metrics"] if each.get("ReturnData", True)]
+    assert returned["Expression"] == "IF(number >= 5, 100 * share, 0)"
+    stats = {each["Id"]: each["MetricStat"] for each in alarm["Metrics"] if each is not returned}
+    metric = {
+        "Namespace": "countermark",
+        "MetricName": "UploadLeftOut",
+        "Dimensions": [{"Name": "service", "Value": "hash"}],
+    }
+    assert {name: (stat["Stat"], stat["Period"], stat["Metric"]) for name, stat in stats.items()} == {
+        "number": ("Sum", 3600, metric),
+        "share": ("Average", 3600, metric),
+    }
+    for name in ("UploadPartly", "UploadUnhashable", "UploadUnknown", "left_out_percent"):
+        assert name in alarm["AlarmDescription"]
 
 
 def test_every_alarm_says_what_to_do_and_disturbs_nobody_by_default(service: Mapping[str, Any]) -> None:

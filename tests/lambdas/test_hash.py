@@ -107,13 +107,6 @@ def test_an_upload_that_was_deleted_meanwhile_is_passed_over(
     assert '"UploadMissing":[1.0]' in capsys.readouterr().out
 
 
-def test_an_upload_of_no_known_type_is_passed_over(functions: Functions, capsys: pytest.CaptureFixture[str]) -> None:
-    assert functions.deliver("hash", put(functions, "something", b"unknown")) == []
-
-    assert functions.told("ContentHashed") == []
-    assert '"UploadUnknown":[1.0]' in capsys.readouterr().out
-
-
 @pytest.mark.parametrize("poison", ["no JSON", "[]", "{}", '{"detail": {"object": {"key": "k"}}}'])
 def test_a_message_that_makes_no_sense_fails_alone(functions: Functions, poison: str) -> None:
     assert functions.deliver("hash", poison, put(functions, "photo/1", picture())) == [0]
@@ -151,7 +144,7 @@ def test_the_hash_function_serves_its_own_routes_alone(functions: Functions) -> 
         ("inbox/1.pdf", "application/pdf", None),
     ],
 )
-def test_the_key_says_what_an_upload_is_then_its_mime_type_then_its_extension(
+def test_without_its_bytes_the_key_says_what_an_upload_is_then_its_mime_type_then_its_extension(
     key: str, mime_type: str, expected: ContentType | None
 ) -> None:
     assert content_type_of(key, mime_type, ContentTypes()) is expected

@@ -1,11 +1,14 @@
 """Content in S3: uploads to be hashed, and what collaborations are read from."""
 
+import binascii
+import codecs
 import io
+import quopri
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from botocore.exceptions import ClientError
 
@@ -15,8 +18,8 @@ from countermark.errors import ContentTooLarge, InvalidInput, NotFound
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-BUFFER_BYTES = 256 * 1024
-"""What is read ahead: few enough to hold, and enough to make calls rare."""
+BUFFER_BYTES = 1024 * 1024
+"""How much is read ahead: little enough to hold, and enough to say what a file is before it is read."""
 
 MAX_COLLABORATION_BYTES = 2 * 1024**3
 """The most bytes of a file of a collaboration: 30 M lines of PDQ, and more than a fetch reads in its time."""
@@ -30,10 +33,12 @@ _DENIED = frozenset({"403", "AccessDenied", "AllAccessDisabled"})
 class Upload:
     """An uploaded object: its bytes, to be read in order, and what its uploader said of it.
 
-    `metadata` is the object's user metadata, its names in lower case. `content_type` is its MIME type, or "".
+    `content.peek()` gives the first `BUFFER_BYTES`, or all of fewer, and leaves them to be read. `metadata` is the
+    object's user metadata: names in lower case, values decoded as RFC 2047 says. `content_type` is its MIME type,
+    or "".
     """
 
-    content: BinaryIO
+    content: io.BufferedReader
     size_bytes: int
     content_type: str
     metadata: Mapping[str, str]
@@ -110,10 +115,10 @@ def _opened(
         if answer["ContentLength"] > max_bytes:
             raise ContentTooLarge(f"content has at most {max_bytes} bytes, not {answer['ContentLength']}")
         yield Upload(
-            content=cast(BinaryIO, io.BufferedReader(_Body(body), BUFFER_BYTES)),
+            content=io.BufferedReader(_Body(body), BUFFER_BYTES),
             size_bytes=answer["ContentLength"],
             content_type=answer.get("ContentType", ""),
-            metadata=answer.get("Metadata", {}),
+            metadata={name: decoded_words(value) for name, value in answer.get("Metadata", {}).items()},
         )
 
 
@@ -127,7 +132,61 @@ class _Body(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        with translated("S3"):
-            data = self._body.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+        """Fill the buffer to its end, or to that of the body: what is peeked at is never cut short by the network."""
+        filled = 0
+        while filled < len(buffer):
+            with translated("S3"):
+                data = self._body.read(len(buffer) - filled)
+            if not data:
+                break
+            buffer[filled : filled + len(data)] = data
+            filled += len(data)
+        return filled
+
+
+# Printable ASCII without spaces: of a charset, with its language, and of a text. Neither holds a question mark.
+_WORD = r"=\?[!->@-~]+\?[BbQq]\?[!->@-~]*\?="
+_WORDS = re.compile(rf"{_WORD}(?:[ \t\r\n]*{_WORD})*")
+_BAD_QUOTE = re.compile(rb"=(?![0-9A-Fa-f]{2})")
+
+
+def decoded_words(value: str) -> str:
+    """Return a header's value with its encoded words decoded, as S3 encodes metadata that is not ASCII.
+
+    White space between two of them is none of the value's. What is not well formed, or of a charset that Python does
+    not know, stays as it is.
+
+    Source: RFC 2047; "Working with object metadata", S3 user guide.
+    """
+    return _WORDS.sub(lambda run: _decoded_run(run[0]), value)
+
+
+def _decoded_run(run: str) -> str:
+    """Return what words that follow each other say; a word that says nothing stays as it is."""
+    words = re.findall(_WORD, run)
+    # A character may lie in two words, so bytes are decoded once all those of one charset are together.
+    parts: list[tuple[str, bytes]] = []
+    try:
+        for word in words:
+            charset, content = _content_of(word)
+            if parts and parts[-1][0] == charset:
+                content = parts.pop()[1] + content
+            parts.append((charset, content))
+        return "".join(content.decode(charset) for charset, content in parts)
+    except (LookupError, ValueError):  # an unknown charset; base64 or bytes that are wrong
+        return run if len(words) == 1 else re.sub(_WORD, lambda word: _decoded_run(word[0]), run)
+
+
+def _content_of(word: str) -> tuple[str, bytes]:
+    """Return the charset and the bytes of an encoded word.
+
+    Raises:
+        LookupError, ValueError: It is not well formed.
+    """
+    _, charset, encoding, text, _ = word.split("?")
+    name = codecs.lookup(charset.partition("*")[0]).name
+    if encoding in "Bb":
+        return name, binascii.a2b_base64(text, strict_mode=True)
+    if _BAD_QUOTE.search(text.encode("ascii")):
+        raise ValueError("an equals sign without two hexadecimal digits")
+    return name, quopri.decodestring(text.encode("ascii"), header=True)

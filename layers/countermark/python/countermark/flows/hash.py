@@ -4,7 +4,7 @@ import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO, cast
+from typing import BinaryIO, Literal, TypeAlias, cast
 
 from countermark.domain.content import ContentTypes, HoldsParts, Part
 from countermark.domain.event import ContentHashed
@@ -23,6 +23,7 @@ from countermark.domain.stores import EventLedger, EventPublisher
 from countermark.errors import ContentTooLarge, InvalidContent, InvalidInput, MissingExtra
 from countermark.signals.buffered import BufferedHasher
 from countermark.signals.content_type import content_type_of
+from countermark.signals.digest import is_of_any_bytes
 
 CHUNK_BYTES = 1024 * 1024
 """How much of a stream is held at a time, for types that do not need it whole."""
@@ -86,6 +87,57 @@ class HashReport:
         yield place, self
         for number, part in enumerate(self.parts or (), 1):
             yield from part.walk(f"{place}/{number}")
+
+
+Coverage: TypeAlias = Literal["hashed", "partly", "unhashable"]
+"""How much of a piece of content was looked at.
+
+`hashed`: every signal type that applies looked at all of it, and gave a signal or found too little to give one.
+`partly`: some did. `unhashable`: none did; digests of its bytes may have been made, and look at nothing.
+"""
+
+
+def coverage(report: HashReport, signal_types: Mapping[str, SignalType]) -> Coverage:
+    """Return how much of a piece of content, and of what it holds, was looked at."""
+    looked = {name for _, each in report.walk() for name in _looked(each)}
+    if not looked:
+        return "unhashable"
+    if not left_out(report):
+        return "hashed"
+    # A name that is of no signal type is that of content that was opened.
+    sees = any(name not in signal_types or not is_of_any_bytes(signal_types[name]) for name in looked)
+    return "partly" if sees else "unhashable"
+
+
+def left_out(report: HashReport) -> frozenset[tuple[str, str]]:
+    """Return what was not looked at in full, in a piece of content or in what it holds: signal types, with the reason.
+
+    The reason is a code of `Unhashable`, or "partial". What was not opened stands by its content type.
+    """
+    found: set[tuple[str, str]] = set()
+    for _, each in report.walk():
+        found |= {
+            (name, why.code)
+            for name, why in {**each.unhashable, **each.unasked, **_unopened(each)}.items()
+            if why.code not in _LOOKED_AT
+        }
+        found |= {(name, "partial") for name in each.partial}
+    return frozenset(found)
+
+
+# Codes of content that was looked at, and has too little in it.
+_LOOKED_AT = frozenset({"low_quality", "empty"})
+
+
+def _looked(report: HashReport) -> Iterator[str]:
+    """Yield the signal types that looked at a piece of content, if in part; of one that was opened its content type."""
+    if report.parts or (report.parts is not None and report.unopened is None):
+        yield report.content_type
+    for signal in (*report.signals, *report.queries):
+        yield signal.type
+    for name, why in {**report.unhashable, **report.unasked}.items():
+        if why.code in _LOOKED_AT:
+            yield name
 
 
 def applicable(
@@ -327,7 +379,8 @@ def hash_upload(
 
     `content_key` names these very bytes: bucket, key and version; `name` is their file's. What lies within has events
     of its own, under that key and its place: `KEY/1`. Content that no type can hash is told of as well: a recorded
-    fact. `refusal` says why it is not read at all, and then holds for every type. The events are published before they
+    fact. `refusal` says why it is not read at all, and then holds for every type; content of an unknown type is a
+    FILE that is refused. The events are published before they
     are remembered, so a crash in between publishes them twice, under one id each, and never loses them.
     """
     fact = event_id("ContentHashed", content_key)
@@ -338,7 +391,9 @@ def hash_upload(
     else:
         report = _refused(refusal, content_type, types_of(content_type))
         if content_types.holding(content_type) is not None:
-            report = replace(report, parts=(), unopened=refusal)
+            report = replace(report, parts=())
+        if report.parts is not None or content_type == ContentType.FILE:
+            report = replace(report, unopened=refusal)
     publisher.publish(
         [
             ContentHashed(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from countermark.domain.signal import Comparison, ContentType, Hasher, IndexKind
+from countermark.domain.signal import Comparison, ContentType, Hasher, IndexKind, SignalType
 from countermark.errors import InvalidSignal
 from countermark.signals.hexadecimal import keys_of_hex
 
@@ -53,6 +53,11 @@ class DigestType:
 
     def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's
         return "-"
+
+
+def is_of_any_bytes(signal_type: SignalType) -> bool:
+    """Return whether a signal type digests bytes as they are: it has a signal of what no decoder can read, too."""
+    return isinstance(signal_type, DigestType) and signal_type.content_hasher is None
 
 
 class DigestHasher:

@@ -5,7 +5,6 @@ addresses, so a name that changes its address meanwhile changes nothing. Redirec
 """
 
 import ipaddress
-import mimetypes
 import socket
 import ssl
 import time
@@ -20,6 +19,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
 from countermark.domain.collaboration import ContentReader
+from countermark.domain.mime_types import mime_type_of_name
 from countermark.errors import ContentTooLarge, CountermarkError, Unavailable, UnsafeURL
 from countermark.transport.bodies import TooLarge, TooSlow, Unreadable, ended_at, read_body
 from countermark.transport.safe_url import (
@@ -196,7 +196,7 @@ class URLFetcher:
             raise _failed("the object could not be read") from error
         if len(body) > self.limits.size_bytes:
             raise self._too_large()
-        return FetchedContent(body=body, content_type=mimetypes.guess_type(parts.path)[0] or "")
+        return FetchedContent(body=body, content_type=mime_type_of_name(parts.path))
 
     def _too_large(self) -> ContentTooLarge:
         return ContentTooLarge(f"Content too large: at most {self.limits.size_bytes} bytes are fetched")
