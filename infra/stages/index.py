@@ -39,7 +39,8 @@ of two builds win; the other starts again."""
 class IndexStage(Construct):
     """Builds and publishes the index whenever a bank has changed, and regularly.
 
-    May read banks, contents and their feed of changes; and read, write and remove objects of the index bucket.
+    May read banks, contents and their feed of changes; sign its builds in their table; and read, write and remove
+    objects of the index bucket.
     """
 
     def __init__(
@@ -77,6 +78,8 @@ class IndexStage(Construct):
             reserved_concurrency=BUILDERS,
         )
         allow_items(function, *READ_ITEMS, table=banks, indexes=[FEED_INDEX, BY_BANK_INDEX])
+        # Which store the index is of, and the marks of builds: see the key table.
+        allow_items(function, "dynamodb:PutItem", table=banks, partitions=["store", "build"])
         allow_objects(function, "s3:DeleteObject", "s3:GetObject", "s3:PutObject", bucket=index)
         queue.feed(function, batch_size=NUDGES_PER_BUILD, max_concurrency=BUILDERS, window=WINDOW)
         queue.subscribe(

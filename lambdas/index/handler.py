@@ -43,6 +43,9 @@ def build(*, full: bool) -> IndexReport:
         logger.exception("index_damaged")
         metrics.add_metric(name="IndexDamaged", unit=MetricUnit.Count, value=1)
         report = _build(full=True)
+    if report.origin_fault is not None:
+        logger.warning("index_not_of_this_store", why=report.origin_fault)
+        metrics.add_metric(name="IndexOfAnotherStore", unit=MetricUnit.Count, value=1)
     refused = sum(each.refused for each in report.types.values())
     logger.info(
         "index_built",

@@ -321,6 +321,7 @@ class Play:
         assert types.keys() == {name for name in VALUES if ratios.get(name, 1.0) > 0}
         assert all(each.checked_at_s == self.clock_s for each in types.values())
         self.check_types(index, types)
+        assert all(each.size is not None for each in types.values())
         staged = self.house.index.staged.manifest()
         assert staged is None or staged.manifest == Manifest()
 
@@ -330,3 +331,5 @@ class Play:
             entries = self.house.entries(name)
             expected = [answer(SMALL_TYPES[name], entries, value) for value in VALUES[name]]
             assert index.searcher(name).query_batch(VALUES[name]) == expected
+            # A builder that was killed may have left it uncounted.
+            assert index.manifest.types[name].size in {len(entries), None}

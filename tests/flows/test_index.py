@@ -531,9 +531,9 @@ def test_a_builder_killed_at_any_write_leaves_the_index_served_and_the_next_buil
             assert house.found("video_md5", md5(2)) == [old[2], new[-3]]
         if meddler.writes <= at:
             break
-    # Two segments, the manifest, a segment and a manifest for each type that is compacted, and the garbage; a repair's
-    # are two segments, what is staged, what is served, and what is staged no more.
-    assert at == 8 + (5 if full else 0)
+    # Two segments, the manifest, a segment and a manifest for each type that is compacted, the sizes, and the garbage;
+    # a repair's are two segments, what is staged, what is served, and what is staged no more.
+    assert at == 9 + (5 if full else 0)
 
 
 @pytest.mark.parametrize("full", [False, True])

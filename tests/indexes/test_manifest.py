@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from countermark.domain.bank import MAX_CONTENT_ID
-from countermark.domain.index import Manifest, SegmentKind, SegmentRef, TypeIndex, UnreadBank
+from countermark.domain.index import Manifest, Origin, SegmentKind, SegmentRef, TypeIndex, UnreadBank
 from countermark.errors import IndexDamaged
 from countermark.indexes.manifest import MAX_MANIFEST_BYTES, decode_manifest, encode_manifest, segment_name
 
 GOLDEN = Path(__file__).parent / "golden" / "manifest-1.json"
+SIGNED_GOLDEN = Path(__file__).parent / "golden" / "manifest-1-signed.json"
+"""Of the same format version, with the fields that a build adds since it signs."""
 
 SEGMENT = SegmentRef(
     name=f"pdq/{'5e' * 32}.segment",
@@ -49,6 +51,7 @@ segments = st.builds(
     size_bytes=counts,
     sha256=digests,
 )
+SHARDS = 3
 types = st.builds(
     TypeIndex,
     cursor=st.none() | st.text(),
@@ -58,12 +61,14 @@ types = st.builds(
     checked_at_s=counts,
     build_id=st.text(max_size=20),
     unread_banks=st.lists(st.builds(UnreadBank, bank_id=counts, before=st.none() | counts), max_size=2).map(tuple),
+    sizes=st.just(()) | st.tuples(*[st.none() | counts] * SHARDS),
 )
 manifests = st.builds(
     Manifest,
     types=st.dictionaries(st.text(max_size=9), types, max_size=3),
-    shards=st.integers(3, 10),
+    shards=st.just(SHARDS),
     begun_at_s=st.none() | counts,
+    origin=st.none() | st.builds(Origin, store_id=st.text(max_size=20), mark=st.text(max_size=20)),
 )
 
 
@@ -71,6 +76,26 @@ manifests = st.builds(
 @settings(deadline=None)
 def test_what_is_written_is_what_is_read(manifest: Manifest) -> None:
     assert decode_manifest(encode_manifest(manifest)) == manifest
+
+
+def test_the_manifest_with_an_origin_and_sizes_still_reads() -> None:
+    signed = Manifest(
+        types={"pdq": replace(TYPE, sizes=(4, None))}, shards=2, origin=Origin(store_id="0a" * 16, mark="0b" * 16)
+    )
+    assert decode_manifest(SIGNED_GOLDEN.read_bytes()) == signed
+    assert encode_manifest(signed) == SIGNED_GOLDEN.read_bytes()
+
+
+def test_a_manifest_without_an_origin_or_sizes_does_not_speak_of_them() -> None:
+    assert b"origin" not in encode_manifest(MANIFEST)
+    assert b"sizes" not in encode_manifest(MANIFEST)
+    assert (TYPE.size, replace(TYPE, segments=()).size, replace(TYPE, sizes=(5,)).size) == (None, 0, 5)
+
+
+@pytest.mark.parametrize("origin", [None, [], ["a"], ["a", "b", "c"], [1, "b"], ["a", None], {}])
+def test_an_origin_that_makes_no_sense_is_refused(origin: object) -> None:
+    with pytest.raises(IndexDamaged):
+        decode_manifest(sealed(lambda content: content.update(origin=origin)))
 
 
 def test_the_order_of_types_does_not_matter() -> None:
@@ -165,6 +190,10 @@ def test_a_segment_that_makes_no_sense_is_refused_though_the_checksum_fits(field
         ("unread_banks", [[1]]),
         ("unread_banks", [[1, -1]]),
         ("unread_banks", [[None, 1]]),
+        ("sizes", 1),
+        ("sizes", [1, 2]),
+        ("sizes", [-1]),
+        ("sizes", ["1"]),
     ],
 )
 def test_a_type_that_makes_no_sense_is_refused_though_the_checksum_fits(field: str, value: object) -> None:

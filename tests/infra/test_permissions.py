@@ -35,6 +35,7 @@ MAY: Mapping[str, Mapping[str, set[str]]] = {
     },
     "IndexRole": {
         "Banks": READ,
+        "Banks where the key is store,build": {"dynamodb:PutItem"},
         "Banks/index/feed": {"dynamodb:Query"},
         "Banks/index/by-bank": {"dynamodb:Query"},
         "Index": {"s3:ListBucket"},

@@ -536,3 +536,79 @@ def test_a_second_opening_leaves_the_locks_of_the_first_alone(path: Path) -> Non
         subprocess.run([sys.executable, "-c", other, str(path)], check=True, timeout=60)
         store.create_bank("B", ratio=1.0)
     assert names(path) == ["A", "B"]
+
+
+def test_a_missing_file_is_a_fresh_start_and_one_that_is_there_is_not(path: Path) -> None:
+    with Database.open(path) as database:
+        assert database.is_new
+    with Database.open(path) as database:
+        assert not database.is_new
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\n", b"x", b"\0" * 99, b"SQLite format 3\0", b"\0" * 4096, b"no database" * 999]
+)
+def test_a_file_that_is_no_database_is_refused_and_stays_as_it_is(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+    with pytest.raises(Unavailable, match=r"countermark\.db cannot be used: .*countermark restore FILE") as refused:
+        Database.open(path)
+    assert ("is empty" in str(refused.value)) == (not data)
+    assert path.read_bytes() == data
+
+
+def test_a_database_without_tables_is_refused(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE a (b)")
+    connection.execute("DROP TABLE a")
+    connection.close()
+    with pytest.raises(Unavailable, match=r"holds no tables: restore a backup"):
+        Database.open(path)
+
+
+def test_a_database_that_was_emptied_is_refused_though_its_journal_is_there(path: Path) -> None:
+    with Database.open(path) as database:
+        SqliteBankStore(database).create_bank("A", ratio=1.0)
+        journal = path.with_name(f"{path.name}-wal").read_bytes()
+    begun_as = path.read_bytes()
+    path.with_name(f"{path.name}-wal").write_bytes(journal)
+    path.unlink()
+    with pytest.raises(Unavailable, match=r"is missing, and its journal countermark\.db-wal is there"):
+        Database.open(path)
+    path.write_bytes(begun_as[:0])
+    with pytest.raises(Unavailable, match="is empty"):
+        Database.open(path)
+
+
+def test_a_process_that_is_killed_while_it_makes_a_database_leaves_none(path: Path) -> None:
+    script = """
+import os, sys
+from pathlib import Path
+from countermark.local import database
+database.take_steps = lambda connection, version: os.kill(os.getpid(), 9)
+database.Database.open(Path(sys.argv[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert not path.exists()
+    assert names(path) == []
+
+
+def test_a_database_of_before_there_were_ids_gets_one_and_keeps_its_banks(path: Path) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    for step in MIGRATIONS[:2]:
+        for statement in step:
+            connection.execute(statement)
+    connection.execute("INSERT INTO banks (name, ratio, distance_limits) VALUES ('A', 1.0, '{}')")
+    connection.execute("PRAGMA application_id = 0x434D524B")
+    connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    with Database.open(path) as database:
+        first = SqliteBankStore(database).sign_build()
+    with Database.open(path) as database:
+        assert SqliteBankStore(database).sign_build().store_id == first.store_id
+    assert names(path) == ["A"]
+
+
+def test_two_databases_have_two_ids(path: Path) -> None:
+    with Database.open(path) as one, Database.in_memory() as two:
+        assert SqliteBankStore(one).sign_build().store_id != SqliteBankStore(two).sign_build().store_id

@@ -62,6 +62,10 @@ class AlreadyExists(Conflict):
     http_status = 403
 
 
+class CursorLost(InvalidInput):
+    """A place in the changes of a store that this store never reached: it is another store, or an older copy."""
+
+
 class PublishConflict(Conflict):
     """Another build published its manifest first; the loser reads it and starts again."""
 

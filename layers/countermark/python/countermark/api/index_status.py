@@ -1,22 +1,40 @@
 """How large an index is, and how far behind the banks."""
 
-from countermark.domain.index import TypeIndex
+from countermark.domain.index import Origin, TypeIndex
 from countermark.domain.json import JSON
 from countermark.domain.stores import MAX_PAGE, BankStore
 
+_OFF: dict[str, JSON] = {
+    "db_size": 0,
+    "index_size": 0,
+    "index_out_of_date": False,
+    "newest_db_item": -1,
+    "index_built_to": -1,
+}
+
 
 def index_size(index: TypeIndex) -> int:
-    """Return how many signals of contents an index holds."""
-    return max(0, sum(segment.entries - segment.removed for segment in index.segments))
+    """Return how many contents an index answers from.
+
+    It is an estimate where nobody counted them yet: the next build does.
+    """
+    counted = index.size
+    return max(0, sum(each.entries - each.removed for each in index.segments)) if counted is None else counted
 
 
-def index_lag(banks: BankStore, name: str, index: TypeIndex | None) -> dict[str, JSON]:
+def index_lag(
+    banks: BankStore, name: str, index: TypeIndex | None, *, origin: Origin | None, is_enabled: bool
+) -> dict[str, JSON]:
     """Return how far the index of a signal type is behind the banks, as HMA shows it.
 
-    The banks are not counted: what is new since the index's cursor is, up to a page of changes.
+    The banks are not counted: what is new since the index's cursor is, up to a page of changes. A signal type that
+    is switched off has no index, and none is due.
     """
-    page = banks.changes(None if index is None else index.cursor, limit=MAX_PAGE)
-    largest_id = 0 if index is None else index.largest_content_id
+    if not is_enabled:
+        return dict(_OFF)
+    is_foreign = index is not None and banks.origin_fault(origin, index.cursor) is not None
+    page = banks.changes(None if index is None or is_foreign else index.cursor, limit=MAX_PAGE)
+    largest_id = 0 if index is None or is_foreign else index.largest_content_id
     changed = banks.contents(
         change.id for change in page.changes if change.kind == "content" and change.id > largest_id
     )
@@ -24,9 +42,9 @@ def index_lag(banks: BankStore, name: str, index: TypeIndex | None) -> dict[str,
     size = 0 if index is None else index_size(index)
     built_to = -1 if index is None else index.built_at_s
     return {
-        "db_size": size + len(new),
+        "db_size": len(new) if is_foreign else size + len(new),
         "index_size": size,
-        "index_out_of_date": bool(page.changes) or (index is not None and bool(index.unread_banks)),
+        "index_out_of_date": is_foreign or bool(page.changes) or (index is not None and bool(index.unread_banks)),
         "newest_db_item": max((content.created_at_s for content in new), default=built_to),
         "index_built_to": built_to,
     }

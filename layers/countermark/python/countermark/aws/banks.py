@@ -7,6 +7,7 @@ itself is read as it is now.
 """
 
 import heapq
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,8 +33,9 @@ from countermark.aws.table import (
     to_json,
 )
 from countermark.domain.bank import Bank, BankContent, ContentDraft, is_permanently_disabled
+from countermark.domain.index import Origin
 from countermark.domain.stores import MAX_PAGE, ChangePage, ContentPage
-from countermark.errors import AlreadyExists, NotFound
+from countermark.errors import AlreadyExists, CursorLost, NotFound
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -43,6 +45,9 @@ Result = TypeVar("Result")
 
 TOMBSTONE_S = 30 * 24 * 3600
 """How long the feed tells of something deleted: whoever reads more rarely starts again from nothing."""
+
+MARK_S = 400 * 24 * 3600
+"""How long the mark of a build is remembered: a deployment signs builds every few minutes."""
 
 WRITERS = 16
 """Threads of one bulk write. Each content is a conditional write of its own, for no batch takes conditions."""
@@ -229,6 +234,34 @@ class DynamoBankStore:
         return feed.read(
             cursor, keys.SHARDS, partial(self._entries, page_size=limit + 1), now_ms=self._now_ms(), limit=limit
         )
+
+    def sign_build(self) -> Origin:
+        store_id = self._store_id()
+        if store_id is None:
+            made: Item = {**keys.STORE_ID._asdict(), "store_id": secrets.token_hex(16)}
+            with suppress(ConditionFailed):
+                self._table.write(Put(item=made, condition="attribute_not_exists(#pk)"))
+            # Another build may have been first.
+            store_id = self._store_id() or str(made["store_id"])
+        mark = secrets.token_hex(16)
+        self._table.write(Put(item={**keys.build(mark)._asdict(), keys.TTL_ATTRIBUTE: int(self._clock()) + MARK_S}))
+        return Origin(store_id=store_id, mark=mark)
+
+    def origin_fault(self, origin: Origin | None, cursor: str | None) -> str | None:
+        if origin is not None and origin.store_id != self._store_id():
+            return "the index was built from another table"
+        if origin is not None and self._table.get(keys.build(origin.mark)) is None:
+            return "the table was restored to a time before the index was built"
+        try:
+            if cursor is not None:
+                feed.decode(cursor, keys.SHARDS)
+        except CursorLost as error:
+            return str(error)
+        return None
+
+    def _store_id(self) -> str | None:
+        item = self._table.get(keys.STORE_ID)
+        return None if item is None else str(item["store_id"])
 
     def signal_type_ratios(self) -> dict[str, float]:
         items = self._table.query(Range(partition=keys.RATIOS_PARTITION))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, cast
 
 from countermark.domain.stores import Change, ChangePage
-from countermark.errors import InvalidInput
+from countermark.errors import CursorLost
 
 CLOCK_SKEW_S = 5
 """How far apart two clocks of a deployment may be: Lambda's are held to milliseconds by Amazon Time Sync."""
@@ -74,7 +74,7 @@ def read(cursor: str | None, shards: int, read_shard: ReadShard, *, now_ms: int,
     """Return at most `limit` changes after a cursor; None is the start.
 
     Raises:
-        InvalidInput: The cursor is not one of this store.
+        CursorLost: The cursor is not one of this store.
     """
     old = Cursor(shards=(Shard(),) * shards) if cursor is None else decode(cursor, shards)
     states = list(old.shards)
@@ -183,7 +183,7 @@ def decode(text: str, shards: int) -> Cursor:
     """Return the cursor of a text.
 
     Raises:
-        InvalidInput: It is not one that `encode` wrote for so many shards.
+        CursorLost: It is not one that `encode` wrote for so many shards.
     """
     try:
         version, turn, *rows = json.loads(text)
@@ -191,7 +191,7 @@ def decode(text: str, shards: int) -> Cursor:
             raise ValueError(text)
         return Cursor(turn=turn, shards=tuple(_decode_shard(*row) for row in rows))
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise InvalidInput("this is not a cursor of this store's changes") from error
+        raise CursorLost("this is not a cursor of this store's changes") from error
 
 
 def _decode_shard(settled: object, at: object, seen: Mapping[str, str]) -> Shard:

@@ -10,6 +10,8 @@ Banks (indexes: `feed` by feed_shard and feed_at; `by-bank` by bank_shard and co
 | source key         | source#<bank>#<digest> | source          | an event that is delivered twice banks once          |
 | counter            | counter             | bank or content | ids that are given once                              |
 | signal type ratio  | signal-type-ratio   | the type's name | the enabled ratios, in one query                     |
+| store id           | store               | id              | which store an index was built from                  |
+| mark of a build    | build               | the mark        | that the store is no older than an index built of it |
 
 A deleted bank or content stays at its key for 30 days as a tombstone, so that the feed tells of it.
 
@@ -57,6 +59,8 @@ BANK_COUNTER: Final = Key("counter", "bank")
 CONTENT_COUNTER: Final = Key("counter", "content")
 OPINION_COUNTER: Final = Key("counter", "opinion")
 
+STORE_ID: Final = Key("store", "id")
+
 SHARDS: Final = 8
 """Shards of each index. A fetch writes up to 8,000 contents a second into one bank, more than one function can."""
 
@@ -89,6 +93,11 @@ def source(bank_id: int, source_key: str) -> Key:
 def ratio(signal_type: str) -> Key:
     """Return where the ratio of a signal type lies."""
     return Key(RATIOS_PARTITION, _name(signal_type))
+
+
+def build(mark: str) -> Key:
+    """Return where it is kept that a build was signed by a mark."""
+    return Key("build", _name(mark))
 
 
 def collaboration(name: str) -> Key:

@@ -61,6 +61,31 @@ class TypeIndex:
     checked_at_s: int
     build_id: str
     unread_banks: tuple[UnreadBank, ...] = ()
+    sizes: tuple[int | None, ...] = ()
+    """How many contents each shard answers from, by shard: None where nobody has counted, () where no shard was.
+
+    It is counted, and not computed from the segments: one removes contents that none before it holds any more.
+    """
+
+    @property
+    def size(self) -> int | None:
+        """How many contents this index answers from; None where not every shard was counted."""
+        if not self.segments:
+            return 0
+        counted = [size for size in self.sizes if size is not None]
+        return sum(counted) if self.sizes and len(counted) == len(self.sizes) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Which store an index was built from, and in which state.
+
+    `store_id` was made at random with the store. `mark` is one that the store remembers of a build: a copy of the
+    store that was taken before that build does not know it, whatever was written to the copy since.
+    """
+
+    store_id: str
+    mark: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +93,13 @@ class Manifest:
     """The whole index: the index of each signal type that is enabled, by name.
 
     `begun_at_s` is when the repair began that builds it; None is of no repair, as all that is served.
+    `origin` says which store it was built from; None where a countermark built it that did not know.
     """
 
     types: Mapping[str, TypeIndex] = field(default_factory=dict)
     shards: int = 1
     begun_at_s: int | None = None
+    origin: Origin | None = None
     format_version: int = FORMAT_VERSION
 
 

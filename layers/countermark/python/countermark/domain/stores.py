@@ -13,7 +13,7 @@ from countermark.domain.api_key import ApiKey
 from countermark.domain.bank import Bank, BankContent, ContentDraft, Provenance
 from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, ToldOpinion
 from countermark.domain.event import Event
-from countermark.domain.index import Manifest, PublishedManifest
+from countermark.domain.index import Manifest, Origin, PublishedManifest
 
 MAX_PAGE = 1_000
 """The most items that one page, one call by ids or keys, or one bulk write takes; more is `InvalidInput`."""
@@ -140,7 +140,25 @@ class BankStore(Protocol):
         """Delete contents of a bank, at most `MAX_PAGE`; returns how many were there."""
 
     def changes(self, cursor: str | None, *, limit: int) -> ChangePage:
-        """Return changes after `cursor`; None is the start, which tells of everything that there is."""
+        """Return changes after `cursor`; None is the start, which tells of everything that there is.
+
+        Raises:
+            CursorLost: The cursor is not one of this store.
+        """
+
+    def sign_build(self) -> Origin:
+        """Remember a new mark, and return it with the id of this store.
+
+        A build does so after it has read changes, and before it publishes what it made of them. An id is made at
+        random with the store, and again when a store is restored.
+        """
+
+    def origin_fault(self, origin: Origin | None, cursor: str | None) -> str | None:
+        """Return why an index of that origin, read up to a cursor, is not of this store as it is; None where it is.
+
+        It is not where the store is another one, or was restored from a copy that is older than the index. Without
+        an origin the cursor alone decides.
+        """
 
     def signal_type_ratios(self) -> dict[str, float]:
         """Return the enabled ratios that were set, by signal type; a type without one is at 1.0."""

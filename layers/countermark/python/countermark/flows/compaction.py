@@ -1,13 +1,19 @@
-"""Compaction: small segments become large ones, without the store."""
+"""Compaction: small segments become large ones, without the store; and what remains in them is counted.
+
+A segment removes contents that changed, whether or not an earlier one still holds them. So where something was
+removed, the ids of the shard's segments are read and counted: 8 bytes for each content.
+"""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from countermark.domain.index import IndexLimits, Manifest, SegmentKind, SegmentRef, TypeIndex
-from countermark.domain.stores import ManifestSlot
-from countermark.errors import PublishConflict
+from countermark.domain.stores import IndexStore, ManifestSlot
+from countermark.errors import IndexDamaged, PublishConflict
 from countermark.flows.drafts import MAX_TRIES, Build, build_id, read_segment, write_segment
-from countermark.indexes.segments import merge_segments, open_segment
+from countermark.indexes.codec import MAX_HEADER_BYTES
+from countermark.indexes.segments import SegmentIds, count_contents, merge_segments, open_segment, read_ids
 
 DELTA_SHARE = 10
 """Deltas are compacted into their base when they hold more than one row for so many of its."""
@@ -109,3 +115,48 @@ def plan_compaction(segments: Sequence[SegmentRef], limits: IndexLimits) -> tupl
         start -= 1
         total += rows[start]
     return start, SegmentKind.BASE
+
+
+def publish_sizes(build: Build, slot: ManifestSlot, manifest: Manifest, token: str) -> tuple[Manifest, str]:
+    """Publish the sizes that a manifest lacks; returns what stands in the slot then, and its token.
+
+    It comes after the build's segments are published, so that fresh content never waits for it.
+    """
+    for _ in range(MAX_TRIES):
+        after = with_sizes(build, manifest)
+        if after == manifest:
+            break
+        try:
+            return after, slot.publish(after, replaces=token).token
+        except PublishConflict:
+            if (newest := slot.manifest()) is None:
+                break
+            manifest, token = newest.manifest, newest.token
+    return manifest, token
+
+
+def with_sizes(build: Build, manifest: Manifest) -> Manifest:
+    """Return a manifest with the size of every shard; one whose segments are damaged stays without."""
+    return replace(manifest, types={name: _counted(build, index, manifest) for name, index in manifest.types.items()})
+
+
+def _counted(build: Build, index: TypeIndex, manifest: Manifest) -> TypeIndex:
+    sizes = list(index.sizes or (None,) * manifest.shards)
+    for shard, size in enumerate(sizes):
+        if size is None:
+            with suppress(IndexDamaged):
+                sizes[shard] = _count(build.store, [ref for ref in index.segments if ref.shard == shard])
+    return replace(index, sizes=tuple(sizes))
+
+
+def _count(store: IndexStore, refs: Sequence[SegmentRef]) -> int:
+    if len(refs) < 2:
+        return sum(ref.entries for ref in refs)
+    return count_contents([_ids(store, ref) for ref in refs])
+
+
+def _ids(store: IndexStore, ref: SegmentRef) -> SegmentIds:
+    def read(offset: int, length: int) -> bytes:
+        return store.read_segment(ref.name, offset=offset, length=length)
+
+    return read_ids(read_segment(store, ref, length=MAX_HEADER_BYTES), read)

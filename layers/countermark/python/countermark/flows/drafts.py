@@ -76,7 +76,18 @@ class Draft:
             checked_at_s=max(checked_at_s, now_s) if self.is_drained else checked_at_s,
             build_id=self.before.build_id if self.before is not None and is_same else self.build_id,
             unread_banks=self.unread_banks,
+            sizes=self._sizes(),
         )
+
+    def _sizes(self) -> tuple[int | None, ...]:
+        """Return the size of each shard: None where contents were removed that an earlier segment may hold."""
+        sizes: list[int | None] = [0] * len(self.rows)
+        if self.before is not None and self.before.segments:
+            sizes = list(self.before.sizes or [None] * len(self.rows))
+        for ref in self.written:
+            size = sizes[ref.shard]
+            sizes[ref.shard] = None if size is None or ref.removed else size + ref.entries
+        return tuple(sizes)
 
 
 def drafts_upon(build: Build, manifest: Manifest, earlier: Mapping[str, Draft]) -> dict[str, Draft]:

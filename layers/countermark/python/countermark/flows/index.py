@@ -7,17 +7,21 @@ does no harm: a delta holds the state of each changed content, and removes what 
 A repair reads everything anew, a step in each build, into a manifest that is staged beside the one that is
 served. So it is as bounded as any build, and what is banked meanwhile is found as ever. It takes the place of
 what is served once it has read to the end: by then it holds whatever that held.
+
+An index belongs to one store. Where the store is another one than it was built from, or was restored from an older
+copy, the place up to which its changes were read means nothing: a build reads them from the start, upon what is
+served, so that nothing that is banked is missing; and a repair drops what the store does not have.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from countermark.domain.index import DEFAULT_LIMITS, IndexLimits, Manifest, SegmentRef
+from countermark.domain.index import DEFAULT_LIMITS, IndexLimits, Manifest, SegmentRef, TypeIndex
 from countermark.domain.signal import SignalType
 from countermark.domain.stores import BankStore, IndexStore, ManifestSlot
 from countermark.errors import IndexDamaged, PublishConflict
-from countermark.flows.compaction import compact
+from countermark.flows.compaction import compact, publish_sizes, with_sizes
 from countermark.flows.drafts import MAX_TRIES, Build, Draft, drafts_upon, read_on, read_segment
 
 GARBAGE_AGE_S = 6 * 3600
@@ -52,7 +56,8 @@ class IndexReport:
     """What a build did.
 
     `left` names the signal types that are not enabled any more and left the index. `has_more` says that
-    the next build has work at once.
+    the next build has work at once. `origin_fault` says why the index that was served was not of this store; such a
+    build begins a repair. None is the rule.
     """
 
     types: Mapping[str, TypeReport]
@@ -60,6 +65,7 @@ class IndexReport:
     contents_read: int
     has_more: bool
     collected: int
+    origin_fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +83,7 @@ class _Run:
     contents_read: int
     has_more: bool
     has_published: bool
+    origin_fault: str | None = None
 
 
 def build_index(
@@ -92,11 +99,11 @@ def build_index(
 ) -> IndexReport:
     """Bring the index up to the store, and publish it; take a step of the repair that is asked for or under way.
 
-    Where nothing changed, segments and build ids stay, and only the time of the check is published. A
-    signal type whose ratio is 0 leaves the index, and is built from the start when it comes back. `full`
-    asks for a repair of whatever is damaged: it builds every type from the start, and goes on with each build
-    until it is published. One that is under way already is gone on with. `shards` asks for so many of them,
-    and for a repair where there are others; None leaves it as it is. `on_progress` is told now and then how
+    Where nothing changed, segments and build ids stay, and only the time of the check is published. A signal type
+    whose ratio is 0 leaves the index, and is built from the start when it comes back. `full` asks for a repair of
+    whatever is damaged: it builds every type from the start, and goes on with each build until it is published. So
+    does an index that is not of this store. One that is under way already is gone on with. `shards` asks for so many
+    of them, and for a repair where there are others; None leaves it as it is. `on_progress` is told now and then how
     many contents were read.
 
     Builds may run at once: who comes second builds upon the first.
@@ -117,6 +124,7 @@ def build_index(
         token: str | None = runs[0].token
         # Where nothing was served, the build just now was one from the start.
         is_asked = bool(served.types) and (full or shards not in {None, served.shards})
+        is_under_way |= runs[0].origin_fault is not None
     except IndexDamaged:
         if not full and not is_under_way:
             raise
@@ -133,7 +141,15 @@ def build_index(
         contents_read=sum(run.contents_read for run in runs),
         has_more=has_more,
         collected=_collect_garbage(build, staged, runs),
+        origin_fault=next((run.origin_fault for run in runs if run.origin_fault is not None), None),
     )
+
+
+def origin_fault(banks: BankStore, manifest: Manifest) -> str | None:
+    """Return why an index is not of this store as it is now; None where it is, or holds nothing."""
+    cursors = {index.cursor for index in manifest.types.values()}
+    faults = (banks.origin_fault(manifest.origin, cursor) for cursor in cursors)
+    return next((fault for fault in faults if fault is not None), None)
 
 
 def _staged(build: Build) -> Manifest:
@@ -155,14 +171,44 @@ def _bring_up(build: Build, shards: int | None) -> _Run:
         if not before.types:
             # Nothing lies in the wrong shard yet: the first build may stop and go on as ever.
             before = replace(before, shards=shards or before.shards)
-        drafts = drafts_upon(build, before, drafts)
+        fault = origin_fault(build.banks, before)
+        upon = before
+        if fault is not None:
+            # Staged first: should this build be killed, the next one goes on with the repair.
+            _begin(build, Manifest(shards=shards or before.shards, begun_at_s=build.now_s))
+            upon = _from_start(before)
+        elif before.types and before.origin is None:
+            # What built it did not say from which store: that it fits is likely, and a repair makes sure.
+            fault = "the index does not say which store it was built from"
+            _begin(build, Manifest(shards=shards or before.shards, begun_at_s=build.now_s))
+        drafts = drafts_upon(build, upon, drafts)
         contents_read = read_on(build, drafts.values(), contents_read)
         try:
             token = None if published is None else published.token
-            return _publish(build, build.store, before, token, drafts, contents_read)
+            run = _publish(build, build.store, before, token, drafts, contents_read)
+            return replace(run, origin_fault=fault)
         except PublishConflict:
             continue
     raise PublishConflict(f"other builds published first, {MAX_TRIES} times")
+
+
+def _from_start(manifest: Manifest) -> Manifest:
+    """Return a manifest of the same segments, of whose store nothing was read: what is read replaces what they say."""
+
+    def unread(index: TypeIndex) -> TypeIndex:
+        return replace(index, cursor=None, unread_banks=(), checked_at_s=0)
+
+    return replace(manifest, types={name: unread(index) for name, index in manifest.types.items()})
+
+
+def _begin(build: Build, begun: Manifest) -> None:
+    """Stage a repair that has read nothing yet, unless one of this store is under way."""
+    slot = build.store.staged
+    with suppress(PublishConflict, IndexDamaged):
+        published = slot.manifest()
+        staged = Manifest() if published is None else published.manifest
+        if not _may_go_on(staged, begun, is_asked=True) or origin_fault(build.banks, staged) is not None:
+            slot.publish(begun, replaces=None if published is None else published.token)
 
 
 def _repair(build: Build, token: str | None, begun: Manifest, *, is_asked: bool, contents_read: int) -> _Run | None:
@@ -178,7 +224,8 @@ def _repair(build: Build, token: str | None, begun: Manifest, *, is_asked: bool,
         before = Manifest() if published is None else published.manifest
         if before.begun_at_s is None and not is_asked:
             return None
-        before = before if _may_go_on(before, begun, is_asked=is_asked) else begun
+        if not _may_go_on(before, begun, is_asked=is_asked) or origin_fault(build.banks, before) is not None:
+            before = begun
         drafts = drafts_upon(step, before, {})
         count = read_on(step, drafts.values(), contents_read) - contents_read
         run = _publish(step, slot, before, None if published is None else published.token, drafts, count)
@@ -206,7 +253,7 @@ def _may_go_on(staged: Manifest, begun: Manifest, *, is_asked: bool) -> bool:
 def _serve(build: Build, repair: _Run, token: str | None) -> _Run:
     """Put a repair that is whole in the place of what is served, unless that is another by now: the next step will."""
     try:
-        build.store.publish(replace(repair.after, begun_at_s=None), replaces=token)
+        build.store.publish(with_sizes(build, replace(repair.after, begun_at_s=None)), replaces=token)
     except PublishConflict:
         return replace(repair, has_more=True, has_published=False)
     # Only now: who was about to serve it as well must find that its token is no longer served, as its segments may go.
@@ -238,10 +285,14 @@ def _publish(
         PublishConflict: Another one stands there by now.
     """
     after = replace(before, types={name: draft.result(now_s=build.now_s) for name, draft in drafts.items()})
+    if before.origin is None or _read_of(after) != _read_of(before):
+        after = replace(after, origin=build.banks.sign_build())
     has_published = token is None or after != before
     if token is None or has_published:
         token = slot.publish(after, replaces=token).token
     after, token, compacted = compact(build, slot, after, token)
+    if after.begun_at_s is None:
+        after, token = publish_sizes(build, slot, after, token)
     return _Run(
         before=before,
         after=after,
@@ -252,6 +303,11 @@ def _publish(
         has_more=not all(draft.is_drained for draft in drafts.values()),
         has_published=has_published,
     )
+
+
+def _read_of(manifest: Manifest) -> dict[str, tuple[object, ...]]:
+    """Return how far the store was read for each type."""
+    return {name: (index.cursor, index.unread_banks) for name, index in manifest.types.items()}
 
 
 def _collect_garbage(build: Build, staged: Manifest, runs: Iterable[_Run]) -> int:
@@ -279,7 +335,7 @@ def _type_reports(runs: Sequence[_Run]) -> dict[str, TypeReport]:
         written = [ref for draft in drafts for ref in draft.written]
         refused = tuple(dict.fromkeys(content_id for draft in drafts for content_id in draft.refused))
         reports[name] = TypeReport(
-            rebuilt=any(draft.before is None for draft in drafts),
+            rebuilt=any(draft.before is None or draft.before.cursor is None for draft in drafts),
             added=sum(ref.entries for ref in written),
             removed=sum(ref.removed for ref in written),
             compacted=any(name in run.compacted for run in runs),

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from countermark.domain.bank import MAX_CONTENT_ID
-from countermark.domain.index import FORMAT_VERSION, Manifest, SegmentKind, SegmentRef, TypeIndex, UnreadBank
+from countermark.domain.index import FORMAT_VERSION, Manifest, Origin, SegmentKind, SegmentRef, TypeIndex, UnreadBank
 from countermark.errors import IndexDamaged
 
 MAX_MANIFEST_BYTES = 16 * 2**20
@@ -31,11 +31,16 @@ def encode_manifest(manifest: Manifest) -> bytes:
     """Return the bytes of a manifest; equal manifests give equal bytes."""
     # Only a repair has it, so what is served is written as it was before there could be one.
     begun = {} if manifest.begun_at_s is None else {"begun_at_s": manifest.begun_at_s}
-    content = begun | {
-        "format_version": manifest.format_version,
-        "shards": manifest.shards,
-        "types": {name: _type_json(index) for name, index in manifest.types.items()},
-    }
+    origin = {} if manifest.origin is None else {"origin": [manifest.origin.store_id, manifest.origin.mark]}
+    content = (
+        begun
+        | origin
+        | {
+            "format_version": manifest.format_version,
+            "shards": manifest.shards,
+            "types": {name: _type_json(index) for name, index in manifest.types.items()},
+        }
+    )
     digest = hashlib.sha256(_canonical(content)).hexdigest()
     return _canonical({"manifest": content, "sha256": digest}) + b"\n"
 
@@ -58,6 +63,7 @@ def decode_manifest(data: bytes) -> Manifest:
             types={name: _type_index(fields, shards=shards) for name, fields in content["types"].items()},
             shards=shards,
             begun_at_s=_count(content["begun_at_s"]) if "begun_at_s" in content else None,
+            origin=_origin(*content["origin"]) if "origin" in content else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IndexDamaged(f"the manifest makes no sense: {type(error).__name__}") from error
@@ -73,26 +79,32 @@ def _canonical(content: Mapping[str, Any]) -> bytes:
 def _type_json(index: TypeIndex) -> dict[str, Any]:
     # Nearly always there is none, and a manifest without any is as it was before there could be one.
     unread = {"unread_banks": [[bank.bank_id, bank.before] for bank in index.unread_banks]}
-    return (unread if index.unread_banks else {}) | {
-        "build_id": index.build_id,
-        "built_at_s": index.built_at_s,
-        "checked_at_s": index.checked_at_s,
-        "cursor": index.cursor,
-        "largest_content_id": index.largest_content_id,
-        "segments": [
-            {
-                "entries": segment.entries,
-                "hashes": segment.hashes,
-                "kind": segment.kind.value,
-                "name": segment.name,
-                "removed": segment.removed,
-                "sha256": segment.sha256,
-                "shard": segment.shard,
-                "size_bytes": segment.size_bytes,
-            }
-            for segment in index.segments
-        ],
-    }
+    # Manifests of before sizes were counted have none.
+    sizes = {"sizes": list(index.sizes)} if index.sizes else {}
+    return (
+        (unread if index.unread_banks else {})
+        | sizes
+        | {
+            "build_id": index.build_id,
+            "built_at_s": index.built_at_s,
+            "checked_at_s": index.checked_at_s,
+            "cursor": index.cursor,
+            "largest_content_id": index.largest_content_id,
+            "segments": [
+                {
+                    "entries": segment.entries,
+                    "hashes": segment.hashes,
+                    "kind": segment.kind.value,
+                    "name": segment.name,
+                    "removed": segment.removed,
+                    "sha256": segment.sha256,
+                    "shard": segment.shard,
+                    "size_bytes": segment.size_bytes,
+                }
+                for segment in index.segments
+            ],
+        }
+    )
 
 
 def _type_index(fields: Mapping[str, Any], *, shards: int) -> TypeIndex:
@@ -104,7 +116,18 @@ def _type_index(fields: Mapping[str, Any], *, shards: int) -> TypeIndex:
         checked_at_s=_count(fields["checked_at_s"]),
         build_id=_text(fields["build_id"]),
         unread_banks=tuple(_unread_bank(*bank) for bank in fields.get("unread_banks", [])),
+        sizes=_sizes(fields.get("sizes", []), shards=shards),
     )
+
+
+def _sizes(sizes: list[object], *, shards: int) -> tuple[int | None, ...]:
+    if len(sizes) not in {0, shards}:
+        raise ValueError
+    return tuple(None if size is None else _count(size) for size in sizes)
+
+
+def _origin(store_id: object, mark: object) -> Origin:
+    return Origin(store_id=_text(store_id), mark=_text(mark))
 
 
 def _unread_bank(bank_id: object, before: object) -> UnreadBank:

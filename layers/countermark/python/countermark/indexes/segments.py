@@ -7,7 +7,8 @@ segments, oldest first: a base, and the deltas upon it. Nothing is ever changed 
 import itertools
 import threading
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -16,7 +17,16 @@ from numpy.typing import NDArray
 from countermark.domain.bank import MAX_CONTENT_ID
 from countermark.domain.signal import IndexKind, SignalType
 from countermark.errors import CountermarkError, IndexDamaged
-from countermark.indexes.codec import Band, Buffer, SegmentInfo, Write, decode_segment, encode_segment
+from countermark.indexes.codec import (
+    Band,
+    Buffer,
+    SegmentInfo,
+    Write,
+    check_section,
+    decode_segment,
+    encode_segment,
+    read_header,
+)
 from countermark.indexes.exact import ExactKeys, split_digests
 from countermark.indexes.frames import FrameKeys, split_frames
 from countermark.indexes.hamming import HammingKeys, bands_of, write_hamming
@@ -275,6 +285,41 @@ def segment_of_sections(info: SegmentInfo, sections: Sections, signal_type: Sign
     return Segment(info, keys, sections)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SegmentIds:
+    """The contents of a segment, and those that it removes from earlier ones; both uint64, the latter ascending."""
+
+    content_ids: NDArray[np.uint64]
+    removed: NDArray[np.uint64]
+
+
+def read_ids(head: Buffer, read: Callable[[int, int], bytes]) -> SegmentIds:
+    """Read the ids of a segment, and nothing else of it.
+
+    `head` are its first bytes, with the header; `read` returns the bytes at an offset, of a length.
+
+    Raises:
+        IndexDamaged: The header, or the ids, fail a check.
+    """
+    sections = {each.name: each for each in read_header(head).sections}
+
+    def ids(name: str) -> NDArray[np.uint64]:
+        data = read(sections[name].offset, sections[name].length)
+        check_section(sections[name], data)
+        return np.frombuffer(data, "<u8")
+
+    return SegmentIds(content_ids=ids("ENTRY"), removed=ids("REMOVED"))
+
+
+def count_contents(segments: Sequence[SegmentIds | Segment]) -> int:
+    """Return how many contents segments answer from together, oldest first."""
+    count = 0
+    for segment, gone in zip(segments, _removed_later(segments), strict=True):
+        ids = segment.content_ids if isinstance(segment, SegmentIds) else segment.entries[1]
+        count += len(ids) - int(np.count_nonzero(_is_in(ids, gone)))
+    return count
+
+
 class Searcher:
     """Searches segments of one signal type together, oldest first. Immutable, and safe for threads."""
 
@@ -304,7 +349,7 @@ class Searcher:
         return [Near(content_ids[start:end], distances[start:end]) for start, end in itertools.pairwise(edges)]
 
 
-def _removed_later(segments: Sequence[Segment]) -> list[NDArray[np.uint64]]:
+def _removed_later(segments: Sequence[Segment | SegmentIds]) -> list[NDArray[np.uint64]]:
     """Return for each segment the ids that those after it remove, ascending."""
     gone = [np.empty(0, np.uint64)]
     for segment in reversed(segments[1:]):

@@ -1,5 +1,6 @@
 """Banks, contents and the feed of their changes, over SQLite."""
 
+import secrets
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,10 +13,11 @@ from countermark.domain.bank import (
     Provenance,
     is_permanently_disabled,
 )
+from countermark.domain.index import Origin
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Category, Opinion
 from countermark.domain.stores import Change, ChangePage, ContentPage
-from countermark.errors import AlreadyExists, InvalidInput, NotFound
+from countermark.errors import AlreadyExists, CursorLost, InvalidInput, NotFound
 from countermark.local.database import Database, check_page
 from countermark.local.json_text import from_text, to_text
 
@@ -32,6 +34,9 @@ _INSERT_CONTENT = """
 
 
 _ABOVE_ALL_IDS = 2**63 - 1
+
+MARKS = 10_000
+"""How many marks of builds are remembered: an index that is older by more builds than that is built from the start."""
 
 
 class SqliteBankStore:
@@ -198,7 +203,7 @@ class SqliteBankStore:
         """Return changes after `cursor`.
 
         Raises:
-            InvalidInput: The cursor is not one of this store.
+            CursorLost: The cursor is not one of this store.
         """
         check_page(limit)
         place = 0 if cursor is None else _place_of(cursor)
@@ -212,6 +217,28 @@ class SqliteBankStore:
             cursor=str(page[-1][0] if page else place),
             has_more=len(rows) > limit,
         )
+
+    def sign_build(self) -> Origin:
+        mark = secrets.token_hex(16)
+        with self._database.write() as connection:
+            place = connection.execute("INSERT INTO builds (mark) VALUES (?)", (mark,)).lastrowid
+            connection.execute("DELETE FROM builds WHERE place <= ?", ((place or 0) - MARKS,))
+            return Origin(store_id=_store_id(connection), mark=mark)
+
+    def origin_fault(self, origin: Origin | None, cursor: str | None) -> str | None:
+        with self._database.read() as connection:
+            if origin is not None and origin.store_id != _store_id(connection):
+                return "the index was built from another database"
+            if origin is not None and not _knows(connection, origin.mark):
+                return "the database is an older copy than the one that the index was built from"
+            last: int = connection.execute("SELECT coalesce(max(place), 0) FROM changes").fetchone()[0]
+        try:
+            place = 0 if cursor is None else _place_of(cursor)
+        except CursorLost as error:
+            return str(error)
+        if place > last:
+            return f"the index has read up to change {place}, and the newest change of the database is {last}"
+        return None
 
     def signal_type_ratios(self) -> dict[str, float]:
         with self._database.read() as connection:
@@ -229,9 +256,18 @@ def _tell(connection: sqlite3.Connection, ids: Sequence[int], *, is_bank: bool =
     )
 
 
+def _store_id(connection: sqlite3.Connection) -> str:
+    store_id: str = connection.execute("SELECT id FROM store").fetchone()[0]
+    return store_id
+
+
+def _knows(connection: sqlite3.Connection, mark: str) -> bool:
+    return connection.execute("SELECT 1 FROM builds WHERE mark = ?", (mark,)).fetchone() is not None
+
+
 def _place_of(cursor: str) -> int:
     if not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 19):
-        raise InvalidInput(f"a cursor of the change feed is a number, not {cursor!r}")
+        raise CursorLost(f"a cursor of the change feed is a number, not {cursor!r}")
     return int(cursor)
 
 

@@ -6,17 +6,18 @@ Source: SQLite documentation, "Write-Ahead Logging", "PRAGMA Statements", "Resul
 import os
 import sqlite3
 import stat
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from countermark.domain.stores import MAX_PAGE
 from countermark.errors import InvalidInput, Unavailable
-from countermark.local.files import locked, translated
+from countermark.local.files import TEMPORARY_SUFFIX, locked, sync_directory, translated
 from countermark.local.holds import Holds, LiveFile
 from countermark.local.schema import APPLICATION_ID, MIGRATIONS
 
@@ -26,14 +27,22 @@ TIMEOUT_S = 30.0
 MAX_CONNECTIONS = 32
 """The most connections of one process: a server has some dozens of threads, and each needs one for moments."""
 
+OPEN_SUFFIX = "-open"
+"""Of the file beside a database under whose lock it is opened, made and replaced."""
+
+SMALLEST_BYTES = 512
+"""No database is smaller: it has a page. Source: SQLite, "Database File Format"."""
+
+REMEDY = "restore a backup with `countermark restore FILE`, or move the file away to start without any banks"
+
 _IN_MEMORY = ":memory:"
 
 _REASONS = {
     sqlite3.SQLITE_BUSY: "another process is writing to it and does not finish",
     sqlite3.SQLITE_LOCKED: "another process is writing to it and does not finish",
     sqlite3.SQLITE_FULL: "the disk is full",
-    sqlite3.SQLITE_NOTADB: "it is not a database",
-    sqlite3.SQLITE_CORRUPT: "it is damaged",
+    sqlite3.SQLITE_NOTADB: f"it is not a database: {REMEDY}",
+    sqlite3.SQLITE_CORRUPT: f"it is damaged: {REMEDY}",
     sqlite3.SQLITE_READONLY: "it may not be written to",
     sqlite3.SQLITE_PERM: "access is denied",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened",
@@ -70,12 +79,17 @@ class Database:
         self._is_closed = False
         self._identity: _Identity | None = None
         self._journal_identity: _Identity | None = None
+        self.is_new = path is None
+        """Whether there was no database, and one was made."""
         if path is None:
             self._migrate()
         else:
-            self._identity = self._create(path)
             # Going over to WAL may fail at once, without waiting, where two processes do it together.
-            with locked(path.with_name(path.name + "-open"), timeout_s=timeout_s):
+            with locked(path.with_name(path.name + OPEN_SUFFIX), timeout_s=timeout_s):
+                if not _is_there(path):
+                    self.is_new = True
+                    _create(path)
+                self._identity = _identity_at(path)
                 self._migrate()
 
     @classmethod
@@ -190,17 +204,6 @@ class Database:
             raise
         return connection
 
-    def _create(self, path: Path) -> "_Identity":
-        """Create the file for its owner alone: SQLite gives its journals the same mode."""
-        with translated(path):
-            # One that is there is not opened: closing it would drop the locks of this process's other connections.
-            with suppress(FileExistsError):
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                raise Unavailable(f"{path} cannot be read or written: it is not a file")
-            return _identity_of(status)
-
     def _check_written(self) -> None:
         """Check, after a commit, that what was written is in files that still have their names.
 
@@ -220,7 +223,7 @@ class Database:
     def _migrate(self) -> None:
         try:
             with self._translated(), self._connection() as connection:
-                _migrate(connection, self._name)
+                _migrate(connection, self._name, is_memory=self._path is None)
         except BaseException:
             self.close()
             raise
@@ -277,6 +280,49 @@ def _gone(path: Path, what: str) -> str:
     )
 
 
+def _is_there(path: Path) -> bool:
+    """Tell whether there is a database; SQLite would take a file that was emptied for a new one.
+
+    The file is not opened: closing it would drop the locks of this process's other connections.
+
+    Raises:
+        Unavailable: What is there cannot be a database that countermark made; the text says what to do.
+    """
+    with translated(path):
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            journal = path.with_name(f"{path.name}-wal")
+            if journal.exists() and journal.stat().st_size:
+                raise Unavailable(
+                    f"the database {path} is missing, and its journal {journal.name} is there: {REMEDY}"
+                ) from None
+            return False
+    if not stat.S_ISREG(status.st_mode):
+        raise Unavailable(f"{path} cannot be read or written: it is not a file")
+    if status.st_size < SMALLEST_BYTES:
+        what = f"has {status.st_size} bytes, and is not a database" if status.st_size else "is empty"
+        raise Unavailable(f"the database {path} cannot be used: it {what}: {REMEDY}")
+    return True
+
+
+def _create(path: Path) -> None:
+    """Make a database for its owner alone, whole or not at all: SQLite gives its journals the same mode."""
+    with translated(path):
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY_SUFFIX)
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            with closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
+                connection.execute("PRAGMA synchronous = FULL")
+                take_steps(connection, 0)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
+
+
 @contextmanager
 def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
     connection.execute(begin)
@@ -290,20 +336,36 @@ def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
         raise
 
 
-def _migrate(connection: sqlite3.Connection, name: str) -> None:
+def _migrate(connection: sqlite3.Connection, name: str, *, is_memory: bool) -> None:
     """Check whose database it is, and take the steps that it has not taken yet."""
     version = _pragma(connection, "user_version")
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if tables and _pragma(connection, "application_id") != APPLICATION_ID:
-        raise Unavailable(f"{name} is not countermark's")
+    if not is_memory:
+        check_owner(connection, name)
+        if _pragma_text(connection, "journal_mode") != "wal":
+            connection.execute("PRAGMA journal_mode = WAL")
+    if version < len(MIGRATIONS):
+        take_steps(connection, version)
+
+
+def check_owner(connection: sqlite3.Connection, name: str) -> None:
+    """Refuse a database that is not countermark's, or that a newer countermark wrote.
+
+    Raises:
+        Unavailable: It is one of these.
+    """
+    version = _pragma(connection, "user_version")
+    if _pragma(connection, "application_id") != APPLICATION_ID:
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        raise Unavailable(f"{name} is not countermark's" if tables else f"{name} holds no tables: {REMEDY}")
     if version > len(MIGRATIONS):
         raise Unavailable(
             f"{name} was written by a newer countermark (schema {version}, and this one knows up to "
             f"{len(MIGRATIONS)}): upgrade countermark"
         )
-    if version == len(MIGRATIONS):
-        return
-    connection.execute("PRAGMA journal_mode = WAL")
+
+
+def take_steps(connection: sqlite3.Connection, version: int) -> None:
+    """Bring a database of a version of the schema up to date."""
     with _transaction(connection, "BEGIN IMMEDIATE"):
         for step in MIGRATIONS[version:]:
             for statement in step:
@@ -314,6 +376,11 @@ def _migrate(connection: sqlite3.Connection, name: str) -> None:
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:
     value: int = connection.execute(f"PRAGMA {name}").fetchone()[0]
+    return value
+
+
+def _pragma_text(connection: sqlite3.Connection, name: str) -> str:
+    value: str = connection.execute(f"PRAGMA {name}").fetchone()[0]
     return value
 
 

@@ -69,11 +69,16 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
             temporary.unlink(missing_ok=True)
             raise
         # The new name is a fact only once the directory is on the disk as well.
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Have the names in a directory written to the disk."""
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 class Locked(Unavailable):

@@ -105,5 +105,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE collaborations ADD COLUMN lease_hold TEXT",
         "ALTER TABLE opinion_turns ADD COLUMN hold TEXT",
     ),
+    (
+        # Which store this is: an index that was built from another one is not answered from.
+        "CREATE TABLE store (id TEXT NOT NULL)",
+        "INSERT INTO store VALUES (lower(hex(randomblob(16))))",
+        # The marks of builds. An older copy of this file lacks those that were made since.
+        "CREATE TABLE builds (place INTEGER PRIMARY KEY AUTOINCREMENT, mark TEXT NOT NULL UNIQUE)",
+    ),
 )
 """What each version of the schema adds to the one before it; the first makes version 1."""

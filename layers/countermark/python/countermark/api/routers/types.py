@@ -10,6 +10,7 @@ from countermark.api.call import call_of
 from countermark.api.index_status import index_lag
 from countermark.api.routers import answers, new_router
 from countermark.api.schemas import ContentTypeView, IndexLag, SignalTypeChange, SignalTypeView
+from countermark.domain.index import Manifest
 from countermark.domain.signal import ContentType
 from countermark.errors import InvalidInput
 from countermark.flows import curate
@@ -61,9 +62,21 @@ def show_index_lag(
     if signal_type is not None and signal_type not in services.signal_types:
         raise InvalidInput(f"No such signal type '{signal_type}'")
     published = services.index_store.manifest()
-    types = {} if published is None else published.manifest.types
+    manifest = Manifest() if published is None else published.manifest
     names = list(services.signal_types) if signal_type is None else [signal_type]
-    return wire.json_answer({name: index_lag(services.banks, name, types.get(name)) for name in names})
+    ratios = services.banks.signal_type_ratios()
+    return wire.json_answer(
+        {
+            name: index_lag(
+                services.banks,
+                name,
+                manifest.types.get(name),
+                origin=manifest.origin,
+                is_enabled=ratios.get(name, 1.0) > 0.0,
+            )
+            for name in names
+        }
+    )
 
 
 @router.get(
