@@ -21,6 +21,7 @@ from countermark.errors import Forbidden, Unauthorized
 from countermark.local.api_keys import SqliteApiKeyStore
 from countermark.local.database import Database
 from tests.api.house import House, asgi_caller, lambda_caller, open_house
+from tests.api.photos import PHOTO
 
 PDQ = "0f" * 32
 
@@ -120,8 +121,8 @@ def test_a_lookup_of_content_needs_the_role_to_hash_as_well(guarded: House) -> N
     ):
         assert (answer.status, answer.text) == (403, '{"message":"Hashing is disabled, missing role"}\n')
     assert call("GET", f"/m/lookup?signal={PDQ}&signal_type=pdq", headers=only_match).status == 200
-    assert call("POST", "/m/lookup", [("photo", b"x")], headers={"x-api-key": "both"}).status == 200
-    assert call("POST", "/m/lookup", [("photo", b"x")], headers={"x-api-key": "key-admin"}).status == 200
+    assert call("POST", "/m/lookup", [("photo", PHOTO)], headers={"x-api-key": "both"}).status == 200
+    assert call("POST", "/m/lookup", [("photo", PHOTO)], headers={"x-api-key": "key-admin"}).status == 200
 
 
 def test_the_authorizer_tells_the_roles_of_a_key_whatever_the_route(keys: SqliteApiKeyStore) -> None:

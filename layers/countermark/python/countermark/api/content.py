@@ -1,16 +1,18 @@
 """Content of a request, by URL or as an upload, and its signals."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from urllib.parse import urlsplit
 
 from countermark.api import multipart, wire
 from countermark.api.call import Call
+from countermark.domain import coverage
 from countermark.domain.api_key import Role
 from countermark.domain.signal import ContentType, Unhashable
 from countermark.errors import (
     ContentTooLarge,
+    CountermarkError,
     Forbidden,
     InvalidContent,
     InvalidInput,
@@ -19,7 +21,11 @@ from countermark.errors import (
     UnsafeURL,
 )
 from countermark.flows.hash import HashReport, TypesOf, applicable, hash_opened
+from countermark.flows.match import Lookup
 from countermark.signals.content_type import content_type_of
+
+_MAX_REASONS = 5
+"""How many reasons one message gives: content may hold a thousand parts."""
 
 
 def hash_url(
@@ -93,26 +99,32 @@ def hash_upload(
 
 
 def hashed_by_type(report: HashReport) -> Mapping[str, str | list[str]]:
-    """Return the signals by type; "" stands for too low a quality, as HMA's hash route shows it.
+    """Return the signals by type; "" where there is too little for one, as HMA's hash route shows it.
 
-    Where content of this type holds other content, each type has a list: of what it is, and of what lies within.
+    Where content of this type holds other content, each type has a list: of what it is, and of what lies within. A
+    part that could not be hashed spoils nothing but itself. Nor does a type whose package is missing here, if another
+    type gives a signal.
 
     Raises:
         InvalidContent: The content could not be read, or not opened.
         ContentTooLarge: It exceeds a limit on pixels, frames or what lies within.
         MissingExtra: A package that opens it is not installed.
     """
-    check_whole(report)
-    for why in report.unhashable.values():
-        if why.code in {"damaged", "unsupported"}:
-            raise InvalidContent(why.reason)
+    has_signals = any(each.signals for _, each in report.walk())
+    spoiling = [
+        (place, name, why)
+        for place, name, why in report.not_looked_at(asks=False)
+        if not place and not (has_signals and why.code == "missing_extra" and why is not report.unopened)
+    ]
+    if (error := refusal(report, spoiling)) is not None:
+        raise error
+    gave_none = {name for _, each in report.walk() for name, why in each.unhashable.items() if why.is_looked_at}
     if report.parts is not None:
         found: dict[str, list[str]] = {name: [] for _, each in report.walk() for name in unhashable(each)}
         for signal in dict.fromkeys(signal for _, each in report.walk() for signal in each.signals):
             found.setdefault(signal.type, []).append(signal.value)
         return found
-    signals = {signal.type: signal.value for signal in report.signals}
-    return signals | {name: "" for name, why in report.unhashable.items() if why.code == "low_quality"}
+    return {signal.type: signal.value for signal in report.signals} | dict.fromkeys(gave_none, "")
 
 
 def banked_by_type(report: HashReport) -> dict[str, str]:
@@ -130,24 +142,45 @@ def banked_by_type(report: HashReport) -> dict[str, str]:
     return {name: value for name, value in first.items() if value}
 
 
-def check_whole(report: HashReport) -> None:
-    """Refuse content that was not looked at in full. A part that could not be hashed spoils nothing but itself.
+def refusal(report: HashReport, missed: Iterable[tuple[str, str, Unhashable]]) -> CountermarkError | None:
+    """Return the error that says why content was not looked at, by place and signal type; None where nothing `missed`.
 
-    Raises:
-        ContentTooLarge: It exceeds a limit on pixels, frames or what lies within.
-        InvalidContent: It could not be opened.
-        MissingExtra: A package that opens it is not installed.
+    It is ContentTooLarge where a limit is exceeded. MissingExtra, which is the server's fault, is left to content that
+    cannot be opened at all: a type without its package says so as InvalidContent, for to ask again would not help.
     """
-    for why in (*report.unhashable.values(), *report.unasked.values()):
-        if why.code == "too_large":
-            raise ContentTooLarge(f"Content too large: {why.reason}")
-    if report.unopened is not None:
-        match report.unopened.code:
-            case "too_large":
-                raise ContentTooLarge(f"Content too large: {report.unopened.reason}")
-            case "missing_extra":
-                raise MissingExtra(report.unopened.reason)
-        raise InvalidContent(report.unopened.reason)
+    found = list(missed)
+    if not found:
+        return None
+    unopened = {place: each.unopened for place, each in report.walk()}
+    reasons = []
+    for place, name, why in found[:_MAX_REASONS]:
+        if why is not unopened[place]:
+            reasons.append(f"{place}: no {name} signal: {why.reason}".removeprefix(": "))
+        else:
+            reasons.append(f"{place}: not opened in full: {why.reason}" if place else why.reason)
+    if len(found) > _MAX_REASONS:
+        reasons.append(f"and {len(found) - _MAX_REASONS} more")
+    text = "; ".join(reasons)
+    if any(why.code == "too_large" for _, _, why in found):
+        return ContentTooLarge(f"Content too large: {text}")
+    if report.unopened is not None and report.unopened.code == "missing_extra":
+        return MissingExtra(text)
+    return InvalidContent(text)
+
+
+def coverage_headers(report: HashReport, lookups: Iterable[Lookup] | None = None) -> Mapping[str, str]:
+    """Return the headers that say which signal types did not see content, or only a part of it.
+
+    Types that are never made from content, and only asked, count where there are lookups.
+    """
+    asks = lookups is not None
+    reports = [each for _, each in report.walk()]
+    made = {signal.type for each in reports for signal in each.signals + (each.queries if asks else ())}
+    return coverage.written(
+        unhashable=((name, why.code) for _, name, why in report.without_signal(asks=asks)),
+        partial=[name for each in reports for name in each.partial if name in made]
+        + [each.signal.type for each in lookups or () if each.partial is not None],
+    )
 
 
 def check_may_hash(call: Call) -> None:

@@ -46,14 +46,14 @@ def load(text: str) -> Any:
     return value
 
 
-def json_answer(value: object, *, status: int = 200) -> Response[Any]:
+def json_answer(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response[Any]:
     """Return an answer of JSON."""
-    return Response(status_code=status, content_type=JSON_TYPE, body=dump(value))
+    return Response(status_code=status, content_type=JSON_TYPE, body=dump(value), headers=dict(headers or {}))
 
 
-def message(text: str, *, status: int = 200) -> Response[Any]:
+def message(text: str, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response[Any]:
     """Return an answer that says one thing: all errors, and acknowledgments."""
-    return json_answer({"message": text}, status=status)
+    return json_answer({"message": text}, status=status, headers=headers)
 
 
 def header_text(text: str) -> str:

@@ -100,6 +100,11 @@ class Unhashable:
     code: UnhashableCode
     reason: str
 
+    @property
+    def is_looked_at(self) -> bool:
+        """Whether the content was looked at all the same: then no match of it may be said."""
+        return self.code in {"low_quality", "empty"}
+
     @classmethod
     def stored(cls, code: str, reason: str) -> Self:
         """Return what a stored event says; version 0.1 wrote `undecodable` for `damaged` and for `unsupported`."""

@@ -82,6 +82,23 @@ class HashReport:
                 missing[signal] = missing.get(signal, why) and why
         return {signal: why for signal, why in missing.items() if why is not None}
 
+    def without_signal(self, *, asks: bool) -> "Iterator[tuple[str, str, Unhashable]]":
+        """Yield where there is no signal, here and in all parts: the place, the signal type, and why.
+
+        `asks` is for types that are never made from content as well. Content that could not be opened in full comes
+        under its content type.
+        """
+        for place, each in self.walk():
+            unasked = each.unasked if asks else {}
+            for name, why in {**each.unhashable, **unasked, **_unopened(each)}.items():
+                yield place, name, why
+
+    def not_looked_at(self, *, asks: bool) -> "Iterator[tuple[str, str, Unhashable]]":
+        """Yield those of `without_signal` that hide whether the content is known. So does a content without bytes."""
+        for place, name, why in self.without_signal(asks=asks):
+            if not why.is_looked_at or (not place and not self.size_bytes):
+                yield place, name, why
+
     def walk(self, place: str = "") -> "Iterator[tuple[str, HashReport]]":
         """Yield this report and those of all parts, each with its place: `""`, `/1`, `/1/1`, `/2`."""
         yield place, self

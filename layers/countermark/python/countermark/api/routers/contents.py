@@ -9,7 +9,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 from countermark.api import content, wire
 from countermark.api.call import Call, call_of
 from countermark.api.multipart import Part
-from countermark.api.routers import answers, new_router
+from countermark.api.routers import COVERAGE, answers, new_router
 from countermark.api.schemas import (
     BankedContent,
     ChangedContent,
@@ -29,9 +29,10 @@ from countermark.flows import curate, opinions
 router = new_router()
 
 _BANKED = answers(BankedContent, "What was banked.")
+_BANKED_CONTENT = answers(BankedContent, "What was banked.", headers=COVERAGE)
 
 
-@router.post("/c/bank/<bank_name>/content", tags=["Contents"], summary="Bank content", responses=_BANKED)
+@router.post("/c/bank/<bank_name>/content", tags=["Contents"], summary="Bank content", responses=_BANKED_CONTENT)
 def add_content(
     request: Request,
     bank_name: str,
@@ -58,7 +59,8 @@ def add_content(
         report = content.hash_upload(call, parts, types=types)
     else:
         raise InvalidInput("Neither `url` nor multipart file upload was received")
-    return _banked(call, bank, ContentDraft(signals=content.banked_by_type(report), note=note, metadata=kept))
+    draft = ContentDraft(signals=content.banked_by_type(report), note=note, metadata=kept)
+    return _banked(call, bank, draft, headers=content.coverage_headers(report))
 
 
 @router.post("/c/bank/<bank_name>/signal", tags=["Contents"], summary="Bank signals", responses=_BANKED)
@@ -202,9 +204,9 @@ def _bank(call: Call, name: str) -> Bank:
         raise NotFound(f"bank '{name}' not found") from error
 
 
-def _banked(call: Call, bank: Bank, draft: ContentDraft) -> Response[Any]:
+def _banked(call: Call, bank: Bank, draft: ContentDraft, *, headers: Mapping[str, str] | None = None) -> Response[Any]:
     banked = curate.add_content(call.curator, bank.name, draft)
-    return wire.json_answer({"id": banked.id, "signals": dict(banked.signals)})
+    return wire.json_answer({"id": banked.id, "signals": dict(banked.signals)}, headers=headers)
 
 
 def _existing_id(text: str) -> int:

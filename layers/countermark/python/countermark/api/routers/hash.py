@@ -7,8 +7,9 @@ from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from countermark.api import content, wire
 from countermark.api.call import call_of
-from countermark.api.routers import answers, new_router
+from countermark.api.routers import COVERAGE, answers, new_router
 from countermark.api.schemas import ByType
+from countermark.flows.hash import HashReport
 
 router = new_router()
 
@@ -16,6 +17,7 @@ _SIGNALS = answers(
     ByType | dict[str, list[str]],
     'The signals by type; "" where the content is of too low a quality for one. Lists, where content of its type may '
     "hold other content: of what it is, and of what lies within.",
+    headers=COVERAGE,
 )
 
 Url = Annotated[str, Query(description="Where the content is: http, https, or s3 in a named bucket.")]
@@ -32,12 +34,15 @@ Types = Annotated[str | None, Query(description="The signal types that are wante
 @router.get("/h/hash", tags=["Hash"], summary="Hash the content at a URL", responses=_SIGNALS)
 def hash_by_url(request: Request, url: Url, content_type: ContentTypeName = None, types: Types = None) -> Response[Any]:
     """Answer the signals of the content at a URL."""
-    report = content.hash_url(call_of(request), url, content_type=content_type, types=types)
-    return wire.json_answer(content.hashed_by_type(report))
+    return _answer(content.hash_url(call_of(request), url, content_type=content_type, types=types))
 
 
 @router.post("/h/hash", tags=["Hash"], summary="Hash an upload", responses=_SIGNALS)
 def hash_upload(request: Request, types: Types = None) -> Response[Any]:
     """Answer the signals of the one file of a form."""
     call = call_of(request)
-    return wire.json_answer(content.hashed_by_type(content.hash_upload(call, call.parts(), types=types)))
+    return _answer(content.hash_upload(call, call.parts(), types=types))
+
+
+def _answer(report: HashReport) -> Response[Any]:
+    return wire.json_answer(content.hashed_by_type(report), headers=content.coverage_headers(report))

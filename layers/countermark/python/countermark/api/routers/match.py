@@ -10,8 +10,8 @@ from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 from countermark.api import content, wire
 from countermark.api.call import Call, call_of
 from countermark.api.index_status import index_size
-from countermark.api.routers import answers, new_router
-from countermark.api.schemas import BatchQuery, ByBank, IndexStatus, Object, RawMatches
+from countermark.api.routers import COVERAGE, answers, new_router
+from countermark.api.schemas import BatchQuery, ByBank, IndexStatus, Message, Object, RawMatches
 from countermark.domain.decision import Candidate
 from countermark.domain.json import JSON
 from countermark.domain.signal import IndexKind, Signal
@@ -35,7 +35,18 @@ Rotations = Annotated[
     bool, Query(description="Look a photo up turned and mirrored as well; a match says by which rotation it matches.")
 ]
 
-_BY_BANK_OR_TYPE = answers(ByBank | dict[str, ByBank], "The matches by bank, or by signal type and bank; {} for none.")
+_BY_BANK_OR_TYPE = answers(
+    ByBank | dict[str, ByBank],
+    "The matches by bank, or by signal type and bank; {} for none. Content that matches nothing, and that a signal "
+    "type could not be made of, is answered by 400 or 413, unless it is only of too low a quality.",
+    headers=COVERAGE,
+) | answers(
+    Message,
+    "The request is wrong, or nothing matched and not all of the content was looked at; the message names the value, "
+    "or the signal type and the reason.",
+    status=400,
+    headers=COVERAGE,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +82,9 @@ def lookup(
     ask = _ask(banks=banks, content_id=content_id or seed, bypass=bypass_coinflip, include=include)
     if url:
         content.check_may_hash(call)
-        report = content.hash_url(call, url, content_type=content_type, types=types, with_variants=rotations)
-        by_type = _matches_of_content(call, report, ask)
-        return wire.json_answer(by_type if signal_type is None else by_type.get(signal_type, {}))
+        wanted = _one_of(types, signal_type) if signal_type else types
+        report = content.hash_url(call, url, content_type=content_type, types=wanted, with_variants=rotations)
+        return _answer_to_content(call, report, ask, signal_type=signal_type or None)
     if not signal or not signal_type:
         raise InvalidInput("Either url or both signal and signal_type are required")
     return wire.json_answer(_matches(call, _index(call), _query(call, signal_type, signal), ask))
@@ -96,7 +107,7 @@ def lookup_upload(
     content.check_may_hash(call)
     ask = _ask(banks=banks, content_id=content_id or seed, bypass=bypass_coinflip, include=include)
     report = content.hash_upload(call, call.parts(), types=types, with_variants=rotations)
-    return wire.json_answer(_matches_of_content(call, report, ask))
+    return _answer_to_content(call, report, ask)
 
 
 @router.post(
@@ -224,6 +235,18 @@ def _ask(*, banks: str | None, content_id: str | None, bypass: bool, include: st
     )
 
 
+def _one_of(types: str | None, signal_type: str) -> str:
+    """Return the one signal type whose matches are wanted.
+
+    Raises:
+        InvalidInput: It is none of the types that the same request asks for.
+    """
+    named = wire.names(types)
+    if named is not None and signal_type not in named:
+        raise InvalidInput(f"signal_type '{signal_type}' is none of the types '{types}'")
+    return signal_type
+
+
 def _index(call: Call) -> ServedIndex:
     if call.services.index is None:
         raise IndexNotReady("this function holds no index")
@@ -252,26 +275,32 @@ def _parsed(call: Call, type_name: str, text: object) -> Signal:
         raise InvalidInput(f"invalid signal: {error}") from error
 
 
-def _matches_of_content(call: Call, report: HashReport, ask: _Ask) -> Mapping[str, Mapping[str, list[JSON]]]:
-    """Return the matches of hashed content, and of what lies within, by signal type.
+def _answer_to_content(call: Call, report: HashReport, ask: _Ask, *, signal_type: str | None = None) -> Response[Any]:
+    """Answer the matches of hashed content, and of what lies within, by signal type; or those of one type alone.
 
-    A type that could not hash it has none.
+    A type that could not hash it has none. Where nothing matches, content that was not looked at in full is refused:
+    that there is no match would not be true.
     """
-    content.check_whole(report)
     index = _index(call)
-    reports = [each for _, each in report.walk()]
-    found: dict[str, dict[str, list[JSON]]] = {name: {} for each in reports for name in content.unhashable(each)}
+    found: dict[str, dict[str, list[JSON]]] = {
+        name: {} for _, each in report.walk() for name in content.unhashable(each)
+    }
     asked: dict[tuple[str | None, Signal], None] = {}
-    for each in reports:
+    for _, each in report.walk():
         asked |= dict.fromkeys((None, signal) for signal in each.signals + each.queries)
         asked |= dict.fromkeys(each.turned)
-    looked_up = _lookups(call, index, [signal for _, signal in asked], ask)
+    looked_up = _lookups(call, index, [signal for _, signal in asked], ask, partial=report.partial_signals())
     for (rotation, signal), result in zip(asked, looked_up, strict=True):
         by_bank = found.setdefault(signal.type, {})
         for bank, matches in _by_bank(call, result, ask, rotation=rotation).items():
             known = by_bank.setdefault(bank, [])
             known += (match for match in matches if match not in known)
-    return found
+    headers = content.coverage_headers(report, looked_up)
+    if not any(found.values()):
+        error = content.refusal(report, report.not_looked_at(asks=True))
+        if error is not None:
+            return wire.message(str(error), status=error.http_status, headers=headers)
+    return wire.json_answer(found if signal_type is None else found.get(signal_type, {}), headers=headers)
 
 
 def _matches(call: Call, index: ServedIndex, signal: Signal, ask: _Ask) -> dict[str, list[JSON]]:
@@ -280,7 +309,14 @@ def _matches(call: Call, index: ServedIndex, signal: Signal, ask: _Ask) -> dict[
     return _by_bank(call, looked_up, ask)
 
 
-def _lookups(call: Call, index: ServedIndex, signals: Sequence[Signal], ask: _Ask) -> list[flow.Lookup]:
+def _lookups(
+    call: Call,
+    index: ServedIndex,
+    signals: Sequence[Signal],
+    ask: _Ask,
+    *,
+    partial: Mapping[Signal, str] | None = None,
+) -> list[flow.Lookup]:
     return flow.lookups(
         index,
         call.services.banks,
@@ -289,6 +325,7 @@ def _lookups(call: Call, index: ServedIndex, signals: Sequence[Signal], ask: _As
         only_banks=ask.banks,
         content_id=ask.content_id,
         bypass_coin=ask.bypass_coin,
+        partial=partial,
         now_s=call.now_s,
     )
 
