@@ -5,19 +5,21 @@ platform's own name for it, and the coin's seed. What cannot be hashed is a fact
 each upload is counted by what was left out of it.
 """
 
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countermark.aws.content import Upload
 from countermark.domain.signal import ContentType, Unhashable
 from countermark.errors import NotFound
 from countermark.flows.hash import Coverage, HashReport, coverage, hash_upload, left_out
 from lambdas.composition import app, content_types, now_s, signal_types, stores
 from lambdas.records import one_by_one
 from lambdas.uploads import NewObject, content_type_of, new_object, types_of_upload
+
+if TYPE_CHECKING:
+    from countermark.aws.content import Upload
 
 MAX_UPLOAD_BYTES = 5 * 1024**3
 """The largest upload that is hashed: what S3 takes in one put, and is read in half of the function's time."""
@@ -96,7 +98,7 @@ def hash_object(upload: NewObject) -> tuple[Outcome, list[str]]:
     return outcome, sorted(f"{name}={why}" for name, why in left_out(report))
 
 
-def _hashed(upload: NewObject, opened: Upload, kind: ContentType | None, head: bytes) -> HashReport | None:
+def _hashed(upload: NewObject, opened: "Upload", kind: ContentType | None, head: bytes) -> HashReport | None:
     refusal = None
     if kind is None:
         refusal = UNKNOWN

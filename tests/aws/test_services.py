@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import urllib.parse
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from countermark.aws import clients, content, events, index, queues, retry, secrets
 from countermark.aws.batches import batched
-from countermark.aws.content import S3ContentReader, S3UploadReader
+from countermark.aws.content import BUFFER_BYTES, S3ContentReader, S3UploadReader
 from countermark.aws.event_json import decode_event, encode_event
 from countermark.aws.events import EventBridgePublisher
 from countermark.aws.index import S3IndexStore
@@ -21,6 +22,7 @@ from countermark.aws.uploads import presign_upload
 from countermark.domain.event import BankChanged, MatchFound
 from countermark.domain.index import Manifest
 from countermark.errors import ContentTooLarge, InvalidInput, NotFound, PublishConflict, Unavailable
+from countermark.signals.content_type import HEAD_BYTES
 from tests.aws.deployed import CONTENT_BUCKET, Deployed
 from tests.aws.test_table import Tap, refuse
 from tests.contracts.threads import at_once
@@ -244,6 +246,24 @@ def test_an_upload_is_read_with_what_its_uploader_said(deployment: Deployed) -> 
         pass
     with pytest.raises(NotFound), uploads.open("missing", version_id=None, max_bytes=6):
         pass
+
+
+class Dribbling(io.BytesIO):
+    """A body that gives a few bytes at a time, as a slow network does."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(min(size or 0, 1_000))
+
+
+def test_the_head_of_an_upload_is_whole_and_is_read_once(deployment: Deployed) -> None:
+    whole = random.Random(1).randbytes(BUFFER_BYTES + 5_000)
+    tap = tapped(deployment.clients.s3)
+    tap.answers.append(("get_object", lambda _: {"Body": Dribbling(whole), "ContentLength": len(whole)}))
+    with S3UploadReader(tap, CONTENT_BUCKET).open("k", version_id=None, max_bytes=len(whole)) as upload:
+        assert upload.content.peek() == whole[:BUFFER_BYTES]
+        assert upload.content.read() == whole
+    assert len(tap.requests) == 1
+    assert BUFFER_BYTES >= HEAD_BYTES
 
 
 @pytest.mark.parametrize("uri", ["s3://foreign-bucket/k", "s3://", f"s3://{CONTENT_BUCKET}", "https://x/y", "k"])

@@ -169,10 +169,11 @@ def _template_key(output: Path, stack: str) -> str:
 
 
 def _for_emulator(template: Path) -> bytes:
-    """Return a template with the two things that the emulator understands otherwise than AWS, said its way.
+    """Return a template with the three things that the emulator understands otherwise than AWS, said its way.
 
     AWS answers a `Ref` of a secret with its ARN, the emulator with its name: `GetAtt Id` is the ARN to both. AWS
-    lets who has `sqs:SendMessage` send batches; the emulator asks for an action that AWS does not know.
+    lets who has `sqs:SendMessage` send batches; the emulator asks for an action that AWS does not know. The emulator
+    has no metric math: such an alarm watches the first of its metrics instead.
     """
     parsed = json.loads(template.read_text(encoding="utf-8"))
     secrets = {name for name, each in parsed["Resources"].items() if each["Type"] == "AWS::SecretsManager::Secret"}
@@ -183,6 +184,8 @@ def _for_emulator(template: Path) -> bytes:
                 return {"Fn::GetAtt": [name, "Id"]}
             case {"Effect": "Allow", "Action": actions, "Resource": _} if "sqs:SendMessage" in actions:
                 return {**value, "Action": ["sqs:SendMessage", "sqs:SendMessageBatch"]}
+            case {"Metrics": [*_], "AlarmDescription": _}:
+                return _without_math(value)
             case dict():
                 return {name: said_its_way(each) for name, each in value.items()}
             case list():
@@ -190,6 +193,13 @@ def _for_emulator(template: Path) -> bytes:
         return value
 
     return json.dumps(said_its_way(parsed)).encode()
+
+
+def _without_math(alarm: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the properties of an alarm over an expression as those of one over the first metric in it."""
+    first = next(each["MetricStat"] for each in alarm["Metrics"] if "MetricStat" in each)
+    rest = {name: value for name, value in alarm.items() if name != "Metrics"}
+    return {**rest, **first["Metric"], "Statistic": first["Stat"], "Period": first["Period"]}
 
 
 def _packed(source: Path) -> bytes:
