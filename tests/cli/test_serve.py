@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -255,3 +255,87 @@ def test_writes_to_a_state_that_was_deleted_fail_and_the_status_says_so(
     for path in ("/status", "/status/ready"):
         assert server.ask("GET", path) == (503, "STORE-UNAVAILABLE")
     assert not countermark.state.exists()
+
+
+FOREIGN = ["{state}/credentials.json", "/etc/passwd", "/etc/nothing", "../own.txt", "~/own.txt", "shelf/link.txt"]
+
+
+@pytest.mark.parametrize("flags", [(), ("--files", "shelf")])
+def test_a_collaboration_over_the_api_reads_no_file_that_is_not_offered(
+    countermark: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shelf").mkdir()
+    own, link = tmp_path / "own.txt", tmp_path / "shelf" / "link.txt"
+    own.write_text("raw_text a secret\n")
+    link.symlink_to(own)
+    countermark.ok("config", "collab", "edit", "local_file", "--filename", str(own), "OWN", "--create")
+    with serving(countermark.state, "--fetch-every", "0", *flags) as server:
+
+        def create(filename: str) -> tuple[int, Any]:
+            body = {"bank": "FOREIGN", "api": "local_file", "api_json": {"filename": filename}}
+            return server.ask("POST", "/c/exchanges", body)
+
+        told = set()
+        for filename in FOREIGN:
+            uri = filename.format(state=countermark.state)
+            status, answer = create(uri)
+            assert status == 400, filename
+            told.add(answer["message"].replace(repr(uri), "X"))
+        assert len(told) == 1
+        assert "--files DIR" in told.pop()
+        assert server.ask("GET", "/c/exchanges") == (200, ["OWN"])
+        if flags:
+            link.unlink()
+            link.write_text("raw_text offered words\n")
+            assert create("shelf/link.txt")[0] == 201
+            assert server.ask("POST", "/c/exchange/FOREIGN/fetch")[0] == 202
+            wait_for_status(server, "FOREIGN", lambda status: status["last_fetch_complete_ts"] is not None)
+            # What was a file when the collaboration was made may be a link by the next fetch.
+            link.unlink()
+            link.symlink_to(own)
+            assert server.ask("POST", "/c/exchange/FOREIGN/fetch")[0] == 202
+            wait_for_status(server, "FOREIGN", lambda status: status["last_fetch_succeeded"] is False)
+            wait_for(server, "offered words", {"FOREIGN": [{"bank_content_id": 1, "distance": "100%"}]})
+            assert lookup(server, "a secret") == {}
+            assert "secret" not in server.log
+        assert server.ask("POST", "/c/exchange/OWN/fetch")[0] == 202
+        wait_for_status(server, "OWN", lambda status: status["last_fetch_complete_ts"] is not None)
+        assert lookup(server, "a secret") in ({}, {"OWN": [{"bank_content_id": 2, "distance": "100%"}]})
+
+
+def wait_for_status(server: Server, name: str, is_reached: Callable[[Any], bool]) -> None:
+    started = time.monotonic()
+    while not is_reached(server.ask("GET", f"/c/exchange/{name}/status")[1]):
+        assert time.monotonic() - started < 30, server.log
+
+
+def test_the_command_line_keeps_to_what_is_offered_for_a_collaboration_over_the_api(
+    countermark: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shelf").mkdir()
+    (tmp_path / "shelf" / "signals.txt").write_text("raw_text offered words\n")
+    own = tmp_path / "own.txt"
+    own.write_text("")
+    with serving(countermark.state, "--fetch-every", "0", "--files", str(tmp_path / "shelf")) as server:
+        for bank, name in (("GOOD", "signals.txt"), ("SWAPPED", "swapped.txt")):
+            filename = str(tmp_path / "shelf" / name)
+            body = {"bank": bank, "api": "local_file", "api_json": {"filename": filename, "writes_back": True}}
+            assert server.ask("POST", "/c/exchanges", body)[0] == 201
+    (tmp_path / "shelf" / "swapped.txt").symlink_to(own)
+    ran = countermark("fetch", "--only-collab", "GOOD")
+    assert (ran.code, "--files DIR" in ran.err) == (3, True)
+    monkeypatch.setenv("COUNTERMARK_FILES_DIR", str(tmp_path / "shelf"))
+    assert "(1 changed)" in countermark.ok("fetch", "--only-collab", "GOOD").err
+    assert countermark("fetch", "--only-collab", "SWAPPED").code == 3
+    ran = countermark("config", "collab", "edit", "local_file", "--filename", str(own), "GOOD")
+    assert (ran.code, "--files DIR" in ran.err) == (2, True)
+    ran = countermark("label", "SWAPPED", "text", "--", "some words")
+    assert (ran.code, "--files DIR" in ran.err, own.read_text()) == (2, True, "")
+    assert "added to" in countermark.ok("label", "GOOD", "text", "--", "some words").out
+
+
+def test_a_directory_of_files_that_is_not_there_is_refused(countermark: CommandLine, tmp_path: Path) -> None:
+    ran = countermark("serve", "--files", str(tmp_path / "nothing"))
+    assert (ran.code, "nothing" in ran.err) == (2, True)

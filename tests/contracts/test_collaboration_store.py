@@ -24,6 +24,7 @@ WHOLE = Collaboration(
     disputed=RecordPolicy.SKIP,
     negative=RecordPolicy.MATCH,
     writes_back=True,
+    is_confined=True,
     config={"environment": "https://example.com/ü", "only_esp_ids": [1, 10**15], "nested": {"empty": {}, "ratio": 0.1}},
 )
 

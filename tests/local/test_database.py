@@ -612,3 +612,16 @@ def test_a_database_of_before_there_were_ids_gets_one_and_keeps_its_banks(path: 
 def test_two_databases_have_two_ids(path: Path) -> None:
     with Database.open(path) as one, Database.in_memory() as two:
         assert SqliteBankStore(one).sign_build().store_id != SqliteBankStore(two).sign_build().store_id
+
+
+def test_a_collaboration_that_was_stored_before_the_api_was_confined_is_the_command_lines(path: Path) -> None:
+    """The form of 0.1.0's first databases, to the byte."""
+    stored = (
+        '{"api": "local_file", "bank": "B", "enabled": true, "disputed": "match", "negative": "skip", '
+        '"writes_back": false, "config": {"filename": "/signals.txt", "signal_type": null}}'
+    )
+    with Database.open(path) as database:
+        with database.write() as connection:
+            connection.execute("INSERT INTO collaborations (name, configuration) VALUES ('C', ?)", (stored,))
+        collaboration = SqliteCollaborationStore(database).collaboration("C")
+    assert (collaboration.api, collaboration.is_confined) == ("local_file", False)

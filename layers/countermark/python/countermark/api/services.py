@@ -68,7 +68,8 @@ class Services:
 
     `index` and `directory` are None in a function that serves no route that matches, `fetch_url` is None
     where content by URL is not offered, `start_fetch` is None where no fetch can be started. `check_store` raises
-    `Unavailable` where the store has gone since it was opened; None where that cannot happen.
+    `Unavailable` where the store has gone since it was opened; None where that cannot happen. `confined_exchanges` are
+    those that collaborations made here are checked against; None where every exchange will do.
     """
 
     banks: BankStore
@@ -86,6 +87,7 @@ class Services:
     fetch_url: "Callable[[str], FetchedContent] | None" = None
     start_fetch: Callable[[str], None] | None = None
     check_store: Callable[[], None] | None = None
+    confined_exchanges: Mapping[str, Exchange] | None = None
     access: Access = open_access
     content_types: ContentTypes = field(default_factory=ContentTypes)
     limits: Limits = field(default_factory=Limits)

@@ -53,16 +53,28 @@ class S3ContentReader:
 
     @contextmanager
     def open(self, uri: str) -> Iterator[BinaryIO]:
+        bucket, key = self._place(uri)
+        with (
+            _refused_in_words(uri),
+            _opened(self._client, bucket, key, max_bytes=MAX_COLLABORATION_BYTES) as upload,
+        ):
+            yield upload.content
+
+    def check(self, uri: str) -> None:
+        """Refuse what is not in one of the buckets.
+
+        Raises:
+            InvalidInput: It is not.
+        """
+        self._place(uri)
+
+    def _place(self, uri: str) -> tuple[str, str]:
         match = _S3_URI.fullmatch(uri)
         if match is None:
             raise InvalidInput(f"content is read from s3://bucket/key, not {uri!r}")
         if match["bucket"] not in self._buckets:
             raise InvalidInput(f"{uri!r} is in a bucket that this deployment does not read")
-        with (
-            _refused_in_words(uri),
-            _opened(self._client, match["bucket"], match["key"], max_bytes=MAX_COLLABORATION_BYTES) as upload,
-        ):
-            yield upload.content
+        return match["bucket"], match["key"]
 
 
 class S3UploadReader:

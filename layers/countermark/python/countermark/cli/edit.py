@@ -64,7 +64,7 @@ def edit_command(exchange: Exchange) -> click.Command:
             if values["create"]:
                 create(session, state, exchange, edit)
             else:
-                _change(state, exchange, edit)
+                _change(session, state, exchange, edit)
 
     return click.Command(
         exchange.kind,
@@ -149,7 +149,7 @@ def create(session: Session, state: "LocalState", exchange: Exchange, edit: Edit
     )
 
 
-def _change(state: "LocalState", exchange: Exchange, edit: Edit) -> None:
+def _change(session: Session, state: "LocalState", exchange: Exchange, edit: Edit) -> None:
     known = {each.name: each for each in state.collaborations.collaborations()}.get(edit.name)
     if known is None:
         raise NotFound(f"no such config {edit.name!r}! Did you mean to use --create?")
@@ -157,6 +157,8 @@ def _change(state: "LocalState", exchange: Exchange, edit: Edit) -> None:
         raise InvalidInput(f"{edit.name!r} is a collaboration of {known.api}, not of {exchange.kind}")
     if edit.bank not in {None, known.bank}:
         raise InvalidInput(f"the bank of {edit.name!r} is {known.bank}, and stays so")
+    if known.is_confined:  # it stays so: whoever made it named its other fields
+        exchange = session.exchanges(is_confined=True)[exchange.kind]
     state.collaborations.update_collaboration(
         replace(
             known,

@@ -167,7 +167,8 @@ class Label:
         """
         from countermark.flows.opinions import check_writes_back
 
-        exchange = self._session.exchanges().get(self._collaboration.api)
+        is_confined = self._collaboration.is_confined
+        exchange = self._session.exchanges(is_confined=is_confined).get(self._collaboration.api)
         if exchange is None:
             raise InvalidInput(f"No such exchange type {self._collaboration.api!r}")
         if not self._is_dry:
@@ -189,7 +190,8 @@ class Label:
         if refusal is not None and not lines:
             raise refusal
         filename = str(config["filename"])
-        added = lines if self._is_dry else add_lines(filename, lines)
+        reader = self._session.content_reader(is_confined=self._collaboration.is_confined)
+        added = lines if self._is_dry else add_lines(filename, lines, reader=reader)
         for line in added:
             output.result(
                 json.dumps({"file": filename, "line": line}) if self._is_dry else f"added to {filename}: {line}"

@@ -89,10 +89,13 @@ def command(context: click.Context, *, factory_reset: bool, yes: bool, verbose: 
       countermark match photo upload.jpg
 
     State is kept in the directory that COUNTERMARK_STATEDIR (or TX_STATEDIR) names, else in ~/.countermark.
+    COUNTERMARK_FILES_DIR names directories (with : between) whose files collaborations made over the API may use.
     Results go to standard output, everything else to standard error. Exit codes: 0 fine, 1 our fault, 2 yours,
     3 something outside, 130 interrupted.
     """
-    session = Session(directory=state_directory(), verbosity=verbose, is_quiet=quiet)
+    session = Session(
+        directory=state_directory(), verbosity=verbose, is_quiet=quiet, files_directories=files_directories()
+    )
     context.obj = session
     if factory_reset:
         if context.invoked_subcommand is not None:
@@ -109,6 +112,12 @@ def state_directory() -> Path:
         return Path(named).expanduser() if named else Path.home() / ".countermark"
     except RuntimeError as error:
         raise InvalidInput("there is no home directory: name one for the state in COUNTERMARK_STATEDIR") from error
+
+
+def files_directories() -> list[Path]:
+    """Return the directories that collaborations made over the API may use, as the environment names them."""
+    named = os.environ.get("COUNTERMARK_FILES_DIR", "").split(os.pathsep)
+    return [Path(each) for each in named if each]
 
 
 def reset(session: Session, *, is_sure: bool) -> None:

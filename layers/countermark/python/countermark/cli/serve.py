@@ -5,6 +5,7 @@ import logging
 import signal
 import socket
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -50,8 +51,19 @@ BACKLOG = 2_048
     metavar="SEC",
     help="How often to fetch the collaborations; 0 for never.",
 )
+@click.option(
+    "--files",
+    "files_directories",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    multiple=True,
+    metavar="DIR",
+    help="A directory whose files collaborations made over the API may read. May be given again; none by default, "
+    "or those that COUNTERMARK_FILES_DIR names.",
+)
 @click.pass_obj
-def command(session: Session, *, port: int, host: str, keys: bool, fetch_every_s: int) -> None:
+def command(
+    session: Session, *, port: int, host: str, keys: bool, fetch_every_s: int, files_directories: tuple[Path, ...]
+) -> None:
     """Serve the HTTP API over this state, until it is interrupted. Prints its address once it answers.
 
     Collaborations are fetched on a schedule, and changes are in the index within seconds. The routes are described
@@ -61,6 +73,7 @@ def command(session: Session, *, port: int, host: str, keys: bool, fetch_every_s
     Examples:
       countermark serve
       countermark serve --port 5000 --host 0.0.0.0 --keys
+      countermark serve --files /srv/signals
     """
     from countermark.cli.scheduler import Scheduler
 
@@ -68,6 +81,8 @@ def command(session: Session, *, port: int, host: str, keys: bool, fetch_every_s
         import uvicorn
     except ModuleNotFoundError as error:
         raise MissingExtra("serve needs uvicorn: pip install 'countermark[serve]'") from error
+    if files_directories:
+        session.files_directories = files_directories
     with listening(host, port) as listener, session.state() as state:
         _log_to_stderr(session)
         signal.signal(signal.SIGTERM, _end)
@@ -117,6 +132,7 @@ def _services(session: Session, state: "LocalState", scheduler: "Scheduler", *, 
         fetch_url=URLFetcher().fetch,
         start_fetch=scheduler.start_fetch,
         check_store=state.check,
+        confined_exchanges=session.exchanges(is_confined=True),
         access=access_by_keys(state.api_keys) if asks_for_keys else open_access,
         limits=Limits(body_bytes=MAX_BODY_BYTES),
     )

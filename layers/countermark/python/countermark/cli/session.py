@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from countermark.flows.fetch import Fetcher
     from countermark.flows.index import IndexReport
     from countermark.flows.opinions import Teller
+    from countermark.local.content import FileContentReader
     from countermark.local.extensions import ExtensionList
     from countermark.local.state import LocalState
 
@@ -36,13 +37,17 @@ PURGE_STEPS = 100
 
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """What every command is given."""
+    """What every command is given.
+
+    Collaborations that were made over the API read and write below `files_directories` only, and not in the state.
+    """
 
     directory: Path
     verbosity: int = 0
     is_quiet: bool = False
     shows_progress: bool = True
     on_event: "Callable[[Event], None] | None" = None
+    files_directories: Sequence[Path] = ()
     _deleted: "deque[BankChanged]" = field(default_factory=deque)
     _registries: "Registries | None" = None
 
@@ -137,11 +142,18 @@ class Session:
         with self.state() as state:
             return state.banks.signal_type_ratios()
 
-    def exchanges(self) -> "Mapping[str, Exchange]":
-        """Return the exchanges by kind."""
+    def exchanges(self, *, is_confined: bool = False) -> "Mapping[str, Exchange]":
+        """Return the exchanges by kind; confined, as collaborations that were made over the API have them."""
+        reader = self.content_reader(is_confined=is_confined)
+        return self.registries().exchanges(reader=reader, transport=self.transport())
+
+    def content_reader(self, *, is_confined: bool = False) -> "FileContentReader":
+        """Return what opens the files of collaborations."""
         from countermark.local.content import FileContentReader
 
-        return self.registries().exchanges(reader=FileContentReader(), transport=self.transport())
+        if not is_confined:
+            return FileContentReader()
+        return FileContentReader(within=self.files_directories, apart_from=[self.directory])
 
     def signal_types(self) -> "Mapping[str, SignalType]":
         """Return the signal types by name: countermark's own, and those of extensions.
@@ -233,6 +245,7 @@ class Session:
             publisher=state.publisher,
             clock=self.now_s,
             holder=self.holder(),
+            confined_exchanges=self.exchanges(is_confined=True),
         )
 
     def build_index(

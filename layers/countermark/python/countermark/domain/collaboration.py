@@ -26,7 +26,8 @@ class Collaboration:
 
     `api` is the exchange's kind, `bank` the name of the bank that its contents go to, `config` the
     kind's own fields. `disputed` and `negative` are the policies for records whose opinions come to
-    DISPUTED, and to NEGATIVE_CLASS alone. Only where it `writes_back` is anything sent to the exchange.
+    DISPUTED, and to NEGATIVE_CLASS alone. Only where it `writes_back` is anything sent to the exchange. One that
+    `is_confined` was made over the API: it reads and writes no files but those that the server's operator offers.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Collaboration:
     disputed: RecordPolicy = RecordPolicy.MATCH
     negative: RecordPolicy = RecordPolicy.SKIP
     writes_back: bool = False
+    is_confined: bool = False
     config: Mapping[str, JSON] = field(default_factory=dict)
 
 
@@ -161,6 +163,19 @@ class ContentReader(Protocol):
             NotFound: There is nothing there.
             InvalidInput: The URI is of a scheme, or in a place, that this reader does not read.
             Unavailable: It could not be read now.
+        """
+
+
+@runtime_checkable
+class ChecksPlaces(Protocol):
+    """What a content reader offers besides, where it reads in some places only."""
+
+    def check(self, uri: str) -> None:
+        """Refuse a URI that this reader would not open wherever it may lead; nothing is opened.
+
+        Raises:
+            InvalidInput: The URI is of a scheme, or in a place, that this reader does not read. The error does not
+                say whether there is anything.
         """
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 from countermark.domain.collaboration import (
+    ChecksPlaces,
     ContentReader,
     CredentialSource,
     Delta,
@@ -66,9 +67,12 @@ class LocalFileExchange:
         """Return the checked configuration.
 
         Raises:
-            InvalidInput: The file name is missing, or a field is unknown or wrong.
+            InvalidInput: The file name is missing or in a place that is not read, or a field is unknown or wrong.
         """
-        return parse_fields(self.kind, self.config_fields, config)
+        parsed = parse_fields(self.kind, self.config_fields, config)
+        if isinstance(self._reader, ChecksPlaces):
+            self._reader.check(str(parsed["filename"]))
+        return parsed
 
     def parse_credentials(self, text: str) -> Mapping[str, str]:
         """Refuse: it needs none.

@@ -50,7 +50,10 @@ run whose lease was taken over is dead, not merely slow."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetcher:
-    """What every fetch needs. `clock` returns epoch seconds; `holder` names this run, for its leases."""
+    """What every fetch needs. `clock` returns epoch seconds; `holder` names this run, for its leases.
+
+    `confined_exchanges` fetch for collaborations that were made over the API; None where every exchange may.
+    """
 
     exchanges: Mapping[str, Exchange]
     signal_types: Mapping[str, SignalType]
@@ -60,6 +63,7 @@ class Fetcher:
     publisher: EventPublisher
     clock: Callable[[], int]
     holder: str
+    confined_exchanges: Mapping[str, Exchange] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -434,7 +438,10 @@ def _is_banked(content: BankContent, banked: BankContent | None) -> bool:
 
 
 def _exchange_of(fetcher: Fetcher, collaboration: Collaboration) -> Exchange:
-    exchange = fetcher.exchanges.get(collaboration.api)
+    exchanges = fetcher.exchanges
+    if collaboration.is_confined and fetcher.confined_exchanges is not None:
+        exchanges = fetcher.confined_exchanges
+    exchange = exchanges.get(collaboration.api)
     if exchange is None:
         raise InvalidInput(f"No such exchange type '{collaboration.api}'")
     return exchange

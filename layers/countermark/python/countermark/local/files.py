@@ -98,10 +98,23 @@ def locked(path: Path, *, is_shared: bool = False, timeout_s: float = LOCK_TIMEO
     with translated(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        _wait_for(descriptor, path, fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX, timeout_s)
-        yield
+        with locked_descriptor(descriptor, path, is_shared=is_shared, timeout_s=timeout_s):
+            yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def locked_descriptor(
+    descriptor: int, path: Path, *, is_shared: bool = False, timeout_s: float = LOCK_TIMEOUT_S
+) -> Iterator[None]:
+    """Lock a file that is open, as `locked` does, until the descriptor is closed.
+
+    Raises:
+        Locked: Another holder did not let go of it in time.
+    """
+    _wait_for(descriptor, path, fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX, timeout_s)
+    yield
 
 
 def _wait_for(descriptor: int, path: Path, kind: int, timeout_s: float) -> None:

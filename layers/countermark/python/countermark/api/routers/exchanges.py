@@ -273,6 +273,8 @@ def _configured(call: Call, body: NewExchange) -> Collaboration:
     exchange = call.services.exchanges.get(body.api) if isinstance(body.api, str) else None
     if exchange is None:
         raise InvalidInput(f"No such exchange type '{body.api}'")
+    if call.services.confined_exchanges is not None:
+        exchange = call.services.confined_exchanges[exchange.kind]
     own = {name: value for name, value in given.items() if name not in _COMMON_FIELDS}
     enabled, writes_back = given.get("enabled", True), given.get("writes_back", False)
     try:
@@ -284,5 +286,11 @@ def _configured(call: Call, body: NewExchange) -> Collaboration:
     except InvalidInput as error:
         raise InvalidInput(f"Failed to parse `api_json` - {error}") from error
     return Collaboration(
-        name=body.bank, api=exchange.kind, bank=body.bank, enabled=enabled, writes_back=writes_back, config=config
+        name=body.bank,
+        api=exchange.kind,
+        bank=body.bank,
+        enabled=enabled,
+        writes_back=writes_back,
+        is_confined=True,
+        config=config,
     )
