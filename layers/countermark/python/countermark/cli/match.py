@@ -174,9 +174,17 @@ def current_index(session: Session, state: "LocalState") -> "LoadedIndex":
 
     if state.index.manifest_token() is None:
         ensure_fetched(session, state)
-    if state.index.manifest_token() is None:
+    if state.index.manifest_token() is None or _is_foreign(state):
         session.build_index(state)
     return IndexReader(state.index, session.signal_types()).current(session.now_s())
+
+
+def _is_foreign(state: "LocalState") -> bool:
+    """Tell whether the index was built from another database, or from a later state of this one."""
+    from countermark.domain.stores import origin_fault
+
+    published = state.index.manifest()
+    return published is not None and origin_fault(state.banks, published.manifest) is not None
 
 
 class Look:

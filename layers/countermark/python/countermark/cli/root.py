@@ -29,6 +29,8 @@ COMMANDS: Mapping[str, str] = {
     "bank": "Create, fill, show, disable and delete banks and their contents.",
     "dataset": "Count, print and export the signals in your banks.",
     "serve": "Serve the HTTP API over this state, with fetch and index on a schedule.",
+    "backup": "Copy all banks to a file, while they are in use.",
+    "restore": "Put a backup in the place of the banks.",
     "key": "Create, list and delete the API keys of `serve --keys`.",
 }
 """The sub-commands with their help in short, so that `--help` imports none of them."""

@@ -167,6 +167,13 @@ class BankStore(Protocol):
         """Set the enabled ratio of a signal type."""
 
 
+def origin_fault(banks: BankStore, manifest: Manifest) -> str | None:
+    """Return why an index is not of this store as it is now; None where it is, or holds nothing."""
+    cursors = {index.cursor for index in manifest.types.values()}
+    faults = (banks.origin_fault(manifest.origin, cursor) for cursor in cursors)
+    return next((fault for fault in faults if fault is not None), None)
+
+
 class CollaborationStore(Protocol):
     """Collaborations, the state of their fetches, and the exchanges' own records."""
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from countermark.domain.index import DEFAULT_LIMITS, IndexLimits, Manifest, SegmentRef, TypeIndex
 from countermark.domain.signal import SignalType
-from countermark.domain.stores import BankStore, IndexStore, ManifestSlot
+from countermark.domain.stores import BankStore, IndexStore, ManifestSlot, origin_fault
 from countermark.errors import IndexDamaged, PublishConflict
 from countermark.flows.compaction import compact, publish_sizes, with_sizes
 from countermark.flows.drafts import MAX_TRIES, Build, Draft, drafts_upon, read_on, read_segment
@@ -143,13 +143,6 @@ def build_index(
         collected=_collect_garbage(build, staged, runs),
         origin_fault=next((run.origin_fault for run in runs if run.origin_fault is not None), None),
     )
-
-
-def origin_fault(banks: BankStore, manifest: Manifest) -> str | None:
-    """Return why an index is not of this store as it is now; None where it is, or holds nothing."""
-    cursors = {index.cursor for index in manifest.types.values()}
-    faults = (banks.origin_fault(manifest.origin, cursor) for cursor in cursors)
-    return next((fault for fault in faults if fault is not None), None)
 
 
 def _staged(build: Build) -> Manifest:

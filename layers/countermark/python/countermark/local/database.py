@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,6 +29,9 @@ MAX_CONNECTIONS = 32
 
 OPEN_SUFFIX = "-open"
 """Of the file beside a database under whose lock it is opened, made and replaced."""
+
+USE_SUFFIX = "-use"
+"""Of the file beside a database that whoever has it open shares the lock of: a restore wants it alone."""
 
 SMALLEST_BYTES = 512
 """No database is smaller: it has a page. Source: SQLite, "Database File Format"."""
@@ -79,6 +82,7 @@ class Database:
         self._is_closed = False
         self._identity: _Identity | None = None
         self._journal_identity: _Identity | None = None
+        self._use = ExitStack()
         self.is_new = path is None
         """Whether there was no database, and one was made."""
         if path is None:
@@ -90,6 +94,9 @@ class Database:
                     self.is_new = True
                     _create(path)
                 self._identity = _identity_at(path)
+                self._use.enter_context(
+                    locked(path.with_name(path.name + USE_SUFFIX), is_shared=True, timeout_s=timeout_s)
+                )
                 self._migrate()
 
     @classmethod
@@ -119,6 +126,23 @@ class Database:
         self._live_file.close()
         while (connection := self._take()) is not None:
             connection.close()
+        self._use.close()
+
+    def is_at(self, path: Path) -> bool:
+        """Tell whether a path names the file of this database."""
+        return self._path is not None and path.exists() and path.samefile(self._path)
+
+    def copy_to(self, path: Path) -> None:
+        """Copy the database as it is at one moment into an empty file, which nobody else has open.
+
+        Writers go on meanwhile. A copy that is under way when the process ends is of no use.
+
+        Raises:
+            Unavailable: The database cannot be read, or the file cannot be written.
+        """
+        with self._translated(), self._connection() as connection, closing(sqlite3.connect(path)) as copy:
+            # All pages in one step: in several, each write by another process would begin the copy again.
+            connection.backup(copy, pages=-1)
 
     def check(self) -> None:
         """Check that the open database is still the file at its path; costs one `stat`.
@@ -278,6 +302,17 @@ def _gone(path: Path, what: str) -> str:
         f"{path} was {what} while this process had it open, so nothing written now would be kept: put the file back, "
         "or restart this process"
     )
+
+
+@contextmanager
+def in_use_alone(path: Path) -> Iterator[None]:
+    """Hold a database that nobody has open, so that nobody opens it: to put another file in its place.
+
+    Raises:
+        Locked: Some process, or this one, has it open.
+    """
+    with locked(path.with_name(path.name + USE_SUFFIX), timeout_s=0):
+        yield
 
 
 def _is_there(path: Path) -> bool:

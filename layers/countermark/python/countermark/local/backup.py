@@ -1,0 +1,224 @@
+"""Backups of the embedded database: copied by SQLite while others write, checked, and put in its place again.
+
+A backup is a database in one file: banks, contents, collaborations with their records, API keys and events. The
+index is not in it, as it is built from the banks, and neither are the credentials of exchanges.
+
+Source: SQLite documentation, "SQLite Backup API", "Write-Ahead Logging", "How To Corrupt An SQLite Database File".
+"""
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from countermark.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
+from countermark.local.database import OPEN_SUFFIX, SMALLEST_BYTES, Database, check_owner, in_use_alone, take_steps
+from countermark.local.files import TEMPORARY_SUFFIX, Locked, locked, sync_directory, translated
+from countermark.local.schema import APPLICATION_ID
+
+ASIDE_INFIX = ".replaced-"
+"""Between the database's name and the time at which a restore replaced it."""
+
+_JOURNALS = ("-wal", "-shm", "-journal")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What a database holds."""
+
+    banks: int
+    contents: int
+
+
+def back_up(database: Database, target: Path, *, replace: bool = False) -> Counts:
+    """Copy a database as it is at one moment into a file of mode 600, whole or not at all; writers go on meanwhile.
+
+    Raises:
+        AlreadyExists: The file is there, and is not to be replaced.
+        InvalidInput: The file is the database itself, or a directory.
+        Unavailable: The database cannot be read, the file cannot be written, or the copy fails its check.
+    """
+    if not replace and os.path.lexists(target):
+        raise AlreadyExists(f"{target} is there already: choose another name, or replace it with --force")
+    if target.is_dir():
+        raise InvalidInput(f"{target} is a directory: name a file in it")
+    if database.is_at(target):
+        raise InvalidInput(f"{target} is the database itself: choose another name")
+    with _temporary(target) as temporary:
+        database.copy_to(temporary)
+        counts = _check(temporary, f"the copy for {target}")
+        with translated(target):
+            _sync(temporary)
+            if replace:
+                temporary.replace(target)
+            else:
+                _rename_new(temporary, target)
+            sync_directory(target.parent)
+    return counts
+
+
+def restore(source: Path, database: Path, *, now_s: int) -> tuple[Counts, Path | None]:
+    """Put a backup in the place of a database; returns what it holds, and where the replaced one is kept.
+
+    The database gets another id, so that whoever builds the index next builds it from the start. Content ids that
+    the replaced database gave are not given again. A kill at any point leaves the old database or the new one.
+
+    Raises:
+        NotFound: There is no such backup.
+        InvalidInput: It is not a backup of countermark, is damaged, or is the database itself.
+        Conflict: Another process has the database open.
+        Unavailable: It was written by a newer countermark, or a file cannot be read or written.
+    """
+    if not source.is_file():
+        raise NotFound(f"there is no file {source}")
+    if database.exists() and source.samefile(database):
+        raise InvalidInput(f"{source} is the database itself: name a backup of it")
+    try:
+        # In this order: whoever opens a database takes the locks in it as well.
+        with (
+            locked(database.with_name(database.name + OPEN_SUFFIX)),
+            in_use_alone(database),
+            _temporary(database) as temporary,
+        ):
+            counts = _prepare(source, temporary, database)
+            with translated(database):
+                _sync(temporary)
+                aside = _set_aside(database, now_s=now_s)
+                temporary.replace(database)
+                sync_directory(database.parent)
+    except Locked as error:
+        raise Conflict(
+            f"another process has {database} open, such as `countermark serve`: stop it, and restore again"
+        ) from error
+    return counts, aside
+
+
+def _prepare(source: Path, temporary: Path, database: Path) -> Counts:
+    """Make a copy of a backup that is ready to be the database."""
+    name = f"the backup {source}"
+    if source.stat().st_size < SMALLEST_BYTES:
+        raise InvalidInput(f"{source} is not a backup of countermark: it has {source.stat().st_size} bytes")
+    try:
+        with closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as backup:
+            if backup.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+                raise InvalidInput(f"{source} is not a backup of countermark")
+            check_owner(backup, name)
+            with closing(sqlite3.connect(temporary, isolation_level=None)) as copy:
+                backup.backup(copy)
+                copy.execute("PRAGMA journal_mode = MEMORY")
+                # A damaged backup must not be half migrated before that is found.
+                _check_integrity(copy, name)
+                take_steps(copy, copy.execute("PRAGMA user_version").fetchone()[0])
+                copy.execute("UPDATE store SET id = lower(hex(randomblob(16)))")
+                copy.execute("DELETE FROM builds")
+                copy.execute("UPDATE next_content_id SET id = max(id, ?)", (_next_content_id(database),))
+    except sqlite3.Error as error:
+        raise InvalidInput(f"{source} is not a backup of countermark, or is damaged: {error}") from error
+    return _check(temporary, name)
+
+
+def _next_content_id(database: Path) -> int:
+    """Return the next content id of the database that is about to be replaced; 0 where it cannot be read."""
+    with suppress(sqlite3.Error, OSError, TypeError):
+        if database.stat().st_size >= SMALLEST_BYTES:
+            with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)) as old:
+                next_id: int = old.execute("SELECT id FROM next_content_id").fetchone()[0]
+                # What is in its journal goes into the file, which is then all that there is to keep.
+                old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                return next_id
+    return 0
+
+
+def _set_aside(database: Path, *, now_s: int) -> Path | None:
+    """Keep a database under another name, with what is left of its journals; it stays where it is as well."""
+    aside = None
+    if database.exists():
+        stamp = datetime.fromtimestamp(now_s, UTC).strftime("%Y%m%dT%H%M%SZ")
+        aside = _free_name(database.with_name(f"{database.name}{ASIDE_INFIX}{stamp}"))
+        _keep(database, aside)
+    for suffix in _JOURNALS:
+        journal = database.with_name(database.name + suffix)
+        if not journal.exists():
+            continue
+        # The new database must not meet the journal of the old one: SQLite would play it into it.
+        if aside is None or suffix == "-shm" or not journal.stat().st_size:
+            journal.unlink()
+        else:
+            journal.rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+def _keep(path: Path, aside: Path) -> None:
+    try:
+        aside.hardlink_to(path)
+    except OSError:
+        # A file system without links.
+        shutil.copyfile(path, aside)
+        aside.chmod(0o600)
+        _sync(aside)
+
+
+def _free_name(path: Path) -> Path:
+    names = (path, *(path.with_name(f"{path.name}-{n}") for n in range(2, 1_000)))
+    return next(name for name in names if not os.path.lexists(name))
+
+
+def _check(path: Path, name: str) -> Counts:
+    """Check a copy that is about to get its name; afterwards it is one file, without a journal.
+
+    Raises:
+        Unavailable: It is damaged.
+    """
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode = DELETE")
+            _check_integrity(connection, name)
+            banks, contents = (
+                connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608  # two names of ours
+                for table in ("banks", "contents")
+            )
+    except sqlite3.Error as error:
+        raise Unavailable(f"{name} fails its check: {error}") from error
+    return Counts(banks=banks, contents=contents)
+
+
+def _check_integrity(connection: sqlite3.Connection, name: str) -> None:
+    (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    if found != "ok":
+        raise InvalidInput(f"{name} is damaged: {found}")
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """Yield a new file beside a path, of mode 600; it is removed where nobody renamed it."""
+    with translated(path):
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY_SUFFIX)
+        os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+    finally:
+        for suffix in ("", *_JOURNALS):
+            with suppress(OSError):
+                temporary.with_name(temporary.name + suffix).unlink()
+
+
+def _rename_new(temporary: Path, target: Path) -> None:
+    """Give a file a name that nothing has."""
+    try:
+        target.hardlink_to(temporary)
+    except FileExistsError as error:
+        raise AlreadyExists(f"{target} was made meanwhile: choose another name, or replace it with --force") from error
+    except OSError:
+        # A file system without links.
+        temporary.rename(target)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
