@@ -9,7 +9,8 @@ from countermark.domain import mime_types
 from countermark.domain.content import ContentTypes
 from countermark.domain.signal import ContentType
 from countermark.errors import InvalidContent
-from countermark.signals.decode import HEIC_BRANDS, looks_like
+from countermark.signals.decode import looks_like
+from countermark.signals.formats.boxes import AVIF_BRANDS, HEIC_BRANDS
 
 HEAD_BYTES = 1024 * 1024
 """How much of the beginning of a file is enough to tell. The second frame of most animations is within."""
@@ -29,7 +30,7 @@ _PHOTO_STARTS = (
 )
 # HEIF and AVIF with their sequences, and what cameras and editors write. Source: the registry of MP4 brands, mp4ra.org.
 _PHOTO_BRANDS = frozenset(
-    {*HEIC_BRANDS, b"avif", b"avis", b"avio", b"hevm", b"hevs", b"hevx", b"heif", b"heis", b"miaf", b"crx ", b"jp2 "}
+    {*HEIC_BRANDS, *AVIF_BRANDS, b"avio", b"hevm", b"hevs", b"hevx", b"heif", b"heis", b"miaf", b"crx ", b"jp2 "}
 )
 _VIDEO_STARTS = (
     b"\x1aE\xdf\xa3",  # Matroska and WebM

@@ -4,23 +4,23 @@ Pillow and NumPy are imported once there is something to decode. Nothing is writ
 of a photo with several frames only the first is decoded, however many there are.
 """
 
-import io
 import logging
 import struct
-import time
 import warnings
 import zlib
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from countermark.errors import ContentTooLarge, InvalidContent, MissingExtra
+from countermark.errors import ContentTooLarge, InvalidContent
+from countermark.signals.formats.boxes import is_heic
+from countermark.signals.formats.source import Clock
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from PIL import Image
 
+    from countermark.signals.formats.readers import Claim
     from countermark.signals.picture import Picture
 
 MAX_PHOTO_BYTES = 100 * 1024 * 1024
@@ -45,7 +45,7 @@ MAX_DECODE_S = 30.0
 A format that is read whole before it is decoded is bounded by its pixels alone.
 """
 
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "HEIC", "JPEG", "PNG", "TIFF", "WebP")
 """The formats that are opened, as Pillow names them: what cameras, editors and the web make, and no more."""
 
 # The modules that read them. Pillow would load its readers of all other formats to look for one that is missing.
@@ -80,20 +80,6 @@ _SIGNATURES = (
     (b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
     (b"8BPS", "a Photoshop document"),
 )
-HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
-
-
-class _Bytes(io.BytesIO):
-    """The bytes of a photo; reading them ends when time is up."""
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__(content)
-        self._until = time.thread_time() + MAX_DECODE_S
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if time.thread_time() > self._until:
-            raise ContentTooLarge(f"decoding a photo takes at most {MAX_DECODE_S:g} seconds")
-        return super().read(size)
 
 
 def pixels(content: bytes) -> "NDArray[np.uint8]":
@@ -112,14 +98,18 @@ def pixels(content: bytes) -> "NDArray[np.uint8]":
 def picture(content: bytes, *, draft: bool = False) -> "Picture":
     """Return the picture that a person sees, as `pixels` does, but without a copy of it.
 
+    Bytes that no viewer looks at decide nothing. Of a file that ends early, or is damaged from some place on, the
+    picture is what its decoder completes, and `partial` says how much is missing.
+
     `draft` lets JPEG come out at a half, a quarter or an eighth of its size, while no side gets shorter than
     `DRAFT_PIXELS`: several times faster, but no longer with the bits of others; see docs/hashing.md.
 
     Raises:
         ContentTooLarge: More than `MAX_PHOTO_BYTES`, `MAX_PIXELS`, `MAX_SCANS` or `MAX_SCANNED_PIXELS`, or
             `MAX_DECODE_S` went by.
-        InvalidContent: Of another format, truncated, or damaged; the error tells which.
+        InvalidContent: It is no photo, damaged, or less than half of its rows are there; the error says which.
         MissingExtra: It is HEIC, and what reads it is not installed.
+        UnsupportedContent: It is of a format or a variant that is not decoded; the error names it.
     """
     if len(content) > MAX_PHOTO_BYTES:
         raise ContentTooLarge(f"a photo has at most {MAX_PHOTO_BYTES} bytes, not {len(content)}")
@@ -127,60 +117,34 @@ def picture(content: bytes, *, draft: bool = False) -> "Picture":
         import_module(f"PIL.{plugin}ImagePlugin")
     from PIL import Image, UnidentifiedImageError
 
-    from countermark.signals.picture import of_image
+    from countermark.signals.formats import readers
 
     _quieten()
-    formats = (*FORMATS, _load_heic()) if is_heic(content) else FORMATS
     try:
-        with Image.open(_Bytes(content), formats=formats) as image:
-            _check_size(image, content)
-            columns, rows = image.size
-            if draft:
-                image.draft(None, (DRAFT_PIXELS, DRAFT_PIXELS))
-            image.load()
-            return of_image(image, rows=rows, columns=columns, scale=-(-columns // image.width))
+        reading = readers.Reading(clock=Clock(MAX_DECODE_S), admit=_admit, draft_pixels=DRAFT_PIXELS if draft else None)
+        read = readers.read(content, reading)
     except Image.DecompressionBombError as error:
         raise ContentTooLarge(f"a photo has at most {MAX_PIXELS} pixels: {_reason(error)}") from error
     except UnidentifiedImageError as error:
         raise InvalidContent(f"not a photo that can be read: {_describe(content)}") from error
     except _DAMAGE as error:
         raise InvalidContent(f"a damaged photo: {_reason(error)}") from error
+    if read is None:
+        raise InvalidContent(f"not a photo that can be read: {_describe(content)}")
+    return read
 
 
-def is_heic(content: bytes) -> bool:
-    """Tell whether bytes begin as HEIC does, and not as AVIF, which may have the same first brand."""
-    brands = content[8 : min(int.from_bytes(content[:4]), 256)]
-    return content[4:8] == b"ftyp" and content[8:12] in HEIC_BRANDS and b"avif" not in brands
-
-
-def _load_heic() -> str:
-    """Teach Pillow to read HEIC, and return the name of the format.
-
-    Raises:
-        MissingExtra: The package is not installed.
-    """
-    try:
-        heif = import_module("pillow_heif")
-    except ImportError as error:
-        raise MissingExtra("a HEIC photo is read with pillow-heif: pip install pillow-heif") from error
-    heif.register_heif_opener()
-    return "HEIF"
-
-
-def _check_size(image: "Image.Image", content: bytes) -> None:
-    """Check what the header tells, before anything is decoded.
+def _admit(claim: "Claim") -> None:
+    """Check what a photo's header says, before anything is decoded.
 
     Raises:
         ContentTooLarge: There are more pixels than are allowed, or a JPEG goes over them too often.
     """
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ContentTooLarge(f"a photo has at most {MAX_PIXELS} pixels, not {width} x {height}")
-    if image.format in ("JPEG", "MPO"):
-        # Within a scan no byte FF is followed by DA; a preview that is embedded has one scan or a few.
-        scans = content.count(b"\xff\xda")
-        if scans > MAX_SCANS or scans * width * height > MAX_SCANNED_PIXELS:
-            raise ContentTooLarge(f"a photo has fewer scans than {scans} of {width} x {height} pixels")
+    pixels = claim.width * claim.height
+    if pixels > MAX_PIXELS:
+        raise ContentTooLarge(f"a photo has at most {MAX_PIXELS} pixels, not {claim.width} x {claim.height}")
+    if claim.scans > MAX_SCANS or claim.scans * pixels > MAX_SCANNED_PIXELS:
+        raise ContentTooLarge(f"a photo has fewer scans than {claim.scans} of {claim.width} x {claim.height} pixels")
 
 
 def _quieten() -> None:

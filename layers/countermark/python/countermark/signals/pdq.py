@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from countermark.domain.signal import Comparison, ContentType, IndexKind, Unhashable
+from countermark.domain.signal import Comparison, ContentType, IndexKind, Partial, Unhashable, Value
 from countermark.errors import InvalidSignal
 from countermark.signals import decode
 from countermark.signals.buffered import BufferedHasher
@@ -72,28 +72,32 @@ def variants_from_picture(picture: "Picture") -> tuple[dict[str, str], int]:
     return hash_variants(picture)
 
 
-def variants_from_content(content: bytes) -> dict[str, str] | Unhashable:
-    """Return the hashes of a photo's variants, or that its quality is too low.
+def variants_from_content(content: bytes) -> dict[str, str] | Partial[dict[str, str]] | Unhashable:
+    """Return the hashes of a photo's variants, or of the part that is there, or that its quality is too low.
 
     Raises:
-        ContentTooLarge, InvalidContent, MissingExtra: As `decode.picture`.
+        ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent: As `decode.picture`.
     """
-    values, quality = variants_from_picture(decode.picture(content))
-    return values if quality >= MIN_QUALITY else _low(quality)
+    picture = decode.picture(content)
+    values, quality = variants_from_picture(picture)
+    return _made(values, quality, picture.partial)
 
 
-def from_content(content: bytes) -> str | Unhashable:
-    """Return the hash of a photo, or that its quality is too low.
+def from_content(content: bytes) -> str | Partial[str] | Unhashable:
+    """Return the hash of a photo, or of the part that is there, or that its quality is too low.
 
     Raises:
-        ContentTooLarge, InvalidContent, MissingExtra: As `decode.picture`.
+        ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent: As `decode.picture`.
     """
-    value, quality = from_picture(decode.picture(content))
-    return value if quality >= MIN_QUALITY else _low(quality)
+    picture = decode.picture(content)
+    value, quality = from_picture(picture)
+    return _made(value, quality, picture.partial)
 
 
-def _low(quality: int) -> Unhashable:
-    return Unhashable(code="low_quality", reason=f"a quality of {quality}, below {MIN_QUALITY}: too little to see")
+def _made(value: Value, quality: int, partial: str | None) -> Value | Partial[Value] | Unhashable:
+    if quality < MIN_QUALITY:
+        return Unhashable(code="low_quality", reason=f"a quality of {quality}, below {MIN_QUALITY}: too little to see")
+    return value if partial is None else Partial(value=value, reason=partial)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,10 +147,10 @@ class Pdq:
         distance = (int(query, 16) ^ int(banked, 16)).bit_count()
         return Comparison(matches=distance <= MAX_MATCH_DISTANCE_BITS, distance=distance)
 
-    def hasher(self) -> BufferedHasher[str]:
+    def hasher(self) -> BufferedHasher[str | Partial[str]]:
         return BufferedHasher(from_content, max_bytes=decode.MAX_PHOTO_BYTES)
 
-    def variants_hasher(self) -> BufferedHasher[dict[str, str]]:
+    def variants_hasher(self) -> BufferedHasher[dict[str, str] | Partial[dict[str, str]]]:
         return BufferedHasher(variants_from_content, max_bytes=decode.MAX_PHOTO_BYTES)
 
     def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's

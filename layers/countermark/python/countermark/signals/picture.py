@@ -18,12 +18,16 @@ _GREY_MODES = ("1", "L", "LA", "La")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """What is hashed: an image, and the size of the whole picture. A draft's image has a half or less of it a side."""
+    """What is hashed: an image, and the size of the whole picture. A draft's image has a half or less of it a side.
+
+    `partial` says what is missing of a picture that is there in part.
+    """
 
     image: Image.Image | NDArray[np.uint8]
     rows: int
     columns: int
     scale: int = 1
+    partial: str | None = None
 
     @property
     def is_draft(self) -> bool:
@@ -40,7 +44,7 @@ class Picture:
         The reference weighs and adds in double precision, and then rounds. Pillow adds whole thousandths, and one
         division in single precision rounds them to the same float.
         """
-        for rows in _strips(start, stop, -(-self.columns // self.scale)):
+        for rows in strips(start, stop, -(-self.columns // self.scale)):
             if isinstance(self.image, Image.Image):
                 strip = _plain(self.image.crop((0, rows.start, self.image.width, rows.stop)))
             else:
@@ -68,14 +72,15 @@ def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
         return _scaled(np.asarray(image))
     is_grey = image.mode in _GREY_MODES or image.mode.startswith("I;16")
     pixels = np.empty((image.height, image.width, 1 if is_grey else 3), np.uint8)
-    for rows in _strips(0, image.height, image.width):
+    for rows in strips(0, image.height, image.width):
         strip = _plain(image.crop((0, rows.start, image.width, rows.stop)))
         channels = np.asarray(strip)
         pixels[rows] = channels[..., None] if strip.mode == "L" else channels[..., : pixels.shape[2]]
     return pixels[..., 0] if is_grey else pixels
 
 
-def _strips(start: int, stop: int, columns: int) -> Iterator[slice]:
+def strips(start: int, stop: int, columns: int) -> Iterator[slice]:
+    """Yield the rows of a picture in strips of some `_STRIP_PIXELS`."""
     height = max(1, _STRIP_PIXELS // columns)
     for top in range(start, stop, height):
         yield slice(top, min(top + height, stop))

@@ -1,0 +1,90 @@
+"""AVIF and HEIC: boxes, of which the decoder gets the picture's, and items of metadata under another type.
+
+Source: ISO/IEC 14496-12 (boxes, item information) and ISO/IEC 23008-12 (HEIF).
+"""
+
+from collections.abc import Iterator, Sequence
+
+from countermark.signals.formats.source import Clock, Piece
+
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+AVIF_BRANDS = (b"avif", b"avis")
+
+_NEEDED = frozenset({b"ftyp", b"meta", b"mdat", b"moov", b"idat"})
+_METADATA = frozenset({b"Exif", b"mime", b"uri "})
+_MASKED = b"skip"
+_CLOCK_BOXES = 4096
+
+
+def is_heic(content: bytes) -> bool:
+    """Return whether bytes begin as HEIC does, and not as AVIF, which may have the same first brand."""
+    return bool(brands := _brands(content)) and brands[0] in HEIC_BRANDS and not set(AVIF_BRANDS) & set(brands)
+
+
+def is_avif(content: bytes) -> bool:
+    """Return whether bytes begin as AVIF does."""
+    return bool(set(AVIF_BRANDS) & set(_brands(content)))
+
+
+def walk(content: bytes, clock: Clock) -> Sequence[Piece]:
+    """Return the file without what no picture is made of.
+
+    Offsets within a file hold: boxes keep their places, and those that are left out become free space. Items of
+    metadata get a type that decoders pass over, so that damage in EXIF or XMP does not end the decoding.
+    """
+    changes: list[tuple[int, bytes]] = []
+    end = len(content)
+    for number, (kind, start, body, stop) in enumerate(_boxes(content, 0, len(content))):
+        if number % _CLOCK_BOXES == 0:
+            clock.check()
+        if not kind.isascii() or (stop > len(content) and kind not in (b"mdat", b"moov")):
+            # Bytes behind the last box: no part of the file's structure.
+            end = start
+            break
+        if kind == b"meta":
+            changes += _masks(content, body + 4, stop)
+        elif kind not in _NEEDED:
+            changes.append((start + 4, b"free"))
+    view = memoryview(content)
+    pieces: list[Piece] = []
+    at = 0
+    for place, new in sorted(changes):
+        pieces += [view[at:place], new]
+        at = place + len(new)
+    return [content] if not pieces and end == len(content) else [*pieces, view[at:end]]
+
+
+def _masks(content: bytes, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+    """Yield where the types of items of metadata stand, and what is put there."""
+    for kind, _, body, end in _boxes(content, start, stop):
+        if kind == b"iinf":
+            first = body + (6 if content[body : body + 1] == b"\0" else 8)
+            for inner, _, entry, inner_stop in _boxes(content, first, min(end, stop)):
+                version = content[entry : entry + 1]
+                at = entry + (8 if version == b"\2" else 10)
+                has_type = inner == b"infe" and version in (b"\2", b"\3") and at + 4 <= inner_stop
+                if has_type and content[at : at + 4] in _METADATA:
+                    yield at, _MASKED
+
+
+def _boxes(content: bytes, at: int, stop: int) -> Iterator[tuple[bytes, int, int, int]]:
+    """Yield the kind of each box, where it begins, where its body does, and where it should end."""
+    while at + 8 <= stop:
+        size, kind, body = int.from_bytes(content[at : at + 4]), content[at + 4 : at + 8], at + 8
+        if size == 1:
+            size, body = int.from_bytes(content[at + 8 : at + 16]), at + 16
+        elif size == 0:
+            size = stop - at
+        if size < body - at:
+            yield b"\xff\xff\xff\xff", at, body, stop
+            return
+        yield kind, at, body, at + size
+        at += size
+
+
+def _brands(content: bytes) -> list[bytes]:
+    """Return the major brand and the compatible ones; [] where no file type comes first."""
+    if content[4:8] != b"ftyp":
+        return []
+    stop = min(int.from_bytes(content[:4]), 256, len(content))
+    return [content[8:12], *(content[at : at + 4] for at in range(16, stop - 3, 4))]

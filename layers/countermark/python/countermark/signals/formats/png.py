@@ -1,0 +1,162 @@
+"""PNG: its header, palette and image data. Ancillary chunks are passed over: neither unpacked nor checked.
+
+Source: Portable Network Graphics Specification (Third Edition), sections 5, 7.2, 8 and 11.
+"""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from countermark.errors import InvalidContent, UnsupportedContent
+from countermark.signals.formats.source import Clock, Piece
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+_SMALL_BYTES = 4096
+"""Data of smaller chunks is copied together: a file may have millions of them."""
+
+_CLOCK_CHUNKS = 4096
+_STEP_BYTES = 1 << 20
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+
+PASSES = ((0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2), (1, 2, 0, 1))
+"""The passes of an interlaced picture: the first row and how far to the next, then the same of columns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Png:
+    """What a decoder reads of a PNG. `damage` says why its data ends early; None where nothing is known of that."""
+
+    width: int
+    height: int
+    bits_per_pixel: int
+    is_interlaced: bool
+    head: bytes
+    data: Sequence[Piece]
+    damage: str | None
+
+    @property
+    def pieces(self) -> Sequence[Piece]:
+        """The file, with one chunk for all data."""
+        size = sum(map(len, self.data))
+        return self.head, size.to_bytes(4) + b"IDAT", *self.data, bytes(4), _chunk(b"IEND", b"")
+
+    def rows_there(self, clock: Clock) -> list[int]:
+        """Return how many rows of each pass are in the data; of one pass where the picture is not interlaced.
+
+        Unpacks the data once more, a piece at a time.
+        """
+        size = _unpacked_bytes(self.data, clock)
+        rows = []
+        for top, down, left, across in PASSES if self.is_interlaced else ((0, 1, 0, 1),):
+            of_pass = max(0, -(-(self.height - top) // down))
+            columns = max(0, -(-(self.width - left) // across))
+            row_bytes = 1 + -(-columns * self.bits_per_pixel // 8)
+            there = min(of_pass, size // row_bytes) if columns else of_pass
+            size = max(0, size - there * row_bytes) if columns else size
+            if there < of_pass:
+                size = 0
+            rows.append(there)
+        return rows
+
+
+def walk(content: bytes, clock: Clock) -> Png:
+    """Return what a decoder reads of a PNG.
+
+    Raises:
+        ContentTooLarge: It takes too long.
+        InvalidContent: The header or the palette is damaged or missing.
+        UnsupportedContent: It is of a kind that is not decoded.
+    """
+    header = b""
+    palette = b""
+    data: list[Piece] = []
+    damage = None
+    view = memoryview(content)
+    for number, (kind, start, stop) in enumerate(_chunks(content)):
+        if number % _CLOCK_CHUNKS == 0:
+            clock.check()
+        if kind == b"CgBI":
+            raise UnsupportedContent("a PNG in Apple's own form for apps (CgBI)")
+        if not header and kind != b"IHDR":
+            raise InvalidContent("a damaged photo: a PNG that does not begin with its header")
+        if kind == b"IEND":
+            break
+        if kind not in (b"IHDR", b"PLTE", b"IDAT") or (header and kind == b"IHDR"):
+            continue
+        is_right = zlib.crc32(view[start - 4 : min(stop, len(content))]) == int.from_bytes(content[stop : stop + 4])
+        if kind == b"IDAT":
+            if not is_right and stop + 4 <= len(content):
+                damage = "the checksum of image data is wrong"
+                break
+            _add(data, view[start : min(stop, len(content))])
+        elif not is_right:
+            raise InvalidContent(f"a damaged photo: the checksum of a PNG's chunk {kind.decode()} is wrong")
+        elif kind == b"IHDR":
+            header = content[start:stop]
+        else:
+            palette = content[start:stop]
+    return _checked(header, palette, data, damage)
+
+
+def _checked(header: bytes, palette: bytes, data: Sequence[Piece], damage: str | None) -> Png:
+    if len(header) != 13:
+        raise InvalidContent("a damaged photo: a PNG without a whole header")
+    depth, colour, compression, filtering, interlace = header[8:]
+    if depth not in _DEPTHS.get(colour, ()):
+        raise InvalidContent(f"a damaged photo: a PNG of colour type {colour} with {depth} bits")
+    if (compression, filtering) != (0, 0) or interlace > 1:
+        raise InvalidContent(f"a damaged photo: a PNG of compression {compression}, filter {filtering}, {interlace=}")
+    if not data:
+        raise InvalidContent(f"a damaged photo: a PNG without image data{f': {damage}' if damage else ''}")
+    return Png(
+        width=int.from_bytes(header[:4]),
+        height=int.from_bytes(header[4:8]),
+        bits_per_pixel=depth * _CHANNELS[colour],
+        is_interlaced=interlace == 1,
+        head=SIGNATURE + _chunk(b"IHDR", header) + (_chunk(b"PLTE", palette) if palette else b""),
+        data=data,
+        damage=damage,
+    )
+
+
+def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the kind of each chunk, where its data begins and where it should end."""
+    at = len(SIGNATURE)
+    while at + 8 <= len(content):
+        length, kind = int.from_bytes(content[at : at + 4]), content[at + 4 : at + 8]
+        if length >> 31 or not (kind.isalpha() and kind.isascii()):
+            return
+        yield kind, at + 8, at + 8 + length
+        at += 12 + length
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+
+
+def _add(data: list[Piece], piece: memoryview) -> None:
+    if len(piece) >= _SMALL_BYTES:
+        data.append(piece)
+    elif data and isinstance(data[-1], bytearray):
+        data[-1] += piece
+    else:
+        data.append(bytearray(piece))
+
+
+def _unpacked_bytes(data: Sequence[Piece], clock: Clock) -> int:
+    unpacker = zlib.decompressobj()
+    size = 0
+    try:
+        for piece in data:
+            rest: Piece = piece
+            while rest:
+                clock.check()
+                size += len(unpacker.decompress(rest, _STEP_BYTES))
+                rest = unpacker.unconsumed_tail
+        while left := len(unpacker.decompress(b"", _STEP_BYTES)):
+            size += left
+    except zlib.error:
+        return size
+    return size
