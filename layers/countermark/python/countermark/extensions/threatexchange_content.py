@@ -9,7 +9,6 @@ type of such names, where it is not one of photos, videos or texts. Files that i
 Source: python-threatexchange 1.2.16, content_type/content_base.py and extensions/pdf/content.py.
 """
 
-import mimetypes
 import re
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from countermark.domain.content import ContentForm, Part
+from countermark.domain.mime_types import mime_type_of_name
 from countermark.domain.signal import ContentType
 from countermark.errors import ContentTooLarge, InvalidContent, InvalidInput
 
@@ -86,7 +86,7 @@ def content_form(module: str, peer: type) -> ContentForm:
     if not callable(get_name):
         raise InvalidInput(f"the extension {module}: the content type {peer.__name__} lacks get_name")
     name = ContentType(str(get_name()))
-    mime_type = mimetypes.types_map.get(f".{name}", "")
+    mime_type = mime_type_of_name(f"content.{name}")
     tells = mime_type and not mime_type.startswith(_OWN_MIME_TYPES)
     # The method of the class that all of them come from finds nothing.
     opening = [each.__name__ for each in peer.__mro__ if "extract_additional_content" in vars(each)]
