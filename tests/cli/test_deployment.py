@@ -34,6 +34,10 @@ def house(countermark: CommandLine, photo: Callable[[str], Path], home: Path) ->
         boxed.save(home / "boxed.png")
     Image.new("RGB", (90, 90), "white").save(home / "plain.png")
     (home / "broken.jpg").write_bytes(b"no photo")
+    (home / "known-broken.jpg").write_bytes(b"no photo, but known")
+    countermark("bank", "add", "MINE", "photo", "-S", "photo_md5", "known-broken.jpg")
+    (home / "empty.jpg").write_bytes(b"")
+    (home / "latin.txt").write_bytes("wörds".encode("latin-1"))
     near = [f"{int(PDQ, 16) ^ (1 << bits) - 1:064x}" for bits in (5, 0, 31, 32)]
     (home / "hashes.txt").write_text("\n".join(near))
     (home / "wörds.txt").write_text("bball now?")
@@ -47,7 +51,16 @@ SAME = (
     ["hash", "file", "clip.mp4", "rocket.jpg"],
     ["hash", "text", "wörds.txt", "--", "and", "more"],
     ["hash", "photo", "broken.jpg", "rocket.jpg", "-S", "pdq"],
+    ["hash", "photo", "--json", "rocket.jpg", "turned.png"],
+    ["hash", "photo", "--json", "-S", "pdq", "--photo-preprocess", "rotations", "rocket.jpg"],
     ["match", "photo", "rocket.jpg", "turned.png"],
+    ["match", "photo", "broken.jpg", "rocket.jpg", "plain.png"],
+    ["match", "photo", "-S", "pdq", "broken.jpg", "rocket.jpg"],
+    ["match", "photo", "-S", "pdq", "plain.png", "rocket.jpg"],
+    ["match", "photo", "known-broken.jpg", "rocket.jpg"],
+    ["match", "file", "broken.jpg", "known-broken.jpg", "rocket.jpg"],
+    ["match", "text", "latin.txt", "wörds.txt"],
+    ["match", "photo", "empty.jpg", "rocket.jpg", "-S", "pdq"],
     ["match", "photo", "-R", "turned.png"],
     ["match", "photo", "--photo-preprocess", "unletterbox", "boxed.png"],
     ["match", "photo", "--json", "rocket.jpg"],
@@ -76,15 +89,21 @@ def test_a_deployment_is_asked_the_same_and_answers_the_same(countermark: Comman
             here = countermark(*arguments)
             there = countermark(arguments[0], "--deployment", f"{server.address}/", *arguments[1:])
             assert (there.code, comparable(there.lines)) == (here.code, comparable(here.lines)), arguments
-            if "broken.jpg" in arguments:
-                assert "broken.jpg: " in there.err
+            for name in {"broken.jpg", "known-broken.jpg", "latin.txt", "empty.jpg"} & {*arguments}:
+                assert f"{name}: " in there.err, arguments
+                assert f"{name}: " in here.err, arguments
+                assert there.code == 2
+            if "plain.png" in arguments:
+                assert "plain.png: no pdq signal" in here.err
+                assert "plain.png: no pdq signal" in there.err
 
 
 @pytest.mark.usefixtures("house")
-def test_a_photo_that_a_deployment_cannot_read_matches_nothing(countermark: CommandLine) -> None:
+def test_a_photo_that_a_deployment_cannot_read_is_reported_after_the_others(countermark: CommandLine) -> None:
     with serving(countermark.state) as server:
-        ran = countermark.ok("match", "photo", "--deployment", server.address, "broken.jpg", "rocket.jpg", "-S", "pdq")
-    assert ran.lines == ["pdq 0 (MINE) POSITIVE_CLASS"]
+        ran = countermark("match", "photo", "--deployment", server.address, "broken.jpg", "rocket.jpg", "-S", "pdq")
+    assert (ran.code, ran.lines) == (2, ["pdq 0 (MINE) POSITIVE_CLASS"])
+    assert "countermark: broken.jpg: no pdq signal: not a photo that can be read" in ran.err
 
 
 @pytest.mark.usefixtures("house")
@@ -118,6 +137,7 @@ class Scripted:
     address: str = ""
     status: int = 200
     body: bytes = b"{}"
+    headers: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
 
 
@@ -131,6 +151,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
             script.asked.append((self.path, {name.lower(): text for name, text in self.headers.items()}, body))
             self.send_response(script.status)
             self.send_header("Content-Length", str(len(script.body)))
+            for name, value in script.headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(script.body)
 
@@ -177,6 +199,48 @@ def test_what_a_deployment_refuses_is_told_with_its_exit_code(
     ran = countermark("match", "text", "--deployment", scripted.address, "a.txt")
     assert (ran.code, ran.out) == (code, "")
     assert told in ran.err
+
+
+@pytest.mark.parametrize(
+    ("headers", "code", "said"),
+    [
+        ({}, 0, None),
+        ({"Countermark-Unhashable": "pdq=damaged"}, 2, "countermark: a.jpg: no pdq signal: the deployment cannot"),
+        ({"countermark-unhashable": "pdq=low-quality"}, 0, "a.jpg: no pdq signal: of too low a quality"),
+        ({"countermark-unhashable": "pdq=low-quality, pdq=damaged"}, 2, "countermark: a.jpg: no pdq signal"),
+        ({"countermark-unhashable": "vpdq=missing-extra,pdq=empty"}, 2, "countermark: a.jpg: no vpdq signal"),
+        ({"countermark-unhashable": "pdq=a-newer-code"}, 2, "countermark: a.jpg: no pdq signal: a_newer_code"),
+        ({"countermark-unhashable": ",=,pdq,=x"}, 0, None),
+        ({"countermark-partial": "pdq"}, 0, "a.jpg: the pdq signal is of a part of it"),
+    ],
+)
+def test_the_headers_of_an_answer_are_reported_beside_its_matches(
+    countermark: CommandLine, home: Path, scripted: Scripted, headers: dict[str, str], code: int, said: str | None
+) -> None:
+    detail = '{"distance": 0, "sources": []}'
+    scripted.body = f'{{"pdq": {{"A": [{{"bank_content_id": 1, "distance": "0", "detail": {detail}}}]}}}}'.encode()
+    scripted.headers = headers
+    (home / "a.jpg").write_bytes(b"photo")
+    ran = countermark("match", "photo", "--deployment", scripted.address, "a.jpg")
+    assert (ran.code, ran.lines) == (code, ["pdq 0 (A) POSITIVE_CLASS"])
+    assert said in ran.err if said else ran.err == ""
+
+
+def test_what_a_deployment_could_not_hash_is_an_object_of_json(
+    countermark: CommandLine, home: Path, scripted: Scripted
+) -> None:
+    scripted.body = b'{"pdq": "", "photo_md5": "00"}'
+    (home / "a.jpg").write_bytes(b"photo")
+    for headers in ({}, {"countermark-unhashable": "pdq=low-quality", "countermark-partial": "photo_md5"}):
+        scripted.headers = headers
+        ran = countermark("hash", "photo", "--json", "--deployment", scripted.address, "a.jpg")
+        md5 = {"file": "a.jpg", "type": "photo_md5", "signal": "00"}
+        pdq = {"file": "a.jpg", "type": "pdq", "signal": None, "unhashable": "low_quality"}
+        assert [json.loads(line) for line in ran.lines] == [
+            {**md5, "partial": "the deployment saw no more"} if headers else md5,
+            {**pdq, "reason": "of too low a quality"},
+        ]
+        assert ran.err.count("no pdq signal") == 1
 
 
 def test_of_a_file_only_its_bytes_and_its_kind_are_sent(

@@ -1,13 +1,16 @@
 """`countermark hash`."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from countermark.domain.signal import Partial
 from countermark.local.state import LocalState
+from countermark.signals.pdq import Pdq
 from tests.cli.conftest import CommandLine
 
 ROCKET = "pdq 8792786c87937064bf1bc0e43f1fc0e03f1cc2e33da4c2537cec821b2ce4f376"
@@ -89,6 +92,69 @@ def test_a_file_that_is_no_photo_fails_after_the_others_were_hashed(
     assert ran.code == 2
     assert ran.out == f"{ROCKET}\n"
     assert "countermark: broken.jpg: no pdq signal" in ran.err
+
+
+def test_json_holds_each_signal_and_each_reason_for_none(
+    countermark: CommandLine, home: Path, photo: Callable[[str], Path]
+) -> None:
+    (home / "broken.jpg").write_bytes(b"not a photo")
+    Image.new("RGB", (100, 100), "white").save(home / "plain.png")
+    ran = countermark("hash", "photo", "-S", "pdq", "--json", "broken.jpg", photo("rocket.jpg").name, "plain.png")
+    broken, rocket, plain = (json.loads(line) for line in ran.lines)
+    assert ran.code == 2
+    assert rocket == {"file": "rocket.jpg", "type": "pdq", "signal": ROCKET.removeprefix("pdq ")}
+    assert (broken.pop("reason")[:11], broken) == (
+        "not a photo",
+        {"file": "broken.jpg", "type": "pdq", "signal": None, "unhashable": "damaged"},
+    )
+    assert (plain["signal"], plain["unhashable"]) == (None, "low_quality")
+
+
+class Half:
+    """PDQ of what is there of a photo that was cut in half."""
+
+    def update(self, chunk: bytes) -> None:
+        """Take nothing."""
+
+    def finish(self) -> Partial[str]:
+        return Partial(value="0f" * 32, reason="its last 50 of 100 rows are missing")
+
+
+def test_a_partial_photo_is_hashed_matched_and_banked_and_that_is_said(
+    countermark: CommandLine, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pdq, "hasher", lambda _: Half())
+    (home / "cut.jpg").write_bytes(b"half a photo")
+    note = "cut.jpg: the pdq signal is of a part of it: its last 50 of 100 rows are missing"
+    hashed = countermark.ok("hash", "photo", "-S", "pdq", "cut.jpg")
+    assert (hashed.out, hashed.err.splitlines()) == (f"pdq {'0f' * 32}\n", [note])
+    [told] = countermark.ok("hash", "photo", "-S", "pdq", "--json", "cut.jpg").lines
+    assert json.loads(told)["partial"] == "its last 50 of 100 rows are missing"
+    countermark.ok("bank", "create", "MINE")
+    banked = countermark.ok("bank", "add", "MINE", "photo", "cut.jpg")
+    assert note in banked.err
+    matched = countermark.ok("match", "photo", "cut.jpg", "--json")
+    by_type = {each["signal_type"]: each for each in map(json.loads, matched.lines)}
+    assert by_type["pdq"]["partial"] == "its last 50 of 100 rows are missing"
+    assert "partial" not in by_type["photo_md5"]
+    assert note in matched.err
+    assert countermark.ok("--quiet", "match", "photo", "cut.jpg").err == ""
+
+
+@pytest.mark.parametrize("command", ["hash", "match"])
+def test_one_file_that_cannot_be_read_leaves_none_of_the_others_out(
+    countermark: CommandLine, home: Path, photo: Callable[[str], Path], command: str
+) -> None:
+    rocket = photo("rocket.jpg").name
+    countermark.ok("bank", "create", "MINE")
+    countermark.ok("bank", "add", "MINE", "photo", "-S", "pdq", rocket)
+    away, unsafe = "http://countermark.invalid/a.jpg", "http://127.0.0.1/a.jpg"
+    ran = countermark(command, "photo", "-S", "pdq", away, unsafe, rocket)
+    assert (ran.code, len(ran.lines)) == (2, 1)
+    assert f"{away}: Failed to fetch URL" in ran.err
+    assert f"{unsafe}: " in ran.err
+    ran = countermark(command, "photo", "-S", "pdq", away, rocket, "--photo-preprocess", "rotations")
+    assert (ran.code, bool(ran.lines), away in ran.err) == (3, True, True)
 
 
 def test_hashing_leaves_no_state_behind(countermark: CommandLine) -> None:

@@ -135,7 +135,7 @@ def add(
 
     Each FILE (a path, an http(s) URL, - for standard input, or words after --) becomes one content, and so does each
     that lies within one of an extension's type. Prints its signals, a line `id type signal` for each. From then on it
-    matches.
+    matches. A photo that was cut late is banked as a viewer shows it; a note says so on standard error.
 
     \b
     Examples:
@@ -157,7 +157,8 @@ def add(
             ratios = state.banks.signal_type_ratios()
             queries = hashed(session, given, kind, only=only_signal, ratios=ratios)
         try:
-            for _, signals in queries:
+            for piece in queries:
+                signals = piece.signals
                 contents = [{signal.type: signal.value} for signal in signals] if hashes else [_by_type(signals)]
                 drafts = [ContentDraft(signals=each, note=note, metadata=metadata) for each in contents if each]
                 for start in range(0, len(drafts), PAGE):

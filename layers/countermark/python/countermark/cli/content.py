@@ -7,7 +7,7 @@ import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -16,8 +16,8 @@ import click
 
 from countermark.cli.session import Session
 from countermark.domain.content import OWN_CONTENT_TYPES, ContentTypes
-from countermark.domain.signal import ContentType, Signal, SignalType
-from countermark.errors import InvalidContent, InvalidInput, InvalidSignal
+from countermark.domain.signal import ContentType, Signal, SignalType, Unhashable
+from countermark.errors import CountermarkError, InvalidContent, InvalidInput, InvalidSignal, Unavailable
 
 if TYPE_CHECKING:
     from countermark.flows.hash import HashReport, TypesOf
@@ -41,6 +41,45 @@ class Given:
     open: Callable[[], AbstractContextManager[BinaryIO]]
     path: Path | None = None
     variant: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """One piece of content with its signals.
+
+    `variants` names the variant of a photo that a signal is of, `partial` says what is missing of the content that a
+    signal was made of, and `unhashable` says by signal type why there is none.
+    """
+
+    given: Given
+    signals: tuple[Signal, ...]
+    variants: Mapping[Signal, str] = field(default_factory=dict)
+    partial: Mapping[Signal, str] = field(default_factory=dict)
+    unhashable: Mapping[str, Unhashable] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Complaints:
+    """What went wrong with pieces of content: raised after all others are done."""
+
+    _texts: list[str] = field(default_factory=list)
+    _is_only_outside: bool = True
+
+    def add(self, name: str, error: CountermarkError) -> None:
+        """Keep what is wrong with a piece of content of that name."""
+        self._texts.append(f"{name}: {error}")
+        self._is_only_outside = self._is_only_outside and error.exit_code == Unavailable.exit_code
+
+    def raise_all(self) -> None:
+        """Raise what was kept, if anything, a line each.
+
+        Raises:
+            InvalidContent: Some content is wrong.
+            Unavailable: None is; what is outside of this machine failed.
+        """
+        if self._texts:
+            text = "\n".join(self._texts)
+            raise Unavailable(text) if self._is_only_outside else InvalidContent(text)
 
 
 class ContentCommand(click.Command):
@@ -117,45 +156,69 @@ def hashed(
     only: str | None,
     ratios: Mapping[str, float],
     asks: bool = False,
-    variants: dict[Signal, str] | None = None,
-) -> Iterator[tuple[Given, tuple[Signal, ...]]]:
+    with_variants: bool = False,
+) -> Iterator[Piece]:
     """Yield each piece of content with its signals; complain at the end of what could not be hashed.
 
     What lies within content comes after it, as a piece of its own: the name ends in its place, `/1`.
     `asks` adds what to ask types with that are never made from content. `ratios` are the enabled ratios that were set:
-    a type at 0 makes no signal. Too low a quality is told and is no error: such a picture is plain, and the others are
-    done all the same. Into `variants` come the signals of turned photos, each with the name of its variant.
+    a type at 0 makes no signal. Too low a quality is noted and is no error, and neither is content that was hashed in
+    part. `with_variants` adds the signals of turned photos.
 
     Raises:
         InvalidInput: `only` names no signal type, or one that does not apply to that content.
-        InvalidContent: Some content is not what it is said to be, or too large: after all were yielded.
-        Unavailable: A URL could not be fetched now.
+        InvalidContent: Some content is not what it is said to be, too large, or cannot be read: after all were yielded.
+        Unavailable: Nothing is wrong but that a URL could not be fetched now: after all were yielded.
     """
     from countermark.flows.hash import hash_opened
 
     content_types = session.content_types()
     types_of = _types_of(session, content_type, only=only, ratios=ratios)
-    complaints = []
+    complaints = Complaints()
     for each in given:
         try:
             with each.open() as stream:
                 kind = _kind_of(stream, each.name, content_types) if content_type == ContentType.FILE else content_type
-                opened = hash_opened(
-                    stream, kind, types_of, content_types, name=each.name, with_variants=variants is not None
-                )
-        except InvalidContent as error:
-            complaints.append(f"{each.name}: {error}")
+                opened = hash_opened(stream, kind, types_of, content_types, name=each.name, with_variants=with_variants)
+        except CountermarkError as error:
+            complaints.add(each.name, error)
             continue
+        missed = {(place, name) for place, name, _ in opened.not_looked_at(asks=asks)}
+        partial_signals = opened.partial_signals()
         for place, report in opened.walk():
-            piece = replace(each, name=f"{each.name}{place}")
-            complaints += _faults(session, piece, report, asks=asks)
-            if variants is not None:
-                variants.clear()
-                variants |= {signal: name for name, signal in reversed(report.turned) if signal not in report.signals}
-            turned = tuple(dict.fromkeys(signal for _, signal in report.turned if signal not in report.signals))
-            yield piece, report.signals + turned + (report.queries if asks else ())
-    if complaints:
-        raise InvalidContent("\n".join(complaints))
+            piece = _piece(replace(each, name=f"{each.name}{place}"), report, partial_signals, asks=asks)
+            for name, why in piece.unhashable.items():
+                text = f"no {name} signal: {why.reason}"
+                if (place, name) in missed:
+                    complaints.add(piece.given.name, InvalidContent(text))
+                else:
+                    session.note(f"{piece.given.name}: {text}")
+            if report.unopened is not None:
+                complaints.add(piece.given.name, InvalidContent(f"not opened in full: {report.unopened.reason}"))
+            note_partial(session, piece.given, {signal.type: why for signal, why in piece.partial.items()})
+            yield piece
+    complaints.raise_all()
+
+
+def note_partial(session: Session, given: Given, partial: Mapping[str, str]) -> None:
+    """Note by which signal types content was hashed in part, and why."""
+    for name, why in partial.items():
+        session.note(f"{given.name}: the {name} signal is of a part of it: {why}")
+
+
+def _piece(given: Given, report: "HashReport", partial_signals: Mapping[Signal, str], *, asks: bool) -> Piece:
+    """Return what a report says of one piece of content, without what lies within it."""
+    variants = {signal: name for name, signal in reversed(report.turned) if signal not in report.signals}
+    turned = tuple(dict.fromkeys(signal for _, signal in report.turned if signal in variants))
+    signals = report.signals + turned + (report.queries if asks else ())
+    unasked = {name: why for name, why in report.unasked.items() if asks and why not in report.unhashable.values()}
+    return Piece(
+        given=given,
+        signals=signals,
+        variants=variants,
+        partial={signal: partial_signals[signal] for signal in signals if signal in partial_signals},
+        unhashable={**report.unhashable, **unasked},
+    )
 
 
 def _types_of(
@@ -180,25 +243,13 @@ def _types_of(
     return partial(applicable, signal_types, only=wanted, ratios=ratios)
 
 
-def _faults(session: Session, piece: Given, report: "HashReport", *, asks: bool) -> Iterator[str]:
-    """Yield what of a piece of content was not hashed and should have been; note what is too plain."""
-    unasked = {name: why for name, why in report.unasked.items() if asks and why not in report.unhashable.values()}
-    for name, why in {**report.unhashable, **unasked}.items():
-        if why.code == "low_quality":
-            session.note(f"{piece.name}: no {name} signal: {why.reason}")
-        else:
-            yield f"{piece.name}: no {name} signal: {why.reason}"
-    if report.unopened is not None:
-        yield f"{piece.name}: not opened in full: {report.unopened.reason}"
-
-
 def read_signals(
     given: Iterable[Given],
     content_type: ContentType,
     *,
     only: str | None,
     signal_types: Mapping[str, SignalType],
-) -> Iterator[tuple[Given, tuple[Signal, ...]]]:
+) -> Iterator[Piece]:
     """Yield each file with the signals in its lines, which are of one type.
 
     Raises:
@@ -217,7 +268,8 @@ def read_signals(
         )
     for each in given:
         try:
-            yield each, tuple(parse_query(signal_types, names[0], line) for line in signal_lines(each))
+            signals = tuple(parse_query(signal_types, names[0], line) for line in signal_lines(each))
+            yield Piece(given=each, signals=signals)
         except InvalidSignal as error:
             raise InvalidInput(f"{each.name}: {error}") from error
 

@@ -1,7 +1,7 @@
 """A deployment's HTTP API, for the commands that otherwise ask the state of this machine.
 
-What a command prints is the same. The deployment hashes, by the signal types that it has; of what it cannot hash, it
-tells why when it is asked for the signals, but not when it is asked for matches.
+What a command prints is the same. The deployment hashes, by the signal types that it has. What it could not look at it
+names in the headers of `countermark.domain.coverage`, which a deployment of version 0.1 does not send.
 """
 
 import json
@@ -10,20 +10,21 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import click
 
 from countermark.cli import output
-from countermark.cli.content import Given
+from countermark.cli.content import Complaints, Given, Piece, note_partial
 from countermark.cli.found import Found
 from countermark.cli.session import Session
+from countermark.domain import coverage
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Category
-from countermark.domain.signal import ContentType, Signal
+from countermark.domain.signal import ContentType, Signal, Unhashable, UnhashableCode
 from countermark.domain.transport import Request, Response, Transport
-from countermark.errors import ContentTooLarge, Forbidden, InvalidContent, InvalidInput, Unavailable
+from countermark.errors import ContentTooLarge, CountermarkError, Forbidden, InvalidContent, InvalidInput, Unavailable
 
 KEY_VARIABLE = "COUNTERMARK_API_KEY"
 """The variable of the environment that holds the API key: a flag would show it to every process of this machine."""
@@ -38,6 +39,16 @@ MAX_SIGNALS = 1_000
 """How many signals one request looks up: what the API takes."""
 
 _LONGEST_MESSAGE = 300
+
+_REASONS = {
+    "low_quality": "of too low a quality",
+    "empty": "nothing is left of it to hash",
+    "damaged": "the deployment cannot read it",
+    "unsupported": "the deployment does not read its format",
+    "too_large": "it exceeds a limit of the deployment",
+    "missing_extra": "the deployment lacks a package for it",
+}
+"""What the codes of a deployment say in words: its headers give no more."""
 
 option = click.option(
     "--deployment",
@@ -62,24 +73,25 @@ class Deployment:
             session=session, url=url.rstrip("/"), key=os.environ.get(KEY_VARIABLE, ""), transport=session.transport()
         )
 
-    def hashed(
-        self, given: Iterable[Given], content_type: ContentType, *, only: str | None
-    ) -> Iterator[tuple[Given, tuple[Signal, ...]]]:
+    def hashed(self, given: Iterable[Given], content_type: ContentType, *, only: str | None) -> Iterator[Piece]:
         """Yield each piece of content with its signals; complain at the end of what could not be hashed.
 
         Raises:
-            InvalidContent: The deployment refuses some content: after all were yielded.
+            InvalidContent: The deployment refuses some content, or could not look at it: after all were yielded.
             Forbidden: It asks for another key.
             Unavailable: It cannot be reached, or its answer makes no sense.
         """
-        for each, answer in self._of_each(given, "/h/hash", content_type, types=only):
+        for each, answer, seen in self._of_each(given, "/h/hash", content_type, types=only):
             signals: list[Signal] = []
+            unhashable = dict(seen.unhashable)
             for name, told in answer.items():
                 values = told if isinstance(told, list) else [told]
                 signals += (Signal(type=name, value=value) for value in values if value)
-                if not all(values):
-                    self.session.note(f"{each.name}: no {name} signal: of too low a quality")
-            yield each, tuple(signals)
+                if not all(values) and name not in unhashable:
+                    unhashable[name] = _unhashable("low_quality")
+                    self.session.note(f"{each.name}: no {name} signal: {unhashable[name].reason}")
+            partial = {signal: seen.partial[signal.type] for signal in signals if signal.type in seen.partial}
+            yield Piece(given=each, signals=tuple(signals), partial=partial, unhashable=unhashable)
 
     def matched(
         self,
@@ -100,17 +112,15 @@ class Deployment:
             content_id=content_id,
             include="detail",
         )
-        for each, answer in answers:
+        for each, answer, _ in answers:
             yield each, [found for name, by_bank in answer.items() for found in _found(name, by_bank)]
 
-    def looked_up(
-        self, signals: Iterable[tuple[Given, tuple[Signal, ...]]], *, content_id: str | None
-    ) -> Iterator[tuple[Given, list[Found]]]:
+    def looked_up(self, signals: Iterable[Piece], *, content_id: str | None) -> Iterator[tuple[Given, list[Found]]]:
         """Yield each file of signals, which are of one type, with their matches; raises as `hashed`."""
-        for each, asked in signals:
+        for piece in signals:
             found: list[Found] = []
-            for start in range(0, len(asked), MAX_SIGNALS):
-                batch = asked[start : start + MAX_SIGNALS]
+            for start in range(0, len(piece.signals), MAX_SIGNALS):
+                batch = piece.signals[start : start + MAX_SIGNALS]
                 name = batch[0].type
                 body = {
                     "signal_type": name,
@@ -119,29 +129,43 @@ class Deployment:
                     "content_id": content_id,
                 }
                 headers = {"Content-Type": "application/json"}
-                for by_bank in self._post("/m/lookup/batch", json.dumps(body).encode(), headers):
+                answer, _ = self._post("/m/lookup/batch", json.dumps(body).encode(), headers)
+                for by_bank in answer:
                     found += _found(name, by_bank)
-            yield each, found
+            yield piece.given, found
 
     def _of_each(
         self, given: Iterable[Given], path: str, content_type: ContentType, **query: str | None
-    ) -> Iterator[tuple[Given, Mapping[str, Any]]]:
+    ) -> Iterator[tuple[Given, Mapping[str, Any], "_Seen"]]:
+        """Yield each piece of content with the answer to it, and what of it was seen; complain at the end."""
         told = urlencode({name: value for name, value in query.items() if value is not None})
-        complaints = []
+        complaints = Complaints()
         for each in given:
             try:
                 body, headers = _form(each, content_type)
-                answer = self._post(f"{path}?{told}" if told else path, body, headers)
+            except CountermarkError as error:
+                complaints.add(each.name, error)
+                continue
+            try:
+                answer, answered = self._post(f"{path}?{told}" if told else path, body, headers)
             except InvalidContent as error:
-                complaints.append(f"{each.name}: {error}")
+                complaints.add(each.name, error)
                 continue
             if not isinstance(answer, dict):
                 raise Unavailable("the deployment answered what makes no sense")
-            yield each, answer
-        if complaints:
-            raise InvalidContent("\n".join(complaints))
+            seen = _seen(answered)
+            for name, why in seen.unhashable.items():
+                text = f"no {name} signal: {why.reason}"
+                if why.is_looked_at:
+                    self.session.note(f"{each.name}: {text}")
+                else:
+                    complaints.add(each.name, InvalidContent(text))
+            note_partial(self.session, each, seen.partial)
+            yield each, answer, seen
+        complaints.raise_all()
 
-    def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Any:
+    def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[Any, Mapping[str, str]]:
+        """Return the JSON of the answer, and its headers."""
         answer = self.transport.send(
             Request(
                 method="POST",
@@ -161,7 +185,29 @@ class Deployment:
             raise _refusal(answer, told)
         if told is None:
             raise Unavailable("the deployment answered what is no JSON: is this the URL of its API?")
-        return told
+        return told, answer.headers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What the headers of an answer say of the content, by signal type."""
+
+    unhashable: Mapping[str, Unhashable]
+    partial: Mapping[str, str]
+
+
+def _seen(headers: Mapping[str, str]) -> _Seen:
+    pairs, partial = coverage.read(headers)
+    # A type may have several reasons, for parts of the content: the one that must be reported counts.
+    found = {name: _unhashable(code) for name, code in pairs}
+    found |= {name: why for name, code in pairs if not (why := _unhashable(code)).is_looked_at}
+    return _Seen(unhashable=found, partial=dict.fromkeys(map(output.one_line, partial), "the deployment saw no more"))
+
+
+def _unhashable(code: str) -> Unhashable:
+    """Return a reason for a code of a deployment, which may be newer and have others."""
+    short = output.one_line(code)[:_LONGEST_MESSAGE]
+    return Unhashable(code=cast(UnhashableCode, short), reason=_REASONS.get(short, short))
 
 
 def _refusal(answer: Response, told: JSON) -> InvalidInput | Forbidden:

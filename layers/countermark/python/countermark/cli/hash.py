@@ -1,6 +1,7 @@
 """`countermark hash`: content in, signals out."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ from countermark.cli import output, preprocess
 from countermark.cli.content import (
     ContentCommand,
     Given,
+    Piece,
     content_type_argument,
     files_argument,
     given_content,
@@ -26,6 +28,7 @@ from countermark.errors import InvalidInput
 @click.option("-S", "--signal-type", metavar="TYPE", help="Only make signals of this type.")
 @preprocess.options
 @click.option("--save-preprocess", is_flag=True, help="Save the pictures that --photo-preprocess makes.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line, also for what gave no signal.")
 @deployments.option
 @click.pass_context
 def command(
@@ -37,6 +40,7 @@ def command(
     photo_preprocess: str | None,
     black_threshold: int,
     save_preprocess: bool,
+    as_json: bool,
     deployment: str | None,
 ) -> None:
     """Turn content into signals: prints a line `type signal` for each.
@@ -54,7 +58,11 @@ def command(
     With --photo-preprocess, signals are those of the pictures that it makes; of rotations, a line is `ROTATION type
     signal`. Pictures are saved beside their photo, as PNG: upload_ROTATE90.png, upload_unletterboxed.png.
 
-    A photo that is too plain to be known again gives no signal, which is told on standard error and is no
+    With --json, an object has `file`, `type` and `signal`, and `variant` for one of rotations. Of a photo that was cut
+    late, `partial` says what is missing. Where there is no signal, `signal` is null, `unhashable` is a code
+    (low_quality, empty, damaged, unsupported, too_large or missing_extra) and `reason` says more.
+
+    A photo that is too plain to be known again gives no signal, which is noted on standard error and is no
     failure. A file that is not the content that it should be is one.
     """
     session: Session = context.obj
@@ -71,12 +79,31 @@ def command(
         made = hashed(session, pictures, kind, only=signal_type, ratios=session.signal_type_ratios())
     else:
         made = deployments.Deployment.at(deployment, session).hashed(pictures, kind, only=signal_type)
-    for each, signals in made:
-        prefix = "" if each.variant is None else f"{each.variant} "
-        for signal in signals:
-            output.result(f"{prefix}{signal.type} {output.one_line(signal.value)}")
+    for piece in made:
+        for line in _json_lines(piece) if as_json else _lines(piece):
+            output.result(line)
         if save_preprocess:
-            output.result(f"Processed image saved to: {_save(each, saved)}")
+            path = _save(piece.given, saved)
+            if not as_json:
+                output.result(f"Processed image saved to: {path}")
+
+
+def _lines(piece: Piece) -> Iterator[str]:
+    prefix = "" if piece.given.variant is None else f"{piece.given.variant} "
+    for signal in piece.signals:
+        yield f"{prefix}{signal.type} {output.one_line(signal.value)}"
+
+
+def _json_lines(piece: Piece) -> Iterator[str]:
+    variant = {} if piece.given.variant is None else {"variant": piece.given.variant}
+    for signal in piece.signals:
+        said = {"file": piece.given.name, **variant, "type": signal.type, "signal": signal.value}
+        if signal in piece.partial:
+            said["partial"] = piece.partial[signal]
+        yield json.dumps(said, ensure_ascii=False)
+    for name, why in piece.unhashable.items():
+        gave_none = {"signal": None, "unhashable": why.code, "reason": why.reason}
+        yield json.dumps({"file": piece.given.name, **variant, "type": name, **gave_none}, ensure_ascii=False)
 
 
 def _check_savable(given: Sequence[Given], photo_preprocess: str | None) -> None:

@@ -99,7 +99,7 @@ def command(
         else:
             found = hashed(session, given, kind, only=only_signal, ratios=state.banks.signal_type_ratios())
         # All of it is read before anything is sent: what cannot be read is told first.
-        signals = list(dict.fromkeys(signal for _, each in found for signal in each))
+        signals = list(dict.fromkeys(signal for piece in found for signal in piece.signals))
         if not signals:
             raise InvalidInput("there is no signal of it to tell of")
         Label(session, state, collaboration, opinion, is_dry=dry_run).tell(signals)

@@ -11,6 +11,7 @@ from countermark.cli import output, preprocess
 from countermark.cli.content import (
     ContentCommand,
     Given,
+    Piece,
     content_type_argument,
     files_argument,
     given_content,
@@ -86,7 +87,9 @@ def command(
 
     The distance is in the signal type's own unit: for pdq, bits that differ (at most 31 match); for raw_text, how
     alike in percent; - where there is only equal. No match prints nothing, and is no failure.
-    Nor is, with --deployment, a photo that cannot be read: `hash` tells of it.
+
+    A file that a signal type could not look at, a damaged photo for example, is reported on standard error, and the
+    command ends with 2 after all others are done. So no match of it is ever said.
     """
     session: Session = context.obj
     given: Iterable[Given] = given_content(context, files)
@@ -130,7 +133,6 @@ class Ask:
 
     def here(self, session: Session, given: Iterable[Given]) -> Iterator[tuple[Given, list[Found]]]:
         """Yield each with its matches in the state of this machine."""
-        variants: dict[Signal, str] = {}
         with session.state() as state:
             if self.are_signals:
                 queries = self._signals(session, given)
@@ -142,11 +144,11 @@ class Ask:
                     only=self.only,
                     ratios=state.banks.signal_type_ratios(),
                     asks=True,
-                    variants=variants if self.with_rotations else None,
+                    with_variants=self.with_rotations,
                 )
             look = Look(session, state, content_id=self.content_id)
-            for each, signals in queries:
-                yield each, [found for signal in signals for found in look.up(signal, rotation=variants.get(signal))]
+            for piece in queries:
+                yield piece.given, [found for signal in piece.signals for found in look.up(signal, piece)]
             for reason in sorted(look.missing):
                 session.note(reason)
 
@@ -163,7 +165,7 @@ class Ask:
             content_id=self.content_id,
         )
 
-    def _signals(self, session: Session, given: Iterable[Given]) -> Iterator[tuple[Given, tuple[Signal, ...]]]:
+    def _signals(self, session: Session, given: Iterable[Given]) -> Iterator[Piece]:
         return read_signals(given, self.content_type, only=self.only, signal_types=session.signal_types())
 
 
@@ -193,6 +195,7 @@ class Look:
     def __init__(self, session: Session, state: "LocalState", *, content_id: str | None) -> None:
         from countermark.flows.match import BankDirectory
 
+        self._session = session
         self._index = current_index(session, state)
         self._signal_types = session.signal_types()
         self._banks = state.banks
@@ -201,8 +204,8 @@ class Look:
         self._now_s = session.now_s()
         self.missing: set[str] = set()
 
-    def up(self, signal: Signal, *, rotation: str | None) -> list[Found]:
-        """Return the matches of one signal, nearest first; `rotation` is the variant of a photo that it is of."""
+    def up(self, signal: Signal, piece: Piece) -> list[Found]:
+        """Return the matches of one signal of a piece of content, nearest first; note where the lookup was partial."""
         from countermark.flows.match import lookup
 
         try:
@@ -212,9 +215,13 @@ class Look:
                 self._directory,
                 signal,
                 content_id=self._content_id,
+                partial=piece.partial,
                 now_s=self._now_s,
             )
         except IndexNotReady as error:
             self.missing.add(str(error))
             return []
+        if result.partial is not None and signal not in piece.partial:
+            self._session.note(f"{piece.given.name}: {signal.type}: {result.partial}")
+        rotation = piece.variants.get(signal)
         return [found_here(result, match, self._signal_types, rotation=rotation) for match in result.matches]

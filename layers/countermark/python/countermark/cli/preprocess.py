@@ -58,11 +58,11 @@ def preprocessed(given: Iterable[Given], how: str, *, black_threshold: int) -> I
 def _rotated(given: Given) -> Iterator[Given]:
     from countermark.signals import decode, photo
 
-    content = _read(given)
     try:
+        content = _read(given)
         pictures = photo.variants(decode.pixels(content))
-    except (InvalidContent, MissingExtra) as error:
-        yield replace(given, open=partial(_refuse, InvalidContent(str(error))))
+    except CountermarkError as error:
+        yield replace(given, open=partial(_refuse, error))
         return
     for name, pixels in pictures.items():
         # The original is hashed by its own bytes: its digests are those of others.

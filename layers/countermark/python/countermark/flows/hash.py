@@ -131,19 +131,8 @@ def left_out(report: HashReport) -> frozenset[tuple[str, str]]:
 
     The reason is a code of `Unhashable`, or "partial". What was not opened stands by its content type.
     """
-    found: set[tuple[str, str]] = set()
-    for _, each in report.walk():
-        found |= {
-            (name, why.code)
-            for name, why in {**each.unhashable, **each.unasked, **_unopened(each)}.items()
-            if why.code not in _LOOKED_AT
-        }
-        found |= {(name, "partial") for name in each.partial}
-    return frozenset(found)
-
-
-# Codes of content that was looked at, and has too little in it.
-_LOOKED_AT = frozenset({"low_quality", "empty"})
+    missed = {(name, str(why.code)) for _, name, why in report.without_signal(asks=True) if not why.is_looked_at}
+    return frozenset(missed | {(name, "partial") for _, each in report.walk() for name in each.partial})
 
 
 def _looked(report: HashReport) -> Iterator[str]:
@@ -153,7 +142,7 @@ def _looked(report: HashReport) -> Iterator[str]:
     for signal in (*report.signals, *report.queries):
         yield signal.type
     for name, why in {**report.unhashable, **report.unasked}.items():
-        if why.code in _LOOKED_AT:
+        if why.is_looked_at:
             yield name
 
 
