@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, NoReturn
+from urllib.parse import urlencode
 
 import pytest
 
@@ -113,6 +114,38 @@ def test_a_text_is_looked_up_as_far_as_its_limit_and_no_further(call: Caller, ho
     house.build_index()
     assert call("POST", f"/m/lookup?types={types}", [("text", b"a" * MAX_TEXT_BYTES)]).status == 200
     assert call("POST", f"/m/lookup?types={types}", [("text", b"a" * (MAX_TEXT_BYTES + 1))]).status == 413
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("raw_text", "..."),
+        ("photo_md5", "d41d8cd98f00b204e9800998ecf8427e"),
+        ("video_sha256", "E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855"),
+        ("url", "http://"),
+        ("url_md5", "d41d8cd98f00b204e9800998ecf8427e"),
+        ("trend_query", '{"and": [{"or": ["regex-X.*X"]}], "not": []}'),
+    ],
+)
+def test_a_signal_of_nothing_is_neither_banked_nor_looked_up(call: Caller, house: House, name: str, value: str) -> None:
+    house.build_index()
+    call("POST", "/c/banks", {"name": "A"})
+    answer = call("POST", "/c/bank/A/signal", {name: value})
+    assert answer.status == 400
+    assert f"Invalid {name} signal: a {name} signal must not be" in answer.json()["message"]
+    for path in ("/m/lookup", "/m/raw_lookup"):
+        answer = call("GET", f"{path}?{urlencode({'signal_type': name, 'signal': value})}")
+        assert answer.status == 400
+        assert f"invalid signal: a {name} signal must not be" in answer.json()["message"]
+
+
+def test_content_of_nothing_has_no_signal_and_matches_nothing(call: Caller, house: House) -> None:
+    house.build_index()
+    call("POST", "/c/banks", {"name": "A"})
+    assert call("POST", "/h/hash", [("text", "\U0001f44d".encode())]).json() == {"raw_text": ""}
+    assert call("POST", "/m/lookup?types=raw_text", [("text", b"...")]).json() == {"raw_text": {}}
+    assert call("POST", "/h/hash?types=video_md5", [("video", b"")]).status == 400
+    assert call("POST", "/c/bank/A/content", [("text", b"...")]).status == 400
 
 
 def test_names_of_headers_may_be_of_any_case(house: House) -> None:

@@ -17,7 +17,7 @@ from countermark.domain.opinion import Category, Opinion
 from countermark.domain.signal import ContentType, Signal, Unhashable
 from countermark.domain.stores import BankStore, EventLedger, IndexStore
 from countermark.errors import IndexNotReady, Unavailable
-from countermark.flows import match
+from countermark.flows import drafts, match
 from countermark.flows.hash import applicable, hash_upload
 from countermark.flows.index import build_index
 from countermark.flows.match import BankDirectory, match_hashed
@@ -300,6 +300,48 @@ def test_a_text_matches_by_its_signal_and_by_a_query(way: Way) -> None:
     way.bank({"trend_query": QUERY, "raw_text": "bball now"})
     way.build()
     assert asked_types(way.match(hashed_text(way, "bball now"))) == ["raw_text", "trend_query"]
+
+
+NOTHING = {
+    "raw_text": "\U0001f44d",
+    "photo_md5": hashlib.md5(b"").hexdigest(),
+    "video_sha256": hashlib.sha256(b"").hexdigest(),
+    "url": "http://",
+    "url_md5": hashlib.md5(b"").hexdigest(),
+}
+
+
+@pytest.mark.parametrize("is_indexed", [False, True])
+@pytest.mark.parametrize(("name", "value"), NOTHING.items())
+def test_what_an_earlier_version_stored_of_nothing_matches_nothing(
+    way: Way, monkeypatch: pytest.MonkeyPatch, name: str, value: str, is_indexed: bool
+) -> None:
+    if is_indexed:
+        monkeypatch.setattr(drafts, "accepted", lambda signal_type, text: signal_type.parse(text))
+    content_id = way.bank({name: value})
+    way.build()
+    event = ContentHashed(
+        id="earlier",
+        content_key="k",
+        content_type=ContentType.TEXT,
+        content_id=None,
+        signals=(Signal(type=name, value=value),),
+        at_s=NOW_S,
+    )
+    assert way.match(event) == []
+    index = way.reader.current(NOW_S)
+    found = match.raw_lookup(index, event.signals[0])
+    assert [candidate.content_id for candidate in found] == [content_id] * is_indexed, "it was there to be found"
+
+
+def test_a_text_without_letters_is_asked_of_queries_alone(way: Way) -> None:
+    way.bank(
+        {"raw_text": "\U0001f355\U0001f9c0", "trend_query": '{"and": [{"or": ["regex-X\U0001f44d{3}X"]}], "not": []}'}
+    )
+    way.build()
+    event = hashed_text(way, "\U0001f44d\U0001f44d\U0001f44d")
+    assert event.unhashable["raw_text"].code == "empty"
+    assert asked_types(way.match(event)) == ["trend_query"]
 
 
 def test_a_text_is_asked_where_texts_themselves_are_not_matched(way: Way) -> None:

@@ -1,5 +1,6 @@
 """The local_file exchange: lines in, deltas out, resumed anywhere."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.exchanges.house import Mishap, house_of
 from tests.exchanges.memory_reader import MemoryReader
 from tests.exchanges.server import Answer, serving
 
-MD5 = "d41d8cd98f00b204e9800998ecf8427e"
+MD5 = "8232159d785739e0ffcf06977f1eda5f"
 
 
 def exchange_over(data: bytes) -> tuple[LocalFileExchange, MemoryReader]:
@@ -61,6 +62,43 @@ def test_a_byte_order_mark_before_the_first_line_is_no_part_of_it() -> None:
     exchange, _ = exchange_over(mark + b"first\n" + mark + b"second\n")
     [delta] = begin(exchange, signal_type="raw_text").deltas
     assert signals_of([delta]) == [("raw_text", "first"), ("raw_text", "\ufeffsecond")]
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_lines_may_end_in_cr_lf_or_crlf_in_any_marked_encoding(end: str, encoding: str) -> None:
+    signals = ["buy our pills now", "two\u2028lines\x85in\x0bone", "win a prize today"]
+    text = "".join(f"raw_text {signal}{end}" for signal in ["# passed over", *signals])
+    exchange, _ = exchange_over(text.replace("raw_text #", "#").encode(encoding))
+    deltas = list(begin(exchange).deltas)
+    assert signals_of(deltas) == [("raw_text", signal) for signal in signals]
+    assert sum(delta.malformed_items for delta in deltas) == 0
+
+
+def test_a_file_that_an_earlier_version_read_is_read_again_as_its_lines_may_be_others() -> None:
+    data = b"raw_text a\rraw_text b\r"
+    exchange, _ = exchange_over(data)
+    before = hashlib.sha256(b"f.txt\0None\0" + data).hexdigest()
+    fetch = begin(exchange, {"digest": before, "lines": None})
+    assert fetch.restarts
+    assert signals_of(list(fetch.deltas)) == [("raw_text", "a"), ("raw_text", "b")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "raw_text \U0001f44d",
+        "video_md5 d41d8cd98f00b204e9800998ecf8427e",
+        "url http://",
+        "url_md5 D41D8CD98F00B204E9800998ECF8427E",
+    ],
+)
+def test_a_signal_of_nothing_is_kept_as_a_record_counted_and_not_banked(line: str) -> None:
+    exchange, _ = exchange_over(f"{line}\nraw_text other words\n".encode())
+    with house_of(exchange, {"filename": "f.txt"}, None) as house:
+        report = house.fetch()
+        assert (report.changed_items, report.malformed_items) == (1, 1)
+        assert house.signals() == {("raw_text", "other words")}
 
 
 def test_a_line_that_goes_takes_its_content_along_where_the_peer_keeps_it() -> None:

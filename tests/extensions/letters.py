@@ -47,7 +47,7 @@ LETTER_SHA256 = DigestType(
     name="letter_sha256",
     content_types=frozenset({LETTER}),
     algorithm="sha256",
-    examples=("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",),
+    examples=("004de383fa93d33da10aa50d2466a3e503e37e9579bfa3192ba706f0a44693fb",),
 )
 
 COUNTERMARK_MANIFEST = Manifest(signal_types=(LETTER_SHA256,), content_types=(Letter(),))

@@ -1,10 +1,14 @@
 """raw_text: which texts are nearly the same."""
 
+import sys
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from countermark.domain.signal import LengthBounded, Partial, Unhashable
+from countermark.domain.signal import LengthBounded, Partial, Unhashable, accepted
+from countermark.errors import InvalidSignal
 from countermark.signals import raw_text
 from countermark.signals.raw_text import MAX_REMEMBERED_LENGTH, MAX_TEXT_BYTES, RAW_TEXT, max_edits, normalise
 
@@ -37,7 +41,9 @@ def test_normalising_leaves_plain_letters_and_digits(text: str, plain: str) -> N
         (LETTERS, LETTERS[:-1], False, 1),
         ("bball", "bbal", False, 1),
         ("B-Ball, now", "bball now?", True, 0),
-        ("!!!", "???", True, 0),
+        ("!!!", "???", False, 0),
+        ("!!!", "!!!", True, 0),
+        ("\U0001f44d", "\U0001f355\U0001f9c0", False, 0),
         ("a", "???", False, 1),
         ("???", "a", False, 1),
     ],
@@ -66,7 +72,7 @@ def test_comparing_agrees_with_a_plain_edit_distance(query: str, banked: str) ->
     ours, theirs = normalise(banked), normalise(query)
     distance = edit_distance(ours, theirs)
     comparison = RAW_TEXT.compare(query, banked)
-    assert comparison.matches is (20 * distance <= len(ours))
+    assert comparison.matches is (query == banked or (20 * distance <= len(ours) > 0))
     if comparison.matches:
         assert comparison.distance == distance
 
@@ -111,6 +117,31 @@ def test_a_text_that_grows_when_it_is_normalised_is_compared_and_not_remembered(
     assert RAW_TEXT.compare(text, text).distance == 0
 
 
+@given(st.text())
+def test_a_text_without_letters_and_digits_is_neither_banked_nor_asked_for(text: str) -> None:
+    made = hashed(text.encode())
+    if normalise(text):
+        assert made == accepted(RAW_TEXT, text)
+        return
+    assert isinstance(made, Unhashable)
+    assert made.code == "empty"
+    with pytest.raises(InvalidSignal):
+        accepted(RAW_TEXT, text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_byte_order_mark_names_the_encoding_and_is_no_part_of_the_text(encoding: str) -> None:
+    mark = "\ufeff" if encoding.endswith("e") else ""
+    assert hashed(f"{mark} caf\u00e9 au lait \r\n".encode(encoding)) == "caf\u00e9 au lait"
+    assert RAW_TEXT.parse("\ufeff caf\u00e9 au lait") == "caf\u00e9 au lait"
+
+
+def test_no_combining_mark_is_a_letter_or_a_digit() -> None:
+    marks = [chr(code) for code in range(sys.maxunicode + 1) if unicodedata.combining(chr(code))]
+    assert len(marks) > 800
+    assert not any(mark.isalnum() for mark in marks), "normalising need not look for them"
+
+
 def edit_distance(one: str, other: str) -> int:
     """Return the Levenshtein distance, by the table that defines it."""
     row = list(range(len(other) + 1))
@@ -136,7 +167,7 @@ def test_what_is_no_text_says_so() -> None:
     assert hashed(b"caf\xe9 au lait") == Unhashable(
         code="damaged", reason="not a text in UTF-8: invalid continuation byte at byte 3"
     )
-    assert hashed(b" \n") == Unhashable(code="low_quality", reason="an empty text")
+    assert hashed(b" \n") == Unhashable(code="empty", reason="an empty text")
     too_large = hashed(b"x" * (MAX_TEXT_BYTES + 1))
     assert isinstance(too_large, Unhashable)
     assert too_large.code == "too_large"

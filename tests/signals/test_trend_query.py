@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from countermark.domain.signal import accepted
+from countermark.errors import InvalidSignal
 from countermark.signals import trend_query
 from countermark.signals.trend_query import TREND_QUERY, SlowQuery
 
@@ -118,6 +120,21 @@ def test_slow_queries_of_one_thread_take_no_time_from_another(monkeypatch: pytes
     assert "0.005 s" in told()
     with ThreadPoolExecutor(1) as other:
         assert "0.1 s" in other.submit(told).result()
+
+
+@pytest.mark.parametrize("pattern", ["x*", ".*", "", ".", "^", "$", r"\w", r"[\s\S]{20,}", r"\s", "(?!never)", "a?b?"])
+def test_a_query_that_matches_any_text_is_refused_and_matches_nothing(pattern: str) -> None:
+    matching_all = json.dumps({"and": [{"or": [f"regex-X(?:{pattern})X"]}], "not": []})
+    with pytest.raises(InvalidSignal, match="nothing in common"):
+        accepted(TREND_QUERY, matching_all)
+    assert not TREND_QUERY.compare("any text at all", matching_all).matches, "an earlier version may have banked it"
+
+
+@pytest.mark.parametrize("pattern", ["[a-z]", "[0-9]+", "pills?", "(?i)buy.*pills", "^$"])
+def test_a_query_that_some_texts_lack_is_taken(pattern: str) -> None:
+    some = query([f"regex-X{pattern}X"])
+    assert accepted(TREND_QUERY, some) == some
+    assert accepted(TREND_QUERY, query(["regex-X.X"], ["pills"]))
 
 
 def test_a_text_is_asked_as_it_is_and_never_hashed() -> None:

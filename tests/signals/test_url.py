@@ -4,7 +4,8 @@ import hashlib
 
 import pytest
 
-from countermark.domain.signal import Partial, Unhashable
+from countermark.domain.signal import Partial, Unhashable, accepted
+from countermark.errors import InvalidSignal
 from countermark.signals import SIGNAL_TYPES, url_md5
 from countermark.signals.url import MAX_URL_BYTES
 
@@ -57,9 +58,40 @@ def test_a_url_is_itself_stripped_and_matches_only_itself() -> None:
     assert not compare("https://a.com/A", "https://a.com/a").matches
 
 
+NOTHING = ["http://", "https:", "HTTPS:///", "svn+ssh://", "/", "://", "?", "#", "//", "\ufeffhttp://"]
+
+
+@pytest.mark.parametrize("text", NOTHING)
+def test_a_url_of_no_more_than_a_scheme_is_neither_banked_nor_asked_for(text: str) -> None:
+    for name in ("url", "url_md5"):
+        assert hashed(name, text.encode()) == Unhashable(code="empty", reason="an empty URL")
+    with pytest.raises(InvalidSignal, match="no more than a scheme"):
+        accepted(SIGNAL_TYPES["url"], text)
+    with pytest.raises(InvalidSignal, match="the digest of no bytes"):
+        accepted(SIGNAL_TYPES["url_md5"], hashlib.md5(b"").hexdigest())
+
+
+@pytest.mark.parametrize("text", ["a", "http://a", "localhost:80", "mailto:a@b.c", "http://?q", "http://\U0001f4a9"])
+def test_a_url_of_anything_more_is_one(text: str) -> None:
+    assert accepted(SIGNAL_TYPES["url"], text) == hashed("url", text.encode()) == text
+
+
+@pytest.mark.parametrize("name", ["url", "url_md5"])
+@pytest.mark.parametrize("end", ["", "\r", "\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_url_file_may_have_a_byte_order_mark_and_any_line_end(name: str, end: str, encoding: str) -> None:
+    plain = hashed(name, b"http://evil.example/a")
+    assert isinstance(plain, str)
+    assert hashed(name, f"http://evil.example/a{end}".encode(encoding)) == plain
+
+
+def test_a_url_signal_has_no_byte_order_mark() -> None:
+    assert SIGNAL_TYPES["url"].parse("\ufeffhttp://a.com") == "http://a.com"
+
+
 @pytest.mark.parametrize("name", ["url", "url_md5"])
 def test_what_is_no_url_says_so(name: str) -> None:
-    assert hashed(name, b" \n") == Unhashable(code="low_quality", reason="an empty URL")
+    assert hashed(name, b" \n") == Unhashable(code="empty", reason="an empty URL")
     assert hashed(name, b"caf\xe9.fr") == Unhashable(
         code="damaged", reason="not a URL in UTF-8: invalid continuation byte at byte 3"
     )

@@ -16,6 +16,7 @@ import click
 
 from countermark.cli.session import Session
 from countermark.domain.content import OWN_CONTENT_TYPES, ContentTypes
+from countermark.domain.lines import lines
 from countermark.domain.signal import ContentType, Signal, SignalType, Unhashable
 from countermark.errors import CountermarkError, InvalidContent, InvalidInput, InvalidSignal, Unavailable
 
@@ -26,7 +27,7 @@ WORDS = "countermark.words"
 """Where the context keeps the words after `--`."""
 
 MAX_LINE_CHARACTERS = 64 * 1024
-"""The longest line of a file of signals: a raw_text of a long post fits."""
+"""The longest line of a file of signals, its end included: a raw_text of a long post fits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,21 +278,23 @@ def read_signals(
 def signal_lines(given: Given) -> Iterator[str]:
     """Yield the signals of a file with one a line; blank lines are passed over.
 
+    Lines end in LF, CRLF or CR. The file is in UTF-8, or in the encoding of its byte order mark.
+
     Raises:
-        InvalidInput: It cannot be read, is not UTF-8, or has a line that is too long.
+        InvalidInput: It cannot be read, is not text in its encoding, or has a line that is too long.
     """
     with given.open() as stream:
-        text = io.TextIOWrapper(stream, encoding="utf-8-sig")
-        try:
-            while line := text.readline(MAX_LINE_CHARACTERS + 1):
-                if len(line) > MAX_LINE_CHARACTERS:
-                    raise InvalidInput(f"{given.name}: a line has at most {MAX_LINE_CHARACTERS} characters")
-                if line.strip():
-                    yield line.strip()
-        except UnicodeDecodeError:
-            raise InvalidInput(f"{given.name}: a file of signals is UTF-8 text") from None
-        finally:
-            text.detach()  # whoever opened the stream closes it
+        for number, line in enumerate(lines(stream, max_bytes=4 * MAX_LINE_CHARACTERS), start=1):
+            if len(line.decode(errors="replace")) >= MAX_LINE_CHARACTERS:
+                raise InvalidInput(
+                    f"{given.name}: a line has at most {MAX_LINE_CHARACTERS} characters, unlike line {number}"
+                )
+            try:
+                text = line.decode()
+            except UnicodeDecodeError:
+                raise InvalidInput(f"{given.name}: a file of signals is UTF-8 text, unlike line {number}") from None
+            if text.strip():
+                yield text.strip()
 
 
 def _kind_of(stream: BinaryIO, name: str, content_types: ContentTypes) -> ContentType:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, cast, runtime_checkable
 
-from countermark.errors import InvalidInput
+from countermark.errors import InvalidInput, InvalidSignal
 
 
 class ContentType(str):
@@ -183,6 +183,34 @@ class SignalType(Protocol):
 
     def wire_distance(self, query: str, banked: str, distance: int | None) -> str:
         """Return a distance as HMA's wire and the command line show it: `"2"`, `"96%"` or `"-"`."""
+
+
+@runtime_checkable
+class Refuses(Protocol):
+    """What a signal type may offer besides: it refuses values that would match content that is unlike each other."""
+
+    def refusal(self, value: str) -> str | None:
+        """Return why a canonical value is no signal to bank or to ask for, such as the digest of no bytes; or None.
+
+        No content hashes to such a value, so one that was banked by an earlier version matches nothing.
+        """
+
+
+def refusal(signal_type: SignalType, value: str) -> str | None:
+    """Return why a type refuses a canonical value; None where it does not."""
+    return signal_type.refusal(value) if isinstance(signal_type, Refuses) else None
+
+
+def accepted(signal_type: SignalType, text: str) -> str:
+    """Return the canonical value of a signal to bank, to index or to ask for.
+
+    Raises:
+        InvalidSignal: The text is not a signal of that type, or its type refuses it; the error names it.
+    """
+    value = signal_type.parse(text)
+    if (why := refusal(signal_type, value)) is not None:
+        raise InvalidSignal(f"a {signal_type.name} signal must not be {value[:100]!r}: {why}")
+    return value
 
 
 @runtime_checkable

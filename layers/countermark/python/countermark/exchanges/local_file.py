@@ -1,17 +1,17 @@
 """A file of signals: on this machine, or on S3.
 
 Who runs it: whoever writes the file. Credentials: none. The file is UTF-8 text, with a byte order mark or
-without, and one `type signal` a line, or just the signal where the configuration names the signal type;
-blank lines and lines that begin with `#` are passed over. The whole file counts each time: a line that is
-gone is a removal. Equal lines are one record.
+without, or UTF-16 or UTF-32 with one. It has one `type signal` a line, or just the signal where the configuration
+names the signal type; blank lines and lines that begin with `#` are passed over. Lines end in LF, CRLF or CR. The
+whole file counts each time: a line that is gone is a removal. Equal lines are one record.
 
-Limits: a line of at most 64 KiB; a longer one is malformed, and passed over like every malformed line.
+Limits: a line of at most 64 KiB in UTF-8, its end included; a longer one is malformed, and passed over like every
+malformed line.
 """
 
 import hashlib
-from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from countermark.domain.collaboration import (
     ChecksPlaces,
@@ -24,6 +24,7 @@ from countermark.domain.collaboration import (
     Verdict,
 )
 from countermark.domain.json import JSON
+from countermark.domain.lines import lines
 from countermark.domain.opinion import Opinion
 from countermark.domain.signal import Signal, SignalType
 from countermark.errors import ExchangeFailed, InvalidInput
@@ -36,6 +37,9 @@ LINES_A_DELTA = 1_000
 """How many lines one delta covers: what the stores write in one step."""
 
 _CHUNK_BYTES = 1024 * 1024
+
+_LINES_VERSION = 2
+"""Which rules split a file into lines: 1 knew LF and UTF-8 alone, so files of others are to be read again."""
 
 
 class LocalFileExchange:
@@ -133,7 +137,7 @@ class LocalFileExchange:
             raise InvalidInput(f"the file holds signals of type {default_type!r}, not {signal.type!r}")
         line = signal.value if default_type is not None else f"{signal.type} {signal.value}"
         record = self._record(line.encode(), default_type)
-        if "\n" in line or record != {"signal_type": signal.type, "signal": signal.value}:
+        if "\n" in line or "\r" in line or record != {"signal_type": signal.type, "signal": signal.value}:
             raise InvalidInput(f"this signal of type {signal.type!r} cannot stand in a line of a file")
         return line
 
@@ -151,10 +155,11 @@ class LocalFileExchange:
             changes: dict[str, Mapping[str, JSON] | None] = {}
             malformed_items = 0
             number = 0
-            for number, line in enumerate(_lines(stream, seen), start=1):
+            digested = cast(BinaryIO, _Digested(stream, seen))
+            for number, line in enumerate(lines(digested, max_bytes=MAX_LINE_BYTES), start=1):
                 if number <= lines_done:
                     continue
-                record = self._record(line.removeprefix(BOM_UTF8) if number == 1 else line, default_type)
+                record = self._record(line, default_type)
                 if isinstance(record, dict):
                     changes[_key(record)] = record
                 else:
@@ -182,25 +187,31 @@ class LocalFileExchange:
             name, signal = default_type, text
         else:
             name, _, signal = text.partition(" ")
-        if len(line) > MAX_LINE_BYTES or name not in self._signal_types or not signal.strip():
+        if len(line) >= MAX_LINE_BYTES or name not in self._signal_types or not signal.strip():
             return 1
         return {"signal_type": name, "signal": signal.strip()}
 
 
 def _started(filename: str, default_type: JSON) -> "hashlib._Hash":
-    """Return a digest that has taken the configuration: another one reads the file as another."""
-    return hashlib.sha256(f"{filename}\0{default_type}\0".encode())
+    """Return a digest that has taken the configuration and how lines are read.
+
+    With another configuration, or by a version of countermark that reads lines differently, the file is read again.
+    """
+    return hashlib.sha256(f"{filename}\0{default_type}\0{_LINES_VERSION}\0".encode())
 
 
-def _lines(stream: BinaryIO, seen: "hashlib._Hash") -> Iterator[bytes]:
-    """Yield the lines, and feed the digest. Of an over-long line one byte too many comes: it shows."""
-    while line := stream.readline(MAX_LINE_BYTES + 1):
-        seen.update(line)
-        rest = line
-        while not rest.endswith(b"\n") and len(rest) > MAX_LINE_BYTES:
-            rest = stream.readline(MAX_LINE_BYTES + 1)
-            seen.update(rest)
-        yield line
+class _Digested:
+    """A stream that feeds a digest with what is read from it."""
+
+    def __init__(self, stream: BinaryIO, seen: "hashlib._Hash") -> None:
+        self._stream = stream
+        self._seen = seen
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, as the stream does."""
+        chunk = self._stream.read(size)
+        self._seen.update(chunk)
+        return chunk
 
 
 def _key(record: Mapping[str, JSON]) -> str:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from countermark.domain.signal import Comparison, ContentType, Hasher, IndexKind, SignalType, Unhashable
+from countermark.domain.signal import Comparison, ContentType, Hasher, IndexKind, SignalType, Unhashable, accepted
 from countermark.errors import InvalidContent, InvalidInput, InvalidSignal, MissingExtra
 from countermark.extensions import Manifest, Means
 from countermark.extensions.threatexchange_api import PeerExchange
@@ -273,7 +273,7 @@ def _as_peer(signal_type: SignalType) -> Any:
         @staticmethod
         def validate_signal_str(signal_str: str) -> str:
             try:
-                return signal_type.parse(signal_str)
+                return accepted(signal_type, signal_str)
             except InvalidSignal as error:
                 raise ValueError(str(error)) from error
 

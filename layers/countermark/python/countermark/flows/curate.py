@@ -15,7 +15,7 @@ from countermark.domain.bank import Bank, BankContent, ContentDraft
 from countermark.domain.collaboration import Collaboration
 from countermark.domain.event import BankChanged
 from countermark.domain.json import JSON
-from countermark.domain.signal import SignalType
+from countermark.domain.signal import SignalType, accepted
 from countermark.domain.stores import MAX_PAGE, BankStore, CollaborationStore, EventPublisher
 from countermark.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
 from countermark.flows.hash import event_id
@@ -124,7 +124,7 @@ def check_signals(signal_types: Mapping[str, SignalType], signals: Mapping[str, 
         if signal_type is None:
             raise InvalidInput(f"No such signal type {name}")
         try:
-            canonical[name] = signal_type.parse(text)
+            canonical[name] = accepted(signal_type, text)
         except InvalidInput as error:
             raise InvalidInput(f"Invalid {name} signal: {error}") from error
     return canonical

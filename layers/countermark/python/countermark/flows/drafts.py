@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from countermark.domain.bank import BankContent, is_indexed
 from countermark.domain.index import IndexLimits, Manifest, SegmentKind, SegmentRef, TypeIndex, UnreadBank
-from countermark.domain.signal import SignalType
+from countermark.domain.signal import SignalType, accepted
 from countermark.domain.stores import MAX_PAGE, BankStore, IndexStore
 from countermark.errors import IndexDamaged, InvalidSignal, NotFound
 from countermark.indexes.codec import read_info
@@ -58,7 +58,7 @@ class Draft:
             # It never had a signal of this type: so no segment and no row speaks of it, and most have one type alone.
             return
         try:
-            rows.put(content_id, None if value is None else self.signal_type.parse(value))
+            rows.put(content_id, None if value is None else accepted(self.signal_type, value))
         except InvalidSignal:
             # One malformed signal in the store must not fail every build from now on.
             rows.put(content_id, None)

@@ -25,7 +25,7 @@ from countermark.domain.collaboration import (
 from countermark.domain.event import BankChanged
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Category, Opinion, aggregate
-from countermark.domain.signal import SignalType
+from countermark.domain.signal import SignalType, accepted
 from countermark.domain.stores import (
     MAX_PAGE,
     BankStore,
@@ -403,7 +403,7 @@ def _derive(
         if signal_type is None or signal.type in signals:
             continue
         try:
-            signals[signal.type] = signal_type.parse(signal.value)
+            signals[signal.type] = accepted(signal_type, signal.value)
         except InvalidSignal:
             malformed_items = 1
     if not _is_wanted(collaboration, opinions):

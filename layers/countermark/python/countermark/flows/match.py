@@ -10,7 +10,7 @@ from countermark.domain.decision import Candidate, Match, Policy, decide
 from countermark.domain.event import ContentHashed, MatchFound
 from countermark.domain.json import JSON
 from countermark.domain.opinion import aggregate, tags
-from countermark.domain.signal import Signal, SignalType
+from countermark.domain.signal import Signal, SignalType, accepted, refusal
 from countermark.domain.stores import MAX_PAGE, BankStore, EventLedger, EventPublisher
 from countermark.errors import InvalidInput
 from countermark.flows.hash import REMEMBER_EVENTS_S, event_id
@@ -68,7 +68,7 @@ def parse_query(signal_types: Mapping[str, SignalType], type_name: str, text: st
     signal_type = signal_types.get(type_name)
     if signal_type is None:
         raise InvalidInput(f"No such SignalType '{type_name}'")
-    return Signal(type=type_name, value=signal_type.parse(text))
+    return Signal(type=type_name, value=accepted(signal_type, text))
 
 
 def raw_lookup(index: ServedIndex, signal: Signal) -> Sequence[Candidate]:
@@ -258,9 +258,14 @@ def match_hashed(
     enabled = [signal for signal in asked if ratios.get(signal.type, 1.0) > 0.0]
     found: list[Mapping[str, JSON]] = []
     if enabled:
+        index = reader.current(now_s)
+        # An earlier version may have published the digest of no bytes, say.
+        types = index.signal_types
+        refused = {s for s in event.signals if s.type in types and refusal(types[s.type], s.value) is not None}
+        enabled = [signal for signal in enabled if signal not in refused or signal in event.queries]
         partial = {signal: event.partial[signal.type] for signal in enabled if signal.type in event.partial}
         results = lookups(
-            reader.current(now_s),
+            index,
             banks,
             directory,
             enabled,

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from countermark.domain.lines import marked_encoding
 from countermark.errors import InvalidInput, NotFound, Unavailable
 from countermark.local.files import locked_descriptor, translated
 
@@ -117,14 +118,17 @@ def add_lines(filename: str, lines: Sequence[str], *, reader: FileContentReader 
     `reader` says where files may be; None is anywhere.
 
     Raises:
-        InvalidInput: It is no file of this machine, or outside of what the reader reads.
+        InvalidInput: It is no file of this machine, outside of what the reader reads, or not in UTF-8.
         Unavailable: It could not be read or written now.
     """
     with (reader or FileContentReader()).open_for_lines(filename) as file:
         data = file.read()
-        there = {line.strip() for line in data.splitlines()}
+        encoding, mark_bytes = marked_encoding(data)
+        if encoding != "utf-8":
+            raise InvalidInput(f"{filename!r} is in {encoding}, and lines are added in utf-8: convert it first")
+        there = {line.strip() for line in data[mark_bytes:].splitlines()}
         added = [line for line in dict.fromkeys(lines) if line.encode() not in there]
-        gap = b"" if not data or data.endswith(b"\n") else b"\n"
+        gap = b"" if not data or data.endswith((b"\n", b"\r")) else b"\n"
         if added:
             file.write(gap + "".join(f"{line}\n" for line in added).encode())
             file.flush()

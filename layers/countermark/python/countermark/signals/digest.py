@@ -6,14 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from countermark.domain.signal import Comparison, ContentType, Hasher, IndexKind, SignalType
+from countermark.domain.signal import Comparison, ContentType, Hasher, IndexKind, SignalType, Unhashable
 from countermark.errors import InvalidSignal
 from countermark.signals.hexadecimal import keys_of_hex
+
+NO_BYTES = Unhashable(code="empty", reason="there are no bytes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DigestType:
     """A digest of one content type's bytes, in lower-case hex. No content is decoded, so any bytes have one.
+
+    The digest of no bytes is no signal: lists of hashes do hold it, and every upload that failed would match.
 
     `content_hasher` makes the hasher where the digest is not of the very bytes.
     """
@@ -30,11 +34,18 @@ class DigestType:
     def _digits(self) -> int:
         return 2 * hashlib.new(self.algorithm, usedforsecurity=False).digest_size
 
+    @property
+    def _of_nothing(self) -> str:
+        return hashlib.new(self.algorithm, usedforsecurity=False).hexdigest()
+
     def parse(self, text: str) -> str:
         value = text.strip().lower()
         if not re.fullmatch(f"[0-9a-f]{{{self._digits}}}", value):
             raise InvalidSignal(f"a {self.name} signal is {self._digits} hex digits, not {text[:100]!r}")
         return value
+
+    def refusal(self, value: str) -> str | None:
+        return "it is the digest of no bytes" if value == self._of_nothing else None
 
     def key(self, value: str) -> bytes:
         return bytes.fromhex(value)
@@ -66,9 +77,11 @@ class DigestHasher:
     def __init__(self, algorithm: str) -> None:
         # MD5 is no security here: it is what platforms exchange.
         self._digest = hashlib.new(algorithm, usedforsecurity=False)
+        self._is_empty = True
 
     def update(self, chunk: bytes) -> None:
         self._digest.update(chunk)
+        self._is_empty = self._is_empty and not chunk
 
-    def finish(self) -> str:
-        return self._digest.hexdigest()
+    def finish(self) -> str | Unhashable:
+        return NO_BYTES if self._is_empty else self._digest.hexdigest()

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from countermark.domain.signal import Comparison, ContentType, IndexKind, Unhashable
-from countermark.errors import InvalidContent, InvalidSignal
+from countermark.errors import InvalidSignal
 from countermark.signals.buffered import BufferedHasher
+from countermark.signals.text import decoded, stripped
 
 MAX_TEXT_BYTES = 32 * 1024
 """The largest text, in UTF-8: as JSON it is at most six times as long, and an event of EventBridge holds 256 KB."""
@@ -26,20 +27,29 @@ MAX_REMEMBERED_LENGTH = 1_024
 MAX_REMEMBERED = 2**14
 """How many normalised texts are remembered: 128 MiB at the very most, and a twentieth of that as people write."""
 
-_NOT_ALPHANUMERIC = re.compile(r"[\W_]")
+# No combining mark is alphanumeric, so this takes accents out as well, once they are characters of their own.
+_NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 
 
 def from_content(content: bytes) -> str | Unhashable:
-    """Return the text of bytes in UTF-8, or that it is empty.
+    """Return the text of bytes, stripped, or that it is empty. They are in UTF-8 unless a mark says otherwise.
 
     Raises:
-        InvalidContent: They are not UTF-8.
+        InvalidContent: They are not text.
     """
-    try:
-        text = content.decode().strip()
-    except UnicodeDecodeError as error:
-        raise InvalidContent(f"not a text in UTF-8: {error.reason} at byte {error.start}") from error
-    return text or Unhashable(code="low_quality", reason="an empty text")
+    return decoded(content, what="a text") or Unhashable(code="empty", reason="an empty text")
+
+
+def signal_of(content: bytes) -> str | Unhashable:
+    """Return the text of bytes, or that nothing of it is compared: it has no letter and no digit.
+
+    Raises:
+        InvalidContent: They are not text.
+    """
+    text = from_content(content)
+    if isinstance(text, Unhashable) or normalise(text):
+        return text
+    return Unhashable(code="empty", reason="a text without letters and digits")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +73,7 @@ class RawText:
     )
 
     def parse(self, text: str) -> str:
-        value = text.strip()
+        value = stripped(text)
         try:
             size_bytes = len(value.encode())
         except UnicodeEncodeError as error:
@@ -74,6 +84,9 @@ class RawText:
             raise InvalidSignal(f"a raw_text signal has at most {MAX_TEXT_BYTES} bytes, not {size_bytes}")
         return value
 
+    def refusal(self, value: str) -> str | None:
+        return None if _normal(value) else "it has no letters and no digits, which alone are compared"
+
     def key(self, value: str) -> bytes:
         return value.encode()
 
@@ -83,6 +96,7 @@ class RawText:
     def compare(self, query: str, banked: str) -> Comparison:
         """Compare two canonical values; the limit is a share of the banked one.
 
+        A text without letters and digits matches itself alone: all of those are equal once they are normalised.
         Where they do not match, the distance says only that it is too large: nothing beyond the limit is counted.
         """
         from rapidfuzz.distance import Levenshtein
@@ -92,7 +106,7 @@ class RawText:
         distance = abs(len(ours) - len(theirs))
         if distance <= limit:
             distance = Levenshtein.distance(ours, theirs, score_cutoff=limit)
-        return Comparison(matches=distance <= limit, distance=distance)
+        return Comparison(matches=query == banked or (distance <= limit and bool(ours)), distance=distance)
 
     def length(self, value: str) -> int:
         return len(_normal(value))
@@ -105,7 +119,7 @@ class RawText:
         return range(shortest, longest)
 
     def hasher(self) -> BufferedHasher[str]:
-        return BufferedHasher(from_content, max_bytes=MAX_TEXT_BYTES)
+        return BufferedHasher(signal_of, max_bytes=MAX_TEXT_BYTES)
 
     def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's
         length = len(_normal(banked))
@@ -115,8 +129,7 @@ class RawText:
 
 def normalise(text: str) -> str:
     """Return the letters and digits of a text in lower case, without accents."""
-    plain = unicodedata.normalize("NFKD", text.lower())
-    return _NOT_ALPHANUMERIC.sub("", "".join(mark for mark in plain if not unicodedata.combining(mark)))
+    return _NOT_ALPHANUMERIC.sub("", unicodedata.normalize("NFKD", text.lower()))
 
 
 def max_edits(length: int) -> int:

@@ -24,6 +24,7 @@ from countermark.domain.signal import Comparison, ContentType, Hasher, IndexKind
 from countermark.errors import InvalidSignal
 from countermark.signals import raw_text
 from countermark.signals.buffered import BufferedHasher
+from countermark.signals.text import stripped
 
 MAX_QUERY_BYTES = 64 * 1024
 """The largest query, in UTF-8: thousands of words."""
@@ -44,6 +45,14 @@ LATE_QUERY_S = 0.005
 """How long a query may search a text whose time slow ones have taken: ordinary ones need a thousandth of it."""
 
 _PATTERN_PREFIX = "regex-"
+
+_UNLIKE = (
+    "quixotic wizards jumble vexing hymns " * 8,
+    "4815 162342 90210 271828 " * 8,
+    "\u0441\u044a\u0435\u0448\u044c \u0436\u0435 \u0435\u0449\u0451 \u044d\u0442\u0438\u0445 " * 8,
+    "\u5929\u5730\u7384\u9ec4\u5b87\u5b99\u6d2a\u8352 " * 16,
+)
+"""Texts of letters, digits and words that no two of them share. A query that matches all of them matches any text."""
 
 _CACHED_QUERIES = 4096
 """How many queries stay compiled: some KiB each."""
@@ -74,7 +83,7 @@ class TrendQuery:
     )
 
     def parse(self, text: str) -> str:
-        value = text.strip()
+        value = stripped(text)
         try:
             size_bytes = len(value.encode())
         except UnicodeEncodeError as error:
@@ -85,6 +94,9 @@ class TrendQuery:
             raise InvalidSignal(f"a trend_query signal has at most {MAX_QUERY_BYTES} bytes, not {size_bytes}")
         _compiled(value)
         return value
+
+    def refusal(self, value: str) -> str | None:
+        return "it matches texts that have nothing in common" if _compiled(value).matches_all else None
 
     def key(self, value: str) -> bytes:
         return value.encode()
@@ -118,6 +130,27 @@ class _Terms:
     groups: Sequence[Sequence[Search]]
     unwanted: Sequence[Search]
 
+    def are_in(self, text: str, *, limit_s: float) -> bool:
+        """Return whether a text matches.
+
+        Raises:
+            TimeoutError: Searching it takes longer.
+        """
+        until = time.monotonic() + limit_s
+
+        def has(search: Search) -> bool:
+            return search(text, max(0.0, until - time.monotonic()))
+
+        return all(any(map(has, group)) for group in self.groups) and not any(map(has, self.unwanted))
+
+    @property
+    def matches_all(self) -> bool:
+        """Whether it matches texts that have nothing in common: then it matches nearly every text, and says nothing."""
+        try:
+            return all(self.are_in(text, limit_s=MAX_QUERY_S) for text in _UNLIKE)
+        except TimeoutError:
+            return False
+
 
 class _Slow(threading.local):
     """The text that this thread last searched slowly, and how long slow queries have taken with it."""
@@ -141,13 +174,8 @@ _slow = _Slow()
 def _matches(value: str, text: str) -> bool:
     terms = _compiled(value)
     limit_s = _slow.limit_s(text)
-    until = time.monotonic() + limit_s
-
-    def has(search: Search) -> bool:
-        return search(text, max(0.0, until - time.monotonic()))
-
     try:
-        return all(any(map(has, group)) for group in terms.groups) and not any(map(has, terms.unwanted))
+        return terms.are_in(text, limit_s=limit_s) and not terms.matches_all
     except TimeoutError:
         _slow.took(text, limit_s)
         name = hashlib.sha256(value.encode()).hexdigest()[:16]

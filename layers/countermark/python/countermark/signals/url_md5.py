@@ -4,21 +4,18 @@ Source: python-threatexchange 1.2, url_md5.py and common.py.
 """
 
 import hashlib
-import re
 
 from countermark.domain.signal import ContentType, Unhashable
 from countermark.signals import url
 from countermark.signals.buffered import BufferedHasher
 from countermark.signals.digest import DigestType
 
-_SCHEME = re.compile(r"\A[a-z][a-z0-9+.-]*://")
-
 
 def from_content(content: bytes) -> str | Unhashable:
-    """Return the digest of a URL in UTF-8, or that there is none.
+    """Return the digest of a URL, or that there is none.
 
     Raises:
-        InvalidContent: They are not UTF-8.
+        InvalidContent: The bytes are not text: see `url.from_content`.
     """
     found = url.from_content(content)
     if isinstance(found, Unhashable):
@@ -28,7 +25,7 @@ def from_content(content: bytes) -> str | Unhashable:
 
 def normalise(text: str) -> str:
     """Return a URL in lower case, less one leading `scheme://`."""
-    return _SCHEME.sub("", text.lower())
+    return url.without_scheme(text)
 
 
 URL_MD5 = DigestType(

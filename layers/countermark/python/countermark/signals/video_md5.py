@@ -7,6 +7,9 @@ VIDEO_MD5 = DigestType(
     name="video_md5",
     content_types=frozenset({ContentType.VIDEO}),
     algorithm="md5",
-    # The examples of python-threatexchange, which its sample exchange shares as well; the second is of no bytes.
-    examples=("cab08b36195edb1a1231d2d09fa450e0", "d41d8cd98f00b204e9800998ecf8427e"),
+    # One of python-threatexchange, whose sample exchange shares it as well, and that of the bytes "countermark".
+    examples=(
+        "cab08b36195edb1a1231d2d09fa450e0",
+        "8232159d785739e0ffcf06977f1eda5f",
+    ),
 )

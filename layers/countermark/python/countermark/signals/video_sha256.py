@@ -7,9 +7,9 @@ VIDEO_SHA256 = DigestType(
     name="video_sha256",
     content_types=frozenset({ContentType.VIDEO}),
     algorithm="sha256",
-    # The examples of python-threatexchange, which its sample exchange shares as well; the first is of no bytes.
+    # One of python-threatexchange, whose sample exchange shares it as well, and that of the bytes "countermark".
     examples=(
-        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
         "ba7816bf8f01cfe414134e77ca982da31a7b0e4a9e5a7a3a2a2a2a2a2a2a2a2a",
+        "004de383fa93d33da10aa50d2466a3e503e37e9579bfa3192ba706f0a44693fb",
     ),
 )
