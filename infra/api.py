@@ -177,5 +177,7 @@ def _cors(origins: Sequence[str]) -> apigateway.CorsPreflightOptions | None:
         allow_origins=list(origins),
         allow_methods=[apigateway.CorsHttpMethod.ANY],
         allow_headers=["authorization", "content-type", "x-api-key"],
+        # What an answer says of content that was not looked at, or only in part.
+        expose_headers=["countermark-unhashable", "countermark-partial"],
         max_age=Duration.hours(1),
     )

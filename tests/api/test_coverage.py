@@ -17,6 +17,7 @@ from countermark.signals import SIGNAL_TYPES
 from tests.api.house import Answer, Caller, House, lambda_caller, open_house
 from tests.api.photos import FLAT, HUGE, PHOTO
 from tests.extensions.boxes import BOXES, box
+from tests.signals.photos import photo, saved
 from tests.transport.servers import answer, serving
 
 UNHASHABLE, PARTIAL = coverage.UNHASHABLE, coverage.PARTIAL
@@ -325,6 +326,20 @@ def test_a_partial_photo_is_hashed_looked_up_and_banked_and_the_answer_says_so(h
         assert call("GET", f"/h/hash?{url}").headers[PARTIAL] == "pdq"
         assert call("GET", f"/m/lookup?{url}&signal_type=pdq").headers[PARTIAL] == "pdq"
         assert PARTIAL not in call("GET", f"/m/lookup?{url}&signal_type=photo_md5").headers
+
+
+def test_a_jpeg_that_was_cut_late_is_partial_and_one_that_was_cut_early_is_refused(house: House, call: Caller) -> None:
+    whole = saved(photo("coffee.png").resize((320, 240)), "JPEG", quality=90)
+    cut = whole[: len(whole) * 9 // 10]
+    assert call("POST", "/c/bank/A/content?types=pdq", [("photo", cut)]).headers[PARTIAL] == "pdq"
+    house.build_index()
+    found = lookup(call, cut, query="?include=detail")
+    assert (found.status, found.headers[PARTIAL], UNHASHABLE in found.headers) == (200, "pdq", False)
+    assert "rows" in found.json()["pdq"]["A"][0]["detail"]["partial"]
+    hashed = call("POST", "/h/hash?types=pdq", [("photo", cut)])
+    assert (len(hashed.json()["pdq"]), hashed.headers[PARTIAL]) == (64, "pdq")
+    early = lookup(call, whole[: len(whole) // 4])
+    assert (early.status, early.headers[UNHASHABLE]) == (400, "pdq=damaged")
 
 
 def test_turned_variants_of_a_partial_photo_are_partial(house: House, call: Caller) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from countermark.domain import coverage
 from tests.infra.template import named
 from tests.infra.test_service import PUBLIC
 
@@ -76,6 +77,7 @@ def test_pages_of_a_named_origin_may_call_the_api(service: Mapping[str, Any]) ->
     [(_, api)] = named(service, "AWS::ApiGatewayV2::Api")
     assert api["CorsConfiguration"]["AllowOrigins"] == [ORIGIN]
     assert api["CorsConfiguration"]["AllowHeaders"] == ["authorization", "content-type", "x-api-key"]
+    assert api["CorsConfiguration"]["ExposeHeaders"] == [coverage.UNHASHABLE, coverage.PARTIAL]
 
 
 def test_browsers_may_ask_without_a_key_whether_a_page_may_call(service: Mapping[str, Any]) -> None:
