@@ -152,6 +152,21 @@ def test_clearing_forgets_what_was_fetched_and_keeps_the_configuration(shared: C
     assert "(1 changed)" in shared.ok("fetch").err
 
 
+def test_clearing_leaves_what_curators_banked_in_the_same_bank(countermark: CommandLine, home: Path) -> None:
+    (home / "shared.txt").write_text("raw_text shared words\n")
+    countermark.ok("bank", "create", "MINE")
+    countermark.ok("bank", "add", "MINE", "text", "--", "own words")
+    edit = ("config", "collab", "edit", "local_file", "--filename", "shared.txt", "Shared", "--create")
+    countermark.ok(*edit, "--bank", "MINE")
+    countermark.ok("fetch")
+    countermark.ok("fetch", "--clear")
+    countermark.ok("index")
+    assert countermark.ok("match", "text", "--", "shared words").out == ""
+    assert "raw_text 100%" in countermark.ok("match", "text", "--", "own words").out
+    assert "(1 changed)" in countermark.ok("fetch").err
+    assert "raw_text 100%" in countermark.ok("match", "text", "--", "shared words").out
+
+
 @pytest.mark.parametrize("flags", [(), ("--quiet",)])
 def test_a_fetch_that_runs_elsewhere_is_named_and_the_exit_code_is_3(
     shared: CommandLine, flags: tuple[str, ...]

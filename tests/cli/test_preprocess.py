@@ -238,3 +238,17 @@ def test_only_photos_are_turned(countermark: CommandLine, content_type: str, opt
     ran = countermark("match", content_type, *option, "--", "words")
     assert ran.code == 2
     assert f"is for photos, not for {content_type}" in ran.err
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_picture_is_never_saved_over_a_file_of_the_users(
+    countermark: CommandLine, photo: Callable[[str], Path], home: Path, is_link: bool
+) -> None:
+    photo("rocket.jpg")
+    own = home / "own.png"
+    own.write_bytes(b"years of work")
+    saved = home / "rocket_unletterboxed.png"
+    saved.symlink_to(own) if is_link else saved.write_bytes(b"years of work")
+    ran = countermark("hash", "photo", "--photo-preprocess", "unletterbox", "--save-preprocess", "rocket.jpg")
+    assert (ran.code, "rocket_unletterboxed.png is there already" in ran.err) == (2, True)
+    assert own.read_bytes() == saved.read_bytes() == b"years of work"

@@ -14,6 +14,7 @@ import pytest
 import countermark as package
 from countermark.cli.root import COMMANDS, HIDDEN, command
 from countermark.cli.session import Session
+from countermark.local.state import LocalState
 from tests.cli.conftest import CommandLine
 
 
@@ -302,6 +303,119 @@ def test_a_factory_reset_removes_nothing_that_is_not_ours(countermark: CommandLi
 def test_a_factory_reset_stands_alone(countermark: CommandLine) -> None:
     ran = countermark("--factory-reset", "--yes", "fetch")
     assert (ran.code, "--factory-reset stands alone" in ran.err) == (2, True)
+
+
+def peers_state(directory: Path) -> dict[Path, bytes]:
+    """Lay python-threatexchange's state into a directory, and return its files."""
+    files = {
+        "config.json": b'{"collabs": ["mine"]}',
+        "credentials.json": b'{"installed": {"redirect_uris": ["x"]}}',
+        "extensions.json": b'{"not": "ours"}',
+        "fetched_state/mine.json": b"[]",
+        "indices/pdq.index": b"pickled",
+        "index/manifest": b"another program's",
+        "index/segments/pdq/notes.txt": b"another program's",
+    }
+    for name, data in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return {directory / name: data for name, data in files.items()}
+
+
+@pytest.mark.parametrize("variable", ["TX_STATEDIR", "COUNTERMARK_STATEDIR"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fetch"],
+        ["bank", "create", "A"],
+        ["match", "text", "--", "bball now?"],
+        ["config", "collab", "list"],
+        ["config", "extensions", "add", "countermark.extensions.vpdq"],
+        ["index"],
+        ["--factory-reset", "--yes"],
+    ],
+)
+def test_no_state_is_laid_into_a_directory_that_holds_something_else(
+    countermark: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, arguments: list[str]
+) -> None:
+    files = peers_state(tmp_path / "peer")
+    monkeypatch.delenv("COUNTERMARK_STATEDIR")
+    monkeypatch.setenv(variable, str(tmp_path / "peer"))
+    ran = countermark(*arguments)
+    assert (ran.code, str(tmp_path / "peer") in ran.err) == (2, True)
+    assert "--factory-reset" in arguments or "COUNTERMARK_STATEDIR" in ran.err
+    assert {path: path.read_bytes() for path in (tmp_path / "peer").rglob("*") if path.is_file()} == files
+
+
+def test_what_needs_no_state_works_beside_the_peers(
+    countermark: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peers_state(tmp_path / "peer")
+    monkeypatch.delenv("COUNTERMARK_STATEDIR")
+    monkeypatch.setenv("TX_STATEDIR", str(tmp_path / "peer"))
+    assert countermark.ok("hash", "text", "-S", "raw_text", "--", "words").out == "raw_text words\n"
+
+
+def test_a_factory_reset_removes_what_countermark_made_and_nothing_else(
+    countermark: CommandLine, tmp_path: Path
+) -> None:
+    countermark.ok("fetch")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "manifest.json").write_text("{}")
+    (outside / ("0" * 64 + ".segment")).write_text("")
+    state = countermark.state
+    for path in (state / "index" / "segments" / "pdq").iterdir():
+        assert path.suffix == ".segment"
+    files = peers_state(state)
+    (state / "countermark.db.bak").write_text("the user's own copy")
+    (state / "countermark.db-journal").symlink_to(outside / "manifest.json")
+    (state / "index" / "segments" / "linked").symlink_to(outside)
+    before = {path: path.read_bytes() for path in outside.iterdir()}
+    ran = countermark.ok("--factory-reset", "--yes")
+    left = {str(path.relative_to(state)) for path in state.rglob("*") if not path.is_dir() or path.is_symlink()}
+    theirs = {str(path.relative_to(state)) for path in files}
+    assert left == theirs | {"countermark.db.bak", "countermark.db-journal", "index/segments/linked"}
+    assert {path: path.read_bytes() for path in files} == files
+    assert {path: path.read_bytes() for path in outside.iterdir()} == before
+    for name in ("'config.json'", "'countermark.db.bak'", "'index/segments/pdq/notes.txt'", "'index/manifest'"):
+        assert name in ran.err
+
+
+def test_a_factory_reset_leaves_a_linked_directory_in_its_place(
+    countermark: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.setenv("COUNTERMARK_STATEDIR", str(tmp_path / "link"))
+    countermark.ok("bank", "create", "A")
+    countermark.ok("--factory-reset", "--yes")
+    assert list((tmp_path / "real").iterdir()) == []
+    assert (tmp_path / "link").is_symlink()
+    countermark.ok("bank", "create", "A")
+
+
+def test_a_factory_reset_waits_for_no_one_who_uses_the_state(countermark: CommandLine) -> None:
+    countermark.ok("bank", "create", "A")
+    with LocalState.open(countermark.state):
+        ran = countermark("--factory-reset", "--yes")
+        assert (ran.code, "stop it first" in ran.err) == (2, True)
+    assert countermark.ok("bank", "list").out == "A 1\n"
+    countermark.ok("--factory-reset", "--yes")
+    assert not countermark.state.exists()
+
+
+def test_a_state_that_lost_its_database_is_still_a_state(countermark: CommandLine) -> None:
+    countermark.ok("fetch")
+    for path in countermark.state.glob("countermark.db*"):
+        path.unlink()
+    countermark.ok("bank", "create", "A")
+
+
+def test_a_volume_that_is_empty_but_for_what_its_file_system_made_is_taken(countermark: CommandLine) -> None:
+    (countermark.state / "lost+found").mkdir(parents=True)
+    countermark.ok("bank", "create", "A")
 
 
 HEAVY = {"numpy", "faiss", "PIL", "boto3", "botocore", "rapidfuzz", "pydantic", "aws_lambda_powertools", "urllib3"}

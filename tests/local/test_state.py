@@ -12,7 +12,8 @@ from countermark.domain.collaboration import Collaboration
 from countermark.domain.event import BankChanged, Event
 from countermark.domain.index import Manifest
 from countermark.errors import InvalidInput, Unavailable
-from countermark.local.state import SECRETS_FILE, LocalState
+from countermark.local.directory import SECRETS_FILE
+from countermark.local.state import LocalState
 from tests.contracts.bank_values import put_new
 from tests.local.processes import without_rights_to
 

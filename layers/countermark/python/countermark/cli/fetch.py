@@ -53,9 +53,11 @@ def command(
     with session.state() as state:
         collaborations = _chosen(session, state, only_api=only_api, only_collab=only_collab)
         if clear:
+            from countermark.flows.curate import forget_fetched
+
             session.note("clearing what was fetched")
             for collaboration in collaborations:
-                _clear(session, state, collaboration)
+                forget_fetched(session.curator(state), collaboration.name)
             return
         failed, held = fetch_all(session, state, collaborations, time_limit_s=time_limit_sec, max_items=limit)
         if not skip_index_rebuild:
@@ -173,17 +175,3 @@ def _counts(report: "FetchReport") -> str:
     counts = {"changed": report.changed_items, "removed": report.removed_items, "malformed": report.malformed_items}
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     return f" ({told})" if told else ""
-
-
-def _clear(session: Session, state: "LocalState", collaboration: Collaboration) -> None:
-    """Delete a collaboration with all that was fetched, and store it again, and its bank as it was set."""
-    from countermark.flows.curate import create_collaboration, delete_collaboration
-
-    bank = next((each for each in state.banks.banks() if each.name == collaboration.bank), None)
-    delete_collaboration(session.curator(state), collaboration.name)
-    session.purge(state)
-    create_collaboration(session.curator(state), collaboration, shares_bank=True)
-    if bank is not None:
-        state.banks.update_bank(
-            bank.name, ratio=bank.matching_enabled_ratio, distance_limits=bank.distance_limits or None
-        )

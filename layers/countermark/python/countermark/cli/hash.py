@@ -121,15 +121,21 @@ def _check_savable(given: Sequence[Given], photo_preprocess: str | None) -> None
 
 
 def _save(picture: Given, saved: set[Path]) -> Path:
-    """Write a picture to its place, over what an earlier run left there.
+    """Write a picture to its place, unless an earlier run left the same there.
 
     Raises:
-        InvalidInput: This very run has written another picture there.
+        InvalidInput: This very run has written another picture there, or something else is there: it is kept.
     """
     path = picture.path
     if path is None or path in saved:
         raise InvalidInput(f"two photos would both be saved as {path}")
     saved.add(path)
     with picture.open() as stream:
-        path.write_bytes(stream.read())
+        data = stream.read()
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+    except FileExistsError as error:
+        if path.is_symlink() or not path.is_file() or path.read_bytes() != data:
+            raise InvalidInput(f"{path} is there already and differs: move it away, or rename the photo") from error
     return path

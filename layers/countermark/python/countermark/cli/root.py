@@ -69,7 +69,7 @@ class LazyGroup(click.Group):
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.option("--factory-reset", is_flag=True, help="Remove all state: back to a fresh install. Asks first.")
+@click.option("--factory-reset", is_flag=True, help="Remove all that countermark keeps, and nothing else. Asks first.")
 @click.option("--yes", is_flag=True, help="With --factory-reset: do not ask.")
 @click.version_option(countermark.__version__, prog_name="countermark", message="%(prog)s %(version)s")
 @click.option("-v", "--verbose", count=True, help="Tell more on standard error, and show where our own faults are.")
@@ -90,7 +90,8 @@ def command(context: click.Context, *, factory_reset: bool, yes: bool, verbose: 
       countermark bank add KNOWN_SPAM photo spam.jpg
       countermark match photo upload.jpg
 
-    State is kept in the directory that COUNTERMARK_STATEDIR (or TX_STATEDIR) names, else in ~/.countermark.
+    State is kept in the directory that COUNTERMARK_STATEDIR (or TX_STATEDIR) names, else in ~/.countermark. It is a
+    directory of its own: one that holds something else, such as python-threatexchange's state, is refused.
     COUNTERMARK_FILES_DIR names directories (with : between) whose files collaborations made over the API may use.
     Results go to standard output, everything else to standard error. Exit codes: 0 fine, 1 our fault, 2 yours,
     3 something outside, 130 interrupted.
@@ -126,7 +127,8 @@ def reset(session: Session, *, is_sure: bool) -> None:
     """Remove all state, once the user is sure.
 
     Raises:
-        InvalidInput: The user is not, or cannot be asked, or the directory holds what is not ours.
+        InvalidInput: The user is not, or cannot be asked, or the directory holds no state of ours.
+        Conflict: Another process has the state open.
     """
     if not session.directory.exists():
         session.note(f"there is no state at {session.directory}")
@@ -138,8 +140,10 @@ def reset(session: Session, *, is_sure: bool) -> None:
             raise InvalidInput("nothing was removed: without a terminal to ask at, say --yes") from None
     if not is_sure:
         raise InvalidInput("nothing was removed")
-    session.remove_state()
+    left = session.remove_state()
     session.note(f"removed the state in {session.directory}")
+    if left:
+        session.note(f"left what countermark did not make: {', '.join(repr(name) for name in left)}")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from countermark.cli.session import Session
 from countermark.domain.collaboration import Collaboration
+from countermark.local.directory import IMPLICIT_SAMPLE_FILE
 
 if TYPE_CHECKING:
     from countermark.local.state import LocalState
@@ -15,22 +16,19 @@ if TYPE_CHECKING:
 NAME = "Sample Signals"
 BANK = "SAMPLE_SIGNALS"
 
-_MARK = "sample-is-implicit"
-"""The file in the state's directory that is the mark."""
-
 
 def use_sample(session: Session, state: "LocalState") -> None:
     """Store the sample collaboration, and say so."""
     from countermark.flows.curate import create_collaboration
 
     session.note("no collaboration is configured, so the sample exchange stands in: its signals are harmless examples")
-    (session.directory / _MARK).touch(mode=0o600)
+    (session.directory / IMPLICIT_SAMPLE_FILE).touch(mode=0o600)
     create_collaboration(session.curator(state), Collaboration(name=NAME, api="sample", bank=BANK))
 
 
 def is_implicit_sample(session: Session, name: str) -> bool:
     """Tell whether a collaboration of this name is the one that nobody asked for."""
-    return name == NAME and (session.directory / _MARK).exists()
+    return name == NAME and (session.directory / IMPLICIT_SAMPLE_FILE).exists()
 
 
 def end_implicit_sample(session: Session, state: "LocalState") -> None:
@@ -41,4 +39,4 @@ def end_implicit_sample(session: Session, state: "LocalState") -> None:
         if delete_collaboration(session.curator(state), NAME):
             session.note("the sample exchange no longer stands in")
             session.purge(state)
-        (session.directory / _MARK).unlink(missing_ok=True)
+        (session.directory / IMPLICIT_SAMPLE_FILE).unlink(missing_ok=True)

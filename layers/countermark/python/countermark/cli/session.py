@@ -119,25 +119,23 @@ class Session:
             yield state
             self.purge(state)
 
-    def remove_state(self) -> None:
-        """Remove the state's directory, if it is one.
+    def remove_state(self) -> Sequence[str]:
+        """Remove the state, and its directory unless something else is in it; returns the names of what was left.
 
         Raises:
-            InvalidInput: It holds no state of ours: something else is not removed by mistake.
+            InvalidInput: The directory holds no state of ours.
+            Conflict: Another process has the state open.
             OSError: It could not be removed.
         """
-        import shutil
+        from countermark.local.directory import remove
 
-        from countermark.errors import InvalidInput
-        from countermark.local.state import DATABASE_FILE
-
-        if not self.directory.is_dir() or not (self.directory / DATABASE_FILE).is_file():
-            raise InvalidInput(f"{self.directory} holds no state of countermark: nothing was removed")
-        shutil.rmtree(self.directory)
+        return remove(self.directory)
 
     def signal_type_ratios(self) -> Mapping[str, float]:
         """Return the enabled ratios that were set, by signal type; creates no state."""
-        if not self.directory.exists():
+        from countermark.local.directory import DATABASE_FILE
+
+        if not (self.directory / DATABASE_FILE).exists():
             return {}
         with self.state() as state:
             return state.banks.signal_type_ratios()

@@ -317,6 +317,40 @@ def delete_collaboration(curator: Curator, name: str) -> bool:
     return True
 
 
+def forget_fetched(curator: Curator, name: str) -> None:
+    """Delete what was fetched for a collaboration, so that its next fetch starts from the beginning.
+
+    Its configuration and its bank stay, with what curators or other collaborations banked there. A running fetch loses
+    its lease. May be repeated.
+
+    Raises:
+        NotFound: There is no such collaboration.
+    """
+    collaboration = curator.collaborations.collaboration(name)
+    curator.collaborations.delete_collaboration(name)
+    for bank in curator.banks.banks():
+        if bank.name == collaboration.bank:
+            _delete_fetched(curator.banks, bank, name)
+    while curator.collaborations.purge_records(name, limit=MAX_PAGE):
+        pass
+    curator.collaborations.create_collaboration(collaboration)
+    curator.nudge("content", name)
+
+
+def _delete_fetched(banks: BankStore, bank: Bank, name: str) -> None:
+    before = None
+    while True:
+        page = banks.content_page(bank.id, before=before, limit=MAX_PAGE)
+        fetched = [
+            each.id for each in page.contents if each.provenance is not None and each.provenance.collaboration == name
+        ]
+        if fetched:
+            banks.delete_contents(bank.id, fetched)
+        before = page.before
+        if before is None:
+            return
+
+
 def purge(event: BankChanged, *, banks: BankStore, collaborations: CollaborationStore, steps: int) -> bool:
     """Remove what a nudge says is left of a deleted bank or collaboration; tells whether more may be.
 

@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from countermark.errors import Unavailable
+from countermark.local.directory import EXTENSIONS_FILE, claim, is_ours
 from countermark.local.files import locked, make_directory, translated, write_atomically
-
-EXTENSIONS_FILE = "extensions.json"
 
 
 class ExtensionList:
@@ -18,11 +17,13 @@ class ExtensionList:
         self._path = directory / EXTENSIONS_FILE
 
     def modules(self) -> Sequence[str]:
-        """Return the names.
+        """Return the names; none where the directory is another program's: its file of that name is not ours.
 
         Raises:
             Unavailable: The file cannot be read, or holds something else.
         """
+        if not self._path.exists() or not is_ours(self._path.parent):
+            return []
         with translated(self._path):
             try:
                 data = self._path.read_bytes()
@@ -54,6 +55,7 @@ class ExtensionList:
 
     def _change(self, change: Callable[[frozenset[str]], frozenset[str]]) -> None:
         make_directory(self._path.parent)
+        claim(self._path.parent)
         with locked(self._path.with_name(self._path.name + ".lock")):
             names = sorted(change(frozenset(self.modules())))
             write_atomically(self._path, (json.dumps(names, indent=1) + "\n").encode("ascii"))

@@ -6,21 +6,16 @@ from types import TracebackType
 from typing import Self
 
 from countermark.domain.event import Event
-from countermark.errors import InvalidInput
 from countermark.local.api_keys import SqliteApiKeyStore
 from countermark.local.banks import SqliteBankStore
 from countermark.local.collaborations import SqliteCollaborationStore
 from countermark.local.content import FileContentReader
 from countermark.local.database import Database
+from countermark.local.directory import DATABASE_FILE, INDEX_DIRECTORY, SECRETS_FILE, claim
 from countermark.local.events import SqliteEventLedger, SqliteEventPublisher
-from countermark.local.files import make_directory, translated
 from countermark.local.index import FileIndexStore
 from countermark.local.opinions import SqliteOpinionLedger
 from countermark.local.secrets import FileSecretStore
-
-DATABASE_FILE = "countermark.db"
-INDEX_DIRECTORY = "index"
-SECRETS_FILE = "credentials.json"
 
 
 class LocalState:
@@ -49,13 +44,10 @@ class LocalState:
         """Open a state directory, created for its owner alone where there is none.
 
         Raises:
-            InvalidInput: It is not a directory.
+            InvalidInput: It is not a directory, or holds something else than a state of countermark.
             Unavailable: It cannot be read or written, or is a newer countermark's.
         """
-        with translated(directory):
-            if directory.exists() and not directory.is_dir():
-                raise InvalidInput(f"{directory} is not a directory")
-        make_directory(directory)
+        claim(directory)
         database = Database.open(directory / DATABASE_FILE)
         try:
             return cls(directory, database, on_event)

@@ -1,0 +1,224 @@
+"""The state directory: whose it is, and how what countermark keeps in it is removed, by name and nothing else."""
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from countermark.errors import Conflict, InvalidInput
+from countermark.local.files import TEMPORARY_SUFFIX, Locked, make_directory, translated, write_atomically
+
+DATABASE_FILE = "countermark.db"
+INDEX_DIRECTORY = "index"
+SECRETS_FILE = "credentials.json"
+EXTENSIONS_FILE = "extensions.json"
+IMPLICIT_SAMPLE_FILE = "sample-is-implicit"
+"""Marks that nobody asked for the sample collaboration."""
+
+MARKER_FILE = ".countermark"
+"""Says whose directory it is, also when the database was lost."""
+
+_MARKER = b"This directory holds the state of countermark, and nothing else belongs in it.\n"
+
+_IGNORED = {"lost+found", ".DS_Store"}
+"""What a file system or a desktop puts into a directory that is empty otherwise."""
+
+_TEMPORARY = rf"\.{{name}}\.[A-Za-z0-9_]+{re.escape(TEMPORARY_SUFFIX)}"
+
+
+def _written(name: str) -> str:
+    """Return the pattern of a file that is written atomically, its lock, and what a killed writer left of it."""
+    escaped = re.escape(name)
+    return rf"{escaped}(\.lock)?|{_TEMPORARY.format(name=escaped)}"
+
+
+_DATABASE = re.compile(
+    r"countermark\.db(\.replaced-[0-9TZ]+(-[0-9]+)?)?(-(wal|shm|journal|open|use|run-[0-9]+-[0-9a-f]+))?"
+    r"|\.countermark\.db\.[A-Za-z0-9_]+\.tmp(-(wal|shm|journal))?"
+)
+_FILES = re.compile("|".join(map(_written, (MARKER_FILE, SECRETS_FILE, EXTENSIONS_FILE, IMPLICIT_SAMPLE_FILE))))
+_INDEX_FILES = re.compile(
+    "|".join([_written("manifest.json"), _written("staged.json"), r"(manifest|staged|segments)\.lock"])
+)
+_SEGMENT_DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+_SEGMENT_FILES = re.compile(r"[0-9a-f]{64}\.segment|" + _TEMPORARY.format(name=r"[0-9a-f]{64}\.segment"))
+
+_MAX_JSON_BYTES = 1024 * 1024
+"""The largest file of credentials or names that is looked into."""
+
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def is_ours(directory: Path) -> bool:
+    """Tell whether a directory holds a state of countermark; an empty or missing one does not.
+
+    Raises:
+        Unavailable: It cannot be read.
+    """
+    names = _names(directory)
+    return bool(names) and not _foreign(names)
+
+
+def claim(directory: Path) -> None:
+    """Take a directory for the state: created for its owner alone where there is none.
+
+    Raises:
+        InvalidInput: It is not a directory, or holds something else.
+        Unavailable: It cannot be read or written.
+    """
+    with translated(directory):
+        if directory.exists() and not directory.is_dir():
+            raise InvalidInput(f"{directory} is not a directory")
+    names = _names(directory)
+    if foreign := _foreign(names):
+        shown = ", ".join(repr(name) for name in foreign[:3]) + (", …" if len(foreign) > 3 else "")
+        raise InvalidInput(
+            f"{directory} holds something else ({shown}): countermark keeps its state in a directory of its own, so "
+            "name a new or empty one in COUNTERMARK_STATEDIR. What another program keeps there, such as the "
+            "collaborations of python-threatexchange, is neither read nor changed: configure them again with "
+            "`countermark config collab edit`"
+        )
+    make_directory(directory)
+    if MARKER_FILE not in names:
+        write_atomically(directory / MARKER_FILE, _MARKER)
+
+
+def remove(directory: Path) -> Sequence[str]:
+    """Remove the state of a directory: what countermark made there, by name. No link is followed.
+
+    The directory goes too, unless something else is in it; returns the names of what was left, sorted.
+
+    Raises:
+        InvalidInput: It holds no state of countermark.
+        Conflict: Another process has the state open.
+        OSError: A file could not be removed.
+    """
+    from countermark.local.database import OPEN_SUFFIX, in_use_alone
+    from countermark.local.files import locked
+
+    if not any(map(_is_sign, _names(directory))):
+        raise InvalidInput(f"{directory} holds no state of countermark: nothing was removed")
+    database = directory / DATABASE_FILE
+    try:
+        with locked(database.with_name(database.name + OPEN_SUFFIX)), in_use_alone(database):
+            left = _remove(directory)
+    except Locked as error:
+        raise Conflict(
+            f"another process has the state in {directory} open, such as `countermark serve`: stop it first; nothing "
+            "was removed"
+        ) from error
+    if not left:
+        # A link to a directory stays: whoever made it named that place.
+        with suppress(OSError):
+            directory.rmdir()
+    return left
+
+
+def _names(directory: Path) -> list[str]:
+    with translated(directory):
+        try:
+            return sorted({path.name for path in directory.iterdir()} - _IGNORED)
+        except FileNotFoundError:
+            return []
+
+
+def _is_sign(name: str) -> bool:
+    return name == MARKER_FILE or _DATABASE.fullmatch(name) is not None
+
+
+def _foreign(names: Sequence[str]) -> list[str]:
+    """Return the names of what is not countermark's, in a directory without a sign that it is."""
+    if any(map(_is_sign, names)):
+        return []
+    return [name for name in names if not (_FILES.fullmatch(name) or name == INDEX_DIRECTORY)]
+
+
+def _remove(directory: Path) -> list[str]:
+    left = []
+    with _opened(directory) as descriptor:
+        for name in _listed(descriptor):
+            if name == INDEX_DIRECTORY and _is_directory(descriptor, name):
+                left += [f"{name}/{each}" for each in _remove_index(descriptor, name)]
+            elif not _is_made_here(descriptor, name) or not _is_removed(descriptor, name, _FILES, _DATABASE):
+                left.append(name)
+    return left
+
+
+def _is_made_here(directory: int, name: str) -> bool:
+    """Tell whether a file of a common name is of the form that countermark writes: others use such names as well."""
+    if name not in {SECRETS_FILE, EXTENSIONS_FILE}:
+        return True
+    try:
+        with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory), "rb") as file:
+            kept = json.loads(file.read(_MAX_JSON_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return False
+    if name == EXTENSIONS_FILE:
+        return isinstance(kept, list) and all(isinstance(each, str) for each in kept)
+    return isinstance(kept, dict) and all(
+        isinstance(fields, dict) and all(isinstance(text, str) for text in fields.values()) for fields in kept.values()
+    )
+
+
+def _remove_index(parent: int, index: str) -> list[str]:
+    left = []
+    with _opened(index, dir_fd=parent) as descriptor:
+        for name in _listed(descriptor):
+            if name == "segments" and _is_directory(descriptor, name):
+                left += [f"{name}/{each}" for each in _remove_segments(descriptor, name)]
+            elif not _is_removed(descriptor, name, _INDEX_FILES):
+                left.append(name)
+    if not left:
+        os.rmdir(index, dir_fd=parent)
+    return left
+
+
+def _remove_segments(parent: int, segments: str) -> list[str]:
+    """Remove segments, which lie in a directory for each signal type."""
+    left = []
+    with _opened(segments, dir_fd=parent) as descriptor:
+        for kind in _listed(descriptor):
+            if not (_SEGMENT_DIRECTORY.fullmatch(kind) and _is_directory(descriptor, kind)):
+                left.append(kind)
+                continue
+            with _opened(kind, dir_fd=descriptor) as inner:
+                names = _listed(inner)
+                kept = [f"{kind}/{name}" for name in names if not _is_removed(inner, name, _SEGMENT_FILES)]
+            if not kept:
+                os.rmdir(kind, dir_fd=descriptor)
+            left += kept
+    if not left:
+        os.rmdir(segments, dir_fd=parent)
+    return left
+
+
+def _listed(directory: int) -> list[str]:
+    with os.scandir(directory) as entries:
+        return sorted(entry.name for entry in entries)
+
+
+def _is_removed(directory: int, name: str, *patterns: re.Pattern[str]) -> bool:
+    """Remove a file whose name is one of countermark's; a directory or a link of that name was not made by it."""
+    if not any(pattern.fullmatch(name) for pattern in patterns):
+        return False
+    if not stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+        return False
+    os.unlink(name, dir_fd=directory)
+    return True
+
+
+def _is_directory(directory: int, name: str) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+
+
+@contextmanager
+def _opened(path: str | Path, *, dir_fd: int | None = None) -> Iterator[int]:
+    flags = _OPEN_DIRECTORY if dir_fd is None else _OPEN_DIRECTORY | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, dir_fd=dir_fd)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
