@@ -27,7 +27,7 @@ def command(session: Session, *, file: Path, force: bool) -> None:
     """
     from countermark.local.backup import back_up
     from countermark.local.database import Database
-    from countermark.local.state import DATABASE_FILE
+    from countermark.local.directory import DATABASE_FILE
 
     path = session.directory / DATABASE_FILE
     if not path.exists():

@@ -23,10 +23,9 @@ def command(session: Session, *, file: Path, skip_index_rebuild: bool) -> None:
       countermark restore banks-2026-11-28.db
     """
     from countermark.local.backup import restore
-    from countermark.local.files import make_directory
-    from countermark.local.state import DATABASE_FILE
+    from countermark.local.directory import DATABASE_FILE, claim
 
-    make_directory(session.directory)
+    claim(session.directory)
     counts, aside = restore(file, session.directory / DATABASE_FILE, now_s=session.now_s())
     if aside is not None:
         session.note(f"the database that was replaced is kept as {aside}")
