@@ -1,6 +1,5 @@
 """`countermark bank`: banks and their contents, as a curator changes them."""
 
-import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -372,4 +371,4 @@ def _json_line(bank: Bank, content: BankContent) -> str:
         "collaboration": None if provenance is None else provenance.collaboration,
         "created_at_s": content.created_at_s,
     }
-    return json.dumps(shown, ensure_ascii=False)
+    return output.json_text(shown)

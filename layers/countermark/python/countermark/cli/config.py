@@ -1,6 +1,5 @@
 """`countermark config`: collaborations, and what is installed."""
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -68,7 +67,7 @@ def print_collaboration(session: Session, name: str) -> None:
     """
     with session.state() as state:
         collaboration = state.collaborations.collaboration(name)
-    output.result(json.dumps(as_json(collaboration), indent=2, ensure_ascii=False))
+    output.results(output.json_text(as_json(collaboration), indent=2))
 
 
 @collab.command()

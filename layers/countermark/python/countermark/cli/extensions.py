@@ -40,15 +40,16 @@ def list_extensions(session: Session, module: str | None) -> None:
     if module is not None:
         _print(session, load(module), indent="")
         return
-    broken = []
+    is_broken = False
     for name in session.extension_list().modules():
         output.result(name)
         try:
             _print(session, load(name), indent="  ")
         except InvalidInput as error:
-            broken.append(str(error))
-    if broken:
-        raise InvalidInput("\n".join([*broken, "mend it, or: countermark config extensions remove MODULE"]))
+            session.complain(str(error))
+            is_broken = True
+    if is_broken:
+        raise InvalidInput("mend it, or: countermark config extensions remove MODULE")
 
 
 @extensions.command()

@@ -1,10 +1,10 @@
 """Matches as `countermark match` shows them, whether they were found here or by a deployment."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from countermark.cli import output
 from countermark.domain.decision import Match
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Category, aggregate, tags
@@ -92,4 +92,4 @@ def line(found: Found) -> str:
 def json_line(found: Found, name: str) -> str:
     """Return a match with all that is known of it, as JSON in one line; `name` is the file's."""
     turned = {} if found.rotation is None else {"rotation": found.rotation}
-    return json.dumps({"file": name, **turned, "category": found.category.name, **found.detail}, ensure_ascii=False)
+    return output.json_text({"file": name, **turned, "category": found.category.name, **found.detail})

@@ -1,6 +1,5 @@
 """`countermark hash`: content in, signals out."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -100,10 +99,10 @@ def _json_lines(piece: Piece) -> Iterator[str]:
         said = {"file": piece.given.name, **variant, "type": signal.type, "signal": signal.value}
         if signal in piece.partial:
             said["partial"] = piece.partial[signal]
-        yield json.dumps(said, ensure_ascii=False)
+        yield output.json_text(said)
     for name, why in piece.unhashable.items():
         gave_none = {"signal": None, "unhashable": why.code, "reason": why.reason}
-        yield json.dumps({"file": piece.given.name, **variant, "type": name, **gave_none}, ensure_ascii=False)
+        yield output.json_text({"file": piece.given.name, **variant, "type": name, **gave_none})
 
 
 def _check_savable(given: Sequence[Given], photo_preprocess: str | None) -> None:

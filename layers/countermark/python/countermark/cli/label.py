@@ -1,6 +1,5 @@
 """`countermark label`: what you think of content goes to an exchange, or into its file."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -194,7 +193,7 @@ class Label:
         added = lines if self._is_dry else add_lines(filename, lines, reader=reader)
         for line in added:
             output.result(
-                json.dumps({"file": filename, "line": line}) if self._is_dry else f"added to {filename}: {line}"
+                output.json_text({"file": filename, "line": line}) if self._is_dry else f"added to {filename}: {line}"
             )
         if not added:
             self._session.note(f"{filename} has it already")
@@ -222,7 +221,7 @@ class Label:
         for given, requests in told:
             if self._is_dry:
                 for request in requests:
-                    output.result(json.dumps(request.shown(), ensure_ascii=False))
+                    output.result(output.json_text(request.shown()))
             else:
                 self._send_one(given)
 

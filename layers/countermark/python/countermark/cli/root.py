@@ -5,7 +5,6 @@ Exit codes: 0 fine, 1 our fault, 2 the user's, 3 something outside, 130 interrup
 
 import importlib
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -105,7 +104,7 @@ def command(context: click.Context, *, factory_reset: bool, yes: bool, verbose: 
             raise click.UsageError("--factory-reset stands alone")
         reset(session, is_sure=yes)
     elif context.invoked_subcommand is None:
-        output.result(context.get_help())
+        output.results(context.get_help())
 
 
 def state_directory() -> Path:
@@ -135,7 +134,7 @@ def reset(session: Session, *, is_sure: bool) -> None:
         return
     if not is_sure:
         try:
-            is_sure = click.confirm(f"Remove all state in {session.directory}?", err=True)
+            is_sure = click.confirm(output.printable(f"Remove all state in {session.directory}?"), err=True)
         except click.Abort:
             raise InvalidInput("nothing was removed: without a terminal to ask at, say --yes") from None
     if not is_sure:
@@ -157,7 +156,7 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as stopped:
         code = stopped.exit_code
     except click.ClickException as error:
-        error.show(sys.stderr)
+        _tell_usage(error)
         code = THE_USERS
     except CountermarkError as error:
         output.tell(f"countermark: {error}")
@@ -183,10 +182,22 @@ def run(arguments: Sequence[str]) -> int:
     return code
 
 
+def _tell_usage(error: click.ClickException) -> None:
+    """Tell of a mistake on the command line in click's own words; a value that was given stands in them."""
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        output.tell_lines(error.ctx.get_usage())
+        option = max(error.ctx.command.get_help_option_names(error.ctx), key=len)
+        output.tell(f"Try '{error.ctx.command_path} {option}' for help.")
+        output.tell("")
+    message = error.format_message()
+    # Only the list of what may be given is click's own lines; no value is in it.
+    (output.tell_lines if isinstance(error, click.MissingParameter) else output.tell)(f"Error: {message}")
+
+
 def _tell_our_fault(error: Exception, *, is_verbose: bool) -> None:
     if is_verbose:
         import traceback
 
-        output.tell("".join(traceback.format_exception(error)).rstrip())
+        output.tell_lines("".join(traceback.format_exception(error)).rstrip())
     else:
         output.tell(f"countermark: a fault of ours: {type(error).__name__}; see more with: countermark -v …")

@@ -7,7 +7,7 @@ import socket
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -203,9 +203,19 @@ class _Lines(logging.Formatter):
         self._shows_stack = shows_stack
 
     def format(self, record: logging.LogRecord) -> str:
-        told = [f"{key}={value}" for key in ("error", "error_id") if (value := getattr(record, key, None))]
         stack = getattr(record, "stack", None) if self._shows_stack else None
-        return " ".join([super().format(record), *told]) + (f"\n{stack}".rstrip() if stack else "")
+        return super().format(record) + (f"\n{_printable_lines(stack)}".rstrip() if stack else "")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's own name
+        told = [f"{key}={value}" for key in ("error", "error_id") if (value := getattr(record, key, None))]
+        return output.printable(" ".join([super().formatMessage(record), *told]))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  # as above
+        return _printable_lines(super().formatException(ei))
+
+
+def _printable_lines(text: str) -> str:
+    return "\n".join(output.printable(line) for line in str(text).split("\n"))
 
 
 def _log_to_stderr(session: Session) -> None:

@@ -70,7 +70,8 @@ class Session:
         if self.verbosity:
             import traceback
 
-            self.complain(f"{text}:\n{''.join(traceback.format_exception(error)).rstrip()}")
+            self.complain(f"{text}:")
+            output.tell_lines("".join(traceback.format_exception(error)).rstrip())
         else:
             self.complain(f"{text}: a fault of ours: {type(error).__name__}; see more with: countermark -v …")
 
@@ -100,8 +101,11 @@ class Session:
         from rich.console import Console
         from rich.markup import escape
 
-        with Console(stderr=True).status(escape(label)) as status:
-            yield lambda text: status.update(escape(text))
+        def shown(text: str) -> str:
+            return escape(output.printable(text))
+
+        with Console(stderr=True).status(shown(label)) as status:
+            yield lambda text: status.update(shown(text))
 
     @contextmanager
     def state(self) -> Iterator["LocalState"]:
