@@ -12,7 +12,7 @@ from infra.deployment import Deployment
 from infra.function import Surroundings, stage_function
 from infra.grants import READ_ITEMS, allow, allow_items, allow_objects
 from infra.queue import SOURCE, WatchedQueue
-from infra.watch import MINUTES_5
+from infra.watch import METRICS_NAMESPACE, MINUTES_5
 
 STAGE = "match"
 
@@ -82,6 +82,20 @@ class MatchStage(Construct):
                 index_bands=deployment.index_bands,
                 shard_functions=[function.function_name for function in shard_functions],
             ),
+        )
+        surroundings.watch.alarm(
+            self,
+            "IndexLoadFailedAlarm",
+            metric=cloudwatch.Metric(
+                namespace=METRICS_NAMESPACE,
+                metric_name="IndexLoadFailed",
+                dimensions_map={"service": STAGE},
+                statistic=cloudwatch.Stats.SUM,
+                period=MINUTES_5,
+            ),
+            threshold=1,
+            because="A function cannot load the newest index and answers from an older one. The stage's log says why "
+            '(index_load_failed); where a segment is damaged, send {"full": true} to the queue of nudges.',
         )
         if shard_functions:
             allow(self.function, "lambda:InvokeFunction", on=[each.function_arn for each in shard_functions])

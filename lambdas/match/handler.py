@@ -11,20 +11,26 @@ from countermark.domain.event import ContentHashed
 from countermark.errors import InvalidInput
 from countermark.flows.match import match_hashed
 from lambdas.composition import app, bank_directory, index_reader, now_s, stores
+from lambdas.faults import FaultReports
 from lambdas.records import one_by_one
 
 logger = Logger()
 metrics = Metrics()
 tracer = Tracer()
+faults = FaultReports()
 
 
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False, capture_error=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Take a batch of the queue of hashed content, or a request of payload 2.0."""
-    if "Records" in event:
-        return one_by_one(event, match_one, logger=logger, metrics=metrics)
-    return app("match", "status").resolve(event, context)
+    try:
+        if "Records" in event:
+            return one_by_one(event, match_one, logger=logger, metrics=metrics)
+        return app("match", "status").resolve(event, context)
+    finally:
+        if faults.report(index_reader(), logger=logger, metrics=metrics, now_s=now_s()):
+            metrics.flush_metrics()
 
 
 def match_one(message: dict[str, Any]) -> None:

@@ -8,10 +8,12 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from countermark.aws.shards import answer_event
 from lambdas.composition import index_reader, now_s
+from lambdas.faults import FaultReports
 
 logger = Logger()
 metrics = Metrics()
 tracer = Tracer()
+faults = FaultReports()
 
 
 @logger.inject_lambda_context
@@ -22,6 +24,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     told: dict[str, Any] = answer_event(index_reader(), event, now_s=now_s())
     if "refused" in told:
         logger.warning("shards_refused", error=told["refused"], why=told["why"])
+    faults.report(index_reader(), logger=logger, metrics=metrics, now_s=now_s())
     metrics.add_metric(name="ShardsRefused", unit=MetricUnit.Count, value=int("refused" in told))
     metrics.flush_metrics()
     return told

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from countermark.domain.bank import ContentDraft
-from countermark.domain.index import IndexLimits
+from countermark.domain.index import IndexLimits, Origin
 from countermark.domain.stores import MAX_PAGE, BankStore, IndexStore
 from countermark.errors import IndexDamaged, Unavailable
 from countermark.flows.index import build_index
@@ -72,6 +72,10 @@ class Service:
         assert self.call("GET", "/status/ready").text == answer.text
         assert self.call("GET", "/status/live").text == "I-AM-ALIVE"
         return answer.status, answer.text
+
+    @property
+    def reason(self) -> str:
+        return str(self.call("GET", "/status").headers.get("countermark-reason", ""))
 
     def finds(self) -> int:
         found = self.call("GET", f"/m/raw_lookup?signal={PDQ}&signal_type=pdq")
@@ -189,3 +193,67 @@ def test_a_manifest_that_is_damaged_is_not_loaded(service: Service) -> None:
 
     service.seen.store = Damaged(service.index_store)
     assert service.status == NOT_LOADED
+
+
+def test_it_is_stale_at_once_where_the_newest_index_is_damaged_and_the_header_says_why(service: Service) -> None:
+    service.add()
+    service.build()
+    assert service.finds() == 1
+    assert (service.status, service.reason) == (ALIVE, "")
+    service.seen.segments_are_damaged = True
+    service.add()
+    service.pass_time(5)
+    service.build()
+    assert service.finds() == 1, "the old index is served"
+    assert service.status == STALE
+    assert service.reason.startswith("pdq: IndexDamaged: a segment is damaged (since ")
+    service.seen.segments_are_damaged = False
+    service.pass_time(5)
+    assert (service.status, service.reason) == (ALIVE, "")
+    assert service.finds() == 2
+
+
+def test_it_is_stale_where_a_type_can_never_be_loaded_once_somebody_asked_for_it(service: Service) -> None:
+    service.add()
+    service.build()
+    service.seen.segments_are_damaged = True
+    assert service.status == ALIVE
+    assert service.call("GET", f"/m/raw_lookup?signal={PDQ}&signal_type=pdq").status == 503
+    assert service.status == STALE
+    assert "pdq: IndexDamaged" in service.reason
+
+
+def test_it_is_stale_once_the_store_is_away_for_a_minute_and_says_nothing_of_where_it_is(service: Service) -> None:
+    service.build()
+    assert service.status == ALIVE
+    service.seen.is_down = True
+    service.pass_time(10)
+    assert service.status == ALIVE
+    service.pass_time(59)
+    assert service.status == ALIVE
+    service.pass_time(1)
+    assert service.status == STALE
+    assert "index: Unavailable (since " in service.reason
+    assert "the store is away" not in service.reason
+
+
+def test_the_age_that_makes_it_stale_is_named(service: Service) -> None:
+    service.build()
+    service.pass_time(STALE_S + 7)
+    assert service.status == STALE
+    assert service.reason == f"no build has found the index current for {STALE_S + 7} s"
+
+
+def test_it_is_stale_where_the_index_is_of_another_store_until_a_build_repairs_it(service: Service) -> None:
+    service.add()
+    service.build()
+    published = service.index_store.manifest()
+    assert published is not None
+    other = replace(published.manifest, origin=Origin(store_id="ab" * 16, mark="cd" * 16))
+    service.index_store.publish(other, replaces=published.token)
+    service.pass_time(5)
+    assert service.status == STALE
+    assert "was built from another" in service.reason
+    service.build()
+    service.pass_time(5)
+    assert (service.status, service.reason) == (ALIVE, "")

@@ -315,3 +315,89 @@ def test_while_one_thread_loads_the_next_index_others_are_answered_from_the_old(
     store.gate.set()
     loader.join(PATIENCE_S)
     assert found(reader, 2) == [2]
+
+
+def test_a_type_that_cannot_be_loaded_keeps_its_old_index_and_the_others_are_refreshed(
+    store: Watched, tmp_path: Path
+) -> None:
+    publish(store, {"pdq": [write(store, PDQ, [1])], "video_md5": [write(store, MD5, [1])]}, checked_at_s=100)
+    reader = IndexReader(store, TYPES, max_age_s=2)
+    assert [found(reader, 100), found(reader, 100, "video_md5")] == [[1], [1]]
+    assert reader.faults(100) == ()
+    segment = write(store, PDQ, [2])
+    publish(store, {"pdq": [segment], "video_md5": [write(store, MD5, [2])]}, checked_at_s=200)
+    damage(tmp_path, segment)
+    assert [found(reader, 200), found(reader, 200, "video_md5")] == [[1], [2]]
+    [fault] = reader.faults(210)
+    assert (fault.signal_type, fault.kind, fault.since_s, fault.is_damage) == ("pdq", "IndexDamaged", 200, True)
+    assert "SHA-256" in fault.reason
+    assert str(fault).startswith("pdq: IndexDamaged: ")
+    # Its age is that of what is served.
+    index = reader.current(210)
+    assert [index.age_s(210, name) for name in ("pdq", "video_md5")] == [110, 10]
+    publish(store, {"pdq": [write(store, PDQ, [3])], "video_md5": [write(store, MD5, [2])]}, checked_at_s=300)
+    assert found(reader, 300) == [3]
+    assert reader.faults(300) == ()
+
+
+def test_a_type_that_could_never_be_loaded_is_a_fault_until_it_can_be(store: Watched, tmp_path: Path) -> None:
+    segment = write(store, PDQ, [1])
+    publish(store, {"pdq": [segment], "video_md5": [write(store, MD5, [1])]})
+    path = tmp_path / "segments" / segment.name
+    whole = path.read_bytes()
+    damage(tmp_path, segment)
+    reader = IndexReader(store, TYPES)
+    assert found(reader, 0, "video_md5") == [1]
+    assert reader.faults(0) == ()
+    with pytest.raises(IndexDamaged):
+        found(reader, 5)
+    [fault] = reader.faults(7)
+    assert (fault.signal_type, fault.served, fault.newest, fault.since_s) == ("pdq", None, "b", 7)
+    assert [each.since_s for each in reader.faults(50)] == [7]
+    path.write_bytes(whole)
+    assert found(reader, 60) == [1]
+    assert reader.faults(60) == ()
+
+
+def test_a_store_that_is_away_is_a_fault_that_grows_stale_only_when_it_lasts(store: Watched) -> None:
+    publish(store, {"pdq": [write(store, PDQ, [1])]})
+    reader = IndexReader(store, TYPES)
+    assert found(reader, 100) == [1]
+    store.is_down = True
+    assert found(reader, 110) == [1]
+    [fault] = reader.faults(169)
+    assert (fault.signal_type, fault.kind, fault.since_s, fault.is_damage) == (None, "Unavailable", 110, False)
+    assert [fault.is_stale(now_s) for now_s in (169, 170)] == [False, True]
+    assert "the store is down" not in str(fault), "what an outage says may name hosts and paths"
+    store.is_down = False
+    assert found(reader, 180) == [1]
+    assert reader.faults(180) == ()
+
+
+def test_what_is_damaged_is_read_again_less_and_less_often_and_a_newer_manifest_at_once(
+    store: Watched, tmp_path: Path
+) -> None:
+    publish(store, {"pdq": [write(store, PDQ, [1])]})
+    reader = IndexReader(store, TYPES, max_age_s=2)
+    assert found(reader, 100) == [1]
+    segment = write(store, PDQ, [2])
+    publish(store, {"pdq": [segment]})
+    damage(tmp_path, segment)
+    store.reads.clear()
+    for now_s in range(102, 402):
+        assert found(reader, now_s) == [1]
+    assert 10 <= store.reads.count(segment.name) <= 16
+    publish(store, {"pdq": [write(store, PDQ, [3])]})
+    assert found(reader, 404) == [3]
+
+
+def test_where_shards_change_the_old_index_stays_whole_until_the_new_one_loads(store: Watched, tmp_path: Path) -> None:
+    publish(store, {"pdq": [write(store, PDQ, [1])], "video_md5": [write(store, MD5, [1])]})
+    reader = IndexReader(store, TYPES, max_age_s=0)
+    assert [found(reader, 0), found(reader, 0, "video_md5")] == [[1], [1]]
+    segment = write(store, PDQ, [2])
+    manifest = publish(store, {"pdq": [segment], "video_md5": [write(store, MD5, [2])]})
+    store.publish(replace(manifest, shards=2), replaces=store.manifest_token())
+    damage(tmp_path, segment)
+    assert [found(reader, 1), found(reader, 1, "video_md5")] == [[1], [1]]
+    assert [fault.kind for fault in reader.faults(1)] == ["IndexDamaged"]

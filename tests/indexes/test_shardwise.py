@@ -175,3 +175,19 @@ def test_while_one_thread_loads_the_next_version_others_are_answered(store: Watc
     store.gate.set()
     loader.join(PATIENCE_S)
     assert found(reader, 102) == [1, 2, 3]
+
+
+def test_a_shard_that_cannot_be_loaded_is_a_fault(store: Watched, tmp_path: Path) -> None:
+    publish(store, range(1, 7), checked_at_s=100)
+    reader = ShardwiseReader(store, TYPES)
+    assert found(reader, 100) == [1, 2, 3, 4, 5, 6]
+    assert reader.faults(100) == ()
+    refs = publish(store, range(4, 10), checked_at_s=5_000, build_id="new")
+    (tmp_path / "segments" / refs[1].name).unlink()
+    assert found(reader, 5_000) == [1, 4, 5, 6, 8, 9]
+    [fault] = reader.faults(5_010)
+    assert (fault.signal_type, fault.kind, fault.since_s, fault.newest) == ("pdq", "IndexDamaged", 5_000, "new")
+    assert "is missing" in fault.reason
+    publish(store, range(4, 10), checked_at_s=6_000, build_id="newer")
+    assert found(reader, 6_000) == [4, 5, 6, 7, 8, 9]
+    assert reader.faults(6_000) == ()

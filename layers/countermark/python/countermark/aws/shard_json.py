@@ -2,17 +2,19 @@
 
 A question: `{"version": 1, "shards": 10, "signal_type": "pdq", "values": ["f8f8…"], "max_distance": null}`.
 An answer: `{"version": 1, "age_s": 12, "found": [[[0, 7, 10], [31, 4]], …]}`, for each of the first values a list
-by distance: the distance, and then the ids in order, each but the first as what it lies above the one before. Or a
-refusal: `{"version": 1, "refused": "IndexNotReady", "why": "…"}`.
+by distance: the distance, and then the ids in order, each but the first as what it lies above the one before. Where a
+function does not serve the newest index, `"faults"` says why. Or a refusal: `{"version": 1, "refused":
+"IndexNotReady", "why": "…"}`.
 """
 
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from countermark.domain.bank import MAX_CONTENT_ID
 from countermark.domain.decision import Candidate
+from countermark.domain.index import IndexFault
 from countermark.domain.json import JSON
 from countermark.errors import IndexDamaged, IndexNotReady, InvalidInput, Unavailable
 
@@ -50,11 +52,13 @@ class Question:
 class Answer:
     """What lies near the first of the values: of all of them, or of as many as one answer carries.
 
-    Candidates come by distance and then by id. `age_s` is how long ago a build last found the index current.
+    Candidates come by distance and then by id. `age_s` is how long ago a build last found the index current, `faults`
+    why the newest is not the one that answers.
     """
 
     age_s: int
     found: tuple[tuple[Candidate, ...], ...] = ()
+    faults: tuple[IndexFault, ...] = ()
 
 
 def value_bytes(value: str) -> int:
@@ -119,7 +123,8 @@ def encode_answer(answer: Answer) -> dict[str, JSON]:
         found.append(near)
     if answer.found and not found:
         raise Unavailable(f"{len(answer.found[0])} contents are near one signal: more than shards can tell of")
-    return {"version": VERSION, "age_s": answer.age_s, "found": found}
+    told: dict[str, JSON] = {"version": VERSION, "age_s": answer.age_s, "found": found}
+    return told | {"faults": [asdict(fault) for fault in answer.faults]} if answer.faults else told
 
 
 def encode_refusal(error: Unavailable) -> dict[str, JSON]:
@@ -137,16 +142,43 @@ def decode_answer(payload: bytes, *, asked: int) -> Answer:
         Unavailable: They cannot answer, or the answer makes no sense.
     """
     try:
-        match json.loads(payload):
+        match told := json.loads(payload):
             case {"version": int(version), "refused": str(name), "why": str(why)} if version == VERSION:
                 raise _REFUSALS.get(name, Unavailable)(why)
             case {"version": int(version), "age_s": age_s, "found": list(found)} if version == VERSION:
                 if not min(asked, 1) <= len(found) <= asked:
                     raise ValueError
-                return Answer(age_s=_number(age_s), found=tuple(map(_decode_candidates, found)))
+                return Answer(
+                    age_s=_number(age_s),
+                    found=tuple(map(_decode_candidates, found)),
+                    faults=tuple(map(_decode_fault, told.get("faults", []))),
+                )
     except (ValueError, TypeError, RecursionError) as error:
         raise Unavailable(f"an answer of shards makes no sense: {type(error).__name__}") from error
     raise Unavailable("an answer of shards makes no sense: it is of another form")
+
+
+def _decode_fault(fault: object) -> IndexFault:
+    match fault:
+        case {
+            "signal_type": None | str() as signal_type,
+            "kind": str(kind),
+            "reason": str(reason),
+            "is_damage": bool(is_damage),
+            "since_s": since_s,
+            "served": None | str() as served,
+            "newest": None | str() as newest,
+        }:
+            return IndexFault(
+                signal_type=signal_type,
+                kind=kind,
+                reason=reason,
+                is_damage=is_damage,
+                since_s=_number(since_s),
+                served=served,
+                newest=newest,
+            )
+    raise ValueError
 
 
 def _encode_candidates(candidates: Sequence[Candidate]) -> list[JSON]:

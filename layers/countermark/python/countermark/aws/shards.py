@@ -30,11 +30,11 @@ from countermark.aws.shard_json import (
     value_bytes,
 )
 from countermark.domain.decision import Candidate
-from countermark.domain.index import Manifest
+from countermark.domain.index import IndexFault, Manifest
 from countermark.domain.json import JSON
 from countermark.domain.signal import SignalType
 from countermark.errors import IndexNotReady, Unavailable
-from countermark.indexes.shards import Answers, FanOut, ServedIndex, ServesIndex
+from countermark.indexes.shards import Answers, FanOut, ServedIndex, ServesIndex, first_faults
 
 MAX_ASKED = 100
 """How many values one question holds: a group of a hundred million hashes scans for as many in some seconds."""
@@ -65,6 +65,7 @@ class ShardFunctions:
         self._threads = ThreadPoolExecutor(len(self._names), thread_name_prefix="countermark-shards")
         self._lock = threading.Lock()
         self._ages: dict[str | None, tuple[int, int]] = {}
+        self._faults: Sequence[IndexFault] = ()
 
     def searcher(self, signal_type: str, *, shards: int) -> FanOut:
         """Return what searches a signal type of an index of so many shards."""
@@ -83,10 +84,16 @@ class ShardFunctions:
             asked_at_s, checked_at_s = self._ages.get(signal_type, (None, 0))
             if asked_at_s is None or not 0 <= now_s - asked_at_s < AGE_KEPT_S:
                 question = Question(shards=shards, signal_type=signal_type)
-                answers = self._threads.map(lambda name: self.ask(name, question), self._names)
+                answers = list(self._threads.map(lambda name: self.ask(name, question), self._names))
                 checked_at_s = now_s - max(answer.age_s for answer in answers)
+                self._faults = first_faults(fault for answer in answers for fault in answer.faults)
                 self._ages[signal_type] = now_s, checked_at_s
         return max(0, now_s - checked_at_s)
+
+    def faults(self) -> Sequence[IndexFault]:
+        """Return why functions do not serve the newest index, as they said when they were last asked for its age."""
+        with self._lock:
+            return self._faults
 
     def ask(self, name: str, question: Question) -> Answer:
         """Ask one function; once more where it is throttled, or the connection was closed while nobody used it.
@@ -159,6 +166,10 @@ class ShardedIndexReader:
         """
         return ShardedIndex(self._manifests.current(now_s), self._functions)
 
+    def faults(self, now_s: int) -> Sequence[IndexFault]:
+        """Return why the newest index is not the one in use, here or in a function; none where it is."""
+        return first_faults([*self._manifests.faults(now_s), *self._functions.faults()])
+
 
 class ShardedIndex:
     """One published index, and the functions that hold it. They may serve the version before, or after it."""
@@ -206,7 +217,9 @@ def answer_event(reader: ServesIndex, event: object, *, now_s: int) -> dict[str,
     """
     question = decode_question(event)
     try:
-        return encode_answer(_answer(reader.current(now_s), question, now_s=now_s))
+        answer = _answer(reader.current(now_s), question, now_s=now_s)
+        # Who asks for the age alone asks how the index is.
+        return encode_answer(replace(answer, faults=tuple(reader.faults(now_s))) if not question.values else answer)
     except Unavailable as error:
         return encode_refusal(error)
 

@@ -1,26 +1,119 @@
 """`countermark index`: the index that `match` answers from, brought up to date."""
 
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
 import click
 
+from countermark.cli import output
 from countermark.cli.session import Session
+
+if TYPE_CHECKING:
+    from countermark.domain.index import Manifest, TypeIndex
+    from countermark.errors import CountermarkError
+    from countermark.local.state import LocalState
 
 
 @click.command()
 @click.option("--full", is_flag=True, help="Read everything anew instead of what has changed: a repair.")
+@click.option("--status", "shows_status", is_flag=True, help="Build nothing: show the index, and whether it loads.")
 @click.pass_obj
-def command(session: Session, *, full: bool) -> None:
+def command(session: Session, *, full: bool, shows_status: bool) -> None:
     """Bring the index up to date with your banks.
 
     The commands that change banks do so themselves: this is for after `--skip-index-rebuild`, and for repair. A full
     build is used once it is whole; one that was killed is gone on with by the next build. It also removes what a killed
     command left of deleted banks.
 
+    `--status` prints a line for each signal type: its build, when that was built, how many contents it answers from,
+    and whether the banks have changed since. It reads and checks every file of the index, and ends with 3 where one
+    cannot be loaded.
+
     \b
     Examples:
       countermark index
       countermark index --full
+      countermark index --status
     """
+    if shows_status and full:
+        raise click.UsageError("--status builds nothing: leave out --full")
     with session.state() as state:
+        if shows_status:
+            _show(session, state)
+            return
         if full:
             session.recall_deleted(state)
         session.build_index(state, is_full=full)
+
+
+def _show(session: Session, state: "LocalState") -> None:
+    """Print the state of the index.
+
+    Raises:
+        IndexDamaged: It fails a check; what can be shown was printed.
+        Unavailable: It cannot be read.
+    """
+    from countermark.domain.index import Manifest
+    from countermark.domain.stores import origin_fault
+    from countermark.errors import Unavailable
+
+    staged = state.index.staged.manifest()
+    if staged is not None and staged.manifest.begun_at_s is not None:
+        output.result(f"index: a repair is under way since {_time(staged.manifest.begun_at_s)}")
+    published = state.index.manifest()
+    manifest = Manifest() if published is None else published.manifest
+    fault = origin_fault(state.banks, manifest)
+    if fault is not None:
+        output.result(f"index: {fault}; the next build repairs it")
+    ratios = state.banks.signal_type_ratios()
+    failures: dict[str, CountermarkError] = {}
+    for name in sorted(session.signal_types()):
+        index = manifest.types.get(name)
+        if ratios.get(name, 1.0) <= 0.0:
+            output.result(f"{name}: off")
+        elif index is None:
+            output.result(f"{name}: no index yet")
+        else:
+            is_behind = fault is not None or _is_behind(state, index)
+            output.result(f"{name}: {_described(index)}, {'behind the banks' if is_behind else 'up to date'}")
+            failure = _failure(session, state, manifest, name)
+            if failure is not None:
+                output.result(f"{name}: cannot be loaded: {type(failure).__name__}: {failure}")
+                failures[name] = failure
+    if failures:
+        first = next(iter(failures.values()))
+        kind = type(first) if isinstance(first, Unavailable) else Unavailable
+        raise kind(f"the index of {', '.join(failures)} cannot be loaded: {first}")
+
+
+def _described(index: "TypeIndex") -> str:
+    size = "not counted yet" if index.size is None else f"{index.size} contents"
+    size_bytes = sum(ref.size_bytes for ref in index.segments)
+    count = len(index.segments)
+    return (
+        f"build {index.build_id}, built {_time(index.built_at_s)}, {size}, "
+        f"{count} segment{'' if count == 1 else 's'}, {size_bytes} bytes"
+    )
+
+
+def _is_behind(state: "LocalState", index: "TypeIndex") -> bool:
+    return bool(index.unread_banks) or bool(state.banks.changes(index.cursor, limit=1).changes)
+
+
+def _failure(session: Session, state: "LocalState", manifest: "Manifest", name: str) -> "CountermarkError | None":
+    """Return why the index of a signal type cannot be loaded, after all of it was read and checked."""
+    from countermark.errors import CountermarkError
+    from countermark.indexes.reader import LoadedIndex
+
+    index = LoadedIndex(manifest, "", store=state.index, signal_types=session.signal_types(), opened={})
+    try:
+        index.searcher(name)
+        for segment in index.loaded()[name].values():
+            segment.settle()
+    except CountermarkError as error:
+        return error
+    return None
+
+
+def _time(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).isoformat().replace("+00:00", "Z")

@@ -4,7 +4,7 @@ import functools
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from countermark.domain.event import Event, OpinionGiven
 from countermark.errors import CountermarkError, NotFound
 
 if TYPE_CHECKING:
+    from countermark.indexes.shards import ServesIndex
     from countermark.local.state import LocalState
 
 DEBOUNCE_S = 0.2
@@ -44,6 +45,9 @@ class Scheduler:
         self._session = session
         self._state = state
         self._fetch_every_s = fetch_every_s
+        self.index: ServesIndex | None = None
+        """The reader that the server answers from: why it does not serve the newest index is reported."""
+        self._reported: Mapping[str | None, str] = {}
         self._is_stopping = threading.Event()
         self._nudged = threading.Event()
         self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -86,12 +90,26 @@ class Scheduler:
         while not self._is_stopping.is_set():
             self._nudged.clear()
             self._isolated("index", self._build)
+            self._isolated("index", self._check_index)
             if self._nudged.wait(BUILD_EVERY_S):
                 self._is_stopping.wait(DEBOUNCE_S)
 
     def _build(self) -> None:
         self._session.purge(self._state)
         self._session.build_index(self._state, tells=self._session.detail)
+
+    def _check_index(self) -> None:
+        """Have the reader look for the newest index, and report what keeps it from serving that: once, and its end."""
+        if self.index is None:
+            return
+        self.index.current(self._session.now_s())
+        faults = {fault.signal_type: fault for fault in self.index.faults(self._session.now_s())}
+        for name, fault in faults.items():
+            if self._reported.get(name) != fault.reason:
+                self._session.complain(f"index: the newest cannot be loaded, the one before is served: {fault}")
+        for name in self._reported.keys() - faults.keys():
+            self._session.complain(f"index: {name or 'all of it'} is served as it was published last again")
+        self._reported = {name: fault.reason for name, fault in faults.items()}
 
     def _keep_fetching(self) -> None:
         due_s = time.monotonic()

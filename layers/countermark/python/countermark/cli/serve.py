@@ -115,6 +115,7 @@ def _services(session: Session, state: "LocalState", scheduler: "Scheduler", *, 
     from countermark.indexes.reader import IndexReader
     from countermark.transport.fetch import URLFetcher
 
+    scheduler.index = IndexReader(state.index, session.signal_types(), max_age_s=MAX_AGE_S)
     return Services(
         banks=state.banks,
         collaborations=state.collaborations,
@@ -127,7 +128,7 @@ def _services(session: Session, state: "LocalState", scheduler: "Scheduler", *, 
         exchanges=session.exchanges(),
         ratios=SignalTypeRatios(state.banks, max_age_s=MAX_AGE_S),
         clock=session.now_s,
-        index=IndexReader(state.index, session.signal_types(), max_age_s=MAX_AGE_S),
+        index=scheduler.index,
         directory=BankDirectory(state.banks, max_age_s=MAX_AGE_S),
         fetch_url=URLFetcher().fetch,
         start_fetch=scheduler.start_fetch,

@@ -103,6 +103,40 @@ class Manifest:
     format_version: int = FORMAT_VERSION
 
 
+OUTAGE_S = 60
+"""How long a store may be away before an index that cannot be refreshed is called stale, in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexFault:
+    """Why a reader does not serve the newest index of a signal type; of all of them, where none is named.
+
+    `kind` is the class of the error and `reason` its text, which holds no secret. `is_damage` says that another try
+    alone does not help. `served` and `newest` are build ids; None is not known, or that nothing is served.
+    """
+
+    signal_type: str | None
+    kind: str
+    reason: str
+    is_damage: bool
+    since_s: int
+    served: str | None = None
+    newest: str | None = None
+
+    def is_stale(self, now_s: int) -> bool:
+        """Tell whether what is served is stale by that: damage is at once, an outage when it lasts."""
+        return self.is_damage or now_s - self.since_s >= OUTAGE_S
+
+    def __str__(self) -> str:
+        """Return one line: what fails, why, since when, and what is served meanwhile."""
+        # The reason of an outage may name paths and hosts; that of a damage names a segment.
+        why = f"{self.kind}: {self.reason}" if self.is_damage else self.kind
+        return (
+            f"{self.signal_type or 'index'}: {why} (since {self.since_s}, serves build {self.served or 'none'}, "
+            f"newest is {self.newest or 'not known'})"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardGroup:
     """The shards that one of several readers serves: every `groups`-th from `number` on.

@@ -2,10 +2,10 @@
 
 import functools
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from countermark.domain.index import Manifest, SegmentRef, ShardGroup
+from countermark.domain.index import IndexFault, Manifest, SegmentRef, ShardGroup
 from countermark.domain.signal import SignalType
 from countermark.domain.stores import IndexStore
 from countermark.errors import CountermarkError, IndexDamaged, IndexNotReady, NotFound
@@ -16,6 +16,9 @@ from countermark.indexes.shards import FanOut
 
 MAX_AGE_S = 2
 """How long a reader relies on the manifest before it asks for its token again, in seconds."""
+
+RETRY_S = 30
+"""How long a reader waits at most before it reads again what it found damaged, in seconds."""
 
 ARRIVES_FROM_BYTES = 16 * 2**20
 """From what size on a segment answers before all of it is here: a smaller one is here in a fifth of a second."""
@@ -43,6 +46,10 @@ class _Loading:
     lock: threading.Lock = field(default_factory=threading.Lock)
     searcher: FanOut | None = None
     segments: Mapping[str, Segment] = field(default_factory=dict)
+    failure: CountermarkError | None = None
+    """Why it could not be loaded the last time; None where it was, or nobody tried."""
+    newest: str | None = None
+    """The build that could not be loaded, where an older one is in its place."""
 
 
 class LoadedIndex:
@@ -69,8 +76,40 @@ class LoadedIndex:
         self._shards = range(manifest.shards) if part.group is None else part.group.of(manifest.shards)
         self._bands = part.bands
         self._loading = {name: _Loading() for name in manifest.types if name in signal_types}
-        self.is_failing = False
+
+    @property
+    def is_failing(self) -> bool:
         """Whether a type could not be loaded: its segments may be gone, since a newer index was published."""
+        return any(each.failure is not None and each.searcher is None for each in list(self._loading.values()))
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether a type is of an older index, since it could not be loaded from this one."""
+        return any(each.newest is not None for each in self._loading.values())
+
+    def failures(self) -> Mapping[str, CountermarkError]:
+        """Return why signal types are not as they were published, by name: not loaded, or a part did not arrive."""
+        found = {name: each.failure or _fault_of(each.segments) for name, each in list(self._loading.items())}
+        return {name: failure for name, failure in found.items() if failure is not None}
+
+    def builds(self, signal_type: str) -> tuple[str | None, str | None]:
+        """Return the build that is served of a signal type, None where none is, and the newest one."""
+        loading = self._loading[signal_type]
+        published = self.manifest.types[signal_type].build_id
+        return (None if loading.searcher is None else published), loading.newest or published
+
+    def keep(self, signal_type: str, old: "LoadedIndex", failure: CountermarkError) -> None:
+        """Answer of a signal type from an older index, of as many shards: this one's could not be loaded."""
+        newest = self.manifest.types[signal_type].build_id
+        self._loading[signal_type] = _Loading(
+            searcher=old.searcher(signal_type),
+            segments=old.loaded()[signal_type],
+            failure=failure,
+            newest=newest,
+        )
+        self.manifest = replace(
+            self.manifest, types={**self.manifest.types, signal_type: old.manifest.types[signal_type]}
+        )
 
     def searcher(self, signal_type: str) -> FanOut:
         """Return what searches a signal type; loads it where nobody did yet.
@@ -87,7 +126,12 @@ class LoadedIndex:
         with loading.lock:
             if loading.searcher is None:
                 # The segments first: whoever finds the searcher finds them as well.
-                loading.segments, loading.searcher = self._load(signal_type)
+                try:
+                    loading.segments, loading.searcher = self._load(signal_type)
+                except CountermarkError as error:
+                    loading.failure = error
+                    raise
+                loading.failure = None
             return loading.searcher
 
     def age_s(self, now_s: int, signal_type: str | None = None) -> int:
@@ -111,16 +155,12 @@ class LoadedIndex:
     @property
     def fault(self) -> CountermarkError | None:
         """Why a part of a segment did not arrive after all; answers stay exact, or are errors."""
-        segments = (segment for loading in self._loading.values() for segment in loading.segments.values())
-        return next((segment.fault for segment in segments if segment.fault is not None), None)
+        faults = (_fault_of(loading.segments) for loading in list(self._loading.values()))
+        return next((fault for fault in faults if fault is not None), None)
 
     def _load(self, signal_type: str) -> tuple[Mapping[str, Segment], FanOut]:
         refs = [ref for ref in self.manifest.types[signal_type].segments if ref.shard in self._shards]
-        try:
-            segments = {ref.name: self._open(signal_type, ref) for ref in refs}
-        except CountermarkError:
-            self.is_failing = True
-            raise
+        segments = {ref.name: self._open(signal_type, ref) for ref in refs}
         shards = [Searcher([segments[ref.name] for ref in refs if ref.shard == shard]) for shard in self._shards]
         return segments, FanOut(shards)
 
@@ -153,8 +193,8 @@ class IndexReader:
     A newer one is loaded by the request that finds it, with the types that were in use, while the others
     are answered from the old. A large segment of the first index is in use from its first plane on, one of
     a newer index once it answers by itself; the rest of it arrives beside. Where the newer one cannot be
-    loaded, the old one stays and `load_error` says why; what broke off is asked for again with the next
-    look. Safe for threads.
+    loaded, the old one stays, for the signal types that fail alone, and `faults` says why; what broke off is
+    asked for again with the next look, and what is damaged less and less often. Safe for threads.
     """
 
     def __init__(
@@ -173,13 +213,40 @@ class IndexReader:
         self._refreshing = threading.Lock()
         self._index: LoadedIndex | None = None
         self._asked_at_s: int | None = None
-        self._load_error: str | None = None
+        self._failure: CountermarkError | None = None
+        self._damaged_tries = 0
+        self._retry_at_s = 0
+        self._faults_lock = threading.Lock()
+        self._since: Mapping[str | None, int] = {}
 
     @property
     def load_error(self) -> str | None:
         """Why the newest index is not the one in use, or a part of it is not; None where all is."""
-        fault = None if self._index is None else self._index.fault
-        return self._load_error or (None if fault is None else str(fault))
+        return next((str(error) for error in self._failures().values()), None)
+
+    def faults(self, now_s: int) -> Sequence[IndexFault]:
+        """Return why the newest index is not the one in use, or not all of it; none where it is."""
+        index, failures = self._index, self._failures()
+        with self._faults_lock:
+            self._since = {name: min(now_s, self._since.get(name, now_s)) for name in failures}
+            since = self._since
+        return tuple(
+            IndexFault(
+                signal_type=name,
+                kind=type(error).__name__,
+                reason=str(error),
+                is_damage=isinstance(error, IndexDamaged | IndexNotReady),
+                since_s=since[name],
+                served=None if name is None or index is None else index.builds(name)[0],
+                newest=None if name is None or index is None else index.builds(name)[1],
+            )
+            for name, error in failures.items()
+        )
+
+    def _failures(self) -> Mapping[str | None, CountermarkError]:
+        """Return what fails: under None what concerns the whole index, else by signal type."""
+        whole: dict[str | None, CountermarkError] = {} if self._failure is None else {None: self._failure}
+        return whole | (dict(self._index.failures()) if self._index is not None else {})
 
     def current(self, now_s: int) -> LoadedIndex:
         """Return the index to answer from.
@@ -214,25 +281,33 @@ class IndexReader:
         if not self._is_due(now_s):
             return
         try:
-            self._index = self._newest()
-            self._load_error = None
+            self._index = self._newest(now_s)
+            self._failure = None
         except CountermarkError as error:
+            self._failure = error
             if self._index is None:
                 raise
-            self._load_error = str(error)
+        finally:
+            # From now on they are known: that is since when they last.
+            self.faults(now_s)
         self._asked_at_s = now_s
 
-    def _newest(self) -> LoadedIndex | None:
+    def _newest(self, now_s: int) -> LoadedIndex | None:
         old = self._index
         token = self._store.manifest_token()
         if old is not None and token == old.token and (old.fault is None or isinstance(old.fault, IndexDamaged)):
-            return old
+            # Their segments may be gigabytes, which are damaged as long as nobody repairs them.
+            if not old.is_mixed or self._retry_at_s - RETRY_S <= now_s < self._retry_at_s:
+                return old
+        else:
+            self._damaged_tries = 0
         published = self._store.manifest()
         if published is None:
             if old is not None:
                 raise IndexNotReady("the index that was published is gone")
             return None
         in_use = {} if old is None else old.loaded()
+        wanted = in_use.keys() | (set() if old is None else old.failures().keys())
         index = LoadedIndex(
             published.manifest,
             published.token,
@@ -241,11 +316,21 @@ class IndexReader:
             opened=_still_open(old, published.manifest),
             part=self._part,
         )
-        for name in in_use.keys() & published.manifest.types.keys():
-            index.searcher(name)
-        for segments in index.loaded().values():
-            for segment in segments.values():
-                segment.wait()
+        for name in sorted(wanted & published.manifest.types.keys() & self._signal_types.keys()):
+            try:
+                index.searcher(name)
+                for segment in index.loaded()[name].values():
+                    segment.wait()
+            except CountermarkError as error:
+                # The others are refreshed all the same. One that nobody could load before is asked for again.
+                if old is None or name not in in_use:
+                    continue
+                if old.manifest.shards != index.manifest.shards:
+                    raise
+                index.keep(name, old, error)
+        if index.is_mixed:
+            self._damaged_tries += 1
+            self._retry_at_s = now_s + min(RETRY_S, self._max_age_s * 2 ** min(self._damaged_tries - 1, 10))
         return index
 
 
@@ -260,6 +345,10 @@ def _still_open(old: LoadedIndex | None, manifest: Manifest) -> Mapping[str, Seg
         for name, segment in segments.items()
         if name in needed and segment.fault is None
     }
+
+
+def _fault_of(segments: Mapping[str, Segment]) -> CountermarkError | None:
+    return next((segment.fault for segment in segments.values() if segment.fault is not None), None)
 
 
 def _read(store: IndexStore, ref: SegmentRef, offset: int = 0, length: int | None = None) -> bytes:

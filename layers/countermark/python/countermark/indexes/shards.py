@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from countermark.domain.decision import Candidate
-from countermark.domain.index import Manifest
+from countermark.domain.index import IndexFault, Manifest
 from countermark.domain.signal import SignalType
 from countermark.indexes.near import Near
 
@@ -95,6 +95,20 @@ class ServesIndex(Protocol):
         Raises:
             IndexNotReady: None has been published yet.
         """
+
+    def faults(self, now_s: int) -> Sequence[IndexFault]:
+        """Return why the newest index is not the one in use, or not all of it; none where it is.
+
+        Nothing is looked for: it is what the last look, and the searches since, came to.
+        """
+
+
+def first_faults(faults: Iterable[IndexFault]) -> Sequence[IndexFault]:
+    """Return one fault of each signal type: the one that has lasted longest."""
+    by_type: dict[str | None, IndexFault] = {}
+    for fault in sorted(faults, key=lambda each: (each.since_s, not each.is_damage)):
+        by_type.setdefault(fault.signal_type, fault)
+    return tuple(by_type.values())
 
 
 def _in_order(parts: Sequence[Sequence[Candidate]]) -> Sequence[Candidate]:

@@ -8,12 +8,12 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from countermark.domain.index import Manifest, PublishedManifest, ShardGroup
+from countermark.domain.index import IndexFault, Manifest, PublishedManifest, ShardGroup
 from countermark.domain.signal import SignalType
 from countermark.domain.stores import IndexStore
 from countermark.errors import Unavailable
 from countermark.indexes.reader import IndexReader, LoadedIndex, Part
-from countermark.indexes.shards import FanOut
+from countermark.indexes.shards import FanOut, first_faults
 
 MAX_AGE_S = 1
 """How long the manifest is relied upon, and then how long each shard relies on it: together as long as elsewhere."""
@@ -59,6 +59,10 @@ class ShardwiseReader:
         if any(index.manifest.shards != newest.manifest.shards for index in shards):
             raise Unavailable("the index is changing: another shard count was published meanwhile")
         return ShardwiseIndex(newest, shards)
+
+    def faults(self, now_s: int) -> Sequence[IndexFault]:
+        """Return why the newest index is not the one in use in every shard; none where it is."""
+        return first_faults(fault for reader in (self._manifests, *self._readers) for fault in reader.faults(now_s))
 
     def _readers_of(self, newest: LoadedIndex) -> Sequence[IndexReader]:
         """Return a reader of each shard, which finds the newest manifest as published."""

@@ -1,5 +1,6 @@
 """Whether the service is alive, and what routes it has."""
 
+from contextlib import suppress
 from typing import Any
 
 from aws_lambda_powertools.event_handler import Request, Response
@@ -8,6 +9,8 @@ from countermark.api import wire
 from countermark.api.call import Call, call_of
 from countermark.api.routers import answers, new_router
 from countermark.api.routes import ROUTES
+from countermark.domain.index import Manifest
+from countermark.domain.stores import origin_fault
 from countermark.errors import IndexDamaged, IndexNotReady, Unavailable
 
 router = new_router()
@@ -21,7 +24,7 @@ _TEXT: dict[int, Any] = {
         "content": {"text/plain": {"schema": {"type": "string", "examples": ["I-AM-ALIVE"]}}},
     },
     503: {
-        "description": "INDEX-NOT-LOADED, INDEX-STALE or STORE-UNAVAILABLE; a header says why the store is.",
+        "description": "INDEX-NOT-LOADED, INDEX-STALE or STORE-UNAVAILABLE; the header `countermark-reason` says why.",
         "content": {"text/plain": {"schema": {"type": "string", "examples": ["INDEX-STALE"]}}},
     },
 }
@@ -60,23 +63,45 @@ def _status(call: Call) -> Response[Any]:
             call.services.check_store()
     except Unavailable as error:
         return _answer("STORE-UNAVAILABLE", reason=str(error))
-    return _answer(_state(call))
+    state, reason = _state(call)
+    return _answer(state, reason=reason)
 
 
-def _state(call: Call) -> str:
-    """Return the state of the index in HMA's words."""
+def _state(call: Call) -> tuple[str, str]:
+    """Return the state of the index in HMA's words, and why it is not well."""
     try:
         if call.services.index is not None:
-            age_s = call.services.index.current(call.now_s).age_s(call.now_s)
+            index = call.services.index.current(call.now_s)
+            manifest, age_s = index.manifest, index.age_s(call.now_s)
         else:
             published = call.services.index_store.manifest()
             if published is None:
-                return "INDEX-NOT-LOADED"
-            checked_s = [index.checked_at_s for index in published.manifest.types.values()]
+                return "INDEX-NOT-LOADED", "no index has been published yet"
+            manifest = published.manifest
+            checked_s = [each.checked_at_s for each in manifest.types.values()]
             age_s = call.now_s - min(checked_s, default=call.now_s)
-    except (IndexNotReady, IndexDamaged, Unavailable):
-        return "INDEX-NOT-LOADED"
-    return "INDEX-STALE" if age_s > call.services.limits.index_stale_s else "I-AM-ALIVE"
+    except IndexDamaged as error:
+        return "INDEX-NOT-LOADED", f"IndexDamaged: {error}"
+    except IndexNotReady as error:
+        return "INDEX-NOT-LOADED", str(error)
+    except Unavailable as error:
+        # Its text may name hosts and paths, and anybody may ask.
+        return "INDEX-NOT-LOADED", f"{type(error).__name__}: the index cannot be read"
+    why = _why_stale(call, manifest, age_s)
+    return ("INDEX-STALE", "; ".join(why)) if why else ("I-AM-ALIVE", "")
+
+
+def _why_stale(call: Call, manifest: Manifest, age_s: int) -> list[str]:
+    """Return why what is served is not what the banks hold; nothing where it is."""
+    faults = [] if call.services.index is None else call.services.index.faults(call.now_s)
+    why = [str(fault) for fault in faults if fault.is_stale(call.now_s)]
+    # Where the banks cannot be asked, lookups say so themselves.
+    with suppress(Unavailable):
+        fault = origin_fault(call.services.banks, manifest)
+        why += [] if fault is None else [fault]
+    if age_s > call.services.limits.index_stale_s:
+        why.append(f"no build has found the index current for {age_s} s")
+    return why
 
 
 def _answer(state: str, *, reason: str = "") -> Response[Any]:

@@ -1,0 +1,46 @@
+"""Reports why a function does not serve the newest index: by a log line and a metric that an alarm watches."""
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+
+from countermark.domain.index import IndexFault
+from countermark.indexes.shards import ServesIndex
+
+EVERY_S = 60
+"""How often one fault is reported at most, in seconds: an alarm looks at five minutes, and a log costs."""
+
+
+class FaultReports:
+    """Remembers what this process reported of its index."""
+
+    def __init__(self) -> None:
+        self._reported_at_s: dict[tuple[str | None, str], int] = {}
+
+    def report(self, reader: ServesIndex, *, logger: Logger, metrics: Metrics, now_s: int) -> bool:
+        """Report faults that last, or are new; returns whether there is a metric to flush."""
+        faults = reader.faults(now_s)
+        for gone in self._reported_at_s.keys() - {_key(fault) for fault in faults}:
+            del self._reported_at_s[gone]
+        due = [fault for fault in faults if self._is_due(fault, now_s)]
+        for fault in due:
+            self._reported_at_s[_key(fault)] = now_s
+            logger.error(
+                "index_load_failed",
+                signal_type=fault.signal_type,
+                error=fault.kind,
+                why=fault.reason,
+                since_s=fault.since_s,
+                served=fault.served,
+                newest=fault.newest,
+            )
+        if due:
+            metrics.add_metric(name="IndexLoadFailed", unit=MetricUnit.Count, value=len(due))
+        return bool(due)
+
+    def _is_due(self, fault: IndexFault, now_s: int) -> bool:
+        reported_at_s = self._reported_at_s.get(_key(fault))
+        return reported_at_s is None or not 0 <= now_s - reported_at_s < EVERY_S
+
+
+def _key(fault: IndexFault) -> tuple[str | None, str]:
+    return fault.signal_type, fault.kind
