@@ -1,7 +1,6 @@
 """Reports why a function does not serve the newest index: by a log line and a metric that an alarm watches."""
 
-from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools import Logger
 
 from countermark.domain.index import IndexFault
 from countermark.indexes.shards import ServesIndex
@@ -16,8 +15,8 @@ class FaultReports:
     def __init__(self) -> None:
         self._reported_at_s: dict[tuple[str | None, str], int] = {}
 
-    def report(self, reader: ServesIndex, *, logger: Logger, metrics: Metrics, now_s: int) -> bool:
-        """Report faults that last, or are new; returns whether there is a metric to flush."""
+    def report(self, reader: ServesIndex, *, logger: Logger, now_s: int) -> int:
+        """Log faults that are new, or last; returns how many: what the metric `IndexLoadFailed` counts."""
         faults = reader.faults(now_s)
         for gone in self._reported_at_s.keys() - {_key(fault) for fault in faults}:
             del self._reported_at_s[gone]
@@ -33,9 +32,7 @@ class FaultReports:
                 served=fault.served,
                 newest=fault.newest,
             )
-        if due:
-            metrics.add_metric(name="IndexLoadFailed", unit=MetricUnit.Count, value=len(due))
-        return bool(due)
+        return len(due)
 
     def _is_due(self, fault: IndexFault, now_s: int) -> bool:
         reported_at_s = self._reported_at_s.get(_key(fault))

@@ -24,12 +24,14 @@ faults = FaultReports()
 @tracer.capture_lambda_handler(capture_response=False, capture_error=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Take a batch of the queue of hashed content, or a request of payload 2.0."""
+    if "Records" in event:
+        return one_by_one(event, match_one, logger=logger, metrics=metrics)
     try:
-        if "Records" in event:
-            return one_by_one(event, match_one, logger=logger, metrics=metrics)
         return app("match", "status").resolve(event, context)
     finally:
-        if faults.report(index_reader(), logger=logger, metrics=metrics, now_s=now_s()):
+        # A request writes no other metric, so none is written where all is well.
+        if failed := faults.report(index_reader(), logger=logger, now_s=now_s()):
+            metrics.add_metric(name="IndexLoadFailed", unit=MetricUnit.Count, value=failed)
             metrics.flush_metrics()
 
 
@@ -38,15 +40,19 @@ def match_one(message: dict[str, Any]) -> None:
     hashed = decode_event(message["detail-type"], message["detail"])
     if not isinstance(hashed, ContentHashed):
         raise InvalidInput(f"hashed content is matched, not a {type(hashed).__name__}")
-    found = match_hashed(
-        hashed,
-        reader=index_reader(),
-        banks=stores().banks,
-        directory=bank_directory(),
-        publisher=stores().publisher,
-        ledger=stores().ledger,
-        now_s=now_s(),
-    )
+    try:
+        found = match_hashed(
+            hashed,
+            reader=index_reader(),
+            banks=stores().banks,
+            directory=bank_directory(),
+            publisher=stores().publisher,
+            ledger=stores().ledger,
+            now_s=now_s(),
+        )
+    finally:
+        failed = faults.report(index_reader(), logger=logger, now_s=now_s())
+        metrics.add_metric(name="IndexLoadFailed", unit=MetricUnit.Count, value=failed)
     logger.info("content_matched", content_key=hashed.content_key, matches=None if found is None else len(found))
     metrics.add_metric(name="ContentRepeated" if found is None else "ContentMatched", unit=MetricUnit.Count, value=1)
     metrics.add_metric(name="MatchesFound", unit=MetricUnit.Count, value=len(found or ()))

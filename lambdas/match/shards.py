@@ -24,7 +24,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     told: dict[str, Any] = answer_event(index_reader(), event, now_s=now_s())
     if "refused" in told:
         logger.warning("shards_refused", error=told["refused"], why=told["why"])
-    faults.report(index_reader(), logger=logger, metrics=metrics, now_s=now_s())
+    failed = faults.report(index_reader(), logger=logger, now_s=now_s())
+    metrics.add_metric(name="IndexLoadFailed", unit=MetricUnit.Count, value=failed)
     metrics.add_metric(name="ShardsRefused", unit=MetricUnit.Count, value=int("refused" in told))
     metrics.flush_metrics()
     return told

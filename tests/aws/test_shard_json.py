@@ -24,6 +24,7 @@ from countermark.aws.shard_json import (
 )
 from countermark.domain.bank import MAX_CONTENT_ID
 from countermark.domain.decision import Candidate
+from countermark.domain.index import IndexFault
 from countermark.errors import IndexDamaged, IndexNotReady, InvalidInput, MissingExtra, Unavailable
 
 TEXT = st.text(max_size=20)
@@ -43,7 +44,22 @@ def candidates(near: Mapping[Any, set[int]]) -> tuple[Candidate, ...]:
     return tuple(sorted(found, key=lambda candidate: (candidate.distance or 0, candidate.content_id)))
 
 
-ANSWERS = st.builds(Answer, age_s=st.integers(0, 10**9), found=st.lists(NEAR.map(candidates), max_size=4).map(tuple))
+FAULTS = st.builds(
+    IndexFault,
+    signal_type=st.none() | TEXT,
+    kind=TEXT,
+    reason=TEXT,
+    is_damage=st.booleans(),
+    since_s=st.integers(0, 10**10),
+    served=st.none() | TEXT,
+    newest=st.none() | TEXT,
+)
+ANSWERS = st.builds(
+    Answer,
+    age_s=st.integers(0, 10**9),
+    found=st.lists(NEAR.map(candidates), max_size=4).map(tuple),
+    faults=st.lists(FAULTS, max_size=2).map(tuple),
+)
 
 
 def sent(answer: Answer) -> bytes:
@@ -200,3 +216,12 @@ def test_a_value_takes_no_more_of_a_question_than_is_counted(values: Sequence[st
     empty = len(encode_question(Question(shards=1, signal_type="a")))
     whole = len(encode_question(Question(shards=1, signal_type="a", values=tuple(values))))
     assert whole - empty <= sum(map(value_bytes, values))
+
+
+@pytest.mark.parametrize(
+    "faults", [1, {}, "ab", [1], [{}], [{"signal_type": 1}], [{"signal_type": None, "kind": "a", "reason": "b"}]]
+)
+def test_faults_of_another_form_are_refused(faults: object) -> None:
+    payload = json.dumps({"version": 1, "age_s": 1, "found": [], "faults": faults}).encode()
+    with pytest.raises(Unavailable, match="makes no sense"):
+        decode_answer(payload, asked=0)

@@ -13,12 +13,14 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from countermark.cli.serve import listening
+from countermark.local.index import FileIndexStore
 from tests.cli.conftest import CommandLine
 
 FRESH_S = 2.0
@@ -339,3 +341,51 @@ def test_the_command_line_keeps_to_what_is_offered_for_a_collaboration_over_the_
 def test_a_directory_of_files_that_is_not_there_is_refused(countermark: CommandLine, tmp_path: Path) -> None:
     ran = countermark("serve", "--files", str(tmp_path / "nothing"))
     assert (ran.code, "nothing" in ran.err) == (2, True)
+
+
+def test_an_index_that_cannot_be_loaded_is_logged_and_in_the_status_until_it_is_repaired(
+    countermark: CommandLine,
+) -> None:
+    countermark.ok("bank", "create", "MINE")
+    countermark.ok("bank", "add", "MINE", "text", "--", "some words")
+    lookup = "/m/raw_lookup?signal_type=raw_text&signal=some+words"
+    index = FileIndexStore(countermark.state / "index")
+    with serving(countermark.state, "--fetch-every", "0") as server:
+        assert server.ask("GET", lookup) == (200, {"matches": [1]})
+        assert server.ask("GET", "/status") == (200, "I-AM-ALIVE")
+        published = index.manifest()
+        assert published is not None
+        types = dict(published.manifest.types)
+        types["raw_text"] = replace(
+            types["raw_text"],
+            build_id="damaged",
+            segments=tuple(
+                replace(ref, name=f"raw_text/{'0' * 64}.segment", sha256="0" * 64) for ref in types["raw_text"].segments
+            ),
+        )
+        index.publish(replace(published.manifest, types=types), replaces=published.token)
+        waited(server, ("GET", "/status"), (503, "INDEX-STALE"))
+        # Whatever changes a bank nudges a build, after which the reader's state is reported.
+        assert server.ask("POST", "/c/bank/MINE/signal", {"video_md5": "0" * 32})[0] == 200
+        logged(server, "raw_text: IndexDamaged: the segment raw_text/000")
+        assert server.ask("GET", lookup) == (200, {"matches": [1]})
+        other = f"/m/raw_lookup?signal_type=video_md5&signal={'0' * 32}"
+        waited(server, ("GET", other), (200, {"matches": [2]}))
+        countermark.ok("index", "--full")
+        waited(server, ("GET", "/status"), (200, "I-AM-ALIVE"))
+        assert server.ask("POST", "/c/bank/MINE/signal", {"video_md5": "1" * 32})[0] == 200
+        logged(server, "raw_text is served as it was published last again")
+
+
+def waited(server: Server, asked: tuple[str, str], expected: tuple[int, Any]) -> None:
+    """Ask until the answer is the expected one."""
+    started = time.monotonic()
+    while server.ask(*asked) != expected:
+        assert time.monotonic() - started < 30, server.log
+
+
+def logged(server: Server, text: str) -> None:
+    """Wait until the server has logged a text."""
+    started = time.monotonic()
+    while text not in server.log:
+        assert time.monotonic() - started < 30, server.log

@@ -247,3 +247,14 @@ def test_every_alarm_says_what_to_do_and_disturbs_nobody_by_default(service: Map
     for _, alarm in named(service, "AWS::CloudWatch::Alarm"):
         assert alarm["AlarmDescription"].endswith(".")
         assert not as_list(alarm.get("AlarmActions", []))
+
+
+def test_an_index_that_cannot_be_loaded_raises_an_alarm_within_five_minutes(service: Mapping[str, Any]) -> None:
+    [alarm] = [
+        each for _, each in named(service, "AWS::CloudWatch::Alarm") if each.get("MetricName") == "IndexLoadFailed"
+    ]
+    assert (alarm["Namespace"], alarm["Statistic"]) == ("countermark", "Sum")
+    assert alarm["Dimensions"] == [{"Name": "service", "Value": "match"}]
+    assert (alarm["Period"], alarm["EvaluationPeriods"], alarm["Threshold"]) == (300, 1, 1)
+    # Where nobody asks, nothing is reported, and nothing is wrong.
+    assert alarm["TreatMissingData"] == "notBreaching"

@@ -2,11 +2,15 @@ from functools import partial
 
 import pytest
 
+from countermark.aws import keys
 from countermark.aws.event_json import encode_event
+from countermark.aws.index import S3IndexStore
+from countermark.aws.table import Delete
 from countermark.domain.bank import ContentDraft
 from countermark.domain.event import BankChanged, ContentHashed
 from countermark.domain.index import IndexLimits
 from countermark.domain.signal import ContentType, Signal
+from countermark.errors import IndexDamaged
 from countermark.flows import drafts
 from countermark.flows.index import build_index
 from lambdas.composition import now_s, stores
@@ -147,3 +151,56 @@ def test_the_match_function_serves_its_routes_and_the_status(functions: Function
     assert functions.ask("match", "/m/index/status")[0] == 200
     assert functions.ask("match", "/site-map")[0] == 200
     assert functions.ask("match", "/c/banks")[0] == 404
+
+
+def damage_new_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no segment be readable any more that was not read yet."""
+
+    def read(self: S3IndexStore, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        raise IndexDamaged("section FIRST of a segment fails its checksum")
+
+    monkeypatch.setattr(S3IndexStore, "read_segment", read)
+
+
+def test_an_index_that_cannot_be_loaded_is_logged_and_counted_and_the_old_one_answers(
+    functions: Functions, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at_s = [now_s()]
+    for module in ("lambdas.match.handler", "lambdas.composition"):
+        monkeypatch.setattr(f"{module}.now_s", lambda: at_s[0])
+    bank_one()
+    functions.deliver("index", {"full": False})
+    assert functions.deliver("match", hashed()) == []
+    assert '"IndexLoadFailed":[0.0]' in capsys.readouterr().out
+
+    bank_one()
+    functions.deliver("index", {"full": False})
+    damage_new_segments(monkeypatch)
+    for later_s, lines in ((5, 1), (10, 0), (70, 1)):
+        at_s[0] += later_s
+        capsys.readouterr()
+        query = {"signal_type": "pdq", "signal": PDQ}
+        status, found = functions.ask("match", "/m/lookup", query=query)
+        assert (status, len(found["BANKED"])) == (200, 1)
+        logged = capsys.readouterr().out
+        assert logged.count('"message":"index_load_failed"') == lines
+        assert logged.count('"IndexLoadFailed":[1.0]') == lines
+        assert PDQ not in logged
+    assert functions.deliver("match", hashed("2")) == []
+    assert "IndexLoadFailed" in capsys.readouterr().out
+
+
+def test_a_build_of_an_index_of_another_table_is_logged(
+    functions: Functions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bank_one()
+    functions.deliver("index", {"full": False})
+    # As after a restore to a point in time, by the documented steps.
+    stores().banks._table.write(Delete(key=keys.STORE_ID))
+    capsys.readouterr()
+    functions.deliver("index", {"full": False})
+    logged = capsys.readouterr().out
+    assert "index_not_of_this_store" in logged
+    assert '"IndexOfAnotherStore":[1.0]' in logged
+    functions.deliver("index", {"full": False})
+    assert "index_not_of_this_store" not in capsys.readouterr().out

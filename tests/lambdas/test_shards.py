@@ -171,6 +171,15 @@ def test_the_status_tells_of_all_shards(sharded: Functions, endpoint: Endpoint) 
     status = sharded.invoke("match", _status())
     assert (status["statusCode"], status["body"]) == (503, "INDEX-STALE")
 
+    fault = {"signal_type": "pdq", "kind": "IndexDamaged", "reason": "a segment is missing", "is_damage": True}
+    more = {"since_s": 7, "served": "old", "newest": "new"}
+    endpoint.functions["shards-1"] = lambda event: {"version": 1, "age_s": 1, "found": [], "faults": [fault | more]}
+    _forget()
+    status = sharded.invoke("match", _status())
+    assert (status["statusCode"], status["body"]) == (503, "INDEX-STALE")
+    [reason] = [value for name, value in status["headers"].items() if name.lower() == "countermark-reason"]
+    assert reason == "pdq: IndexDamaged: a segment is missing (since 7, serves build old, newest is new)"
+
     endpoint.functions["shards-1"] = lambda event: {"version": 1, "refused": "IndexNotReady", "why": "none yet"}
     _forget()
     status = sharded.invoke("match", _status())

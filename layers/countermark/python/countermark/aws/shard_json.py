@@ -151,11 +151,17 @@ def decode_answer(payload: bytes, *, asked: int) -> Answer:
                 return Answer(
                     age_s=_number(age_s),
                     found=tuple(map(_decode_candidates, found)),
-                    faults=tuple(map(_decode_fault, told.get("faults", []))),
+                    faults=_decode_faults(told.get("faults", [])),
                 )
     except (ValueError, TypeError, RecursionError) as error:
         raise Unavailable(f"an answer of shards makes no sense: {type(error).__name__}") from error
     raise Unavailable("an answer of shards makes no sense: it is of another form")
+
+
+def _decode_faults(faults: object) -> tuple[IndexFault, ...]:
+    if not isinstance(faults, list):
+        raise ValueError
+    return tuple(map(_decode_fault, faults))
 
 
 def _decode_fault(fault: object) -> IndexFault:
