@@ -250,6 +250,9 @@ def test_writes_to_a_state_that_was_deleted_fail_and_the_status_says_so(
         ("POST", "/c/bank/MINE/signal", {"raw_text": "other words"}),
         ("PUT", f"/c/bank/MINE/content/{banked['id']}", {"disable_until_ts": 0}),
         ("POST", "/c/exchanges", {"bank": "LOST", "api": "sample", "api_json": {}}),
+        ("POST", "/c/exchanges/api/ncmec", {"credential_json": {"user": "u", "password": "p"}}),
+        ("POST", "/c/exchange/LOST/fetch", None),
+        ("PUT", "/c/signal_type/pdq", {"enabled_ratio": 0}),
     ]
     for method, path, body in writes:
         status, answer = server.ask(method, path, body)

@@ -2,7 +2,7 @@
 
 import json
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from countermark.errors import Unavailable
@@ -12,14 +12,17 @@ from countermark.local.files import locked, make_directory, translated, write_at
 class FileSecretStore:
     """The `SecretStore` of one file: JSON, by kind of exchange, then by field."""
 
-    def __init__(self, path: Path) -> None:
-        """Use a file, created with the first credentials that are set."""
+    def __init__(self, path: Path, *, check: Callable[[], None] | None = None) -> None:
+        """Use a file, created with the first credentials that are set; `check` raises where it must not be written."""
         self._path = path
+        self._check = check
 
     def credentials(self, kind: str) -> Mapping[str, str] | None:
         return self._read().get(kind)
 
     def set_credentials(self, kind: str, credentials: Mapping[str, str] | None) -> None:
+        if self._check is not None:
+            self._check()
         make_directory(self._path.parent)
         with locked(self._path.with_name(self._path.name + ".lock")):
             stored = self._read()

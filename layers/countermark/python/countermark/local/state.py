@@ -33,7 +33,7 @@ class LocalState:
         self.publisher = SqliteEventPublisher(database, on_event=on_event)
         self.ledger = SqliteEventLedger(database)
         self.opinions = SqliteOpinionLedger(database)
-        self.secrets = FileSecretStore(directory / SECRETS_FILE)
+        self.secrets = FileSecretStore(directory / SECRETS_FILE, check=database.check)
         self.api_keys = SqliteApiKeyStore(database)
         self.content = FileContentReader()
         notice = self.secrets.tighten()
