@@ -59,7 +59,7 @@ def of_pixels(pixels: NDArray[np.uint8]) -> Picture:
 
 def of_image(image: Image.Image, *, rows: int, columns: int, scale: int = 1) -> Picture:
     """Return the picture that a person sees in a Pillow image of any mode."""
-    seen = _scaled(np.asarray(image)) if image.mode in ("I", "F") else image
+    seen = scaled(np.asarray(image)) if image.mode in ("I", "F") else image
     return Picture(image=seen, rows=rows, columns=columns, scale=scale)
 
 
@@ -69,7 +69,7 @@ def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
     Shape (rows, columns) for grey, (rows, columns, 3) for RGB; C order.
     """
     if image.mode in ("I", "F"):
-        return _scaled(np.asarray(image))
+        return scaled(np.asarray(image))
     is_grey = image.mode in _GREY_MODES or image.mode.startswith("I;16")
     pixels = np.empty((image.height, image.width, 1 if is_grey else 3), np.uint8)
     for rows in strips(0, image.height, image.width):
@@ -103,12 +103,17 @@ def _plain(strip: Image.Image) -> Image.Image:
     return strip.convert("RGB")
 
 
-def _scaled(values: NDArray[np.int32] | NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return 32-bit grey as 8 bits; nothing in a file tells its white, so its largest value does.
+def scaled(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Return samples of 8, 16 or 32 bits as 8 bits.
 
-    Floats up to 1 have their white at 1, values up to 255 at 255, up to 65535 at 65535; all others, and those
+    Unsigned ones of 16 bits have their white at 65535. Else nothing in a file tells its white, so its largest value
+    does. Floats up to 1 have their white at 1, values up to 255 at 255, up to 65535 at 65535; all others, and those
     with negative values, are stretched from their least to their greatest.
     """
+    if values.dtype == np.uint8:
+        return values.astype(np.uint8, copy=False)
+    if values.dtype == np.uint16:
+        return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     finite = np.nan_to_num(values.astype(np.float32), copy=False, posinf=0.0, neginf=0.0)
     black, white = float(finite.min()), float(finite.max())
     if black >= 0 and white <= 65535:

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from countermark.errors import InvalidContent, MissingExtra
-from countermark.signals.formats import boxes, gif, jpeg, png, webp
+from countermark.errors import InvalidContent, MissingExtra, UnsupportedContent
+from countermark.signals.formats import boxes, gif, jpeg, png, tiff, webp
 from countermark.signals.formats.source import Clock, Piece, Source
-from countermark.signals.picture import Picture, of_image, strips
+from countermark.signals.picture import Picture, of_image, scaled, strips
 
 # Enough to change at least the next block of a scan that is not complete; no byte of it is FF.
 _JUNK = random.Random(7).randbytes(4096).replace(b"\xff", b"\x55")  # noqa: S311  # fixed bytes, no secret
@@ -257,19 +257,110 @@ def _heic(content: bytes, reading: Reading) -> Picture:
 
 
 def _bmp(content: bytes, reading: Reading) -> Picture:
-    again = partial(_opened, [content], "BMP", reading.clock)
+    again = partial(_opened_bmp, content, reading)
     with again() as image:
         reading.admit(Claim(format="BMP", width=image.width, height=image.height, bytes_per_pixel=8))
         missing = None if _try_to_load(image) else _rows_missing(_rows_written(again, _fills(image)))
         return _picture(image, rows=image.height, columns=image.width, partial=missing)
 
 
+def _opened_bmp(content: bytes, reading: Reading) -> ImageFile.ImageFile:
+    try:
+        return _opened([content], "BMP", reading.clock)
+    except OSError as error:
+        # Pillow's own words: a depth, a compression or a layout of bit fields.
+        if str(error).startswith("Unsupported BMP"):
+            raise UnsupportedContent(f"a BMP of this kind is not decoded: {error}") from error
+        raise
+
+
 def _tiff(content: bytes, reading: Reading) -> Picture:
-    again = partial(_opened, [content], "TIFF", reading.clock)
-    with again() as image:
-        reading.admit(Claim(format="TIFF", width=image.width, height=image.height, bytes_per_pixel=8))
-        missing = None if _try_to_load(image) else _rows_missing(_rows_written(again, _fills(image)))
-        return _picture(image, rows=image.height, columns=image.width, partial=missing)
+    file = tiff.walk(content)
+    way = file.way
+    plain = way == "as it is"
+    # Of samples that Pillow does not know there are two more copies, one of them of 4 bytes a sample.
+    each = 8 if plain else 8 + 3 * 4 * file.colours
+    reading.admit(Claim(format="TIFF", width=file.width, height=file.height, bytes_per_pixel=each))
+    if plain:
+        again = partial(_opened_tiff, file, file.as_it_is(), reading)
+        with again() as opened:
+            missing = None if _try_to_load(opened) else _rows_missing(_rows_written(again, _fills(opened)))
+            image: Image.Image = opened
+            if file.format == 2:
+                signed = np.asarray(opened.convert("RGB" if file.photometric == 2 else "L")) ^ np.uint8(0x80)
+                image = Image.fromarray(signed)
+            elif file.bits == 12:
+                image = Image.fromarray((np.asarray(opened) >> 4).astype(np.uint8))
+            return _oriented(image, file, missing)
+    samples, missing = _samples(file, way, reading)
+    return _oriented(Image.fromarray(_seen(file, samples)), file, missing)
+
+
+def _opened_tiff(file: tiff.Tiff, pieces: Sequence[Piece], reading: Reading) -> ImageFile.ImageFile:
+    try:
+        return _opened(pieces, "TIFF", reading.clock)
+    except InvalidContent as error:
+        raise file.unsupported() from error
+
+
+def _samples(file: tiff.Tiff, way: tiff.Way, reading: Reading) -> tuple[NDArray[np.generic], str | None]:
+    """Return the samples that make a TIFF's colours, shape (rows, columns, colours), and which rows are missing."""
+    planes = []
+    missing = None
+    for pieces in file.planes() if way == "planes" else [file.side_by_side()]:
+        again = partial(_opened_tiff, file, pieces, reading)
+        with again() as image:
+            if not _try_to_load(image):
+                missing = _rows_missing(_rows_written(again, _fills(image))) or missing
+            values = np.asarray(image)
+        if values.dtype.itemsize == 4 and file.is_compressed and file.order == ">":
+            # Pillow takes samples of libtiff, which have this machine's byte order, for those of the file.
+            values = values.byteswap()
+        bits = values.astype(values.dtype.newbyteorder("="), copy=False)
+        planes.append(bits.view(_SAMPLE_TYPES[file.format, file.bits]))
+    if way == "planes":
+        return np.stack(planes, axis=2), missing
+    return planes[0].reshape(file.height, file.width, file.samples)[..., : file.colours], missing
+
+
+_SAMPLE_TYPES = {
+    (1, 8): np.uint8,
+    (2, 8): np.int8,
+    (1, 16): np.uint16,
+    (2, 16): np.int16,
+    (3, 16): np.float16,
+    (1, 32): np.uint32,
+    (2, 32): np.int32,
+    (3, 32): np.float32,
+}
+
+
+def _seen(file: tiff.Tiff, samples: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Return the 8 bits of each colour that a person sees, shape (rows, columns) or (rows, columns, 3)."""
+    seen = scaled(samples)
+    if file.photometric == 0:
+        seen = 255 - seen
+    if file.photometric == 5:
+        return np.asarray(Image.fromarray(seen, "CMYK").convert("RGB"))
+    return seen[..., 0] if seen.shape[2] == 1 else seen
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _oriented(image: Image.Image, file: tiff.Tiff, missing: str | None) -> Picture:
+    """Turn a TIFF as its own tag says: Pillow does so as well, and with it those whom hashes are exchanged with."""
+    if file.orientation in _TURNS:
+        image = image.transpose(_TURNS[file.orientation])
+    return _picture(image, rows=image.height, columns=image.width, partial=missing)
 
 
 def _opened(pieces: Sequence[Piece], image_format: str, clock: Clock) -> ImageFile.ImageFile:
@@ -357,9 +448,14 @@ def _rows_that_differ(one: Image.Image, other: Image.Image) -> NDArray[np.bool_]
     differ = np.zeros(one.height, bool)
     for rows in strips(0, one.height, one.width):
         box = 0, rows.start, one.width, rows.stop
-        pair = [np.asarray(image.crop(box)) for image in (one, other)]
+        pair = [_bits(np.asarray(image.crop(box))) for image in (one, other)]
         differ[rows] = (pair[0] != pair[1]).reshape(rows.stop - rows.start, -1).any(axis=1)
     return differ
+
+
+def _bits(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return floats as their bits, by which also those that are no numbers are equal."""
+    return values.view(np.uint32) if values.dtype == np.float32 else values
 
 
 def _lower_of(there: int, rows: int) -> str | None:
@@ -387,7 +483,6 @@ def _percent(part: int, whole: int) -> int:
 
 
 _Reader = Callable[[bytes, Reading], Picture]
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"MM*\0", b"II\0*")
 
 _READERS: Sequence[tuple[Callable[[bytes], bool], _Reader]] = (
     (lambda content: content.startswith(jpeg.START), _jpeg),
@@ -397,5 +492,5 @@ _READERS: Sequence[tuple[Callable[[bytes], bool], _Reader]] = (
     (boxes.is_heic, _heic),
     (boxes.is_avif, _avif),
     (lambda content: content.startswith(b"BM"), _bmp),
-    (lambda content: content.startswith(_TIFF_STARTS), _tiff),
+    (lambda content: content.startswith(tiff.STARTS), _tiff),
 )
