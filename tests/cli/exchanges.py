@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from countermark.exchanges.graph_api import GRAPH_VERSION
 from tests.exchanges.graph_api import APP_ID, GROUP, SECRET, TOKEN, GraphApi
 from tests.exchanges.hash_sharing import HashSharing
 from tests.exchanges.ncii_api import FUNCTION_KEY, SUBSCRIPTION_KEY, NciiApi
@@ -56,7 +57,7 @@ class Exchanges:
         if asked.method in {"POST", "DELETE"}:
             self.sent.append(asked)
             return as_json({"success": True}, code=200 if asked.query["access_token"] == TOKEN else 400)
-        if asked.path.startswith(f"/v21.0/{APP_ID}/threat_privacy_groups_"):
+        if asked.path.startswith(f"/{GRAPH_VERSION}/{APP_ID}/threat_privacy_groups_"):
             group = {
                 "id": str(GROUP),
                 "name": "My  Group",

@@ -7,6 +7,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from countermark.exchanges.graph_api import GRAPH_VERSION
 from tests.cli.conftest import CommandLine
 from tests.cli.exchanges import FLAGS, LINES, SECRETS, Exchanges, exchanges
 from tests.exchanges.graph_api import APP_ID, GROUP, TOKEN, descriptor
@@ -147,7 +148,7 @@ def test_an_opinion_of_an_indicator_is_a_reaction(countermark: CommandLine, netw
     ]
     assert shown == {
         "method": "POST",
-        "url": "https://graph.facebook.com/v21.0/942?reactions=HELPFUL&access_token=***",
+        "url": "https://graph.facebook.com/v26.0/942?reactions=HELPFUL&access_token=***",
         "headers": {},
         "body": None,
     }
@@ -155,7 +156,7 @@ def test_an_opinion_of_an_indicator_is_a_reaction(countermark: CommandLine, netw
     countermark.ok("config", "collab", "edit", "fb_threatexchange", "C", "--write-back")
     for flags, reaction in (
         ([], "HELPFUL"),
-        (["--false-positive"], "DISAGREE_WITH_TAGS"),
+        (["--false-positive"], "NON_MALICIOUS"),
         (["--seen"], "SAW_THIS_TOO"),
     ):
         out = countermark.ok("label", "C", "photo", hashes, "-H", "pdq", *flags).out
@@ -173,7 +174,11 @@ def test_what_the_exchange_has_not_exactly_is_shared_as_new(
     countermark.ok("label", "C", "photo", "near.txt", "-H", "pdq", "-l", "spam,scam")
     [asked] = network.sent
     form = parse_qs(asked.body.decode())
-    assert (asked.path, form["indicator"], form["tags"]) == ("/v21.0/threat_descriptors", [NEAR], ["spam,scam"])
+    assert (asked.path, form["indicator"], form["tags"]) == (
+        f"/{GRAPH_VERSION}/threat_descriptors",
+        [NEAR],
+        ["spam,scam"],
+    )
     assert form["privacy_members"] == [str(GROUP)]
 
 
@@ -208,12 +213,12 @@ def test_what_one_stated_is_withdrawn(
     assert (ran.code, "no descriptor or reaction of your own to take back" in ran.err) == (2, True)
     network.graph.put(PDQ, descriptor("42"), descriptor(APP_ID), type="HASH_PDQ")
     countermark.ok("fetch")
-    url = f"https://graph.facebook.com/v21.0/9{APP_ID}"
+    url = f"https://graph.facebook.com/v26.0/9{APP_ID}"
     [shown] = [json.loads(line) for line in countermark.ok(*arguments, "--dry-run").lines]
     assert shown == {"method": "DELETE", "url": f"{url}?access_token=***", "headers": {}, "body": None}
     assert network.sent == []
     assert countermark.ok(*arguments).out == f"sent withdrawn to C: DELETE {url}?access_token=***\n"
-    assert [(asked.method, asked.path) for asked in network.sent] == [("DELETE", f"/v21.0/9{APP_ID}")]
+    assert [(asked.method, asked.path) for asked in network.sent] == [("DELETE", f"/{GRAPH_VERSION}/9{APP_ID}")]
     ran = countermark("label", "C", "photo", hashes, "-H", "pdq", "--withdraw", "-l", "a")
     assert (ran.code, "withdrawn whole" in ran.err) == (2, True)
 

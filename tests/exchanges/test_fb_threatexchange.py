@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from countermark.domain.collaboration import FetchState, RecordPolicy
 from countermark.domain.json import JSON
-from countermark.domain.opinion import Category, Opinion
+from countermark.domain.opinion import Category, Opinion, aggregate
 from countermark.domain.signal import Signal
 from countermark.errors import InvalidInput
 from countermark.exchanges.fb_threatexchange import (
+    BASE_URL,
     STALE_AFTER_S,
     TYPES,
     FbThreatExchange,
@@ -21,8 +25,10 @@ from countermark.exchanges.fb_threatexchange import (
     parse_page,
     signals_of,
 )
+from countermark.exchanges.graph_api import GRAPH_VERSION, MAX_EDGE_PAGES
 from countermark.exchanges.pages import MAX_RECORD_BYTES
 from tests.exchanges.graph_api import APP_ID, GROUP, SECRET, TOKEN, descriptor, graph_error
+from tests.exchanges.house import NAME, once
 from tests.exchanges.json_values import json_values
 from tests.exchanges.scripts import FB, Play, playing
 from tests.exchanges.server import (
@@ -32,6 +38,7 @@ from tests.exchanges.server import (
     as_json,
     body,
     quick_transport,
+    status,
     too_many,
 )
 
@@ -125,6 +132,11 @@ def test_a_tag_is_compared_whole_where_the_peer_tests_for_substrings(tag: str) -
         ([descriptor(reactions=DISAGREES), descriptor("43", "MALICIOUS")], [2, 2]),
         ([descriptor("43", "MALICIOUS"), descriptor(reactions=DISAGREES)], [2, 2]),
         ([descriptor(reactions={"HELPFUL": ",, ,"})], [2]),
+        ([descriptor(reactions={"NON_MALICIOUS": "43"})], [2, 0]),
+        ([descriptor(reactions={"NON_MALICIOUS": "43,44"})], [2, 0, 0]),
+        ([descriptor(reactions={"NON_MALICIOUS": "43", "HELPFUL": "43"})], [2, 0]),
+        ([descriptor(reactions={"NON_MALICIOUS": "43"}), descriptor("43", "MALICIOUS")], [2, 2, 0]),
+        ([descriptor(reactions={"NON_MALICIOUS": "43"}), descriptor("43", "NON_MALICIOUS")], [2, 0, 0]),
     ],
 )
 def test_opinions_are_those_of_descriptors_and_of_members_that_only_react(
@@ -227,7 +239,6 @@ def test_it_asks_as_the_documentation_says_and_follows_next_as_it_is(play: Play)
         "limit": "100",
         "fields": "id,indicator,type,last_updated,should_delete,"
         "descriptors{reactions,my_reactions,owner{id},tags,status,added_on}",
-        "types": ",".join(TYPES),
     }
     assert second.query == {**first.query, "after": str(play.api.at_s - 1)}
     play.house.fetch()
@@ -270,6 +281,8 @@ def test_a_record_whose_owners_are_all_hidden_is_removed(play: Play) -> None:
         ([descriptor("42"), descriptor(APP_ID, "NON_MALICIOUS")], False),
         ([descriptor("42", reactions={"DISAGREE_WITH_TAGS": APP_ID})], False),
         ([descriptor("42", reactions={"DISAGREE_WITH_TAGS": "43"})], True),
+        ([descriptor("42", reactions={"NON_MALICIOUS": APP_ID})], False),
+        ([descriptor("42", reactions={"NON_MALICIOUS": "43"})], True),
     ],
 )
 def test_disputed_opinions_are_banked_and_ones_own_negative_is_not(
@@ -402,11 +415,148 @@ def test_another_app_has_other_opinions_of_its_own(play: Play) -> None:
 
 
 @pytest.mark.parametrize(("age_s", "is_stale"), [(STALE_AFTER_S, False), (STALE_AFTER_S + 1, True)])
-def test_a_checkpoint_is_stale_after_85_days(age_s: int, *, is_stale: bool) -> None:
-    assert STALE_AFTER_S == 85 * 86_400
+def test_a_checkpoint_is_stale_after_29_days(age_s: int, *, is_stale: bool) -> None:
+    assert STALE_AFTER_S == 29 * 86_400
     exchange = FbThreatExchange(quick_transport(), base_url="http://127.0.0.1:1")
     checkpoint = {"privacy_group": GROUP, "update_time": 5, "last_fetch_time": 1000}
     assert exchange.fetch(CONFIG, checkpoint, credentials=CREDENTIALS, now_s=1000 + age_s).restarts is is_stale
+
+
+# What Meta's documentation says
+
+
+def test_the_scripted_server_enforces_the_list_of_indicator_types(play: Play) -> None:
+    """It refuses what earlier versions sent."""
+    query = {"access_token": TOKEN, "start_time": "0", "limit": "100", "types": "HASH_PDQ,HASH_URL_MD5"}
+    asked = Asked(method="GET", path=f"/v26.0/{GROUP}/threat_updates/", query=query, headers={"host": "x"}, body=b"")
+    answer = play.api.answer(asked)
+    assert answer.status == 400
+    assert b"Param types[1] must be one of" in answer.body
+    assert play.api.answer(replace(asked, query={**query, "types": "HASH_PDQ,URI"})).status == 200
+
+
+def test_no_types_are_asked_for_and_those_that_give_no_signal_are_left_out(play: Play) -> None:
+    play.api.put("evil.example", descriptor(), type="DOMAIN")
+    play.api.put("A" * MAX_RECORD_BYTES, descriptor(), type="HASH_TMK")
+    play.api.put(PDQ, descriptor(), type="HASH_PDQ")
+    play.api.put("https://x.example/", descriptor(), type="RAW_URI")
+    play.api.put("e" * 64, descriptor(), type="HASH_VIDEO_SHA256")
+    play.api.put(MD5, descriptor(), type="HASH_URL_MD5")
+    report = play.house.fetch()
+    assert (report.outcome, report.malformed_items) == ("complete", 0)
+    assert play.house.signals() == {
+        ("pdq", PDQ),
+        ("url", "https://x.example/"),
+        ("video_sha256", "e" * 64),
+        ("url_md5", MD5),
+    }
+    assert "evil.example" not in play.house.dump()
+    assert not [asked for asked in play.server.asked if "types" in asked.query]
+
+
+def test_two_members_of_which_one_reacted_non_malicious_are_disputed(play: Play) -> None:
+    data = record(descriptor("42", reactions={"NON_MALICIOUS": "43"}))
+    assert aggregate(opinions_of(data)) is Category.DISPUTED
+    play.api.put("one", descriptor("42", reactions={"NON_MALICIOUS": "43"}))
+    known = play.house.collaborations.collaboration(NAME)
+    play.house.collaborations.update_collaboration(replace(known, disputed=RecordPolicy.SKIP))
+    play.house.fetch()
+    assert play.values() == set()
+
+
+def test_the_version_is_the_newest_documented_one() -> None:
+    assert GRAPH_VERSION == "v26.0"
+    assert BASE_URL == "https://graph.facebook.com/v26.0"
+
+
+def test_an_error_500_of_a_group_without_threat_updates_says_what_to_do(play: Play) -> None:
+    play.api.is_enabled = False
+    error = play.house.fetch().error
+    assert error.startswith("127.0.0.1 answered with status 500: it fails for now (error 2). ")
+    assert f"lists group {GROUP} as enabled" in error
+    assert "threatexchange@meta.com" in error
+    play.api.is_enabled = True
+    play.share(3)
+    play.server.faults_at.update(dict.fromkeys(range(6, 11), status(500)))
+    assert play.house.fetch().error == "127.0.0.1 answered with status 500"
+
+
+@pytest.mark.parametrize("largest", [1, 2, 7, 60])
+@pytest.mark.parametrize("page_size", [2, 30])
+def test_a_page_is_made_smaller_where_the_exchange_asks_for_less_data(play: Play, largest: int, page_size: int) -> None:
+    texts = {f"text {number}" for number in range(50)}
+    for text in sorted(texts):
+        play.api.put(text, descriptor())
+    play.api.page_size = page_size
+    play.api.largest_limit = largest
+    assert play.house.fetch().outcome == "complete"
+    assert play.values() == texts
+    limits = [int(asked.query["limit"]) for asked in play.server.asked]
+    assert limits[0] == 100
+    assert all(later >= earlier // 2 for earlier, later in pairwise(limits))
+
+
+def test_the_size_of_a_page_recovers(play: Play) -> None:
+    play.api.page_size = 1
+    for number in range(40):
+        play.api.put(f"text {number}", descriptor())
+    play.api.largest_limit = 30
+
+    def enough(_: FetchState) -> None:
+        play.api.largest_limit = None
+
+    assert play.house.fetch(on_progress=once(enough)).outcome == "complete"
+    limits = [int(asked.query["limit"]) for asked in play.server.asked]
+    assert limits[0] == limits[-1] == 100
+    assert len(play.values()) == 40
+
+
+def test_an_indicator_that_is_too_much_data_alone_is_an_error(play: Play) -> None:
+    play.api.put("one", descriptor())
+    play.api.largest_limit = 0
+    report = play.house.fetch()
+    assert report.error == "127.0.0.1 asks for less data than a single indicator"
+    assert [asked.query["limit"] for asked in play.server.asked] == ["100", "50", "25", "12", "6", "3", "1"]
+
+
+def test_an_outage_of_code_1_that_does_not_ask_for_less_is_asked_again(play: Play) -> None:
+    shared = play.share(1)
+    play.server.fail(graph_error(1, http=500))
+    assert play.house.fetch().outcome == "complete"
+    assert play.signals() == shared
+    assert [asked.query["limit"] for asked in play.server.asked] == ["100", "100"]
+
+
+@pytest.mark.parametrize("per_page", [1, 2, 5])
+def test_descriptors_on_further_pages_count_as_well(play: Play, per_page: int) -> None:
+    play.api.descriptors_per_page = per_page
+    play.api.put(MD5, *(descriptor(str(n)) for n in range(4)), descriptor("43", "NON_MALICIOUS"), type="HASH_VIDEO_MD5")
+    play.api.put("one", descriptor("1"), descriptor("2"), descriptor(APP_ID, "NON_MALICIOUS"))
+    assert play.house.fetch().outcome == "complete"
+    # One's own opinion stands on the last page.
+    assert play.values() == {MD5}
+    [content] = play.house.banks.content_page(play.house.banks.bank(NAME).id, limit=10).contents
+    assert content.provenance is not None
+    assert len(content.provenance.opinions) == 5
+    assert SECRET not in play.house.dump()
+
+
+def test_a_page_of_descriptors_on_another_host_is_not_followed(play: Play) -> None:
+    play.api.descriptors_per_page = 1
+    play.api.put("one", descriptor("1"), descriptor("2"))
+    play.api.descriptors_host = "https://evil.example"
+    assert play.house.fetch().error == "127.0.0.1 has its next page on another host: it is not followed"
+    assert SECRET not in play.house.dump()
+
+
+@pytest.mark.parametrize(("pages", "malformed"), [(MAX_EDGE_PAGES, 0), (MAX_EDGE_PAGES + 1, 1)])
+def test_the_pages_of_descriptors_are_bounded(play: Play, pages: int, malformed: int) -> None:
+    play.api.descriptors_per_page = 1
+    play.api.put("long", *(descriptor(str(number)) for number in range(pages + 1)))
+    play.api.put("one", descriptor("1"))
+    report = play.house.fetch()
+    assert (report.outcome, report.malformed_items) == ("complete", malformed)
+    assert "one" in play.values()
 
 
 # Credentials

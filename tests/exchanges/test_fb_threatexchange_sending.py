@@ -16,11 +16,18 @@ from countermark.domain.collaboration import (
     Verdict,
 )
 from countermark.domain.json import JSON
+from countermark.domain.opinion import Category
 from countermark.domain.signal import Signal
 from countermark.domain.transport import Request
 from countermark.errors import ExchangeFailed, InvalidInput
-from countermark.exchanges.fb_threatexchange import MAX_GROUP_PAGES, FbThreatExchange
-from tests.exchanges.graph_api import APP_ID, GROUP, SECRET, TOKEN, descriptor
+from countermark.exchanges.fb_threatexchange import (
+    MAX_GROUP_PAGES,
+    TYPES,
+    FbThreatExchange,
+    opinions_of,
+    signals_of,
+)
+from tests.exchanges.graph_api import APP_ID, GROUP, INDICATOR_TYPES, SECRET, TOKEN, GraphApi, descriptor
 from tests.exchanges.house import NOW_S
 from tests.exchanges.scripts import FB
 from tests.exchanges.server import Asked, ExchangeServer, as_json, quick_transport, serving
@@ -47,7 +54,7 @@ def shown(requests: Any) -> list[tuple[str, str, dict[str, list[str]]]]:
         lines.append(
             (
                 dry.method,
-                dry.url.removeprefix("https://graph.facebook.com/v21.0/"),
+                dry.url.removeprefix("https://graph.facebook.com/v26.0/"),
                 parse_qs((dry.body or b"").decode()),
             )
         )
@@ -58,7 +65,7 @@ def shown(requests: Any) -> list[tuple[str, str, dict[str, list[str]]]]:
     ("verdict", "reaction"),
     [
         (Verdict.TRUE_POSITIVE, "HELPFUL"),
-        (Verdict.FALSE_POSITIVE, "DISAGREE_WITH_TAGS"),
+        (Verdict.FALSE_POSITIVE, "NON_MALICIOUS"),
         (Verdict.SEEN, "SAW_THIS_TOO"),
     ],
 )
@@ -74,7 +81,7 @@ def test_an_opinion_takes_the_contrary_one_back() -> None:
     data = record(descriptor("42", reactions={"HELPFUL": f"41,{APP_ID}", "SAW_THIS_TOO": APP_ID}))
     exchange = FbThreatExchange(quick_transport())
     for verdict, urls in (
-        (Verdict.FALSE_POSITIVE, ["942?reactions_to_remove=HELPFUL", "942?reactions=DISAGREE_WITH_TAGS"]),
+        (Verdict.FALSE_POSITIVE, ["942?reactions_to_remove=HELPFUL", "942?reactions=NON_MALICIOUS"]),
         (Verdict.TRUE_POSITIVE, ["942?reactions=HELPFUL"]),
         (Verdict.SEEN, ["942?reactions=SAW_THIS_TOO"]),
     ):
@@ -88,10 +95,16 @@ def test_an_opinion_takes_back_what_was_told_since_the_record_was_fetched() -> N
         (
             Verdict.FALSE_POSITIVE,
             Verdict.TRUE_POSITIVE,
-            ["reactions_to_remove=HELPFUL", "reactions=DISAGREE_WITH_TAGS"],
+            ["reactions_to_remove=HELPFUL", "reactions=NON_MALICIOUS"],
         ),
         (Verdict.TRUE_POSITIVE, Verdict.TRUE_POSITIVE, ["reactions=HELPFUL"]),
         (Verdict.TRUE_POSITIVE, Verdict.WITHDRAWN, ["reactions=HELPFUL"]),
+        (
+            Verdict.TRUE_POSITIVE,
+            Verdict.FALSE_POSITIVE,
+            ["reactions_to_remove=NON_MALICIOUS", "reactions_to_remove=DISAGREE_WITH_TAGS", "reactions=HELPFUL"],
+        ),
+        (Verdict.FALSE_POSITIVE, Verdict.FALSE_POSITIVE, ["reactions=NON_MALICIOUS"]),
         (Verdict.SEEN, Verdict.TRUE_POSITIVE, ["reactions=SAW_THIS_TOO"]),
     ):
         opinion = SharedOpinion(verdict=verdict, replaces=replaces)
@@ -135,6 +148,73 @@ def test_a_new_signal_is_a_descriptor_for_the_privacy_group() -> None:
         )
 
 
+@pytest.mark.parametrize("name", sorted({name for carried in TYPES.values() for name, _ in carried}))
+def test_what_is_shared_is_of_a_type_on_metas_list_and_is_read_back_as_the_same_signal(name: str) -> None:
+    exchange = FbThreatExchange(quick_transport())
+    signal = Signal(type=name, value=MD5)
+    opinion = SharedOpinion(verdict=Verdict.TRUE_POSITIVE, tags=("a",))
+    if name == "url_md5":
+        with pytest.raises(InvalidInput, match="takes no signals of type 'url_md5': Meta's list of indicator types"):
+            exchange.signal_requests(CONFIG, signal, opinion, credentials=CREDENTIALS, now_s=NOW_S)
+        return
+    api = GraphApi()
+    with serving(api.answer) as server:
+        exchange = exchange_at(server)
+        for request in exchange.signal_requests(CONFIG, signal, opinion, credentials=CREDENTIALS, now_s=NOW_S):
+            assert quick_transport().send(request, max_bytes=10_000).status == 200
+    [(indicator_type, indicator)] = api.updates
+    assert indicator_type in INDICATOR_TYPES
+    assert indicator == MD5
+    assert signals_of({**api.updates[indicator_type, indicator], "app_id": APP_ID}) == [signal]
+
+
+def test_a_digest_is_shared_with_the_tag_of_its_medium() -> None:
+    exchange = FbThreatExchange(quick_transport())
+    opinion = SharedOpinion(verdict=Verdict.TRUE_POSITIVE)
+    for name, type_, tag in (
+        ("video_sha256", "HASH_SHA256", "media_type_video"),
+        ("photo_sha256", "HASH_SHA256", "media_type_photo"),
+        ("photo_md5", "HASH_MD5", "media_type_photo"),
+    ):
+        signal = Signal(type=name, value="x")
+        requests = exchange.signal_requests(CONFIG, signal, opinion, credentials=CREDENTIALS, now_s=NOW_S)
+        [(_, _, form)] = shown(requests)
+        assert (form["type"], form["tags"]) == ([type_], [tag])
+
+
+@pytest.mark.parametrize("type_", ["HASH_VIDEO_SHA256", "HASH_URL_MD5", "RAW_URI"])
+def test_no_type_is_sent_that_meta_does_not_list(type_: str) -> None:
+    exchange = FbThreatExchange(quick_transport())
+    opinion = SharedOpinion(verdict=Verdict.FALSE_POSITIVE)
+    with pytest.raises(InvalidInput, match=f"'{type_}': it is not on Meta's list"):
+        exchange.opinion_requests(CONFIG, record(descriptor(APP_ID), type_=type_), opinion, credentials=CREDENTIALS)
+
+
+def test_a_false_positive_is_non_malicious_to_the_others_and_withdrawing_leaves_nothing() -> None:
+    """Also of what an earlier version sent for it."""
+    api = GraphApi()
+    api.put("x", descriptor("42", reactions={"HELPFUL": f"41,{APP_ID}"}))
+    with serving(api.answer) as server:
+        exchange = exchange_at(server)
+
+        def send(requests: Any) -> dict[str, str]:
+            for request in requests:
+                assert quick_transport().send(request, max_bytes=10_000).status == 200
+            return {each["key"]: each["value"] for each in told()["descriptors"]["data"][0]["reactions"]}
+
+        def told() -> dict[str, Any]:
+            return {**api.updates["TEXT_STRING", "x"], "app_id": APP_ID}
+
+        opinion = SharedOpinion(verdict=Verdict.FALSE_POSITIVE)
+        given = send(exchange.opinion_requests(CONFIG, told(), opinion, credentials=CREDENTIALS))
+        assert given == {"HELPFUL": "41", "NON_MALICIOUS": APP_ID}
+        assert [each.category for each in opinions_of(told()) if each.is_mine] == [Category.NEGATIVE_CLASS]
+        told()["descriptors"]["data"][0]["reactions"].append({"key": "DISAGREE_WITH_TAGS", "value": f"40,{APP_ID}"})
+        withdrawn = SharedOpinion(verdict=Verdict.WITHDRAWN)
+        given = send(exchange.withdrawal_requests(told(), withdrawn, credentials=CREDENTIALS))
+        assert given == {"HELPFUL": "41", "DISAGREE_WITH_TAGS": "40"}
+
+
 def test_what_is_no_opinion_of_a_record_is_refused_in_words() -> None:
     exchange = FbThreatExchange(quick_transport())
     withdrawn = SharedOpinion(verdict=Verdict.WITHDRAWN)
@@ -159,8 +239,10 @@ def test_ones_own_descriptors_and_reactions_can_be_taken_back() -> None:
     told = replace(withdrawn, replaces=Verdict.FALSE_POSITIVE)
     assert shown(exchange.withdrawal_requests(data, told, credentials=CREDENTIALS)) == [
         own,
+        ("POST", "942?reactions_to_remove=NON_MALICIOUS", {}),
         ("POST", "942?reactions_to_remove=DISAGREE_WITH_TAGS", {}),
         ("POST", "943?reactions_to_remove=HELPFUL", {}),
+        ("POST", "943?reactions_to_remove=NON_MALICIOUS", {}),
         ("POST", "943?reactions_to_remove=DISAGREE_WITH_TAGS", {}),
     ]
     with pytest.raises(InvalidInput, match="no descriptor or reaction of your own"):

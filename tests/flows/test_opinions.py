@@ -269,7 +269,7 @@ def test_an_opinion_takes_back_the_contrary_one_that_was_told_last(place: Place)
     assert place.tell(second).requests == tuple(dry_run) == tuple(place.transport.sent[2:])
     queries = [request.url.partition("?")[2] for request in place.transport.sent]
     assert queries[:2] == ["reactions=HELPFUL", "reactions=SAW_THIS_TOO"]
-    assert queries[2:] == ["reactions_to_remove=HELPFUL", "reactions=DISAGREE_WITH_TAGS"]
+    assert queries[2:] == ["reactions_to_remove=HELPFUL", "reactions=NON_MALICIOUS"]
 
 
 def test_an_older_opinion_that_is_told_late_leaves_the_newest_alone(place: Place) -> None:
@@ -280,7 +280,8 @@ def test_an_older_opinion_that_is_told_late_leaves_the_newest_alone(place: Place
     assert [request.url.partition("?")[2] for request in place.transport.sent] == [
         "reactions=HELPFUL",
         "reactions_to_remove=HELPFUL",
-        "reactions=DISAGREE_WITH_TAGS",
+        "reactions=NON_MALICIOUS",
+        "reactions_to_remove=NON_MALICIOUS",
         "reactions_to_remove=DISAGREE_WITH_TAGS",
         "reactions=HELPFUL",
     ]
@@ -293,7 +294,7 @@ def test_what_the_platform_stated_is_taken_back_and_may_be_gone_by_then(place: P
     report = place.tell(given)
     assert report.outcome == "told"
     [request] = place.transport.sent
-    assert (request.method, request.url) == ("DELETE", "https://graph.facebook.com/v21.0/977")
+    assert (request.method, request.url) == ("DELETE", "https://graph.facebook.com/v26.0/977")
     assert place.tell(older).outcome == "superseded", "what was withdrawn is not stated again"
 
 
@@ -324,7 +325,7 @@ def test_only_so_many_opinions_of_one_subject_are_remembered_the_newest(place: P
 
 def test_a_dry_run_shows_the_request_without_its_credentials(place: Place) -> None:
     [first, _] = [each.shown() for each in opinions.opinion_requests(place.teller, place.of_both(), now_s=NOW_S)]
-    assert first["url"] == "https://graph.facebook.com/v21.0/threat_descriptors?access_token=***"
+    assert first["url"] == "https://graph.facebook.com/v26.0/threat_descriptors?access_token=***"
     assert (first["method"], first["headers"]) == ("POST", {"Content-Type": "application/x-www-form-urlencoded"})
     assert f"indicator={PDQ}" in str(first["body"])
     assert TOKEN.partition("|")[2] not in str(first)

@@ -112,7 +112,14 @@ class IndexDamaged(Unavailable):
 
 
 class ExchangeFailed(Unavailable):
-    """An exchange refused, timed out, or answered outside its format."""
+    """An exchange refused, timed out, or answered outside its format.
+
+    `status` is the HTTP status of its answer; None where there was none, or where the status was not at fault.
+    """
+
+    def __init__(self, text: str, *, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class MissingExtra(Unavailable):

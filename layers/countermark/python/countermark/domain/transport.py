@@ -18,7 +18,8 @@ class Request:
     `secret_query` and `secret_headers`: they are sent beside them, and `without_secrets` leaves them out.
     `is_repeatable` says of a POST that sending it twice does what sending it once does; of the methods that
     are idempotent by themselves it need not be said. `why_wait` says why an answer is to be asked for again, where
-    an exchange tells that otherwise than by 429 or 5xx; None where the answer stands.
+    an exchange tells that otherwise than by 429 or 5xx; None where the answer stands. `is_final` picks out the answers
+    that would be asked for again, but of which the caller can make something at once: they are returned as they are.
     """
 
     url: str = field(repr=False)
@@ -29,6 +30,7 @@ class Request:
     secret_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     is_repeatable: bool = False
     why_wait: "Callable[[Response], str | None] | None" = field(default=None, repr=False, compare=False)
+    is_final: "Callable[[Response], bool] | None" = field(default=None, repr=False, compare=False)
 
     def without_secrets(self) -> "Request":
         """Return the request as a dry run shows it."""
@@ -66,6 +68,8 @@ class Transport(Protocol):
 
     def send(self, request: Request, *, max_bytes: int) -> Response:
         """Return the answer, whatever its status but those that are tried again: 429, 5xx, and what `why_wait` says.
+
+        An answer that the request's `is_final` accepts is returned in any case.
 
         Redirects are not followed: they are answers as well. A request that is not repeatable is tried again
         only where it was certainly not carried out: no connection was made, or it was answered by 429.

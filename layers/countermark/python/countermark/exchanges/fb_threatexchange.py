@@ -4,18 +4,23 @@ Who runs it: Meta, for vetted platforms. Documentation:
 https://developers.facebook.com/docs/threat-exchange/reference/apis/threat-updates/ and its neighbours. Credentials:
 the access token of an app, `<app id>|<secret>`.
 
-An *indicator* is a signal, and a *descriptor* one member's statement of it. `threat_updates` tells what has
-changed since a time, oldest first, an indicator with all its descriptors at once; what was taken back is told for
-90 days, so a fetch that comes later than that begins anew.
+An *indicator* is a signal, and a *descriptor* one member's statement of it. `threat_updates` returns what has
+changed since a time, oldest first, an indicator with all its descriptors at once. Deletions are kept for 90 days as
+one page of Meta's documentation says, and for 30 as another one does, so a fetch that comes later than 29 days starts
+again from the beginning.
 
-Limits: pages of 100 indicators; 32 MiB a page; the order of `last_updated` is what a fetch is resumed by, so an
-exchange that goes back behind it is an error; 100 pages of privacy groups.
+Indicators of every type are asked for, and those whose type gives no signal are left out here: the parameter `types`
+takes only names that are on Meta's list of indicator types, and no other client sends it.
+
+Limits: pages of 100 indicators, and fewer where the exchange asks for less data; 32 MiB a page; the order of
+`last_updated` is what a fetch is resumed by, so an exchange that goes back behind it is an error; 100 pages of privacy
+groups.
 """
 
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from countermark.domain.collaboration import (
@@ -33,16 +38,22 @@ from countermark.domain.signal import Signal
 from countermark.domain.transport import Request, Transport
 from countermark.errors import ExchangeFailed, InvalidInput
 from countermark.exchanges.config import needed_credentials, parse_fields, parse_one_line
-from countermark.exchanges.graph_api import Graph, following, page_of
+from countermark.exchanges.graph_api import GRAPH_VERSION, Graph, TooMuchData, asks_for_less, following, page_of
 from countermark.exchanges.pages import Patience, host_of, is_storable, parsed, went_back
 from countermark.exchanges.verdicts import sent
 
-BASE_URL = "https://graph.facebook.com/v21.0"
+BASE_URL = f"https://graph.facebook.com/{GRAPH_VERSION}"
 
 PAGE_SIZE = 100
+"""How many indicators a page has. Where the exchange asks for less data the size is halved, down to 1."""
 
-STALE_AFTER_S = 85 * 24 * 3600
-"""How old the last fetch may be: five days less than the 90 for which the exchange tells of what was taken back."""
+RAISE_AFTER_PAGES = 10
+"""After how many pages of a lowered size the size is doubled, up to `PAGE_SIZE`."""
+
+STALE_AFTER_S = 29 * 24 * 3600
+"""How old the last fetch may be, in seconds: a day less than the shorter of the two times for which Meta documents
+that deletions are kept. Source: 30 days in https://developers.facebook.com/docs/threat-exchange/best-practices/, and 90
+days in https://developers.facebook.com/docs/threat-exchange/reference/apis/threat-updates/."""
 
 MAX_GROUP_PAGES = 100
 """How many pages of privacy groups are read: more than any app is in, and a loop of the exchange's ends."""
@@ -67,19 +78,53 @@ TYPES: Mapping[str, Sequence[tuple[str, str | None]]] = {
     "HASH_URL_MD5": [("url_md5", None)],
     "TREND_QUERY": [("trend_query", None)],
 }
-"""The signal types of each indicator type; with a tag, only of those that a member gave the tag."""
+"""The signal types of each indicator type; with a tag, only of those that a member gave the tag.
+
+HASH_VIDEO_SHA256, RAW_URI and HASH_URL_MD5 are not on Meta's list. They are read wherever they come from.
+"""
+
+SENT_TYPES: Mapping[str, tuple[str, str | None]] = {
+    "pdq": ("HASH_PDQ", None),
+    "video_md5": ("HASH_VIDEO_MD5", None),
+    "photo_md5": ("HASH_MD5", PHOTO_TAG),
+    "video_sha256": ("HASH_SHA256", VIDEO_TAG),
+    "photo_sha256": ("HASH_SHA256", PHOTO_TAG),
+    "raw_text": ("TEXT_STRING", None),
+    "url": ("URI", None),
+    "trend_query": ("TREND_QUERY", None),
+}
+"""The indicator type that each signal type is shared as, and the tag that says which medium it is.
+
+Each is on Meta's list, which has none for url_md5. Source:
+https://developers.facebook.com/docs/threat-exchange/reference/apis/indicator-type.
+"""
+
+LISTED_TYPES = frozenset(indicator_type for indicator_type, _ in SENT_TYPES.values())
+"""The indicator types that may be sent."""
 
 STATUSES = {"MALICIOUS": Category.POSITIVE_CLASS, "NON_MALICIOUS": Category.NEGATIVE_CLASS}
 """What a descriptor's status says; every other one is an INVESTIGATION_SEED."""
 
-REACTIONS = {"HELPFUL": Category.POSITIVE_CLASS, "DISAGREE_WITH_TAGS": Category.NEGATIVE_CLASS}
-"""What a reaction to another member's descriptor says; every other one says nothing of the signal."""
+REACTIONS = {
+    "HELPFUL": Category.POSITIVE_CLASS,
+    "NON_MALICIOUS": Category.NEGATIVE_CLASS,
+    "DISAGREE_WITH_TAGS": Category.NEGATIVE_CLASS,
+}
+"""What a reaction to another member's descriptor says; every other one says nothing about the signal."""
+
+UPLOADS = frozenset({"NON_MALICIOUS"})
+"""The reactions that equal an upload with the status of that name, whatever else the member uploaded. Source:
+https://developers.facebook.com/docs/threat-exchange/reference/reacting."""
 
 SENT_REACTIONS = {
     Verdict.TRUE_POSITIVE: "HELPFUL",
-    Verdict.FALSE_POSITIVE: "DISAGREE_WITH_TAGS",
+    Verdict.FALSE_POSITIVE: "NON_MALICIOUS",
     Verdict.SEEN: "SAW_THIS_TOO",
 }
+"""A false positive is not sent as DISAGREE_WITH_TAGS: Meta removes that one when the owner edits the tags."""
+
+ONCE_SENT_REACTIONS = {Verdict.FALSE_POSITIVE: ("DISAGREE_WITH_TAGS",)}
+"""The reactions that earlier versions sent for a verdict: they are taken back together with today's."""
 
 SENT_STATUSES = {
     Verdict.TRUE_POSITIVE: "MALICIOUS",
@@ -100,10 +145,13 @@ CREDENTIAL_SOURCE = CredentialSource(
 _TOKEN = re.compile(r"[0-9]{8,}\|[A-Za-z0-9_-]{20,}")
 """What a token looks like. Source: the peer's check of it."""
 
+_LIMIT = re.compile(r"([?&]limit=)[0-9]+")
+"""Where a page's URL has its size."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """What a page says of one indicator: its record, or None where it was taken back."""
+    """What a page says of one indicator: its record, or None where it was taken back or gives no signal."""
 
     key: str
     at_s: int
@@ -144,15 +192,18 @@ def signals_of(data: Mapping[str, JSON]) -> list[Signal]:
 def opinions_of(data: Mapping[str, JSON]) -> list[Opinion]:
     """Return one opinion of each descriptor with an owner, and one of each member that only reacted.
 
-    A member that found one descriptor helpful and disagreed with another counts as disagreeing.
+    A member that found one descriptor helpful and disagreed with another counts as disagreeing. A reaction out of
+    `UPLOADS` counts for members with a descriptor as well.
     """
     descriptors = [each for each in _descriptors(data) if _owner(each) is not None]
     owners = {_owner(descriptor) for descriptor in descriptors}
     reacted: dict[str, Category] = {}
     for descriptor in descriptors:
-        for member, category in _reactions(descriptor):
-            if member not in owners:
-                reacted[member] = min(category, reacted.get(member, category))
+        for key, members in _reacted(descriptor):
+            category = REACTIONS.get(key)
+            for member in members:
+                if category is not None and (key in UPLOADS or member not in owners):
+                    reacted[member] = min(category, reacted.get(member, category))
     mine = str(data["app_id"])
     stated = [
         Opinion(
@@ -254,7 +305,8 @@ class FbThreatExchange:
         the signal changes nothing of it.
 
         Raises:
-            InvalidInput: There is no descriptor to react to, no such reaction, or the credentials are no token.
+            InvalidInput: There is no descriptor to react to, no such reaction, one's own descriptor is of a type that
+                Meta does not list, or the credentials are no token.
         """
         graph = self._graph(credentials)
         reaction = sent(self.kind, SENT_REACTIONS, opinion.verdict)
@@ -266,9 +318,9 @@ class FbThreatExchange:
                 is_stated = True
             elif _owner(descriptor) is not None and descriptor_id is not None:
                 judged = _judged(descriptor, opinion, graph.app_id) if reaction in REACTIONS else []
-                changes = [("reactions_to_remove", contrary) for contrary in judged if contrary != reaction]
-                told = [*changes, ("reactions", reaction)]
-                requests.extend(graph.post(descriptor_id, {name: value}) for name, value in told)
+                contrary = [each for each in judged if REACTIONS[each] is not REACTIONS[reaction]]
+                sent_now = [*(("reactions_to_remove", each) for each in contrary), ("reactions", reaction)]
+                requests.extend(graph.post(descriptor_id, {name: value}) for name, value in sent_now)
         if is_stated and opinion.verdict is not Verdict.SEEN:
             requests.append(_statement(graph, config, str(data["type"]), str(data["indicator"]), opinion))
         if not requests:
@@ -290,14 +342,15 @@ class FbThreatExchange:
             InvalidInput: The exchange has no type for such a signal, no such status, or the credentials are no token.
         """
         del now_s
-        for indicator_type, carried in TYPES.items():
-            for name, tag in carried:
-                if name == signal.type:
-                    tagged = SharedOpinion(
-                        verdict=opinion.verdict, tags=tuple(dict.fromkeys([*opinion.tags, *([tag] if tag else [])]))
-                    )
-                    return [_statement(self._graph(credentials), config, indicator_type, signal.value, tagged)]
-        raise InvalidInput(f"fb_threatexchange takes no signals of type {signal.type!r}")
+        if signal.type not in SENT_TYPES:
+            raise InvalidInput(
+                f"fb_threatexchange takes no signals of type {signal.type!r}: Meta's list of indicator types has none "
+                "for it"
+            )
+        indicator_type, tag = SENT_TYPES[signal.type]
+        tags = tuple(dict.fromkeys([*opinion.tags, *([tag] if tag else [])]))
+        tagged = SharedOpinion(verdict=opinion.verdict, tags=tags)
+        return [_statement(self._graph(credentials), config, indicator_type, signal.value, tagged)]
 
     def withdrawal_requests(
         self, data: Mapping[str, JSON], opinion: SharedOpinion, *, credentials: Mapping[str, str]
@@ -344,17 +397,19 @@ class FbThreatExchange:
 
 
 def _deltas(graph: Graph, scope: Mapping[str, JSON], update_time: int, now_s: int) -> Iterator[Delta]:
-    query = {
-        "start_time": update_time,
-        "stop_time": now_s,
-        "limit": PAGE_SIZE,
-        "fields": FIELDS,
-        "types": ",".join(TYPES),
-    }
-    request = graph.request(f"{scope['privacy_group']}/threat_updates/", query)
+    query = {"start_time": update_time, "stop_time": now_s, "limit": PAGE_SIZE, "fields": FIELDS}
+    first = graph.request(f"{scope['privacy_group']}/threat_updates/", query)
+    request = replace(first, is_final=asks_for_less)
     patience = Patience()
+    size = _PageSize()
     while True:
-        this = parsed(request, partial(parse_page, app_id=graph.app_id), graph.answer(request))
+        try:
+            request, body = _page_body(graph, request, size)
+        except ExchangeFailed as error:
+            if error.status == 500 and request.url == first.url:
+                raise _not_enabled(error, scope) from error
+            raise
+        this = parsed(request, partial(parse_page, app_id=graph.app_id), body)
         times = [update.at_s for update in this.updates]
         if times and min(times) < update_time:
             raise went_back(request)
@@ -368,6 +423,70 @@ def _deltas(graph: Graph, scope: Mapping[str, JSON], update_time: int, now_s: in
             return
         patience.after(request, items=len(this.updates) + this.malformed_items)
         request = following(request, this.next)
+
+
+@dataclass(slots=True)
+class _PageSize:
+    """How many indicators are asked for at once: fewer where the exchange asks for less data, and more again later."""
+
+    limit: int = PAGE_SIZE
+    is_lowered: bool = False
+    pages: int = 0
+
+    def lower(self) -> bool:
+        """Halve the size; returns False where it is the smallest already."""
+        if self.limit == 1:
+            return False
+        self.limit, self.is_lowered, self.pages = self.limit // 2, True, 0
+        return True
+
+    def after_page(self) -> None:
+        """Take a page that was answered."""
+        self.pages += 1
+        if self.pages == RAISE_AFTER_PAGES:
+            self.limit, self.pages = min(PAGE_SIZE, self.limit * 2), 0
+
+    def applied(self, url: str) -> str:
+        """Return the URL of a page with this size in it; as the exchange gave it, as long as none was lowered."""
+        return _LIMIT.sub(rf"\g<1>{self.limit}", url) if self.is_lowered else url
+
+
+def _page_body(graph: Graph, request: Request, size: _PageSize) -> tuple[Request, Mapping[str, JSON]]:
+    """Return a page and the request that it answers, each item with all its descriptors.
+
+    Raises:
+        ExchangeFailed: It was refused, is no JSON object, or is too much data even with one indicator.
+    """
+    while True:
+        request = replace(request, url=size.applied(request.url))
+        try:
+            body = graph.answer(request)
+        except TooMuchData:
+            if not size.lower():
+                raise ExchangeFailed(f"{host_of(request.url)} asks for less data than a single indicator") from None
+            continue
+        size.after_page()
+        items = body.get("data")
+        if isinstance(items, list):
+            return request, {**body, "data": [_whole(graph, request, item) for item in items]}
+        return request, body
+
+
+def _whole(graph: Graph, request: Request, item: JSON) -> JSON:
+    """Return an item with all its descriptors, if it is one that is kept."""
+    if not isinstance(item, dict) or not _gives_signals(item) or item.get("should_delete") is True:
+        return item
+    return graph.completed(request, item)
+
+
+def _not_enabled(error: ExchangeFailed, scope: Mapping[str, JSON]) -> ExchangeFailed:
+    """Return the error for a first page that is answered with status 500, with what to do."""
+    return ExchangeFailed(
+        f"{error}. ThreatExchange also answers 500 where a privacy group has not enabled threat_updates: look whether "
+        f"`countermark config api fb_threatexchange -L` lists group {scope['privacy_group']} as enabled; if it does "
+        "not, ask threatexchange@meta.com to enable it",
+        status=error.status,
+    )
 
 
 def _groups(graph: Graph, edge: str) -> Iterator[Membership]:
@@ -388,7 +507,15 @@ def _statement(
     """Return the request that states an opinion of an indicator to the privacy group.
 
     A member has one descriptor of an indicator: what is stated twice is stated once.
+
+    Raises:
+        InvalidInput: The type is not on Meta's list, or there is no status for the verdict.
     """
+    if indicator_type not in LISTED_TYPES:
+        raise InvalidInput(
+            f"fb_threatexchange takes no descriptors of type {indicator_type!r}: it is not on Meta's list of indicator "
+            "types"
+        )
     form = {
         "indicator": indicator,
         "type": indicator_type,
@@ -404,21 +531,31 @@ def _statement(
 
 def _update(item: JSON, app_id: str) -> Update | None:
     """Return what an item of a page says; None where it is malformed."""
-    if not isinstance(item, dict) or not is_storable(item):
+    if not isinstance(item, dict):
+        return None
+    is_kept = _gives_signals(item)
+    # One that is left out may be of any length.
+    if is_kept and not is_storable(item):
         return None
     indicator, indicator_type, at_s = item.get("indicator"), item.get("type"), _integer(item.get("last_updated"))
     if not isinstance(indicator, str) or not isinstance(indicator_type, str) or not indicator or at_s < 0:
         return None
     # Of fixed length, as a text may be longer than a store's key.
-    key = f"{indicator_type} {hashlib.sha256(indicator.encode()).hexdigest()}"
+    key = f"{indicator_type} {hashlib.sha256(indicator.encode('utf-8', 'surrogatepass')).hexdigest()}"
     descriptors = item.get("descriptors", {})
-    if item.get("should_delete") is True or descriptors in ({}, None):
+    if not is_kept or item.get("should_delete") is True or descriptors in ({}, None):
         return Update(key=key, at_s=at_s, data=None)
     listed = descriptors.get("data") if isinstance(descriptors, dict) else None
     if not isinstance(listed, list) or not all(isinstance(descriptor, dict) for descriptor in listed):
         return None
     data = {**item, "app_id": app_id}
     return Update(key=key, at_s=at_s, data=data if opinions_of(data) else None)
+
+
+def _gives_signals(item: Mapping[str, JSON]) -> bool:
+    """Return whether an item is of a type that may give a signal, or of none that can be read."""
+    indicator_type = item.get("type")
+    return not isinstance(indicator_type, str) or indicator_type in TYPES
 
 
 def _descriptors(data: Mapping[str, JSON]) -> list[Mapping[str, JSON]]:
@@ -449,13 +586,6 @@ def _tags(descriptor: Mapping[str, JSON]) -> list[str]:
     return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
 
 
-def _reactions(descriptor: Mapping[str, JSON]) -> Iterator[tuple[str, Category]]:
-    """Yield each member that reacted with something that says what the signal is, and what it says."""
-    for key, members in _reacted(descriptor):
-        if key in REACTIONS:
-            yield from ((member, REACTIONS[key]) for member in members)
-
-
 def _reacted(descriptor: Mapping[str, JSON]) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield each reaction to a descriptor with the members that gave it."""
     reactions = descriptor.get("reactions")
@@ -470,9 +600,10 @@ def _judged(descriptor: Mapping[str, JSON], opinion: SharedOpinion, app_id: str)
 
     What was given since the descriptor was fetched is known from the opinion alone.
     """
-    told = None if opinion.replaces is None else SENT_REACTIONS.get(opinion.replaces)
     given = {key for key, members in _reacted(descriptor) if app_id in members}
-    return [key for key in REACTIONS if key in given or key == told]
+    if opinion.replaces in SENT_REACTIONS:
+        given.update([SENT_REACTIONS[opinion.replaces], *ONCE_SENT_REACTIONS.get(opinion.replaces, ())])
+    return [key for key in REACTIONS if key in given]
 
 
 def _membership(group: JSON) -> Membership | None:

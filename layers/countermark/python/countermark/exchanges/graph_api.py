@@ -5,6 +5,8 @@ https://developers.facebook.com/docs/graph-api/overview/rate-limiting.
 
 It limits its callers, and fails for a moment, with errors of status 400 or 403 as well as with 429 and 5xx. What an
 error is stands in its code.
+
+Limits: an edge inside of an item is read to 40 pages.
 """
 
 import json
@@ -14,7 +16,20 @@ from urllib.parse import urlencode
 
 from countermark.domain.json import JSON
 from countermark.domain.transport import Request, Response, Transport
-from countermark.exchanges.pages import MAX_PAGE_BYTES, json_object, next_url, refused
+from countermark.errors import ExchangeFailed
+from countermark.exchanges.pages import MAX_PAGE_BYTES, host_of, json_object, next_url, parsed, refused
+
+GRAPH_VERSION = "v26.0"
+"""The version of the Graph API that is asked: the newest documented one, introduced on 2026-07-29.
+
+Meta has not announced yet when it expires. v25.0 expires on 2028-07-29, so this one does not expire before that date;
+v21.0 expires on 2027-01-21. Source: https://developers.facebook.com/docs/graph-api/changelog/versions/, as of
+2026-11-28.
+"""
+
+MAX_EDGE_PAGES = 40
+"""How many pages are read of the edges inside of one item, such as an indicator's descriptors: with 25 a page these
+are more than a record has room for."""
 
 TOO_MANY_CALLS = frozenset({4, 17, 32, 341, 613, *range(80_000, 80_015)})
 """The codes by which it limits an app, a user, a page or a business use case."""
@@ -22,11 +37,19 @@ TOO_MANY_CALLS = frozenset({4, 17, 32, 341, 613, *range(80_000, 80_015)})
 OUTAGES = frozenset({1, 2})
 """The codes of an outage, which may pass. Any other error may say of itself that it `is_transient`."""
 
+LESS_DATA = "reduce the amount of data"
+"""What the message of an error of code 1 says where the page that was asked for is too large: "Please reduce the
+amount of data you're asking for, then retry your request"."""
+
 TOKEN_REFUSED = frozenset({102, 190})
 """The codes of a token that is wrong, or has ended."""
 
 NOT_PERMITTED = frozenset({3, 10, *range(200, 300)})
 """The codes of an app that may not do this."""
+
+
+class TooMuchData(ExchangeFailed):
+    """The Graph API asks for a smaller page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +86,56 @@ class Graph:
         """Return the answer to a request.
 
         Raises:
+            TooMuchData: It asks for a smaller page. This is raised at once only where the request's `is_final` is
+                `asks_for_less`; otherwise the request is sent again as in any outage.
             ExchangeFailed: It was refused, or is no JSON object.
         """
         response = self.transport.send(request, max_bytes=MAX_PAGE_BYTES)
+        if asks_for_less(response):
+            raise TooMuchData(f"{host_of(request.url)} asks for less data at once (error 1)", status=response.status)
         if response.status != 200:
             raise refused(request, response, why=_why_refused(response))
         return json_object(request, response)
+
+    def completed(self, request: Request, item: JSON) -> JSON:
+        """Return an item of a page with its edges, and theirs, read to their last page and without their `paging`.
+
+        An edge is an object with a list `data`. Its `paging` may hold the token, so it is never part of a record.
+        Returns None where the edges have more than `MAX_EDGE_PAGES` further pages.
+
+        Raises:
+            ExchangeFailed: A page of an edge was refused, is malformed, or is on another host.
+        """
+        pages_left = [MAX_EDGE_PAGES]
+        try:
+            return self._with_edges(request, item, pages_left, depth=2)
+        except _TooManyPages:
+            return None
+
+    def _with_edges(self, request: Request, item: JSON, pages_left: list[int], *, depth: int) -> JSON:
+        if not isinstance(item, dict) or depth == 0:
+            return item
+        return {name: self._edge(request, value, pages_left, depth=depth) for name, value in item.items()}
+
+    def _edge(self, request: Request, edge: JSON, pages_left: list[int], *, depth: int) -> JSON:
+        """Return an edge with all its items; any other value as it is."""
+        if not isinstance(edge, dict) or not isinstance(edge.get("data"), list):
+            return edge
+        items, url = list(edge["data"]), _next(edge)
+        page = replace(request, is_final=None)
+        while url is not None:
+            if pages_left[0] == 0:
+                raise _TooManyPages
+            pages_left[0] -= 1
+            page = following(page, url)
+            more, url = parsed(page, page_of, self.answer(page))
+            items.extend(more)
+        inner = [self._with_edges(request, each, pages_left, depth=depth - 1) for each in items]
+        return {**{name: value for name, value in edge.items() if name != "paging"}, "data": inner}
+
+
+class _TooManyPages(Exception):
+    """The edges of an item have too many pages."""
 
 
 def page_of(body: Mapping[str, JSON]) -> tuple[Sequence[JSON], str | None]:
@@ -92,7 +159,13 @@ def following(request: Request, url: str) -> Request:
     Raises:
         ExchangeFailed: It is on another host, or it is the page itself again.
     """
-    return Request(url=next_url(request, url), why_wait=why_wait)
+    return Request(url=next_url(request, url), why_wait=why_wait, is_final=request.is_final)
+
+
+def asks_for_less(response: Response) -> bool:
+    """Return whether an answer is the error that asks for a smaller page."""
+    error = _error_of(response)
+    return error is not None and error.get("code") == 1 and LESS_DATA in str(error.get("message")).lower()
 
 
 def why_wait(response: Response) -> str | None:
@@ -122,15 +195,27 @@ def _why_refused(response: Response) -> str | None:
 
 def _error(response: Response) -> tuple[int | None, bool]:
     """Return an error's code, None where the answer is no error, and whether it says that it may pass."""
-    if response.status == 200:
+    error = _error_of(response)
+    if error is None:
         return None, False
+    code = error.get("code")
+    known = code if isinstance(code, int) and not isinstance(code, bool) else None
+    return known, error.get("is_transient") is True
+
+
+def _error_of(response: Response) -> Mapping[str, JSON] | None:
+    """Return the error object of an answer; None where it is no error of the Graph API."""
+    if response.status == 200:
+        return None
     try:
         body = json.loads(response.body)
     except (ValueError, RecursionError):
-        return None, False
+        return None
     error = body.get("error") if isinstance(body, dict) else None
-    if not isinstance(error, dict):
-        return None, False
-    code = error.get("code")
-    is_code = isinstance(code, int) and not isinstance(code, bool)
-    return (code if is_code else None), error.get("is_transient") is True
+    return error if isinstance(error, dict) else None
+
+
+def _next(edge: Mapping[str, JSON]) -> str | None:
+    paging = edge.get("paging")
+    url = paging.get("next") if isinstance(paging, dict) else None
+    return url if isinstance(url, str) and url else None

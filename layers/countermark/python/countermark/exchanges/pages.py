@@ -46,7 +46,8 @@ def refused(request: Request, response: Response, *, why: str | None = None) -> 
     if why is None and response.status in {401, 403}:
         why = "it does not take the credentials"
     because = "" if why is None else f": {why}"
-    return ExchangeFailed(f"{host_of(request.url)} answered with status {response.status}{because}")
+    text = f"{host_of(request.url)} answered with status {response.status}{because}"
+    return ExchangeFailed(text, status=response.status)
 
 
 def json_object(request: Request, response: Response) -> Mapping[str, JSON]:

@@ -79,6 +79,8 @@ class ExchangeTransport:
             try_s = min(self.limits.try_s, until_s - self.monotonic())
             outcome = self._try(origin, path, request, max_bytes, try_s, is_fresh=not is_repeatable)
             if isinstance(outcome, Response):
+                if request.is_final is not None and request.is_final(outcome):
+                    return outcome
                 why = request.why_wait(outcome) if request.why_wait is not None else None
                 if why is None and outcome.status != 429 and outcome.status < 500:
                     return outcome
@@ -86,7 +88,7 @@ class ExchangeTransport:
             wait_s = self._wait_s(number, outcome.retry_after_s)
             may_help = outcome.is_harmless or (is_repeatable and not outcome.is_final)
             if number == self.limits.tries or not may_help or self.monotonic() + wait_s >= until_s:
-                raise ExchangeFailed(outcome.text) from outcome.cause
+                raise ExchangeFailed(outcome.text, status=outcome.status) from outcome.cause
             self.sleep(wait_s)
         raise ExchangeFailed(f"{origin.host} was not asked: no try is allowed")
 
@@ -104,6 +106,7 @@ class ExchangeTransport:
             text=f"{origin.host} answered with status {response.status}{asks}{because}",
             is_harmless=response.status == 429,
             retry_after_s=wait_s,
+            status=response.status,
         )
 
     def _wait_s(self, number: int, asked_s: float | None) -> float:
@@ -220,13 +223,17 @@ class _Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fault:
-    """Why a try gave no answer. `is_harmless`: it was not carried out. `is_final`: another would not help."""
+    """Why a try gave no answer. `is_harmless`: it was not carried out. `is_final`: another would not help.
+
+    `status` is that of an answer that was not accepted; None where there was no answer.
+    """
 
     text: str
     cause: Exception | None = None
     is_harmless: bool = False
     is_final: bool = False
     retry_after_s: float | None = None
+    status: int | None = None
 
 
 def _close(idle: dict[_Origin, list[HTTPConnection]]) -> None:
