@@ -240,3 +240,12 @@ def test_a_signal_is_shown_on_one_line(hostile: CommandLine) -> None:
     assert len(lines) == 1
     assert r"a\x1b[31mred\x1b]0;title\x07 b\x9b2Jc\x7f\x08\x08" in lines[0]
     assert Signal(type="raw_text", value=HOSTILE).value not in lines[0]
+
+
+def test_each_piece_of_content_that_went_wrong_has_a_line_of_its_own(hostile: CommandLine, home: Path) -> None:
+    (home / "b\n.jpg").write_bytes(b"no photo")
+    ran = hostile("hash", "photo", "-S", "pdq", "b\n.jpg", f"{HOSTILE}.jpg")
+    assert ran.code == 2
+    first, second = ran.err.splitlines()
+    assert first.startswith(r"countermark: b\n.jpg: ")
+    assert second.startswith(r"a\x1b[31mred")

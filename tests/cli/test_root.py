@@ -450,7 +450,7 @@ def test_a_command_imports_only_what_it_needs(
         env=environment(countermark.state),
         capture_output=True,
         text=True,
-        stdin=subprocess.DEVNULL,
+        input="some bytes",
     )
     code, modules = json.loads(ran.stderr.splitlines()[-1])
     assert code == 0, ran.stderr

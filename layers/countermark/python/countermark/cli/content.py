@@ -72,15 +72,18 @@ class Complaints:
         self._is_only_outside = self._is_only_outside and error.exit_code == Unavailable.exit_code
 
     def raise_all(self) -> None:
-        """Raise what was kept, if anything, a line each.
+        """Raise what was kept, if anything: the first as the error's text, the others as its notes.
 
         Raises:
             InvalidContent: Some content is wrong.
             Unavailable: None is; what is outside of this machine failed.
         """
         if self._texts:
-            text = "\n".join(self._texts)
-            raise Unavailable(text) if self._is_only_outside else InvalidContent(text)
+            first, *others = self._texts
+            error: CountermarkError = Unavailable(first) if self._is_only_outside else InvalidContent(first)
+            for text in others:
+                error.add_note(text)
+            raise error
 
 
 class ContentCommand(click.Command):

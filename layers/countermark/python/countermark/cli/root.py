@@ -160,6 +160,8 @@ def run(arguments: Sequence[str]) -> int:
         code = THE_USERS
     except CountermarkError as error:
         output.tell(f"countermark: {error}")
+        for more in getattr(error, "__notes__", ()):
+            output.tell(more)
         if isinstance(error, IndexDamaged):
             output.tell("repair it with: countermark index --full")
         code = error.exit_code
