@@ -93,6 +93,7 @@ class ServiceStack(Stack):
             banks=storage.banks,
             access=storage.access,
             index=storage.index,
+            uploads=storage.uploads,
             bus=bus,
             deployment=deployment,
         )

@@ -1,5 +1,6 @@
 """Uploads as S3 tells of them, and what content they are."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -52,6 +53,32 @@ def new_object(event: Mapping[str, Any]) -> NewObject:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInput(f"an event of S3 makes no sense: {type(error).__name__}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HashedObject:
+    """The object of a content key, and the place of the content in it: "" is the object itself."""
+
+    key: str
+    version_id: str
+    place: str
+
+
+def hashed_object(content_key: str, bucket: str) -> HashedObject:
+    """Return the object that a content key of `NewObject` names, with the place that the hash stage put behind it.
+
+    Raises:
+        InvalidInput: It is none of this bucket.
+    """
+    prefix = f"s3://{bucket}/"
+    found = _KEY_AND_VERSION.fullmatch(content_key.removeprefix(prefix))
+    if not content_key.startswith(prefix) or found is None:
+        raise InvalidInput(f"{content_key!r} is no object of the bucket {bucket!r}")
+    return HashedObject(key=found["key"], version_id=found["version"], place=found["place"])
+
+
+# Keys may hold anything; versions hold no #, and do not end in a slash and digits.
+_KEY_AND_VERSION = re.compile(r"(?P<key>.+)#(?P<version>[^#]+?)(?P<place>(?:/[0-9]+)*)", re.DOTALL)
 
 
 def content_type_of(key: str, mime_type: str, content_types: ContentTypes, head: bytes = b"") -> ContentType | None:

@@ -33,8 +33,8 @@ was asked twice."""
 class MatchStage(Construct):
     """Matches hashed content and what the API is asked, on the published index and the banks as they are now.
 
-    May read the index, banks and contents; ask the functions that hold shards of the index, where there are some;
-    remember content that was dealt with; and tell of matches.
+    May read the index, banks and contents; read uploads, whose text may be too large for an event; ask the functions
+    that hold shards of the index, where there are some; remember content that was dealt with; and tell of matches.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class MatchStage(Construct):
         banks: dynamodb.ITable,
         access: dynamodb.ITable,
         index: s3.Bucket,
+        uploads: s3.Bucket,
         bus: events.IEventBus,
         deployment: Deployment,
     ) -> None:
@@ -100,6 +101,8 @@ class MatchStage(Construct):
         if shard_functions:
             allow(self.function, "lambda:InvokeFunction", on=[each.function_arn for each in shard_functions])
         allow_objects(self.function, "s3:GetObject", bucket=index)
+        # Texts that are too large for an event are read where they were uploaded.
+        allow_objects(self.function, "s3:GetObject", "s3:GetObjectVersion", bucket=uploads)
         allow_items(self.function, *READ_ITEMS, table=banks)
         allow_items(self.function, "dynamodb:GetItem", "dynamodb:PutItem", table=access, partitions=["event#*"])
         allow(self.function, "events:PutEvents", on=[bus.event_bus_arn])

@@ -1,5 +1,6 @@
 """Matches hashed content that the event bus tells of, and answers the API's routes that match, and its status."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics, Tracer
@@ -8,11 +9,17 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from countermark.aws.event_json import decode_event
 from countermark.domain.event import ContentHashed
-from countermark.errors import InvalidInput
+from countermark.domain.signal import Signal
+from countermark.errors import InvalidInput, NotFound
+from countermark.flows.hash import MAX_OPENED_BYTES, hash_opened
 from countermark.flows.match import match_hashed
-from lambdas.composition import app, bank_directory, index_reader, now_s, stores
+from lambdas.composition import app, bank_directory, content_types, index_reader, now_s, signal_types, stores
 from lambdas.faults import FaultReports
 from lambdas.records import one_by_one
+from lambdas.uploads import content_type_of, hashed_object, types_of_upload
+
+PARTLY_MATCHED = "ContentPartlyMatched"
+"""Counts contents that were compared with a part of what is banked, or only a part of which was compared."""
 
 logger = Logger()
 metrics = Metrics()
@@ -40,6 +47,12 @@ def match_one(message: dict[str, Any]) -> None:
     hashed = decode_event(message["detail-type"], message["detail"])
     if not isinstance(hashed, ContentHashed):
         raise InvalidInput(f"hashed content is matched, not a {type(hashed).__name__}")
+
+    def on_partial(partial: Mapping[str, str]) -> None:
+        # No match does not mean that this content is unknown. By types: a reason may quote content.
+        logger.warning("content_matched_in_part", content_key=hashed.content_key, signal_types=sorted(partial))
+        metrics.add_metric(name=PARTLY_MATCHED, unit=MetricUnit.Count, value=1)
+
     try:
         found = match_hashed(
             hashed,
@@ -49,6 +62,8 @@ def match_one(message: dict[str, Any]) -> None:
             publisher=stores().publisher,
             ledger=stores().ledger,
             now_s=now_s(),
+            read_queries=read_queries,
+            on_partial=on_partial,
         )
     finally:
         failed = faults.report(index_reader(), logger=logger, now_s=now_s())
@@ -56,3 +71,29 @@ def match_one(message: dict[str, Any]) -> None:
     logger.info("content_matched", content_key=hashed.content_key, matches=None if found is None else len(found))
     metrics.add_metric(name="ContentRepeated" if found is None else "ContentMatched", unit=MetricUnit.Count, value=1)
     metrics.add_metric(name="MatchesFound", unit=MetricUnit.Count, value=len(found or ()))
+
+
+def read_queries(hashed: ContentHashed) -> Iterable[Signal]:
+    """Read the queries that an event has left in its upload: of the upload itself, or of the part at its place.
+
+    Raises:
+        NotFound: That version of the upload is gone, or has no such part.
+        InvalidInput: It is too large, or the event's key names no upload.
+    """
+    upload = hashed_object(hashed.content_key, stores().uploads.bucket)
+    with stores().uploads.open(upload.key, version_id=upload.version_id, max_bytes=MAX_OPENED_BYTES) as opened:
+        head = opened.content.peek()
+        kind = content_type_of(upload.key, opened.content_type, content_types(), head)
+        types_of = types_of_upload(
+            kind,
+            {name: signal_types()[name] for name in hashed.left_in_content if name in signal_types()},
+            key=upload.key,
+            head=head,
+            ratios={},
+            content_types=content_types(),
+        )
+        report = hash_opened(opened.content, kind or hashed.content_type, types_of, content_types(), name=upload.key)
+    found = dict(report.walk()).get(upload.place)
+    if found is None:
+        raise NotFound("the upload has no part at the place of the event")
+    return found.queries

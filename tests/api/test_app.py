@@ -15,6 +15,7 @@ import pytest
 from countermark.api.app import build_app
 from countermark.api.asgi import LocalContext, event_of
 from countermark.errors import ExchangeFailed, InvalidInput, Unavailable
+from countermark.signals import raw_text, trend_query
 from countermark.signals.raw_text import MAX_TEXT_BYTES
 from tests.api.house import LIMITS, Caller, House, encoded, form, lambda_caller, scope_of
 
@@ -110,10 +111,37 @@ def test_a_body_may_be_as_large_as_the_limit_and_no_larger(call: Caller) -> None
 
 
 @pytest.mark.parametrize("types", ["raw_text", "trend_query", "raw_text,trend_query"])
-def test_a_text_is_looked_up_as_far_as_its_limit_and_no_further(call: Caller, house: House, types: str) -> None:
+def test_a_text_is_looked_up_as_far_as_its_limit_and_no_further(
+    call: Caller, house: House, monkeypatch: pytest.MonkeyPatch, types: str
+) -> None:
     house.build_index()
-    assert call("POST", f"/m/lookup?types={types}", [("text", b"a" * MAX_TEXT_BYTES)]).status == 200
-    assert call("POST", f"/m/lookup?types={types}", [("text", b"a" * (MAX_TEXT_BYTES + 1))]).status == 413
+    monkeypatch.setattr(raw_text, "MAX_CONTENT_BYTES", 100_000)
+    monkeypatch.setattr(trend_query, "MAX_CONTENT_BYTES", 100_000)
+    answer = call("POST", f"/m/lookup?types={types}", [("text", b"a" * 100_000)])
+    assert (answer.status, answer.headers.get("countermark-unhashable")) == (200, None)
+    assert call("POST", f"/m/lookup?types={types}", [("text", b"a" * 100_001)]).status == 413
+
+
+def test_a_padded_text_matches_and_is_no_signal_to_bank(call: Caller, house: House) -> None:
+    call("POST", "/c/banks", {"name": "A"})
+    assert call("POST", "/c/bank/A/signal", {"raw_text": "buy our pills now"}).status == 200
+    house.build_index()
+    padded = b"buy our pills now" + b"." * MAX_TEXT_BYTES
+    answer = call("POST", "/m/lookup", [("text", padded)])
+    assert answer.json()["raw_text"]["A"][0]["distance"] == "100%"
+    for path in ("/c/bank/A/content", "/h/hash"):
+        answer = call("POST", path, [("text", padded)])
+        assert answer.status == 413
+        assert "no raw_text signal: more than 32768 bytes" in answer.json()["message"]
+
+
+@pytest.mark.filterwarnings("ignore::countermark.signals.trend_query.SlowQuery")
+def test_a_text_whose_time_ran_out_says_so_in_a_header(call: Caller, house: House) -> None:
+    call("POST", "/c/banks", {"name": "A"})
+    call("POST", "/c/bank/A/signal", {"trend_query": '{"and": [{"or": ["regex-X(a+)+$X"]}], "not": []}'})
+    house.build_index()
+    answer = call("POST", "/m/lookup?types=trend_query", [("text", b"a" * 20_000 + b"b")])
+    assert answer.headers["countermark-partial"] == "trend_query"
 
 
 @pytest.mark.parametrize(

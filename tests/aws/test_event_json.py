@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from countermark.aws.event_json import decode_event, encode_event
 from countermark.aws.events import MAX_REQUEST_BYTES, EventBridgePublisher, entry_bytes
 from countermark.domain.collaboration import SharedOpinion, Verdict
-from countermark.domain.event import ContentHashed, OpinionGiven
+from countermark.domain.event import ContentHashed, MatchFound, OpinionGiven
 from countermark.domain.signal import ContentType, Signal
 from countermark.errors import InvalidInput
 from countermark.signals.raw_text import MAX_TEXT_BYTES
@@ -51,6 +51,19 @@ def test_an_event_of_the_first_version_is_read_and_asks_with_nothing() -> None:
     assert isinstance(read, ContentHashed)
     assert (read.signals, read.queries) == ((Signal(type="raw_text", value="bball now?"),), ())
     assert read.unhashable["text_tlsh"].reason == "too short"
+
+
+def test_what_stays_in_the_content_and_what_was_not_compared_come_back() -> None:
+    hashed = decode_event("ContentHashed", FIRST_DETAIL)
+    assert isinstance(hashed, ContentHashed)
+    found = MatchFound(id="1", content_key="k", content_id=None, matches=[], total_matches=0, at_s=1)
+    for event in (
+        replace(hashed, left_in_content=("trend_query",)),
+        replace(found, partial={"trend_query": "it took too long"}),
+        found,
+    ):
+        kind, written = encode_event(event)
+        assert decode_event(kind, json.loads(json.dumps(written))) == event
 
 
 def test_the_first_version_finds_all_that_it_reads_where_it_was() -> None:

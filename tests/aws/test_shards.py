@@ -145,6 +145,11 @@ def test_long_values_are_asked_in_as_many_questions_as_lambda_takes(
     assert ask(functions, *values) == [[1, 2, 3]] * 5
     asked = [event["values"] for name, event in endpoint.asked if name == "one"]
     assert [len(each) for each in asked] == [2, 2, 1]
+    undecided: dict[int, str] = {}
+    values = ["a", "x" * shard_json.MAX_PAYLOAD_BYTES, "b"]
+    found = functions.searcher("pdq", shards=10).query_batch(values, undecided=undecided)
+    assert [bool(each) for each in found] == [True, False, True]
+    assert {place: str(shard_json.MAX_PAYLOAD_BYTES) in why for place, why in undecided.items()} == {1: True}
     with pytest.raises(InvalidInput, match=str(shard_json.MAX_PAYLOAD_BYTES)):
         ask(functions, "x" * shard_json.MAX_PAYLOAD_BYTES)
 

@@ -10,20 +10,21 @@ from typing import Any
 
 import pytest
 
+from countermark.aws.event_json import encode_event
 from countermark.domain.bank import ContentDraft, Provenance
 from countermark.domain.content import ContentTypes
 from countermark.domain.event import ContentHashed, Event, MatchFound
 from countermark.domain.opinion import Category, Opinion
 from countermark.domain.signal import ContentType, Signal, Unhashable
 from countermark.domain.stores import BankStore, EventLedger, IndexStore
-from countermark.errors import IndexNotReady, Unavailable
+from countermark.errors import IndexNotReady, InvalidInput, NotFound, Unavailable
 from countermark.flows import drafts, match
 from countermark.flows.hash import applicable, hash_upload
 from countermark.flows.index import build_index
 from countermark.flows.match import BankDirectory, match_hashed
 from countermark.indexes.reader import IndexReader
 from countermark.signals import SIGNAL_TYPES
-from countermark.signals.raw_text import MAX_TEXT_BYTES
+from countermark.signals.text import MAX_CONTENT_BYTES
 from tests.contracts.ports import Publishing
 from tests.extensions.boxes import BOX, BOXES, box
 
@@ -68,7 +69,7 @@ class Way:
             **{"publisher": self.publishing.publisher, "ledger": self.ledger, "now_s": NOW_S, **more},
         )
 
-    def match(self, event: ContentHashed, *, publisher: Any = None) -> Any:
+    def match(self, event: ContentHashed, *, publisher: Any = None, **more: Any) -> Any:
         return match_hashed(
             event,
             reader=self.reader,
@@ -77,6 +78,7 @@ class Way:
             publisher=publisher or self.publishing.publisher,
             ledger=self.ledger,
             now_s=NOW_S,
+            **more,
         )
 
     def bank_video(self, value: str = VIDEO_MD5, **changes: Any) -> int:
@@ -379,9 +381,68 @@ def test_an_event_of_a_version_without_queries_is_matched_by_its_signals(way: Wa
 
 @pytest.mark.parametrize("name", ["raw_text", "trend_query"])
 def test_a_text_that_is_too_large_says_so_for_each_type(way: Way, name: str) -> None:
-    event = hashed_text(way, "a" * (MAX_TEXT_BYTES + 1))
+    event = hashed_text(way, "a" * (MAX_CONTENT_BYTES + 1))
     assert (event.signals, event.queries) == ((), ())
     assert event.unhashable[name].code == "too_large"
+
+
+PADDING = "? " * 300_000
+
+
+def test_a_padded_text_matches_as_without_padding(way: Way) -> None:
+    way.bank({"trend_query": QUERY, "raw_text": "bball now"})
+    way.build()
+    event = hashed_text(way, "bball" + "!" * 40_000 + " now")
+    assert (event.signals, event.left_in_content, dict(event.unhashable)) == ((), (), {})
+    assert asked_types(way.match(event)) == ["raw_text", "trend_query"]
+    [found] = way.told(MatchFound)
+    assert found.partial == {}
+
+
+def test_a_text_too_large_for_an_event_stays_in_its_content_and_is_read_there(way: Way) -> None:
+    way.bank({"trend_query": QUERY, "raw_text": "bball now"})
+    way.build()
+    text = f"bball {PADDING} now"
+    event = hashed_text(way, text)
+    assert [query.type for query in event.queries] == ["raw_text"], "little of it is compared"
+    assert event.left_in_content == ("trend_query",)
+    assert len(json.dumps(encode_event(event)[1])) < 200 * 1024
+    read = [Signal(type="trend_query", value=text)]
+    assert asked_types(way.match(event, read_queries=lambda _: read)) == ["raw_text", "trend_query"]
+
+
+@pytest.mark.parametrize("error", [NotFound("it is gone"), InvalidInput("it is of another bucket"), None])
+def test_a_text_that_cannot_be_read_again_is_reported(way: Way, error: Exception | None) -> None:
+    way.bank({"trend_query": QUERY, "raw_text": "bball now"})
+    way.build()
+    event = hashed_text(way, f"bball {PADDING} now")
+    partial: list[Any] = []
+
+    def read(_: ContentHashed) -> Sequence[Signal]:
+        if error is not None:
+            raise error
+        return ()
+
+    assert asked_types(way.match(event, read_queries=read, on_partial=partial.append)) == ["raw_text"]
+    [found] = way.told(MatchFound)
+    assert partial == [found.partial]
+    assert list(found.partial) == ["trend_query"]
+    assert str(error or "another query") in found.partial["trend_query"]
+
+
+@pytest.mark.filterwarnings("ignore::countermark.signals.trend_query.SlowQuery")
+def test_a_text_whose_time_ran_out_is_partial_and_never_a_plain_no_match(way: Way) -> None:
+    slow = '{"and": [{"or": ["regex-X(a+)+$X"]}], "not": []}'
+    way.bank({"trend_query": slow})
+    way.build()
+    text = "a" * 20_000 + "b"
+    signal = Signal(type="trend_query", value=text)
+    looked_up = match.lookup(way.reader.current(NOW_S), way.banks, BankDirectory(way.banks), signal, now_s=NOW_S)
+    assert looked_up.matches == ()
+    assert looked_up.partial is not None
+    partial: list[Any] = []
+    assert way.match(hashed_text(way, text), on_partial=partial.append) == []
+    assert [list(each) for each in partial] == [["trend_query"]]
 
 
 def test_a_text_that_is_refused_unread_says_so_for_each_type(way: Way) -> None:

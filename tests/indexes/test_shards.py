@@ -65,7 +65,9 @@ def test_all_shards_may_be_asked_at_once() -> None:
     asked = threading.Barrier(4)
 
     class Waiting:
-        def query_batch(self, values: Sequence[str], *, max_distance: int | None = None) -> list[list[Candidate]]:
+        def query_batch(
+            self, values: Sequence[str], *, max_distance: int | None = None, undecided: dict[int, str] | None = None
+        ) -> list[list[Candidate]]:
             asked.wait(PATIENCE_S)
             return [[Candidate(content_id=1, distance=0)] for _ in values]
 
@@ -76,7 +78,9 @@ def test_all_shards_may_be_asked_at_once() -> None:
 
 def test_what_fails_in_one_shard_fails_in_all() -> None:
     class Broken:
-        def query_batch(self, values: Sequence[str], *, max_distance: int | None = None) -> list[list[Candidate]]:
+        def query_batch(
+            self, values: Sequence[str], *, max_distance: int | None = None, undecided: dict[int, str] | None = None
+        ) -> list[list[Candidate]]:
             raise Unavailable("a shard is away")
 
     with ThreadPoolExecutor(2) as executor, pytest.raises(Unavailable, match="a shard is away"):
@@ -92,7 +96,9 @@ def test_no_shards_find_nothing() -> None:
 class Elsewhere:
     """A shard in another process: all that it need do is answer."""
 
-    def query_batch(self, values: Sequence[str], *, max_distance: int | None = None) -> list[list[Candidate]]:
+    def query_batch(
+        self, values: Sequence[str], *, max_distance: int | None = None, undecided: dict[int, str] | None = None
+    ) -> list[list[Candidate]]:
         return [[Candidate(content_id=3, distance=max_distance)] for _ in values]
 
 

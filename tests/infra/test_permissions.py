@@ -57,6 +57,8 @@ MAY: Mapping[str, Mapping[str, set[str]]] = {
     "MatchRole": {
         "Index": {"s3:ListBucket"},
         "Index/*": {"s3:GetObject"},
+        "Uploads": {"s3:ListBucket"},
+        "Uploads/*": {"s3:GetObject", "s3:GetObjectVersion"},
         "Banks": READ,
         "Access where the key is event#*": REMEMBER,
         "Bus": {"events:PutEvents"},

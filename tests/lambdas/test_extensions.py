@@ -86,6 +86,23 @@ def test_an_upload_of_an_extensions_type_is_told_with_what_lies_within(
     assert (found["detail"]["content_key"], found["detail"]["content_id"]) == (f"{whole}/4/1", "m-1")
 
 
+def test_a_part_too_large_for_an_event_is_read_in_its_upload(extended: Functions) -> None:
+    collaborate(extended, "A", lines=None)
+    query = '{"and": [{"or": ["needle"]}], "not": []}'
+    extended.on.clients.s3.put_object(Bucket=CONTENT_BUCKET, Key="A", Body=f"trend_query {query}\n".encode())
+    extended.deliver("fetch", {"collaboration": "A"})
+    extended.deliver("index", {})
+    inner = letter("hay " * 100_000 + "needle")
+    content = letter("words", picture(), forwards=inner).as_bytes()
+    assert extended.deliver("hash", put(extended, "letter/1", content)) == []
+    told = [each for each in extended.told("ContentHashed") if each["detail"].get("left_in_content")]
+    assert [each["detail"]["content_key"].endswith("/3/1") for each in told] == [True]
+    assert extended.deliver("match", *told) == []
+    [found] = extended.told("MatchFound")
+    assert found["detail"]["content_key"].endswith("/3/1")
+    assert [match["signal_type"] for match in found["detail"]["matches"]] == ["trend_query"]
+
+
 def test_the_api_of_a_deployment_hashes_content_of_an_extensions_type(extended: Functions) -> None:
     content = letter("known words").as_bytes()
     assert extended.send_form("hash", "/h/hash", "letter", content)[1]["raw_text"] == ["known words"]

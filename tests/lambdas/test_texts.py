@@ -8,8 +8,10 @@ import pytest
 
 from countermark.cli.root import run
 from countermark.domain.bank import ContentDraft
+from countermark.errors import InvalidInput
 from countermark.local.state import LocalState
 from lambdas.composition import now_s, stores
+from lambdas.uploads import hashed_object
 from tests.lambdas.conftest import Functions
 from tests.lambdas.test_hash import put
 
@@ -108,3 +110,66 @@ def test_a_text_of_which_only_queries_are_made_counts_as_hashed(
     stores().banks.set_signal_type_ratio("raw_text", 0.0)
     assert functions.deliver("hash", put(functions, "text/1", b"words")) == []
     assert '"UploadHashed":[1.0]' in capsys.readouterr().out
+
+
+LARGE = f"bball {'? ' * 300_000}now, {'padding ' * 100_000}"
+
+
+def large_upload(functions: Functions) -> Any:
+    bank = stores().banks.create_bank("BANKED", ratio=1.0)
+    for signals in BANKED[1:2]:
+        stores().banks.add_content(bank.id, ContentDraft(signals=signals), now_s=now_s())
+    functions.deliver("index", {"full": False})
+    # Later bytes of that key are another upload.
+    upload = put(functions, "text/a#b/1", LARGE.encode())
+    put(functions, "text/a#b/1", b"other words")
+    assert functions.deliver("hash", upload) == []
+    [hashed] = functions.told("ContentHashed")
+    assert hashed["detail"]["left_in_content"]
+    assert "padding" not in json.dumps(hashed)
+    return hashed
+
+
+def test_a_text_too_large_for_an_event_is_read_where_it_was_uploaded(
+    functions: Functions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hashed = large_upload(functions)
+    assert functions.deliver("match", hashed) == []
+    [found] = functions.told("MatchFound")
+    assert [match["signal_type"] for match in found["detail"]["matches"]] == ["trend_query"]
+    assert "partial" not in found["detail"]
+    assert "ContentPartlyMatched" not in capsys.readouterr().out
+
+
+def test_a_text_whose_upload_is_gone_is_counted_and_logged(
+    functions: Functions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hashed = large_upload(functions)
+    s3, bucket = functions.on.clients.s3, functions.on.settings.upload_bucket
+    for version in s3.list_object_versions(Bucket=bucket)["Versions"]:
+        s3.delete_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])
+    assert functions.deliver("match", hashed) == []
+    assert functions.told("MatchFound") == []
+    out = capsys.readouterr().out
+    assert '"ContentPartlyMatched":[1.0]' in out
+    assert "content_matched_in_part" in out
+
+
+@pytest.mark.parametrize(
+    ("content_key", "expected"),
+    [
+        ("s3://b/text/1#v1", ("text/1", "v1", "")),
+        ("s3://b/a#b/1#v1", ("a#b/1", "v1", "")),
+        ("s3://b/a#v1/1/12", ("a", "v1", "/1/12")),
+        ("s3://b/a/7#v+/x=/1", ("a/7", "v+/x=", "/1")),
+    ],
+)
+def test_a_content_key_names_its_object_and_the_place_in_it(content_key: str, expected: tuple[str, str, str]) -> None:
+    found = hashed_object(content_key, "b")
+    assert (found.key, found.version_id, found.place) == expected
+
+
+@pytest.mark.parametrize("content_key", ["s3://other/a#v", "uploads/a#v", "s3://b/a", ""])
+def test_a_key_of_another_bucket_is_never_read(content_key: str) -> None:
+    with pytest.raises(InvalidInput, match="is no object of the bucket 'b'"):
+        hashed_object(content_key, "b")

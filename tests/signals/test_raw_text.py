@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from countermark.domain.signal import LengthBounded, Partial, Unhashable, accepted
 from countermark.errors import InvalidSignal
 from countermark.signals import raw_text
-from countermark.signals.raw_text import MAX_REMEMBERED_LENGTH, MAX_TEXT_BYTES, RAW_TEXT, max_edits, normalise
+from countermark.signals.raw_text import (
+    MAX_QUERY_CHARACTERS,
+    MAX_REMEMBERED_LENGTH,
+    MAX_TEXT_BYTES,
+    RAW_TEXT,
+    max_edits,
+    normalise,
+)
+from countermark.signals.text import MAX_CONTENT_BYTES
 
 LETTERS = "abcdefghijklmnopqrst"
 
@@ -134,6 +142,53 @@ def test_a_byte_order_mark_names_the_encoding_and_is_no_part_of_the_text(encodin
     mark = "\ufeff" if encoding.endswith("e") else ""
     assert hashed(f"{mark} caf\u00e9 au lait \r\n".encode(encoding)) == "caf\u00e9 au lait"
     assert RAW_TEXT.parse("\ufeff caf\u00e9 au lait") == "caf\u00e9 au lait"
+
+
+def asked(content: bytes) -> str | Partial[str] | Unhashable:
+    reader = RAW_TEXT.reader()
+    reader.update(content)
+    return reader.finish()
+
+
+@given(
+    st.text(
+        st.one_of(
+            st.characters(exclude_categories=["Cs"]), st.sampled_from("\u03a3\u03c3 ._-a\u0130\ufb01\u2167\u0301")
+        )
+    )
+)
+def test_a_query_leaves_out_only_what_is_not_compared(text: str) -> None:
+    query = asked(text.encode())
+    if isinstance(query, str):
+        assert normalise(query) == normalise(text.strip().removeprefix("\ufeff"))
+    else:
+        assert not normalise(text)
+
+
+def test_padding_does_not_hide_a_text() -> None:
+    banked = "Buy our pills now, they are cheap and good!"
+    for padding in (b".", b" \n", "\U0001f44d".encode(), "\u0301".encode(), b"_"):
+        padded = padding * (9 * 1024 * 1024 // len(padding))
+        query = asked(padded + banked.encode() + padded[: 1024 * 1024 // 2])
+        assert isinstance(query, str)
+        assert RAW_TEXT.compare(query, banked) == RAW_TEXT.compare(banked, banked)
+    too_large = asked(b"." * (MAX_CONTENT_BYTES + 1))
+    assert isinstance(too_large, Unhashable)
+    assert too_large.code == "too_large"
+
+
+def test_no_text_that_can_be_banked_is_as_long_as_the_longest_query() -> None:
+    longest = max(
+        (len(normalise(chr(code))) / len(chr(code).encode()), code)
+        for code in range(sys.maxunicode + 1)
+        if not 0xD800 <= code < 0xE000
+    )
+    banked = chr(longest[1]) * (MAX_TEXT_BYTES // len(chr(longest[1]).encode()))
+    assert RAW_TEXT.length(banked) == 163_830
+    query = asked(b"a" * MAX_CONTENT_BYTES)
+    assert query == "a" * MAX_QUERY_CHARACTERS
+    assert RAW_TEXT.length(banked) not in RAW_TEXT.matching_lengths(query)
+    assert RAW_TEXT.matching_lengths(query).start > RAW_TEXT.length(banked)
 
 
 def test_no_combining_mark_is_a_letter_or_a_digit() -> None:

@@ -1,15 +1,19 @@
 """trend_query: which texts a query matches, and that no pattern takes for ever."""
 
 import json
+import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from countermark.domain.signal import accepted
+from countermark.domain.signal import Comparison, accepted
 from countermark.errors import InvalidSignal
 from countermark.signals import trend_query
+from countermark.signals.text import MAX_CONTENT_BYTES
 from countermark.signals.trend_query import TREND_QUERY, SlowQuery
 
 [BASKETBALL] = TREND_QUERY.examples
@@ -135,6 +139,53 @@ def test_a_query_that_some_texts_lack_is_taken(pattern: str) -> None:
     some = query([f"regex-X{pattern}X"])
     assert accepted(TREND_QUERY, some) == some
     assert accepted(TREND_QUERY, query(["regex-X.X"], ["pills"]))
+
+
+@given(
+    st.lists(st.sampled_from(["buy", "pills", "now", "a", "_", "'", ".", " ", "\u00e9", "-", "\n"]), max_size=30),
+    st.lists(
+        st.sampled_from(["buy", "pills", "now", "a", "_", "'", ".", " ", "\u00e9", "-", "\n"]), min_size=1, max_size=4
+    ),
+)
+def test_a_phrase_is_found_in_a_long_text_where_it_is_found_in_a_short_one(text: list[str], phrase: list[str]) -> None:
+    term = "".join(phrase)
+    if not term.strip() or not re.search(r"\w", term):
+        return
+    short = "".join(text)
+    long = "." * trend_query.SHORT_TEXT_CHARACTERS + short
+    assert TREND_QUERY.compare(long, query([term])).matches is (
+        re.search(rf"\b{re.escape(term)}\b", "." + short) is not None
+    )
+
+
+def test_a_comparison_that_was_given_up_says_so_and_is_no_answer() -> None:
+    slow = query(["regex-X(a+)+$X"])
+    with pytest.warns(SlowQuery):
+        given_up = TREND_QUERY.compare("a" * 20_000 + "b", slow)
+    assert not given_up.matches
+    assert given_up.undecided is not None
+    assert given_up.undecided.startswith("the trend_query of SHA-256")
+    assert TREND_QUERY.compare("bball now?", BASKETBALL).undecided is None
+
+
+def test_ten_thousand_queries_of_a_text_of_ten_mebibytes_take_some_seconds() -> None:
+    text = "words of a long text, each of them quite ordinary; " * (MAX_CONTENT_BYTES // 51)
+    phrases = [query([f"pills{number}", f"buy them {number}"]) for number in range(10_000)]
+    slow = [query([f"regex-X(?:words.*)+{number}$X"]) for number in range(2_000)]
+    started = time.monotonic()
+    with pytest.warns(SlowQuery):
+        compared = [TREND_QUERY.compare(text, each) for each in slow]
+    assert all(each.undecided for each in compared)
+    assert not any(TREND_QUERY.compare(text, each) != Comparison(matches=False, distance=None) for each in phrases)
+    assert TREND_QUERY.compare(text, query(["pills", "quite"])).matches, "phrases lose no time to patterns"
+    assert time.monotonic() - started < 60, "a loaded machine may take longer than five seconds, but not for ever"
+
+
+def test_what_matched_matches_again_though_the_time_is_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = query(["regex-Xb+X"])
+    assert TREND_QUERY.compare("aabb", found).matches
+    monkeypatch.setattr(trend_query, "MAX_QUERY_S", 0.0)
+    assert TREND_QUERY.compare("aabb", found).matches
 
 
 def test_a_text_is_asked_as_it_is_and_never_hashed() -> None:

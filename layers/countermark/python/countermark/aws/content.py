@@ -82,7 +82,7 @@ class S3UploadReader:
 
     def __init__(self, client: "S3Client", bucket: str) -> None:
         self._client = client
-        self._bucket = bucket
+        self.bucket = bucket
 
     @contextmanager
     def open(self, key: str, *, version_id: str | None, max_bytes: int) -> Iterator[Upload]:
@@ -93,7 +93,7 @@ class S3UploadReader:
             ContentTooLarge: It has more than `max_bytes`.
             Unavailable: It could not be read now; reading it may raise this, too.
         """
-        with _opened(self._client, self._bucket, key, version_id=version_id, max_bytes=max_bytes) as upload:
+        with _opened(self._client, self.bucket, key, version_id=version_id, max_bytes=max_bytes) as upload:
             yield upload
 
 

@@ -20,6 +20,10 @@ def encode_event(event: Event) -> tuple[str, dict[str, JSON]]:
     detail: dict[str, JSON] = asdict(event)
     if isinstance(event, ContentHashed):
         detail["queries"] = _without_repeats(event)
+        if not event.left_in_content:
+            del detail["left_in_content"]
+    if isinstance(event, MatchFound) and not event.partial:
+        del detail["partial"]
     return type(event).__name__, detail
 
 
@@ -40,6 +44,7 @@ def decode_event(detail_type: str, detail: Mapping[str, Any]) -> Event:
                     content_id=_text(detail["content_id"]),
                     matches=[dict(match) for match in detail["matches"]],
                     total_matches=int(detail["total_matches"]),
+                    partial=_texts(detail.get("partial", {})),
                     at_s=int(detail["at_s"]),
                 )
             case "BankChanged":
@@ -68,7 +73,8 @@ def _content_hashed(detail: Mapping[str, Any]) -> ContentHashed:
         signals=signals,
         queries=_with_repeats(signals, detail.get("queries", ())),
         unhashable={name: Unhashable.stored(why["code"], why["reason"]) for name, why in detail["unhashable"].items()},
-        partial={str(name): str(reason) for name, reason in detail.get("partial", {}).items()},
+        partial=_texts(detail.get("partial", {})),
+        left_in_content=tuple(str(name) for name in detail.get("left_in_content", ())),
         at_s=int(detail["at_s"]),
     )
 
@@ -115,6 +121,10 @@ def _opinion_given(detail: Mapping[str, Any]) -> OpinionGiven:
         at_s=int(detail["at_s"]),
         place=int(detail.get("place", 0)),
     )
+
+
+def _texts(told: Mapping[str, Any]) -> Mapping[str, str]:
+    return {str(name): str(text) for name, text in told.items()}
 
 
 def _text(value: object) -> str | None:

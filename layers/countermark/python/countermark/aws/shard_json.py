@@ -9,8 +9,8 @@ function does not serve the newest index, `"faults"` says why. Or a refusal: `{"
 
 import itertools
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 from countermark.domain.bank import MAX_CONTENT_ID
 from countermark.domain.decision import Candidate
@@ -52,12 +52,14 @@ class Question:
 class Answer:
     """What lies near the first of the values: of all of them, or of as many as one answer carries.
 
-    Candidates come by distance and then by id. `age_s` is how long ago a build last found the index current, `faults`
-    why the newest is not the one that answers.
+    Candidates come by distance and then by id. `undecided` says, by the place of a value, why it was not compared with
+    all. `age_s` is how long ago a build last found the index current, `faults` why the newest is not the one that
+    answers.
     """
 
     age_s: int
     found: tuple[tuple[Candidate, ...], ...] = ()
+    undecided: Mapping[int, str] = field(default_factory=dict)
     faults: tuple[IndexFault, ...] = ()
 
 
@@ -124,6 +126,8 @@ def encode_answer(answer: Answer) -> dict[str, JSON]:
     if answer.found and not found:
         raise Unavailable(f"{len(answer.found[0])} contents are near one signal: more than shards can tell of")
     told: dict[str, JSON] = {"version": VERSION, "age_s": answer.age_s, "found": found}
+    if undecided := {str(place): why for place, why in answer.undecided.items() if place < len(found)}:
+        told["undecided"] = undecided
     return told | {"faults": [asdict(fault) for fault in answer.faults]} if answer.faults else told
 
 
@@ -151,6 +155,7 @@ def decode_answer(payload: bytes, *, asked: int) -> Answer:
                 return Answer(
                     age_s=_number(age_s),
                     found=tuple(map(_decode_candidates, found)),
+                    undecided=_decode_undecided(told.get("undecided", {}), len(found)),
                     faults=_decode_faults(told.get("faults", [])),
                 )
     except (ValueError, TypeError, RecursionError) as error:
@@ -211,6 +216,12 @@ def _decode_candidates(near: object) -> tuple[Candidate, ...]:
             content_id += _number(step, at_least=min(place, 1))
             candidates.append(Candidate(content_id=_number(content_id), distance=distance))
     return tuple(candidates)
+
+
+def _decode_undecided(told: object, found: int) -> Mapping[int, str]:
+    if not isinstance(told, dict):
+        raise TypeError
+    return {_number(int(place), at_most=found - 1): _text(why) for place, why in told.items()}
 
 
 def _number(value: object, *, at_least: int = 0, at_most: int = MAX_CONTENT_ID) -> int:

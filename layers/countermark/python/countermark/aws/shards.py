@@ -39,6 +39,9 @@ from countermark.indexes.shards import Answers, FanOut, ServedIndex, ServesIndex
 MAX_ASKED = 100
 """How many values one question holds: a group of a hundred million hashes scans for as many in some seconds."""
 
+TOO_LARGE_TO_ASK = f"functions of shards take questions of at most {MAX_PAYLOAD_BYTES} bytes"
+"""Why a long text is not compared where the index lies in functions."""
+
 LONGEST_WAIT_S = 0.5
 """The longest wait before a throttled question is asked again: some questions are answered meanwhile."""
 
@@ -136,14 +139,27 @@ class _Group:
     name: str
     question: Question
 
-    def query_batch(self, values: Sequence[str], *, max_distance: int | None = None) -> Answers:
-        found: list[Sequence[Candidate]] = []
-        for batch in batched(values, max_entries=MAX_ASKED, max_bytes=MAX_PAYLOAD_BYTES, size_bytes=value_bytes):
+    def query_batch(
+        self, values: Sequence[str], *, max_distance: int | None = None, undecided: dict[int, str] | None = None
+    ) -> Answers:
+        found: list[Sequence[Candidate]] = [()] * len(values)
+        why = {} if undecided is None else undecided
+        # Who does not take what is undecided is to get an error for it.
+        places = [
+            place for place, value in enumerate(values) if undecided is None or value_bytes(value) <= MAX_PAYLOAD_BYTES
+        ]
+        why |= dict.fromkeys({*range(len(values))}.difference(places), TOO_LARGE_TO_ASK)
+        asked = [values[place] for place in places]
+        done = 0
+        for batch in batched(asked, max_entries=MAX_ASKED, max_bytes=MAX_PAYLOAD_BYTES, size_bytes=value_bytes):
             left = tuple(batch)
             while left:
                 question = replace(self.question, values=left, max_distance=max_distance)
                 answer = self.functions.ask(self.name, question)
-                found += map(list, answer.found)
+                why |= {places[done + place]: reason for place, reason in answer.undecided.items()}
+                for candidates in answer.found:
+                    found[places[done]] = list(candidates)
+                    done += 1
                 left = left[len(answer.found) :]
         return found
 
@@ -231,5 +247,6 @@ def _answer(index: ServedIndex, question: Question, *, now_s: int) -> Answer:
     if question.signal_type is None:
         return Answer(age_s=age_s)
     searcher = index.searcher(question.signal_type)
-    found = searcher.query_batch(question.values, max_distance=question.max_distance)
-    return Answer(age_s=age_s, found=tuple(map(tuple, found)))
+    undecided: dict[int, str] = {}
+    found = searcher.query_batch(question.values, max_distance=question.max_distance, undecided=undecided)
+    return Answer(age_s=age_s, found=tuple(map(tuple, found)), undecided=undecided)

@@ -21,7 +21,7 @@ from countermark.cli.content import (
 from countermark.cli.found import Choice, Found, found_here, json_line, line
 from countermark.cli.session import Session
 from countermark.domain.signal import ContentType, Signal
-from countermark.errors import IndexNotReady
+from countermark.errors import IndexNotReady, Unavailable
 
 if TYPE_CHECKING:
     from countermark.indexes.reader import LoadedIndex
@@ -151,6 +151,8 @@ class Ask:
                 yield piece.given, [found for signal in piece.signals for found in look.up(signal, piece)]
             for reason in sorted(look.missing):
                 session.note(reason)
+            if look.unfinished:
+                raise Unavailable(f"not compared with all signals, so it may be known: {', '.join(look.unfinished)}")
 
     def there(self, session: Session, given: Iterable[Given], url: str) -> Iterator[tuple[Given, list[Found]]]:
         """Yield each with its matches in a deployment."""
@@ -190,7 +192,10 @@ def _is_foreign(state: "LocalState") -> bool:
 
 
 class Look:
-    """Looks signals up in the index of this state. `missing` says which types have no index yet."""
+    """Looks signals up in the index of this state.
+
+    `missing` says which types have no index yet, and `unfinished` which content was not compared with all signals.
+    """
 
     def __init__(self, session: Session, state: "LocalState", *, content_id: str | None) -> None:
         from countermark.flows.match import BankDirectory
@@ -203,6 +208,7 @@ class Look:
         self._content_id = content_id
         self._now_s = session.now_s()
         self.missing: set[str] = set()
+        self.unfinished: dict[str, None] = {}
 
     def up(self, signal: Signal, piece: Piece) -> list[Found]:
         """Return the matches of one signal of a piece of content, nearest first; note where the lookup was partial."""
@@ -223,5 +229,6 @@ class Look:
             return []
         if result.partial is not None and signal not in piece.partial:
             self._session.note(f"{piece.given.name}: {signal.type}: {result.partial}")
+            self.unfinished[piece.given.name] = None
         rotation = piece.variants.get(signal)
         return [found_here(result, match, self._signal_types, rotation=rotation) for match in result.matches]

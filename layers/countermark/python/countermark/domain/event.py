@@ -21,7 +21,8 @@ class ContentHashed:
     was not hashed in full.
     `partial` says, by signal type, what is missing of content that was hashed in part.
     `queries` are what types that are never made from content are asked with: to look up, never
-    to bank or share. What lies within other content has an event of its own: its key ends in its place, `/1`.
+    to bank or share. `left_in_content` names the types whose query is too large for an event: whoever matches the
+    content reads it there. What lies within other content has an event of its own: its key ends in its place, `/1`.
     """
 
     id: str
@@ -32,6 +33,7 @@ class ContentHashed:
     queries: tuple[Signal, ...] = ()
     unhashable: Mapping[str, Unhashable] = field(default_factory=dict)
     partial: Mapping[str, str] = field(default_factory=dict)
+    left_in_content: tuple[str, ...] = ()
     at_s: int
 
 
@@ -40,7 +42,8 @@ class MatchFound:
     """A piece of content matched.
 
     `matches` is one object for each match, ready for JSON, nearest first for each signal; as many as an
-    event can carry, of `total_matches`.
+    event can carry, of `total_matches`. `partial` says, by signal type, why there may be more: a part of the content is
+    missing, or comparing all of it took too long.
     """
 
     id: str
@@ -48,6 +51,7 @@ class MatchFound:
     content_id: str | None
     matches: Sequence[Mapping[str, JSON]]
     total_matches: int
+    partial: Mapping[str, str] = field(default_factory=dict)
     at_s: int
 
 

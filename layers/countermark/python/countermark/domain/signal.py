@@ -77,11 +77,13 @@ class Comparison:
     """Whether two signals of one type match, and how far they lie apart.
 
     `distance` is in the type's own unit (bits for PDQ, edits for raw_text); None where the type knows
-    only equal and unequal.
+    only equal and unequal. `undecided` says why the comparison was given up, as it took too long: then
+    `matches` is False and says nothing.
     """
 
     matches: bool
     distance: int | None
+    undecided: str | None = None
 
 
 UnhashableCode: TypeAlias = Literal["low_quality", "empty", "damaged", "unsupported", "too_large", "missing_extra"]
@@ -305,7 +307,11 @@ class HashesVariants(Protocol):
 
 @runtime_checkable
 class AsksContent(Protocol):
-    """What a signal type may offer besides that is asked of content, and never made from it: queries of words."""
+    """What a signal type may offer besides: a query for content that it makes no signal from.
+
+    Queries of words are asked of content and never made from it. A text that is too long to be banked can still
+    match: where the hasher gives no signal, the reader's value is asked.
+    """
 
     def reader(self) -> Hasher:
         """Return a fresh hasher of what `compare` and an index take for the query; no canonical value."""

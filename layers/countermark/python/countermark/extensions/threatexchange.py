@@ -20,7 +20,8 @@ from countermark.extensions import Manifest, Means
 from countermark.extensions.threatexchange_api import PeerExchange
 from countermark.extensions.threatexchange_content import content_form
 from countermark.signals.buffered import BufferedHasher
-from countermark.signals.raw_text import MAX_TEXT_BYTES, from_content
+from countermark.signals.raw_text import from_content
+from countermark.signals.text import MAX_CONTENT_BYTES
 
 MAX_SIGNAL_BYTES = 256 * 1024
 """The longest signal, in UTF-8: an item of a table has room for it, and an hour of video has so many frames' hashes."""
@@ -99,7 +100,7 @@ class PeerSignalType:
     def hasher(self) -> Hasher | None:
         """Return a hasher over the best of the peer's own: of text, of bytes, or of a file."""
         if hasattr(self.peer, "hash_from_str"):
-            return BufferedHasher(self._hash_text, max_bytes=MAX_TEXT_BYTES)
+            return BufferedHasher(self._hash_text, max_bytes=MAX_CONTENT_BYTES)
         if hasattr(self.peer, "hash_from_bytes"):
             return BufferedHasher(self._hash_bytes, max_bytes=MAX_BUFFERED_BYTES)
         if hasattr(self.peer, "hash_from_file"):
@@ -155,7 +156,7 @@ class PeerQueryType(PeerSignalType):
 
     def reader(self) -> Hasher:
         """Return a hasher whose value is the text that is asked about."""
-        return BufferedHasher(from_content, max_bytes=MAX_TEXT_BYTES)
+        return BufferedHasher(from_content, max_bytes=MAX_CONTENT_BYTES)
 
     def wire_distance(self, query: str, banked: str, distance: int | None) -> str:
         del distance

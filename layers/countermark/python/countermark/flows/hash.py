@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Literal, TypeAlias, cast
@@ -43,6 +44,13 @@ MAX_PARTS_BYTES = 256 * 1024 * 1024
 TypesOf = Callable[[ContentType], Iterable[SignalType]]
 """Which signal types hash content of a type."""
 
+MAX_TEXTS_BYTES = 200 * 1024
+"""How large the signals and queries of an event are, as JSON. The longest text to bank has 192 KiB, once for all types;
+EventBridge takes 256 KiB an entry."""
+
+MAX_KEPT_BYTES = 16 * 1024
+"""How large a query is that an event keeps though others of it stay in the content."""
+
 REMEMBER_EVENTS_S = 14 * 24 * 3600
 """How long a dealt-with event is remembered: the longest that a queue may keep a second delivery."""
 
@@ -51,8 +59,9 @@ REMEMBER_EVENTS_S = 14 * 24 * 3600
 class HashReport:
     """The signals of one piece of content, and why types that apply gave none, by signal type.
 
-    `queries` are what types that are never made from content are asked with: to look up, never to bank or share;
-    `unasked` says why there is none of a type.
+    `queries` are what types are asked with that made no signal of it: to look up, never to bank or share. Such a type
+    may be among the `unhashable` as well: a text can be too long to bank, and still match. `unasked` says why a type
+    that is never made from content has no query.
     `partial` says, by signal type, what is missing of content that was hashed in part.
     `turned` are signals of the content's other variants, each with the variant's name, where they were asked for.
     `parts` are the reports of what lies within, each content once; None where content of this type holds no other.
@@ -89,9 +98,14 @@ class HashReport:
         under its content type.
         """
         for place, each in self.walk():
-            unasked = each.unasked if asks else {}
-            for name, why in {**each.unhashable, **unasked, **_unopened(each)}.items():
+            unhashable = each.unasked_and_unhashable() if asks else each.unhashable
+            for name, why in {**unhashable, **_unopened(each)}.items():
                 yield place, name, why
+
+    def unasked_and_unhashable(self) -> Mapping[str, Unhashable]:
+        """Return why types have neither a signal nor a query of this content, without its parts."""
+        asked = {query.type for query in self.queries}
+        return {name: why for name, why in {**self.unhashable, **self.unasked}.items() if name not in asked}
 
     def not_looked_at(self, *, asks: bool) -> "Iterator[tuple[str, str, Unhashable]]":
         """Yield those of `without_signal` that hide whether the content is known. So does a content without bytes."""
@@ -141,7 +155,7 @@ def _looked(report: HashReport) -> Iterator[str]:
         yield report.content_type
     for signal in (*report.signals, *report.queries):
         yield signal.type
-    for name, why in {**report.unhashable, **report.unasked}.items():
+    for name, why in report.unasked_and_unhashable().items():
         if why.is_looked_at:
             yield name
 
@@ -189,7 +203,7 @@ def hash_content(
             hashers[signal_type.name] = signal_type.variants_hasher()
         elif (hasher := signal_type.hasher()) is not None:
             hashers[signal_type.name] = hasher
-        elif isinstance(signal_type, AsksContent):
+        if isinstance(signal_type, AsksContent):
             readers[signal_type.name] = signal_type.reader()
     size_bytes = 0
     while chunk := stream.read(CHUNK_BYTES):
@@ -214,8 +228,11 @@ def hash_content(
                 (_, original), *others = variants.items()
                 signals.append(Signal(type=name, value=original))
                 turned += [(variant, Signal(type=name, value=value)) for variant, value in others]
+    made_of = {signal.type for signal in signals}
     read: dict[str, str | Unhashable] = {}
     for name, reader in readers.items():
+        if name in made_of or (name in unhashable and unhashable[name].code != "too_large"):
+            continue
         query = reader.finish()
         if isinstance(query, Partial):
             partial[name] = query.reason
@@ -228,7 +245,7 @@ def hash_content(
         turned=tuple(turned),
         unhashable=unhashable,
         partial=partial,
-        unasked={name: why for name, why in read.items() if isinstance(why, Unhashable)},
+        unasked={name: why for name, why in read.items() if isinstance(why, Unhashable) and name not in unhashable},
         size_bytes=size_bytes,
     )
 
@@ -402,22 +419,38 @@ def hash_upload(
             report = replace(report, unopened=refusal)
     publisher.publish(
         [
-            ContentHashed(
-                id=event_id("ContentHashed", f"{content_key}{place}"),
-                content_key=f"{content_key}{place}",
-                content_type=each.content_type,
-                content_id=content_id,
-                signals=each.signals,
-                queries=each.queries,
-                unhashable={**each.unhashable, **each.unasked, **_unopened(each)},
-                partial=each.partial,
-                at_s=now_s,
+            _within_event(
+                ContentHashed(
+                    id=event_id("ContentHashed", f"{content_key}{place}"),
+                    content_key=f"{content_key}{place}",
+                    content_type=each.content_type,
+                    content_id=content_id,
+                    signals=each.signals,
+                    queries=each.queries,
+                    unhashable={**each.unasked_and_unhashable(), **_unopened(each)},
+                    partial=each.partial,
+                    at_s=now_s,
+                )
             )
             for place, each in report.walk()
         ]
     )
     ledger.mark_done(fact, now_s=now_s, forget_after_s=REMEMBER_EVENTS_S)
     return report
+
+
+def _within_event(event: ContentHashed) -> ContentHashed:
+    """Return an event that EventBridge takes: queries that are too large for it stay in the content."""
+    values = {signal.value for signal in event.signals + event.queries}
+    if sum(map(_json_bytes, values)) <= MAX_TEXTS_BYTES:
+        return event
+    kept = tuple(query for query in event.queries if _json_bytes(query.value) <= MAX_KEPT_BYTES)
+    left = tuple(query.type for query in event.queries if query not in kept)
+    return replace(event, queries=kept, left_in_content=left)
+
+
+def _json_bytes(text: str) -> int:
+    return len(json.dumps(text))
 
 
 def _unopened(report: HashReport) -> Mapping[str, Unhashable]:

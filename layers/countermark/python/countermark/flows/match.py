@@ -2,8 +2,9 @@
 
 import json
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from countermark.domain.bank import Bank, BankContent
 from countermark.domain.decision import Candidate, Match, Policy, decide
@@ -12,13 +13,16 @@ from countermark.domain.json import JSON
 from countermark.domain.opinion import aggregate, tags
 from countermark.domain.signal import Signal, SignalType, accepted, refusal
 from countermark.domain.stores import MAX_PAGE, BankStore, EventLedger, EventPublisher
-from countermark.errors import InvalidInput
+from countermark.errors import InvalidInput, NotFound
 from countermark.flows.hash import REMEMBER_EVENTS_S, event_id
 from countermark.indexes.shards import ServedIndex, ServesIndex
 
 BANK_CACHE_S = 3
 """How old the banks' state may be at a lookup, in seconds: a change of ratio acts within this time."""
 
+
+ReadQueries: TypeAlias = Callable[[ContentHashed], Iterable[Signal]]
+"""Reads the queries that an event has left in its content. Raises NotFound where the content is gone."""
 
 MAX_EVENT_BYTES = 160 * 1024
 """How much of matches one event carries, as JSON: EventBridge takes 256 KB an entry, envelope included."""
@@ -140,19 +144,23 @@ def lookups(
                 banks=only_banks,
                 bypass_coin=bypass_coin,
             ),
-            partial=(partial or {}).get(signal),
+            partial=(partial or {}).get(signal) or undecided,
             now_s=now_s,
         )
-        for signal, candidates in zip(signals, _candidates(index, signals), strict=True)
+        for signal, (candidates, undecided) in zip(signals, _candidates(index, signals), strict=True)
     ]
 
 
-def _candidates(index: ServedIndex, signals: Sequence[Signal]) -> Sequence[Sequence[Candidate]]:
-    """Return what the index holds near each signal, nearest first."""
+def _candidates(index: ServedIndex, signals: Sequence[Signal]) -> Sequence[tuple[Sequence[Candidate], str | None]]:
+    """Return what the index holds near each signal, nearest first, and why that may not be all; None where it is."""
     values: dict[str, list[str]] = {}
     for signal in signals:
         values.setdefault(signal.type, []).append(signal.value)
-    found = {name: iter(index.searcher(name).query_batch(asked)) for name, asked in values.items()}
+    found: dict[str, Iterator[tuple[Sequence[Candidate], str | None]]] = {}
+    for name, asked in values.items():
+        undecided: dict[int, str] = {}
+        near = index.searcher(name).query_batch(asked, undecided=undecided)
+        found[name] = iter([(candidates, undecided.get(place)) for place, candidates in enumerate(near)])
     return [next(found[signal.type]) for signal in signals]
 
 
@@ -169,12 +177,13 @@ def _decided(
 ) -> Lookup:
     """Return what of the candidates of a signal matches, by the store's current state."""
     matches: list[Match] = []
+    given_up: list[str] = []
     for start in range(0, len(candidates), MAX_PAGE):
         page = candidates[start : start + MAX_PAGE]
         contents = banks.contents(candidate.content_id for candidate in page)
         bank_ids = {content.bank_id for content in contents.values()}
         matches += decide(
-            _current(page, contents, signal, index.signal_types[signal.type]),
+            _current(page, contents, signal, index.signal_types[signal.type], given_up),
             signal_type=signal.type,
             contents=contents,
             banks=directory.by_id(bank_ids, now_s=now_s) if contents else {},
@@ -182,7 +191,9 @@ def _decided(
             now_s=now_s,
         )
     build_id = index.manifest.types[signal.type].build_id
-    return Lookup(signal=signal, matches=tuple(matches), build_id=build_id, partial=partial)
+    return Lookup(
+        signal=signal, matches=tuple(matches), build_id=build_id, partial=partial or next(iter(given_up), None)
+    )
 
 
 def _current(
@@ -190,13 +201,19 @@ def _current(
     contents: Mapping[int, BankContent],
     signal: Signal,
     signal_type: SignalType,
+    given_up: list[str],
 ) -> Iterator[Candidate]:
-    """Yield the candidates whose content still has a signal that matches, with its distance now."""
+    """Yield the candidates whose content still has a signal that matches, with its distance now.
+
+    `given_up` takes why a comparison took too long.
+    """
     for candidate in candidates:
         content = contents.get(candidate.content_id)
         banked = None if content is None else content.signals.get(signal.type)
         if banked is not None:
             comparison = signal_type.compare(signal.value, banked)
+            if comparison.undecided is not None:
+                given_up.append(comparison.undecided)
             if comparison.matches:
                 yield Candidate(content_id=candidate.content_id, distance=comparison.distance)
 
@@ -242,9 +259,13 @@ def match_hashed(
     publisher: EventPublisher,
     ledger: EventLedger,
     now_s: int,
+    read_queries: ReadQueries | None = None,
+    on_partial: Callable[[Mapping[str, str]], None] | None = None,
 ) -> Sequence[Mapping[str, JSON]] | None:
     """Match hashed content by its signals and queries, and tell of its matches; None where that was done before.
 
+    `read_queries` reads those that were too large for the event from the content. `on_partial` takes by signal type why
+    not all of the content was compared with all that is banked: then no match does not mean that it is unknown.
     The coin of all the content's signals is its content id, or else each signal's own value.
 
     Raises:
@@ -253,7 +274,8 @@ def match_hashed(
     fact = event_id("MatchFound", event.id)
     if ledger.is_done(fact, now_s=now_s):
         return None
-    asked = event.signals + event.queries
+    queries, partials = _all_queries(event, read_queries)
+    asked = event.signals + queries
     ratios = banks.signal_type_ratios() if asked else {}
     enabled = [signal for signal in asked if ratios.get(signal.type, 1.0) > 0.0]
     found: list[Mapping[str, JSON]] = []
@@ -262,7 +284,7 @@ def match_hashed(
         # An earlier version may have published the digest of no bytes, say.
         types = index.signal_types
         refused = {s for s in event.signals if s.type in types and refusal(types[s.type], s.value) is not None}
-        enabled = [signal for signal in enabled if signal not in refused or signal in event.queries]
+        enabled = [signal for signal in enabled if signal not in refused or signal in queries]
         partial = {signal: event.partial[signal.type] for signal in enabled if signal.type in event.partial}
         results = lookups(
             index,
@@ -275,6 +297,10 @@ def match_hashed(
         )
         for result in results:
             found += (detail(result, match) for match in result.matches)
+            if result.partial is not None:
+                partials.setdefault(result.signal.type, result.partial)
+    if partials and on_partial is not None:
+        on_partial(partials)
     if found:
         publisher.publish(
             [
@@ -284,12 +310,28 @@ def match_hashed(
                     content_id=event.content_id,
                     matches=_within_event(found),
                     total_matches=len(found),
+                    partial=partials,
                     at_s=now_s,
                 )
             ]
         )
     ledger.mark_done(fact, now_s=now_s, forget_after_s=REMEMBER_EVENTS_S)
     return found
+
+
+def _all_queries(event: ContentHashed, read_queries: ReadQueries | None) -> tuple[tuple[Signal, ...], dict[str, str]]:
+    """Return the queries of an event, with those that are left in the content, and why some could not be read."""
+    if not event.left_in_content:
+        return event.queries, {}
+    if read_queries is None:
+        return event.queries, dict.fromkeys(event.left_in_content, "the content is not read here")
+    try:
+        read = {query.type: query for query in read_queries(event)}
+    except (NotFound, InvalidInput) as error:
+        return event.queries, dict.fromkeys(event.left_in_content, f"the content cannot be read again: {error}")
+    missing = [name for name in event.left_in_content if name not in read]
+    more = tuple(read[name] for name in event.left_in_content if name in read)
+    return event.queries + more, dict.fromkeys(missing, "the content gives another query than before")
 
 
 def _within_event(matches: Sequence[Mapping[str, JSON]]) -> Sequence[Mapping[str, JSON]]:

@@ -1,8 +1,8 @@
 """Keys: what an index stores of signals, and what every kind of index answers of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,11 +27,13 @@ class Found:
     """What a search found: three arrays of one length, in no particular order.
 
     `query` is the place of the query that it answers, int64; `row` the key's, int64; `distance` is int64.
+    `undecided` says, by the place of a query, why not all keys could be compared with it in time.
     """
 
     query: NDArray[np.int64]
     row: NDArray[np.int64]
     distance: NDArray[np.int64]
+    undecided: Mapping[int, str] = field(default_factory=dict)
 
 
 class Sections(Protocol):

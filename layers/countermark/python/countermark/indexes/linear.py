@@ -2,6 +2,7 @@
 
 import bisect
 import itertools
+import time
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -10,6 +11,12 @@ from numpy.typing import NDArray
 from countermark.domain.signal import LengthBounded, SignalType
 from countermark.errors import IndexDamaged
 from countermark.indexes.keys import NO_DISTANCE, Found, Keys, Sections, as_bytes, join_keys
+
+MAX_SEARCH_S = 10.0
+"""How long one query may be compared with the texts of a segment; the rest is undecided. A function has 30 s."""
+
+COMPARISONS_A_LOOK = 16
+"""After how many comparisons the clock is looked at: the slowest take a tenth of a second each."""
 
 
 class LinearKeys:
@@ -30,14 +37,21 @@ class LinearKeys:
     def search(self, queries: Sequence[str], *, max_distance: int | None) -> Found:
         """Return the matching texts, with the distances that the type's comparison gives."""
         found = []
+        undecided: dict[int, str] = {}
         for place, query in enumerate(queries):
-            for row in self._comparable(query):
+            until_s = time.monotonic() + MAX_SEARCH_S
+            for number, row in enumerate(self._comparable(query)):
+                if number % COMPARISONS_A_LOOK == 0 and time.monotonic() > until_s:
+                    undecided[place] = f"not all {self._signal_type.name} signals were compared within {MAX_SEARCH_S} s"
+                    break
                 comparison = self._signal_type.compare(query, self._values[row])
+                if comparison.undecided is not None:
+                    undecided.setdefault(place, comparison.undecided)
                 distance = NO_DISTANCE if comparison.distance is None else comparison.distance
                 if comparison.matches and (max_distance is None or distance <= max_distance):
                     found.append((place, row, distance))
         columns = np.array(found, np.int64).reshape(-1, 3)
-        return Found(query=columns[:, 0], row=columns[:, 1], distance=columns[:, 2])
+        return Found(query=columns[:, 0], row=columns[:, 1], distance=columns[:, 2], undecided=undecided)
 
     def take(self, rows: NDArray[np.int64]) -> Keys:
         """Return the keys of rows, in their order."""

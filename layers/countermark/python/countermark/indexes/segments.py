@@ -335,11 +335,15 @@ class Searcher:
         """
         return self.query_batch([value], max_distance=max_distance)[0]
 
-    def query_batch(self, values: Sequence[str], *, max_distance: int | None = None) -> list[Near]:
-        """Return what `query` does of each value."""
+    def query_batch(
+        self, values: Sequence[str], *, max_distance: int | None = None, undecided: dict[int, str] | None = None
+    ) -> list[Near]:
+        """Return what `query` does of each value. `undecided` takes, by place, why one was not compared with all."""
         parts = []
         for segment, gone in zip(self.segments, self._gone, strict=True):
             found = segment.keys.search(values, max_distance=max_distance)
+            if undecided is not None:
+                undecided |= found.undecided
             if len(found.row):
                 parts.append(_entries(segment, found, gone))
         if not parts:

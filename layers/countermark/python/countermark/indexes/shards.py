@@ -20,8 +20,13 @@ Answers: TypeAlias = Sequence[Sequence[Candidate]]
 class Searches(Protocol):
     """What answers for a part of the contents of one signal type, here or elsewhere."""
 
-    def query_batch(self, values: Sequence[str], *, max_distance: int | None = None) -> Answers:
-        """Return the contents near each canonical value, by distance and then by id, each once."""
+    def query_batch(
+        self, values: Sequence[str], *, max_distance: int | None = None, undecided: dict[int, str] | None = None
+    ) -> Answers:
+        """Return the contents near each canonical value, by distance and then by id, each once.
+
+        `undecided` takes, by the place of a value, why it could not be compared with all contents in time.
+        """
 
 
 AskAll: TypeAlias = Callable[[Callable[[Searches], Answers], Sequence[Searches]], Iterable[Answers]]
@@ -48,11 +53,15 @@ class FanOut:
         """Return the contents near a canonical value, by distance and then by id."""
         return self.query_batch([value], max_distance=max_distance)[0]
 
-    def query_batch(self, values: Sequence[str], *, max_distance: int | None = None) -> Answers:
-        """Return what `query` does of each value."""
+    def query_batch(
+        self, values: Sequence[str], *, max_distance: int | None = None, undecided: dict[int, str] | None = None
+    ) -> Answers:
+        """Return what `query` does of each value. `undecided` takes, by place, why one was not compared with all."""
 
         def ask(shard: Searches) -> Answers:
-            return shard.query_batch(values, max_distance=max_distance)
+            if undecided is None:
+                return shard.query_batch(values, max_distance=max_distance)
+            return shard.query_batch(values, max_distance=max_distance, undecided=undecided)
 
         if len(self._shards) == 1:
             return ask(self._shards[0])

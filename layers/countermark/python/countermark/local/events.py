@@ -84,6 +84,7 @@ def _event_of(kind: str, fields: dict[str, Any]) -> Event:
                     # Events of versions that asked with nothing are kept as well.
                     "queries": tuple(Signal(**query) for query in fields.get("queries", ())),
                     "unhashable": {name: Unhashable.stored(**why) for name, why in fields["unhashable"].items()},
+                    "left_in_content": tuple(fields.get("left_in_content", ())),
                 }
             )
         case "MatchFound":

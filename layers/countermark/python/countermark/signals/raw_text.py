@@ -13,13 +13,17 @@ from functools import lru_cache
 from countermark.domain.signal import Comparison, ContentType, IndexKind, Unhashable
 from countermark.errors import InvalidSignal
 from countermark.signals.buffered import BufferedHasher
-from countermark.signals.text import decoded, stripped
+from countermark.signals.text import MAX_CONTENT_BYTES, decoded, stripped
 
 MAX_TEXT_BYTES = 32 * 1024
-"""The largest text, in UTF-8: as JSON it is at most six times as long, and an event of EventBridge holds 256 KB."""
+"""The largest text to bank, in UTF-8. Longer texts, up to `MAX_CONTENT_BYTES`, are compared with those."""
 
 MAX_DIFFERENCE_PERCENT = 5
 """How many of a hundred characters of the banked text may differ."""
+
+MAX_QUERY_CHARACTERS = 210_000
+"""The longest query. A longer text matches no banked one: of 32 KiB, at most 163,840 characters are compared (U+FDFA
+has three bytes, and becomes fifteen letters), and 5 % of them may be missing."""
 
 MAX_REMEMBERED_LENGTH = 1_024
 """The longest text whose normalised form is remembered, in characters: longer ones are few."""
@@ -31,6 +35,12 @@ MAX_REMEMBERED = 2**14
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 
 
+# What no text has left after it was normalised; other characters are looked at one by one.
+_NEVER_COMPARED = re.compile(r"[\x00-/:-@\[-`{-\x7f\s]+")
+
+NOTHING_COMPARED = Unhashable(code="empty", reason="a text without letters and digits")
+
+
 def from_content(content: bytes) -> str | Unhashable:
     """Return the text of bytes, stripped, or that it is empty. They are in UTF-8 unless a mark says otherwise.
 
@@ -38,6 +48,24 @@ def from_content(content: bytes) -> str | Unhashable:
         InvalidContent: They are not text.
     """
     return decoded(content, what="a text") or Unhashable(code="empty", reason="an empty text")
+
+
+def query_of(content: bytes) -> str | Unhashable:
+    """Return a text of bytes less what is not compared, and at most as long as a text that can match.
+
+    It matches what the whole text matches, at the same distance.
+
+    Raises:
+        InvalidContent: They are not text.
+    """
+    text = from_content(content)
+    if isinstance(text, Unhashable):
+        return text
+    # In lower case first: which sigma ends a word depends on what stands around it.
+    compared = _NEVER_COMPARED.sub("", text.lower())
+    vanishing = [mark for mark in set(compared) if not normalise(mark)]
+    compared = compared.translate(dict.fromkeys(map(ord, vanishing)))
+    return compared[:MAX_QUERY_CHARACTERS] or NOTHING_COMPARED
 
 
 def signal_of(content: bytes) -> str | Unhashable:
@@ -49,7 +77,7 @@ def signal_of(content: bytes) -> str | Unhashable:
     text = from_content(content)
     if isinstance(text, Unhashable) or normalise(text):
         return text
-    return Unhashable(code="empty", reason="a text without letters and digits")
+    return NOTHING_COMPARED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +149,10 @@ class RawText:
     def hasher(self) -> BufferedHasher[str]:
         return BufferedHasher(signal_of, max_bytes=MAX_TEXT_BYTES)
 
+    def reader(self) -> BufferedHasher[str]:
+        """Return a hasher for texts that are too long to bank."""
+        return BufferedHasher(query_of, max_bytes=MAX_CONTENT_BYTES)
+
     def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's
         length = len(_normal(banked))
         differing = min(distance or 0, length) / max(1, length)
@@ -140,7 +172,13 @@ def max_edits(length: int) -> int:
 def _normal(text: str) -> str:
     """Return the same, remembered where it is short: a lookup compares one text with many banked ones that stay."""
     plain = _remembered(text) if len(text) <= MAX_REMEMBERED_LENGTH else None
-    return normalise(text) if plain is None else plain
+    return _long(text) if plain is None else plain
+
+
+@lru_cache(4)
+def _long(text: str) -> str:
+    """Return a normalised text: of long ones a lookup needs its own again, for each banked one."""
+    return normalise(text)
 
 
 @lru_cache(MAX_REMEMBERED)

@@ -18,13 +18,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from countermark.domain.signal import Comparison, ContentType, Hasher, IndexKind
 from countermark.errors import InvalidSignal
 from countermark.signals import raw_text
 from countermark.signals.buffered import BufferedHasher
-from countermark.signals.text import stripped
+from countermark.signals.text import MAX_CONTENT_BYTES, stripped
 
 MAX_QUERY_BYTES = 64 * 1024
 """The largest query, in UTF-8: thousands of words."""
@@ -44,6 +44,24 @@ MAX_TEXT_S = 2.0
 LATE_QUERY_S = 0.005
 """How long a query may search a text whose time slow ones have taken: ordinary ones need a thousandth of it."""
 
+MAX_LATE_S = 2.0
+"""How much time queries with so little may take together; those after them are answered where no time is needed."""
+
+QUICK_QUERY_S = 0.001
+"""Up to how long a query counts as quick, and is not charged to the text's time."""
+
+SHORT_TEXT_CHARACTERS = 32 * 1024
+"""Up to what length a text is searched for each phrase. Of a longer one the words are looked at once, and a phrase is
+looked for only if all its words are there: of ten thousand phrases as a rule few are."""
+
+MAX_PHRASES_S = 3.0
+"""How long a long text may be searched for phrases whose words it all has, all queries together."""
+
+_WORDS = re.compile(r"\w+")
+
+_WORD_MARKS = 2**20
+"""How many marks the words of a long text have, a byte each; two words may share one, so a mark proves nothing."""
+
 _PATTERN_PREFIX = "regex-"
 
 _UNLIKE = (
@@ -57,8 +75,9 @@ _UNLIKE = (
 _CACHED_QUERIES = 4096
 """How many queries stay compiled: some KiB each."""
 
-Search = Callable[[str, float], bool]
-"""Tells whether a text contains a term, given the seconds left. Raises TimeoutError where they were too few."""
+Search: TypeAlias = "Callable[[str, float, _Asked | None], bool]"
+"""Returns whether a text contains a term, given the seconds left, and what is known of the text if it is long. Raises
+TimeoutError where they were too few."""
 
 
 class SlowQuery(RuntimeWarning):
@@ -107,17 +126,17 @@ class TrendQuery:
     def compare(self, query: str, banked: str) -> Comparison:
         """Search a text for what is banked; the same query matches as well.
 
-        A query that takes more than `MAX_QUERY_S` does not match, and warns `SlowQuery`; one that comes after many
-        of these with the same text has `LATE_QUERY_S`.
+        A query that takes more than `MAX_QUERY_S` is undecided, and warns `SlowQuery`; one that comes after many
+        slow ones with the same text has `LATE_QUERY_S`, and in the end no time at all.
         """
-        return Comparison(matches=query == banked or _matches(banked, query), distance=None)
+        return Comparison(matches=True, distance=None) if query == banked else _compared(banked, query)
 
     def hasher(self) -> Hasher | None:
         return None
 
     def reader(self) -> BufferedHasher[str]:
         """Return a hasher that gives the text itself."""
-        return BufferedHasher(raw_text.from_content, max_bytes=raw_text.MAX_TEXT_BYTES)
+        return BufferedHasher(raw_text.from_content, max_bytes=MAX_CONTENT_BYTES)
 
     def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's
         return "-"
@@ -130,7 +149,7 @@ class _Terms:
     groups: Sequence[Sequence[Search]]
     unwanted: Sequence[Search]
 
-    def are_in(self, text: str, *, limit_s: float) -> bool:
+    def are_in(self, text: str, *, limit_s: float, asked: "_Asked | None" = None) -> bool:
         """Return whether a text matches.
 
         Raises:
@@ -139,7 +158,7 @@ class _Terms:
         until = time.monotonic() + limit_s
 
         def has(search: Search) -> bool:
-            return search(text, max(0.0, until - time.monotonic()))
+            return search(text, max(0.0, until - time.monotonic()), asked)
 
         return all(any(map(has, group)) for group in self.groups) and not any(map(has, self.unwanted))
 
@@ -152,39 +171,73 @@ class _Terms:
             return False
 
 
-class _Slow(threading.local):
-    """The text that this thread last searched slowly, and how long slow queries have taken with it."""
+class _Asked:
+    """A text that queries search: the words of it, what matched it, and the time that was taken."""
 
-    text: str | None = None
-    seconds: float = 0.0
+    def __init__(self, text: str) -> None:
+        # Not the text itself: a thread keeps this until it has another text.
+        self.name = _name(text)
+        self.seconds = 0.0
+        self.phrase_seconds = 0.0
+        self.matched: set[str] = set()
+        self._words: bytearray | None = None
 
-    def limit_s(self, text: str) -> float:
-        """Return how long the next query may search a text."""
-        return LATE_QUERY_S if text == self.text and self.seconds >= MAX_TEXT_S else MAX_QUERY_S
+    def limit_s(self) -> float:
+        """Return how long the next query may search it."""
+        if self.seconds < MAX_TEXT_S:
+            return MAX_QUERY_S
+        return LATE_QUERY_S if self.seconds < MAX_TEXT_S + MAX_LATE_S else 0.0
 
-    def took(self, text: str, seconds: float) -> None:
-        """Remember that a query took so long in vain."""
-        self.seconds = seconds + (self.seconds if text == self.text else 0.0)
-        self.text = text
+    def may_have(self, words: Sequence[str], text: str) -> bool:
+        """Return False only where the text lacks one of these words."""
+        if self._words is None:
+            self._words = bytearray(_WORD_MARKS)
+            for found in _WORDS.finditer(text):
+                self._words[hash(found[0]) % _WORD_MARKS] = 1
+        return all(self._words[hash(word) % _WORD_MARKS] for word in words)
 
 
-_slow = _Slow()
+class _Asking(threading.local):
+    """The text that this thread last searched."""
+
+    asked: _Asked | None = None
+
+    def of(self, text: str) -> _Asked:
+        """Return what is known of a text."""
+        if self.asked is None or self.asked.name != _name(text):
+            self.asked = _Asked(text)
+        return self.asked
 
 
-def _matches(value: str, text: str) -> bool:
+_asking = _Asking()
+
+
+def _name(text: str) -> tuple[int, int]:
+    """Return what tells a text from others; it is counted once, and kept by the text."""
+    return hash(text), len(text)
+
+
+def _compared(value: str, text: str) -> Comparison:
+    asked = _asking.of(text)
+    if value in asked.matched:
+        return Comparison(matches=True, distance=None)
     terms = _compiled(value)
-    limit_s = _slow.limit_s(text)
+    limit_s = asked.limit_s()
+    began = time.monotonic()
     try:
-        return terms.are_in(text, limit_s=limit_s) and not terms.matches_all
+        matches = terms.are_in(text, limit_s=limit_s, asked=asked) and not terms.matches_all
     except TimeoutError:
-        _slow.took(text, limit_s)
+        asked.seconds += limit_s
         name = hashlib.sha256(value.encode()).hexdigest()[:16]
-        warnings.warn(
-            f"the trend_query of SHA-256 {name}… took more than {limit_s} s: taken not to match",
-            SlowQuery,
-            stacklevel=2,
-        )
-        return False
+        why = f"the trend_query of SHA-256 {name}… took more than {limit_s} s"
+        warnings.warn(f"{why}: taken not to match", SlowQuery, stacklevel=2)
+        return Comparison(matches=False, distance=None, undecided=why)
+    took_s = time.monotonic() - began
+    if took_s > QUICK_QUERY_S:
+        asked.seconds += took_s
+    if matches:
+        asked.matched.add(value)
+    return Comparison(matches=matches, distance=None)
 
 
 @lru_cache(maxsize=_CACHED_QUERIES)
@@ -233,7 +286,7 @@ def _search(term: object) -> Search:
     text = term[len(_PATTERN_PREFIX) + 1 : -1] if is_pattern else term
     if not text.strip():
         raise InvalidSignal(f"a term of a trend_query signal is not empty: {term!r}")
-    return _pattern(text) if is_pattern else partial(_has_phrase, re.compile(rf"\b{re.escape(text)}\b"))
+    return _pattern(text) if is_pattern else _phrase(text)
 
 
 def _pattern(text: str) -> Search:
@@ -248,13 +301,62 @@ def _pattern(text: str) -> Search:
         raise InvalidSignal(f"a trend_query signal has the pattern {text[:100]!r}: {error}") from error
 
 
-def _has_phrase(phrase: re.Pattern[str], text: str, left_s: float) -> bool:
-    if not left_s:
+def _phrase(phrase: str) -> Search:
+    """Return what searches for a whole word or phrase: each run of letters in it is a word of the text."""
+    return partial(_has_phrase, re.compile(rf"\b{re.escape(phrase)}\b"), phrase, tuple(_WORDS.findall(phrase)))
+
+
+def _has_phrase(
+    pattern: re.Pattern[str], phrase: str, words: Sequence[str], text: str, left_s: float, asked: _Asked | None
+) -> bool:
+    if len(text) <= SHORT_TEXT_CHARACTERS:
+        if not left_s:
+            raise TimeoutError
+        return pattern.search(text) is not None
+    if asked is None:
+        return pattern.search(text) is not None
+    if not asked.may_have(words, text):
+        return False
+    # It takes no time from patterns, and loses none to them: looking for a phrase is quick whatever the text is.
+    began = time.monotonic()
+    try:
+        return _is_there(phrase, text, until=began + MAX_PHRASES_S - asked.phrase_seconds)
+    finally:
+        asked.phrase_seconds += time.monotonic() - began
+
+
+def _is_there(phrase: str, text: str, *, until: float) -> bool:
+    """Return whether a phrase stands in a text, with no word running into it.
+
+    Raises:
+        TimeoutError: The time is up.
+    """
+    if time.monotonic() > until:
         raise TimeoutError
-    return phrase.search(text) is not None
+    at, finds = text.find(phrase), 0
+    while at >= 0:
+        if _is_boundary(text, at) and _is_boundary(text, at + len(phrase)):
+            return True
+        at, finds = text.find(phrase, at + 1), finds + 1
+        if not finds % _FINDS_A_LOOK and time.monotonic() > until:
+            raise TimeoutError
+    return False
 
 
-def _has_pattern(pattern: Any, text: str, left_s: float) -> bool:
+_FINDS_A_LOOK = 256
+"""After how many places of a phrase the clock is looked at."""
+
+
+def _is_boundary(text: str, at: int) -> bool:
+    """Return whether a word begins or ends at a place."""
+    return _is_of_word(text[at - 1 : at] if at else "") != _is_of_word(text[at : at + 1])
+
+
+def _is_of_word(character: str) -> bool:
+    return character.isalnum() or character == "_"
+
+
+def _has_pattern(pattern: Any, text: str, left_s: float, _asked: _Asked | None) -> bool:
     if not left_s:
         raise TimeoutError
     return pattern.search(text, timeout=left_s, concurrent=True) is not None
