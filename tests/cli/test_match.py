@@ -141,10 +141,30 @@ def test_a_turned_or_mirrored_photo_matches_on_request_and_says_how(
     assert "rotation" not in json.loads(countermark.ok("match", "photo", "-R", "--json", "-S", "pdq", rocket).out)
 
 
+def test_a_text_too_long_to_bank_is_matched(countermark: CommandLine) -> None:
+    countermark.ok("bank", "create", "MINE")
+    countermark.ok("bank", "add", "MINE", "text", "--", "buy our pills now")
+    ran = countermark.ok("match", "text", "-S", "raw_text", "-", stdin=b"buy our" + b" . " * 100_000 + b"pills now")
+    assert (ran.out, ran.err) == ("raw_text 100% (MINE) POSITIVE_CLASS\n", "")
+    ran = countermark("hash", "text", "-", stdin=b"buy our" + b" . " * 100_000)
+    assert (ran.code, "no raw_text signal: more than 32768 bytes" in ran.err) == (2, True)
+
+
+@pytest.mark.filterwarnings("ignore::countermark.signals.trend_query.SlowQuery")
+def test_a_text_that_was_not_compared_with_all_signals_says_so_and_ends_with_3(countermark: CommandLine) -> None:
+    countermark.ok("bank", "create", "MINE")
+    slow = b'{"and": [{"or": ["regex-X(a+)+$X"]}], "not": []}'
+    countermark.ok("bank", "add", "MINE", "text", "-S", "trend_query", "-H", "-", stdin=slow)
+    ran = countermark("match", "text", "-S", "trend_query", "-", stdin=b"a" * 20_000 + b"b")
+    assert (ran.code, ran.out) == (3, "")
+    assert "standard input: trend_query: the trend_query of SHA-256" in ran.err
+    assert "not compared with all signals, so it may be known: standard input" in ran.err
+
+
 @pytest.mark.parametrize("name", ["raw_text", "trend_query"])
 def test_a_text_too_large_to_be_asked_is_told_once_and_fails(countermark: CommandLine, name: str) -> None:
     countermark.ok("bank", "create", "MINE")
-    too_large = b"a" * (32 * 1024 + 1)
+    too_large = b"a" * (10 * 1024 * 1024 + 1)
     ran = countermark("match", "text", "-S", name, "-", stdin=too_large)
     assert (ran.code, ran.out) == (2, "")
     assert f"standard input: no {name} signal: " in ran.err

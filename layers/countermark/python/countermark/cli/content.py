@@ -215,12 +215,11 @@ def _piece(given: Given, report: "HashReport", partial_signals: Mapping[Signal, 
     variants = {signal: name for name, signal in reversed(report.turned) if signal not in report.signals}
     turned = tuple(dict.fromkeys(signal for _, signal in report.turned if signal in variants))
     signals = report.signals + turned + (report.queries if asks else ())
-    # The same reason twice is one too many: a text that is empty is neither hashed nor asked.
-    unhashable = {
-        name: why
-        for name, why in (report.unasked_and_unhashable() if asks else report.unhashable).items()
-        if name in report.unhashable or why not in report.unhashable.values()
-    }
+    unhashable: dict[str, Unhashable] = {}
+    for name, why in (report.unasked_and_unhashable() if asks else report.unhashable).items():
+        # The same reason twice is one too many: a text that is empty is neither hashed nor asked.
+        if name not in report.unasked or why not in unhashable.values():
+            unhashable[name] = why
     return Piece(
         given=given,
         signals=signals,

@@ -245,7 +245,7 @@ def hash_content(
         turned=tuple(turned),
         unhashable=unhashable,
         partial=partial,
-        unasked={name: why for name, why in read.items() if isinstance(why, Unhashable) and name not in unhashable},
+        unasked={name: why for name, why in read.items() if isinstance(why, Unhashable)},
         size_bytes=size_bytes,
     )
 
