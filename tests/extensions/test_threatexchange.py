@@ -24,6 +24,7 @@ from countermark.extensions.threatexchange import (
 )
 from countermark.extensions.threatexchange_api import PeerExchange
 from countermark.signals import SIGNAL_TYPES
+from countermark.signals.text import MAX_CONTENT_BYTES
 from tests.exchanges.memory_reader import MemoryReader
 from tests.exchanges.server import quick_transport
 
@@ -179,6 +180,18 @@ def test_a_text_is_hashed_as_a_text_where_that_can_be() -> None:
     assert hashed(b"\xff\xfe", Characters) == Unhashable(
         code="damaged", reason="not a text in UTF-8: invalid start byte at byte 0"
     )
+
+
+def test_a_type_of_texts_is_given_the_whole_of_a_long_text() -> None:
+    class Characters(LengthSignal):
+        @classmethod
+        def hash_from_str(cls, text: str) -> str:
+            return str(len(text))
+
+    assert hashed(b"a" * MAX_CONTENT_BYTES, Characters) == str(MAX_CONTENT_BYTES)
+    too_large = hashed(b"a" * (MAX_CONTENT_BYTES + 1), Characters)
+    assert isinstance(too_large, Unhashable)
+    assert too_large.code == "too_large"
 
 
 def test_what_hashes_files_alone_is_given_a_file_that_is_gone_afterwards() -> None:
