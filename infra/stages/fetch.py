@@ -105,6 +105,14 @@ class FetchStage(Construct):
             because="A collaboration was not fetched completely for too long, or the schedule does not run at all.",
             silence_is_bad=True,
         )
+        watch.alarm(
+            self,
+            "UnreadableAlarm",
+            metric=_metric("RecordsUnreadable", cloudwatch.Stats.SUM),
+            threshold=1,
+            because="An exchange sent a damaged page, and records on it are missing. The stage's log says of which "
+            "collaboration; report it to the exchange, and fetch from the start once it is repaired.",
+        )
 
 
 def _metric(name: str, statistic: str) -> cloudwatch.Metric:

@@ -76,3 +76,4 @@ def fetch(name: str, *, holder: str, deadline_s: int) -> None:
     metrics.add_metric(name="FetchFailed", unit=MetricUnit.Count, value=int(report.outcome == "failed"))
     metrics.add_metric(name="ItemsChanged", unit=MetricUnit.Count, value=report.changed_items + report.removed_items)
     metrics.add_metric(name="ItemsMalformed", unit=MetricUnit.Count, value=report.malformed_items)
+    metrics.add_metric(name="RecordsUnreadable", unit=MetricUnit.Count, value=report.unreadable_items)

@@ -1,6 +1,6 @@
 """The API of StopNCII.org: sets of the records that changed since a timestamp, and what platforms send back."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.exchanges.server import Answer, Asked, as_json
@@ -19,10 +19,10 @@ def feedback(value: str, *, source: str = "Facebook", tags: Any = ()) -> dict[st
 class NciiApi:
     """Tells each record once, at the time of its last change, oldest first.
 
-    A set is what had changed by its first page, and its timestamp holds for the whole of it: it stands on the
-    first page already. Until `forgets_tokens` the pages of a set are told by their tokens, however old.
-    `retains_after` forgets the tombstones from before that time, `rewinds_by` takes seconds from the timestamp, and
-    `token_prefix` is what every token begins with.
+    A set is what had changed by its first page, and its timestamp holds for the whole of it: it stands on the first
+    page already. Until `forgets_tokens` the pages of a set are told by their tokens, however old. A page with a
+    record of `damaged` has that record's JSON cut in the middle. `retains_after` forgets the tombstones from before
+    that time, `rewinds_by` takes seconds from the timestamp, and `token_prefix` is what every token begins with.
     """
 
     page_size: int = 2
@@ -30,6 +30,8 @@ class NciiApi:
     retains_after: int = 0
     rewinds_by: int = 0
     token_prefix: str = ""
+    damaged: set[str] = field(default_factory=set)
+    takes_sizes: bool = True
     records: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     extra_items: list[Any] = field(default_factory=list)
     submitted: list[tuple[str, Any]] = field(default_factory=list)
@@ -63,7 +65,10 @@ class NciiApi:
         if asked.method == "POST":
             self.submitted.append((endpoint, asked.json))
             return as_json({})
-        assert (endpoint, asked.query["pageSize"]) == ("FetchHashes", "800")
+        assert endpoint == "FetchHashes"
+        size = int(asked.query["pageSize"])
+        if size != 800 and not self.takes_sizes:
+            return as_json({"message": "pageSize"}, code=400)
         since_s = int(asked.query["startTimestamp"])
         assert since_s >= 10
         token = asked.query.get("nextPageToken")
@@ -77,7 +82,7 @@ class NciiApi:
                 return as_json({"message": "unknown continuation token"}, code=400)
             assert name.endswith(f"since {since_s}"), "a token is of the query that it came with"
         items, next_s = self._sets[name]
-        return as_json(self._page(name, items, at, next_s))
+        return self._damage(as_json(self._page(name, items, at, next_s, min(size, self.page_size))))
 
     def _set_since(self, since_s: int) -> tuple[list[dict[str, Any]], int]:
         told = [
@@ -90,14 +95,22 @@ class NciiApi:
         ]
         return told, max(since_s, self.at_s)
 
-    def _page(self, name: str, items: list[dict[str, Any]], at: int, next_s: int) -> dict[str, Any]:
-        page: list[Any] = items[at : at + self.page_size]
-        has_more = at + self.page_size < len(items)
+    def _damage(self, answer: Answer) -> Answer:
+        body = answer.body
+        for value in self.damaged:
+            at = body.find(f'"hashValue": "{value}"'.encode())
+            if at >= 0:
+                body = body[: at + 15] + b"\xff\x00" + body[at + 40 :]
+        return replace(answer, body=body)
+
+    def _page(self, name: str, items: list[dict[str, Any]], at: int, next_s: int, size: int) -> dict[str, Any]:
+        page: list[Any] = items[at : at + size]
+        has_more = at + size < len(items)
         if at == 0:
             page = [*self.extra_items, *page]
         return {
             "count": len(page),
-            "nextPageToken": f"{self.token_prefix}{name}+{at + self.page_size}" if has_more else None,
+            "nextPageToken": f"{self.token_prefix}{name}+{at + size}" if has_more else None,
             "nextSetTimestamp": next_s - self.rewinds_by,
             "hasMoreRecords": has_more,
             "hashRecords": page,

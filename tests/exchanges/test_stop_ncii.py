@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from countermark.domain.collaboration import Fetch, SharedOpinion, Verdict
@@ -15,7 +16,7 @@ from countermark.domain.opinion import Category, Opinion
 from countermark.domain.signal import Signal
 from countermark.errors import ExchangeFailed, InvalidInput
 from countermark.exchanges import exchanges
-from countermark.exchanges.pages import MAX_RECORD_BYTES
+from countermark.exchanges.pages import MAX_DAMAGES, MAX_RECORD_BYTES
 from countermark.exchanges.stop_ncii import (
     FIRST_TIMESTAMP,
     STALE_AFTER_S,
@@ -24,6 +25,7 @@ from countermark.exchanges.stop_ncii import (
     StopNcii,
     opinions_of,
     parse_page,
+    salvage_page,
     signals_of,
 )
 from countermark.signals import SIGNAL_TYPES
@@ -408,6 +410,112 @@ def test_a_checkpoint_is_stale_after_30_days(age_s: int, within: Mapping[str, JS
     checkpoint = {"update_time": 50, "last_fetch_time": 1000, **within}
     assert begin(checkpoint, now_s=1000 + age_s).restarts is is_stale
     assert begin(None, now_s=1000).restarts
+
+
+# Damaged pages
+
+
+def put_hashes(play: Play, count: int) -> set[tuple[str, str]]:
+    for number in range(count):
+        play.api.put(f"{number:032x}", feedback("Blocked"), kind="VideoMD5")
+    play.api.page_size = 800
+    return {("video_md5", f"{number:032x}") for number in range(count)}
+
+
+@pytest.mark.parametrize("damaged", [[0], [7], [11], [3, 4], [0, 11], list(range(12))])
+@pytest.mark.parametrize("takes_sizes", [True, False])
+def test_a_damaged_record_stops_nothing_and_is_reported(play: Play, damaged: list[int], *, takes_sizes: bool) -> None:
+    shared = put_hashes(play, 12)
+    play.api.takes_sizes = takes_sizes
+    play.api.damaged = {f"{number:032x}" for number in damaged}
+    report = play.house.fetch()
+    assert (report.outcome, report.unreadable_items) == ("complete", len(damaged))
+    assert play.house.signals() == shared - {("video_md5", value) for value in play.api.damaged}
+    state = play.house.state()
+    assert state.unreadable_items == len(damaged)
+    assert "could not be read: report it to the exchange" in state.last_error
+    # Later records come, and what is missing stays reported.
+    play.api.put("later")
+    # The last record of a set is on the first page of the next one again.
+    assert play.house.fetch().unreadable_items == (11 in damaged)
+    assert "later" in play.values()
+    assert "could not be read" in play.house.state().last_error
+
+
+def test_damage_is_narrowed_down_with_few_requests_and_full_pages_are_asked_for_after_it(play: Play) -> None:
+    shared = put_hashes(play, 1500)
+    play.api.damaged = {f"{1007:032x}"}
+    assert play.house.fetch().unreadable_items == 1
+    assert play.house.state().fetched_items == len(shared) - 1
+    sizes = [int(asked.query["pageSize"]) for asked in play.server.asked]
+    assert sizes[:2] == [800, 800]
+    assert sizes[-1] == 800
+    assert len(sizes) < 40
+
+
+def test_a_page_that_is_damaged_for_a_moment_loses_nothing(play: Play) -> None:
+    shared = put_hashes(play, 5)
+    play.server.fail(lambda answer: replace(answer, body=answer.body[: len(answer.body) // 2]))
+    report = play.house.fetch()
+    assert (report.outcome, report.unreadable_items) == ("complete", 0)
+    assert play.house.signals() == shared
+    assert [asked.query["pageSize"] for asked in play.server.asked] == ["800", "800"]
+
+
+def test_a_page_that_is_damaged_only_as_a_large_one_loses_nothing(play: Play) -> None:
+    shared = put_hashes(play, 300)
+    right = play.api.answer
+
+    def answer(asked: Asked) -> Answer:
+        given: Answer = right(asked)
+        return given if int(asked.query["pageSize"]) <= 100 else replace(given, body=given.body[:5_000])
+
+    play.server.respond = answer
+    report = play.house.fetch()
+    assert (report.outcome, report.unreadable_items) == ("complete", 0)
+    assert {value for _, value in shared} == {str(n) for n in play.values()}
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=200)
+def test_what_is_salvaged_is_what_was_sent_and_what_is_not_is_counted(data: st.DataObject) -> None:
+    records = [record(f"{number:032x}") for number in range(data.draw(st.integers(1, 6)))]
+    texts = [json.dumps(each).encode() for each in records]
+    body = json.dumps(page_of(*records, count=len(records))).encode()
+    number = data.draw(st.integers(0, len(records) - 1))
+    at = body.index(texts[number]) + data.draw(st.integers(0, len(texts[number]) - 1))
+    length = data.draw(st.integers(1, len(texts[number])))
+    damage = data.draw(st.binary(max_size=5).filter(lambda garbage: b'"' not in garbage and b"{" not in garbage))
+    end = min(at + length, body.index(texts[number]) + len(texts[number]))
+    page = salvage_page(body[:at] + damage + body[end:])
+    assert [each for each in records if each != records[number] and each not in page.changes.values()] == []
+    assert len(page.changes) + page.malformed_items + page.unreadable_items >= len(records)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b'{"hashRecords": [',
+        b'{"hasMoreRecords": fal',
+        b'{"hashRecords": [], "nextSetTimest',
+        b"\xff",
+    ],
+)
+def test_a_page_that_does_not_say_where_the_next_one_is_ends_the_run(play: Play, data: bytes) -> None:
+    put_hashes(play, 3)
+    play.server.respond = lambda _: replace(as_json({}), body=data)
+    assert play.house.fetch().error == "127.0.0.1 answered with a malformed page"
+    assert play.house.state().checkpoint is None
+    assert len(play.server.asked) == 5
+
+
+def test_a_page_of_nothing_but_damage_is_given_up_soon() -> None:
+    body = b'{"count": 1, "nextSetTimestamp": 20, "hasMoreRecords": false, "hashRecords": ['
+    with pytest.raises(ValueError, match="damages"):
+        salvage_page(body + b'x {"hashValue": ' * (2 * MAX_DAMAGES))
 
 
 # Credentials

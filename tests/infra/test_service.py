@@ -214,9 +214,13 @@ def test_fetches_that_fail_or_do_not_happen_raise_alarms(service: Mapping[str, A
     alarms = {
         alarm["MetricName"]: (alarm["Threshold"], alarm["TreatMissingData"])
         for _, alarm in named(service, "AWS::CloudWatch::Alarm")
-        if alarm.get("MetricName", "").endswith(("FetchFailed", "FetchAge"))
+        if alarm.get("MetricName", "").endswith(("FetchFailed", "FetchAge", "RecordsUnreadable"))
     }
-    assert alarms == {"FetchFailed": (3, "notBreaching"), "OldestFetchAge": (24 * 3600, "breaching")}
+    assert alarms == {
+        "FetchFailed": (3, "notBreaching"),
+        "OldestFetchAge": (24 * 3600, "breaching"),
+        "RecordsUnreadable": (1, "notBreaching"),
+    }
 
 
 def test_an_opinion_that_an_exchange_refuses_raises_an_alarm(service: Mapping[str, Any]) -> None:

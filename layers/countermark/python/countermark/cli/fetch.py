@@ -172,6 +172,11 @@ def fetch_one(
 
 
 def _counts(report: "FetchReport") -> str:
-    counts = {"changed": report.changed_items, "removed": report.removed_items, "malformed": report.malformed_items}
+    counts = {
+        "changed": report.changed_items,
+        "removed": report.removed_items,
+        "malformed": report.malformed_items,
+        "unreadable": report.unreadable_items,
+    }
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     return f" ({told})" if told else ""

@@ -48,7 +48,8 @@ class FetchState:
     `checkpoint` is the exchange's own, opaque; None means from the start. `generation` counts the
     fetches from the start: records of an older one are removed when a fetch `completes_generation`. `begun_at_s` is
     the first run's: one that never completes has an age by it.
-    Times are epoch seconds; None means never (for `running_since_s`: not running).
+    Times are epoch seconds; None means never (for `running_since_s`: not running). `unreadable_items` counts the
+    records of this generation that stood on a damaged page and are missing since.
     """
 
     checkpoint: Mapping[str, JSON] | None = None
@@ -63,6 +64,7 @@ class FetchState:
     up_to_date: bool = False
     last_error: str = ""
     malformed_items: int = 0
+    unreadable_items: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,12 +115,14 @@ class Delta:
     """One step of a fetch: changes by record key, and the checkpoint after them.
 
     None is a tombstone. The fetch may be abandoned after any delta, and resumed from its checkpoint.
-    `malformed_items` counts records of the step that were passed over.
+    `malformed_items` counts records of the step that were passed over. `unreadable_items` counts those that the page
+    should have held and that could not be read, as the page was damaged: which ones they are is not known.
     """
 
     changes: Mapping[str, Mapping[str, JSON] | None]
     checkpoint: Mapping[str, JSON]
     malformed_items: int = 0
+    unreadable_items: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

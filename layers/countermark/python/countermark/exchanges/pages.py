@@ -1,7 +1,8 @@
 """What holds for the pages of every exchange that is spoken to over HTTP: status, JSON, and where the next one is."""
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -19,6 +20,10 @@ MAX_RECORD_BYTES = 256 * 1024
 
 MAX_EMPTY_PAGES = 1_000
 """How many pages without a record may follow each other: more are a loop of the exchange's."""
+
+MAX_DAMAGES = 10_000
+"""How many damaged places of a page are stepped over: more than a page has records, so that a page of nothing but
+damage is given up soon."""
 
 _Body = TypeVar("_Body")
 _Page = TypeVar("_Page")
@@ -64,6 +69,78 @@ def json_object(request: Request, response: Response) -> Mapping[str, JSON]:
     if not isinstance(value, dict):
         raise malformed_page(request)
     return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Salvage:
+    """What can be read of a damaged page of JSON: its records, and the fields beside them.
+
+    `damages` counts the places at which something could not be read.
+    """
+
+    records: tuple[Mapping[str, JSON], ...]
+    fields: Mapping[str, JSON]
+    damages: int
+
+
+def salvaged(
+    body: bytes,
+    *,
+    list_name: str,
+    first_names: Collection[str],
+    needed_names: Collection[str],
+    field_names: Collection[str],
+) -> Salvage:
+    """Return what can be read of a page whose JSON is damaged.
+
+    A record is an object that is whole by itself, begins with one of `first_names` and has all `needed_names`. Records
+    are looked for behind the list's name, and fields before it or behind the last record. Bytes that are not UTF-8
+    become half surrogates, which no record may have.
+
+    Raises:
+        ValueError: There is no such list, or the page is damaged at more than `MAX_DAMAGES` places.
+    """
+    text = body.decode("utf-8", "surrogateescape")
+    listed = re.search(rf'"{list_name}"\s*:\s*\[', text)
+    if listed is None:
+        raise ValueError(list_name)
+    begins = re.compile(r'\{\s*"(?:' + "|".join(map(re.escape, first_names)) + r')"\s*:')
+    decoder = json.JSONDecoder()
+    records: list[Mapping[str, JSON]] = []
+    damages, is_damaged, at = 0, False, listed.end()
+    while (begin := begins.search(text, at)) is not None:
+        is_damaged = is_damaged or text[at : begin.start()].strip(", \t\r\n") != ""
+        try:
+            record, end = decoder.raw_decode(text, begin.start())
+        except (ValueError, RecursionError):
+            record, end = None, begin.start() + 1
+        if isinstance(record, dict) and record.keys() >= set(needed_names):
+            damages, is_damaged = damages + is_damaged, False
+            records.append(record)
+        else:
+            damages, is_damaged = damages + is_damaged, True
+            if damages > MAX_DAMAGES:
+                raise ValueError("damages")
+        at = end
+    closed = re.match(r"[\s]*\]", text[at:])
+    damages += is_damaged or closed is None
+    outside = f"{text[: listed.start()]} {text[at:] if closed is not None else ''}"
+    fields = {name: value for name in field_names if (value := _field(outside, name, decoder)) is not None}
+    return Salvage(records=tuple(records), fields=fields, damages=damages)
+
+
+def _field(text: str, name: str, decoder: json.JSONDecoder) -> JSON:
+    """Return the value of a field in a text of JSON; None where it is null, is not there, or is damaged."""
+    found = re.search(rf'"{re.escape(name)}"\s*:\s*', text)
+    if found is None:
+        return None
+    try:
+        value, end = decoder.raw_decode(text, found.end())
+    except (ValueError, RecursionError):
+        return None
+    # A number, or a word, may be cut in the middle.
+    is_whole = re.match(r"\s*[,}]", text[end:]) is not None
+    return value if is_whole and isinstance(value, str | int | bool) else None
 
 
 def parsed(request: Request, parse: Callable[[_Body], _Page], body: _Body) -> _Page:

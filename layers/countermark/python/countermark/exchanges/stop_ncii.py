@@ -9,6 +9,11 @@ token of the next and the timestamp that the next set begins at. A record says a
 of the people who sent it, and the feedback of the platforms that met it. The timestamp holds for the whole set,
 so until the last page a fetch is resumed by the token, and a token that has grown old by its set's beginning.
 
+A page can be damaged: in September 2026 one was, for 40 hours, with status 200. It is asked for again, then in
+smaller pages, so that the records around the damage come as they are. Of the smallest page the records that can be
+read are taken, and the others are counted as unreadable, which the fetch reports. A page that does not say where the
+next one is, such as an error page, ends the run, and the next run asks for it again.
+
 Limits: 32 MiB a page, 256 KiB a record; 1,000 pages without a record; a token comes once in a set, and is resumed
 for 12 hours; the timestamp of a next set that lies behind the one before is an error.
 """
@@ -16,7 +21,7 @@ for 12 hours; the timestamp of a next set that lies behind the one before is an 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlencode, urlsplit
 
 from countermark.domain.collaboration import (
@@ -38,9 +43,9 @@ from countermark.exchanges.pages import (
     Patience,
     host_of,
     is_storable,
-    json_object,
     parsed,
     refused,
+    salvaged,
     went_back,
 )
 from countermark.exchanges.verdicts import sent
@@ -48,6 +53,22 @@ from countermark.exchanges.verdicts import sent
 BASE_URL = "https://api.stopncii.org/v1"
 
 PAGE_SIZE = 800
+
+SMALLER_PAGE_SIZES = (100, 10, 1)
+"""How many records are asked for at once where a page is damaged, one size after the other. Each is about a tenth of
+the one before, so that a damaged record is found with thirty requests."""
+
+SIZE_REFUSED = frozenset({400, 404, 410, 422})
+"""The statuses that a size of pages which the exchange does not take may be answered with."""
+
+RECORD_NAMES = ("signalType", "hashValue", "hashStatus")
+"""The fields that every record has."""
+
+FIRST_NAMES = (*RECORD_NAMES, "lastModtimestamp", "caseNumbers", "hashRegions", "CSPFeedbacks")
+"""The fields that a record may begin with."""
+
+PAGE_NAMES = ("count", "nextPageToken", "nextSetTimestamp", "hasMoreRecords")
+"""The fields of a page beside its records."""
 
 FIRST_TIMESTAMP = 10
 """Where the first set begins: the exchange takes none that is lower."""
@@ -128,6 +149,7 @@ class Page:
 
     changes: Mapping[str, Mapping[str, JSON] | None]
     malformed_items: int
+    unreadable_items: int = 0
     next_token: str | None
     next_timestamp: int
 
@@ -153,6 +175,21 @@ def parse_page(body: Mapping[str, JSON]) -> Page:
         next_token=str(token) if has_more else None,
         next_timestamp=int(str(timestamp)),
     )
+
+
+def salvage_page(body: bytes) -> Page:
+    """Return what can be read of a damaged page. The records that are missing are counted as unreadable.
+
+    Raises:
+        ValueError: It does not say where the next page is, or is no page at all.
+    """
+    found = salvaged(
+        body, list_name="hashRecords", first_names=FIRST_NAMES, needed_names=RECORD_NAMES, field_names=PAGE_NAMES
+    )
+    page = parse_page({**found.fields, "hashRecords": [*found.records]})
+    count = found.fields.get("count")
+    missing = count - len(found.records) if isinstance(count, int) else 0
+    return replace(page, unreadable_items=max(found.damages, missing))
 
 
 def signals_of(data: Mapping[str, JSON]) -> list[Signal]:
@@ -313,29 +350,61 @@ class StopNcii:
         raise InvalidInput(f"{self.kind} takes no signals of type {signal.type!r}")
 
     def _deltas(self, keys: Mapping[str, str], start: int, resumed: str | None, now_s: int) -> Iterator[Delta]:
-        token, seen = resumed, {resumed}
+        token, seen, size = resumed, {resumed}, _PageSize()
         patience = Patience()
         while True:
-            query = {"startTimestamp": str(start), "pageSize": str(PAGE_SIZE)}
-            request = self._request("FetchHashes", keys, query if token is None else query | {"nextPageToken": token})
-            response = self._transport.send(request, max_bytes=MAX_PAGE_BYTES)
-            if token is not None and token == resumed and response.status in TOKEN_REFUSED:
-                # The token is of an earlier run, and lasted shorter than we hoped: its set is asked for anew.
+            request = self._page_request(keys, start, token, size.records)
+            try:
+                page = self._page(keys, start, token, size)
+            except ExchangeFailed as error:
+                if token is None or token != resumed or error.status not in TOKEN_REFUSED:
+                    raise
+                # The token is of an earlier run, and lasted shorter than we hoped: its set is asked for again.
                 token, resumed, seen = None, None, {None}
                 continue
-            page = _page(request, response)
             yield Delta(
                 changes=page.changes,
                 checkpoint={**_scope(keys), **_checkpoint(request, start, page, now_s)},
                 malformed_items=page.malformed_items,
+                unreadable_items=page.unreadable_items,
             )
             token = page.next_token
             if token is None:
                 return
             if token in seen:
                 raise ExchangeFailed(f"{host_of(request.url)} has a page for its next one that it had before")
-            patience.after(request, items=len(page.changes) + page.malformed_items)
+            items = len(page.changes) + page.malformed_items + page.unreadable_items
+            patience.after(request, items=items)
             seen.add(token)
+
+    def _page(self, keys: Mapping[str, str], start: int, token: str | None, size: "_PageSize") -> Page:
+        """Return a page: where it is damaged a smaller one, or what can be read of the smallest.
+
+        Raises:
+            ExchangeFailed: It was refused; or it is no page however small, and does not say where the next one is.
+        """
+        damaged: Response | None = None
+        while True:
+            request = self._page_request(keys, start, token, size.records)
+            response = self._transport.send(request, max_bytes=MAX_PAGE_BYTES)
+            if damaged is not None and response.status in SIZE_REFUSED:
+                break
+            if response.status != 200:
+                raise refused(request, response)
+            page = _parsed(response)
+            if page is not None:
+                size.after_page()
+                return page
+            is_first, damaged = damaged is None, response
+            # Once it is asked for again as it is.
+            if not (is_first and size.is_full) and not size.lower():
+                break
+        size.reset()
+        return parsed(request, salvage_page, damaged.body)
+
+    def _page_request(self, keys: Mapping[str, str], start: int, token: str | None, size: int) -> Request:
+        query = {"startTimestamp": str(start), "pageSize": str(size)}
+        return self._request("FetchHashes", keys, query if token is None else query | {"nextPageToken": token})
 
     def _submission(self, endpoint: str, credentials: Mapping[str, str], body: bytes) -> Request:
         request = self._request(endpoint, _checked(credentials), {})
@@ -360,15 +429,42 @@ class StopNcii:
         )
 
 
-def _page(request: Request, response: Response) -> Page:
-    """Return the page that was answered.
+@dataclass(slots=True)
+class _PageSize:
+    """How many records are asked for at once: fewer around damage, and more again where it is left behind."""
 
-    Raises:
-        ExchangeFailed: It is none.
-    """
-    if response.status != 200:
-        raise refused(request, response)
-    return parsed(request, parse_page, json_object(request, response))
+    records: int = PAGE_SIZE
+    pages: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.records == PAGE_SIZE
+
+    def lower(self) -> bool:
+        """Take the next smaller size; returns False where there is none."""
+        smaller = next((each for each in SMALLER_PAGE_SIZES if each < self.records), None)
+        self.records, self.pages = smaller or self.records, 0
+        return smaller is not None
+
+    def after_page(self) -> None:
+        """Take a page that was read. After as many as the next larger one has, that size is tried again."""
+        self.pages += 1
+        larger = min((each for each in (PAGE_SIZE, *SMALLER_PAGE_SIZES) if each > self.records), default=PAGE_SIZE)
+        if self.pages * self.records >= larger:
+            self.records, self.pages = larger, 0
+
+    def reset(self) -> None:
+        """Ask for full pages again: the damage is passed."""
+        self.records, self.pages = PAGE_SIZE, 0
+
+
+def _parsed(response: Response) -> Page | None:
+    """Return the page that was answered; None where it is damaged."""
+    try:
+        body = json.loads(response.body)
+        return parse_page(body) if isinstance(body, dict) else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _checkpoint(request: Request, start: int, page: Page, now_s: int) -> Mapping[str, JSON]:

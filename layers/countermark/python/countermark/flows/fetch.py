@@ -72,7 +72,8 @@ class FetchReport:
 
     `outcome` is `complete` (all that the exchange has is banked), `continues` (the deadline or the limit came first:
     run again at once), `disabled`, `held` (another run fetches it now), `lost` (another run took over) or
-    `failed`, with the reason in `error`. `fetched_items` counts what the exchange sent, changed or not.
+    `failed`, with the reason in `error`. `fetched_items` counts what the exchange sent, changed or not, and
+    `unreadable_items` the records that this run lost on damaged pages.
     """
 
     collaboration: str
@@ -82,6 +83,7 @@ class FetchReport:
     changed_items: int = 0
     removed_items: int = 0
     malformed_items: int = 0
+    unreadable_items: int = 0
 
 
 def fetch_collaboration(
@@ -150,6 +152,7 @@ class _Run:
         self._changed_items = 0
         self._removed_items = 0
         self._malformed_items = 0
+        self._unreadable_items = 0
 
     def fetch(self) -> bool:
         """Fetch until the exchange has no more, or the deadline is reached; tells whether it has no more."""
@@ -174,6 +177,7 @@ class _Run:
                     generation_complete=False,
                     fetched_items=0,
                     malformed_items=0,
+                    unreadable_items=0,
                     up_to_date=False,
                 )
             )
@@ -217,6 +221,7 @@ class _Run:
             changed_items=self._changed_items,
             removed_items=self._removed_items,
             malformed_items=self._malformed_items,
+            unreadable_items=self._unreadable_items,
         )
 
     def _is_due(self) -> bool:
@@ -237,7 +242,7 @@ class _Run:
                 running_since_s=None,
                 last_complete_at_s=self._fetcher.clock(),
                 last_succeeded=True,
-                last_error="",
+                last_error=_missing_text(self._state.unreadable_items),
                 up_to_date=True,
             )
         )
@@ -267,6 +272,7 @@ class _Run:
             self._put(bank, stored, derived)
         self._fetched_items += len(delta.changes)
         self._malformed_items += malformed_items
+        self._unreadable_items += delta.unreadable_items
         self._save(
             replace(
                 self._state,
@@ -274,6 +280,7 @@ class _Run:
                 checkpoint_at_s=self._fetcher.clock(),
                 fetched_items=self._state.fetched_items + len(delta.changes),
                 malformed_items=self._state.malformed_items + malformed_items,
+                unreadable_items=self._state.unreadable_items + delta.unreadable_items,
             )
         )
 
@@ -452,6 +459,17 @@ def _bank_of(fetcher: Fetcher, collaboration: Collaboration) -> Bank:
         if bank.name == collaboration.bank:
             return bank
     raise InvalidInput(f"bank {collaboration.bank!r} of collaboration {collaboration.name!r} is not there")
+
+
+def _missing_text(unreadable_items: int) -> str:
+    """Return what a complete fetch says of the records that it lacks; nothing where it lacks none."""
+    if not unreadable_items:
+        return ""
+    records = "1 record" if unreadable_items == 1 else f"{unreadable_items} records"
+    return (
+        f"{records} stood on a damaged page of the exchange and could not be read: report it to the exchange, and "
+        "fetch the collaboration from the start once it is repaired"
+    )
 
 
 def _batched(keys: Iterable[str]) -> Iterable[Sequence[str]]:
