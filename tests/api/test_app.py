@@ -14,7 +14,7 @@ import pytest
 
 from countermark.api.app import build_app
 from countermark.api.asgi import LocalContext, event_of
-from countermark.errors import ExchangeFailed, InvalidInput, Unavailable
+from countermark.errors import Busy, ExchangeFailed, InvalidInput, Unavailable
 from countermark.signals import raw_text, trend_query
 from countermark.signals.raw_text import MAX_TEXT_BYTES
 from tests.api.house import LIMITS, Caller, House, encoded, form, lambda_caller, scope_of
@@ -246,6 +246,13 @@ def test_a_foreseen_error_has_its_own_status_and_text(house: House, error: Excep
     call("POST", "/c/exchanges", {"api": "sample", "bank": "A"})
     answer = call("POST", "/c/exchange/A/fetch")
     assert (answer.status, answer.json()) == (status, {"message": str(error)})
+
+
+def test_what_is_too_busy_says_when_to_try_again(house: House) -> None:
+    call = lambda_caller(replace_service(house, start_fetch=failing(Busy("no memory was free"))))
+    call("POST", "/c/exchanges", {"api": "sample", "bank": "A"})
+    answer = call("POST", "/c/exchange/A/fetch")
+    assert (answer.status, answer.headers["retry-after"]) == (503, "10")
 
 
 def test_a_fetch_is_started_by_name_and_only_where_one_can_be(house: House) -> None:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pillow_heif
 import pytest
 from moto.server import ThreadedMotoServer
 from PIL import Image
@@ -162,6 +163,22 @@ def test_hash_hashes_an_upload(start: Start, deployment: Deployed) -> None:
     tell("hash", began_s)
     assert '"outcome":"hashed"' in function.log.read_text()
     assert function.invoke(request("/c/banks"))["statusCode"] == 404
+
+
+@pytest.mark.parametrize("image_format", ["HEIF", "AVIF"])
+def test_hash_reads_what_phones_take(start: Start, deployment: Deployed, image_format: str) -> None:
+    """The layer's own decoders, whose libraries are compiled."""
+    pillow_heif.register_heif_opener()
+    picture = io.BytesIO()
+    Image.radial_gradient("L").resize((256, 256)).rotate(30).convert("RGB").save(picture, image_format, quality=90)
+    bucket = deployment.settings.upload_bucket
+    put = deployment.clients.s3.put_object(Bucket=bucket, Key="photo/1", Body=picture.getvalue())
+    told = {"key": "photo/1", "size": 1, "etag": put["ETag"], "version-id": put["VersionId"]}
+    function = start("hash")
+    event = {"detail-type": "Object Created", "detail": {"bucket": {"name": bucket}, "object": told}}
+    assert function.invoke(message(event)) == NOTHING_FAILED
+    # Nothing was left out: no signal type says that it could not read the picture.
+    assert '"outcome":"hashed"' in function.log.read_text()
 
 
 def test_index_builds_and_match_finds(start: Start, deployment: Deployed) -> None:

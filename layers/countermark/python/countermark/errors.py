@@ -5,6 +5,8 @@ only where a caller acts differently. Anything that is not a `CountermarkError` 
 crashes, the event is tried again, and the dead-letter queue keeps it.
 """
 
+from typing import ClassVar
+
 
 class CountermarkError(Exception):
     """Something that countermark foresees going wrong; its text is fit for a user to read."""
@@ -101,6 +103,14 @@ class Unavailable(CountermarkError):
 
     http_status = 503
     exit_code = 3
+    retry_after_s: ClassVar[int | None] = None
+    """How long a caller should wait before the same request; None where nothing is known of that."""
+
+
+class Busy(Unavailable):
+    """This process has too much to do at the same time: no room became free in time."""
+
+    retry_after_s: ClassVar[int | None] = 10
 
 
 class IndexNotReady(Unavailable):

@@ -26,7 +26,7 @@ from countermark.api import routes, wire
 from countermark.api.call import Call
 from countermark.api.keys import check_roles
 from countermark.api.services import Services
-from countermark.errors import ContentTooLarge, CountermarkError, IndexNotReady, InvalidInput, UnsafeURL
+from countermark.errors import ContentTooLarge, CountermarkError, IndexNotReady, InvalidInput, Unavailable, UnsafeURL
 
 _log = logging.getLogger(__name__)
 
@@ -147,6 +147,9 @@ class App(APIGatewayHttpResolver):
                 return wire.message("Invalid or unsafe URL provided", status=400)
             case IndexNotReady():
                 return wire.message("index not yet ready", status=503)
+            case Unavailable() if error.retry_after_s is not None:
+                headers = {"Retry-After": str(error.retry_after_s)}
+                return wire.message(str(error), status=error.http_status, headers=headers)
             case CountermarkError():
                 return wire.message(str(error), status=error.http_status)
             case _:

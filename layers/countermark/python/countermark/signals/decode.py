@@ -8,13 +8,15 @@ import logging
 import struct
 import warnings
 import zlib
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from countermark.errors import ContentTooLarge, InvalidContent
 from countermark.signals.formats.boxes import is_heic
 from countermark.signals.formats.source import Clock
+from countermark.signals.memory import Lease, process_budget
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +29,13 @@ MAX_PHOTO_BYTES = 100 * 1024 * 1024
 """The largest photo: 16 megapixels of uncompressed 16-bit RGB."""
 
 MAX_PIXELS = 89_478_485
-"""The most pixels: where Pillow begins to warn of a decompression bomb. Decoding takes up to 8 bytes for each, up to 10
-of AVIF and up to 17 of WebP, which the library behind it keeps whole several times."""
+"""The most pixels: where Pillow begins to warn of a decompression bomb."""
+
+_BYTES_PER_PIXEL = 4
+"""How much Pillow keeps of each pixel that was decoded."""
+
+MAX_DECODE_BYTES = 8 * MAX_PIXELS
+"""The most memory that decoding one photo may take: formats whose decoders need more a pixel may have fewer pixels."""
 
 MAX_SCANS = 100
 """The most scans of a JPEG: progressive ones have about ten; each makes the decoder go over all pixels again."""
@@ -107,6 +114,7 @@ def picture(content: bytes, *, draft: bool = False) -> "Picture":
     Raises:
         ContentTooLarge: More than `MAX_PHOTO_BYTES`, `MAX_PIXELS`, `MAX_SCANS` or `MAX_SCANNED_PIXELS`, or
             `MAX_DECODE_S` went by.
+        Busy: Other content takes the memory of the process, see `memory`.
         InvalidContent: It is no photo, damaged, or less than half of its rows are there; the error says which.
         MissingExtra: It is HEIC, and what reads it is not installed.
         UnsupportedContent: It is of a format or a variant that is not decoded; the error names it.
@@ -121,21 +129,61 @@ def picture(content: bytes, *, draft: bool = False) -> "Picture":
 
     _quieten()
     try:
-        reading = readers.Reading(clock=Clock(MAX_DECODE_S), admit=_admit, draft_pixels=DRAFT_PIXELS if draft else None)
-        read = readers.read(content, reading)
+        admission = _Admission(len(content))
+        reading = readers.Reading(
+            clock=Clock(MAX_DECODE_S), admit=admission.admit, draft_pixels=DRAFT_PIXELS if draft else None
+        )
+        with admission:
+            read = readers.read(content, reading)
+            return admission.kept_by(read) if read is not None else _refuse(content)
     except Image.DecompressionBombError as error:
         raise ContentTooLarge(f"a photo has at most {MAX_PIXELS} pixels: {_reason(error)}") from error
     except UnidentifiedImageError as error:
         raise InvalidContent(f"not a photo that can be read: {_describe(content)}") from error
     except _DAMAGE as error:
         raise InvalidContent(f"a damaged photo: {_reason(error)}") from error
-    if read is None:
-        raise InvalidContent(f"not a photo that can be read: {_describe(content)}")
-    return read
 
 
-def _admit(claim: "Claim") -> None:
-    """Check what a photo's header says, before anything is decoded.
+def _refuse(content: bytes) -> NoReturn:
+    raise InvalidContent(f"not a photo that can be read: {_describe(content)}")
+
+
+class _Admission:
+    """Lets one photo be decoded, with memory of the process's budget."""
+
+    def __init__(self, content_bytes: int) -> None:
+        self._content_bytes = content_bytes
+        self._lease: Lease | None = None
+
+    def admit(self, claim: "Claim") -> None:
+        """Check what a photo's header says, before anything is decoded, and take the memory that this needs.
+
+        Raises:
+            Busy: There is no memory in time.
+            ContentTooLarge: There are more pixels than are allowed, or a JPEG goes over them too often.
+        """
+        _check(claim)
+        needs_bytes = claim.width * claim.height * claim.bytes_per_pixel
+        self._lease = process_budget().take(self._content_bytes + needs_bytes)
+
+    def kept_by(self, picture: "Picture") -> "Picture":
+        """Return a picture that keeps, as long as it lives, the memory that its pixels take."""
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.shrink(_BYTES_PER_PIXEL * picture.rows * picture.columns)
+        return replace(picture, lease=lease)
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, *_: object) -> None:
+        """Give back what no picture keeps."""
+        if self._lease is not None:
+            self._lease.release()
+
+
+def _check(claim: "Claim") -> None:
+    """Check how much a photo's header says there is.
 
     Raises:
         ContentTooLarge: There are more pixels than are allowed, or a JPEG goes over them too often.
@@ -143,6 +191,12 @@ def _admit(claim: "Claim") -> None:
     pixels = claim.width * claim.height
     if pixels > MAX_PIXELS:
         raise ContentTooLarge(f"a photo has at most {MAX_PIXELS} pixels, not {claim.width} x {claim.height}")
+    if pixels * claim.bytes_per_pixel > MAX_DECODE_BYTES:
+        most = MAX_DECODE_BYTES // claim.bytes_per_pixel
+        raise ContentTooLarge(
+            f"a photo in {claim.format} of this kind has at most {most} pixels, not {claim.width} x {claim.height}: "
+            f"its decoder takes {claim.bytes_per_pixel} bytes for each"
+        )
     if claim.scans > MAX_SCANS or claim.scans * pixels > MAX_SCANNED_PIXELS:
         raise ContentTooLarge(f"a photo has fewer scans than {claim.scans} of {claim.width} x {claim.height} pixels")
 

@@ -4,11 +4,13 @@ Strips are small, so that what is made of one stays in the processor's cache, an
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from countermark.signals.memory import Lease
 
 _STRIP_PIXELS = 1 << 16
 """How many pixels a strip has: Pillow makes two more copies of it on the way, 256 KiB each."""
@@ -20,7 +22,7 @@ _GREY_MODES = ("1", "L", "LA", "La")
 class Picture:
     """What is hashed: an image, and the size of the whole picture. A draft's image has a half or less of it a side.
 
-    `partial` says what is missing of a picture that is there in part.
+    `partial` says what is missing of a picture that is there in part. `lease` is the memory that it takes of a budget.
     """
 
     image: Image.Image | NDArray[np.uint8]
@@ -28,6 +30,7 @@ class Picture:
     columns: int
     scale: int = 1
     partial: str | None = None
+    lease: Lease | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_draft(self) -> bool:

@@ -19,6 +19,7 @@ from typing import IO
 from countermark.domain.signal import ContentType, Unhashable
 from countermark.errors import InvalidContent, InvalidSignal
 from countermark.signals.content_type import HEAD_BYTES, content_type_of
+from countermark.signals.memory import process_budget
 from countermark.signals.pdq import MIN_QUALITY
 from countermark.signals.vpdq_child import CANNOT_DECODE, CANNOT_LOAD
 
@@ -76,7 +77,12 @@ class VideoHasher:
             except InvalidContent as error:
                 return Unhashable(code="damaged", reason=str(error))
             file.flush()
-            frames = _hashed(file.fileno())
+            budget = process_budget()
+            lease = budget.take(min(MAX_MEMORY_BYTES, budget.limit_bytes))
+            try:
+                frames = _hashed(file.fileno())
+            finally:
+                lease.release()
         if isinstance(frames, Unhashable):
             return frames
         if len(frames) > MAX_FRAMES:

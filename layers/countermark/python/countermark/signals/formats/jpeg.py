@@ -58,6 +58,8 @@ class Jpeg:
     waits: bool
     shown_after: int
     is_arithmetic: bool
+    coefficient_bytes: int
+    """How much the coefficients of a pixel take, where all are held."""
 
 
 def walk(content: bytes, clock: Clock) -> Jpeg:
@@ -101,6 +103,7 @@ class _Walk:
             waits=self._waits,
             shown_after=self._shown_after,
             is_arithmetic=self._code in _ARITHMETIC,
+            coefficient_bytes=_coefficient_bytes(self._frame),
         )
 
     def _next(self, at: int) -> int | None:
@@ -171,6 +174,12 @@ class _Walk:
             self._kept[-1] = begin, stop
         else:
             self._kept.append((start, stop))
+
+
+def _coefficient_bytes(frame: bytes) -> int:
+    """Return two bytes for each sample of a pixel, fewer where components are sampled more coarsely."""
+    sampled = [(each >> 4) * (each & 15) for each in frame[7::3]]
+    return -(-2 * sum(sampled) // max(1, *sampled, 1))
 
 
 def _before_fill(content: bytes, start: int) -> int:

@@ -73,13 +73,13 @@ def read(content: bytes, reading: Reading) -> Picture | None:
 def _jpeg(content: bytes, reading: Reading) -> Picture:
     file = jpeg.walk(content, reading.clock)
     with _opened(file.pieces, "JPEG", reading.clock) as image:
-        # A progressive picture's coefficients are held whole.
+        # Of a progressive picture all coefficients are held, and of one that is cut a second picture.
         reading.admit(
             Claim(
                 format="JPEG",
                 width=image.width,
                 height=image.height,
-                bytes_per_pixel=14 if file.waits else 8,
+                bytes_per_pixel=8 + file.coefficient_bytes if file.waits else 8,
                 scans=file.scans if file.waits else 1,
             )
         )
