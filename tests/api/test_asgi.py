@@ -13,7 +13,8 @@ import pytest
 import urllib3
 import uvicorn
 
-from countermark.api.asgi import asgi_app, event_of
+from countermark.api.asgi import BUFFERED_BODIES, asgi_app, event_of
+from countermark.api.own_pages import OwnPages
 from countermark.transport.fetch import FetchedContent
 from tests.api.house import LIMITS, House, asgi_answer, asgi_caller, form, scope_of
 
@@ -106,13 +107,13 @@ def test_slow_requests_do_not_hold_up_the_others(house: House) -> None:
 
 
 @contextmanager
-def running(house: House) -> Iterator[str]:
+def running(house: House, *, ws: Any = "auto") -> Iterator[str]:
     """Run a real server on loopback; gives its base URL."""
     # asyncio turns Nagle's algorithm off only where the socket says that it is TCP: else each answer takes 40 ms.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        config = uvicorn.Config(asgi_app(house.services, threads=4), log_config=None, lifespan="on")
+        config = uvicorn.Config(asgi_app(house.services, threads=4), log_config=None, lifespan="on", ws=ws)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
@@ -150,3 +151,92 @@ def test_the_asgi_app_may_serve_some_groups_only(house: House) -> None:
     call = asgi_caller(asgi_app(house.services, groups=frozenset({"status"}), threads=1))
     assert call("GET", "/status/live").status == 200
     assert call("GET", "/c/banks").status == 404
+
+
+UPGRADE = {"connection": "keep-alive, Upgrade", "upgrade": "WebSocket", "sec-websocket-version": "13"}
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+@pytest.mark.parametrize("path", ["/status", "/m/lookup", "/nowhere"])
+def test_a_websocket_is_refused_in_whatever_form_the_server_passes_it_on(
+    house: House, path: str, guarded: bool
+) -> None:
+    app: Any = asgi_app(house.services, threads=1)
+    app = OwnPages(app, loopback_only=True) if guarded else app
+    scope, _ = scope_of("GET", path, None, {"host": "127.0.0.1", **UPGRADE})
+    answer = asyncio.run(asgi_answer(app, scope, [b""]))
+    assert (answer.status, answer.headers["connection"]) == (400, "close")
+    sent = asyncio.run(messages_of(app, {**scope, "type": "websocket"}))
+    assert [message["type"] for message in sent] == ["websocket.close"]
+    sent = asyncio.run(messages_of(app, {**scope, "type": "websocket", "extensions": {"websocket.http.response": {}}}))
+    assert [message["type"] for message in sent] == ["websocket.http.response.start", "websocket.http.response.body"]
+    assert sent[0]["status"] == 400
+
+
+async def messages_of(app: Any, scope: dict[str, Any]) -> list[Any]:
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:uvicorn", "ignore::DeprecationWarning:websockets")
+@pytest.mark.parametrize("library", ["none", "wsproto", "websockets-sansio"])
+def test_a_real_server_refuses_a_websocket_whatever_is_installed(house: House, library: str) -> None:
+    if library != "none":
+        pytest.importorskip(library.partition("-")[0])
+    with (
+        running(house, ws=library) as base,
+        socket.create_connection(("127.0.0.1", int(base.rpartition(":")[2])), timeout=20) as client,
+    ):
+        lines = {**UPGRADE, "host": "127.0.0.1", "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="}
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        client.sendall(f"GET /status HTTP/1.1\r\n{head}\r\n".encode())
+        assert client.recv(10)[:10] == b"HTTP/1.1 4"
+
+
+def test_bodies_that_arrive_together_are_held_up_to_a_limit(house: House) -> None:
+    app = asgi_app(house.services, threads=1)
+    size = LIMITS.body_bytes
+
+    async def crowd() -> list[int]:
+        may_end, all_held = asyncio.Event(), asyncio.Event()
+        held = 0
+
+        async def upload() -> int:
+            scope, _ = scope_of("POST", "/h/hash", None, FORM)
+            sent: list[Any] = []
+            pieces = [bytes(size // 2), bytes(size // 2), b""]
+
+            async def receive() -> dict[str, Any]:
+                nonlocal held
+                if len(pieces) == 1:
+                    held += 1
+                    if held == BUFFERED_BODIES:
+                        all_held.set()
+                    await may_end.wait()
+                return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+
+            async def send(message: Any) -> None:
+                sent.append(message)
+
+            await app(scope, receive, send)
+            return int(sent[0]["status"])
+
+        holding = [asyncio.ensure_future(upload()) for _ in range(BUFFERED_BODIES)]
+        await all_held.wait()
+        refused = await asyncio.gather(*(upload() for _ in range(3)))
+        may_end.set()
+        return [*refused, *await asyncio.gather(*holding)]
+
+    statuses = asyncio.run(crowd())
+    assert statuses == [503] * 3 + [400] * BUFFERED_BODIES
+    # Afterwards there is room again.
+    scope, _ = scope_of("POST", "/h/hash", None, FORM)
+    assert asyncio.run(asgi_answer(app, scope, [bytes(size)])).status == 400

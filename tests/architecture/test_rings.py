@@ -35,7 +35,7 @@ MAY_USE: dict[str, frozenset[str]] = {
         | {f"mypy_boto3_{service}" for service in ("dynamodb", "events", "s3", "secretsmanager", "sqs")}
     ),
     "api": frozenset({"aws_lambda_powertools", "pydantic"}),
-    "cli": frozenset({"click", "rich", "uvicorn"}),
+    "cli": frozenset({"click", "rich", "uvicorn", "uvloop"}),
     "lambdas": frozenset({"aws_lambda_powertools"}),
     "infra": frozenset({"aws_cdk", "cdk_nag", "constructs", "jsii"}),
 }

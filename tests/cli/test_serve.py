@@ -12,7 +12,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from countermark.cli.serve import listening
+from countermark.local.files import locked
 from countermark.local.index import FileIndexStore
 from tests.cli.conftest import CommandLine
 
@@ -63,12 +64,14 @@ def _parsed(body: bytes) -> Any:
 
 
 @contextmanager
-def serving(state: Path, *flags: str) -> Iterator[Server]:
+def serving(state: Path, *flags: str, open_files: int | None = None) -> Iterator[Server]:
+    """Run a server; `open_files` is how many files it may have open."""
     log = state.parent / "serve.log"
+    limit = [] if open_files is None else ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(open_files)]
     with (
         log.open("w") as errors,
         subprocess.Popen(
-            [sys.executable, "-m", "countermark", "serve", "--port", "0", *flags],
+            [*limit, sys.executable, "-m", "countermark", "serve", "--port", "0", *flags],
             env={"PATH": os.environ["PATH"], "HOME": str(state.parent), "COUNTERMARK_STATEDIR": str(state)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -225,10 +228,14 @@ def test_a_mistake_of_the_user_is_told_with_exit_code_2(
     assert message in ran.err
 
 
-def test_without_uvicorn_it_says_what_to_install(countermark: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
+@pytest.mark.parametrize("package", ["uvicorn", "httptools", "uvloop"])
+def test_without_its_packages_it_says_what_to_install(
+    countermark: CommandLine, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, "uvicorn.protocols.http.httptools_impl", raising=False)
     ran = countermark("serve")
-    assert (ran.code, ran.err) == (2, "countermark: serve needs uvicorn: pip install 'countermark[serve]'\n")
+    assert (ran.code, ran.err) == (2, f"countermark: serve needs {package}: pip install 'countermark[serve]'\n")
 
 
 def test_answers_do_not_wait_for_acknowledgements(countermark: CommandLine) -> None:
@@ -392,3 +399,48 @@ def logged(server: Server, text: str) -> None:
     started = time.monotonic()
     while text not in server.log:
         assert time.monotonic() - started < 30, server.log
+
+
+@contextmanager
+def no_build(countermark: CommandLine) -> Iterator[Callable[[], None]]:
+    """Keep builds from writing segments, as one that takes long; gives what lets them go on."""
+    (countermark.state / "index").mkdir(exist_ok=True)
+    with ExitStack() as held:
+        held.enter_context(locked(countermark.state / "index" / "segments.lock"))
+        yield held.close
+
+
+def test_it_answers_from_the_index_that_there_is_while_it_is_brought_up_to_date(countermark: CommandLine) -> None:
+    countermark.ok("bank", "create", "MINE")
+    countermark.ok("bank", "add", "MINE", "text", "--", "old words")
+    countermark.ok("bank", "add", "MINE", "--skip-index-rebuild", "text", "--", "new words")
+    with no_build(countermark) as let_go, serving(countermark.state, "--fetch-every", "0") as server:
+        assert server.ask("GET", "/status") == (200, "I-AM-ALIVE")
+        assert lookup(server, "old words") == {"MINE": [{"bank_content_id": 1, "distance": "100%"}]}
+        assert lookup(server, "new words") == {}
+        let_go()
+        wait_for(server, "new words", {"MINE": [{"bank_content_id": 2, "distance": "100%"}]})
+
+
+def test_a_first_index_that_takes_long_is_said_to_be_missing(countermark: CommandLine) -> None:
+    countermark.ok("bank", "create", "MINE")
+    countermark.ok("bank", "add", "MINE", "--skip-index-rebuild", "text", "--", "some words")
+    with no_build(countermark) as let_go, serving(countermark.state, "--fetch-every", "0") as server:
+        assert server.ask("GET", "/status") == (503, "INDEX-NOT-LOADED")
+        assert server.ask("GET", "/m/lookup?signal_type=raw_text&signal=some+words")[0] == 503
+        let_go()
+        started = time.monotonic()
+        while server.ask("GET", "/status") != (200, "I-AM-ALIVE"):
+            assert time.monotonic() - started < 30, server.log
+        wait_for(server, "some words", {"MINE": [{"bank_content_id": 1, "distance": "100%"}]})
+
+
+def test_an_index_that_cannot_be_built_is_no_reason_not_to_start(countermark: CommandLine) -> None:
+    countermark.ok("bank", "create", "MINE")
+    countermark.ok("bank", "add", "MINE", "text", "--", "some words")
+    (countermark.state / "index" / "manifest.json").write_text("damaged")
+    with serving(countermark.state, "--fetch-every", "0") as server:
+        assert server.ask("GET", "/status/live") == (200, "I-AM-ALIVE")
+        assert server.ask("GET", "/status") == (503, "INDEX-NOT-LOADED")
+        assert server.ask("GET", "/c/banks")[0] == 200
+        assert "index: " in server.log

@@ -10,12 +10,19 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any, TypeAlias
 
 from countermark.api import wire
 from countermark.api.app import App, build_app
 from countermark.api.routes import GROUPS
 from countermark.api.services import Services
+
+REFUSAL = b'{"message":"there are no WebSockets here"}\n'
+"""The answer to a request for a WebSocket."""
+
+BUFFERED_BODIES = 8
+"""How many bodies of the largest size are held at a time while they arrive; beyond that, a request is refused."""
 
 THREADS = 16
 """How many requests are answered at a time: most of one is waiting for a store, or in code without the GIL."""
@@ -33,6 +40,14 @@ class LocalContext:
     function_name: str = "countermark"
 
 
+class _Read(Enum):
+    """How the reading of a body ended: all is there, the client left, or there was no room for it."""
+
+    WHOLE = auto()
+    LEFT = auto()
+    NO_ROOM = auto()
+
+
 class AsgiApp:
     """An ASGI application; `app` may as well be called with events."""
 
@@ -40,23 +55,51 @@ class AsgiApp:
         app.prepare()
         self.app = app
         self._limit_bytes = limit_bytes
+        self._held_bytes = 0
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="countermark-api")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection of the server: its lifespan, or a request."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
+        elif scope["type"] == "websocket":
+            await _refuse_websocket(scope, send)
+        elif scope["type"] == "http" and _asks_for_websocket(scope):
+            await _refuse(send, 400, REFUSAL)
         elif scope["type"] == "http":
             await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await _body(receive, limit_bytes=self._limit_bytes)
-        if body is None:
+        body = bytearray()
+        try:
+            state = await self._read(receive, body)
+        finally:
+            self._held_bytes -= len(body)
+        if state is _Read.LEFT:
+            return
+        if state is _Read.NO_ROOM:
+            message = b'{"message":"too many large requests are being received: try again"}\n'
+            await _refuse(send, 503, message)
             return
         # A body over the limit is passed on cut off, one byte too long: the app refuses it in its own words.
-        resolve = functools.partial(self.app.resolve, event_of(scope, body), LocalContext())  # type: ignore[arg-type]  # it asks for no more of a context
+        resolve = functools.partial(self.app.resolve, event_of(scope, bytes(body)), LocalContext())  # type: ignore[arg-type]  # it asks for no more of a context
         answer = await asyncio.get_running_loop().run_in_executor(self._pool, resolve)
         await _send(answer, send)
+
+    async def _read(self, receive: Receive, body: bytearray) -> "_Read":
+        """Read a body, cut off a byte beyond the limit; what is held of all bodies is counted."""
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return _Read.LEFT
+            # What comes beyond the limit is read and dropped: a client that still writes would not read the answer.
+            chunk = message.get("body", b"")[: max(0, self._limit_bytes + 1 - len(body))]
+            if self._held_bytes + len(chunk) > BUFFERED_BODIES * (self._limit_bytes + 1):
+                return _Read.NO_ROOM
+            body += chunk
+            self._held_bytes += len(chunk)
+            if not message.get("more_body", False):
+                return _Read.WHOLE
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
@@ -103,17 +146,31 @@ def event_of(scope: Scope, body: bytes) -> dict[str, Any]:
     }
 
 
-async def _body(receive: Receive, *, limit_bytes: int) -> bytes | None:
-    """Return the body, cut off a byte beyond the limit; None where the client left before its end."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        # What comes beyond the limit is read and dropped: a client that still writes would not read the answer.
-        body += message.get("body", b"")[: max(0, limit_bytes + 1 - len(body))]
-        if not message.get("more_body", False):
-            return bytes(body)
+def _asks_for_websocket(scope: Scope) -> bool:
+    """Tell whether a request asks to go on as a WebSocket, which a server without them passes on as any other."""
+    return any(
+        name.lower() == b"upgrade" and b"websocket" in (protocol.strip().lower() for protocol in value.split(b","))
+        for name, value in scope["headers"]
+    )
+
+
+async def _refuse(send: Send, status: int, body: bytes, *, prefix: str = "http") -> None:
+    """Answer a request that the app does not see, and have its connection closed: its body may not have been read."""
+    headers = [
+        (b"content-type", wire.JSON_TYPE.encode("ascii")),
+        (b"content-length", str(len(body)).encode("ascii")),
+        (b"connection", b"close"),
+    ]
+    await send({"type": f"{prefix}.response.start", "status": status, "headers": headers})
+    await send({"type": f"{prefix}.response.body", "body": body})
+
+
+async def _refuse_websocket(scope: Scope, send: Send) -> None:
+    """Refuse a WebSocket that the server took for one: a server turns a close before anything else into a 403."""
+    if "websocket.http.response" in (scope.get("extensions") or {}):
+        await _refuse(send, 400, REFUSAL, prefix="websocket.http")
+    else:
+        await send({"type": "websocket.close", "code": 1000})
 
 
 async def _send(answer: MutableMapping[str, Any], send: Send) -> None:

@@ -50,6 +50,7 @@ class Scheduler:
         self._reported: Mapping[str | None, str] = {}
         self._is_stopping = threading.Event()
         self._nudged = threading.Event()
+        self._has_built = threading.Event()
         self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._opinions: queue.SimpleQueue[OpinionGiven | None] = queue.SimpleQueue()
         self._threads = [
@@ -77,6 +78,10 @@ class Scheduler:
         for thread in self._threads:
             thread.start()
 
+    def wait_for_index(self, timeout_s: float) -> None:
+        """Wait for the first build to end, if it does so in time: then all that is banked matches from the start."""
+        self._has_built.wait(timeout_s)
+
     def stop(self) -> None:
         """End the threads, and wait for what is under way."""
         self._is_stopping.set()
@@ -91,6 +96,7 @@ class Scheduler:
             self._nudged.clear()
             self._isolated("index", self._build)
             self._isolated("index", self._check_index)
+            self._has_built.set()
             if self._nudged.wait(BUILD_EVERY_S):
                 self._is_stopping.wait(DEBOUNCE_S)
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import math
 import signal
 import socket
 import sys
@@ -13,7 +14,7 @@ import click
 
 from countermark.cli import output
 from countermark.cli.session import Session
-from countermark.errors import InvalidInput, MissingExtra, Unavailable
+from countermark.errors import CountermarkError, InvalidInput, MissingExtra, Unavailable
 
 if TYPE_CHECKING:
     from countermark.api.asgi import AsgiApp
@@ -34,8 +35,18 @@ A change matches within two seconds: this, the debounce of a build, and the buil
 SHUTDOWN_S = 10
 """How long requests under way may take once the server is told to end."""
 
-BACKLOG = 2_048
-"""How many connections may wait to be accepted: uvicorn's own default."""
+BACKLOG = 1_024
+"""How many connections may wait to be accepted; fewer once it is known how many files may be open."""
+
+HEADER_TIMEOUT_S = 30.0
+BODY_TIMEOUT_S = 30.0
+MAX_CONNECTIONS = 1_000
+
+FIRST_INDEX_S = 5.0
+"""How long the server waits for the first index where there is none yet: a small one is built by then."""
+
+FRESH_INDEX_S = 0.5
+"""How long it waits for an index that is there to be brought up to date; it answers from the old one after that."""
 
 
 @click.command()
@@ -60,14 +71,55 @@ BACKLOG = 2_048
     help="A directory whose files collaborations made over the API may read. May be given again; none by default, "
     "or those that COUNTERMARK_FILES_DIR names.",
 )
+@click.option(
+    "--header-timeout",
+    "header_timeout_s",
+    type=click.FloatRange(min=0.1, max=86_400),
+    default=HEADER_TIMEOUT_S,
+    show_default=True,
+    metavar="SEC",
+    envvar="COUNTERMARK_HEADER_TIMEOUT",
+    show_envvar=True,
+    help="How long a connection may take to send the headers of its first or its next request.",
+)
+@click.option(
+    "--body-timeout",
+    "body_timeout_s",
+    type=click.FloatRange(min=0.1, max=86_400),
+    default=BODY_TIMEOUT_S,
+    show_default=True,
+    metavar="SEC",
+    envvar="COUNTERMARK_BODY_TIMEOUT",
+    show_envvar=True,
+    help="How long a client may take to send a body, or to read an answer; longer if it is faster than 8 KiB a second.",
+)
+@click.option(
+    "--max-connections",
+    type=click.IntRange(min=1, max=1_000_000),
+    default=MAX_CONNECTIONS,
+    show_default=True,
+    metavar="N",
+    envvar="COUNTERMARK_MAX_CONNECTIONS",
+    show_envvar=True,
+    help="How many connections are open at a time; fewer where the limit on open files asks for it.",
+)
 @click.pass_obj
 def command(
-    session: Session, *, port: int, host: str, keys: bool, fetch_every_s: int, files_directories: tuple[Path, ...]
+    session: Session,
+    *,
+    port: int,
+    host: str,
+    keys: bool,
+    fetch_every_s: int,
+    files_directories: tuple[Path, ...],
+    header_timeout_s: float,
+    body_timeout_s: float,
+    max_connections: int,
 ) -> None:
     """Serve the HTTP API over this state, until it is interrupted. Prints its address once it answers.
 
-    Collaborations are fetched on a schedule, and changes are in the index within seconds. The routes are described
-    at /openapi/swagger.
+    Collaborations are fetched on a schedule, and changes are in the index within seconds. At start it answers from the
+    index that there is, and brings it up to date meanwhile. The routes are described at /openapi/swagger.
 
     \b
     Examples:
@@ -75,36 +127,61 @@ def command(
       countermark serve --port 5000 --host 0.0.0.0 --keys
       countermark serve --files /srv/signals
     """
+    from countermark.cli.connections import ConnectionLimits, fit_to_open_files, protocol_of
     from countermark.cli.scheduler import Scheduler
 
+    wanted = ConnectionLimits(header_s=header_timeout_s, body_s=body_timeout_s, connections=max_connections)
+    limits, backlog = fit_to_open_files(wanted)
     try:
         import uvicorn
+
+        protocol = protocol_of(limits)
+        import uvloop  # noqa: F401  # only to see that it is installed: uvicorn imports it by name
     except ModuleNotFoundError as error:
-        raise MissingExtra("serve needs uvicorn: pip install 'countermark[serve]'") from error
+        raise MissingExtra(f"serve needs {error.name}: pip install 'countermark[serve]'") from error
     if files_directories:
         session.files_directories = files_directories
-    with listening(host, port) as listener, session.state() as state:
+    with listening(host, port, backlog=backlog) as listener, session.state() as state:
         _log_to_stderr(session)
         signal.signal(signal.SIGTERM, _end)
         session.shows_progress = False
         _advise(session, state, host, asks_for_keys=keys)
-        session.build_index(state)
+        if limits.connections < wanted.connections:
+            session.note(
+                f"at most {limits.connections} connections at a time, as this process may open few files: "
+                "raise its limit (`ulimit -n`) for more"
+            )
         scheduler = Scheduler(session, state, fetch_every_s=fetch_every_s or None)
         session.on_event = scheduler.on_event
         config = uvicorn.Config(
             _app(_services(session, state, scheduler, asks_for_keys=keys), host, asks_for_keys=keys),
+            http=protocol,
+            # Where no more files can be opened, asyncio's own loop logs a line for each connection that waits.
+            loop="uvloop",
+            # No route has a WebSocket, whatever library for them is installed.
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
+            backlog=backlog,
+            timeout_keep_alive=math.ceil(header_timeout_s),
             timeout_graceful_shutdown=SHUTDOWN_S,
         )
         scheduler.start()
         try:
+            scheduler.wait_for_index(FRESH_INDEX_S if _has_index(state) else FIRST_INDEX_S)
             output.result(_address(listener))
             output.finish()
             uvicorn.Server(config).run(sockets=[listener])
         finally:
             scheduler.stop()
+
+
+def _has_index(state: "LocalState") -> bool:
+    try:
+        return state.index.manifest_token() is not None
+    except CountermarkError:
+        return True  # it is there, and each lookup says why it cannot be read
 
 
 def _services(session: Session, state: "LocalState", scheduler: "Scheduler", *, asks_for_keys: bool) -> "Services":
@@ -147,7 +224,7 @@ def _app(services: "Services", host: str, *, asks_for_keys: bool) -> "AsgiApp | 
     return app if asks_for_keys else OwnPages(app, loopback_only=_is_loopback(host))
 
 
-def listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int, *, backlog: int = BACKLOG) -> socket.socket:
     """Return a socket that listens already: who reads the address may connect at once.
 
     Raises:
@@ -163,7 +240,7 @@ def listening(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(BACKLOG)
+        listener.listen(backlog)
     except OSError as error:
         listener.close()
         raise Unavailable(f"cannot listen at {host}, port {port}: {error.strerror}") from error
@@ -223,3 +300,5 @@ def _log_to_stderr(session: Session) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines(shows_stack=session.verbosity > 0))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    # Its warnings are of requests that are no HTTP: strangers would fill the disk with them.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
