@@ -21,6 +21,9 @@ from lambdas.uploads import content_type_of, hashed_object, types_of_upload
 PARTLY_MATCHED = "ContentPartlyMatched"
 """Counts contents that were compared with a part of what is banked, or only a part of which was compared."""
 
+SLOWEST_MS = 20_000
+"""How long the slowest content takes to match: a text of 10 MiB, which every bound on its time lets go on to the end."""
+
 logger = Logger()
 metrics = Metrics()
 tracer = Tracer()
@@ -32,7 +35,7 @@ faults = FaultReports()
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Take a batch of the queue of hashed content, or a request of payload 2.0."""
     if "Records" in event:
-        return one_by_one(event, match_one, logger=logger, metrics=metrics)
+        return one_by_one(event, match_one, logger=logger, metrics=metrics, context=context, needs_ms=SLOWEST_MS)
     try:
         return app("match", "status").resolve(event, context)
     finally:

@@ -348,6 +348,36 @@ def test_no_state_is_laid_into_a_directory_that_holds_something_else(
     assert {path: path.read_bytes() for path in (tmp_path / "peer").rglob("*") if path.is_file()} == files
 
 
+def test_a_folder_of_samples_may_hold_the_state_and_keeps_its_samples(
+    countermark: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = {name: name.encode() for name in ("photo.JPG", "clip.mp4", "signals.txt", "table.csv")}
+    folder = tmp_path / "samples"
+    folder.mkdir()
+    for name, data in samples.items():
+        (folder / name).write_bytes(data)
+    monkeypatch.setenv("COUNTERMARK_STATEDIR", str(folder))
+    refused = countermark("--factory-reset", "--yes")
+    assert (refused.code, "holds no state" in refused.err) == (2, True)
+    countermark.ok("bank", "create", "A")
+    countermark.ok("--factory-reset", "--yes")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == samples
+
+
+@pytest.mark.parametrize("name", ["notes.json", "state.pickle", ".profile", "app.py", "x.sqlite", "photos.d"])
+def test_one_file_of_another_program_keeps_the_state_out(
+    countermark: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (folder / "photo.jpg").write_bytes(b"")
+    (folder / name).write_bytes(b"{}")
+    monkeypatch.setenv("COUNTERMARK_STATEDIR", str(folder))
+    refused = countermark("bank", "create", "A")
+    assert (refused.code, repr(name) in refused.err) == (2, True)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([name, "photo.jpg"])
+
+
 def test_what_needs_no_state_works_beside_the_peers(
     countermark: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

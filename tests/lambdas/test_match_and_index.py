@@ -15,6 +15,7 @@ from countermark.flows import drafts
 from countermark.flows.index import build_index
 from lambdas.composition import now_s, stores
 from lambdas.index.handler import NEXT_BUILD_MS
+from lambdas.match.handler import SLOWEST_MS
 from tests.lambdas.conftest import Functions
 
 PDQ = "f8f8f0cee0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22"
@@ -64,6 +65,21 @@ def test_what_is_no_hashed_content_fails_alone(functions: Functions) -> None:
     functions.deliver("index", {"full": False})
     changed = message(BankChanged(id="1", reason="bank", at_s=1))
     assert functions.deliver("match", changed, hashed(), {}) == [0, 2]
+
+
+def test_a_batch_that_runs_out_of_time_returns_what_it_did_not_begin(
+    functions: Functions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bank_one()
+    functions.deliver("index", {"full": False})
+    capsys.readouterr()
+    messages = [hashed(str(number)) for number in range(3)]
+    assert functions.deliver("match", *messages, remaining_ms=SLOWEST_MS - 1) == [1, 2]
+    logged = capsys.readouterr().out
+    assert (logged.count("content_matched"), "message_failed" in logged) == (1, False)
+    assert '"MessagesFailed":[0.0]' in logged.replace(" ", "")
+    assert functions.deliver("match", *messages, remaining_ms=SLOWEST_MS) == []
+    assert len(functions.told("MatchFound")) == 3
 
 
 def test_no_log_line_holds_a_signal_that_matched(functions: Functions, capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,13 +53,13 @@ _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def is_ours(directory: Path) -> bool:
-    """Tell whether a directory holds a state of countermark; an empty or missing one does not.
+    """Tell whether a directory holds a state of countermark; one that is empty, missing or of loose content does not.
 
     Raises:
         Unavailable: It cannot be read.
     """
     names = _names(directory)
-    return bool(names) and not _foreign(names)
+    return not _foreign(names) and not all(map(_is_content, names))
 
 
 def claim(directory: Path) -> None:
@@ -130,10 +130,23 @@ def _is_sign(name: str) -> bool:
 
 
 def _foreign(names: Sequence[str]) -> list[str]:
-    """Return the names of what is not countermark's, in a directory without a sign that it is."""
+    """Return the names that show that another program keeps something in a directory without a sign of countermark.
+
+    Photos, videos, texts and tables are content that a user put there, and show nothing.
+    """
     if any(map(_is_sign, names)):
         return []
-    return [name for name in names if not (_FILES.fullmatch(name) or name == INDEX_DIRECTORY)]
+    return [name for name in names if not (_FILES.fullmatch(name) or name == INDEX_DIRECTORY or _is_content(name))]
+
+
+def _is_content(name: str) -> bool:
+    from countermark.domain.mime_types import by_name
+    from countermark.domain.signal import ContentType
+
+    is_hidden = name.startswith(".")
+    return not is_hidden and (
+        by_name(name) in {ContentType.PHOTO, ContentType.VIDEO} or name.lower().endswith((".csv", ".tsv", ".txt"))
+    )
 
 
 def _remove(directory: Path) -> list[str]:
