@@ -14,8 +14,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from countermark.errors import CountermarkError, InvalidSignal
 
 
-class _Postponed(Exception):  # noqa: N818  # a message that waits for the next run did not fail
-    """Too little time is left to begin a message."""
+class _Postponed(Exception):
+    """Too little time is left to begin a message: it waits for the next run, and did not fail."""
 
 
 def one_by_one(

@@ -22,7 +22,7 @@ PARTLY_MATCHED = "ContentPartlyMatched"
 """Counts contents that were compared with a part of what is banked, or only a part of which was compared."""
 
 SLOWEST_MS = 20_000
-"""How long the slowest content takes to match: a text of 10 MiB, which every bound on its time lets go on to the end."""
+"""How long the slowest content takes to match: a text of 10 MiB that uses up each of its time limits."""
 
 logger = Logger()
 metrics = Metrics()
