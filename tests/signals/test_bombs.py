@@ -6,7 +6,9 @@ import sys
 import zlib
 from collections.abc import Callable
 
+import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from tests.signals.photos import photo, saved
@@ -101,6 +103,14 @@ def deep_png(width: int, height: int) -> bytes:
 
 SIDE = 4000
 
+
+def floats(side: int) -> bytes:
+    """Return a TIFF of 12 bytes a pixel, of fewer pixels than the others."""
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.ones((side, side, 3), "f4"), photometric="rgb", compression="deflate")
+    return file.getvalue()
+
+
 # Files of some kilobytes that tell of 16 million pixels, and how many bytes each of these may take.
 BOMBS: dict[str, tuple[Callable[[], bytes], int]] = {
     "a JPEG that lies": (lambda: lying_jpeg(SIDE, SIDE), 8),
@@ -112,6 +122,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], int]] = {
     "PNG of 16 bits, interlaced": (lambda: deep_png(SIDE, SIDE), 8),
     "TIFF": (lambda: saved(Image.new("CMYK", (SIDE, SIDE)), "TIFF", compression="tiff_lzw"), 8),
     "WebP": (lambda: saved(Image.new("RGBA", (SIDE, SIDE)), "WEBP", lossless=True), 17),
+    "TIFF of floats, side by side": (lambda: floats(1500), 44 * 1500**2 // SIDE**2 + 1),
     "AVIF": (lambda: saved(Image.new("RGB", (SIDE, SIDE)), "AVIF", speed=10), 12),
     "HEIC": (lambda: heic(SIDE, SIDE), 12),
 }

@@ -20,7 +20,7 @@ from PIL import Image, ImageCms
 
 import countermark
 from countermark.domain.signal import Partial, Unhashable
-from countermark.errors import ContentTooLarge, InvalidContent, MissingExtra
+from countermark.errors import ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent
 from countermark.signals import decode, pdq, picture
 from countermark.signals.buffered import BufferedHasher
 from countermark.signals.formats import boxes
@@ -159,6 +159,22 @@ def test_floats_that_are_no_numbers_are_black() -> None:
     assert picture.pixels_of(Image.fromarray(values)).tolist() == [[0, 0, 0, 255]]
 
 
+@pytest.mark.parametrize("kind", ["JPEG2000", "JPEG XL", "JPEG XR"])
+def test_photos_of_other_formats_are_named(kind: str) -> None:
+    made = {
+        "JPEG2000": saved(photo("chelsea.png").resize((64, 64)), "JPEG2000"),
+        "JPEG XL": b"\xff\x0a" + bytes(40),
+        "JPEG XR": b"II\xbc\x01" + bytes(40),
+    }
+    with pytest.raises(UnsupportedContent, match=kind.replace("JPEG2000", "JPEG 2000")):
+        decode.pixels(made[kind])
+
+
+def test_floats_of_any_range_are_stretched() -> None:
+    widest = np.array([[-3.4e38, 0, 3.4e38]], np.float32)
+    assert picture.scaled(widest).tolist() == [[0, 128, 255]]
+
+
 def test_a_flat_float_picture_is_flat() -> None:
     assert not picture.pixels_of(Image.fromarray(np.full((3, 3), -5, np.float32))).any()
 
@@ -244,7 +260,7 @@ def test_what_is_no_photo_is_refused_by_what_it_looks_like(content: bytes, reaso
         decode.pixels(content)
 
 
-@pytest.mark.parametrize("image_format", ["PPM", "EPS", "ICO", "TGA", "PCX", "JPEG2000", "PDF"])
+@pytest.mark.parametrize("image_format", ["PPM", "EPS", "ICO", "TGA", "PCX", "PDF"])
 def test_formats_that_pillow_reads_but_nobody_uploads_are_not_opened(image_format: str) -> None:
     with pytest.raises(InvalidContent, match="not a photo that can be read"):
         decode.pixels(saved(photo("chelsea.png").resize((64, 64)), image_format))

@@ -13,7 +13,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
-from countermark.errors import ContentTooLarge, InvalidContent
+from countermark.errors import ContentTooLarge, InvalidContent, UnsupportedContent
 from countermark.signals.formats.boxes import is_heic
 from countermark.signals.formats.source import Clock
 from countermark.signals.memory import Lease, process_budget
@@ -88,6 +88,15 @@ _SIGNATURES = (
     (b"8BPS", "a Photoshop document"),
 )
 
+# The beginnings of photos that are not decoded here.
+_OTHER_PHOTOS = (
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "JPEG XL"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JPEG 2000"),
+    (b"II\xbc\x01", "JPEG XR"),
+)
+
 
 def pixels(content: bytes) -> "NDArray[np.uint8]":
     """Return the picture that a person sees, 8 bits a channel.
@@ -145,6 +154,9 @@ def picture(content: bytes, *, draft: bool = False) -> "Picture":
 
 
 def _refuse(content: bytes) -> NoReturn:
+    for signature, what in _OTHER_PHOTOS:
+        if content.startswith(signature):
+            raise UnsupportedContent(f"a photo in {what}, which is none of {', '.join(FORMATS)}")
     raise InvalidContent(f"not a photo that can be read: {_describe(content)}")
 
 

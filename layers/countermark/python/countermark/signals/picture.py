@@ -15,6 +15,8 @@ from countermark.signals.memory import Lease
 _STRIP_PIXELS = 1 << 16
 """How many pixels a strip has: Pillow makes two more copies of it on the way, 256 KiB each."""
 
+_HALF_OF_FLOATS = 1.5e38
+
 _GREY_MODES = ("1", "L", "LA", "La")
 
 
@@ -119,6 +121,10 @@ def scaled(values: NDArray[np.generic]) -> NDArray[np.uint8]:
         return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     finite = np.nan_to_num(values.astype(np.float32), copy=False, posinf=0.0, neginf=0.0)
     black, white = float(finite.min()), float(finite.max())
+    if max(-black, white) > _HALF_OF_FLOATS:
+        # So that their difference is a float, too.
+        finite *= 0.5
+        black, white = black / 2, white / 2
     if black >= 0 and white <= 65535:
         black = 0.0
         white = 65535.0 if white > 255 else 1.0 if values.dtype.kind == "f" and white <= 1 else 255.0

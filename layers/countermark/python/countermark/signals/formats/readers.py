@@ -278,8 +278,9 @@ def _tiff(content: bytes, reading: Reading) -> Picture:
     file = tiff.walk(content)
     way = file.way
     plain = way == "as it is"
-    # Of samples that Pillow does not know there are two more copies, one of them of 4 bytes a sample.
-    each = 8 if plain else 8 + 3 * 4 * file.colours
+    # Of samples that Pillow does not know there are three copies of 4 bytes on the way, of signed ones four of a byte.
+    copied = file.samples if way == "side by side" else 0 if plain else file.colours
+    each = 8 + 12 * copied + (8 if plain and file.format == 2 else 0)
     reading.admit(Claim(format="TIFF", width=file.width, height=file.height, bytes_per_pixel=each))
     if plain:
         again = partial(_opened_tiff, file, file.as_it_is(), reading)
