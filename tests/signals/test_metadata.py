@@ -337,3 +337,14 @@ def test_a_source_of_pieces_reads_as_one_file(pieces: list[bytes], data: st.Data
         size = data.draw(st.one_of(st.none(), st.integers(-1, 120)))
         assert source.read(size) == plain.read(size)
         assert source.tell() == plain.tell()
+
+
+def test_the_orientation_of_a_heic_is_applied_by_its_decoder_and_that_of_an_avif_is_not() -> None:
+    """As libheif and Pillow do, and with them those whom hashes are exchanged with."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pillow_heif.register_heif_opener()
+    turned = {kind: saved(IMAGE, kind, exif=exif.tobytes()) for kind in ("HEIF", "AVIF")}
+    assert all(content.count(b"irot") == 1 for content in turned.values())
+    assert decode.pixels(turned["HEIF"]).shape == (160, 120, 3)
+    assert decode.pixels(turned["AVIF"]).shape == (120, 160, 3)
