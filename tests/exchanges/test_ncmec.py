@@ -1,5 +1,6 @@
 """NCMEC: its real format from a scripted history, through the real client and the real fetch flow."""
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from countermark.domain.collaboration import SharedOpinion, TakesOpinions, TakesSignals, Verdict
+from countermark.domain.collaboration import ChecksCredentials, SharedOpinion, TakesOpinions, TakesSignals, Verdict
 from countermark.domain.json import JSON
 from countermark.errors import ExchangeFailed, InvalidInput
 from countermark.exchanges.ncmec import (
@@ -28,16 +29,20 @@ from tests.exchanges.hash_sharing import (
     iso,
     md5,
 )
-from tests.exchanges.house import NOW_S
+from tests.exchanges.house import NOW_S, house_of
+from tests.exchanges.rerouted import Rerouted
 from tests.exchanges.scripts import NCMEC, Play, playing
 from tests.exchanges.server import (
+    Answer,
     Asked,
     ExchangeServer,
     Fault,
     body,
+    dropped,
     quick_transport,
     serving,
     status,
+    too_many,
 )
 
 GOLDEN = Path(__file__).parent / "golden" / "ncmec_entries.xml"
@@ -282,11 +287,146 @@ def test_an_environment_is_named_or_given_as_the_peers_files_have_it() -> None:
         ({**CONFIG, "only_esp_ids": "1,2"}, "of type set"),
         ({**CONFIG, "only_esp_ids": ["1"]}, "whole numbers"),
         ({**CONFIG, "base_url": "http://127.0.0.1"}, "no field 'base_url'"),
+        *(
+            ({"environment": url}, "one of Industry, ")
+            for url in (
+                "http://report.cybertip.org/x",
+                "https://evilncmec.org/x",
+                "https://ncmec.org.evil.example/x",
+                "https://user:hunter2@report.cybertip.org/x",
+                "https://report.cybertip.org@evil.example/x",
+                "https://evil.example\\.ncmec.org/",
+                "https://report.cybertip.org/x?y",
+                "https://report.cybertip.org:port/x",
+            )
+        ),
     ],
 )
 def test_a_wrong_configuration_is_refused_by_its_field(config: Mapping[str, JSON], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         Ncmec(quick_transport()).parse_config(config)
+
+
+URL = "https://report.cybertip.org/ws-hashsharing"
+
+
+@pytest.mark.parametrize("url", [URL, f"{URL}/", "https://hashes.ncmec.org/x"])
+def test_an_environment_may_be_another_https_url_of_ncmecs(url: str) -> None:
+    exchange = Ncmec(quick_transport())
+    config = exchange.parse_config({"environment": url, "only_esp_ids": [2, 1]})
+    assert config == {"environment": url.rstrip("/"), "only_esp_ids": [1, 2]}
+    assert exchange.parse_config(config) == config
+    vote = SharedOpinion(verdict=Verdict.TRUE_POSITIVE)
+    for request in exchange.opinion_requests(config, entry(), vote, credentials=CREDENTIALS):
+        assert request.url.startswith(f"{url.rstrip('/')}/v2/entries/42/")
+
+
+@pytest.mark.parametrize("url", ["https://proxy.example/x", "https://proxy.example/x/"])
+def test_a_base_url_in_the_credentials_takes_the_place_of_the_environments(url: str) -> None:
+    exchange = Ncmec(quick_transport())
+    credentials = {**CREDENTIALS, "base_url_override": url}
+    assert isinstance(exchange, ChecksCredentials)
+    exchange.check_credentials(credentials)
+    vote = SharedOpinion(verdict=Verdict.TRUE_POSITIVE)
+    requests = exchange.opinion_requests(exchange.parse_config(CONFIG), entry(), vote, credentials=credentials)
+    assert {request.url.partition("/v2/")[0] for request in requests} == {"https://proxy.example/x"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://hunter2.example/x",
+        "hunter2.example/x",
+        "https://",
+        "https://user:hunter2@x.example",
+        "https://x.example?hunter2",
+        "https://x.example#hunter2",
+        "https://[hunter2",
+    ],
+)
+def test_a_base_url_in_the_credentials_is_one_of_https_only(url: str) -> None:
+    transport = Rerouted(servers={})
+    exchange = Ncmec(transport)
+    credentials = {**CREDENTIALS, "base_url_override": url}
+    config = exchange.parse_config(CONFIG)
+    vote = SharedOpinion(verdict=Verdict.TRUE_POSITIVE)
+    for ask in (
+        lambda: exchange.check_credentials(credentials),
+        lambda: exchange.fetch(config, None, credentials=credentials, now_s=NOW_S),
+        lambda: exchange.opinion_requests(config, entry(), vote, credentials=credentials),
+        lambda: exchange.feedback_reasons(config, "pdq", credentials=credentials),
+    ):
+        with pytest.raises(InvalidInput, match="the base URL in the credentials of ncmec is one of https") as caught:
+            ask()
+        assert "hunter2" not in str(caught.value)
+    assert transport.asked == []
+
+
+def test_another_base_url_is_another_history_without_ghosts() -> None:
+    here, there = HashSharing(now_s=NOW_S - 1_000_000), HashSharing(now_s=NOW_S - 2_000_000)
+    here.put("1", fingerprints=md5("a"))
+    there.put("2", fingerprints=md5("b"))
+    with serving(here.answer) as server, serving(there.answer) as other:
+        transport = Rerouted(servers={"exttest.cybertip.org": server.url, "proxy.example": other.url})
+        with house_of(Ncmec(transport), CONFIG, CREDENTIALS) as house:
+            for url, name in (("", "a"), ("https://proxy.example/hashsharing", "b"), ("", "a")):
+                house.fetcher.secrets.set_credentials("ncmec", {**CREDENTIALS, "base_url_override": url})
+                for _ in range(2):
+                    assert house.fetch().outcome == "complete"
+                assert house.signals() == {("photo_md5", md5(name)["md5"])}
+                assert "proxy.example" not in repr(house.state())
+            assert house.state().generation == 3
+
+
+# An address that does not work any more
+
+
+def asked_last(play: Play) -> Asked:
+    return play.server.asked[-1]
+
+
+@pytest.mark.parametrize("fault", [status(500), status(503), dropped, body(b"<html>"), status(302)])
+def test_a_stored_address_that_fails_is_given_up_after_one_run(play: Play, fault: Fault) -> None:
+    """NCMEC's lists fail near their end; the address was asked for again for 12 hours."""
+    shared = play.share(7)
+    play.cut()
+    play.cut()
+    checkpoint = play.house.state().checkpoint
+    assert checkpoint is not None
+    [address] = re.findall(r"start=([0-9]+)&size", str(checkpoint["paging"]))
+    right = play.api.answer
+    broken = f"to={asked_last(play).query['to']}&start={address}"
+
+    def answer(asked: Asked) -> Answer:
+        given: Answer = right(asked)
+        is_broken = f"to={asked.query.get('to')}&start={asked.query.get('start')}" == broken
+        return fault(given) if is_broken else given
+
+    play.server.respond = answer
+    assert play.fetch().outcome == "complete"
+    assert play.signals() == shared
+    assert play.house.state().generation == 1
+
+
+@pytest.mark.parametrize("fault", [status(401), status(403), too_many()])
+def test_a_refusal_or_a_limit_says_nothing_of_the_address(play: Play, fault: Fault) -> None:
+    play.share(7)
+    play.cut()
+    place = play.house.state().checkpoint
+    play.fault(len(play.server.asked), *[fault] * 5)
+    assert play.fetch().outcome == "failed"
+    assert play.house.state().checkpoint == place
+
+
+def test_an_exchange_that_does_not_work_at_all_keeps_the_place(play: Play) -> None:
+    shared = play.share(7)
+    play.cut()
+    place = play.house.state().checkpoint
+    play.fault(len(play.server.asked), *[status(503)] * 10)
+    assert play.fetch().error == "127.0.0.1 answered with status 503"
+    assert play.house.state().checkpoint == place
+    assert play.fetch().outcome == "complete"
+    assert play.signals() == shared
 
 
 def test_a_password_may_hold_colons() -> None:

@@ -58,6 +58,36 @@ def test_a_recorded_page_is_parsed() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("xml", "kept"),
+    [
+        (
+            "<categorization guid='g-1' name='Viral'/><categorization guid='g-2' name='Known Minor'/>",
+            [("g-1", "Viral", None), ("g-2", "Known Minor", None)],
+        ),
+        (
+            "<group name='Context' allowMultiple='true'><categorization guid='g-1' name='Viral'/></group>",
+            [("g-1", "Viral", "Context")],
+        ),
+        ("<categorization guid='g-1'>Viral</categorization>", [("g-1", "Viral", None)]),
+        ("<categorization guid='g-1'/><somethingNew/>", [("g-1", None, None)]),
+        ("", []),
+    ],
+)
+def test_categorizations_are_kept_and_their_names_are_tags(
+    xml: str, kept: list[tuple[str | None, str | None, str | None]]
+) -> None:
+    entry = (
+        "<image><member id='1'/><id>a</id><classification>A1</classification>"
+        f"<categorizations>{xml}</categorizations></image>"
+    )
+    [data] = parse_page(document("queryResult", f"<images>{entry}</images>").body).changes.values()
+    assert data is not None
+    assert data["categorizations"] == [{"guid": guid, "name": name, "group": group} for guid, name, group in kept]
+    [reported] = opinions_of({**data, "my_member_id": 7})
+    assert reported.tags == {"A1", *(name for _, name, _ in kept if name is not None)}
+
+
 def test_an_entry_that_is_on_a_page_twice_counts_as_it_was_last() -> None:
     older = f"<deletedImage><member id='1'/><id>a</id><timestamp>{iso(1)}</timestamp></deletedImage>"
     newer = f"<image><member id='1'/><id>a</id><timestamp>{iso(2)}</timestamp></image>"

@@ -96,7 +96,7 @@ def test_a_page_is_parsed() -> None:
         "2819": [Signal(type="video_md5", value="0cc175b9c0f1b6a831c399e269772661")],
         "2820": [Signal(type="photo_md5", value="92eb5ffee6ae2fec3ad71c777531578f")],
         "2821": [Signal(type="pdq", value=PDQ)],
-        "2822": [],
+        "2822": [Signal(type="video_sha256", value="ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb")],
         "10594": None,
     }
     data = page.changes["2819"]
@@ -111,7 +111,10 @@ def test_a_page_is_parsed() -> None:
         *(("MD5", each, "photo_md5") for each in ("jpg", "jpeg", "png", "webp", "gif", "PNG")),
         *(("MD5", each, None) for each in ("pdf", "mp3", "", "exe", None, 4)),
         *(("PDQ", each, "pdq") for each in ("png", "mp4", "pdf", None)),
-        *((each, "mp4", None) for each in ("SHA256", "SHA512", "md5", "TMK", "SomethingNew")),
+        *((sha, each, "video_sha256") for sha in ("SHA256", "SHA-256") for each in ("mp4", "MOV", "webm")),
+        *(("SHA256", each, "photo_sha256") for each in ("jpg", "PNG", "gif")),
+        *(("SHA256", each, None) for each in ("pdf", "mp3", "", None)),
+        *((each, "mp4", None) for each in ("SHA512", "md5", "TMK", "SomethingNew")),
     ],
 )
 def test_an_algorithm_and_a_file_type_give_a_signal_type(algorithm: str, file_type: JSON, name: str | None) -> None:
@@ -226,13 +229,23 @@ def test_what_is_on_the_list_is_banked_changed_and_removed(play: Play) -> None:
     play.api.put(3, MD5S[3], file_type="gif")
     play.api.put(4, "ab" * 32, algorithm="SHA256")
     assert play.house.fetch().outcome == "complete"
-    assert play.house.signals() == {("pdq", PDQ), ("video_md5", MD5S[2]), ("photo_md5", MD5S[3])}
+    assert play.house.signals() == {
+        ("pdq", PDQ),
+        ("video_md5", MD5S[2]),
+        ("photo_md5", MD5S[3]),
+        ("video_sha256", "ab" * 32),
+    }
     play.api.put(3, MD5S[3], file_type="webm")
     play.api.delete(2)
     play.api.put(5, MD5S[5])
     report = play.house.fetch()
     assert (report.outcome, report.changed_items, report.removed_items) == ("complete", 2, 1)
-    assert play.house.signals() == {("pdq", PDQ), ("video_md5", MD5S[3]), ("video_md5", MD5S[5])}
+    assert play.house.signals() == {
+        ("pdq", PDQ),
+        ("video_md5", MD5S[3]),
+        ("video_md5", MD5S[5]),
+        ("video_sha256", "ab" * 32),
+    }
 
 
 def test_a_tag_tells_the_ideology(play: Play) -> None:
@@ -349,6 +362,23 @@ def test_a_page_that_is_refused_with_a_second_token_as_well_is_an_error(play: Pl
     assert play.house.fetch().error == "127.0.0.1 answered with status 401: it does not take the credentials"
     assert play.api.logins == 2
     assert len(play.values()) == 2
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_a_token_that_expires_within_a_run_is_renewed_once_a_page(play: Play, code: int) -> None:
+    """A service token lasts five minutes, and its end is answered with 403."""
+    texts = put_entries(play, 5)
+    play.server.faults_at |= {2: status(code), 5: status(code)}
+    assert play.house.fetch().outcome == "complete"
+    assert play.values() == texts
+    assert play.api.logins == 3
+
+
+def test_a_token_that_is_not_taken_after_it_was_renewed_is_an_error(play: Play) -> None:
+    put_entries(play, 5)
+    play.server.faults_at |= {2: status(403), 4: status(403)}
+    assert play.house.fetch().error == "127.0.0.1 answered with status 403: it does not take the credentials"
+    assert play.api.logins == 2
 
 
 @pytest.mark.parametrize("code", [400, 401, 403])

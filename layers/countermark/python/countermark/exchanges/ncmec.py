@@ -13,11 +13,12 @@ make a larger one.
 """
 
 import base64
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from countermark.domain.collaboration import CredentialSource, Delta, Fetch, Field, SharedOpinion, Verdict
 from countermark.domain.json import JSON
@@ -73,6 +74,13 @@ ENVIRONMENTS: Mapping[str, str] = {
 EXPIRED_STATUSES = frozenset({400, 404, 410})
 """How an exchange answers for the address of a page that it has forgotten."""
 
+RESUME_REFUSED = frozenset({401, 403, 429})
+"""The statuses of a refusal that has nothing to do with the address of a page."""
+
+OWN_DOMAINS = ("ncmec.org", "cybertip.org")
+"""The domains of NCMEC. A configuration may name a base URL on them; one on any other host stands in the credentials,
+so that whoever may configure a collaboration cannot have the credentials sent elsewhere."""
+
 FINGERPRINTS: Mapping[tuple[str, str], str] = {
     ("image", "pdq"): "pdq",
     ("image", "md5"): "photo_md5",
@@ -99,7 +107,9 @@ CONFIG_FIELDS = (
 CREDENTIAL_FIELDS = (
     Field(name="user", type="str", required=True, help="the user of NCMEC's hash sharing"),
     Field(name="password", type="str", required=True, help="its password"),
+    Field(name="base_url_override", type="str", required=False, help="an https URL in place of the environment's"),
 )
+"""The first two are the parts of the one-line form."""
 
 CREDENTIAL_SOURCE = CredentialSource(
     environment_variable="TX_NCMEC_CREDENTIALS", dot_file=".tx_ncmec_credentials", form="user:password"
@@ -123,6 +133,13 @@ def opinions_of(data: Mapping[str, JSON]) -> list[Opinion]:
     """
     mine = data["my_member_id"]
     classification = data["classification"]
+    # Records of before have no categorizations.
+    categorizations = data.get("categorizations")
+    names = [
+        each.get("name")
+        for each in (categorizations if isinstance(categorizations, list) else [])
+        if isinstance(each, Mapping)
+    ]
     votes = data["feedback"]
     cast = {
         (vote["member_id"], Category.POSITIVE_CLASS if vote["is_affirmative"] is True else Category.NEGATIVE_CLASS)
@@ -131,7 +148,7 @@ def opinions_of(data: Mapping[str, JSON]) -> list[Opinion]:
     }
     reported = Opinion(
         category=Category.POSITIVE_CLASS,
-        tags=frozenset({classification} if isinstance(classification, str) else ()),
+        tags=frozenset(tag for tag in [classification, *names] if isinstance(tag, str) and tag),
         is_mine=data["member_id"] == mine,
     )
     return [
@@ -158,13 +175,16 @@ class Ncmec:
     def parse_config(self, config: Mapping[str, JSON]) -> Mapping[str, JSON]:
         """Return the checked configuration: the environment as its URL, as the peers' files have it.
 
-        It is taken by its name as well.
+        It is taken by its name as well. Another https URL is taken where it is on one of NCMEC's own hosts.
 
         Raises:
             InvalidInput: There is no such environment, or a field is unknown or wrong.
         """
         names = {url: name for name, url in ENVIRONMENTS.items()}
         given = config.get("environment")
+        if isinstance(given, str) and given not in names and _is_base_url(given) and _is_own(given):
+            rest = parse_fields(self.kind, self.config_fields, {**config, "environment": next(iter(ENVIRONMENTS))})
+            return {**rest, "environment": given.rstrip("/")}
         named = {**config, "environment": names.get(given, given)} if isinstance(given, str) else config
         parsed = parse_fields(self.kind, self.config_fields, named)
         return {**parsed, "environment": ENVIRONMENTS[str(parsed["environment"])]}
@@ -175,7 +195,15 @@ class Ncmec:
         Raises:
             InvalidInput: One is missing. The error does not show them.
         """
-        return parse_one_line(self.kind, CREDENTIAL_SOURCE.form, CREDENTIAL_FIELDS, text.split(":", 1))
+        return parse_one_line(self.kind, CREDENTIAL_SOURCE.form, CREDENTIAL_FIELDS[:2], text.split(":", 1))
+
+    def check_credentials(self, credentials: Mapping[str, str]) -> None:
+        """Check that the base URL, where there is one, is one of https.
+
+        Raises:
+            InvalidInput: It is not. The error does not show it.
+        """
+        _checked(self.kind, credentials)
 
     def fetch(
         self,
@@ -199,7 +227,7 @@ class Ncmec:
         members = _integers(config["only_esp_ids"])
         my_member_id = asks.my_member_id()
         scope: Mapping[str, JSON] = {
-            "environment": config["environment"],
+            "environment": _scope_of(config, credentials),
             "only_esp_ids": sorted(members),
             "my_member_id": my_member_id,
         }
@@ -267,7 +295,7 @@ class Ncmec:
         voted = [name.upper() for name in names if name in _fingerprints(data)]
         if not voted:
             raise InvalidInput("the entry has no such signal to vote on")
-        entry = f"{self._url(config)}/v2/entries/{data['member_id']}/{quote(str(data['id']), safe='')}"
+        entry = f"{self._url(config, credentials)}/v2/entries/{data['member_id']}/{quote(str(data['id']), safe='')}"
         return [
             Request(
                 url=f"{entry}/{fingerprint}/feedback",
@@ -281,10 +309,16 @@ class Ncmec:
 
     def _asker(self, config: Mapping[str, JSON], credentials: Mapping[str, str] | None) -> "_Asker":
         authorization = _authorization(self.kind, credentials)
-        return _Asker(transport=self._transport, base_url=self._url(config), authorization=authorization)
+        return _Asker(transport=self._transport, base_url=self._url(config, credentials), authorization=authorization)
 
-    def _url(self, config: Mapping[str, JSON]) -> str:
-        return self._base_url or str(config["environment"])
+    def _url(self, config: Mapping[str, JSON], credentials: Mapping[str, str] | None) -> str:
+        """Return the base URL: that of the credentials, else that of the environment.
+
+        Raises:
+            InvalidInput: The credentials are missing, or have a base URL that is not one of https.
+        """
+        override = _checked(self.kind, credentials).get("base_url_override")
+        return override.rstrip("/") if override else self._base_url or str(config["environment"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -364,7 +398,15 @@ def _deltas(asks: _Asker, run: _Run, start: Progress) -> Iterator[Delta]:
         return
     window = Window(size_s=start.window_s)
     if start.place is not None:
-        resumed = _resumed_pages(asks, start.place.url)
+        resumed = None
+        try:
+            resumed = _resumed_pages(asks, start.place.url)
+        except ExchangeFailed as error:
+            if error.status in RESUME_REFUSED:
+                raise
+            # The address would fail for as long as it is stored, and lists of pages fail near their end: the window
+            # is begun again as a smaller one. Whether the exchange works at all, its first page shows.
+            window = window.shrunk(start.place.end_s - from_s)
         if resumed is not None:
             yield from run.deltas(resumed, from_s, start.place.end_s, window)
             from_s = start.place.end_s
@@ -381,7 +423,11 @@ def _deltas(asks: _Asker, run: _Run, start: Progress) -> Iterator[Delta]:
 
 
 def _resumed_pages(asks: _Asker, path: str) -> Iterator[tuple[Page, str | None]] | None:
-    """Return the pages of a window from one on; None where the exchange has forgotten its address."""
+    """Return the pages of a window from one on; None where the exchange has forgotten its address.
+
+    Raises:
+        ExchangeFailed: It was refused, or is no page.
+    """
     request = _page_request(asks, asks.request(""), path)
     response = asks.transport.send(request, max_bytes=MAX_PAGE_BYTES)
     if response.status in EXPIRED_STATUSES:
@@ -415,6 +461,45 @@ def _page_request(asks: _Asker, before: Request, path: str) -> Request:
     if start is not None and start_before is not None and start <= start_before:
         raise ExchangeFailed(f"{host_of(url)} has its next page before the last one")
     return Request(url=url, secret_headers={"Authorization": asks.authorization})
+
+
+def _is_base_url(url: str) -> bool:
+    """Return whether a URL is one of https without a user, query or fragment."""
+    try:
+        parts = urlsplit(url)
+        is_https = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return is_https and url.isascii() and url.isprintable() and not {"@", "?", "#", "\\", " "} & set(url)
+
+
+def _is_own(url: str) -> bool:
+    """Return whether a URL is on a host of NCMEC."""
+    host = urlsplit(url).hostname or ""
+    return any(host == domain or host.endswith(f".{domain}") for domain in OWN_DOMAINS)
+
+
+def _checked(kind: str, credentials: Mapping[str, str] | None) -> Mapping[str, str]:
+    """Return the credentials.
+
+    Raises:
+        InvalidInput: They are missing, or would not go over TLS. The error does not show them.
+    """
+    given = needed_credentials(kind, CREDENTIAL_FIELDS, credentials)
+    url = given.get("base_url_override")
+    if url and not _is_base_url(url):
+        raise InvalidInput(
+            f"the base URL in the credentials of {kind} is one of https, without user, query or fragment"
+        )
+    return given
+
+
+def _scope_of(config: Mapping[str, JSON], credentials: Mapping[str, str] | None) -> JSON:
+    """Return which database a checkpoint is of: the environment, or a digest of the base URL in the credentials."""
+    override = (credentials or {}).get("base_url_override")
+    if not override:
+        return config["environment"]
+    return f"sha256:{hashlib.sha256(override.rstrip('/').encode()).hexdigest()}"
 
 
 def _authorization(kind: str, credentials: Mapping[str, str] | None) -> str:

@@ -155,9 +155,26 @@ def _update(entry: "Element") -> tuple[str, str, Mapping[str, JSON] | None] | No
         "classification": _text(_child(entry, "classification")) or None,
         # One that is too long to stand here stands behind a link, and has no text.
         "fingerprints": {_name(each): _text(each) for each in _children(fingerprints) if _text(each)},
+        "categorizations": [*_categorizations(_child(entry, "categorizations"))],
         "feedback": [vote for each in _children(_child(entry, "feedback")) for vote in _votes(each)],
     }
     return (key, at, data) if is_storable(data) else None
+
+
+def _categorizations(element: "Element | None", group: str | None = None) -> Iterator[Mapping[str, JSON]]:
+    """Yield the categorizations of an entry: id, name, and the group of the name; None for what is not given.
+
+    They are taken with groups around them, as the list of all categorizations has them, and without.
+    """
+    for each in _children(element):
+        if _name(each) == "categorization":
+            yield {
+                "guid": each.get("guid"),
+                "name": each.get("name") or _text(each) or None,
+                "group": each.get("group") or group,
+            }
+        else:
+            yield from _categorizations(each, each.get("name") or group)
 
 
 def _votes(element: "Element") -> Iterator[Mapping[str, JSON]]:

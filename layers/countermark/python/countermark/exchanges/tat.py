@@ -1,8 +1,8 @@
 """Tech Against Terrorism's hash list: hashes of terrorist content that its analysts verified.
 
 Who runs it: Tech Against Terrorism, through its Terrorist Content Analytics Platform. Documentation:
-https://www.terrorismanalytics.org/docs/hash-list-v1, and the client of python-threatexchange 1.2.16 for the second
-version of the list. Credentials: a user name and a password, which give a token.
+https://docs.terrorismanalytics.org/docs/api-services/content-hash-list, and the client of python-threatexchange
+1.2.16 for the second version of the list. Credentials: a user name and a password, which give a token.
 
 The list is read in the order of change, and resumed after the time of change and the id of the last entry read.
 Each page gives that as its checkpoint, and the next page is asked for by it as well: `next` counts entries, and
@@ -45,6 +45,13 @@ PHOTO_FILES = frozenset({"jpg", "jpeg", "png", "webp", "gif"})
 
 MAX_TOKEN_BYTES = 64 * 1024
 """The most bytes of an answer to a login: a token and what is known of the user."""
+
+TOKEN_EXPIRED = frozenset({401, 403})
+"""How an expired token is answered: a service token lasts 5 minutes, and then the status is 403. Source:
+https://docs.terrorismanalytics.org/docs/api-services/authentication."""
+
+LOGIN_REFUSED = frozenset({400, 401, 403})
+"""How a login with wrong credentials is answered."""
 
 CREDENTIAL_FIELDS = (
     Field(name="username", type="str", required=True, help="the user name at the hash list"),
@@ -97,7 +104,7 @@ def parse_page(body: Mapping[str, JSON]) -> Page:
 
 
 def signals_of(data: Mapping[str, JSON]) -> list[Signal]:
-    """Return the signal of an entry; none where its algorithm, or the MD5 of such a file, is not one of ours."""
+    """Return the signal of an entry; none where its algorithm, or a digest of such a file, is not one of ours."""
     digest, file_type = str(data["hash_digest"]), str(data.get("file_type")).lower()
     match data["algorithm"]:
         case "PDQ":
@@ -106,6 +113,10 @@ def signals_of(data: Mapping[str, JSON]) -> list[Signal]:
             return [Signal(type="video_md5", value=digest)]
         case "MD5" if file_type in PHOTO_FILES:
             return [Signal(type="photo_md5", value=digest)]
+        case "SHA256" | "SHA-256" if file_type in VIDEO_FILES:
+            return [Signal(type="video_sha256", value=digest)]
+        case "SHA256" | "SHA-256" if file_type in PHOTO_FILES:
+            return [Signal(type="photo_sha256", value=digest)]
         case _:
             return []
 
@@ -195,8 +206,14 @@ class _Session:
         is_fresh = self._token is None
         token = self._token or self._log_in()
         request, response = self._ask(after, token)
-        if response.status == 401 and not is_fresh:
-            request, response = self._ask(after, self._log_in())
+        if response.status in TOKEN_EXPIRED and not is_fresh:
+            try:
+                renewed = self._log_in()
+            except ExchangeFailed as error:
+                if error.status in LOGIN_REFUSED:
+                    raise refused(request, response) from error
+                raise
+            request, response = self._ask(after, renewed)
         if response.status != 200:
             raise refused(request, response)
         return request, response
@@ -225,8 +242,9 @@ class _Session:
             is_repeatable=True,
         )
         response = self._transport.send(request, max_bytes=MAX_TOKEN_BYTES)
-        if response.status in {400, 401, 403}:
-            raise ExchangeFailed(f"{host_of(request.url)} does not take the credentials (status {response.status})")
+        if response.status in LOGIN_REFUSED:
+            text = f"{host_of(request.url)} does not take the credentials (status {response.status})"
+            raise ExchangeFailed(text, status=response.status)
         if response.status not in {200, 201}:
             raise refused(request, response)
         token = json_object(request, response).get("token")
