@@ -130,6 +130,7 @@ class App(APIGatewayHttpResolver):
             content_type=event["headers"].get("content-type", ""),
             body=_body(event, limit_bytes=self._services.limits.body_bytes),
         )
+        event["headers"]["content-type"] = _type_for_validation(call.content_type)
         self.context["call"] = call
         return None
 
@@ -244,13 +245,27 @@ def _body(event: dict[str, Any], *, limit_bytes: int) -> bytes:
         raise ContentTooLarge(
             f"Content too large: a request takes at most {limit_bytes} bytes; give a url for larger content"
         )
-    if event.get("isBase64Encoded") and event["headers"].get("content-type", wire.JSON_TYPE).startswith(wire.JSON_TYPE):
+    if event.get("isBase64Encoded") and _is_json(event["headers"].get("content-type", "")):
         try:
             event["body"] = body.decode("utf-8")
         except UnicodeDecodeError as error:
             raise InvalidInput("the body is not UTF-8") from error
         event["isBase64Encoded"] = False
     return body
+
+
+def _is_json(content_type: str) -> bool:
+    """Tell whether a body is JSON by its Content-Type; one without any is."""
+    return wire.media_type(content_type) in {"", wire.JSON_TYPE}
+
+
+def _type_for_validation(content_type: str) -> str:
+    """Return the Content-Type that Powertools is shown: JSON, or one that it refuses where a route takes JSON.
+
+    It would read forms as objects, of lists or of bytes, and fail on those without a boundary. Routes that take forms
+    read them by themselves.
+    """
+    return wire.JSON_TYPE if _is_json(content_type) else "application/octet-stream"
 
 
 def _built(response: Response[Any]) -> dict[str, Any]:

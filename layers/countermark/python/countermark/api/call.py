@@ -60,7 +60,7 @@ class Call:
         Raises:
             InvalidInput: It is said to be JSON, and is not, or not an object.
         """
-        if self.content_type.partition(";")[0].strip().lower() != wire.JSON_TYPE or not self.body:
+        if wire.media_type(self.content_type) != wire.JSON_TYPE or not self.body:
             return {}
         try:
             value = wire.load(self.body.decode("utf-8"))

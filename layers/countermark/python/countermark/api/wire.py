@@ -46,6 +46,11 @@ def load(text: str) -> Any:
     return value
 
 
+def media_type(content_type: str) -> str:
+    """Return the media type of a Content-Type in lower case; of a header that was sent twice, the first."""
+    return content_type.partition(";")[0].partition(",")[0].strip().lower()
+
+
 def json_answer(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response[Any]:
     """Return an answer of JSON."""
     return Response(status_code=status, content_type=JSON_TYPE, body=dump(value), headers=dict(headers or {}))
