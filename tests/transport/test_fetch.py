@@ -15,6 +15,7 @@ from typing import BinaryIO
 import pytest
 
 from countermark.errors import ContentTooLarge, NotFound, Unavailable, UnsafeURL
+from countermark.transport.deadline import MAX_CALLS, within
 from countermark.transport.fetch import FetchedContent, FetchLimits, URLFetcher, resolve
 from countermark.transport.safe_url import URLPolicy
 from tests.transport.certificates import certificate_for
@@ -374,3 +375,83 @@ def test_an_object_comes_only_from_a_named_bucket() -> None:
 
 def test_the_systems_resolver_finds_loopback() -> None:
     assert "127.0.0.1" in resolve("localhost", 80) or "::1" in resolve("localhost", 80)
+
+
+def drip_every(pause_s: float, pieces: int) -> Answer:
+    """Return an answer whose head and body come a piece at a time."""
+
+    def send(connection: socket.socket, head: bytes) -> None:
+        quiet = threading.Event()
+        for piece in (b"HTTP/1.1 200 OK\r\n", f"Content-Length: {pieces}\r\n\r\n".encode(), *[b"x"] * pieces):
+            quiet.wait(pause_s)
+            connection.sendall(piece)
+
+    return send
+
+
+def test_a_read_may_take_as_long_as_its_limit_says_and_no_longer() -> None:
+    # The limit for a connection is far shorter, and is no limit of a read.
+    limits = FetchLimits(size_bytes=10_000, total_s=20.0, connect_s=0.2, read_s=1.0)
+    with serving(drip_every(0.5, 3)) as server:
+        started = time.monotonic()
+        assert fetcher(limits=limits).fetch(f"http://127.0.0.1:{server.port}/").body == b"xxx"
+        assert time.monotonic() - started >= 2.5
+    with serving(drip_every(5.0, 3)) as server:
+        started = time.monotonic()
+        with pytest.raises(Unavailable, match="the connection failed"):
+            fetcher(limits=limits).fetch(f"http://127.0.0.1:{server.port}/")
+        assert 1.0 <= time.monotonic() - started < 4.0
+
+
+def test_a_drip_within_the_limit_of_a_read_ends_at_the_deadline() -> None:
+    limits = FetchLimits(size_bytes=10_000, total_s=1.5, connect_s=0.5, read_s=5.0)
+    with serving(drip_every(0.2, 1_000)) as server:
+        started = time.monotonic()
+        with pytest.raises(Unavailable, match=r"longer than 1\.5 s"):
+            fetcher(limits=limits).fetch(f"http://127.0.0.1:{server.port}/")
+        assert 1.5 <= time.monotonic() - started < 4.0
+
+
+def test_a_name_that_takes_long_to_resolve_counts_for_the_deadline() -> None:
+    let_go = threading.Event()
+
+    def hang(host: str, port: int) -> Sequence[str]:
+        let_go.wait(30)
+        return ["127.0.0.1"]
+
+    hanging = URLFetcher(policy=LOCAL, limits=FetchLimits(total_s=0.5), resolver=hang)
+    started = time.monotonic()
+    with pytest.raises(Unavailable, match=r"longer than 0\.5 s"):
+        hanging.fetch("http://store.internal/")
+    assert 0.5 <= time.monotonic() - started < 3.0
+    let_go.set()
+
+
+def test_a_resolver_that_hangs_holds_no_more_than_so_many_threads() -> None:
+    let_go = threading.Event()
+
+    def hang() -> str:
+        let_go.wait(30)
+        return "late"
+
+    def resolving() -> int:
+        return sum(thread.name == "countermark-resolve" for thread in threading.enumerate())
+
+    for _ in range(MAX_CALLS + 5):
+        with pytest.raises(TimeoutError):
+            within(time.monotonic() + 0.01, hang)
+    assert 1 <= resolving() <= MAX_CALLS
+    let_go.set()
+    assert within(time.monotonic() + 20, lambda: "found") == "found"
+    started = time.monotonic()
+    while resolving():
+        assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize("error", [socket.gaierror("no such name"), UnicodeError("label too long"), OSError("down")])
+def test_a_name_that_cannot_be_resolved_is_a_failure(error: Exception) -> None:
+    def fail(host: str, port: int) -> Sequence[str]:
+        raise error
+
+    with pytest.raises(Unavailable, match="the connection failed"):
+        URLFetcher(policy=LOCAL, limits=LIMITS, resolver=fail).fetch("http://store.internal/")

@@ -345,3 +345,144 @@ def test_what_was_checked_is_what_any_other_parser_reads_of_the_request(text: st
             assert (parsed.port or {"http": 80, "https": 443}[target.scheme]) == target.port
             literal = address_of(target.host)
             assert literal is None or literal.is_global
+
+
+SPECIAL_PURPOSE = [
+    # Source: IANA, "IPv4 Special-Purpose Address Registry".
+    "0.0.0.0/8",
+    "0.0.0.0/32",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.0.0/29",
+    "192.0.0.8/32",
+    "192.0.0.9/32",
+    "192.0.0.10/32",
+    "192.0.0.170/32",
+    "192.0.0.171/32",
+    "192.0.2.0/24",
+    "192.31.196.0/24",
+    "192.52.193.0/24",
+    "192.88.99.0/24",
+    "192.88.99.2/32",
+    "192.168.0.0/16",
+    "192.175.48.0/24",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "240.0.0.0/4",
+    "255.255.255.255/32",
+    # Source: IANA, "IPv6 Special-Purpose Address Registry"; `::ffff:0:0/96` is what is mapped into it.
+    "::1/128",
+    "::/128",
+    "64:ff9b::/96",
+    "64:ff9b:1::/48",
+    "100::/64",
+    "100:0:0:1::/64",
+    "2001::/23",
+    "2001::/32",
+    "2001:1::1/128",
+    "2001:1::2/128",
+    "2001:1::3/128",
+    "2001:2::/48",
+    "2001:3::/32",
+    "2001:4:112::/48",
+    "2001:10::/28",
+    "2001:20::/28",
+    "2001:30::/28",
+    "2001:db8::/32",
+    "2002::/16",
+    "2620:4f:8000::/48",
+    "3fff::/20",
+    "5f00::/16",
+    "fc00::/7",
+    "fe80::/10",
+    # Source: IANA, "IPv4 Multicast Address Space Registry" and "IPv6 Address Space".
+    "224.0.0.0/4",
+    "::/8",
+    "200::/7",
+    "400::/6",
+    "4000::/2",
+    "8000::/1",
+    "fec0::/10",
+    "ff00::/8",
+]
+
+
+def is_refused(address: str, host: str = "example.org", policy: URLPolicy = ANYWHERE) -> bool:
+    try:
+        check_address(ipaddress.ip_address(address), host, policy)
+    except UnsafeURL:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("block", SPECIAL_PURPOSE)
+def test_no_block_for_a_special_purpose_is_fetched_from(block: str) -> None:
+    network = ipaddress.ip_network(block)
+    first, last = int(network[0]), int(network[-1])
+    for value in {first, last, (first + last) // 2, min(first + 1, last)}:
+        address = type(network[0])(value)
+        mapped = isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped
+        assert mapped or is_refused(str(address)), address
+        if isinstance(address, ipaddress.IPv4Address):
+            assert is_refused(f"::ffff:{address}")
+
+
+FORMS_WITH_AN_ADDRESS = {
+    "IPv4-compatible": lambda value: value,
+    "IPv4-translated": lambda value: (0xFFFF << 48) | value,
+    "NAT64": lambda value: (0x64FF9B << 96) | value,
+    "NAT64 of a site": lambda value: (0x64FF9B0001 << 80) | value,
+    "6to4": lambda value: (0x2002 << 112) | (value << 80) | 1,
+    "Teredo, its server": lambda value: (0x20010000 << 96) | (value << 64),
+    "Teredo, its client": lambda value: (0x20010000 << 96) | (0x08080808 << 64) | (value ^ 0xFFFFFFFF),
+    "ISATAP": lambda value: (0x2A00 << 112) | (0x5EFE << 32) | value,
+    "ISATAP, a global address": lambda value: (0x2A00 << 112) | (0x02005EFE << 32) | value,
+    "ISATAP, link-local": lambda value: (0xFE80 << 112) | (0x5EFE << 32) | value,
+}
+
+
+@pytest.mark.parametrize("form", FORMS_WITH_AN_ADDRESS)
+@given(value=st.integers(0, 2**32 - 1))
+def test_an_address_that_leads_to_another_is_refused_whatever_that_is(form: str, value: int) -> None:
+    address = str(ipaddress.IPv6Address(FORMS_WITH_AN_ADDRESS[form](value)))
+    assert is_refused(address)
+    # A private host may have private addresses, but not by a detour. `::1` is not one.
+    private = URLPolicy(private_hosts=frozenset({"store.internal"}))
+    assert address == "::1" or is_refused(address, "store.internal", private)
+    with pytest.raises(UnsafeURL):
+        check_url(f"http://[{address}]/", ANYWHERE)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "::ffff:0:7f00:1",
+        "::ffff:0:127.0.0.1",
+        "::FFFF:0:0a00:1",
+        "0:0:0:0:ffff:0:a9fe:a9fe",
+        "64:ff9b::127.0.0.1",
+        "64:ff9b:1::10.0.0.1",
+        "2002:a9fe:a9fe::1",
+        "2001:0:808:808::80ff:fffe",
+        "2a00::5efe:127.0.0.1",
+        "2a00::200:5efe:10.0.0.1",
+        "::127.0.0.1",
+        "::ffff:10.0.0.1",
+    ],
+)
+def test_every_form_of_an_address_within_another_is_refused(host: str) -> None:
+    with pytest.raises(UnsafeURL):
+        check_url(f"http://[{host}]/", ANYWHERE)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["1.1.1.1", "192.0.1.1", "198.17.255.255", "223.255.255.255", "2001:200::1", "2001:4860::8888", "2a00::1"],
+)
+def test_the_neighbours_of_special_blocks_are_public(address: str) -> None:
+    assert not is_refused(address)

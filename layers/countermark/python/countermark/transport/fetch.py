@@ -22,6 +22,7 @@ from countermark.domain.collaboration import ContentReader
 from countermark.domain.mime_types import mime_type_of_name
 from countermark.errors import ContentTooLarge, CountermarkError, Unavailable, UnsafeURL
 from countermark.transport.bodies import TooLarge, TooSlow, Unreadable, ended_at, read_body
+from countermark.transport.deadline import within
 from countermark.transport.safe_url import (
     Target,
     URLPolicy,
@@ -41,7 +42,9 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 class FetchLimits:
     """What one fetch may take. `size_bytes` holds for the body as sent and as unpacked.
 
-    The total stays below the 30 s after which API Gateway answers in our place.
+    `connect_s` is for one address, a handshake of TLS included, `read_s` for the next bytes of an answer, and `total_s`
+    for everything, name resolution and redirects included. It stays below the 30 s after which API Gateway answers in
+    our place.
     """
 
     size_bytes: int = 50 * 1024 * 1024
@@ -134,7 +137,7 @@ class URLFetcher:
         Raises:
             UnsafeURL: One of the addresses is not one to connect to.
         """
-        addresses = self._addresses(target)
+        addresses = self._addresses(target, deadline_s)
         for address in addresses:
             checked = ipaddress.ip_address(address)
             check_address(checked, target.host, self.policy)
@@ -147,15 +150,18 @@ class URLFetcher:
                 connection.close()
                 last_error = error
             else:
-                if connection.sock is not None:
-                    connection.sock.settimeout(self.limits.read_s)
+                # urllib3 sets the socket's time-out from this at each request and answer.
+                connection.timeout = self.limits.read_s
                 return connection
         raise last_error
 
-    def _addresses(self, target: Target) -> Sequence[str]:
+    def _addresses(self, target: Target, deadline_s: float) -> Sequence[str]:
         if address_of(target.host) is not None:
             return [target.host]
-        return self.resolver(target.host, target.port)
+        try:
+            return within(deadline_s, lambda: self.resolver(target.host, target.port))
+        except TimeoutError as error:
+            raise self._too_slow() from error
 
     def _connection(self, target: Target, address: str, deadline_s: float) -> HTTPConnection:
         left_s = deadline_s - time.monotonic()

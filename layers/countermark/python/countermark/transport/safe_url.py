@@ -47,6 +47,7 @@ _EMBEDDING = tuple(
     ipaddress.ip_network(network)
     for network in (
         "::/96",  # IPv4-compatible
+        "::ffff:0:0:0/96",  # IPv4-translated
         "64:ff9b::/96",  # NAT64
         "64:ff9b:1::/48",
         "2001::/32",  # Teredo
@@ -56,6 +57,43 @@ _EMBEDDING = tuple(
 )
 """Addresses that lead to other ones inside them. IPv4-mapped ones are unwrapped instead."""
 
+_ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})
+"""What stands before the IPv4 address in the second half of an ISATAP address, under any prefix. Source: RFC 5214."""
+
+_SPECIAL = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.31.196.0/24",
+        "192.52.193.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "192.175.48.0/24",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "240.0.0.0/4",
+        "2001::/23",
+        "2001:db8::/32",
+        "2002::/16",
+        "2620:4f:8000::/48",
+        "3fff::/20",
+    )
+)
+"""Addresses that no website has, whatever this Python knows of them; of IPv6, those within `_GLOBAL_UNICAST`.
+
+Source: IANA, "IPv4 Special-Purpose Address Registry" and "IPv6 Special-Purpose Address Registry", as of 2025.
+"""
+
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+"""The only addresses of IPv6 that are given to sites. Source: IANA, "IPv6 Address Space"."""
 
 # Source: the URL standard of WHATWG, "percent-encoded bytes". A query is that of a special scheme, with the apostrophe.
 _QUERY_QUOTED = frozenset(b" \"#<>'")
@@ -213,10 +251,21 @@ def check_address(address: IPAddress, host: str, policy: URLPolicy) -> None:
             return
     if any(address in network for network in _NEVER if network.version == address.version):
         raise UnsafeURL("the host has an address that content is never fetched from")
-    if any(address in network for network in _EMBEDDING if network.version == address.version):
+    if any(address in network for network in _EMBEDDING if network.version == address.version) or _is_isatap(address):
         raise UnsafeURL("the host has an address that leads to another")
-    if not address.is_global and host not in policy.private_hosts:
+    if _is_special(address) and host not in policy.private_hosts:
         raise UnsafeURL("the host has a private address")
+
+
+def _is_isatap(address: IPAddress) -> bool:
+    return address.version == 6 and (int(address) >> 32) & 0xFFFF_FFFF in _ISATAP
+
+
+def _is_special(address: IPAddress) -> bool:
+    """Tell whether an address is none that a website has."""
+    if any(address in network for network in _SPECIAL if network.version == address.version):
+        return True
+    return not address.is_global or (address.version == 6 and address not in _GLOBAL_UNICAST)
 
 
 def _ipv4(host: str) -> ipaddress.IPv4Address:
