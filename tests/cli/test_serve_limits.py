@@ -202,6 +202,26 @@ def test_large_headers_and_pipelined_large_bodies_are_no_endless_headers(server:
     assert [answer[:3] for answer in answers] == [b"200"] * 3 + [b"400"] * 3 + [b"200"]
 
 
+@pytest.mark.parametrize("body_bytes", [MAX_HEAD_BYTES + 1, 150_000, 260_000])
+@pytest.mark.parametrize("chunk_bytes", [None, 1_000, 2])
+def test_a_request_that_comes_at_once_is_no_large_header(
+    server: Server, body_bytes: int, chunk_bytes: int | None
+) -> None:
+    post = POST + b"Connection: close\r\n"
+    body = b'{"name": "MINE"}'.ljust(body_bytes)
+    if chunk_bytes is None:
+        request = post + b"Content-Length: %d\r\n\r\n" % body_bytes + body
+    else:
+        pieces = (body[at : at + chunk_bytes] for at in range(0, body_bytes, chunk_bytes))
+        chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+        request = post + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+    # Whether the server reads it at once depends on its timing, so it is sent some times.
+    for _ in range(5):
+        with closing(connect(server)) as client:
+            client.sendall(request)
+            assert read_to_end(client)[:12] == b"HTTP/1.1 403"
+
+
 def crowd(server: Server, stack: ExitStack, first: bytes) -> None:
     """Open more connections than there are files, each of which sends the beginning of a request and no more."""
     host, _, port = server.address.removeprefix("http://").rpartition(":")

@@ -141,6 +141,8 @@ class _LimitedProtocol(_UvicornProtocol):
         self._has_begun = False
         """Whether a byte of the next request has come."""
         self._is_message_new = False
+        self._payload_bytes = 0
+        """How many bytes of the data that is being parsed are of bodies."""
         self._head_bytes = 0
         self._is_in_body = False
         self._body_bytes = 0
@@ -172,17 +174,19 @@ class _LimitedProtocol(_UvicornProtocol):
             if not self._is_first:
                 self._since_s = self.loop.time()
         self._is_message_new = False
-        body_bytes = self._body_bytes
+        self._payload_bytes = 0
         was_in_body = self._is_in_body
         super().data_received(data)
+        overhead_bytes = len(data) - self._payload_bytes
         if self._is_in_body:
             if was_in_body:
-                self._overhead_bytes += len(data) - (self._body_bytes - body_bytes)
+                self._overhead_bytes += overhead_bytes
             is_too_large = self._overhead_bytes > MAX_HEAD_BYTES + 8 * self._body_bytes
         else:
             # Where this data ended one message and began another, it is not known how much is of which.
-            self._head_bytes += 0 if was_in_body or self._is_message_new else len(data)
-            is_too_large = self._head_bytes > MAX_HEAD_BYTES
+            self._head_bytes += 0 if was_in_body or self._is_message_new else overhead_bytes
+            # A whole request may come at once, with a body in chunks.
+            is_too_large = self._head_bytes > MAX_HEAD_BYTES + 8 * self._payload_bytes
         if is_too_large and not self.transport.is_closing():
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"headers have at most {MAX_HEAD_BYTES} bytes")
 
@@ -203,6 +207,7 @@ class _LimitedProtocol(_UvicornProtocol):
         self._since_s = self.loop.time()
 
     def on_body(self, body: bytes) -> None:
+        self._payload_bytes += len(body)
         self._body_bytes += len(body)
         super().on_body(body)
 
