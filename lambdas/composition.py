@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from countermark.domain.signal import SignalType
     from countermark.domain.transport import Transport
     from countermark.extensions.registries import Registries
-    from countermark.flows.match import BankDirectory
+    from countermark.flows.cached import BankDirectory
     from countermark.indexes.shards import ServesIndex
 
 # Their DEBUG lines hold requests, answers and errors whole, credentials with them: no log level lets these out.
@@ -92,7 +92,7 @@ def index_reader() -> "ServesIndex":
 @cache
 def bank_directory() -> "BankDirectory":
     """Return the banks as lookups know them."""
-    from countermark.flows.match import BankDirectory
+    from countermark.flows.cached import BankDirectory
 
     return BankDirectory(stores().banks)
 
@@ -102,7 +102,8 @@ def app(*groups: str) -> "App":
     """Return the API's app for groups of routes; what the roles of a caller allow, the authorizer has found out."""
     from countermark.api.app import build_app
     from countermark.api.keys import access_by_authorizer
-    from countermark.api.services import Services, SignalTypeRatios
+    from countermark.api.services import Services
+    from countermark.flows.cached import SignalTypeRatios
     from countermark.transport.fetch import URLFetcher
 
     matches = "match" in groups or "status" in groups
@@ -116,7 +117,7 @@ def app(*groups: str) -> "App":
         signal_types=signal_types(),
         content_types=content_types(),
         exchanges=exchanges(),
-        ratios=SignalTypeRatios(stores().banks),
+        ratios=bank_directory().ratios if matches else SignalTypeRatios(stores().banks),
         clock=now_s,
         index=index_reader() if matches else None,
         directory=bank_directory() if matches else None,

@@ -14,12 +14,12 @@ from countermark.api.app import build_app
 from countermark.api.asgi import AsgiApp, LocalContext, event_of
 from countermark.api.keys import Access, open_access
 from countermark.api.routes import GROUPS
-from countermark.api.services import Limits, Services, SignalTypeRatios
+from countermark.api.services import Limits, Services
 from countermark.domain.transport import Request, Response
 from countermark.errors import ExchangeFailed
 from countermark.exchanges import exchanges
+from countermark.flows.cached import BankDirectory, SignalTypeRatios
 from countermark.flows.index import build_index
-from countermark.flows.match import BankDirectory
 from countermark.indexes.reader import IndexReader
 from countermark.local.state import LocalState
 from countermark.signals import SIGNAL_TYPES

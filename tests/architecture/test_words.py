@@ -26,8 +26,9 @@ def test_a_stage_logs_under_its_word(stage: str) -> None:
 def test_there_is_no_other_stage() -> None:
     flows = {path.stem for path in (LIBRARY / "flows").glob("*.py")} - {"__init__"}
     lambdas = {path.parent.name for path in (ROOT / "lambdas").glob("*/handler.py")}
-    # curate has two parts: what is changed, and what exchanges are told; index has what it reads, and what it merges.
-    assert flows == {*STAGES, "opinions", "drafts", "compaction"}
+    # curate has two parts: what is changed, and what exchanges are told; index has what it reads, and what it merges;
+    # match has the state of the store that it keeps for some seconds.
+    assert flows == {*STAGES, "opinions", "drafts", "compaction", "cached"}
     assert lambdas == {*STAGES, "authorize"}
 
 

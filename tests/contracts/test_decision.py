@@ -15,8 +15,9 @@ from countermark.domain.signal import Signal
 from countermark.domain.stores import BankStore, CollaborationStore, IndexStore
 from countermark.errors import IndexNotReady, InvalidInput, NotFound
 from countermark.flows import curate
+from countermark.flows.cached import BankDirectory
 from countermark.flows.index import build_index
-from countermark.flows.match import BankDirectory, lookup, raw_lookup
+from countermark.flows.match import lookup, raw_lookup
 from countermark.indexes.reader import IndexReader
 from countermark.signals import SIGNAL_TYPES
 from tests.contracts.ports import Publishing

@@ -13,8 +13,9 @@ from countermark.domain.index import IndexLimits, ShardGroup
 from countermark.domain.signal import Signal
 from countermark.domain.stores import BankStore, IndexStore
 from countermark.errors import IndexDamaged, IndexNotReady, Unavailable
+from countermark.flows.cached import BankDirectory
 from countermark.flows.index import build_index
-from countermark.flows.match import BankDirectory, Lookup, lookups
+from countermark.flows.match import Lookup, lookups
 from countermark.indexes.reader import IndexReader, Part
 from countermark.indexes.shards import ServesIndex
 from countermark.local.index import FileIndexStore

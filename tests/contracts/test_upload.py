@@ -19,9 +19,10 @@ from countermark.domain.signal import ContentType, Signal, Unhashable
 from countermark.domain.stores import BankStore, EventLedger, IndexStore
 from countermark.errors import IndexNotReady, InvalidInput, NotFound, Unavailable
 from countermark.flows import drafts, match
+from countermark.flows.cached import BankDirectory
 from countermark.flows.hash import applicable, hash_upload
 from countermark.flows.index import build_index
-from countermark.flows.match import BankDirectory, match_hashed
+from countermark.flows.match import match_hashed
 from countermark.indexes.reader import IndexReader
 from countermark.signals import SIGNAL_TYPES
 from countermark.signals.text import MAX_CONTENT_BYTES

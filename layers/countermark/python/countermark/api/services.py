@@ -1,6 +1,5 @@
 """What the API needs of the outside, built by a composition root: the command line, or a Lambda handler."""
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,15 +16,12 @@ from countermark.domain.stores import (
     OpinionLedger,
     SecretStore,
 )
+from countermark.flows.cached import BankDirectory, SignalTypeRatios
 
 if TYPE_CHECKING:
     # They bring NumPy and urllib3, which a function that only curates does not start with.
-    from countermark.flows.match import BankDirectory
     from countermark.indexes.shards import ServesIndex
     from countermark.transport.fetch import FetchedContent
-
-RATIOS_CACHE_S = 3
-"""How old the signal types' ratios may be at a lookup, in seconds: as old as the banks'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,25 +37,6 @@ class Limits:
     batch_signals: int = 1_000
     page: int = 1_000
     index_stale_s: int = 60 * 60
-
-
-class SignalTypeRatios:
-    """The enabled ratios of signal types, read from the store at most every few seconds. Safe for threads."""
-
-    def __init__(self, banks: BankStore, *, max_age_s: int = RATIOS_CACHE_S) -> None:
-        self._banks = banks
-        self._max_age_s = max_age_s
-        self._lock = threading.Lock()
-        self._ratios: Mapping[str, float] = {}
-        self._read_at_s: int | None = None
-
-    def current(self, now_s: int) -> Mapping[str, float]:
-        """Return the ratios that were set, by signal type."""
-        with self._lock:
-            if self._read_at_s is None or not 0 <= now_s - self._read_at_s < self._max_age_s:
-                self._ratios = self._banks.signal_type_ratios()
-                self._read_at_s = now_s
-            return self._ratios
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +60,7 @@ class Services:
     ratios: SignalTypeRatios
     clock: Callable[[], int]
     index: "ServesIndex | None" = None
-    directory: "BankDirectory | None" = None
+    directory: BankDirectory | None = None
     fetch_url: "Callable[[str], FetchedContent] | None" = None
     start_fetch: Callable[[str], None] | None = None
     check_store: Callable[[], None] | None = None

@@ -198,7 +198,7 @@ class Look:
     """
 
     def __init__(self, session: Session, state: "LocalState", *, content_id: str | None) -> None:
-        from countermark.flows.match import BankDirectory
+        from countermark.flows.cached import BankDirectory
 
         self._session = session
         self._index = current_index(session, state)

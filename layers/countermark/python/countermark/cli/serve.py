@@ -187,8 +187,8 @@ def _has_index(state: "LocalState") -> bool:
 def _services(session: Session, state: "LocalState", scheduler: "Scheduler", *, asks_for_keys: bool) -> "Services":
     """Return what the routes work with."""
     from countermark.api.keys import access_by_keys, open_access
-    from countermark.api.services import Limits, Services, SignalTypeRatios
-    from countermark.flows.match import BankDirectory
+    from countermark.api.services import Limits, Services
+    from countermark.flows.cached import BankDirectory, SignalTypeRatios
     from countermark.indexes.reader import IndexReader
     from countermark.transport.fetch import URLFetcher
 

@@ -1,12 +1,11 @@
 """The match stage: signals in, matches out, decided on the store's current state."""
 
 import json
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from countermark.domain.bank import Bank, BankContent
+from countermark.domain.bank import BankContent
 from countermark.domain.decision import Candidate, Match, Policy, decide
 from countermark.domain.event import ContentHashed, MatchFound
 from countermark.domain.json import JSON
@@ -14,12 +13,9 @@ from countermark.domain.opinion import aggregate, tags
 from countermark.domain.signal import Signal, SignalType, accepted, refusal
 from countermark.domain.stores import MAX_PAGE, BankStore, EventLedger, EventPublisher
 from countermark.errors import InvalidInput, NotFound
+from countermark.flows.cached import BankDirectory
 from countermark.flows.hash import REMEMBER_EVENTS_S, event_id
 from countermark.indexes.shards import ServedIndex, ServesIndex
-
-BANK_CACHE_S = 3
-"""How old the banks' state may be at a lookup, in seconds: a change of ratio acts within this time."""
-
 
 ReadQueries: TypeAlias = Callable[[ContentHashed], Iterable[Signal]]
 """Reads the queries that an event has left in its content. Raises NotFound where the content is gone."""
@@ -39,27 +35,6 @@ class Lookup:
     matches: tuple[Match, ...]
     build_id: str
     partial: str | None = None
-
-
-class BankDirectory:
-    """The banks by id, read from the store at most every `max_age_s` seconds. Safe for threads."""
-
-    def __init__(self, banks: BankStore, *, max_age_s: int = BANK_CACHE_S) -> None:
-        self._banks = banks
-        self._max_age_s = max_age_s
-        self._lock = threading.Lock()
-        self._by_id: Mapping[int, Bank] = {}
-        self._read_at_s: int | None = None
-
-    def by_id(self, needed: Iterable[int], *, now_s: int) -> Mapping[int, Bank]:
-        """Return the banks by id; a needed one that is not known has them read anew, whatever the age."""
-        with self._lock:
-            age_s = None if self._read_at_s is None else now_s - self._read_at_s
-            is_fresh = age_s is not None and 0 <= age_s < self._max_age_s
-            if not is_fresh or not self._by_id.keys() >= set(needed):
-                self._by_id = {bank.id: bank for bank in self._banks.banks()}
-                self._read_at_s = now_s
-            return self._by_id
 
 
 def parse_query(signal_types: Mapping[str, SignalType], type_name: str, text: str) -> Signal:
@@ -276,7 +251,7 @@ def match_hashed(
         return None
     queries, partials = _all_queries(event, read_queries)
     asked = event.signals + queries
-    ratios = banks.signal_type_ratios() if asked else {}
+    ratios = directory.ratios.current(now_s) if asked else {}
     enabled = [signal for signal in asked if ratios.get(signal.type, 1.0) > 0.0]
     found: list[Mapping[str, JSON]] = []
     if enabled:

@@ -18,6 +18,7 @@ from countermark.domain.signal import IndexKind, Signal
 from countermark.domain.stores import MAX_PAGE
 from countermark.errors import IndexNotReady, InvalidInput, InvalidSignal
 from countermark.flows import match as flow
+from countermark.flows.cached import BankDirectory
 from countermark.flows.hash import HashReport
 from countermark.indexes.shards import ServedIndex
 
@@ -320,7 +321,7 @@ def _lookups(
     return flow.lookups(
         index,
         call.services.banks,
-        call.services.directory or flow.BankDirectory(call.services.banks),
+        call.services.directory or BankDirectory(call.services.banks),
         signals,
         only_banks=ask.banks,
         content_id=ask.content_id,
