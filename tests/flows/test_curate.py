@@ -189,9 +189,9 @@ def test_a_collaboration_that_is_still_being_purged_leaves_no_bank_behind(curato
 
 def test_many_contents_are_banked_in_one_write_and_checked_like_one(curator: curate.Curator, bus: Bus) -> None:
     curate.create_bank(curator, "A")
-    contents = curate.add_contents(curator, "A", [ContentDraft(signals={"pdq": PDQ}, note=str(n)) for n in range(3)])
-    assert [content.note for content in contents] == ["0", "1", "2"]
-    assert curator.banks.contents(content.id for content in contents) == {each.id: each for each in contents}
+    ids = curate.add_contents(curator, "A", [ContentDraft(signals={"pdq": PDQ}, note=str(n)) for n in range(3)])
+    contents = curator.banks.contents(ids)
+    assert [contents[content_id].note for content_id in ids] == ["0", "1", "2"]
     assert len(bus.events) == 1
     with pytest.raises(InvalidInput, match="No signals given"):
         curate.add_contents(curator, "A", [ContentDraft(signals={"pdq": PDQ}), ContentDraft(signals={})])

@@ -59,6 +59,7 @@ ROUTES: tuple[Route, ...] = (
         "GET,PUT,DELETE /c/bank/<bank_name>",
         "POST /c/bank/<bank_name>/content",
         "POST /c/bank/<bank_name>/signal",
+        "POST /c/bank/<bank_name>/signals",
         "GET /c/bank/<bank_name>/contents",
         "GET,PUT,DELETE /c/bank/<bank_name>/content/<content_id>",
         "POST /c/bank/<bank_name>/content/<content_id>/opinion",

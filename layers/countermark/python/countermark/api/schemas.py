@@ -123,6 +123,34 @@ class BankedContent(BaseModel):
     signals: ByType
 
 
+_BATCH_CONTENT = {
+    "type": "object",
+    "properties": {"note": {"type": "string"}, "metadata": {"type": "object"}},
+    "additionalProperties": True,
+    "description": "The signals of one content by signal type, and beside them `note` and `metadata`.",
+}
+
+
+class ContentBatch(BaseModel):
+    """Contents to bank in one write, at most 1,000: each with its signals by signal type, `note` and `metadata`.
+
+    `idempotency_key` is the caller's own name for this batch in this bank, such as a UUID. For a day, the same batch
+    sent again with the same key gives the same ids and banks nothing twice.
+    """
+
+    contents: list[Annotated[Any, WithJsonSchema(_BATCH_CONTENT)]] = Field(
+        examples=[[{"pdq": "0f" * 32, "note": "seen twice", "metadata": {"content_id": "42"}}]]
+    )
+    idempotency_key: str | None = Field(default=None, examples=["6f1c2f0e-3d0b-4a39-9a50-6d2f7f6b2f11"])
+
+
+class BatchedContent(BaseModel):
+    """What came of one content of a batch: its id, or why it was refused."""
+
+    id: int | None = Field(default=None, examples=[21])
+    message: str | None = Field(default=None, examples=["Invalid pdq signal: …"])
+
+
 class ContentOpinion(BaseModel):
     """What a curator thinks of a content. `reason` is the exchange's own id of one, where it asks for it.
 

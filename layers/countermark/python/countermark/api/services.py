@@ -9,6 +9,7 @@ from countermark.domain.collaboration import Exchange
 from countermark.domain.content import ContentTypes
 from countermark.domain.signal import SignalType
 from countermark.domain.stores import (
+    MAX_PAGE,
     BankStore,
     CollaborationStore,
     EventPublisher,
@@ -35,6 +36,7 @@ class Limits:
     body_bytes: int = 10 * 1024 * 1024
     parts: int = 50
     batch_signals: int = 1_000
+    batch_contents: int = MAX_PAGE
     page: int = 1_000
     index_stale_s: int = 60 * 60
 

@@ -8,10 +8,12 @@ itself is read as it is now.
 
 import heapq
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -30,12 +32,20 @@ from countermark.aws.table import (
     Update,
     Value,
     check_page,
+    size_bytes,
     to_json,
 )
-from countermark.domain.bank import Bank, BankContent, ContentDraft, is_permanently_disabled
+from countermark.domain.bank import (
+    MAX_CONTENT_ID,
+    Bank,
+    BankContent,
+    ContentDraft,
+    batch_digest,
+    is_permanently_disabled,
+)
 from countermark.domain.index import Origin
-from countermark.domain.stores import MAX_PAGE, ChangePage, ContentPage
-from countermark.errors import AlreadyExists, CursorLost, NotFound
+from countermark.domain.stores import MAX_PAGE, REMEMBER_BATCHES_S, ChangePage, ContentPage
+from countermark.errors import AlreadyExists, Conflict, CursorLost, InvalidInput, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -52,9 +62,22 @@ MARK_S = 400 * 24 * 3600
 WRITERS = 16
 """Threads of one bulk write. Each content is a conditional write of its own, for no batch takes conditions."""
 
+BEGIN_WITHIN_S = 8
+"""A batch begins no write later than this: with `clients.READ_TIMEOUT_S` and its retries the last one ends within the
+30 seconds that API Gateway waits."""
+
 _EXISTS = "attribute_exists(#pk) AND attribute_not_exists(#is_deleted)"
 _IS_GONE = "(attribute_not_exists(#pk) OR attribute_exists(#is_deleted))"
 _TELL = ", #feed_shard = :feed_shard, #feed_at = :feed_at"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """A batch of contents: their ids, whether it was begun before, and whether all of them are written."""
+
+    ids: range
+    is_old: bool
+    is_done: bool
 
 
 class DynamoBankStore:
@@ -154,22 +177,106 @@ class DynamoBankStore:
         item = self._table.get(keys.bank(bank_id))
         if item is None or bank_of(item) is None:
             raise NotFound(f"bank {bank_id} not found")
-        content = BankContent(
-            id=self._count(keys.CONTENT_COUNTER, 1).start,
-            bank_id=bank_id,
-            signals=draft.signals,
-            note=draft.note,
-            original_media_uri=draft.original_media_uri,
-            metadata=draft.metadata,
-            provenance=draft.provenance,
-            created_at_s=now_s,
-        )
+        content = draft.content(self._count(keys.CONTENT_COUNTER, 1).start, bank_id, now_s=now_s)
         if draft.source_key is not None:
             return self._add_once(content, draft.source_key)
         # The id is this call's own: where its item is there already, it is this call's write, tried again.
         with suppress(ConditionFailed):
             self._table.write(Put(item=self._content_item(content), condition="attribute_not_exists(#pk)"))
         return content
+
+    def add_contents(
+        self, bank_id: int, drafts: Sequence[ContentDraft], *, key: str | None = None, now_s: int
+    ) -> range:
+        """Bank drafts in writes of their own, side by side: no write begins later than `BEGIN_WITHIN_S`.
+
+        The ids are stored under the key first, so that a repeated call writes what is missing, and nothing twice.
+        """
+        check_page(len(drafts))
+        if any(draft.source_key is not None for draft in drafts):
+            raise InvalidInput("a draft of a batch has no source key of its own")
+        for place, draft in enumerate(drafts):
+            try:
+                size_bytes(Put(item=self._content_item(draft.content(MAX_CONTENT_ID, bank_id, now_s=now_s))))
+            except InvalidInput as error:
+                raise InvalidInput(f"content {place} of the batch: {error}") from error
+        begun_s = self._clock()
+        item = self._table.get(keys.bank(bank_id))
+        if item is None or bank_of(item) is None:
+            raise NotFound(f"bank {bank_id} not found")
+        if not drafts:
+            return range(0)
+        key = secrets.token_hex(16) if key is None else key
+        batch = self._batch(bank_id, key, batch_digest(drafts), len(drafts), now_s=now_s)
+        missing = dict(zip(batch.ids, drafts, strict=True))
+        if batch.is_done:
+            return batch.ids
+        if batch.is_old:
+            # What was deleted since is there as a tombstone, and stays deleted.
+            for there in self._table.get_many([keys.content(content_id) for content_id in batch.ids]):
+                del missing[int(str(there["pk"]).removeprefix("content#"))]
+        contents = [draft.content(content_id, bank_id, now_s=now_s) for content_id, draft in missing.items()]
+        failures = self._put_once(contents, until_s=begun_s + BEGIN_WITHIN_S)
+        if failures:
+            raise Unavailable(
+                f"{len(drafts) - len(failures)} of {len(drafts)} contents were stored ({failures[0]}): send the same "
+                f"batch again with the idempotency_key {key!r}, which stores the rest"
+            )
+        with suppress(Unavailable):  # a repeated call then looks at each content, and finds it there
+            self._table.write(
+                Update(key=keys.batch(bank_id, key), change="SET #is_done = :done", values={"done": True})
+            )
+        return batch.ids
+
+    def _batch(self, bank_id: int, key: str, digest: str, count: int, *, now_s: int) -> "_Batch":
+        """Return the batch of a key, with ids that are set aside where there was none, or it is forgotten.
+
+        Raises:
+            Conflict: It is of other contents.
+        """
+        place = keys.batch(bank_id, key)
+        for _ in attempts("beginning a batch"):
+            item = self._table.get(place)
+            if item is not None and integer(item[keys.TTL_ATTRIBUTE]) > now_s:
+                if item["digest"] != digest:
+                    raise Conflict(f"the key {key!r} was used for other contents: use a new key")
+                first = integer(item["first_id"])
+                return _Batch(ids=range(first, first + count), is_old=True, is_done="is_done" in item)
+            ids = self._count(keys.CONTENT_COUNTER, count)
+            made: Item = {
+                **place._asdict(),
+                "digest": digest,
+                "first_id": ids.start,
+                keys.TTL_ATTRIBUTE: now_s + REMEMBER_BATCHES_S,
+            }
+            unless = f"attribute_not_exists(#pk) OR #{keys.TTL_ATTRIBUTE} <= :now"
+            try:
+                self._table.write(Put(item=made, condition=unless, values={"now": now_s}))
+                return _Batch(ids=ids, is_old=False, is_done=False)
+            except ConditionFailed:
+                continue  # the same batch was begun elsewhere just now, or by this write's first attempt
+        raise AssertionError("attempts() raises when it ends")
+
+    def _put_once(self, contents: Sequence[BankContent], *, until_s: float) -> list[str]:
+        """Write contents where nothing was ever; returns why some were not, one reason for each."""
+
+        def put(content: BankContent) -> str | None:
+            if failed.is_set():
+                return "the table did not take the writes before"
+            if self._clock() >= until_s:
+                return f"the others took {BEGIN_WITHIN_S} s"
+            try:
+                # One that is there was written by an earlier attempt.
+                with suppress(ConditionFailed):
+                    self._table.write(Put(item=self._content_item(content), condition="attribute_not_exists(#pk)"))
+            except Unavailable as error:
+                failed.set()
+                return str(error)
+            return None
+
+        failed = threading.Event()
+        reasons = [reason for reason in self._in_parallel(put, contents) if reason is not None]
+        return sorted(reasons, key=lambda reason: reason.startswith("the table did not take"))
 
     def allot_content_ids(self, count: int) -> range:
         return self._count(keys.CONTENT_COUNTER, count)

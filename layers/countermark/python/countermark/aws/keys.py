@@ -8,6 +8,7 @@ Banks (indexes: `feed` by feed_shard and feed_at; `by-bank` by bank_shard and co
 | bank name          | bank-name           | the name        | no two banks of a name; a bank by name               |
 | content            | content#<id>        | content         | contents by id: what a lookup reads, over partitions |
 | source key         | source#<bank>#<digest> | source          | an event that is delivered twice banks once          |
+| batch of contents  | batch#<bank>#<digest> | batch         | a batch that is sent twice is banked once, for a day |
 | counter            | counter             | bank or content | ids that are given once                              |
 | signal type ratio  | signal-type-ratio   | the type's name | the enabled ratios, in one query                     |
 | store id           | store               | id              | which store an index was built from                  |
@@ -88,6 +89,11 @@ def content(content_id: int) -> Key:
 def source(bank_id: int, source_key: str) -> Key:
     """Return where it is kept which content of a bank a source key was banked as."""
     return Key(f"source#{bank_id}#{_digest(source_key)}", "source")
+
+
+def batch(bank_id: int, batch_key: str) -> Key:
+    """Return where it is kept which ids the contents of a batch were given."""
+    return Key(f"batch#{bank_id}#{_digest(batch_key)}", "batch")
 
 
 def ratio(signal_type: str) -> Key:

@@ -1,6 +1,6 @@
 """`countermark bank`: banks and their contents, as a curator changes them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -161,7 +161,9 @@ def add(
                 contents = [{signal.type: signal.value} for signal in signals] if hashes else [_by_type(signals)]
                 drafts = [ContentDraft(signals=each, note=note, metadata=metadata) for each in contents if each]
                 for start in range(0, len(drafts), PAGE):
-                    _tell(add_contents(session.curator(state), bank, drafts[start : start + PAGE]))
+                    page = drafts[start : start + PAGE]
+                    for banked_id, draft in zip(add_contents(session.curator(state), bank, page), page, strict=True):
+                        _tell(banked_id, draft.signals)
         finally:
             # What was banked before a file that could not be must match as well.
             session.follow(state, skip_index_rebuild=skip_index_rebuild)
@@ -317,10 +319,9 @@ def all_contents(state: "LocalState", bank: Bank) -> Iterator[BankContent]:
         before = page.before
 
 
-def _tell(contents: Sequence[BankContent]) -> None:
-    for content in contents:
-        for name, value in content.signals.items():
-            output.result(f"{content.id} {name} {output.one_line(value)}")
+def _tell(content_id: int, signals: Mapping[str, str]) -> None:
+    for name, value in signals.items():
+        output.result(f"{content_id} {name} {output.one_line(value)}")
 
 
 def _by_type(signals: Sequence[Signal]) -> dict[str, str]:

@@ -1,8 +1,10 @@
 """Banks, their contents, and the states that keep them from matching."""
 
+import hashlib
+import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from countermark.domain.json import JSON
@@ -29,6 +31,9 @@ MAX_NOTE_LENGTH = 255
 
 MAX_BANK_NAME_LENGTH = 255
 """The longest bank name, in characters: HMA's column."""
+
+MAX_BATCH_KEY_LENGTH = 255
+"""The longest key of a batch of contents, in characters: a UUID has 36."""
 
 _BANK_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 
@@ -73,6 +78,34 @@ class ContentDraft:
     metadata: Mapping[str, JSON] = field(default_factory=dict)
     provenance: Provenance | None = None
     source_key: str | None = None
+
+    def content(self, content_id: int, bank_id: int, *, now_s: int) -> "BankContent":
+        """Return the content that this draft becomes under an id."""
+        return BankContent(
+            id=content_id,
+            bank_id=bank_id,
+            signals=self.signals,
+            note=self.note,
+            original_media_uri=self.original_media_uri,
+            metadata=self.metadata,
+            provenance=self.provenance,
+            created_at_s=now_s,
+        )
+
+
+def batch_digest(drafts: Sequence[ContentDraft]) -> str:
+    """Return a digest of drafts in their order: equal for equal drafts only."""
+    values = [
+        [
+            sorted(draft.signals.items()),
+            draft.note,
+            draft.original_media_uri,
+            draft.metadata,
+            draft.provenance and [draft.provenance.collaboration, draft.provenance.record_key],
+        ]
+        for draft in drafts
+    ]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +192,19 @@ def note(value: object) -> str:
         raise InvalidInput(f"a note is text, not {value!r}")
     if len(value) > MAX_NOTE_LENGTH:
         raise InvalidInput(f"a note has at most {MAX_NOTE_LENGTH} characters, not {len(value)}")
+    return value
+
+
+def batch_key(value: object) -> str:
+    """Return the caller's key of a batch of contents.
+
+    Raises:
+        InvalidInput: It is no text, empty, or longer than 255 characters.
+    """
+    if not isinstance(value, str) or not value:
+        raise InvalidInput(f"an idempotency_key is text that is not empty, not {value!r}")
+    if len(value) > MAX_BATCH_KEY_LENGTH:
+        raise InvalidInput(f"an idempotency_key has at most {MAX_BATCH_KEY_LENGTH} characters, not {len(value)}")
     return value
 
 

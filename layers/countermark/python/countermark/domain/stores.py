@@ -19,6 +19,10 @@ MAX_PAGE = 1_000
 """The most items that one page, one call by ids or keys, or one bulk write takes; more is `InvalidInput`."""
 
 
+REMEMBER_BATCHES_S = 24 * 3600
+"""How long the key of a batch of contents is remembered, in seconds: whoever got no answer repeats within the hour."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentPage:
     """Contents of a bank, newest first. `before` asks for the next page; None where there is none."""
@@ -101,6 +105,22 @@ class BankStore(Protocol):
 
         Raises:
             NotFound: There is no such bank.
+        """
+
+    def add_contents(
+        self, bank_id: int, drafts: Sequence[ContentDraft], *, key: str | None = None, now_s: int
+    ) -> range:
+        """Bank drafts that have no source key, at most `MAX_PAGE`; returns their ids, in the order of the drafts.
+
+        `key` is the caller's name for this batch in this bank. For `REMEMBER_BATCHES_S` seconds, a call with the same
+        key and drafts returns the same ids, and writes only what an interrupted call left out. A content of the batch
+        that was changed or deleted meanwhile stays as it is. Without a key, each call banks new contents.
+
+        Raises:
+            InvalidInput: A draft has a source key, or cannot be stored.
+            NotFound: There is no such bank.
+            Conflict: The key was used for other drafts.
+            Unavailable: Not all were stored; the text says how many, and with which key to repeat the call.
         """
 
     def allot_content_ids(self, count: int) -> range:

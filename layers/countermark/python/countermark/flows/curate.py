@@ -30,6 +30,13 @@ METADATA_KEYS = frozenset({"content_id", "content_uri", "json"})
 """What a curator's metadata may hold: HMA's fields."""
 
 
+BESIDE_SIGNALS = frozenset({"note", "metadata"})
+"""What stands beside the signals of a content in a batch: no signal type has such a name."""
+
+MAX_SIGNALS_BYTES = 320 * 1024
+"""The largest signals of one content in a batch, as JSON: with metadata, note and URI they fit an item of DynamoDB."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curator:
     """What every change needs: the stores, whom to nudge, and the time of the request."""
@@ -173,34 +180,61 @@ def add_content(curator: Curator, bank_name: str, draft: ContentDraft) -> BankCo
     return content
 
 
-def add_contents(curator: Curator, bank_name: str, drafts: Sequence[ContentDraft]) -> list[BankContent]:
-    """Bank many contents in one write, at most `MAX_PAGE`; none has a source key, so each is a new one.
+def add_contents(
+    curator: Curator, bank_name: str, drafts: Sequence[ContentDraft], *, key: str | None = None
+) -> Sequence[int]:
+    """Bank many contents in one write, at most `MAX_PAGE`, and return their ids in order; none has a source key.
+
+    With a `key`, the caller's own, the call may be repeated for a day: it returns the ids of the first call.
 
     Raises:
         InvalidInput: A draft has no signal, or its note, metadata or URI is wrong; then none is banked.
         NotFound: There is no such bank.
+        Conflict: The key was used for other contents of this bank.
+        Unavailable: Some were not stored: the call is to be repeated with the key that the text names.
     """
     for draft in drafts:
         check_draft(draft)
     bank = curator.banks.bank(bank_name)
-    ids = curator.banks.allot_content_ids(len(drafts)) if drafts else range(0)
-    contents = [
-        BankContent(
-            id=content_id,
-            bank_id=bank.id,
-            signals=draft.signals,
-            note=draft.note,
-            original_media_uri=draft.original_media_uri,
-            metadata=draft.metadata,
-            provenance=draft.provenance,
-            created_at_s=curator.now_s,
-        )
-        for content_id, draft in zip(ids, drafts, strict=True)
-    ]
-    if contents:
-        curator.banks.put_contents(contents, are_new=True)
-        curator.nudge("content", f"add {contents[0].id} to {contents[-1].id}")
-    return contents
+    if not drafts:
+        return []
+    subject = f"add to {bank.id} {key}"
+    try:
+        ids = curator.banks.add_contents(bank.id, drafts, key=key, now_s=curator.now_s)
+        subject = f"add {ids[0]} to {ids[-1]}"
+    finally:
+        # Those that were stored before it failed are to match as well.
+        curator.nudge("content", subject)
+    return ids
+
+
+def content_draft(signal_types: Mapping[str, SignalType], given: Mapping[str, object]) -> ContentDraft:
+    """Return the draft of a content as a caller gives it: signals by signal type, beside `note` and `metadata`.
+
+    Raises:
+        InvalidInput: It has no signal, an unknown signal type, or a value that is not one of its type; its note or
+            metadata is wrong; or its signals are too large.
+    """
+    note, metadata = given.get("note"), given.get("metadata")
+    if metadata is not None and not isinstance(metadata, dict):
+        raise InvalidInput("metadata should be a json object")
+    signals: dict[str, str] = {}
+    for name, value in given.items():
+        if name in BESIDE_SIGNALS:
+            continue
+        if not isinstance(value, str) and name in signal_types:
+            raise InvalidInput(f"Invalid {name} signal: a signal is text, not {value!r}")
+        signals[name] = str(value)
+    draft = ContentDraft(
+        signals=check_signals(signal_types, signals),
+        note="" if note is None else rules.note(note),
+        metadata=metadata or {},
+    )
+    check_draft(draft)
+    size_bytes = sum(len(json.dumps(value)) for value in draft.signals.values())
+    if size_bytes > MAX_SIGNALS_BYTES:
+        raise InvalidInput(f"the signals of one content have at most {MAX_SIGNALS_BYTES} bytes, not {size_bytes}")
+    return draft
 
 
 def content_of(curator: Curator, bank_name: str, content_id: int) -> tuple[Bank, BankContent]:

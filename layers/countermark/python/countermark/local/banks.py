@@ -1,23 +1,24 @@
 """Banks, contents and the feed of their changes, over SQLite."""
 
+import hashlib
 import secrets
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from countermark.domain.bank import (
-    ENABLED,
     Bank,
     BankContent,
     ContentDraft,
     Provenance,
+    batch_digest,
     is_permanently_disabled,
 )
 from countermark.domain.index import Origin
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Category, Opinion
-from countermark.domain.stores import Change, ChangePage, ContentPage
-from countermark.errors import AlreadyExists, CursorLost, InvalidInput, NotFound
+from countermark.domain.stores import REMEMBER_BATCHES_S, Change, ChangePage, ContentPage
+from countermark.errors import AlreadyExists, Conflict, CursorLost, InvalidInput, NotFound
 from countermark.local.database import Database, check_page
 from countermark.local.json_text import from_text, to_text
 
@@ -112,20 +113,46 @@ class SqliteBankStore:
                 ).fetchone()
                 if row is not None:
                     return _content_of(row)
-            content = BankContent(
-                id=_allot(connection, 1)[0],
-                bank_id=bank_id,
-                signals=draft.signals,
-                disable_until_ts=ENABLED,
-                note=draft.note,
-                original_media_uri=draft.original_media_uri,
-                metadata=draft.metadata,
-                provenance=draft.provenance,
-                created_at_s=now_s,
-            )
+            content = draft.content(_allot(connection, 1)[0], bank_id, now_s=now_s)
             connection.execute(_INSERT_CONTENT, (*_row_of(content), draft.source_key))
             _tell(connection, [content.id])
             return content
+
+    def add_contents(
+        self, bank_id: int, drafts: Sequence[ContentDraft], *, key: str | None = None, now_s: int
+    ) -> range:
+        check_page(len(drafts))
+        if any(draft.source_key is not None for draft in drafts):
+            raise InvalidInput("a draft of a batch has no source key of its own")
+        digest = "" if key is None else batch_digest(drafts)
+        hidden_key = b"" if key is None else hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+        with self._database.write() as connection:
+            if not _is_bank(connection, bank_id):
+                raise NotFound(f"bank {bank_id} not found")
+            if key is not None:
+                connection.execute("DELETE FROM batches WHERE forget_at_s <= ?", (now_s,))
+                known = connection.execute(
+                    "SELECT digest, first_id FROM batches WHERE bank_id = ? AND key = ?", (bank_id, hidden_key)
+                ).fetchone()
+                if known is not None:
+                    if known[0] != digest:
+                        raise Conflict(f"the key {key!r} was used for other contents: use a new key")
+                    return range(known[1], known[1] + len(drafts))
+            ids = _allot(connection, len(drafts))
+            connection.executemany(
+                _INSERT_CONTENT,
+                [
+                    (*_row_of(draft.content(content_id, bank_id, now_s=now_s)), None)
+                    for content_id, draft in zip(ids, drafts, strict=True)
+                ],
+            )
+            _tell(connection, ids)
+            if key is not None:
+                connection.execute(
+                    "INSERT INTO batches (bank_id, key, digest, first_id, forget_at_s) VALUES (?, ?, ?, ?, ?)",
+                    (bank_id, hidden_key, digest, ids.start, now_s + REMEMBER_BATCHES_S),
+                )
+            return ids
 
     def allot_content_ids(self, count: int) -> range:
         if count < 0:

@@ -112,5 +112,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # The marks of builds. An older copy of this file lacks those that were made since.
         "CREATE TABLE builds (place INTEGER PRIMARY KEY AUTOINCREMENT, mark TEXT NOT NULL UNIQUE)",
     ),
+    (
+        # Batches of contents by the caller's key: a repeated one gets the ids of the first. Keys are bytes of a digest.
+        """CREATE TABLE batches (
+            bank_id INTEGER NOT NULL,
+            key BLOB NOT NULL,
+            digest TEXT NOT NULL,
+            first_id INTEGER NOT NULL,
+            forget_at_s INTEGER NOT NULL,
+            PRIMARY KEY (bank_id, key)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX batches_by_time ON batches (forget_at_s)",
+    ),
 )
 """What each version of the schema adds to the one before it; the first makes version 1."""

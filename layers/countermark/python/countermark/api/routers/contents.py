@@ -12,7 +12,9 @@ from countermark.api.multipart import Part
 from countermark.api.routers import COVERAGE, answers, new_router
 from countermark.api.schemas import (
     BankedContent,
+    BatchedContent,
     ChangedContent,
+    ContentBatch,
     ContentChange,
     ContentOpinion,
     ContentPageView,
@@ -21,7 +23,7 @@ from countermark.api.schemas import (
     Object,
     ToldOpinion,
 )
-from countermark.domain.bank import MAX_CONTENT_ID, Bank, ContentDraft
+from countermark.domain.bank import MAX_CONTENT_ID, Bank, ContentDraft, batch_key
 from countermark.domain.json import JSON
 from countermark.errors import InvalidInput, NotFound
 from countermark.flows import curate, opinions
@@ -77,6 +79,41 @@ def add_signals(
             raise InvalidInput(f"Invalid {name} signal: a signal is text, not {value!r}")
     canonical = curate.check_signals(call.services.signal_types, signals)
     return _banked(call, bank, ContentDraft(signals=canonical, note=note))
+
+
+@router.post(
+    "/c/bank/<bank_name>/signals",
+    tags=["Contents"],
+    summary="Bank the signals of many contents",
+    responses=answers(list[BatchedContent], "For each content, in order, its id, or a message that says why not."),
+)
+def add_many_signals(request: Request, bank_name: str, body: Annotated[ContentBatch, Body()]) -> Response[Any]:
+    """Bank up to 1,000 contents in one write; a bad one spoils only its own entry.
+
+    The answer has an entry for each content, in the same order: `{"id": 21}`, or `{"message": "…"}` for one that is
+    wrong and was not banked. With an `idempotency_key` the request may be repeated for a day, whatever became of it:
+    the same contents get the same ids. The same key with other contents in the same bank is refused with 409. A 503
+    may have stored some of the contents; its message names the key to send the batch again with.
+    """
+    call = call_of(request)
+    limit = call.services.limits.batch_contents
+    if len(body.contents) > limit:
+        raise InvalidInput(f"a batch takes at most {limit} contents, not {len(body.contents)}")
+    key = None if body.idempotency_key is None else batch_key(body.idempotency_key)
+    bank = _bank(call, bank_name)
+    drafts: list[ContentDraft] = []
+    refused: dict[int, JSON] = {}
+    for place, given in enumerate(body.contents):
+        try:
+            if not isinstance(given, dict):
+                raise InvalidInput(f"a content is an object with its signals by signal type, not {given!r}")
+            drafts.append(curate.content_draft(call.services.signal_types, given))
+        except InvalidInput as error:
+            refused[place] = {"message": str(error)}
+    ids = iter(curate.add_contents(call.curator, bank.name, drafts, key=key))
+    return wire.json_answer(
+        [refused[place] if place in refused else {"id": next(ids)} for place in range(len(body.contents))]
+    )
 
 
 @router.get(
