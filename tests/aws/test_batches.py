@@ -88,7 +88,7 @@ def test_a_slow_table_ends_a_batch_in_time_and_each_repetition_gets_further(depl
         deployment.clients.dynamodb, deployment.settings.banks_table, clock=Clock(BEGIN_WITHIN_S / 50)
     )
     bank = store.create_bank("A", ratio=1.0)
-    counts, said = [0], list[str]()
+    ids, counts, said = range(0), [0], list[str]()
     for _ in range(len(DRAFTS)):
         try:
             ids = store.add_contents(bank.id, DRAFTS, key="k", now_s=NOW_S)
