@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from aws_cdk import Acknowledgment, Duration, RemovalPolicy, Validations
+from aws_cdk import Acknowledgment, Duration, RemovalPolicy, Stack, Validations
 from aws_cdk import aws_apigatewayv2 as apigateway
 from aws_cdk import aws_apigatewayv2_authorizers as authorizers
 from aws_cdk import aws_apigatewayv2_integrations as integrations
@@ -54,22 +54,24 @@ class Api(Construct):
         scope: Construct,
         id: str,
         *,
+        name: str,
         authorize: lambda_.IFunction,
         hash: lambda_.IFunction,
         match: lambda_.IFunction,
         curate: lambda_.IFunction,
+        forward: lambda_.IFunction,
         cors_origins: Sequence[str],
         requests_per_second: int,
         burst_requests: int,
         log_retention: logs.RetentionDays,
         watch: Watch,
     ) -> None:
-        """Make the API; no `cors_origins` means that no page of another origin may call it."""
+        """Make the API of that name; no `cors_origins` means that no page of another origin may call it."""
         super().__init__(scope, id)
         self._api = apigateway.HttpApi(
             self,
             "HttpApi",
-            api_name="countermark",
+            api_name=name,
             create_default_stage=False,
             cors_preflight=_cors(cors_origins),
             default_authorizer=authorizers.HttpLambdaAuthorizer(
@@ -82,7 +84,14 @@ class Api(Construct):
         )
         self._answer_with(hash, "Hash", "/h/{proxy+}")
         self._answer_with(match, "Match", "/m/{proxy+}", "/openapi.json", "/openapi/{proxy+}")
-        self._answer_with(curate, "Curate", "/c/{proxy+}", "$default")
+        self._answer_with(curate, "Curate", "/c/{proxy+}")
+        apigateway.HttpRoute(
+            self,
+            "ForwardRoute",
+            http_api=self._api,
+            integration=_DefaultIntegration(forward, self._api),
+            route_key=apigateway.HttpRouteKey.DEFAULT,
+        )
         self._answer_publicly(match, has_cors=bool(cors_origins))
         stage = apigateway.HttpStage(
             self,
@@ -110,7 +119,7 @@ class Api(Construct):
                 f"{id}{number or ''}Route",
                 http_api=self._api,
                 integration=integration,
-                route_key=_route_key(path),
+                route_key=apigateway.HttpRouteKey.with_(path, apigateway.HttpMethod.ANY),
             )
 
     def _answer_publicly(self, function: lambda_.IFunction, *, has_cors: bool) -> None:
@@ -155,6 +164,38 @@ class Api(Construct):
         )
 
 
+class _DefaultIntegration(apigateway.HttpRouteIntegration):
+    """Calls the function of the route `$default`, which has an ARN of another form than all other routes.
+
+    It is `API/STAGE/$default`, with no method, so a permission for `API/*/*/*` does not cover it, and API Gateway
+    answers 500. The CDK's own integration grants one for `API/*/*/*`, or for whatever the API calls with.
+    Source: github.com/aws/serverless-application-model, issue 1860, where the ARN was found out on AWS.
+    """
+
+    def __init__(self, function: lambda_.IFunction, api: apigateway.HttpApi) -> None:
+        super().__init__("Forward")
+        self._function = function
+        self._api = api
+
+    def bind(self, *, route: apigateway.IHttpRoute, scope: Construct) -> apigateway.HttpRouteIntegrationConfig:
+        """Grant the route that it may call the function, and return how it does."""
+        lambda_.CfnPermission(
+            scope,
+            "Permission",
+            action="lambda:InvokeFunction",
+            function_name=self._function.function_arn,
+            principal="apigateway.amazonaws.com",
+            source_arn=Stack.of(route).format_arn(
+                service="execute-api", resource=self._api.api_id, resource_name="*/$default"
+            ),
+        )
+        return apigateway.HttpRouteIntegrationConfig(
+            type=apigateway.HttpIntegrationType.AWS_PROXY,
+            uri=self._function.function_arn,
+            payload_format_version=apigateway.PayloadFormatVersion.VERSION_2_0,
+        )
+
+
 def _integration(function: lambda_.IFunction, id: str) -> integrations.HttpLambdaIntegration:
     return integrations.HttpLambdaIntegration(
         id,
@@ -162,12 +203,6 @@ def _integration(function: lambda_.IFunction, id: str) -> integrations.HttpLambd
         payload_format_version=apigateway.PayloadFormatVersion.VERSION_2_0,
         scope_permission_to_route=False,
     )
-
-
-def _route_key(path: str) -> apigateway.HttpRouteKey:
-    if path == "$default":
-        return apigateway.HttpRouteKey.DEFAULT
-    return apigateway.HttpRouteKey.with_(path, apigateway.HttpMethod.ANY)
 
 
 def _cors(origins: Sequence[str]) -> apigateway.CorsPreflightOptions | None:

@@ -29,6 +29,9 @@ class Deployment:
     `index_bands` says whether those that search read the bands of the index,
     or scan its planes, in less memory. An index of `shards` is held by functions of `shards_per_function` each, or by
     the match function where one function holds them all.
+
+    The defaults fit a new account: 10 concurrent executions, none of which can be reserved, and functions of 3,008 MB.
+    `infra.preflight` compares a deployment with what the account has.
     """
 
     name: str = "countermark"
@@ -47,7 +50,7 @@ class Deployment:
     hash_concurrency: int = field(default=20, metadata={"limits": (2, 1_000)})
     left_out_percent: int = field(default=5, metadata={"limits": (1, 100)})
     match_concurrency: int = field(default=20, metadata={"limits": (2, 1_000)})
-    index_memory_mb: int = field(default=4_096, metadata={"limits": (512, 10_240)})
+    index_memory_mb: int = field(default=3_008, metadata={"limits": (512, 10_240)})
     match_memory_mb: int = field(default=3_008, metadata={"limits": (512, 10_240)})
     index_bands: bool = True
     shards: int = field(default=1, metadata={"limits": (1, 1_000)})

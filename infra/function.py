@@ -64,11 +64,17 @@ def stage_function(
     entry: str = "handler",
     environment: Mapping[str, str] | None = None,
     reserved_concurrency: int | None = None,
+    may_loop: bool = False,
 ) -> lambda_.Function:
     """Make a function of a stage from `lambdas/<stage>/<entry>.py`; it may write its log and traces, no more.
 
     Lambda gives a function processing power by its memory: a whole core at 1,769 MB. One that `knows_signals` carries
     the extensions, where there are any.
+
+    `may_loop` is for a function that sends what is left to do to a queue of its own. Without it, Lambda ends such a
+    chain after about 16 messages, and the next one becomes a dead letter. It takes that guard away, so each message of
+    the chain must get something done, or end the chain.
+    Source: AWS Lambda, "Use Lambda recursive loop detection to prevent infinite loops".
     """
     layers = surroundings.layers
     extensions = [layers.extensions] if layers.extensions is not None and knows_signals else []
@@ -86,6 +92,7 @@ def stage_function(
         memory_size=memory_mb,
         timeout=timeout,
         reserved_concurrent_executions=reserved_concurrency,
+        recursive_loop=lambda_.RecursiveLoop.ALLOW if may_loop else None,
         role=iam.Role(scope, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com")),
         log_group=log_group,
         logging_format=lambda_.LoggingFormat.JSON,

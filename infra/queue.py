@@ -9,7 +9,7 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.grants import allow
-from infra.watch import METRICS_NAMESPACE, MINUTES_5, Watch
+from infra.watch import MINUTES_5, Watch
 
 VISIBILITY_TIMEOUTS = 6
 """How many function time-outs a message stays hidden. Source: AWS Lambda, "Using Lambda with Amazon SQS"."""
@@ -90,13 +90,7 @@ class WatchedQueue(Construct):
             watch.alarm(
                 self,
                 "FailedMessagesAlarm",
-                metric=cloudwatch.Metric(
-                    namespace=METRICS_NAMESPACE,
-                    metric_name="MessagesFailed",
-                    dimensions_map={"service": stage},
-                    statistic=cloudwatch.Stats.SUM,
-                    period=MINUTES_5,
-                ),
+                metric=watch.metric("MessagesFailed", stage=stage, statistic=cloudwatch.Stats.SUM, period=MINUTES_5),
                 threshold=MANY_FAILURES,
                 because=f"{id}: messages fail, and come again. Those that fail to the end become dead letters.",
             )

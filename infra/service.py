@@ -17,6 +17,7 @@ from infra.function import ARCHITECTURE, ROOT, RUNTIME, Layers, Surroundings
 from infra.stages.authorize import AuthorizeStage
 from infra.stages.curate import CurateStage
 from infra.stages.fetch import FetchStage
+from infra.stages.forward import ForwardStage
 from infra.stages.hash import HashStage
 from infra.stages.index import IndexStage
 from infra.stages.match import MatchStage
@@ -46,7 +47,7 @@ class ServiceStack(Stack):
             layers=_layers(self, has_extensions=has_others),
             environment=_environment(storage, bus, deployment),
             log_retention=logs.RetentionDays.THREE_MONTHS,
-            watch=Watch(topic=_topic(self, deployment.alarm_topic_arn)),
+            watch=Watch(deployment=deployment.name, topic=_topic(self, deployment.alarm_topic_arn)),
         )
         fetch = FetchStage(
             self,
@@ -109,14 +110,27 @@ class ServiceStack(Stack):
             fetch_queue=fetch.queue.queue,
             bus=bus,
         )
+        forward = ForwardStage(
+            self,
+            "Forward",
+            surroundings=surroundings,
+            functions={
+                "hash": hash_stage.function,
+                "match": match_stage.function,
+                "status": match_stage.function,
+                "curate": curate.function,
+            },
+        )
         authorize = AuthorizeStage(self, "Authorize", surroundings=surroundings, access=storage.access)
         api = Api(
             self,
             "Api",
+            name=deployment.name,
             authorize=authorize.function,
             hash=hash_stage.function,
             match=match_stage.function,
             curate=curate.function,
+            forward=forward.function,
             cors_origins=deployment.cors_origins,
             requests_per_second=deployment.requests_per_second,
             burst_requests=deployment.burst_requests,
@@ -165,6 +179,7 @@ def _environment(storage: StorageStack, bus: events.IEventBus, deployment: Deplo
         upload_bucket=storage.uploads.bucket_name,
         event_bus=bus.event_bus_name,
         credentials_secret=storage.credentials.secret_arn,
+        deployment=deployment.name,
         content_buckets=deployment.content_buckets,
         extensions=deployment.extensions,
     ).to_environ()

@@ -8,15 +8,28 @@ from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
+from countermark.aws.settings import DEFAULT_DEPLOYMENT
+
 METRICS_NAMESPACE = "countermark"
-"""Where the functions' own metrics are, each with the stage's word as its dimension `service`."""
+"""The namespace of the functions' own metrics. Each has two dimensions: the stage, as `service`, and `deployment`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """Raises alarms, and tells `topic` of them; without a topic they are seen in CloudWatch alone."""
+    """Raises the alarms of one deployment, and sends them to `topic`; without a topic CloudWatch alone shows them."""
 
+    deployment: str = DEFAULT_DEPLOYMENT
     topic: sns.ITopic | None = None
+
+    def metric(self, name: str, *, stage: str, statistic: str, period: Duration) -> cloudwatch.Metric:
+        """Return a metric that the functions of a stage report, of this deployment alone."""
+        return cloudwatch.Metric(
+            namespace=METRICS_NAMESPACE,
+            metric_name=name,
+            dimensions_map={"service": stage, "deployment": self.deployment},
+            statistic=statistic,
+            period=period,
+        )
 
     def alarm(
         self,

@@ -14,7 +14,7 @@ from infra.function import Surroundings, stage_function
 from infra.grants import READ_ITEMS, WRITE_ITEMS, allow, allow_items, allow_objects
 from infra.queue import SOURCE, WatchedQueue
 from infra.storage import BY_BANK_INDEX
-from infra.watch import HOUR, METRICS_NAMESPACE
+from infra.watch import HOUR
 
 STAGE = "curate"
 
@@ -78,6 +78,8 @@ class CurateStage(Construct):
                 FETCH_QUEUE_URL: fetch_queue.queue_url,
                 PURGE_QUEUE_URL: queue.queue.queue_url,
             },
+            # A purge sends itself again only where it removed something, so the chain ends with what is to be removed.
+            may_loop=True,
         )
         allow_items(self.function, *READ_ITEMS, *WRITE_ITEMS, table=banks, indexes=[BY_BANK_INDEX])
         allow_items(self.function, *READ_ITEMS, *WRITE_ITEMS, table=exchanges)
@@ -123,12 +125,8 @@ class CurateStage(Construct):
         surroundings.watch.alarm(
             self,
             "RefusedOpinionsAlarm",
-            metric=cloudwatch.Metric(
-                namespace=METRICS_NAMESPACE,
-                metric_name="OpinionsRefused",
-                dimensions_map={"service": STAGE},
-                statistic=cloudwatch.Stats.SUM,
-                period=HOUR,
+            metric=surroundings.watch.metric(
+                "OpinionsRefused", stage=STAGE, statistic=cloudwatch.Stats.SUM, period=HOUR
             ),
             threshold=1,
             because="An exchange refused an opinion for good. The stage's log says which and why; then give it again.",

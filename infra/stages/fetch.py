@@ -15,7 +15,7 @@ from infra.function import Surroundings, stage_function
 from infra.grants import READ_ITEMS, WRITE_ITEMS, allow, allow_items, allow_objects
 from infra.queue import WatchedQueue
 from infra.schedule import send_regularly
-from infra.watch import HOUR, METRICS_NAMESPACE, Watch
+from infra.watch import HOUR, Watch
 
 STAGE = "fetch"
 
@@ -70,6 +70,8 @@ class FetchStage(Construct):
             memory_mb=1024,
             timeout=TIMEOUT,
             environment={FETCH_QUEUE_URL: self.queue.queue.queue_url},
+            # A run takes at least one delta before it sends itself again, so the chain ends with what is to be fetched.
+            may_loop=True,
         )
         allow_items(function, *READ_ITEMS, *WRITE_ITEMS, table=banks)
         allow_items(function, *READ_ITEMS, *WRITE_ITEMS, table=exchanges)
@@ -93,14 +95,14 @@ class FetchStage(Construct):
         watch.alarm(
             self,
             "FailuresAlarm",
-            metric=_metric("FetchFailed", cloudwatch.Stats.SUM),
+            metric=watch.metric("FetchFailed", stage=STAGE, statistic=cloudwatch.Stats.SUM, period=HOUR),
             threshold=MANY_FAILURES,
             because="Fetches fail again and again. GET /c/exchange/NAME/status and the stage's log say which and why.",
         )
         watch.alarm(
             self,
             "OldestFetchAlarm",
-            metric=_metric("OldestFetchAge", cloudwatch.Stats.MAXIMUM),
+            metric=watch.metric("OldestFetchAge", stage=STAGE, statistic=cloudwatch.Stats.MAXIMUM, period=HOUR),
             threshold=oldest_fetch.to_seconds(),
             because="A collaboration was not fetched completely for too long, or the schedule does not run at all.",
             silence_is_bad=True,
@@ -108,18 +110,8 @@ class FetchStage(Construct):
         watch.alarm(
             self,
             "UnreadableAlarm",
-            metric=_metric("RecordsUnreadable", cloudwatch.Stats.SUM),
+            metric=watch.metric("RecordsUnreadable", stage=STAGE, statistic=cloudwatch.Stats.SUM, period=HOUR),
             threshold=1,
             because="An exchange sent a damaged page, and records on it are missing. The stage's log says of which "
             "collaboration; report it to the exchange, and fetch from the start once it is repaired.",
         )
-
-
-def _metric(name: str, statistic: str) -> cloudwatch.Metric:
-    return cloudwatch.Metric(
-        namespace=METRICS_NAMESPACE,
-        metric_name=name,
-        dimensions_map={"service": STAGE},
-        statistic=statistic,
-        period=HOUR,
-    )

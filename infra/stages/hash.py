@@ -10,7 +10,7 @@ from constructs import Construct
 from infra.function import Surroundings, stage_function
 from infra.grants import READ_ITEMS, allow, allow_items, allow_objects
 from infra.queue import WatchedQueue
-from infra.watch import HOUR, METRICS_NAMESPACE
+from infra.watch import HOUR, Watch
 
 STAGE = "hash"
 
@@ -85,7 +85,7 @@ class HashStage(Construct):
         surroundings.watch.alarm(
             self,
             "LeftOutAlarm",
-            metric=_share_left_out(),
+            metric=_share_left_out(surroundings.watch),
             threshold=left_out_percent,
             because=(
                 "Uploads were hashed in part, or not at all, so what is banked may have passed. The function's log "
@@ -95,17 +95,11 @@ class HashStage(Construct):
         )
 
 
-def _share_left_out() -> cloudwatch.MathExpression:
+def _share_left_out(watch: Watch) -> cloudwatch.MathExpression:
     """Return in how many of a hundred uploads of an hour something was left out; 0 where it was in a few alone."""
 
     def metric(statistic: str) -> cloudwatch.Metric:
-        return cloudwatch.Metric(
-            namespace=METRICS_NAMESPACE,
-            metric_name="UploadLeftOut",
-            dimensions_map={"service": STAGE},
-            statistic=statistic,
-            period=HOUR,
-        )
+        return watch.metric("UploadLeftOut", stage=STAGE, statistic=statistic, period=HOUR)
 
     return cloudwatch.MathExpression(
         expression=f"IF(number >= {FEWEST_LEFT_OUT}, 100 * share, 0)",

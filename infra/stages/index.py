@@ -31,9 +31,14 @@ NUDGES_PER_BUILD = 1_000
 """The most nudges that one build answers; the window is up long before."""
 
 BUILDERS = 2
-"""Builds at once. One would do, but two is the least that a queue's concurrency can be limited to, and a lower
-limit on the function would let the queue drop nudges that it throttles. The manifest's conditional write makes one
-of two builds win; the other starts again."""
+"""Builds at once. One would do, but two is the least that a queue's concurrency can be limited to. The manifest's
+conditional write makes one of two builds win; the other starts again.
+
+The queue alone limits them: the function reserves no concurrency. A new account has 10 concurrent executions, all of
+which Lambda keeps unreserved, so it refuses any reservation. And a limit below the queue's would let the queue drop
+nudges that the function throttles.
+Sources: AWS Lambda, "Lambda quotas", "Configuring reserved concurrency for a function", and "Configuring maximum
+concurrency for Amazon SQS event sources"."""
 
 
 class IndexStage(Construct):
@@ -62,6 +67,7 @@ class IndexStage(Construct):
         queue = WatchedQueue(
             self,
             "Nudges",
+            stage=STAGE,
             function_timeout=TIMEOUT,
             oldest_message=OLDEST_MESSAGE,
             watch=surroundings.watch,
@@ -75,7 +81,6 @@ class IndexStage(Construct):
             timeout=TIMEOUT,
             is_heavy=True,
             environment=search_environ(index_shards=shards),
-            reserved_concurrency=BUILDERS,
         )
         allow_items(function, *READ_ITEMS, table=banks, indexes=[FEED_INDEX, BY_BANK_INDEX])
         # Which store the index is of, and the marks of builds: see the key table.

@@ -12,7 +12,7 @@ from infra.deployment import Deployment
 from infra.function import Surroundings, stage_function
 from infra.grants import READ_ITEMS, allow, allow_items, allow_objects
 from infra.queue import SOURCE, WatchedQueue
-from infra.watch import METRICS_NAMESPACE, MINUTES_5
+from infra.watch import MINUTES_5
 
 STAGE = "match"
 
@@ -87,12 +87,8 @@ class MatchStage(Construct):
         surroundings.watch.alarm(
             self,
             "IndexLoadFailedAlarm",
-            metric=cloudwatch.Metric(
-                namespace=METRICS_NAMESPACE,
-                metric_name="IndexLoadFailed",
-                dimensions_map={"service": STAGE},
-                statistic=cloudwatch.Stats.SUM,
-                period=MINUTES_5,
+            metric=surroundings.watch.metric(
+                "IndexLoadFailed", stage=STAGE, statistic=cloudwatch.Stats.SUM, period=MINUTES_5
             ),
             threshold=1,
             because="A function cannot load the newest index and answers from an older one. The stage's log says why "
@@ -128,7 +124,7 @@ class ShardsFunction(Construct):
         group: int,
         deployment: Deployment,
     ) -> None:
-        """Make the function of the group of that number, from 0 on. No other function may take its concurrency."""
+        """Make the function of the group of that number, from 0 on; its concurrency is reserved."""
         super().__init__(scope, id)
         groups = deployment.shard_functions
         self.function = stage_function(

@@ -6,13 +6,14 @@ What the roles allow is the API's to say, route by route.
 from collections.abc import Mapping
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from countermark.api.keys import authorizer_answer, presented_key
 from countermark.domain.api_key import digest
 from lambdas.composition import now_s, stores
+from lambdas.measures import stage_metrics
 
 REMEMBER_S = 10
 """How long a known key is remembered, in seconds: a key that is withdrawn is refused that soon."""
@@ -21,7 +22,7 @@ MAX_REMEMBERED = 1_000
 """How many known keys are remembered, by their digests: more than a deployment gives out."""
 
 logger = Logger()
-metrics = Metrics()
+metrics = stage_metrics()
 _remembered: dict[str, tuple[int, dict[str, Any]]] = {}
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools import Logger, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -12,13 +12,14 @@ from countermark.errors import InvalidInput
 from countermark.flows.curate import purge
 from countermark.flows.opinions import Teller, tell_opinion
 from lambdas.composition import app, exchanges, now_s, stores, transport
+from lambdas.measures import stage_metrics
 from lambdas.records import one_by_one
 
 NEXT_STEP_MS = 60 * 1000
 """What has to be left of the function's time for one more step of a purge, in milliseconds."""
 
 logger = Logger()
-metrics = Metrics()
+metrics = stage_metrics()
 tracer = Tracer()
 
 

@@ -6,20 +6,21 @@ A run that the function's time cuts short sends its message again: the next one 
 from dataclasses import asdict
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools import Logger, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from countermark.errors import NotFound
 from countermark.flows.fetch import Fetcher, fetch_collaboration
 from lambdas.composition import exchanges, now_s, signal_types, start_fetch, stores
+from lambdas.measures import stage_metrics
 from lambdas.records import one_by_one
 
 LAST_DELTA_S = 2 * 60
 """What is left of the function's time for the delta that is under way when the deadline comes, in seconds."""
 
 logger = Logger()
-metrics = Metrics()
+metrics = stage_metrics()
 tracer = Tracer()
 
 

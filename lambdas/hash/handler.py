@@ -7,7 +7,7 @@ each upload is counted by what was left out of it.
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools import Logger, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -15,6 +15,7 @@ from countermark.domain.signal import ContentType, Unhashable
 from countermark.errors import NotFound
 from countermark.flows.hash import Coverage, HashReport, coverage, hash_upload, left_out
 from lambdas.composition import app, content_types, now_s, signal_types, stores
+from lambdas.measures import stage_metrics
 from lambdas.records import one_by_one
 from lambdas.uploads import NewObject, content_type_of, new_object, types_of_upload
 
@@ -56,7 +57,7 @@ SHARE: dict[Outcome, int] = {"hashed": 0, "partly": 1, "unhashable": 1, "unknown
 """Which outcomes are of content, and whether something was left out of it."""
 
 logger = Logger()
-metrics = Metrics()
+metrics = stage_metrics()
 tracer = Tracer()
 
 

@@ -1,21 +1,23 @@
 """Builds and publishes the index: a batch of nudges asks for one build, whatever they say has changed."""
 
-import json
+from collections.abc import Mapping
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools import Logger, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countermark.errors import IndexDamaged
+from countermark.errors import IndexDamaged, InvalidInput
 from countermark.flows.index import IndexReport, build_index
 from lambdas.composition import now_s, signal_types, stores
+from lambdas.measures import stage_metrics
+from lambdas.records import one_by_one
 
 NEXT_BUILD_MS = 5 * 60 * 1000
 """What has to be left of the function's time for one more build, in milliseconds: a million changes take less."""
 
 logger = Logger()
-metrics = Metrics()
+metrics = stage_metrics()
 tracer = Tracer()
 
 
@@ -24,15 +26,33 @@ tracer = Tracer()
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Take a batch of the nudge queue; a message `{"full": true}` asks for a repair: the whole index, built anew.
 
-    The batch succeeds or fails as one, since the build does. What is left when the time is up, of changes or of a
-    repair, the next nudged or scheduled build goes on with.
+    A message that is no nudge fails alone, and becomes a dead letter; the build runs for the others, and they succeed
+    or fail as one with it. What is left when the time is up, of changes or of a repair, the next nudged or scheduled
+    build goes on with.
     """
-    full = any(json.loads(record["body"]).get("full") is True for record in event["Records"])
-    report = build(full=full)
+    nudges: list[bool] = []
+    answer = one_by_one(event, lambda message: nudges.append(asks_for_repair(message)), logger=logger, metrics=metrics)
+    if not nudges:
+        return answer
+    report = build(full=any(nudges))
     while report.has_more and context.get_remaining_time_in_millis() > NEXT_BUILD_MS:
         report = build(full=False)
     metrics.flush_metrics()
-    return {"batchItemFailures": []}
+    return answer
+
+
+def asks_for_repair(message: Any) -> bool:
+    """Return whether a nudge asks for a repair; that of a changed bank says nothing of it.
+
+    Raises:
+        InvalidInput: It is no nudge.
+    """
+    if not isinstance(message, Mapping):
+        raise InvalidInput(f"a nudge is a JSON object, not a {type(message).__name__}")
+    full = message.get("full", False)
+    if not isinstance(full, bool):
+        raise InvalidInput(f'"full" of a nudge is true or false, not a {type(full).__name__}')
+    return full
 
 
 def build(*, full: bool) -> IndexReport:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools import Logger, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -15,6 +15,7 @@ from countermark.flows.hash import MAX_OPENED_BYTES, hash_opened
 from countermark.flows.match import match_hashed
 from lambdas.composition import app, bank_directory, content_types, index_reader, now_s, signal_types, stores
 from lambdas.faults import FaultReports
+from lambdas.measures import stage_metrics
 from lambdas.records import one_by_one
 from lambdas.uploads import content_type_of, hashed_object, types_of_upload
 
@@ -25,7 +26,7 @@ SLOWEST_MS = 20_000
 """How long the slowest content takes to match: a text of 10 MiB that uses up each of its time limits."""
 
 logger = Logger()
-metrics = Metrics()
+metrics = stage_metrics()
 tracer = Tracer()
 faults = FaultReports()
 

@@ -2,16 +2,17 @@
 
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools import Logger, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from countermark.aws.shards import answer_event
 from lambdas.composition import index_reader, now_s
 from lambdas.faults import FaultReports
+from lambdas.measures import stage_metrics
 
 logger = Logger()
-metrics = Metrics()
+metrics = stage_metrics()
 tracer = Tracer()
 faults = FaultReports()
 

@@ -29,7 +29,8 @@ def test_there_is_no_other_stage() -> None:
     # curate has two parts: what is changed, and what exchanges are told; index has what it reads, and what it merges;
     # match has the state of the store that it keeps for some seconds.
     assert flows == {*STAGES, "opinions", "drafts", "compaction", "cached"}
-    assert lambdas == {*STAGES, "authorize"}
+    # Beside the stages, the two functions at the API's door.
+    assert lambdas == {*STAGES, "authorize", "forward"}
 
 
 def modules() -> Iterator[Path]:

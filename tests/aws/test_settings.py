@@ -17,6 +17,7 @@ WHOLE = Settings(
     upload_bucket="upload-bucket",
     event_bus="bus",
     credentials_secret="arn:aws:secretsmanager:eu-west-1:123456789012:secret:credentials",
+    deployment="second",
     content_buckets=("one-bucket", "other.bucket"),
     extensions=("known_addresses", "package.module"),
     fetch_queue_url="https://sqs.eu-west-1.amazonaws.com/123456789012/fetch",
@@ -25,8 +26,10 @@ WHOLE = Settings(
     index_bands=False,
     shard_group=ShardGroup(number=1, groups=3),
     shard_functions=("countermark-service-MatchShards0Function12AB", "other"),
+    group_functions={"hash": "countermark-service-HashFunction12AB", "match": "other"},
 )
 OPTIONAL = {
+    settings.DEPLOYMENT,
     settings.CONTENT_BUCKETS,
     settings.EXTENSIONS,
     settings.FETCH_QUEUE_URL,
@@ -35,6 +38,7 @@ OPTIONAL = {
     settings.INDEX_BANDS,
     settings.SHARD_GROUP,
     settings.SHARD_FUNCTIONS,
+    settings.GROUP_FUNCTIONS,
 }
 
 
@@ -49,6 +53,7 @@ def test_what_is_optional_may_be_missing() -> None:
     bare = Settings.from_environ(environ)
     assert (bare.content_buckets, bare.extensions, bare.fetch_queue_url, bare.purge_queue_url) == ((), (), None, None)
     assert (bare.index_shards, bare.index_bands, bare.shard_group, bare.shard_functions) == (None, True, None, ())
+    assert (bare.deployment, bare.group_functions) == ("countermark", {})
     assert bare.to_environ() == environ
 
 

@@ -19,7 +19,7 @@ def test_functions_that_know_signals_carry_the_extensions(tmp_path: Path) -> Non
     for stage in STAGES:
         function = functions(template)[stage]
         carried = {"ExtensionsLayer", "HeavyLayer"} <= {reference(layer) for layer in function["Layers"]}
-        assert carried == (stage != "authorize")
+        assert carried == (stage not in {"authorize", "forward"})
         assert function["Environment"]["Variables"]["COUNTERMARK_EXTENSIONS"] == "known_addresses,package.module"
 
 

@@ -85,6 +85,13 @@ MAY: Mapping[str, Mapping[str, set[str]]] = {
         "CurateLog": LOG,
         "*": TRACE,
     },
+    "ForwardRole": {
+        "HashFunction": {"lambda:InvokeFunction"},
+        "MatchFunction": {"lambda:InvokeFunction"},
+        "CurateFunction": {"lambda:InvokeFunction"},
+        "ForwardLog": LOG,
+        "*": TRACE,
+    },
     "AuthorizeRole": {
         "Access where the key is api-key": {"dynamodb:GetItem"},
         "AuthorizeLog": LOG,
@@ -174,5 +181,6 @@ def test_functions_are_invoked_by_the_api_alone(templates: Mapping[str, Mapping[
         for _, permission in named(templates["service"], "AWS::Lambda::Permission")
     }
     assert invoked == dict.fromkeys(
-        ("AuthorizeFunction", "HashFunction", "MatchFunction", "CurateFunction"), "apigateway.amazonaws.com"
+        ("AuthorizeFunction", "ForwardFunction", "HashFunction", "MatchFunction", "CurateFunction"),
+        "apigateway.amazonaws.com",
     )

@@ -12,7 +12,7 @@ from countermark.aws.settings import NAMES
 from tests.infra.template import as_list, named, reference
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ("fetch", "index", "hash", "match", "curate", "authorize")
+STAGES = ("fetch", "index", "hash", "match", "curate", "authorize", "forward")
 PUBLIC = {"GET /status", "GET /status/live", "GET /status/ready", "GET /site-map"}
 
 
@@ -36,6 +36,7 @@ def alarmed(service: Mapping[str, Any], metric: str) -> dict[str, Any]:
         for _, alarm in named(service, "AWS::CloudWatch::Alarm")
         if alarm.get("MetricName") == metric
         for dimension in alarm["Dimensions"]
+        if dimension["Name"] != "deployment"
     }
 
 
@@ -75,12 +76,14 @@ def test_a_function_knows_its_deployment_by_the_names_of_the_settings(service: M
         "COUNTERMARK_INDEX_BANDS",
         "COUNTERMARK_SHARD_GROUP",
         "COUNTERMARK_SHARD_FUNCTIONS",
+        "COUNTERMARK_GROUP_FUNCTIONS",
     }
-    assert ours - queues - search == set(NAMES) - queues - search - {"COUNTERMARK_EXTENSIONS"}
+    assert ours - queues - search == set(NAMES) - queues - search - {"COUNTERMARK_DEPLOYMENT", "COUNTERMARK_EXTENSIONS"}
     assert ours & (queues | search) == {
         "fetch": {"COUNTERMARK_FETCH_QUEUE_URL"},
         "curate": queues,
         "index": {"COUNTERMARK_INDEX_SHARDS"},
+        "forward": {"COUNTERMARK_GROUP_FUNCTIONS"},
     }.get(stage, set())
 
 
@@ -117,7 +120,7 @@ def test_every_queue_has_dead_letters_and_both_have_alarms(service: Mapping[str,
 
 
 def test_messages_that_fail_raise_an_alarm_before_they_are_dead(service: Mapping[str, Any]) -> None:
-    assert alarmed(service, "MessagesFailed") == dict.fromkeys(("fetch", "hash", "match", "curate"), 5)
+    assert alarmed(service, "MessagesFailed") == dict.fromkeys(("fetch", "index", "hash", "match", "curate"), 5)
 
 
 def test_every_queue_is_encrypted_and_refuses_whoever_comes_without_tls(service: Mapping[str, Any]) -> None:
@@ -144,10 +147,9 @@ def test_a_message_stays_hidden_for_six_time_outs_of_its_function(service: Mappi
         assert feed["ScalingConfig"]["MaximumConcurrency"] >= 2
 
 
-def test_the_builders_of_the_index_are_as_many_as_their_queue_asks_for(service: Mapping[str, Any]) -> None:
+def test_the_queue_of_nudges_limits_the_builders_of_the_index(service: Mapping[str, Any]) -> None:
     [feed] = [feed for name, feed in named(service, "AWS::Lambda::EventSourceMapping") if name.startswith("Index")]
-    reserved = functions(service)["index"]["ReservedConcurrentExecutions"]
-    assert reserved == feed["ScalingConfig"]["MaximumConcurrency"] == 2
+    assert feed["ScalingConfig"]["MaximumConcurrency"] == 2
     assert feed["MaximumBatchingWindowInSeconds"] == 2
 
 
@@ -237,7 +239,7 @@ def test_an_alarm_watches_the_share_of_uploads_with_something_left_out(service: 
     metric = {
         "Namespace": "countermark",
         "MetricName": "UploadLeftOut",
-        "Dimensions": [{"Name": "service", "Value": "hash"}],
+        "Dimensions": [{"Name": "deployment", "Value": "countermark"}, {"Name": "service", "Value": "hash"}],
     }
     assert {name: (stat["Stat"], stat["Period"], stat["Metric"]) for name, stat in stats.items()} == {
         "number": ("Sum", 3600, metric),
@@ -258,7 +260,10 @@ def test_an_index_that_cannot_be_loaded_raises_an_alarm_within_five_minutes(serv
         each for _, each in named(service, "AWS::CloudWatch::Alarm") if each.get("MetricName") == "IndexLoadFailed"
     ]
     assert (alarm["Namespace"], alarm["Statistic"]) == ("countermark", "Sum")
-    assert alarm["Dimensions"] == [{"Name": "service", "Value": "match"}]
+    assert alarm["Dimensions"] == [
+        {"Name": "deployment", "Value": "countermark"},
+        {"Name": "service", "Value": "match"},
+    ]
     assert (alarm["Period"], alarm["EvaluationPeriods"], alarm["Threshold"]) == (300, 1, 1)
     # Where nobody asks, nothing is reported, and nothing is wrong.
     assert alarm["TreatMissingData"] == "notBreaching"

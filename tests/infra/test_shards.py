@@ -71,7 +71,11 @@ def test_the_match_function_alone_may_ask_them(service: Mapping[str, Any]) -> No
     assert not invoked & asked.keys()
     for role, resources in allowed(service).items():
         for resource, actions in resources.items():
-            assert ("lambda:InvokeFunction" in actions) == (role == "MatchRole" and resource in asked)
+            may_ask = role == "MatchRole" and resource in asked
+            may_forward = (
+                role == "ForwardRole" and resource in MAY["ForwardRole"] and resource not in {"ForwardLog", "*"}
+            )
+            assert ("lambda:InvokeFunction" in actions) == (may_ask or may_forward)
 
 
 def test_all_learn_of_the_shards_what_they_need(functions: Mapping[str, Any]) -> None:

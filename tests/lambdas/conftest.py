@@ -17,7 +17,7 @@ from countermark.aws.settings import FETCH_QUEUE_URL, PURGE_QUEUE_URL
 from lambdas import composition
 from tests.aws.deployed import REGION, Deployed
 
-STAGES = ("fetch", "index", "hash", "match", "curate", "authorize")
+STAGES = ("fetch", "index", "hash", "match", "curate", "authorize", "forward")
 ACCOUNT = "123456789012"
 
 

@@ -220,3 +220,25 @@ def test_a_build_of_an_index_of_another_table_is_logged(
     assert '"IndexOfAnotherStore":[1.0]' in logged
     functions.deliver("index", {"full": False})
     assert "index_not_of_this_store" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "malformed", ["", "not JSON", "null", "[]", "1", '"full"', '{"full": "yes"}', '{"full": null}', "[" * 100_000]
+)
+def test_a_malformed_nudge_fails_alone_and_the_index_is_built_for_the_others(
+    functions: Functions, capsys: pytest.CaptureFixture[str], malformed: str
+) -> None:
+    bank_one()
+    changed = message(BankChanged(id="1", reason="content", at_s=1))
+
+    assert functions.deliver("index", malformed, changed, {"full": True}, malformed) == [0, 3]
+
+    assert stores().index.manifest() is not None
+    out = capsys.readouterr().out
+    assert out.count('"message":"index_built"') == 1
+    assert '"MessagesFailed":[2.0]' in out
+
+
+def test_malformed_nudges_alone_ask_for_no_build(functions: Functions) -> None:
+    assert functions.deliver("index", "not JSON", "[]") == [0, 1]
+    assert stores().index.manifest() is None

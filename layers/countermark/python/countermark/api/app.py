@@ -80,7 +80,7 @@ class App(APIGatewayHttpResolver):
     def resolve(self, event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
         """Answer a payload 2.0 event with a payload 2.0 answer. Never raises."""
         http = event["requestContext"]["http"]
-        path = routes.normal_path(_path(event))
+        path = routes.normal_path(routes.path_of(event))
         is_head = http["method"].upper() == "HEAD"
         method = "GET" if is_head else http["method"].upper()
         plain = _plain_event(event, method=method, path=path)
@@ -88,9 +88,9 @@ class App(APIGatewayHttpResolver):
         self.lambda_context = context
         try:
             refusal = self._admit(plain, method=method, path=path)
-            answer = self._build_response(self._resolve()) if refusal is None else _built(refusal)
+            answer = self._build_response(self._resolve()) if refusal is None else wire.built(refusal)
         except Exception as error:  # noqa: BLE001  # the last resort: whatever it is, the caller gets an answer
-            answer = _built(self._failure(error))
+            answer = wire.built(self._failure(error))
         finally:
             self.context.clear()
         return {**answer, "body": "", "isBase64Encoded": False} if is_head else answer
@@ -113,14 +113,9 @@ class App(APIGatewayHttpResolver):
         Raises:
             CountermarkError: The caller may not, or the body cannot be read.
         """
-        methods = routes.methods_of(path)
-        if not any(route.group in self._groups for route in methods.values()):
-            return wire.message("Not Found", status=404)
-        route = methods.get(method)
-        if route is None:
-            refusal = wire.message("Method Not Allowed", status=405)
-            refusal.headers["Allow"] = ", ".join(sorted(methods))
-            return refusal
+        route = routes.route_of(method, path, groups=self._groups)
+        if not isinstance(route, routes.Route):
+            return wire.no_route(route)
         roles = frozenset() if route.roles is None else self._services.access(event)
         check_roles(roles, route)
         call = Call(
@@ -195,16 +190,6 @@ def routers_of(groups: frozenset[str]) -> list[Router]:
     return [importlib.import_module(module).router for module in modules]
 
 
-def _path(event: Mapping[str, Any]) -> str:
-    """Return the path of a request, without the stage that API Gateway puts before it."""
-    path: str = event["rawPath"]
-    stage = event["requestContext"].get("stage", "$default")
-    prefix = f"/{stage}"
-    if stage != "$default" and (path == prefix or path.startswith(f"{prefix}/")):
-        return path[len(prefix) :] or "/"
-    return path
-
-
 def _plain_event(event: Mapping[str, Any], *, method: str, path: str) -> dict[str, Any]:
     """Return a copy of the event with a normal method and path, and names of headers in lower case.
 
@@ -266,15 +251,3 @@ def _type_for_validation(content_type: str) -> str:
     read them by themselves.
     """
     return wire.JSON_TYPE if _is_json(content_type) else "application/octet-stream"
-
-
-def _built(response: Response[Any]) -> dict[str, Any]:
-    """Return an answer of ours as a payload 2.0 answer."""
-    headers = {name: value for name, value in response.headers.items() if isinstance(value, str)}
-    return {
-        "statusCode": response.status_code,
-        "headers": headers,
-        "body": response.body,
-        "isBase64Encoded": False,
-        "cookies": [],
-    }

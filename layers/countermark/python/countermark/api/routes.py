@@ -7,6 +7,7 @@ the Lambda authorizer imports it.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from countermark.domain.api_key import Role
 
@@ -102,6 +103,27 @@ def methods_of(path: str) -> Mapping[str, Route]:
     return {}
 
 
+def route_of(method: str, path: str, *, groups: frozenset[str] = GROUPS) -> Route | Sequence[str]:
+    """Return the route of a request that groups serve, else the methods of its path: none where there is no such path.
+
+    HEAD is answered as GET is.
+    """
+    methods = methods_of(path)
+    if not any(route.group in groups for route in methods.values()):
+        return ()
+    return methods.get("GET" if method == "HEAD" else method) or sorted(methods)
+
+
 def normal_path(path: str) -> str:
     """Return a path with each run of slashes as one: `//c/banks` is `/c/banks`."""
     return re.sub("/{2,}", "/", path)
+
+
+def path_of(event: Mapping[str, Any]) -> str:
+    """Return the path of a request, without the stage that API Gateway puts before it."""
+    path: str = event["rawPath"]
+    stage = event["requestContext"].get("stage", "$default")
+    prefix = f"/{stage}"
+    if stage != "$default" and (path == prefix or path.startswith(f"{prefix}/")):
+        return path[len(prefix) :] or "/"
+    return path

@@ -61,6 +61,25 @@ def message(text: str, *, status: int = 200, headers: Mapping[str, str] | None =
     return json_answer({"message": text}, status=status, headers=headers)
 
 
+def no_route(methods: Sequence[str]) -> Response[Any]:
+    """Return the answer to a request that has no route: its path has these methods, or none at all."""
+    if not methods:
+        return message("Not Found", status=404)
+    return message("Method Not Allowed", status=405, headers={"Allow": ", ".join(methods)})
+
+
+def built(response: Response[Any]) -> dict[str, Any]:
+    """Return an answer of ours as a payload 2.0 answer."""
+    headers = {name: value for name, value in response.headers.items() if isinstance(value, str)}
+    return {
+        "statusCode": response.status_code,
+        "headers": headers,
+        "body": response.body,
+        "isBase64Encoded": False,
+        "cookies": [],
+    }
+
+
 def header_text(text: str) -> str:
     """Return a text as a header may hold it: ASCII, on one line, everything else as escapes."""
     return text.encode("unicode_escape").decode("ascii")

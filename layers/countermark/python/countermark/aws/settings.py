@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from countermark.domain.index import ShardGroup
 from countermark.errors import InvalidInput
 
+DEPLOYMENT: Final = "COUNTERMARK_DEPLOYMENT"
 BANKS_TABLE: Final = "COUNTERMARK_BANKS_TABLE"
 EXCHANGES_TABLE: Final = "COUNTERMARK_EXCHANGES_TABLE"
 ACCESS_TABLE: Final = "COUNTERMARK_ACCESS_TABLE"
@@ -23,8 +24,10 @@ INDEX_SHARDS: Final = "COUNTERMARK_INDEX_SHARDS"
 INDEX_BANDS: Final = "COUNTERMARK_INDEX_BANDS"
 SHARD_GROUP: Final = "COUNTERMARK_SHARD_GROUP"
 SHARD_FUNCTIONS: Final = "COUNTERMARK_SHARD_FUNCTIONS"
+GROUP_FUNCTIONS: Final = "COUNTERMARK_GROUP_FUNCTIONS"
 
 NAMES: Final = (
+    DEPLOYMENT,
     BANKS_TABLE,
     EXCHANGES_TABLE,
     ACCESS_TABLE,
@@ -40,10 +43,15 @@ NAMES: Final = (
     INDEX_BANDS,
     SHARD_GROUP,
     SHARD_FUNCTIONS,
+    GROUP_FUNCTIONS,
 )
 """All variables of countermark's own."""
 
+DEFAULT_DEPLOYMENT: Final = "countermark"
+"""The name of a deployment that was given none."""
+
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_DEPLOYMENT = re.compile(r"[a-z][a-z0-9-]{0,29}")
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,199}")
 _QUEUE_URL = re.compile(r"https?://[^\s]+")
 _FUNCTION = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -56,12 +64,15 @@ _FLAGS = {"true": True, "false": False}
 class Settings:
     """What a function knows of its deployment. A name is no right: what it may do, its role says.
 
+    `deployment` is the deployment's own name: one account may hold several.
     `content_buckets` are those that `local_file` collaborations may be read from, `extensions` the modules that
     bring signal types and exchanges. The URL of a queue is None in functions that send nothing to it.
 
     `index_shards` is how many shards builds make; None leaves as many as there are. `index_bands` says whether
     those that search read the bands of large segments. `shard_group` are the shards that this function searches;
     None is all. `shard_functions` are those that search for this one; none where it does so itself.
+
+    `group_functions` are the functions that answer the API, by group of routes, in the one that passes requests on.
     """
 
     banks_table: str
@@ -71,6 +82,7 @@ class Settings:
     upload_bucket: str
     event_bus: str
     credentials_secret: str
+    deployment: str = DEFAULT_DEPLOYMENT
     content_buckets: tuple[str, ...] = ()
     extensions: tuple[str, ...] = ()
     fetch_queue_url: str | None = None
@@ -79,6 +91,7 @@ class Settings:
     index_bands: bool = True
     shard_group: ShardGroup | None = None
     shard_functions: tuple[str, ...] = ()
+    group_functions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -95,6 +108,7 @@ class Settings:
             upload_bucket=_bucket(UPLOAD_BUCKET, _required(environ, UPLOAD_BUCKET)),
             event_bus=_required(environ, EVENT_BUS),
             credentials_secret=_required(environ, CREDENTIALS_SECRET),
+            deployment=deployment_name(environ),
             content_buckets=tuple(
                 _bucket(CONTENT_BUCKETS, name) for name in environ.get(CONTENT_BUCKETS, "").split(",") if name
             ),
@@ -104,7 +118,10 @@ class Settings:
             index_shards=_count(environ, INDEX_SHARDS),
             index_bands=_flag(environ, INDEX_BANDS, default=True),
             shard_group=_group(environ, SHARD_GROUP),
-            shard_functions=tuple(_function(name) for name in environ.get(SHARD_FUNCTIONS, "").split(",") if name),
+            shard_functions=tuple(
+                _function(SHARD_FUNCTIONS, name) for name in environ.get(SHARD_FUNCTIONS, "").split(",") if name
+            ),
+            group_functions=_group_functions(environ),
         )
 
     def to_environ(self) -> dict[str, str]:
@@ -118,6 +135,8 @@ class Settings:
             EVENT_BUS: self.event_bus,
             CREDENTIALS_SECRET: self.credentials_secret,
         }
+        if self.deployment != DEFAULT_DEPLOYMENT:
+            environ[DEPLOYMENT] = self.deployment
         if self.content_buckets:
             environ[CONTENT_BUCKETS] = ",".join(self.content_buckets)
         if self.extensions:
@@ -126,12 +145,25 @@ class Settings:
             environ[FETCH_QUEUE_URL] = self.fetch_queue_url
         if self.purge_queue_url is not None:
             environ[PURGE_QUEUE_URL] = self.purge_queue_url
+        environ |= group_environ(self.group_functions)
         return environ | search_environ(
             index_shards=self.index_shards,
             index_bands=self.index_bands,
             shard_group=None if self.shard_group is None else (self.shard_group.number, self.shard_group.groups),
             shard_functions=self.shard_functions,
         )
+
+
+def deployment_name(environ: Mapping[str, str]) -> str:
+    """Return the name of the deployment that an environment belongs to.
+
+    Raises:
+        InvalidInput: The variable is no deployment's name.
+    """
+    value = environ.get(DEPLOYMENT, DEFAULT_DEPLOYMENT)
+    if not _DEPLOYMENT.fullmatch(value):
+        raise InvalidInput(f"{DEPLOYMENT} is no name of a deployment: {value!r}")
+    return value
 
 
 def search_environ(
@@ -155,6 +187,13 @@ def search_environ(
     if shard_functions:
         environ[SHARD_FUNCTIONS] = ",".join(shard_functions)
     return environ
+
+
+def group_environ(functions: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of an environment that names the functions that answer groups of routes: `hash=NAME,…`."""
+    if not functions:
+        return {}
+    return {GROUP_FUNCTIONS: ",".join(f"{group}={name}" for group, name in sorted(functions.items()))}
 
 
 def _required(environ: Mapping[str, str], name: str) -> str:
@@ -213,7 +252,12 @@ def _group(environ: Mapping[str, str], name: str) -> ShardGroup | None:
     return ShardGroup(number=int(found[1]), groups=int(found[2]))
 
 
-def _function(value: str) -> str:
+def _function(name: str, value: str) -> str:
     if not _FUNCTION.fullmatch(value):
-        raise InvalidInput(f"{SHARD_FUNCTIONS} names no function: {value!r}")
+        raise InvalidInput(f"{name} names no function: {value!r}")
     return value
+
+
+def _group_functions(environ: Mapping[str, str]) -> Mapping[str, str]:
+    pairs = (pair.partition("=") for pair in environ.get(GROUP_FUNCTIONS, "").split(",") if pair)
+    return {group: _function(GROUP_FUNCTIONS, name) for group, _, name in pairs}

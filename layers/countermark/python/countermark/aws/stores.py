@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from countermark.aws.collaborations import DynamoCollaborationStore
     from countermark.aws.content import S3ContentReader, S3UploadReader
     from countermark.aws.events import DynamoEventLedger, EventBridgePublisher
+    from countermark.aws.forward import GroupFunctions
     from countermark.aws.index import S3IndexStore
     from countermark.aws.opinions import DynamoOpinionLedger
     from countermark.aws.queues import SqsQueue
@@ -86,6 +87,13 @@ class Stores:
 
         names = self._settings.shard_functions
         return ShardFunctions(self._clients.functions, names) if names else None
+
+    @cached_property
+    def group_functions(self) -> "GroupFunctions":
+        """The functions that answer groups of the API's routes."""
+        from countermark.aws.forward import GroupFunctions
+
+        return GroupFunctions(self._clients.functions, self._settings.group_functions)
 
     @cached_property
     def publisher(self) -> "EventBridgePublisher":

@@ -1,0 +1,45 @@
+"""Answers requests that no route of the HTTP API takes, as the local server does.
+
+The HTTP API compares paths as they were sent, so `//m/lookup` is none of its routes: such a request is passed on to the
+function of the path that is meant. A client whose base URL ends in a slash sends them. All others are unknown paths,
+which are answered 404, and methods that a path does not have, which are answered 405.
+"""
+
+from typing import Any
+
+from aws_lambda_powertools import Logger, Tracer
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from countermark.api import wire
+from countermark.api.routes import Route, normal_path, path_of, route_of
+from countermark.aws.forward import GroupFailed
+from countermark.errors import ContentTooLarge, Unavailable
+from lambdas.composition import stores
+from lambdas.measures import stage_metrics
+
+logger = Logger()
+metrics = stage_metrics()
+tracer = Tracer()
+
+
+@logger.inject_lambda_context
+@tracer.capture_lambda_handler(capture_response=False, capture_error=False)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Take a request of payload 2.0 that the authorizer has let in."""
+    method = event["requestContext"]["http"]["method"].upper()
+    route = route_of(method, normal_path(path_of(event)))
+    metrics.add_metric(name="RequestForwarded", unit=MetricUnit.Count, value=int(isinstance(route, Route)))
+    metrics.flush_metrics()
+    if not isinstance(route, Route):
+        return wire.built(wire.no_route(route))
+    try:
+        return stores().group_functions.answer(route.group, event)
+    except Unavailable as error:
+        logger.warning("request_not_forwarded", route=route.path, why=str(error))
+        return wire.built(wire.message("the service has no room for this request: try later", status=503))
+    except ContentTooLarge as error:
+        return wire.built(wire.message(str(error), status=error.http_status))
+    except GroupFailed as error:
+        logger.error("request_failed", route=route.path, why=str(error))  # noqa: TRY400 - where it failed, its log says
+        return wire.built(wire.message(f"Internal Server Error, id {context.aws_request_id}", status=500))
