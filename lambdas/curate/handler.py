@@ -9,7 +9,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from countermark.aws.event_json import decode_event
 from countermark.domain.event import BankChanged, OpinionGiven
 from countermark.errors import InvalidInput
-from countermark.flows.curate import purge
+from countermark.flows.curate import purge, resume_purges
 from countermark.flows.opinions import Teller, tell_opinion
 from lambdas.composition import app, exchanges, now_s, stores, transport
 from lambdas.measures import stage_metrics
@@ -33,7 +33,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def deal_with(message: dict[str, Any], context: LambdaContext) -> None:
-    """Do what an event asks for."""
+    """Do what an event asks for, or the schedule, by `{"resume_purges": true}`."""
+    if message.get("resume_purges") is True:
+        resume(message, context)
+        return
     match decode_event(message["detail-type"], message["detail"]):
         case BankChanged() as changed:
             purge_one(changed, message, context)
@@ -77,3 +80,15 @@ def purge_one(changed: BankChanged, message: dict[str, Any], context: LambdaCont
         stores().purge_queue.send([message])
     logger.info("purged", reason=changed.reason, steps=steps, has_more=has_more)
     metrics.add_metric(name="PurgeSteps", unit=MetricUnit.Count, value=steps)
+
+
+def resume(message: dict[str, Any], context: LambdaContext) -> None:
+    """Purge what the stores say is left of all that was deleted; where the time is up, the message is sent again."""
+    has_more = resume_purges(
+        banks=stores().banks,
+        collaborations=stores().collaborations,
+        is_over=lambda: context.get_remaining_time_in_millis() <= NEXT_STEP_MS,
+    )
+    if has_more:
+        stores().purge_queue.send([message])
+    logger.info("purges_resumed", has_more=has_more)

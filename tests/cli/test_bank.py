@@ -174,7 +174,7 @@ def test_a_deleted_banks_contents_do_not_come_back_with_its_name(banked: Command
     assert matched(banked) == ""
 
 
-def test_a_full_build_removes_what_a_killed_delete_left(banked: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_removes_what_a_killed_delete_left(banked: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -183,7 +183,7 @@ def test_a_full_build_removes_what_a_killed_delete_left(banked: CommandLine, mon
         assert banked("bank", "delete", "MINE").code == 130
     with LocalState.open(banked.state) as state:
         assert state.banks.contents([1])
-    banked.ok("index", "--full")
+    banked.ok("index")
     with LocalState.open(banked.state) as state:
         assert not state.banks.contents([1])
 

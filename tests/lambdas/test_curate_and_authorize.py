@@ -42,6 +42,19 @@ def test_a_purge_whose_time_is_up_sends_itself(functions: Functions) -> None:
     assert functions.sent("purge") == [message]
 
 
+def test_the_schedule_resumes_purges_whose_message_was_lost(functions: Functions) -> None:
+    bank_id = deleted_bank(3)["detail"]["deleted_bank_id"]
+    assert functions.deliver("curate", {"resume_purges": True}) == []
+    assert stores().banks.content_page(bank_id, limit=10).contents == ()
+    assert functions.sent("purge") == []
+
+
+def test_purges_that_are_resumed_and_whose_time_is_up_go_on_in_another_invocation(functions: Functions) -> None:
+    deleted_bank(3)
+    assert functions.deliver("curate", {"resume_purges": True}, remaining_ms=NEXT_STEP_MS) == []
+    assert functions.sent("purge") == [{"resume_purges": True}]
+
+
 def test_what_asks_for_no_purge_fails_alone(functions: Functions) -> None:
     hashed = ContentHashed(id="1", content_key="k", content_type=ContentType.PHOTO, content_id=None, signals=(), at_s=1)
     detail_type, detail = encode_event(hashed)

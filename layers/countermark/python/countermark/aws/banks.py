@@ -10,7 +10,7 @@ import heapq
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -55,6 +55,13 @@ Result = TypeVar("Result")
 
 TOMBSTONE_S = 30 * 24 * 3600
 """How long the feed tells of something deleted: whoever reads more rarely starts again from nothing."""
+
+LATE_WRITES_S = 3_600
+"""How long after a bank is deleted its purge counts as unfinished, in seconds.
+
+A write that began before may still arrive, and an index that lags may not list it at once: a Lambda function runs for
+at most 15 minutes. Source: AWS Lambda, "Lambda quotas".
+"""
 
 MARK_S = 400 * 24 * 3600
 """How long the mark of a build is remembered: a deployment signs builds every few minutes."""
@@ -145,7 +152,7 @@ class DynamoBankStore:
             except NotFound:
                 return None
             tombstone = Put(
-                item=self._tombstone("bank", bank.id),
+                item=self._bank_tombstone(bank.id),
                 condition=f"{_EXISTS} AND #data = :old",
                 values={"old": bank_data(bank)},
             )
@@ -168,9 +175,54 @@ class DynamoBankStore:
         while True:
             page = self.content_page(bank_id, before=before, limit=min(limit, MAX_PAGE))
             removed = self.delete_contents(bank_id, [content.id for content in page.contents])
-            if removed or page.before is None:
+            if removed:
                 return removed
+            if page.before is None:
+                self._finish_purge(item)
+                return 0
             before = page.before
+
+    def unfinished_purges(self) -> Sequence[int]:
+        """Return the ids. A bank stays one of them for `LATE_WRITES_S` after its deletion at least."""
+        items = list(self._table.query(Range(partition=keys.BANKS_PARTITION)))
+        unfinished = {int(str(item["sk"])) for item in items if "is_deleted" in item and "purged_at_s" not in item}
+        if self._table.get(keys.PURGES_DERIVED) is None:
+            unfinished |= self._derive_purges({int(str(item["sk"])) for item in items})
+        return sorted(unfinished)
+
+    def _derive_purges(self, known: Container[int]) -> set[int]:
+        """Find contents of banks that have neither an item nor a tombstone any more, once; returns those banks.
+
+        Older versions let a tombstone expire after 30 days, whether or not the contents were purged by then.
+        """
+        counter = self._table.get(keys.BANK_COUNTER)
+        found = set()
+        for bank_id in range(1, 1 + (0 if counter is None else integer(counter["last"]))):
+            if bank_id not in known and any(self._listed(bank_id, before=None, page_size=1)):
+                # Where an item was made meanwhile, the bank is there, or deleted with a tombstone of its own.
+                with suppress(ConditionFailed):
+                    tombstone = self._bank_tombstone(bank_id)
+                    self._table.write(Put(item=tombstone, condition="attribute_not_exists(#pk)"))
+                    found.add(bank_id)
+        self._table.write(Put(item={**keys.PURGES_DERIVED._asdict()}))
+        return found
+
+    def _finish_purge(self, tombstone: Item | None) -> None:
+        """Let the tombstone of a bank without contents expire, once no write to the bank can be under way any more."""
+        if tombstone is None or "purged_at_s" in tombstone:
+            return
+        now_s = int(self._clock())
+        if now_s - feed.at_s(str(tombstone["feed_at"])) < LATE_WRITES_S:
+            return
+        with suppress(ConditionFailed):
+            self._table.write(
+                Update(
+                    key=Key(str(tombstone["pk"]), str(tombstone["sk"])),
+                    change=f"SET #purged_at_s = :now_s, #{keys.TTL_ATTRIBUTE} = :expires_at",
+                    condition="attribute_exists(#is_deleted)",
+                    values={"now_s": now_s, "expires_at": now_s + TOMBSTONE_S},
+                )
+            )
 
     def add_content(self, bank_id: int, draft: ContentDraft, *, now_s: int) -> BankContent:
         """Bank a draft. In a bank that is deleted meanwhile it is banked, and never found: a build sees to that."""
@@ -430,6 +482,12 @@ class DynamoBankStore:
             "is_deleted": True,
             keys.TTL_ATTRIBUTE: int(self._clock()) + TOMBSTONE_S,
         }
+
+    def _bank_tombstone(self, bank_id: int) -> Item:
+        """Return the tombstone of a bank: it does not expire before the bank is purged."""
+        tombstone = self._tombstone("bank", bank_id)
+        del tombstone[keys.TTL_ATTRIBUTE]
+        return tombstone
 
     def _update_of(self, old: Bank, new: Bank) -> Update:
         """Return the update of a bank; it tells the feed where the ratio becomes, or leaves, 0."""

@@ -94,7 +94,7 @@ class DynamoCollaborationStore:
     def delete_collaboration(self, name: str) -> bool:
         key = keys.collaboration(name)
         try:
-            self._table.write(Put(item={**key._asdict(), "is_deleted": True}, condition=_EXISTS))
+            self._table.write(Put(item={**key._asdict(), "is_deleted": True, "name": to_json(name)}, condition=_EXISTS))
         except ConditionFailed:
             return False
         return True
@@ -109,6 +109,15 @@ class DynamoCollaborationStore:
             with suppress(ConditionFailed):
                 self._table.write(Delete(key=keys.collaboration(name), condition="attribute_exists(#is_deleted)"))
         return len(found)
+
+    def unfinished_purges(self) -> Sequence[str]:
+        """Return the names. A tombstone of an older version has none where its key is a digest: it is left out.
+
+        Creating a collaboration of that name again asks for its purge.
+        """
+        deleted = (i for i in self._table.query(Range(partition=keys.COLLABORATIONS_PARTITION)) if "is_deleted" in i)
+        names = (_deleted_name(item) for item in deleted)
+        return sorted(name for name in names if name is not None)
 
     def fetch_state(self, name: str) -> FetchState:
         item = self._item(name)
@@ -313,6 +322,14 @@ def _collaboration(item: Item) -> Collaboration:
     fields["disputed"] = RecordPolicy(fields["disputed"])
     fields["negative"] = RecordPolicy(fields["negative"])
     return Collaboration(**fields)
+
+
+def _deleted_name(item: Item) -> str | None:
+    """Return the name of a tombstone; None where only its digest is known."""
+    if "name" in item:
+        name: str = json.loads(str(item["name"]))
+        return name
+    return keys.plain_name(str(item["sk"]))
 
 
 def _key(item: Item) -> Key:

@@ -70,6 +70,11 @@ def entry(kind: Literal["bank", "content"], thing_id: int, *, now_ms: int) -> st
     return f"{now_ms:015d}.{kind}.{thing_id}.{secrets.token_hex(4)}"
 
 
+def at_s(entry: str) -> int:
+    """Return when an entry was made, in epoch seconds."""
+    return int(entry[:15]) // 1_000
+
+
 def read(cursor: str | None, shards: int, read_shard: ReadShard, *, now_ms: int, limit: int) -> ChangePage:
     """Return at most `limit` changes after a cursor; None is the start.
 

@@ -13,8 +13,10 @@ Banks (indexes: `feed` by feed_shard and feed_at; `by-bank` by bank_shard and co
 | signal type ratio  | signal-type-ratio   | the type's name | the enabled ratios, in one query                     |
 | store id           | store               | id              | which store an index was built from                  |
 | mark of a build    | build               | the mark        | that the store is no older than an index built of it |
+| purges derived     | purge               | derived         | that unfinished purges of older versions were found  |
 
-A deleted bank or content stays at its key for 30 days as a tombstone, so that the feed tells of it.
+A deleted bank or content stays at its key for 30 days as a tombstone, so that the feed tells of it. The 30 days of a
+bank begin when its contents are purged: until then its tombstone says that there is something to purge.
 
 Exchanges
 
@@ -61,6 +63,9 @@ CONTENT_COUNTER: Final = Key("counter", "content")
 OPINION_COUNTER: Final = Key("counter", "opinion")
 
 STORE_ID: Final = Key("store", "id")
+
+PURGES_DERIVED: Final = Key("purge", "derived")
+"""Kept once the deleted banks of older versions were found: their tombstones expired before their contents went."""
 
 SHARDS: Final = 8
 """Shards of each index. A fetch writes up to 8,000 contents a second into one bank, more than one function can."""
@@ -160,6 +165,11 @@ def bank_shards(bank_id: int) -> list[str]:
 def source_at(pk: str) -> Key:
     """Return a source key's place by its partition."""
     return Key(pk, "source")
+
+
+def plain_name(key: str) -> str | None:
+    """Return the name that `_name` made a key of; None where that is a digest."""
+    return key[1:] if key.startswith("=") else None
 
 
 def _name(text: str) -> str:

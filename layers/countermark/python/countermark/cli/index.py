@@ -22,8 +22,8 @@ def command(session: Session, *, full: bool, shows_status: bool) -> None:
     """Bring the index up to date with your banks.
 
     The commands that change banks do so themselves: this is for after `--skip-index-rebuild`, and for repair. A full
-    build is used once it is whole; one that was killed is gone on with by the next build. It also removes what a killed
-    command left of deleted banks.
+    build is used once it is whole; one that was killed is gone on with by the next build. It also removes what commands
+    that were killed left of deleted banks.
 
     `--status` prints a line for each signal type: its build, when that was built, how many contents it answers from,
     and whether the banks have changed since. It reads and checks every file of the index, and ends with 3 where one
@@ -41,8 +41,7 @@ def command(session: Session, *, full: bool, shows_status: bool) -> None:
         if shows_status:
             _show(session, state)
             return
-        if full:
-            session.recall_deleted(state)
+        session.purge(state)
         session.build_index(state, is_full=full)
 
 

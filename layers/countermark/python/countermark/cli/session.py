@@ -6,10 +6,9 @@ This is the composition root. What is slow to import is imported by the method t
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from countermark.cli import output
 if TYPE_CHECKING:
     from countermark.domain.collaboration import Exchange
     from countermark.domain.content import ContentTypes
-    from countermark.domain.event import BankChanged, Event
+    from countermark.domain.event import Event
     from countermark.domain.signal import SignalType
     from countermark.domain.stores import SecretStore
     from countermark.domain.transport import Transport
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
     from countermark.local.content import FileContentReader
     from countermark.local.extensions import ExtensionList
     from countermark.local.state import LocalState
-
-PURGE_STEPS = 100
-"""How many steps of a thousand contents or records one call of a purge takes; it is called until all is gone."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,7 +44,7 @@ class Session:
     shows_progress: bool = True
     on_event: "Callable[[Event], None] | None" = None
     files_directories: Sequence[Path] = ()
-    _deleted: "deque[BankChanged]" = field(default_factory=deque)
+    _has_changed: bool = False
     _registries: "Registries | None" = None
 
     def note(self, text: str) -> None:
@@ -109,7 +105,9 @@ class Session:
 
     @contextmanager
     def state(self) -> Iterator["LocalState"]:
-        """Open the state, created where there is none; what was deleted meanwhile is purged at the end.
+        """Open the state, created where there is none.
+
+        A run that changes banks purges at its end what is deleted, and also what an earlier run left that was killed.
 
         Raises:
             InvalidInput: The place of the state is not a directory.
@@ -121,7 +119,8 @@ class Session:
             for notice in state.notices:
                 self.note(notice)
             yield state
-            self.purge(state)
+            if self._has_changed:
+                self.purge(state)
 
     def remove_state(self) -> Sequence[str]:
         """Remove the state, and its directory unless something else is in it; returns the names of what was left.
@@ -290,29 +289,23 @@ class Session:
         if not skip_index_rebuild:
             self.build_index(state)
 
-    def recall_deleted(self, state: "LocalState") -> None:
-        """Have purged what earlier runs deleted: one that was killed may have left something. Again is harmless."""
-        for event in state.publisher.events():
-            self._note_deleted(event)
-
     def purge(self, state: "LocalState") -> None:
-        """Remove what is left of banks and collaborations that were deleted in this run."""
-        from countermark.flows.curate import purge
+        """Remove what is left of banks and collaborations that were deleted, by this run or by one that was killed."""
+        from countermark.flows.curate import resume_purges
 
-        while self._deleted:
-            event = self._deleted[0]
-            while purge(event, banks=state.banks, collaborations=state.collaborations, steps=PURGE_STEPS):
-                pass
-            self._deleted.popleft()  # only now: what fails half-way is left for the next time
-
-    def _note_deleted(self, event: "Event") -> None:
-        from countermark.domain.event import BankChanged
-
-        if isinstance(event, BankChanged) and (event.deleted_bank_id is not None or event.deleted_collaboration):
-            self._deleted.append(event)
+        label = "Removing what was deleted"
+        with self.progress(label) as show:
+            resume_purges(
+                banks=state.banks,
+                collaborations=state.collaborations,
+                is_over=lambda: False,
+                on_progress=lambda removed: show(f"{label} - {removed} contents and records"),
+            )
 
     def _remember(self, event: "Event") -> None:
-        self._note_deleted(event)
+        from countermark.domain.event import BankChanged
+
+        self._has_changed |= isinstance(event, BankChanged)
         if self.on_event is not None:
             self.on_event(event)
 

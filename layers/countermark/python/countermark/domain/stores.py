@@ -100,6 +100,13 @@ class BankStore(Protocol):
         Nothing is removed from a bank that is not deleted.
         """
 
+    def unfinished_purges(self) -> Sequence[int]:
+        """Return the ids of deleted banks that may have contents left, in order.
+
+        A bank is one of them from the write that deletes it until `purge_contents` finds nothing left. Where a write
+        to a deleted bank may still be under way then, it stays one of them until none can be.
+        """
+
     def add_content(self, bank_id: int, draft: ContentDraft, *, now_s: int) -> BankContent:
         """Bank a draft; one with a source key that was banked in this bank before returns that content.
 
@@ -230,6 +237,9 @@ class CollaborationStore(Protocol):
 
         Nothing is removed from a collaboration that is not deleted.
         """
+
+    def unfinished_purges(self) -> Sequence[str]:
+        """Return the names of deleted collaborations that are not purged yet, in order."""
 
     def fetch_state(self, name: str) -> FetchState:
         """Return the state of a collaboration's fetch; a fresh one where nothing was fetched yet."""

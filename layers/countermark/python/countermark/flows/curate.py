@@ -6,8 +6,9 @@ contents is the stage's other part, in `opinions`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from countermark.domain import bank as rules
@@ -327,21 +328,24 @@ def create_collaboration(curator: Curator, collaboration: Collaboration, *, shar
     except Conflict:
         if is_new_bank:
             curator.banks.delete_bank(collaboration.bank)
+        # Should the purge have been lost, this asks for it again.
+        curator.nudge("bank_deleted", collaboration.name, deleted_collaboration=collaboration.name)
         raise
 
 
 def delete_collaboration(curator: Curator, name: str) -> bool:
-    """Delete a collaboration with its bank, contents and records. Tells whether there was one.
+    """Delete a collaboration with its bank, contents and records; returns whether there was one.
 
     A running fetch loses its lease, and so writes nothing more. Contents and records are purged by
-    whoever receives the nudge.
+    whoever receives the nudge. May be repeated where it was interrupted.
     """
     try:
         collaboration = curator.collaborations.collaboration(name)
     except NotFound:
         return False
-    curator.collaborations.delete_collaboration(name)
+    # The bank first: where this ends in between, the collaboration is still there, and can be deleted again.
     bank = curator.banks.delete_bank(collaboration.bank)
+    curator.collaborations.delete_collaboration(name)
     curator.nudge(
         "bank_deleted",
         name,
@@ -399,3 +403,35 @@ def purge(event: BankChanged, *, banks: BankStore, collaborations: Collaboration
         if not removed:
             return False
     return True
+
+
+def resume_purges(
+    *,
+    banks: BankStore,
+    collaborations: CollaborationStore,
+    is_over: Callable[[], bool],
+    on_progress: Callable[[int], None] | None = None,
+) -> bool:
+    """Remove what is left of all deleted banks and collaborations, whoever deleted them; returns whether more may be.
+
+    What is left is read from the stores, so a purge that was interrupted goes on. `is_over` is asked after each step
+    of at most a thousand contents or records, and ends the work for now. `on_progress` is given how many were removed.
+    """
+    removed = 0
+    for purge_step in _purge_steps(banks, collaborations):
+        while count := purge_step():
+            removed += count
+            if on_progress is not None:
+                on_progress(removed)
+            if is_over():
+                return True
+    return False
+
+
+def _purge_steps(banks: BankStore, collaborations: CollaborationStore) -> Iterator[Callable[[], int]]:
+    """Yield what removes a step of each deleted collaboration and bank, and returns how much that was."""
+    # Records first: until they are gone, the name of their collaboration cannot be used again.
+    for name in collaborations.unfinished_purges():
+        yield partial(collaborations.purge_records, name, limit=MAX_PAGE)
+    for bank_id in banks.unfinished_purges():
+        yield partial(banks.purge_contents, bank_id, limit=MAX_PAGE)

@@ -90,6 +90,7 @@ class SqliteBankStore:
                 return None
             bank = _bank_of(row)
             connection.execute("DELETE FROM banks WHERE id = ?", (bank.id,))
+            connection.execute("INSERT INTO deleted_banks (id) VALUES (?)", (bank.id,))
             _tell(connection, [bank.id], is_bank=True)
             return bank
 
@@ -101,7 +102,13 @@ class SqliteBankStore:
             rows = connection.execute("SELECT id FROM contents WHERE bank_id = ? LIMIT ?", (bank_id, limit)).fetchall()
             connection.executemany("DELETE FROM contents WHERE id = ?", rows)
             _tell(connection, [content_id for (content_id,) in rows])
+            if len(rows) < limit:
+                connection.execute("DELETE FROM deleted_banks WHERE id = ?", (bank_id,))
             return len(rows)
+
+    def unfinished_purges(self) -> Sequence[int]:
+        with self._database.read() as connection:
+            return [bank_id for (bank_id,) in connection.execute("SELECT id FROM deleted_banks ORDER BY id")]
 
     def add_content(self, bank_id: int, draft: ContentDraft, *, now_s: int) -> BankContent:
         with self._database.write() as connection:
@@ -173,6 +180,10 @@ class SqliteBankStore:
                 [(*row, None) for row in rows],
             )
             _tell(connection, changed)
+            # A fetch whose bank was deleted meanwhile may still write to it: what it wrote is purged like the rest.
+            for bank_id in {content.bank_id for content in contents}:
+                if not _is_bank(connection, bank_id):
+                    connection.execute("INSERT OR IGNORE INTO deleted_banks (id) VALUES (?)", (bank_id,))
 
     def contents(self, ids: Iterable[int]) -> dict[int, BankContent]:
         wanted = set(ids)

@@ -88,6 +88,11 @@ class SqliteCollaborationStore:
             _forget(connection, row[0])
             return removed
 
+    def unfinished_purges(self) -> Sequence[str]:
+        with self._database.read() as connection:
+            rows = connection.execute("SELECT name FROM collaborations WHERE is_deleted ORDER BY name")
+            return [name for (name,) in rows]
+
     def fetch_state(self, name: str) -> FetchState:
         with self._database.read() as connection:
             row = connection.execute(

@@ -124,5 +124,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID""",
         "CREATE INDEX batches_by_time ON batches (forget_at_s)",
     ),
+    (
+        # Deleted banks that may have contents left. Older versions kept no such list, so theirs is derived here, once.
+        "CREATE TABLE deleted_banks (id INTEGER PRIMARY KEY)",
+        """INSERT INTO deleted_banks
+           SELECT DISTINCT bank_id FROM contents WHERE bank_id NOT IN (SELECT id FROM banks)""",
+    ),
 )
 """What each version of the schema adds to the one before it; the first makes version 1."""
