@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 WORDS = "countermark.words"
 """Where the context keeps the words after `--`."""
+
+BATCH = 1_000
+"""How many signals of a file are looked up together: what one request to a deployment takes."""
 
 MAX_LINE_CHARACTERS = 64 * 1024
 """The longest line of a file of signals, its end included: a raw_text of a long post fits."""
@@ -263,8 +267,22 @@ def read_signals(
     Raises:
         InvalidInput: The type is not clear, or a line is not a signal of it.
     """
+    for each, batches in read_batches(given, content_type, only=only, signal_types=signal_types):
+        yield Piece(given=each, signals=tuple(chain.from_iterable(batches)))
+
+
+def read_batches(
+    given: Iterable[Given],
+    content_type: ContentType,
+    *,
+    only: str | None,
+    signal_types: Mapping[str, SignalType],
+) -> Iterator[tuple[Given, Iterator[Sequence[Signal]]]]:
+    """Yield each file with the signals in its lines, in batches of at most `BATCH`; raises as `read_signals`.
+
+    A file is read as its batches are asked for, so it may be larger than the memory.
+    """
     from countermark.flows.hash import applicable
-    from countermark.flows.match import parse_query
 
     types = applicable(signal_types, content_type, only=None if only is None else [only])
     names = [signal_type.name for signal_type in types]
@@ -274,12 +292,18 @@ def read_signals(
         raise InvalidInput(
             f"{content_type} has more than one signal type: with -H give one with -S: {', '.join(names)}"
         )
-    for each in given:
-        try:
-            signals = tuple(parse_query(signal_types, names[0], line) for line in signal_lines(each))
-            yield Piece(given=each, signals=signals)
-        except InvalidSignal as error:
-            raise InvalidInput(f"{each.name}: {error}") from error
+    return ((each, _batches(each, names[0], signal_types)) for each in given)
+
+
+def _batches(given: Given, name: str, signal_types: Mapping[str, SignalType]) -> Iterator[Sequence[Signal]]:
+    from countermark.flows.match import parse_query
+
+    found = signal_lines(given)
+    try:
+        while batch := [parse_query(signal_types, name, line) for line in islice(found, BATCH)]:
+            yield batch
+    except InvalidSignal as error:
+        raise InvalidInput(f"{given.name}: {error}") from error
 
 
 def signal_lines(given: Given) -> Iterator[str]:

@@ -7,7 +7,7 @@ names in the headers of `countermark.domain.coverage`, which a deployment of ver
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, cast
@@ -34,9 +34,6 @@ MAX_SENT_BYTES = 64 * 1024 * 1024
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """The largest answer: tens of thousands of matches with all that is known of each."""
-
-MAX_SIGNALS = 1_000
-"""How many signals one request looks up: what the API takes."""
 
 _LONGEST_MESSAGE = 300
 
@@ -115,24 +112,17 @@ class Deployment:
         for each, answer, _ in answers:
             yield each, [found for name, by_bank in answer.items() for found in _found(name, by_bank)]
 
-    def looked_up(self, signals: Iterable[Piece], *, content_id: str | None) -> Iterator[tuple[Given, list[Found]]]:
-        """Yield each file of signals, which are of one type, with their matches; raises as `hashed`."""
-        for piece in signals:
-            found: list[Found] = []
-            for start in range(0, len(piece.signals), MAX_SIGNALS):
-                batch = piece.signals[start : start + MAX_SIGNALS]
-                name = batch[0].type
-                body = {
-                    "signal_type": name,
-                    "signals": [signal.value for signal in batch],
-                    "include": "detail",
-                    "content_id": content_id,
-                }
-                headers = {"Content-Type": "application/json"}
-                answer, _ = self._post("/m/lookup/batch", json.dumps(body).encode(), headers)
-                for by_bank in answer:
-                    found += _found(name, by_bank)
-            yield piece.given, found
+    def looked_up(self, signals: Sequence[Signal], *, content_id: str | None) -> list[Found]:
+        """Return the matches of at most `content.BATCH` signals of one type, in their order; raises as `hashed`."""
+        name = signals[0].type
+        body = {
+            "signal_type": name,
+            "signals": [signal.value for signal in signals],
+            "include": "detail",
+            "content_id": content_id,
+        }
+        answer, _ = self._post("/m/lookup/batch", json.dumps(body).encode(), {"Content-Type": "application/json"})
+        return [found for by_bank in answer for found in _found(name, by_bank)]
 
     def _of_each(
         self, given: Iterable[Given], path: str, content_type: ContentType, **query: str | None

@@ -1,7 +1,8 @@
 """`countermark match`: content in, and what is known of it out."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -16,7 +17,7 @@ from countermark.cli.content import (
     files_argument,
     given_content,
     hashed,
-    read_signals,
+    read_batches,
 )
 from countermark.cli.found import Choice, Found, found_here, json_line, line
 from countermark.cli.session import Session
@@ -114,30 +115,35 @@ def command(
         are_signals=hashes,
         with_rotations=rotations or photo_preprocess == preprocess.ROTATIONS,
         content_id=content_id,
+        choice=choice,
     )
     asked = ask.here(session, given) if deployment is None else ask.there(session, given, deployment)
     for each, found in asked:
-        for shown in choice.of(found):
+        for shown in found:
             output.result(json_line(shown, each.name) if as_json else line(shown))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """What the user wants to know of each piece of content, or of the signals in each file."""
+    """What the user wants to know of each piece of content, or of the signals in each file: which matches of each."""
 
     content_type: ContentType
     only: str | None
     are_signals: bool
     with_rotations: bool
     content_id: str | None
+    choice: Choice
 
     def here(self, session: Session, given: Iterable[Given]) -> Iterator[tuple[Given, list[Found]]]:
         """Yield each with its matches in the state of this machine."""
         with session.state() as state:
             if self.are_signals:
-                queries = self._signals(session, given)
+                files = self._signals(session, given)
+                look = Look(session, state, content_id=self.content_id)
+                for each, batches in files:
+                    yield each, self._of_batches(batches, partial(look.up_signals, each))
             else:
-                queries = hashed(
+                pieces = hashed(
                     session,
                     given,
                     self.content_type,
@@ -146,9 +152,9 @@ class Ask:
                     asks=True,
                     with_variants=self.with_rotations,
                 )
-            look = Look(session, state, content_id=self.content_id)
-            for piece in queries:
-                yield piece.given, [found for signal in piece.signals for found in look.up(signal, piece)]
+                look = Look(session, state, content_id=self.content_id)
+                for piece in pieces:
+                    yield piece.given, list(self.choice.of(look.up(piece)))
             for reason in sorted(look.missing):
                 session.note(reason)
             if look.unfinished:
@@ -158,17 +164,33 @@ class Ask:
         """Yield each with its matches in a deployment."""
         deployment = deployments.Deployment.at(url, session)
         if self.are_signals:
-            return deployment.looked_up(self._signals(session, given), content_id=self.content_id)
-        return deployment.matched(
+            look_up = partial(deployment.looked_up, content_id=self.content_id)
+            for each, batches in self._signals(session, given):
+                yield each, self._of_batches(batches, look_up)
+            return
+        matched = deployment.matched(
             given,
             self.content_type,
             only=self.only,
             with_rotations=self.with_rotations,
             content_id=self.content_id,
         )
+        for each, found in matched:
+            yield each, list(self.choice.of(found))
 
-    def _signals(self, session: Session, given: Iterable[Given]) -> Iterator[Piece]:
-        return read_signals(given, self.content_type, only=self.only, signal_types=session.signal_types())
+    def _signals(self, session: Session, given: Iterable[Given]) -> Iterator[tuple[Given, Iterator[Sequence[Signal]]]]:
+        return read_batches(given, self.content_type, only=self.only, signal_types=session.signal_types())
+
+    def _of_batches(
+        self, batches: Iterable[Sequence[Signal]], look_up: Callable[[Sequence[Signal]], list[Found]]
+    ) -> list[Found]:
+        """Return which matches to show of a file of signals; of each batch no more is kept than may be shown."""
+        kept: list[Found] = []
+        for batch in batches:
+            kept += look_up(batch)
+            if not self.choice.is_all:
+                kept = list(self.choice.of(kept))
+        return list(self.choice.of(kept))
 
 
 def current_index(session: Session, state: "LocalState") -> "LoadedIndex":
@@ -210,25 +232,40 @@ class Look:
         self.missing: set[str] = set()
         self.unfinished: dict[str, None] = {}
 
-    def up(self, signal: Signal, piece: Piece) -> list[Found]:
-        """Return the matches of one signal of a piece of content, nearest first; note where the lookup was partial."""
-        from countermark.flows.match import lookup
+    def up(self, piece: Piece) -> list[Found]:
+        """Return the matches of a piece of content, by its signals; note where a lookup was partial."""
+        from countermark.flows.match import lookups
 
-        try:
-            result = lookup(
-                self._index,
-                self._banks,
-                self._directory,
-                signal,
-                content_id=self._content_id,
-                partial=piece.partial,
-                now_s=self._now_s,
-            )
-        except IndexNotReady as error:
-            self.missing.add(str(error))
-            return []
-        if result.partial is not None and signal not in piece.partial:
-            self._session.note(f"{piece.given.name}: {signal.type}: {result.partial}")
-            self.unfinished[piece.given.name] = None
-        rotation = piece.variants.get(signal)
-        return [found_here(result, match, self._signal_types, rotation=rotation) for match in result.matches]
+        results = lookups(
+            self._index,
+            self._banks,
+            self._directory,
+            self._indexed(piece.signals),
+            content_id=self._content_id,
+            partial=piece.partial,
+            now_s=self._now_s,
+        )
+        found: list[Found] = []
+        for result in results:
+            if result.partial is not None and result.signal not in piece.partial:
+                self._session.note(f"{piece.given.name}: {result.signal.type}: {result.partial}")
+                self.unfinished[piece.given.name] = None
+            rotation = piece.variants.get(result.signal)
+            found += (found_here(result, match, self._signal_types, rotation=rotation) for match in result.matches)
+        return found
+
+    def up_signals(self, given: Given, signals: Sequence[Signal]) -> list[Found]:
+        """Return the matches of some signals of a file."""
+        return self.up(Piece(given=given, signals=tuple(signals)))
+
+    def _indexed(self, signals: Sequence[Signal]) -> list[Signal]:
+        """Return those signals whose type has an index; keep why others have none."""
+        ready: dict[str, bool] = {}
+        for name in dict.fromkeys(signal.type for signal in signals):
+            try:
+                self._index.searcher(name)
+                ready[name] = True
+            except IndexNotReady as error:
+                self.missing.add(str(error))
+                ready[name] = False
+        return [signal for signal in signals if ready[signal.type]]

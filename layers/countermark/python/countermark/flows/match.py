@@ -107,10 +107,11 @@ def lookups(
     Raises:
         IndexNotReady: There is no index of a signal type yet.
     """
+    found = zip(signals, _candidates(index, signals), strict=True)
     return [
         _decided(
             index,
-            banks,
+            read,
             directory,
             signal,
             candidates,
@@ -122,8 +123,40 @@ def lookups(
             partial=(partial or {}).get(signal) or undecided,
             now_s=now_s,
         )
-        for signal, (candidates, undecided) in zip(signals, _candidates(index, signals), strict=True)
+        for signal, (candidates, undecided), read in _with_contents(banks, found)
     ]
+
+
+_Found: TypeAlias = tuple[Signal, tuple[Sequence[Candidate], str | None]]
+_ReadContents: TypeAlias = Callable[[Sequence[int]], Mapping[int, BankContent]]
+
+
+def _with_contents(banks: BankStore, found: Iterable[_Found]) -> Iterator[tuple[*_Found, _ReadContents]]:
+    """Yield what was found near each signal, with what reads its contents: the store is read once for many signals."""
+    waiting: list[_Found] = []
+    ids: set[int] = set()
+    for each in found:
+        own = {candidate.content_id for candidate in each[1][0]}
+        if len(ids | own) > MAX_PAGE:
+            yield from _with_contents_of(banks, waiting, ids)
+            waiting, ids = [], set()
+        waiting.append(each)
+        ids |= own
+    yield from _with_contents_of(banks, waiting, ids)
+
+
+def _with_contents_of(
+    banks: BankStore, waiting: Sequence[_Found], ids: set[int]
+) -> Iterator[tuple[*_Found, _ReadContents]]:
+    """Yield what waits; one signal alone may have more contents than one read gives, and reads them in pages."""
+    contents = banks.contents(ids) if 0 < len(ids) <= MAX_PAGE else {}
+    for signal, found in waiting:
+        yield signal, found, banks.contents if len(ids) > MAX_PAGE else _read_already(contents)
+
+
+def _read_already(contents: Mapping[int, BankContent]) -> _ReadContents:
+    """Return what reads contents from those that were read already."""
+    return lambda ids: {content_id: contents[content_id] for content_id in ids if content_id in contents}
 
 
 def _candidates(index: ServedIndex, signals: Sequence[Signal]) -> Sequence[tuple[Sequence[Candidate], str | None]]:
@@ -141,7 +174,7 @@ def _candidates(index: ServedIndex, signals: Sequence[Signal]) -> Sequence[tuple
 
 def _decided(
     index: ServedIndex,
-    banks: BankStore,
+    read: _ReadContents,
     directory: BankDirectory,
     signal: Signal,
     candidates: Sequence[Candidate],
@@ -155,7 +188,7 @@ def _decided(
     given_up: list[str] = []
     for start in range(0, len(candidates), MAX_PAGE):
         page = candidates[start : start + MAX_PAGE]
-        contents = banks.contents(candidate.content_id for candidate in page)
+        contents = read([candidate.content_id for candidate in page])
         bank_ids = {content.bank_id for content in contents.values()}
         matches += decide(
             _current(page, contents, signal, index.signal_types[signal.type], given_up),
