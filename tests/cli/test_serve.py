@@ -23,6 +23,7 @@ from countermark.cli.serve import listening
 from countermark.local.files import locked
 from countermark.local.index import FileIndexStore
 from tests.cli.conftest import CommandLine
+from tests.full_disk import small_disk
 
 FRESH_S = 2.0
 """Within what time a change must match."""
@@ -64,9 +65,9 @@ def _parsed(body: bytes) -> Any:
 
 
 @contextmanager
-def serving(state: Path, *flags: str, open_files: int | None = None) -> Iterator[Server]:
+def serving(state: Path, *flags: str, open_files: int | None = None, log: Path | None = None) -> Iterator[Server]:
     """Run a server; `open_files` is how many files it may have open."""
-    log = state.parent / "serve.log"
+    log = log or state.parent / "serve.log"
     limit = [] if open_files is None else ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(open_files)]
     with (
         log.open("w") as errors,
@@ -444,3 +445,33 @@ def test_an_index_that_cannot_be_built_is_no_reason_not_to_start(countermark: Co
         assert server.ask("GET", "/status") == (503, "INDEX-NOT-LOADED")
         assert server.ask("GET", "/c/banks")[0] == 200
         assert "index: " in server.log
+
+
+def test_on_a_full_disk_it_starts_answers_lookups_and_says_why_a_write_fails(
+    countermark: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        state = disk.path / "state"
+        monkeypatch.setenv("COUNTERMARK_STATEDIR", str(state))
+        countermark.ok("bank", "create", "MINE")
+        countermark.ok("bank", "add", "MINE", "text", "--", "some words")
+        countermark.ok("fetch")
+        disk.fill()
+        full = "the disk is full"
+        assert countermark.ok("match", "text", "--", "some words").out
+        ran = countermark("fetch")
+        assert (ran.code, full in ran.err, "a fault" in ran.err) == (3, True, False)
+        with serving(state, "--fetch-every", "1", log=tmp_path / "serve.log") as server:
+            found = {"MINE": [{"bank_content_id": 1, "distance": "100%"}]}
+            for _ in range(3):
+                assert server.ask("GET", "/status") == (200, "I-AM-ALIVE")
+                assert lookup(server, "some words") == found
+                status, answer = server.ask("POST", "/c/banks", {"name": "LOST"})
+                assert (status, full in answer["message"], str(state) in answer["message"]) == (503, True, True)
+            logged(server, full)
+            assert "a fault" not in server.log
+            disk.free()
+            assert server.ask("POST", "/c/banks", {"name": "LATER"})[0] == 201
+            status, banked = server.ask("POST", "/c/bank/LATER/signal", {"raw_text": "new words"})
+            assert status == 200
+            wait_for(server, "new words", {"LATER": [{"bank_content_id": banked["id"], "distance": "100%"}]})

@@ -8,7 +8,7 @@ import click
 from countermark.cli.sample import use_sample
 from countermark.cli.session import Session
 from countermark.domain.collaboration import Collaboration, FetchState
-from countermark.errors import ExchangeFailed, InvalidInput, LeaseHeld, NotFound
+from countermark.errors import CountermarkError, ExchangeFailed, InvalidInput, LeaseHeld, NotFound
 
 if TYPE_CHECKING:
     from countermark.flows.fetch import FetchReport
@@ -133,7 +133,7 @@ def fetch_one(
 
     `on_step` is called after each step that is stored.
     """
-    from countermark.flows.fetch import fetch_collaboration
+    from countermark.flows.fetch import FetchReport, fetch_collaboration
 
     label = f"[{collaboration.api}] {collaboration.name}"
     try:
@@ -151,6 +151,8 @@ def fetch_one(
                 max_items=max_items,
                 on_progress=on_progress,
             )
+    except CountermarkError as error:
+        report = FetchReport(collaboration=collaboration.name, outcome="failed", error=str(error))
     except Exception as error:  # noqa: BLE001  # a fault of one exchange's code must not keep the others from it
         session.fault(f"{label} - failed to fetch", error)
         return None

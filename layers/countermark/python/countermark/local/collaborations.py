@@ -8,7 +8,7 @@ from typing import Any
 from countermark.domain.bank import Provenance
 from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, RecordPolicy, held_text
 from countermark.domain.stores import RecordPage
-from countermark.errors import AlreadyExists, Conflict, InvalidInput, LeaseHeld, LeaseLost, NotFound
+from countermark.errors import AlreadyExists, Conflict, InvalidInput, LeaseHeld, LeaseLost, NotFound, Unavailable
 from countermark.local.database import Database, check_page
 from countermark.local.holds import Hold, Holds
 from countermark.local.json_text import from_text, to_text
@@ -144,12 +144,19 @@ class SqliteCollaborationStore:
         return Lease(collaboration=lease.collaboration, holder=lease.holder, expires_at_s=hold.expires_at_s)
 
     def release_lease(self, lease: Lease) -> None:
-        with self._database.write() as connection:
-            connection.execute(
-                """UPDATE collaborations SET lease_holder = NULL, lease_expires_at_s = NULL, lease_hold = NULL
-                   WHERE name = ? AND lease_holder = ?""",
-                (lease.collaboration, lease.holder),
-            )
+        """Release a lease; one that cannot be written down as released, on a full disk, ends with all of the process.
+
+        What else this process does under a lease at that moment stops with `LeaseLost` and is repeated.
+        """
+        try:
+            with self._database.write() as connection:
+                connection.execute(
+                    """UPDATE collaborations SET lease_holder = NULL, lease_expires_at_s = NULL, lease_hold = NULL
+                       WHERE name = ? AND lease_holder = ?""",
+                    (lease.collaboration, lease.holder),
+                )
+        except Unavailable:
+            self._database.holds.give_up()
 
     def records(self, name: str, keys: Sequence[str]) -> dict[str, Record]:
         check_page(len(keys))

@@ -17,7 +17,7 @@ from typing import Self
 
 from countermark.domain.stores import MAX_PAGE
 from countermark.errors import InvalidInput, Unavailable
-from countermark.local.files import TEMPORARY_SUFFIX, locked, sync_directory, translated
+from countermark.local.files import LOCK_POLL_S, TEMPORARY_SUFFIX, locked, sync_directory, translated, why_not_written
 from countermark.local.holds import Holds, LiveFile
 from countermark.local.schema import APPLICATION_ID, MIGRATIONS
 
@@ -39,6 +39,22 @@ SMALLEST_BYTES = 512
 REMEDY = "restore a backup with `countermark restore FILE`, or move the file away to start without any banks"
 
 _IN_MEMORY = ":memory:"
+
+_OF_THE_DISK = frozenset(
+    {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_FULL}
+)
+"""Codes behind which there may be a full disk, or one that may not be written to: the directory is looked at."""
+
+_NO_SHARED_MEMORY = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR_SHMMAP,
+        sqlite3.SQLITE_IOERR_SHMOPEN,
+        sqlite3.SQLITE_IOERR_SHMSIZE,
+        sqlite3.SQLITE_IOERR_WRITE,
+    }
+)
+"""Errors of opening a database whose `-shm` file, by which processes share it, could not be made: a full disk."""
 
 _REASONS = {
     sqlite3.SQLITE_BUSY: "another process is writing to it and does not finish",
@@ -79,6 +95,9 @@ class Database:
         # A database in memory is its connection: whoever uses it has it alone.
         self._free = threading.Semaphore(1 if path is None else MAX_CONNECTIONS)
         self._turn = threading.Lock()
+        self._opening = threading.Lock()
+        self._is_open = False
+        self._was_alone = False
         self._is_closed = False
         self._identity: _Identity | None = None
         self._journal_identity: _Identity | None = None
@@ -98,6 +117,7 @@ class Database:
                     locked(path.with_name(path.name + USE_SUFFIX), is_shared=True, timeout_s=timeout_s)
                 )
                 self._migrate()
+        self._is_open = True
 
     @classmethod
     def open(cls, path: Path, *, timeout_s: float = TIMEOUT_S, uptime_s: Callable[[], float] = time.monotonic) -> Self:
@@ -196,13 +216,58 @@ class Database:
             if self._is_closed:
                 raise Unavailable(f"{self._name} is closed")
             self.check()
-            connection = self._take() or self._connect()
-            try:
-                yield connection
-            finally:
-                self._give_back(connection)
+            connection = self._take()
+            if connection is not None:
+                with self._kept(connection):
+                    yield connection
+            else:
+                with self._opened() as connection:
+                    yield connection
         finally:
             self._free.release()
+
+    @contextmanager
+    def _kept(self, connection: sqlite3.Connection) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._give_back(connection)
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        """Give a new connection. Where a full disk has no room for what connections share, it is the only one.
+
+        What is stored can then be read, by one thread of one process at a time. It may be written to as well, as far
+        as there is room: SQLite's exclusive locking mode keeps the index of the log in memory.
+        """
+        with ExitStack() as turn:
+            # Two connections of which one wants to be the only one would wait for each other's end.
+            if not self._opening.acquire(timeout=self._timeout_s):
+                raise Unavailable(f"{self._name} has been busy for {self._timeout_s:g} s")
+            turn.callback(self._opening.release)
+            if self._path is not None and self._is_open:
+                turn.callback(self._let_others_in)
+                turn.enter_context(
+                    locked(self._path.with_name(self._path.name + OPEN_SUFFIX), timeout_s=self._timeout_s)
+                )
+            try:
+                connection = self._connect()
+            except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorcode", 0) not in _NO_SHARED_MEMORY:
+                    raise
+                self._was_alone = True
+                with closing(self._connect(is_alone=True)) as alone:
+                    yield alone
+                return
+            self._was_alone = False
+            turn.close()
+            with self._kept(connection):
+                yield connection
+
+    def _let_others_in(self) -> None:
+        """Leave other processes a moment for their turn: they look for it now and then, and the lock is not fair."""
+        if self._was_alone:
+            time.sleep(2 * LOCK_POLL_S)
 
     def _take(self) -> sqlite3.Connection | None:
         try:
@@ -215,11 +280,14 @@ class Database:
         if self._is_closed:
             self.close()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, *, is_alone: bool = False) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self._path or _IN_MEMORY, timeout=self._timeout_s, isolation_level=None, check_same_thread=False
         )
         try:
+            if is_alone:
+                connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            # This reads the file: a full disk shows here.
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")  # only macOS knows the difference
             connection.execute("PRAGMA foreign_keys = ON")
@@ -258,9 +326,12 @@ class Database:
             yield
         except sqlite3.Error as error:
             # The low byte is the primary code; what SQLite has no word for is our own fault.
-            reason = _REASONS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            reason = _REASONS.get(code)
             if reason is None:
                 raise
+            if self._path is not None and code in _OF_THE_DISK:
+                reason = why_not_written(self._path.parent) or reason
             raise Unavailable(f"{self._name} cannot be used: {reason}") from error
         except UnicodeEncodeError as error:
             raise InvalidInput("a text holds half a character (a lone surrogate) and cannot be stored") from error

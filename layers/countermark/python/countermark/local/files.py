@@ -17,7 +17,11 @@ LOCK_TIMEOUT_S = 30.0
 TEMPORARY_SUFFIX = ".tmp"
 """Of files that are being written, and of those that a killed process left behind."""
 
-_LOCK_POLL_S = 0.005
+LOCK_POLL_S = 0.005
+"""How often a lock is tried that another process holds."""
+
+_HARDLY_ANY_BYTES = 64 * 1024
+"""What is left of a disk that is full: SQLite writes pages of 4 KiB and grows its shared memory by 32 KiB."""
 
 _REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -38,6 +42,24 @@ def translated(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = _REASONS.get(error.errno or 0, error.strerror or type(error).__name__)
         raise Unavailable(f"{path} cannot be read or written: {reason}") from error
+
+
+def why_not_written(directory: Path) -> str | None:
+    """Return why nothing can be written to a directory, as far as the file system says so; None where it does not."""
+    try:
+        found = os.statvfs(directory)
+        may_write = os.access(directory, os.W_OK | os.X_OK)
+    except OSError:
+        return None
+    if found.f_flag & os.ST_RDONLY:
+        return _REASONS[errno.EROFS]
+    if not may_write:
+        return _REASONS[errno.EACCES]
+    if found.f_bavail * found.f_frsize < _HARDLY_ANY_BYTES:
+        return _REASONS[errno.ENOSPC]
+    if found.f_files and not found.f_favail:
+        return f"{_REASONS[errno.ENOSPC]}: it has no room for another file (no inode is free)"
+    return None
 
 
 def make_directory(path: Path) -> None:
@@ -125,6 +147,6 @@ def _wait_for(descriptor: int, path: Path, kind: int, timeout_s: float) -> None:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 raise Locked(f"{path} has been locked by another process for {timeout_s:g} s") from None
-            time.sleep(_LOCK_POLL_S)
+            time.sleep(LOCK_POLL_S)
         else:
             return

@@ -177,6 +177,10 @@ class Holds:
             return True
         return hold.boot == self._boot and _has_ended(hold.ends_at_uptime_s, self._uptime_s(), lease_s)
 
+    def give_up(self) -> None:
+        """Have every hold of this process end now, as it cannot be written down that one of them did."""
+        self._file.close()
+
     def is_of_this_process(self, hold: Hold) -> bool:
         """Tell whether a hold is of this process, or of none in particular."""
         return hold.run is None or hold.run == self._file.name()
