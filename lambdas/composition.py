@@ -82,10 +82,16 @@ def index_reader() -> "ServesIndex":
         from countermark.indexes.reader import IndexReader
 
         return ShardedIndexReader(IndexReader(stores().index, signal_types()), functions)
+    from countermark.indexes.arriving import ReadAhead
     from countermark.indexes.shardwise import WHOLE, ShardwiseReader
 
     return ShardwiseReader(
-        stores().index, signal_types(), group=stores().shard_group or WHOLE, bands=stores().index_bands
+        stores().index,
+        signal_types(),
+        group=stores().shard_group or WHOLE,
+        bands=stores().index_bands,
+        # Between two invocations a function is frozen.
+        ahead=ReadAhead(),
     )
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from countermark.domain.index import Manifest, SegmentKind, SegmentRef, TypeIndex
 from countermark.domain.signal import SignalType
+from countermark.domain.stores import IndexStore
 from countermark.errors import IndexDamaged, NotFound, Unavailable
 from countermark.indexes import arriving, hamming, reader
 from countermark.indexes.arriving import ORDER, ArrivingSections
@@ -236,7 +237,7 @@ def right_or_refused(sections: ArrivingSections, header: Header) -> bool:
         return True
 
 
-def write(store: Watched | FileIndexStore, data: bytes) -> SegmentRef:
+def write(store: IndexStore, data: bytes) -> SegmentRef:
     info, sha256 = read_info(data), hashlib.sha256(data).hexdigest()
     name = segment_name(info.signal_type, sha256)
     store.write_segment(name, data)
@@ -252,7 +253,7 @@ def write(store: Watched | FileIndexStore, data: bytes) -> SegmentRef:
     )
 
 
-def publish(store: Watched | FileIndexStore, *segments: SegmentRef, checked_at_s: int = 1) -> None:
+def publish(store: IndexStore, *segments: SegmentRef, checked_at_s: int = 1) -> None:
     index = TypeIndex(
         cursor=None,
         segments=segments,

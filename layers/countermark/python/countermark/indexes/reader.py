@@ -2,14 +2,15 @@
 
 import functools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from countermark.domain.index import IndexFault, Manifest, SegmentRef, ShardGroup
 from countermark.domain.signal import SignalType
 from countermark.domain.stores import IndexStore
-from countermark.errors import CountermarkError, IndexDamaged, IndexNotReady, NotFound
-from countermark.indexes.arriving import BAND_SECTIONS, ArrivingSections
+from countermark.errors import CountermarkError, IndexDamaged, IndexNotReady, NotFound, Unavailable
+from countermark.indexes.arriving import BAND_SECTIONS, ArrivingSections, ReadAhead, tried
 from countermark.indexes.codec import MAX_HEADER_BYTES, SegmentInfo, read_header
 from countermark.indexes.segments import Searcher, Segment, open_segment, segment_of_sections
 from countermark.indexes.shards import FanOut
@@ -66,13 +67,17 @@ class LoadedIndex:
         store: IndexStore,
         signal_types: Mapping[str, SignalType],
         opened: Mapping[str, Segment],
+        arriving: dict[str, ArrivingSections] | None = None,
         part: Part = ALL,
+        ahead: ReadAhead | None = None,
     ) -> None:
         self.manifest = manifest
         self.token = token
         self._store = store
         self.signal_types = signal_types
         self._opened = opened
+        self._arriving = {} if arriving is None else arriving
+        self._ahead = ahead
         self._shards = range(manifest.shards) if part.group is None else part.group.of(manifest.shards)
         self._bands = part.bands
         self._loading = {name: _Loading() for name in manifest.types if name in signal_types}
@@ -152,11 +157,40 @@ class LoadedIndex:
         """Return the segments that were loaded so far, by signal type and by name."""
         return {name: loading.segments for name, loading in self._loading.items() if loading.searcher is not None}
 
-    @property
-    def fault(self) -> CountermarkError | None:
-        """Why a part of a segment did not arrive after all; answers stay exact, or are errors."""
-        faults = (_fault_of(loading.segments) for loading in list(self._loading.values()))
-        return next((fault for fault in faults if fault is not None), None)
+    def resume(self) -> None:
+        """Go on with large segments of which a part did not arrive; what is damaged stays so until it is replaced."""
+        for name, segment in self.segments():
+            broke_off = segment.fault is not None and not isinstance(segment.fault, IndexDamaged)
+            sections = self._arriving.get(name)
+            if self._ahead is None and sections is not None and (broke_off or sections.has_stopped):
+                sections.resume()
+                segment.settle_later()
+
+    def read_on(self) -> bool:
+        """Read one range of what is still missing of large segments; returns whether something was.
+
+        Only where nothing is read between two lookups. A failure of the store is in `fault`, and what has arrived is
+        kept: the next call asks for the same range.
+        """
+        for name, segment in self.segments():
+            sections = self._arriving.get(name)
+            if sections is None or segment.is_settled or isinstance(segment.fault, IndexDamaged):
+                continue
+            try:
+                if not sections.is_read:
+                    sections.read_on()
+                    segment.fault = None
+                if sections.is_read:
+                    segment.settle()
+            except CountermarkError as error:
+                segment.fault = error
+            return True
+        return False
+
+    def segments(self) -> Iterator[tuple[str, Segment]]:
+        """Yield the segments that are loaded, with their names."""
+        for loading in list(self._loading.values()):
+            yield from list(loading.segments.items())
 
     def _load(self, signal_type: str) -> tuple[Mapping[str, Segment], FanOut]:
         refs = [ref for ref in self.manifest.types[signal_type].segments if ref.shard in self._shards]
@@ -176,15 +210,39 @@ class LoadedIndex:
         return segment
 
     def _open_arriving(self, signal_type: str, ref: SegmentRef) -> Segment:
-        header = read_header(_read(self._store, ref, length=MAX_HEADER_BYTES))
-        _check_counts(ref, header.info, size_bytes=header.size_bytes)
-        info = header.info if self._bands else replace(header.info, bands=())
-        leave = () if self._bands else BAND_SECTIONS
-        # What reads must not know this index: in a cycle, memory would stay until the collector finds it.
-        sections = ArrivingSections(header, functools.partial(_read_into, self._store, ref), leave=leave)
-        segment = segment_of_sections(info, sections, self.signal_types[signal_type])
-        segment.settle_later()
+        sections = self._arriving.get(ref.name)
+        if sections is None:
+            header = read_header(_read(self._store, ref, length=MAX_HEADER_BYTES))
+            leave = () if self._bands else BAND_SECTIONS
+            # What reads must not know this index: in a cycle, memory would stay until the collector finds it.
+            read = functools.partial(_read_into, self._store, ref)
+            sections = ArrivingSections(header, read, leave=leave, goes_on=self._ahead is None)
+            self._arriving[ref.name] = sections
+        else:
+            # It did not open before, or a part of it did not arrive: what did is not read again.
+            sections.resume()
+        info = sections.header.info
+        _check_counts(ref, info, size_bytes=sections.header.size_bytes)
+        if self._ahead is not None:
+            self._read_within(sections, self._ahead)
+        segment = segment_of_sections(
+            info if self._bands else replace(info, bands=()), sections, self.signal_types[signal_type]
+        )
+        if self._ahead is None:
+            segment.settle_later()
+        elif sections.is_read:
+            # What is wrong with the bands is in its `fault`; the planes answer without them.
+            with suppress(IndexDamaged):
+                segment.settle()
         return segment
+
+    def _read_within(self, sections: ArrivingSections, ahead: ReadAhead) -> None:
+        """Read what a match may need, so that no later lookup waits for it, and of the bands what is free."""
+        names = [each.name for each in sections.header.sections if each.name not in BAND_SECTIONS]
+        sections.read(names)
+        with suppress(Unavailable):
+            # It answers without the bands, and the next lookup goes on here.
+            sections.read_on(ranges=ahead.take(sections.missing_ranges()))
 
 
 class IndexReader:
@@ -193,8 +251,8 @@ class IndexReader:
     A newer one is loaded by the request that finds it, with the types that were in use, while the others
     are answered from the old. A large segment of the first index is in use from its first plane on, one of
     a newer index once it answers by itself; the rest of it arrives beside. Where the newer one cannot be
-    loaded, the old one stays, for the signal types that fail alone, and `faults` says why; what broke off is
-    asked for again with the next look, and what is damaged less and less often. Safe for threads.
+    loaded, the old one stays, for the signal types that fail alone, and `faults` says why; what broke off goes
+    on where it was with the next look, and what is damaged is read again less and less often. Safe for threads.
     """
 
     def __init__(
@@ -204,12 +262,18 @@ class IndexReader:
         *,
         max_age_s: int = MAX_AGE_S,
         part: Part = ALL,
+        ahead: ReadAhead | None = None,
     ) -> None:
-        """Serve an index, or a part of it: others serve the other shards, and `FanOut` asks them all."""
+        """Serve an index, or a part of it: others serve the other shards, and `FanOut` asks them all.
+
+        `ahead` is for a process that is frozen between two lookups. Without it, threads read on after an answer.
+        """
         self._store = store
         self._part = part
         self._signal_types = signal_types
         self._max_age_s = max_age_s
+        self._ahead = ahead
+        self._arriving: dict[str, ArrivingSections] = {}
         self._refreshing = threading.Lock()
         self._index: LoadedIndex | None = None
         self._asked_at_s: int | None = None
@@ -249,7 +313,20 @@ class IndexReader:
         return whole | (dict(self._index.failures()) if self._index is not None else {})
 
     def current(self, now_s: int) -> LoadedIndex:
-        """Return the index to answer from.
+        """Return the index to answer from, and read a range of it where nothing is read between two lookups.
+
+        Raises:
+            IndexNotReady: None has been published yet.
+            IndexDamaged: The first one fails a check.
+            Unavailable: The store cannot be reached, and none was loaded before.
+        """
+        index = self.look(now_s)
+        if self._ahead is not None:
+            read_one([index], self._ahead)
+        return index
+
+    def look(self, now_s: int) -> LoadedIndex:
+        """Return what `current` does, and read nothing ahead.
 
         Raises:
             IndexNotReady: None has been published yet.
@@ -295,7 +372,8 @@ class IndexReader:
     def _newest(self, now_s: int) -> LoadedIndex | None:
         old = self._index
         token = self._store.manifest_token()
-        if old is not None and token == old.token and (old.fault is None or isinstance(old.fault, IndexDamaged)):
+        if old is not None and token == old.token:
+            old.resume()
             # Their segments may be gigabytes, which are damaged as long as nobody repairs them.
             if not old.is_mixed or self._retry_at_s - RETRY_S <= now_s < self._retry_at_s:
                 return old
@@ -314,7 +392,9 @@ class IndexReader:
             store=self._store,
             signal_types=self._signal_types,
             opened=_still_open(old, published.manifest),
+            arriving=self._arriving,
             part=self._part,
+            ahead=self._ahead,
         )
         for name in sorted(wanted & published.manifest.types.keys() & self._signal_types.keys()):
             try:
@@ -331,7 +411,19 @@ class IndexReader:
         if index.is_mixed:
             self._damaged_tries += 1
             self._retry_at_s = now_s + min(RETRY_S, self._max_age_s * 2 ** min(self._damaged_tries - 1, 10))
+        published_names = {ref.name for each in published.manifest.types.values() for ref in each.segments}
+        for name in self._arriving.keys() - published_names - dict(index.segments()).keys():
+            self._arriving.pop(name, None)
         return index
+
+
+def read_one(indexes: Iterable[LoadedIndex], ahead: ReadAhead) -> None:
+    """Read one range of what is missing of indexes: of the first that misses one."""
+    if ahead.turn.acquire(blocking=False):
+        try:
+            any(index.read_on() for index in indexes)
+        finally:
+            ahead.turn.release()
 
 
 def _still_open(old: LoadedIndex | None, manifest: Manifest) -> Mapping[str, Segment]:
@@ -353,7 +445,7 @@ def _fault_of(segments: Mapping[str, Segment]) -> CountermarkError | None:
 
 def _read(store: IndexStore, ref: SegmentRef, offset: int = 0, length: int | None = None) -> bytes:
     try:
-        return store.read_segment(ref.name, offset=offset, length=length)
+        return tried(lambda: store.read_segment(ref.name, offset=offset, length=length))
     except NotFound as error:
         raise IndexDamaged(f"the segment {ref.name} of the index is missing") from error
 

@@ -8,6 +8,7 @@ import itertools
 import threading
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -75,6 +76,9 @@ class Segment:
         self.removed: NDArray[np.uint64] = np.frombuffer(sections["REMOVED"], "<u8")
         self._sections = sections
         self._entries: tuple[NDArray[np.uint32], NDArray[np.uint64]] | None = None
+        self._settling = threading.Lock()
+        self.is_settled = False
+        """Whether every part is here, and in use."""
         self.fault: CountermarkError | None = None
         """Why a part did not arrive; None where all have, or are on their way."""
         if np.any(self.removed[1:] <= self.removed[:-1]):
@@ -108,25 +112,33 @@ class Segment:
         self.keys.take(np.empty(0, np.int64))
 
     def settle(self) -> None:
-        """Wait for every part and check it; from then on searches are as fast as they get.
+        """Wait for every part and check it; from then on searches are as fast as they get. Remembers a `fault`.
 
         Raises:
             IndexDamaged: A part makes no sense, or did not arrive whole.
             Unavailable: The store could not be reached.
         """
-        _ = self.entries
-        self.keys.settle()
+        try:
+            _ = self.entries
+            self.keys.settle()
+        except CountermarkError as error:
+            self.fault = error
+            raise
+        self.fault = None
+        self.is_settled = True
 
     def settle_later(self) -> None:
-        """Settle in a thread of its own; `fault` tells where that fails."""
+        """Settle in a thread of its own, unless one is doing so; `fault` says why that failed."""
 
         def settle() -> None:
             try:
-                self.settle()
-            except CountermarkError as error:
-                self.fault = error
+                with suppress(CountermarkError):
+                    self.settle()
+            finally:
+                self._settling.release()
 
-        threading.Thread(target=settle, name="countermark-settling", daemon=True).start()
+        if self._settling.acquire(blocking=False):
+            threading.Thread(target=settle, name="countermark-settling", daemon=True).start()
 
 
 def build_segment(

@@ -12,7 +12,8 @@ from countermark.domain.index import IndexFault, Manifest, PublishedManifest, Sh
 from countermark.domain.signal import SignalType
 from countermark.domain.stores import IndexStore
 from countermark.errors import Unavailable
-from countermark.indexes.reader import IndexReader, LoadedIndex, Part
+from countermark.indexes.arriving import ReadAhead
+from countermark.indexes.reader import IndexReader, LoadedIndex, Part, read_one
 from countermark.indexes.shards import FanOut, first_faults
 
 MAX_AGE_S = 1
@@ -34,19 +35,24 @@ class ShardwiseReader:
         *,
         group: ShardGroup = WHOLE,
         bands: bool = True,
+        ahead: ReadAhead | None = None,
     ) -> None:
-        """Serve the shards of a group; without `bands` those of large segments stay unread: see `Part`."""
+        """Serve the shards of a group; without `bands` those of large segments stay unread: see `Part`.
+
+        `ahead` is for a process that is frozen between two lookups. Without it, threads read on after an answer.
+        """
         self._store = store
         self._signal_types = signal_types
         self._group = group
         self._bands = bands
+        self._ahead = ahead
         self._manifests = IndexReader(store, signal_types, max_age_s=MAX_AGE_S)
         self._lock = threading.Lock()
         self._published: _Published | None = None
         self._readers: Sequence[IndexReader] = ()
 
     def current(self, now_s: int) -> "ShardwiseIndex":
-        """Return the index to answer from.
+        """Return the index to answer from, and read a range of it where nothing is read between two lookups.
 
         Raises:
             IndexNotReady: None has been published yet.
@@ -55,9 +61,11 @@ class ShardwiseReader:
         """
         newest = self._manifests.current(now_s)
         readers = self._readers_of(newest)
-        shards = [reader.current(now_s) for reader in readers]
+        shards = [reader.look(now_s) for reader in readers]
         if any(index.manifest.shards != newest.manifest.shards for index in shards):
             raise Unavailable("the index is changing: another shard count was published meanwhile")
+        if self._ahead is not None:
+            read_one(shards, self._ahead)
         return ShardwiseIndex(newest, shards)
 
     def faults(self, now_s: int) -> Sequence[IndexFault]:
@@ -73,7 +81,13 @@ class ShardwiseReader:
                 # Shards of another count hold other contents: what is loaded of those is of no more use.
                 published = self._published = _Published(self._store, newest)
                 self._readers = [
-                    IndexReader(published, self._signal_types, max_age_s=MAX_AGE_S, part=self._part(shard, manifest))
+                    IndexReader(
+                        published,
+                        self._signal_types,
+                        max_age_s=MAX_AGE_S,
+                        part=self._part(shard, manifest),
+                        ahead=self._ahead,
+                    )
                     for shard in self._group.of(manifest.shards)
                 ]
             published.told = PublishedManifest(manifest=manifest, token=newest.token)
