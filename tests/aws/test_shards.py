@@ -127,6 +127,44 @@ def test_a_function_that_takes_too_long_fails_the_whole_and_is_not_begun_anew(
     assert [name for name, _ in quick.asked].count("two") == 1
 
 
+def test_where_one_fails_no_question_is_under_way_after_the_answer(
+    functions: ShardFunctions, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is frozen after its answer would find the connections broken, and its threads taken."""
+    monkeypatch.setattr(shards, "MAX_ASKED", 1)
+    is_asked, goes_on = threading.Event(), threading.Event()
+    under_way: list[str] = []
+
+    def fail(event: Any) -> Mapping[str, Any]:
+        assert is_asked.wait(PATIENCE_S)
+        raise ValueError(event["shards"])
+
+    def slow(event: Any) -> Mapping[str, Any]:
+        under_way.append("two")
+        is_asked.set()
+        assert goes_on.wait(PATIENCE_S)
+        under_way.remove("two")
+        return near(event, 2)
+
+    endpoint.functions |= {"one": fail, "two": slow}
+    found: list[object] = []
+
+    def look() -> None:
+        with pytest.raises(Unavailable, match="one failed"):
+            ask(functions, *"abcdefgh")
+        found.append(under_way.copy())
+
+    lookup = threading.Thread(target=look)
+    lookup.start()
+    assert is_asked.wait(PATIENCE_S)
+    lookup.join(0.5)
+    assert lookup.is_alive()
+    goes_on.set()
+    lookup.join(PATIENCE_S)
+    assert found == [[]]
+    assert [name for name, _ in endpoint.asked].count("two") < 8, "nobody waits for the rest of its questions"
+
+
 def test_the_longest_question_ends_before_the_api_gives_up() -> None:
     assert 2 * clients.CONNECT_TIMEOUT_S + clients.READ_TIMEOUT_LAMBDA_S + shards.LONGEST_WAIT_S < 29
 

@@ -9,10 +9,10 @@ never an answer of a part.
 import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
 
 from botocore.exceptions import ClientError, ConnectionClosedError
 
@@ -34,7 +34,7 @@ from countermark.domain.index import IndexFault, Manifest
 from countermark.domain.json import JSON
 from countermark.domain.signal import SignalType
 from countermark.errors import IndexNotReady, Unavailable
-from countermark.indexes.shards import Answers, FanOut, ServedIndex, ServesIndex, first_faults
+from countermark.indexes.shards import Answers, FanOut, Searches, ServedIndex, ServesIndex, first_faults
 
 MAX_ASKED = 100
 """How many values one question holds: a group of a hundred million hashes scans for as many in some seconds."""
@@ -50,6 +50,10 @@ AGE_KEPT_S = 5
 
 THROTTLED = frozenset({"EC2ThrottledException", "ServiceException", "TooManyRequestsException"})
 """Codes of an invocation that never came to run, and may a moment later. Source: Lambda API reference, Invoke."""
+
+
+Asked = TypeVar("Asked")
+Told = TypeVar("Told")
 
 
 class Invokes(Protocol):
@@ -74,7 +78,12 @@ class ShardFunctions:
         """Return what searches a signal type of an index of so many shards."""
         question = Question(shards=shards, signal_type=signal_type)
         groups = [_Group(functions=self, name=name, question=question) for name in self._names]
-        return FanOut(groups, ask_all=self._threads.map)
+
+        def ask_all(ask: Callable[[Searches], Answers], _: Sequence[Searches]) -> Sequence[Answers]:
+            stop = threading.Event()
+            return self._at_once(ask, [replace(group, stop=stop) for group in groups], stop=stop)
+
+        return FanOut(groups, ask_all=ask_all)
 
     def age_s(self, now_s: int, signal_type: str | None = None, *, shards: int) -> int:
         """Return the age of the oldest version that a function serves, as it was some seconds ago or is now.
@@ -87,7 +96,7 @@ class ShardFunctions:
             asked_at_s, checked_at_s = self._ages.get(signal_type, (None, 0))
             if asked_at_s is None or not 0 <= now_s - asked_at_s < AGE_KEPT_S:
                 question = Question(shards=shards, signal_type=signal_type)
-                answers = list(self._threads.map(lambda name: self.ask(name, question), self._names))
+                answers = self._at_once(lambda name: self.ask(name, question), self._names, stop=threading.Event())
                 checked_at_s = now_s - max(answer.age_s for answer in answers)
                 self._faults = first_faults(fault for answer in answers for fault in answer.faults)
                 self._ages[signal_type] = now_s, checked_at_s
@@ -118,6 +127,25 @@ class ShardFunctions:
             raise Unavailable(f"a part of the index does not answer: {name} failed")
         return decode_answer(answer, asked=len(question.values))
 
+    def _at_once(
+        self, ask: Callable[[Asked], Told], asked: Sequence[Asked], *, stop: threading.Event
+    ) -> Sequence[Told]:
+        """Return what each of several is answered, in their order; raises what failed first, once nothing is under way.
+
+        After an answer this process may be frozen. A question that went on would find its connection broken, and keep
+        a thread from the next lookup until then.
+        """
+        futures = [self._threads.submit(ask, each) for each in asked]
+        done, under_way = wait(futures, return_when=FIRST_EXCEPTION)
+        failed = next((future for future in futures if future in done and future.exception() is not None), None)
+        if failed is not None:
+            stop.set()
+            for future in under_way:
+                future.cancel()
+            wait(under_way)
+            failed.result()
+        return [future.result() for future in futures]
+
     def _told(self, name: str, payload: bytes) -> Mapping[str, Any]:
         try:
             return self._client.invoke(FunctionName=name, Payload=payload)
@@ -133,11 +161,12 @@ class ShardFunctions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    """The shards of one function, as `FanOut` asks them."""
+    """The shards of one function, as `FanOut` asks them. `stop` is set once another function has failed."""
 
     functions: ShardFunctions
     name: str
     question: Question
+    stop: threading.Event = field(default_factory=threading.Event)
 
     def query_batch(
         self, values: Sequence[str], *, max_distance: int | None = None, undecided: dict[int, str] | None = None
@@ -154,6 +183,8 @@ class _Group:
         for batch in batched(asked, max_entries=MAX_ASKED, max_bytes=MAX_PAYLOAD_BYTES, size_bytes=value_bytes):
             left = tuple(batch)
             while left:
+                if self.stop.is_set():
+                    raise Unavailable("another part of the index does not answer")
                 question = replace(self.question, values=left, max_distance=max_distance)
                 answer = self.functions.ask(self.name, question)
                 why |= {places[done + place]: reason for place, reason in answer.undecided.items()}
