@@ -1,3 +1,5 @@
+import json
+import threading
 from functools import partial
 
 import pytest
@@ -13,6 +15,11 @@ from countermark.domain.signal import ContentType, Signal
 from countermark.errors import IndexDamaged
 from countermark.flows import drafts
 from countermark.flows.index import build_index
+from countermark.indexes import arriving, hamming, reader
+from countermark.indexes.codec import Band
+from countermark.indexes.segments import Segment
+from countermark.indexes.shardwise import ShardwiseIndex
+from lambdas import composition
 from lambdas.composition import now_s, stores
 from lambdas.index.handler import NEXT_BUILD_MS
 from lambdas.match.handler import SLOWEST_MS
@@ -242,3 +249,32 @@ def test_a_malformed_nudge_fails_alone_and_the_index_is_built_for_the_others(
 def test_malformed_nudges_alone_ask_for_no_build(functions: Functions) -> None:
     assert functions.deliver("index", "not JSON", "[]") == [0, 1]
     assert stores().index.manifest() is None
+
+
+def test_no_thread_reads_on_after_a_function_has_answered_and_the_bands_come_with_later_requests(
+    functions: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lambda freezes the process after its answer."""
+    bands = tuple(Band(start_bit=16 * n, bits=8, radius=1) for n in range(16))
+    monkeypatch.setattr(hamming, "plan_bands", lambda hashes, *, key_bits, reach: bands if reach == 31 else ())
+    monkeypatch.setattr(reader, "ARRIVES_FROM_BYTES", 1)
+    monkeypatch.setattr(arriving, "RANGE_BYTES", 4_000)
+    monkeypatch.setattr(arriving, "ReadAhead", partial(arriving.ReadAhead, first_ranges=1))
+    content_id = bank_one()
+    assert functions.deliver("index", {"full": False}) == []
+    requests = 0
+    while not requests or not all(segment.is_settled for segment in _segments()):
+        status, found = functions.ask("match", "/m/lookup", query={"signal": PDQ, "signal_type": "pdq"})
+        assert status == 200
+        assert str(content_id) in json.dumps(found)
+        names = {thread.name for thread in threading.enumerate()}
+        assert not names & {"countermark-arriving", "countermark-settling"}
+        requests += 1
+        assert requests < 50
+    assert requests > 2
+
+
+def _segments() -> list[Segment]:
+    index = composition.index_reader().current(now_s())
+    assert isinstance(index, ShardwiseIndex)
+    return [each for shard in index._shards for each in shard.loaded()["pdq"].values()]
