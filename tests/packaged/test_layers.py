@@ -357,3 +357,33 @@ def _required_imports(path: Path) -> set[str]:
 def _holds(root: Path, module: str) -> bool:
     place = root.joinpath(*module.split("."))
     return place.is_dir() or place.with_suffix(".py").is_file()
+
+
+def test_what_has_changed_since_the_layers_were_built_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package, made = tmp_path / "package", tmp_path / "made"
+    (package / "api").mkdir(parents=True)
+    (package / "api" / "app.py").write_text("A = 1")
+    (package / "gone.py").write_text("G = 1")
+    monkeypatch.setattr(layers_build, "LAYERS", ("countermark",))
+    monkeypatch.setattr(layers_build, "EXTENSIONS", tmp_path / "given")
+    monkeypatch.setattr(layers_build, "_package", lambda: package)
+    assert layers_build.changed_inputs(made) == ("the layer countermark, which was not built yet",)
+    layers_build.build(made)
+    assert layers_build.changed_inputs(made) == ()
+
+    (package / "api" / "app.py").write_text("A = 2")
+    (package / "gone.py").unlink()
+    (package / "new.py").write_text("N = 1")
+    # No function uses it.
+    (package / "cli").mkdir()
+    (package / "cli" / "root.py").write_text("C = 1")
+    (tmp_path / "given" / "python").mkdir(parents=True)
+    changed = ("api/app.py", "gone.py", "new.py", "the layer extensions, which was not built yet")
+    assert layers_build.changed_inputs(made) == changed
+    layers_build.build(made)
+    assert layers_build.changed_inputs(made) == ()
+
+    manifest = json.loads((made / "manifest.json").read_text())
+    del manifest["inputs"]  # as an earlier version wrote it
+    (made / "manifest.json").write_text(json.dumps(manifest))
+    assert "the layer countermark, which was not built yet" in layers_build.changed_inputs(made)

@@ -1,0 +1,376 @@
+"""Compares a deployment with what its account has, before any resource is made.
+
+It reads quotas and counts, and changes nothing. What the account would refuse, it names by the knob that asks for it,
+and says what to do; what fits but is tight, and what it may not read, it names as well.
+
+Usage: python -m infra.preflight [--context countermark:KNOB=VALUE]... [--memory-mb MB]
+
+Exit code: 0 where the account takes the deployment, 1 where it does not, 2 where that cannot be found out.
+
+Sources: AWS Lambda, "Lambda quotas", "Configuring reserved concurrency for a function" and GetAccountSettings; AWS CDK,
+"AWS CDK bootstrapping"; Service Quotas, GetServiceQuota.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol, TypeVar
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from infra.deployment import PREFIX, Deployment
+from infra.stages import curate, fetch, index
+
+CDK_JSON: Final = Path(__file__).resolve().parent.parent / "cdk.json"
+
+USUAL_CONCURRENCY: Final = 1_000
+"""The concurrent executions of an account that is not new. One with fewer has a reduced memory quota, too."""
+
+KEPT_UNRESERVED: Final = 100
+"""What Lambda keeps for functions that reserve nothing; of fewer executions, it keeps all."""
+
+NEW_MEMORY_MB: Final = 3_008
+"""The largest function of a new account, in MB. No API reports that quota."""
+
+LARGEST_MEMORY_MB: Final = 10_240
+"""The largest function of any account, in MB."""
+
+BOOTSTRAP_PARAMETER: Final = "/cdk-bootstrap/hnb659fds/version"
+LEAST_BOOTSTRAP: Final = 6
+"""The oldest bootstrap that the templates take: their rule `CheckBootstrapVersion`."""
+
+STORAGE_NEEDS: Final[Mapping[str, int]] = {"S3 buckets": 3, "DynamoDB tables": 3}
+"""What the storage stack makes of what an account has a limited number of."""
+
+STACKS: Final = ("storage", "service")
+
+MAX_PAGES: Final = 200
+"""How many pages of a list are read: ten thousand functions."""
+
+Read = TypeVar("Read")
+
+
+class Session(Protocol):
+    """The part of boto3's session that is needed here."""
+
+    def client(self, service_name: Any, *, region_name: str | None = None) -> Any:
+        """Return the client of a service."""
+
+
+class CannotTell(Exception):
+    """The account cannot be read at all; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """How many of something an account has, of how many that it may have; None where the account does not say."""
+
+    used: int
+    quota: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What an account has in a region.
+
+    `own_reserved` is what functions of the same deployment reserve already. `largest_function_mb` is the memory of the
+    largest function that is there; 0 where there is none. `bootstrap` is the version of the CDK's bootstrap; None where
+    there is none. `present` are the deployment's stacks that are there. `unread` are what could not be read, and why.
+    """
+
+    id: str
+    region: str
+    concurrent_executions: int
+    unreserved: int
+    own_reserved: int = 0
+    largest_function_mb: int = 0
+    bootstrap: int | None = None
+    present: frozenset[str] = frozenset()
+    counts: Mapping[str, Count] = field(default_factory=dict)
+    unread: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was found. What is `refused` prevents the deployment; what is `tight` or `unread` does not."""
+
+    kind: Literal["refused", "tight", "unread"]
+    text: str
+
+
+def queue_concurrency(deployment: Deployment) -> Mapping[str, int]:
+    """Return how many executions each queue may ask for at once, by the knob or the stage that says so."""
+    return {
+        f"{PREFIX}hash_concurrency": deployment.hash_concurrency,
+        f"{PREFIX}match_concurrency": deployment.match_concurrency,
+        "fetches": fetch.CONCURRENCY,
+        "builds of the index": index.BUILDERS,
+        "purges": curate.PURGES,
+        "opinions": curate.TELLERS,
+    }
+
+
+def compare(deployment: Deployment, account: Account, *, memory_mb: int | None = None) -> list[Finding]:
+    """Return what of a deployment an account refuses, then what is tight, then what could not be read.
+
+    `memory_mb` is the largest function that the account takes, where somebody knows; None infers it.
+    """
+    refused = [
+        *_memory(deployment, account, memory_mb),
+        *_reservations(deployment, account),
+        *_bootstrap(account),
+        *_counts(account),
+    ]
+    return [
+        *(Finding(kind="refused", text=text) for text in refused),
+        *(Finding(kind="tight", text=text) for text in _executions(deployment, account)),
+        *(Finding(kind="unread", text=f"{what}: {why}") for what, why in account.unread.items()),
+    ]
+
+
+def _memory(deployment: Deployment, account: Account, memory_mb: int | None) -> Iterator[str]:
+    is_new = account.concurrent_executions < USUAL_CONCURRENCY and account.largest_function_mb <= NEW_MEMORY_MB
+    limit_mb = memory_mb or (NEW_MEMORY_MB if is_new else LARGEST_MEMORY_MB)
+    knobs = ["index_memory_mb", "match_memory_mb", *(["shard_memory_mb"] if deployment.shard_functions else [])]
+    for knob in knobs:
+        asked_mb = getattr(deployment, knob)
+        if asked_mb > limit_mb:
+            inferred = (
+                ""
+                if memory_mb
+                else f" (inferred from its {account.concurrent_executions} concurrent executions; "
+                f"where AWS has raised it, say so by --memory-mb)"
+            )
+            yield (
+                f"{PREFIX}{knob}={asked_mb}: functions of this account have at most {limit_mb} MB{inferred}. "
+                f"Set {PREFIX}{knob}={limit_mb} or less, or have AWS Support raise the memory of functions"
+            )
+
+
+def _reservations(deployment: Deployment, account: Account) -> Iterator[str]:
+    wanted = deployment.shard_functions * deployment.shard_concurrency
+    kept = min(KEPT_UNRESERVED, account.concurrent_executions)
+    available = max(0, account.unreserved + account.own_reserved - kept)
+    if wanted > available:
+        each = available // deployment.shard_functions
+        fewer = (
+            f"set {PREFIX}shard_concurrency={each} or less"
+            if each
+            else f"set {PREFIX}shards_per_function={deployment.shards}, so that the match function holds all shards"
+        )
+        needed = account.concurrent_executions + wanted - available
+        if account.concurrent_executions < KEPT_UNRESERVED:
+            needed = KEPT_UNRESERVED + wanted
+        yield (
+            f"{PREFIX}shard_concurrency={deployment.shard_concurrency}: {deployment.shard_functions} functions of "
+            f"shards reserve {wanted} executions, and this account lets {available} be reserved. {fewer.capitalize()}, "
+            f"or request {needed} concurrent executions under Service Quotas, AWS Lambda (L-B99A9384)"
+        )
+
+
+def _executions(deployment: Deployment, account: Account) -> Iterator[str]:
+    # What the deployment reserves now is given back before it reserves what it asks for.
+    free = max(0, account.unreserved + account.own_reserved - deployment.shard_functions * deployment.shard_concurrency)
+    queues = queue_concurrency(deployment)
+    for name, asked in queues.items():
+        if asked > free:
+            yield (
+                f"{name}={asked}: {free} concurrent executions are not reserved in this account, so the rest is "
+                f"throttled and waits in its queue. Set it to {max(2, free // 3)}, or request more"
+            )
+    if (together := sum(queues.values())) >= free:
+        yield (
+            f"all queues together may ask for {together} executions at once, of {free} that are not reserved, and the "
+            f"API needs some, too: under load its requests are throttled. Lower "
+            f"{PREFIX}hash_concurrency and {PREFIX}match_concurrency, or request more concurrent executions under "
+            f"Service Quotas, AWS Lambda (L-B99A9384)"
+        )
+
+
+def _bootstrap(account: Account) -> Iterator[str]:
+    how = f"run npx aws-cdk@2 bootstrap aws://{account.id}/{account.region}"
+    if "the CDK's bootstrap" in account.unread:
+        return
+    if account.bootstrap is None:
+        yield f"this account is not bootstrapped for the CDK in {account.region}: {how}"
+    elif account.bootstrap < LEAST_BOOTSTRAP:
+        yield f"the CDK's bootstrap is version {account.bootstrap}, and {LEAST_BOOTSTRAP} is the least: {how}"
+
+
+def _counts(account: Account) -> Iterator[str]:
+    needs = {
+        **({} if "storage" in account.present else STORAGE_NEEDS),
+        "CloudFormation stacks": len(set(STACKS) - account.present),
+    }
+    for name, needed in needs.items():
+        count = account.counts.get(name)
+        if count is not None and count.quota is not None and count.used + needed > count.quota:
+            yield (
+                f"{needed} more {name}: this account has {count.used} of {count.quota}. "
+                f"Delete some, or request an increase under Service Quotas"
+            )
+
+
+def read_account(session: Session, deployment: Deployment) -> Account:
+    """Return what the account of a session's credentials has, in the session's region.
+
+    Raises:
+        CannotTell: There are no credentials or no region, or Lambda's account settings may not be read.
+    """
+    unread: dict[str, str] = {}
+
+    def read(what: str, ask: Callable[[], Read]) -> Read | None:
+        """Return what is there; None, with the reason kept, where it may not be read."""
+        try:
+            return ask()
+        except (ClientError, BotoCoreError) as error:
+            unread[what] = _why(error)
+            return None
+
+    try:
+        identity = session.client("sts").get_caller_identity()
+        functions = session.client("lambda")
+        settings = functions.get_account_settings()["AccountLimit"]
+    except (ClientError, BotoCoreError) as error:
+        raise CannotTell(
+            f"the account cannot be read: {_why(error)}. Set AWS credentials and a region, with the rights "
+            f"sts:GetCallerIdentity and lambda:GetAccountSettings"
+        ) from error
+    there = read("functions", lambda: list(_pages(functions, "list_functions", "Functions"))) or []
+    own = [each["FunctionName"] for each in there if each["FunctionName"].startswith(f"{deployment.name}-service-")]
+    reserved = read(
+        "reserved concurrency",
+        lambda: sum(
+            functions.get_function_concurrency(FunctionName=name).get("ReservedConcurrentExecutions", 0) for name in own
+        ),
+    )
+
+    def counted(what: str, used: Callable[[], int], service: str, code: str) -> Count | None:
+        # Buckets are counted over all regions, so their quota is kept in one.
+        quotas = session.client("service-quotas", region_name="us-east-1" if service == "s3" else None)
+        return read(what, lambda: Count(used=used(), quota=_quota(quotas, service, code)))
+
+    s3, tables, stacks = session.client("s3"), session.client("dynamodb"), session.client("cloudformation")
+    counts = {
+        "S3 buckets": counted("S3 buckets", lambda: len(s3.list_buckets()["Buckets"]), "s3", "L-DC2B2D3D"),
+        "DynamoDB tables": counted(
+            "DynamoDB tables",
+            lambda: sum(1 for _ in _pages(tables, "list_tables", "TableNames")),
+            "dynamodb",
+            "L-F98FE922",
+        ),
+        "CloudFormation stacks": counted(
+            "CloudFormation stacks",
+            lambda: sum(1 for _ in _pages(stacks, "describe_stacks", "Stacks")),
+            "cloudformation",
+            "L-0485CB21",
+        ),
+    }
+    return Account(
+        id=str(identity["Account"]),
+        region=str(functions.meta.region_name),
+        concurrent_executions=int(settings["ConcurrentExecutions"]),
+        unreserved=int(settings["UnreservedConcurrentExecutions"]),
+        own_reserved=reserved or 0,
+        largest_function_mb=max((int(each["MemorySize"]) for each in there), default=0),
+        bootstrap=read("the CDK's bootstrap", lambda: _bootstrap_version(session.client("ssm"))),
+        present=frozenset(
+            stack
+            for stack in STACKS
+            if read(f"the stack {deployment.name}-{stack}", lambda: _is_there(stacks, f"{deployment.name}-{stack}"))  # noqa: B023 - called at once
+        ),
+        counts={name: count for name, count in counts.items() if count is not None},
+        unread=unread,
+    )
+
+
+def _quota(quotas: Any, service: str, code: str) -> int | None:
+    """Return a quota of the account; where it has none of its own, the one that AWS gives everybody."""
+    try:
+        quota = quotas.get_service_quota(ServiceCode=service, QuotaCode=code)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchResourceException":
+            raise
+        quota = quotas.get_aws_default_service_quota(ServiceCode=service, QuotaCode=code)
+    value = quota["Quota"].get("Value")
+    return None if value is None else int(value)
+
+
+def _pages(client: Any, operation: str, key: str) -> Iterator[Any]:
+    for number, page in enumerate(client.get_paginator(operation).paginate()):
+        if number >= MAX_PAGES:
+            return
+        yield from page[key]
+
+
+def _bootstrap_version(ssm: Any) -> int | None:
+    try:
+        return int(ssm.get_parameter(Name=BOOTSTRAP_PARAMETER)["Parameter"]["Value"])
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ParameterNotFound":
+            return None
+        raise
+
+
+def _is_there(cloudformation: Any, stack: str) -> bool:
+    try:
+        return bool(cloudformation.describe_stacks(StackName=stack)["Stacks"])
+    except ClientError as error:
+        # The code is that of any wrong parameter; the text alone says that there is none.
+        if error.response["Error"]["Code"] == "ValidationError" and "does not exist" in str(error):
+            return False
+        raise
+
+
+def _why(error: ClientError | BotoCoreError) -> str:
+    if isinstance(error, ClientError):
+        return str(error.response.get("Error", {}).get("Code", "an error without a code"))
+    return str(error)
+
+
+def context_of(given: Iterable[str], environ: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return the context that the CDK would see: cdk.json's, `CDK_CONTEXT_JSON`, then `NAME=VALUE` as given.
+
+    Raises:
+        ValueError: What is given is not of that form.
+    """
+    context: dict[str, Any] = dict(json.loads(CDK_JSON.read_text(encoding="utf-8"))["context"])
+    context |= json.loads(environ.get("CDK_CONTEXT_JSON") or "{}")
+    for pair in given:
+        name, separator, value = pair.partition("=")
+        if not separator:
+            raise ValueError(f"--context takes NAME=VALUE, not {pair!r}")
+        context[name] = value
+    return context
+
+
+def main(arguments: Sequence[str] | None = None, *, session: Session | None = None) -> int:
+    """Compare, write what was found, and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.preflight", description="Compare a deployment with its account's quotas; changes nothing."
+    )
+    parser.add_argument("-c", "--context", action="append", default=[], metavar="countermark:KNOB=VALUE")
+    parser.add_argument("--memory-mb", type=int, help="the largest function that the account takes, where you know")
+    given = parser.parse_args(arguments)
+    try:
+        deployment = Deployment.from_context(context_of(given.context, os.environ))
+        account = read_account(session or boto3.Session(), deployment)
+    except (ValueError, CannotTell, BotoCoreError) as error:
+        sys.stderr.write(f"preflight: {error}\n")
+        return 2
+    findings = compare(deployment, account, memory_mb=given.memory_mb)
+    for finding in findings:
+        sys.stdout.write(f"{finding.kind}: {finding.text}.\n")
+    is_refused = any(finding.kind == "refused" for finding in findings)
+    verdict = "does not take" if is_refused else "takes"
+    sys.stdout.write(f"Account {account.id} {verdict} {deployment.name!r} in {account.region}.\n")
+    return int(is_refused)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
