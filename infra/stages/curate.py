@@ -13,6 +13,7 @@ from countermark.aws.settings import FETCH_QUEUE_URL, PURGE_QUEUE_URL
 from infra.function import Surroundings, stage_function
 from infra.grants import READ_ITEMS, WRITE_ITEMS, allow, allow_items, allow_objects
 from infra.queue import SOURCE, WatchedQueue
+from infra.schedule import send_regularly
 from infra.storage import BY_BANK_INDEX
 from infra.watch import HOUR
 
@@ -23,6 +24,9 @@ TIMEOUT = Duration.minutes(5)
 
 OLDEST_MESSAGE = Duration.hours(24)
 """A purge sends itself again until nothing is left, so a message waits for long only where purges fail."""
+
+RESUME_EVERY = Duration.hours(1)
+"""How often what is left to purge is derived from the stores, should a message be lost, or end as a dead letter."""
 
 PURGES = 2
 """Purges at once: what they remove matches no more, so they need not hurry."""
@@ -102,6 +106,14 @@ class CurateStage(Construct):
             events.EventPattern(source=[SOURCE], detail_type=["BankChanged"], detail={"reason": ["bank_deleted"]}),
             bus=bus,
             description="Has what is left of deleted banks and collaborations purged.",
+        )
+        send_regularly(
+            self,
+            "ResumeSchedule",
+            every=RESUME_EVERY,
+            message={"resume_purges": True},
+            to=queue,
+            description="Resumes purges that stopped before all was removed.",
         )
         self._tell_opinions(surroundings, bus)
 

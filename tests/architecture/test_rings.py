@@ -37,7 +37,8 @@ MAY_USE: dict[str, frozenset[str]] = {
     "api": frozenset({"aws_lambda_powertools", "pydantic"}),
     "cli": frozenset({"click", "rich", "uvicorn", "uvloop"}),
     "lambdas": frozenset({"aws_lambda_powertools"}),
-    "infra": frozenset({"aws_cdk", "cdk_nag", "constructs", "jsii"}),
+    # The preflight reads the account, and synthesis builds the layers.
+    "infra": frozenset({"aws_cdk", "boto3", "botocore", "cdk_nag", "constructs", "jsii", "layers"}),
 }
 
 # What the edges outside the package may import of it.

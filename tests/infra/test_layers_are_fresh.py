@@ -37,7 +37,8 @@ def run(directory: Path, *, is_broken: bool = False) -> subprocess.CompletedProc
     if (node := Path(sys.executable).with_name("node")).exists():
         environ["JSII_NODE"] = str(node)
     layers, package = directory / "layers", directory / "package"
-    command = [sys.executable, "-c", SCRIPT, layers, package, directory / "out", "broken" if is_broken else "whole"]
+    arguments = [str(layers), str(package), str(directory / "out"), "broken" if is_broken else "whole"]
+    command = [sys.executable, "-c", SCRIPT, *arguments]
     return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
 
 

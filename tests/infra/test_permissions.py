@@ -101,6 +101,10 @@ MAY: Mapping[str, Mapping[str, set[str]]] = {
         "FetchCollaborationsQueue": {"sqs:SendMessage"},
         "FetchCollaborationsDeadLetters": {"sqs:SendMessage"},
     },
+    "CurateResumeScheduleRole": {
+        "CuratePurgesQueue": {"sqs:SendMessage"},
+        "CuratePurgesDeadLetters": {"sqs:SendMessage"},
+    },
     "IndexScheduleRole": {
         "IndexNudgesQueue": {"sqs:SendMessage"},
         "IndexNudgesDeadLetters": {"sqs:SendMessage"},

@@ -163,7 +163,7 @@ def test_what_a_rule_or_a_schedule_cannot_deliver_goes_to_the_queue_s_dead_lette
     }
     targets = [target for _, rule in named(service, "AWS::Events::Rule") for target in rule["Targets"]]
     targets += [schedule["Target"] for _, schedule in named(service, "AWS::Scheduler::Schedule")]
-    assert len(targets) == 8
+    assert len(targets) == 9
     for target in targets:
         assert reference(target["DeadLetterConfig"]["Arn"]) == dead_of[reference(target["Arn"])]
 
@@ -177,6 +177,7 @@ def test_the_schedules_are_as_the_deployment_says(service: Mapping[str, Any]) ->
         "FetchSchedule": ("rate(15 minutes)", {"dispatch": True}),
         "IndexSchedule": ("rate(5 minutes)", {"full": False}),
         "IndexRepairSchedule": ("rate(10080 minutes)", {"full": True}),
+        "CurateResumeSchedule": ("rate(60 minutes)", {"resume_purges": True}),
     }
 
 

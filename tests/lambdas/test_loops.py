@@ -4,6 +4,7 @@ Source: AWS Lambda, "Use Lambda recursive loop detection to prevent infinite loo
 carries how often a function was invoked in its chain, and at about 16 times the next message is a dead letter.
 """
 
+import json
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -105,3 +106,23 @@ def test_a_long_fetch_is_continued_to_its_end(
 
     assert queue.dead == []
     assert stores().collaborations.fetch_state("A").up_to_date
+
+
+def test_a_purge_that_lambda_stopped_is_resumed_by_what_the_schedule_sends(
+    functions: Functions, templates: Mapping[str, Mapping[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curate, "MAX_PAGE", 1)
+    message = deleted_bank(LONG)
+    LoopDetection(functions=functions, stage="curate", queue="purge", may_loop=False).run(
+        message, remaining_ms=NEXT_STEP_MS
+    )
+    [scheduled] = [
+        json.loads(schedule["Target"]["Input"])
+        for name, schedule in named(templates["service"], "AWS::Scheduler::Schedule")
+        if name.startswith("Curate")
+    ]
+
+    queue = LoopDetection(functions=functions, stage="curate", queue="purge", may_loop=True)
+    assert queue.run(scheduled, remaining_ms=900_000) == 1
+
+    assert stores().banks.purge_contents(message["detail"]["deleted_bank_id"], limit=1_000) == 0
