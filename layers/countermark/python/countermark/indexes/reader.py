@@ -263,10 +263,12 @@ class IndexReader:
         max_age_s: int = MAX_AGE_S,
         part: Part = ALL,
         ahead: ReadAhead | None = None,
+        refreshing: threading.Lock | None = None,
     ) -> None:
         """Serve an index, or a part of it: others serve the other shards, and `FanOut` asks them all.
 
         `ahead` is for a process that is frozen between two lookups. Without it, threads read on after an answer.
+        Readers that share a lock in `refreshing` load one after the other.
         """
         self._store = store
         self._part = part
@@ -274,7 +276,7 @@ class IndexReader:
         self._max_age_s = max_age_s
         self._ahead = ahead
         self._arriving: dict[str, ArrivingSections] = {}
-        self._refreshing = threading.Lock()
+        self._refreshing = refreshing or threading.Lock()
         self._index: LoadedIndex | None = None
         self._asked_at_s: int | None = None
         self._failure: CountermarkError | None = None

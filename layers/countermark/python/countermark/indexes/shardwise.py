@@ -48,6 +48,8 @@ class ShardwiseReader:
         self._ahead = ahead
         self._manifests = IndexReader(store, signal_types, max_age_s=MAX_AGE_S)
         self._lock = threading.Lock()
+        # Two shards at once would take the memory of two shards more, and keep two lookups waiting.
+        self._refreshing = threading.Lock()
         self._published: _Published | None = None
         self._readers: Sequence[IndexReader] = ()
 
@@ -87,6 +89,7 @@ class ShardwiseReader:
                         max_age_s=MAX_AGE_S,
                         part=self._part(shard, manifest),
                         ahead=self._ahead,
+                        refreshing=self._refreshing,
                     )
                     for shard in self._group.of(manifest.shards)
                 ]
