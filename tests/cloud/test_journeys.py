@@ -184,6 +184,18 @@ def test_anybody_may_ask_whether_the_service_lives(cloud: Deployment) -> None:
 
 def test_a_base_url_that_ends_in_a_slash_works(cloud: Deployment) -> None:
     assert cloud.call("GET", "//c/banks").json == cloud.call("GET", "/c/banks").json
+    compared = {"photo": [FAR, FAR]}
+    for path in ("//m/compare", "/m//compare"):
+        asked, expected = (cloud.call("POST", each, body=compared) for each in (path, "/m/compare"))
+        assert (asked.status, asked.text) == (expected.status, expected.text)
+    assert cloud.call("GET", "//h/hash").status == cloud.call("GET", "/h/hash").status == 422
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/no-such-route", 404), ("POST", "/status", 405)])
+def test_what_has_no_route_is_refused_as_on_the_local_server(
+    cloud: Deployment, method: str, path: str, status: int
+) -> None:
+    assert cloud.call(method, path).status == status
 
 
 def test_nothing_that_was_done_failed(cloud: Deployment) -> None:
