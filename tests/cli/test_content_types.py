@@ -41,6 +41,17 @@ def mail(home: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("kind", ["letter", "file"])
+def test_workers_load_the_extension_too(added: CommandLine, home: Path, mail: Path, kind: str) -> None:
+    for number in range(5):
+        (home / f"{number}.eml").write_bytes(letter(f"words {number}", PICTURE).as_bytes())
+    names = [*(f"{number}.eml" for number in range(5)), "mail.eml"]
+    one = added("hash", kind, "--json", "--jobs", "1", *names)
+    many = added("hash", kind, "--json", "--jobs", "3", *names)
+    assert len(one.lines) > len(names)
+    assert (many.code, many.out, many.err) == (one.code, one.out, one.err)
+
+
 def test_it_is_told_of_when_it_is_added_and_listed(countermark: CommandLine) -> None:
     ran = countermark.ok("config", "extensions", "add", LETTERS)
     assert ran.lines == ["Signal:", "  letter_sha256 - DigestType", "Content:", "  letter - Letter"]

@@ -6,12 +6,12 @@ It is given as paths, `-` for standard input, http(s) URLs, or words after `--`.
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import click
 
@@ -19,7 +19,15 @@ from countermark.cli.session import Session
 from countermark.domain.content import OWN_CONTENT_TYPES, ContentTypes
 from countermark.domain.lines import lines
 from countermark.domain.signal import ContentType, Signal, SignalType, Unhashable
-from countermark.errors import CountermarkError, InvalidContent, InvalidInput, InvalidSignal, Unavailable
+from countermark.errors import (
+    Busy,
+    ContentTooLarge,
+    CountermarkError,
+    InvalidContent,
+    InvalidInput,
+    InvalidSignal,
+    Unavailable,
+)
 
 if TYPE_CHECKING:
     from countermark.flows.hash import HashReport, TypesOf
@@ -39,13 +47,15 @@ class Given:
     """One piece of content: its name for messages, and its bytes.
 
     `path` is that of its file, where it is one. A picture made of a photo has the place where it may be saved, and,
-    turned or mirrored, the name of its `variant`.
+    turned or mirrored, the name of its `variant`. `argument` is that of the command line, where another process can
+    open it: a path or a URL, and not a picture made of it.
     """
 
     name: str
     open: Callable[[], AbstractContextManager[BinaryIO]]
     path: Path | None = None
     variant: str | None = None
+    argument: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +73,47 @@ class Piece:
     unhashable: Mapping[str, Unhashable] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What is good to know of a piece of content."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complaint:
+    """What is wrong with a piece of content; `is_outside` where the fault is outside of this machine."""
+
+    text: str
+    is_outside: bool
+    needs_memory: bool = False
+    """Whether the content exceeds a limit, or had to wait for memory: with more memory it may be hashed."""
+
+    @classmethod
+    def of(cls, name: str, error: CountermarkError) -> "Complaint":
+        """Return what an error says of a piece of content of that name."""
+        return cls(
+            text=f"{name}: {error}",
+            is_outside=error.exit_code == Unavailable.exit_code,
+            needs_memory=isinstance(error, ContentTooLarge | Busy),
+        )
+
+
+Outcome: TypeAlias = Note | Complaint | Piece
+"""What comes of one piece of content, in order: its signals, and what is said about it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is wanted of each piece of content, and how it is hashed: see `hashed`."""
+
+    content_type: ContentType
+    only: str | None
+    ratios: Mapping[str, float]
+    asks: bool
+    with_variants: bool
+
+
 @dataclass(slots=True)
 class Complaints:
     """What went wrong with pieces of content: raised after all others are done."""
@@ -70,10 +121,10 @@ class Complaints:
     _texts: list[str] = field(default_factory=list)
     _is_only_outside: bool = True
 
-    def add(self, name: str, error: CountermarkError) -> None:
-        """Keep what is wrong with a piece of content of that name."""
-        self._texts.append(f"{name}: {error}")
-        self._is_only_outside = self._is_only_outside and error.exit_code == Unavailable.exit_code
+    def add(self, complaint: "Complaint") -> None:
+        """Keep what is wrong with a piece of content."""
+        self._texts.append(complaint.text)
+        self._is_only_outside = self._is_only_outside and complaint.is_outside
 
     def raise_all(self) -> None:
         """Raise what was kept, if anything: the first as the error's text, the others as its notes.
@@ -133,6 +184,12 @@ def _installed(context: click.Context) -> Sequence[ContentType]:
         return OWN_CONTENT_TYPES
 
 
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Hash files in up to N processes; one for each processor by default.",
+)
 content_type_argument = click.argument("content_type", metavar="CONTENT", type=ContentTypeName())
 files_argument = click.argument("files", metavar="FILE…", nargs=-1)
 
@@ -144,7 +201,7 @@ def given_content(context: click.Context, files: Sequence[str]) -> list[Given]:
         click.UsageError: It names none.
         InvalidInput: It names standard input twice, or a file that is not there.
     """
-    given = [_given(name) for name in files]
+    given = [given_name(name) for name in files]
     words = context.meta.get(WORDS)
     if words:
         text = " ".join(words).encode("utf-8", "surrogateescape")  # bytes of the command line, as they came
@@ -165,53 +222,91 @@ def hashed(
     ratios: Mapping[str, float],
     asks: bool = False,
     with_variants: bool = False,
+    jobs: int | None = None,
 ) -> Iterator[Piece]:
     """Yield each piece of content with its signals; complain at the end of what could not be hashed.
 
     What lies within content comes after it, as a piece of its own: the name ends in its place, `/1`.
     `asks` adds what to ask types with that are never made from content. `ratios` are the enabled ratios that were set:
     a type at 0 makes no signal. Too low a quality is noted and is no error, and neither is content that was hashed in
-    part. `with_variants` adds the signals of turned photos.
+    part. `with_variants` adds the signals of turned photos. Many files are hashed by up to `jobs` processes,
+    one for each processor by default; the order stays.
 
     Raises:
         InvalidInput: `only` names no signal type, or one that does not apply to that content.
         InvalidContent: Some content is not what it is said to be, too large, or cannot be read: after all were yielded.
         Unavailable: Nothing is wrong but that a URL could not be fetched now: after all were yielded.
     """
-    from countermark.flows.hash import hash_opened
+    from countermark.cli import workers
 
-    content_types = session.content_types()
-    types_of = _types_of(session, content_type, only=only, ratios=ratios)
+    wanted = Wanted(content_type=content_type, only=only, ratios=ratios, asks=asks, with_variants=with_variants)
     complaints = Complaints()
-    for each in given:
+    with closing(workers.in_order(given, session, wanted, jobs=jobs)) as found:
+        for outcome in found:
+            match outcome:
+                case Note():
+                    session.note(outcome.text)
+                case Complaint():
+                    complaints.add(outcome)
+                case Piece():
+                    yield outcome
+    complaints.raise_all()
+
+
+def outcomes_of(session: Session, wanted: Wanted) -> Callable[[Given], Iterator[Outcome]]:
+    """Return what hashes one piece of content; what lies within it comes after it.
+
+    Raises:
+        InvalidInput: The signal type that is wanted is none, or does not apply to that content.
+    """
+    content_types = session.content_types()
+    types_of = _types_of(session, wanted.content_type, only=wanted.only, ratios=wanted.ratios)
+
+    def outcomes(each: Given) -> Iterator[Outcome]:
+        from countermark.flows.hash import hash_opened
+
+        kind = wanted.content_type
         try:
             with each.open() as stream:
-                kind = _kind_of(stream, each.name, content_types) if content_type == ContentType.FILE else content_type
-                opened = hash_opened(stream, kind, types_of, content_types, name=each.name, with_variants=with_variants)
+                if kind == ContentType.FILE:
+                    kind = _kind_of(stream, each.name, content_types)
+                opened = hash_opened(
+                    stream, kind, types_of, content_types, name=each.name, with_variants=wanted.with_variants
+                )
         except CountermarkError as error:
-            complaints.add(each.name, error)
-            continue
-        missed = {(place, name) for place, name, _ in opened.not_looked_at(asks=asks)}
+            yield Complaint.of(each.name, error)
+            return
+        missed = {(place, name) for place, name, _ in opened.not_looked_at(asks=wanted.asks)}
         partial_signals = opened.partial_signals()
         for place, report in opened.walk():
-            piece = _piece(replace(each, name=f"{each.name}{place}"), report, partial_signals, asks=asks)
+            piece = _piece(replace(each, name=f"{each.name}{place}"), report, partial_signals, asks=wanted.asks)
+            name_of_piece = piece.given.name
             for name, why in piece.unhashable.items():
-                text = f"no {name} signal: {why.reason}"
+                text = f"{name_of_piece}: no {name} signal: {why.reason}"
                 if (place, name) in missed:
-                    complaints.add(piece.given.name, InvalidContent(text))
+                    yield Complaint(text=text, is_outside=False, needs_memory=why.code == "too_large")
                 else:
-                    session.note(f"{piece.given.name}: {text}")
+                    yield Note(text=text)
             if report.unopened is not None:
-                complaints.add(piece.given.name, InvalidContent(f"not opened in full: {report.unopened.reason}"))
-            note_partial(session, piece.given, {signal.type: why for signal, why in piece.partial.items()})
+                too_large = report.unopened.code == "too_large"
+                text = f"{name_of_piece}: not opened in full: {report.unopened.reason}"
+                yield Complaint(text=text, is_outside=False, needs_memory=too_large)
+            for name, missing in {signal.type: why for signal, why in piece.partial.items()}.items():
+                yield Note(text=partial_text(name_of_piece, name, missing))
             yield piece
-    complaints.raise_all()
+
+    return outcomes
+
+
+def partial_text(given_name: str, type_name: str, why: str) -> str:
+    """Return what is said of content that a signal type was made of in part."""
+    return f"{given_name}: the {type_name} signal is of a part of it: {why}"
 
 
 def note_partial(session: Session, given: Given, partial: Mapping[str, str]) -> None:
     """Note by which signal types content was hashed in part, and why."""
     for name, why in partial.items():
-        session.note(f"{given.name}: the {name} signal is of a part of it: {why}")
+        session.note(partial_text(given.name, name, why))
 
 
 def _piece(given: Given, report: "HashReport", partial_signals: Mapping[Signal, str], *, asks: bool) -> Piece:
@@ -344,13 +439,18 @@ def _kind_of(stream: BinaryIO, name: str, content_types: ContentTypes) -> Conten
     return content_type_of(head, name, content_types)
 
 
-def _given(name: str) -> Given:
+def given_name(name: str) -> Given:
+    """Return the content of one argument of a command line.
+
+    Raises:
+        InvalidInput: It names a file that is not there, or standard input, which is closed.
+    """
     if name == "-":
         if sys.stdin is None:
             raise InvalidInput("standard input is closed")
         return Given(name="standard input", open=lambda: nullcontext(sys.stdin.buffer))
     if name.startswith(("http://", "https://")):
-        return Given(name=name, open=lambda: _from_url(name))
+        return Given(name=name, open=lambda: _from_url(name), argument=name)
     path = Path(name)
     try:
         if path.is_dir():
@@ -359,7 +459,7 @@ def _given(name: str) -> Given:
             raise InvalidInput(f"no such file: {name}")
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{name}: {getattr(error, 'strerror', None) or error}") from error
-    return Given(name=name, open=lambda: _from_path(path), path=path)
+    return Given(name=name, open=lambda: _from_path(path), path=path, argument=name)
 
 
 @contextmanager

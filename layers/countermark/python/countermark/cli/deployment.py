@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import click
 
 from countermark.cli import output
-from countermark.cli.content import Complaints, Given, Piece, note_partial
+from countermark.cli.content import Complaint, Complaints, Given, Piece, note_partial
 from countermark.cli.found import Found
 from countermark.cli.session import Session
 from countermark.domain import coverage
@@ -134,12 +134,12 @@ class Deployment:
             try:
                 body, headers = _form(each, content_type)
             except CountermarkError as error:
-                complaints.add(each.name, error)
+                complaints.add(Complaint.of(each.name, error))
                 continue
             try:
                 answer, answered = self._post(f"{path}?{told}" if told else path, body, headers)
             except InvalidContent as error:
-                complaints.add(each.name, error)
+                complaints.add(Complaint.of(each.name, error))
                 continue
             if not isinstance(answer, dict):
                 raise Unavailable("the deployment answered what makes no sense")
@@ -149,7 +149,7 @@ class Deployment:
                 if why.is_looked_at:
                     self.session.note(f"{each.name}: {text}")
                 else:
-                    complaints.add(each.name, InvalidContent(text))
+                    complaints.add(Complaint.of(each.name, InvalidContent(text)))
             note_partial(self.session, each, seen.partial)
             yield each, answer, seen
         complaints.raise_all()

@@ -15,6 +15,7 @@ from countermark.cli.content import (
     files_argument,
     given_content,
     hashed,
+    jobs_option,
 )
 from countermark.cli.session import Session
 from countermark.domain.signal import ContentType
@@ -27,6 +28,7 @@ from countermark.errors import InvalidInput
 @click.option("-S", "--signal-type", metavar="TYPE", help="Only make signals of this type.")
 @preprocess.options
 @click.option("--save-preprocess", is_flag=True, help="Save the pictures that --photo-preprocess makes.")
+@jobs_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line, also for what gave no signal.")
 @deployments.option
 @click.pass_context
@@ -39,6 +41,7 @@ def command(
     photo_preprocess: str | None,
     black_threshold: int,
     save_preprocess: bool,
+    jobs: int | None,
     as_json: bool,
     deployment: str | None,
 ) -> None:
@@ -75,7 +78,7 @@ def command(
         _check_savable(given, photo_preprocess)
     saved: set[Path] = set()
     if deployment is None:
-        made = hashed(session, pictures, kind, only=signal_type, ratios=session.signal_type_ratios())
+        made = hashed(session, pictures, kind, only=signal_type, ratios=session.signal_type_ratios(), jobs=jobs)
     else:
         made = deployments.Deployment.at(deployment, session).hashed(pictures, kind, only=signal_type)
     for piece in made:

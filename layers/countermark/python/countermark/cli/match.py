@@ -17,6 +17,7 @@ from countermark.cli.content import (
     files_argument,
     given_content,
     hashed,
+    jobs_option,
     read_batches,
 )
 from countermark.cli.found import Choice, Found, found_here, json_line, line
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 @click.option("--content-id", metavar="ID", help="Your id of the content: decides where a bank matches only in part.")
 @click.option("--show-false-positives", is_flag=True, help="Show matches that were called false positives.")
 @click.option("--hide-disputed", is_flag=True, help="Hide matches that somebody disputes.")
+@jobs_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line, with all that is known.")
 @deployments.option
 @click.pass_context
@@ -59,6 +61,7 @@ def command(
     content_id: str | None,
     show_false_positives: bool,
     hide_disputed: bool,
+    jobs: int | None,
     as_json: bool,
     deployment: str | None,
 ) -> None:
@@ -116,6 +119,7 @@ def command(
         with_rotations=rotations or photo_preprocess == preprocess.ROTATIONS,
         content_id=content_id,
         choice=choice,
+        jobs=jobs,
     )
     asked = ask.here(session, given) if deployment is None else ask.there(session, given, deployment)
     for each, found in asked:
@@ -133,6 +137,7 @@ class Ask:
     with_rotations: bool
     content_id: str | None
     choice: Choice
+    jobs: int | None
 
     def here(self, session: Session, given: Iterable[Given]) -> Iterator[tuple[Given, list[Found]]]:
         """Yield each with its matches in the state of this machine."""
@@ -151,6 +156,7 @@ class Ask:
                     ratios=state.banks.signal_type_ratios(),
                     asks=True,
                     with_variants=self.with_rotations,
+                    jobs=self.jobs,
                 )
                 look = Look(session, state, content_id=self.content_id)
                 for piece in pieces:

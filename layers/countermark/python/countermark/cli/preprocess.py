@@ -62,13 +62,13 @@ def _rotated(given: Given) -> Iterator[Given]:
         content = _read(given)
         pictures = photo.variants(decode.pixels(content))
     except CountermarkError as error:
-        yield replace(given, open=partial(_refuse, error))
+        yield replace(given, open=partial(_refuse, error), argument=None)
         return
     for name, pixels in pictures.items():
         # The original is hashed by its own bytes: its digests are those of others.
         is_original = name == "ORIGINAL"
         make = partial(bytes, content) if is_original else partial(photo.as_png, pixels)
-        named = replace(given, name=f"{given.name} {name}", variant=name)
+        named = replace(given, name=f"{given.name} {name}", variant=name, argument=None)
         yield _in_memory(named, make, suffix=f"_{name}", keeps_extension=is_original)
 
 
@@ -90,6 +90,7 @@ def _in_memory(given: Given, make: Callable[[], bytes], *, suffix: str, keeps_ex
     return replace(
         given,
         open=lambda: nullcontext(io.BytesIO(content())),
+        argument=None,
         path=path and path.with_name(f"{path.stem}{suffix}{path.suffix if keeps_extension else '.png'}"),
     )
 
