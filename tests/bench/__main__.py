@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.bench.bulk import bench_bulk
 from tests.bench.exchanges import bench_exchanges
 from tests.bench.machine import digits, machine, median_ms, table
 from tests.bench.peer import PEER, ROOT, install
@@ -189,13 +190,16 @@ def main() -> None:
     """Measure what is asked for, or all."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument(
-        "only", nargs="*", choices=["processes", "lookups", "index", "photos", "exchanges", []], help="all without any"
+        "only",
+        nargs="*",
+        choices=["processes", "lookups", "index", "photos", "exchanges", "bulk", []],
+        help="all without any",
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000], help="of the index, in hashes")
     parser.add_argument("--records", type=int, nargs="+", default=[100_000, 1_000_000], help="of a fetch into SQLite")
     parser.add_argument("--moto-records", type=int, default=5_000, help="of a fetch into DynamoDB, in moto")
     arguments = parser.parse_args()
-    only = arguments.only or ["processes", "lookups", "index", "photos", "exchanges"]
+    only = arguments.only or ["processes", "lookups", "index", "photos", "exchanges", "bulk"]
     shutil.rmtree(DIRECTORY, ignore_errors=True)
     DIRECTORY.mkdir(parents=True)
     peer = install() if {"processes", "index"} & set(only) else None
@@ -211,6 +215,8 @@ def main() -> None:
         bench_photos(DIRECTORY / "photos")
     if "exchanges" in only:
         bench_exchanges(DIRECTORY / "exchanges", records=arguments.records, moto_records=arguments.moto_records)
+    if "bulk" in only:
+        bench_bulk(DIRECTORY / "bulk", environment("ours"), photo(), _server)
 
 
 if __name__ == "__main__":
