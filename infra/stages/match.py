@@ -12,7 +12,7 @@ from infra.deployment import Deployment
 from infra.function import Surroundings, stage_function
 from infra.grants import READ_ITEMS, allow, allow_items, allow_objects
 from infra.queue import SOURCE, WatchedQueue
-from infra.watch import MINUTES_5
+from infra.watch import HOUR, MINUTES_5
 
 STAGE = "match"
 
@@ -28,6 +28,9 @@ gave up long before."""
 MANY_THROTTLES = 10
 """Questions within five minutes that found no room in a function of shards: each of them is a lookup that failed, or
 was asked twice."""
+
+MANY_PARTLY_MATCHED = 5
+"""Contents within an hour that were compared in part before an alarm: a text that is made to be slow comes alone."""
 
 
 class MatchStage(Construct):
@@ -93,6 +96,16 @@ class MatchStage(Construct):
             threshold=1,
             because="A function cannot load the newest index and answers from an older one. The stage's log says why "
             '(index_load_failed); where a segment is damaged, send {"full": true} to the queue of nudges.',
+        )
+        surroundings.watch.alarm(
+            self,
+            "PartlyMatchedAlarm",
+            metric=surroundings.watch.metric(
+                "ContentPartlyMatched", stage=STAGE, statistic=cloudwatch.Stats.SUM, period=HOUR
+            ),
+            threshold=MANY_PARTLY_MATCHED,
+            because="Uploads were not compared with all that is banked, so no match does not mean that they are "
+            "unknown. The stage's log names them (content_matched_in_part).",
         )
         if shard_functions:
             allow(self.function, "lambda:InvokeFunction", on=[each.function_arn for each in shard_functions])

@@ -52,10 +52,12 @@ def match_one(message: dict[str, Any]) -> None:
     if not isinstance(hashed, ContentHashed):
         raise InvalidInput(f"hashed content is matched, not a {type(hashed).__name__}")
 
+    partly: set[str] = set()
+
     def on_partial(partial: Mapping[str, str]) -> None:
         # No match does not mean that this content is unknown. By types: a reason may quote content.
         logger.warning("content_matched_in_part", content_key=hashed.content_key, signal_types=sorted(partial))
-        metrics.add_metric(name=PARTLY_MATCHED, unit=MetricUnit.Count, value=1)
+        partly.update(partial)
 
     try:
         found = match_hashed(
@@ -72,6 +74,7 @@ def match_one(message: dict[str, Any]) -> None:
     finally:
         failed = faults.report(index_reader(), logger=logger, now_s=now_s())
         metrics.add_metric(name="IndexLoadFailed", unit=MetricUnit.Count, value=failed)
+    metrics.add_metric(name=PARTLY_MATCHED, unit=MetricUnit.Count, value=int(bool(partly)))
     logger.info("content_matched", content_key=hashed.content_key, matches=None if found is None else len(found))
     metrics.add_metric(name="ContentRepeated" if found is None else "ContentMatched", unit=MetricUnit.Count, value=1)
     metrics.add_metric(name="MatchesFound", unit=MetricUnit.Count, value=len(found or ()))
