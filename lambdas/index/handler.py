@@ -1,5 +1,6 @@
 """Builds and publishes the index: a batch of nudges asks for one build, whatever they say has changed."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,13 @@ from lambdas.measures import stage_metrics
 from lambdas.records import one_by_one
 
 NEXT_BUILD_MS = 5 * 60 * 1000
-"""What has to be left of the function's time for one more build, in milliseconds: a million changes take less."""
+"""What has to be left of the function's time for one more build, in milliseconds: merging large segments takes less."""
+
+SLICE_S = 5.0
+"""How long a build reads before it publishes, in seconds: new content does not wait for the rest of a large change.
+
+The next build goes on with that, after what is new by then.
+"""
 
 logger = Logger()
 metrics = stage_metrics()
@@ -81,6 +88,13 @@ def build(*, full: bool) -> IndexReport:
 
 def _build(*, full: bool) -> IndexReport:
     """Build once, in as many shards as the deployment has: another number than before builds everything anew."""
+    end_s = time.monotonic() + SLICE_S
     return build_index(
-        stores().banks, stores().index, signal_types(), now_s=now_s(), full=full, shards=stores().index_shards
+        stores().banks,
+        stores().index,
+        signal_types(),
+        now_s=now_s(),
+        full=full,
+        shards=stores().index_shards,
+        is_over=lambda: time.monotonic() >= end_s,
     )

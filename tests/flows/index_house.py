@@ -151,9 +151,9 @@ class Meddler:
     def read_segment_into(self, name: str, memory: memoryview, *, offset: int = 0) -> int:
         return self.store.read_segment_into(name, memory, offset=offset)
 
-    def collect_garbage(self, keep: Iterable[str], *, older_than_s: int, now_s: int) -> int:
+    def collect_garbage(self, keep: Iterable[str], **limits: Any) -> int:
         self._write()
-        return self.store.collect_garbage(keep, older_than_s=older_than_s, now_s=now_s)
+        return self.store.collect_garbage(keep, **limits)
 
 
 @dataclass(kw_only=True)

@@ -625,3 +625,95 @@ def test_a_collaboration_that_was_stored_before_the_api_was_confined_is_the_comm
             connection.execute("INSERT INTO collaborations (name, configuration) VALUES ('C', ?)", (stored,))
         collaboration = SqliteCollaborationStore(database).collaboration("C")
     assert (collaboration.api, collaboration.is_confined) == ("local_file", False)
+
+
+def filled_and_emptied(path: Path) -> int:
+    """Leave a database whose pages are free for the most part; returns its size before."""
+    with Database.open(path) as database:
+        store = SqliteBankStore(database)
+        bank = store.create_bank("A", ratio=1.0)
+        for _ in range(8):
+            ids = store.allot_content_ids(1_000)
+            store.put_contents([content(content_id, bank.id, note="x" * 200) for content_id in ids], are_new=True)
+        store.delete_bank("A")
+        while store.purge_contents(bank.id, limit=1_000):
+            pass
+        database.checkpoint()
+    return path.stat().st_size
+
+
+def test_free_pages_are_given_back_in_short_writes(path: Path) -> None:
+    before = filled_and_emptied(path)
+    with Database.open(path) as database:
+        assert database.reclaim(is_over=lambda: True), "one write is not enough"
+        while database.reclaim(is_over=lambda: True):
+            pass
+        assert not database.reclaim(is_over=lambda: True)
+        database.checkpoint()
+    assert path.stat().st_size < before / 2
+    assert names(path) == []
+
+
+def test_a_database_of_an_older_version_gives_pages_back_once_it_was_vacuumed(path: Path) -> None:
+    begun(path)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA auto_vacuum = NONE")
+    connection.execute("VACUUM")
+    connection.close()
+    with Database.open(path) as database:
+        store = SqliteBankStore(database)
+        store.create_bank("KEPT", ratio=1.0)
+        store.delete_bank("A")
+    size = filled_and_emptied(path)
+    with Database.open(path) as database:
+        assert not database.reclaim(is_over=lambda: False)
+        assert path.stat().st_size == size
+        before, after = database.vacuum()
+        assert (before, after) == (size, path.stat().st_size)
+        assert after < before / 2
+    assert names(path) == ["KEPT"]
+    size = filled_and_emptied(path)
+    with Database.open(path) as database:
+        while database.reclaim(is_over=lambda: False):
+            pass
+        database.checkpoint()
+    assert path.stat().st_size < size / 2
+
+
+def test_the_feed_forgets_what_was_deleted_once_every_index_has_read_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("countermark.local.banks.KEPT_CHANGES", 10)
+    monkeypatch.setattr("countermark.local.banks.TRIMMED_AT_ONCE", 7)
+    with Database.open(path) as database:
+        store = SqliteBankStore(database)
+        bank = store.create_bank("A", ratio=1.0)
+        ids = put_new(store, bank.id, 60)
+        store.delete_contents(bank.id, ids[:40])
+        _, behind = read_feed(store)
+        store.delete_contents(bank.id, ids[40:50])
+        _, cursor = read_feed(store)
+        origin = store.sign_build()
+
+        assert not store.trim_changes([None, cursor]), "a repair has only begun"
+        for reader in ([cursor, behind], [cursor], [cursor]):
+            while store.trim_changes(reader):
+                pass
+        told, _ = read_feed(store)
+        assert {of_content(content_id) for content_id in ids[50:]} <= told, "what is there is never forgotten"
+        assert len(told) == 10 + 10, "and of what is not, the newest"
+        assert store.origin_fault(origin, cursor) is None
+        # What is deleted after it was looked at is in the feed again.
+        store.delete_contents(bank.id, [ids[55]])
+        assert read_feed(store, cursor)[0] == {of_content(ids[55])}
+
+
+def test_the_newest_change_stays_so_that_an_index_is_not_taken_for_one_of_a_newer_store(path: Path) -> None:
+    with Database.open(path) as database:
+        store = SqliteBankStore(database)
+        bank = store.create_bank("A", ratio=1.0)
+        store.delete_contents(bank.id, put_new(store, bank.id, 5))
+        _, cursor = read_feed(store)
+        while store.trim_changes([cursor]):
+            pass
+        assert store.origin_fault(store.sign_build(), cursor) is None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from botocore.exceptions import ClientError
 
 from countermark.aws.errors import code, translated
-from countermark.domain.index import Manifest, PublishedManifest
+from countermark.domain.index import Manifest, PublishedManifest, StoredSegment, garbage
 from countermark.errors import NotFound, PublishConflict, Unavailable
 from countermark.indexes.manifest import decode_manifest, encode_manifest
 
@@ -134,17 +134,27 @@ class S3IndexStore(S3ManifestSlot):
                 return None
             raise
 
-    def collect_garbage(self, keep: Iterable[str], *, older_than_s: int, now_s: int) -> int:
-        """Remove old segments; the bucket keeps them as non-current versions for some days more."""
+    def collect_garbage(
+        self,
+        keep: Iterable[str],
+        *,
+        older_than_s: int,
+        now_s: int,
+        max_bytes: int | None = None,
+        grace_s: int = 0,
+    ) -> int:
+        """Remove segments that are too old, or too much; the bucket keeps them as non-current versions for days."""
         kept = {SEGMENTS_PREFIX + name for name in keep}
         with translated("S3"):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=SEGMENTS_PREFIX)
-            old = [
-                item["Key"]
+            stored = (
+                StoredSegment(name=item["Key"], size_bytes=item["Size"], written_at_s=item["LastModified"].timestamp())
                 for page in pages
                 for item in page.get("Contents", [])
-                if item["Key"] not in kept and item["LastModified"].timestamp() < now_s - older_than_s
-            ]
+                if item["Key"] not in kept
+            )
+            chosen = garbage(stored, older_than_s=older_than_s, now_s=now_s, max_bytes=max_bytes, grace_s=grace_s)
+            old = [segment.name for segment in chosen]
             for start in range(0, len(old), MAX_DELETED):
                 answer = self._client.delete_objects(
                     Bucket=self._bucket,

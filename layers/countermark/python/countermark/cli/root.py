@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "label": "Tell an exchange what you think of content.",
     "bank": "Create, fill, show, disable and delete banks and their contents.",
     "dataset": "Count, print and export the signals in your banks.",
+    "vacuum": "Give back disk space that a database of an older version holds.",
     "serve": "Serve the HTTP API over this state, with fetch and index on a schedule.",
     "backup": "Copy all banks to a file, while they are in use.",
     "restore": "Put a backup in the place of the banks.",

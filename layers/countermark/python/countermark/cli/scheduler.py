@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from countermark.cli.fetch import fetch_one
 from countermark.cli.session import Session
+from countermark.cli.upkeep import UpkeepProcess
 from countermark.domain.event import Event, OpinionGiven
 from countermark.errors import CountermarkError, NotFound
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 DEBOUNCE_S = 0.2
 """How long a build waits after a nudge for more of them: many changes in a row become few builds."""
+
+PAUSE_S = 0.05
+"""How long large work pauses between two rounds, in seconds: others that want to write to the database get to it."""
 
 BUILD_EVERY_S = 30.0
 """How often there is a build without a nudge, in seconds: other processes change the banks as well."""
@@ -38,7 +42,7 @@ class Stopped(BaseException):
 
 
 class Scheduler:
-    """Three threads: one builds the index, one fetches, one tells opinions. No failure ends any."""
+    """Three threads: one keeps the index, one fetches, one tells opinions. No failure ends any."""
 
     def __init__(self, session: Session, state: "LocalState", *, fetch_every_s: int | None) -> None:
         """Take what to work on; without `fetch_every_s` there is a fetch only where one is asked for."""
@@ -51,6 +55,8 @@ class Scheduler:
         self._is_stopping = threading.Event()
         self._nudged = threading.Event()
         self._has_built = threading.Event()
+        self._upkeep = UpkeepProcess(session)
+        self._has_more = False
         self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._opinions: queue.SimpleQueue[OpinionGiven | None] = queue.SimpleQueue()
         self._threads = [
@@ -88,21 +94,24 @@ class Scheduler:
         self._nudged.set()
         self._wanted.put(None)
         self._opinions.put(None)
+        self._upkeep.stop()
         for thread in self._threads:
             thread.join(STOP_TIMEOUT_S)
 
     def _keep_index(self) -> None:
         while not self._is_stopping.is_set():
             self._nudged.clear()
-            self._isolated("index", self._build)
+            self._has_more = False
+            self._isolated("index", self._round)
             self._isolated("index", self._check_index)
-            self._has_built.set()
-            if self._nudged.wait(BUILD_EVERY_S):
+            if not self._has_more:
+                self._has_built.set()
+            # A round that failed waits like one that has nothing left to do.
+            if self._nudged.wait(PAUSE_S if self._has_more else BUILD_EVERY_S) and not self._has_more:
                 self._is_stopping.wait(DEBOUNCE_S)
 
-    def _build(self) -> None:
-        self._session.purge(self._state)
-        self._session.build_index(self._state, tells=self._session.detail)
+    def _round(self) -> None:
+        self._has_more = self._upkeep.round()
 
     def _check_index(self) -> None:
         """Have the reader look for the newest index, and report what keeps it from serving that: once, and its end."""

@@ -284,6 +284,31 @@ class Session:
                 )
         self._tell_builds(reports, tells or self.note)
 
+    def build_slice(self, state: "LocalState", *, is_over: Callable[[], bool]) -> bool:
+        """Publish what is new, and go on with larger work until it is over for now; returns whether there is more.
+
+        Segments are not merged: `compact_index` does that beside it. Raises as `build_index` does.
+        """
+        from countermark.flows.index import build_index
+
+        report = build_index(
+            state.banks, state.index, self.signal_types(), now_s=self.now_s(), is_over=is_over, compacts=False
+        )
+        self._tell_builds([report], self.detail)
+        return report.has_more
+
+    def purge_slice(self, state: "LocalState", *, is_over: Callable[[], bool]) -> bool:
+        """Remove some of what is left of deleted banks and collaborations; returns whether there may be more."""
+        from countermark.flows.curate import resume_purges
+
+        return resume_purges(banks=state.banks, collaborations=state.collaborations, is_over=is_over)
+
+    def compact_index(self, state: "LocalState") -> bool:
+        """Merge segments of the index where that is due, and count what they hold; returns whether any were merged."""
+        from countermark.flows.index import compact_index
+
+        return compact_index(state.banks, state.index, self.signal_types(), now_s=self.now_s())
+
     def follow(self, state: "LocalState", *, skip_index_rebuild: bool = False) -> None:
         """Do what is due after a change of a bank: what it added, or enabled again, matches from now on."""
         if not skip_index_rebuild:
@@ -301,6 +326,8 @@ class Session:
                 is_over=lambda: False,
                 on_progress=lambda removed: show(f"{label} - {removed} contents and records"),
             )
+            while state.reclaim(is_over=lambda: False):
+                pass
 
     def _remember(self, event: "Event") -> None:
         from countermark.domain.event import BankChanged

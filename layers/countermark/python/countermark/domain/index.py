@@ -1,6 +1,6 @@
 """The manifest: which segments make up the index that is served now."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -181,3 +181,27 @@ class IndexLimits:
 
 
 DEFAULT_LIMITS = IndexLimits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSegment:
+    """A segment that no manifest names: its name, its size, and when it was written, in epoch seconds."""
+
+    name: str
+    size_bytes: int
+    written_at_s: float
+
+
+def garbage(
+    segments: Iterable[StoredSegment], *, older_than_s: int, now_s: int, max_bytes: int | None, grace_s: int
+) -> list[StoredSegment]:
+    """Return which segments that no manifest names are to be removed: see `IndexStore.collect_garbage`."""
+    chosen = []
+    left_bytes = 0
+    for segment in sorted(segments, key=lambda segment: segment.written_at_s, reverse=True):
+        age_s = now_s - segment.written_at_s
+        left_bytes += segment.size_bytes
+        is_too_much = max_bytes is not None and left_bytes > max_bytes and age_s > grace_s
+        if age_s > older_than_s or is_too_much:
+            chosen.append(segment)
+    return chosen

@@ -344,8 +344,20 @@ class IndexStore(ManifestSlot, Protocol):
             NotFound: There is no such segment.
         """
 
-    def collect_garbage(self, keep: Iterable[str], *, older_than_s: int, now_s: int) -> int:
-        """Remove segments that are not in `keep` and were written more than `older_than_s` ago."""
+    def collect_garbage(
+        self,
+        keep: Iterable[str],
+        *,
+        older_than_s: int,
+        now_s: int,
+        max_bytes: int | None = None,
+        grace_s: int = 0,
+    ) -> int:
+        """Remove segments that are not in `keep` and were written more than `older_than_s` ago; returns how many.
+
+        Where those that would stay have more than `max_bytes` together, the oldest go as well, down to that, but none
+        that was written within the last `grace_s`. None is any size.
+        """
 
 
 class EventPublisher(Protocol):

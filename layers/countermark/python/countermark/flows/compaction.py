@@ -27,7 +27,7 @@ def compact(build: Build, slot: ManifestSlot, manifest: Manifest, token: str) ->
     """
     compacted = set()
     for name, shard in [(name, shard) for name in manifest.types for shard in range(manifest.shards)]:
-        index = manifest.types.get(name)
+        index = manifest.types.get(name) if name in build.signal_types else None
         before = () if index is None else _of_shard(index, shard)
         merged = None if index is None else _merged(build, name, index, before)
         if merged is None:

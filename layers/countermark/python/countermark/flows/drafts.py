@@ -21,14 +21,20 @@ MAX_TRIES = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """What a build works with."""
+    """What a build works with.
+
+    `is_over` is asked after each page that is read, and ends the reading for now. Without `compacts` the build leaves
+    segments as they are, and their sizes uncounted: `compact_index` does both beside it.
+    """
 
     banks: BankStore
     store: IndexStore
     signal_types: Mapping[str, SignalType]
     now_s: int
     limits: IndexLimits
-    on_progress: Callable[[int], None] | None
+    on_progress: Callable[[int], None] | None = None
+    is_over: Callable[[], bool] = lambda: False
+    compacts: bool = True
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,6 +69,15 @@ class Draft:
             # One malformed signal in the store must not fail every build from now on.
             rows.put(content_id, None)
             self.refused.append(content_id)
+
+    def put_page(self, page: Sequence[tuple[int, Mapping[str, str]]]) -> None:
+        """Take in contents with their signals, as `put` does one."""
+        if not self.segments and not any(map(len, self.rows)):
+            # It holds no content yet, as most types do: so there is nothing to remove.
+            name = self.signal_type.name
+            page = [(content_id, signals) for content_id, signals in page if name in signals]
+        for content_id, signals in page:
+            self.put(content_id, signals)
 
     def result(self, *, now_s: int) -> TypeIndex:
         """Return the index as this build leaves it."""
@@ -156,6 +171,8 @@ def _read_changes(build: Build, drafts: Sequence[Draft], contents_read: int) -> 
         contents_read += _put(build, drafts, content_ids, build.banks.contents(content_ids), banks_read)
         cursor, has_more = page.cursor, page.has_more
         _tell(build, contents_read)
+        if build.is_over():
+            break
     stop_at = contents_read + build.limits.changes
     while unread and contents_read < stop_at:
         bank_id, before = next(iter(unread.items()))
@@ -167,6 +184,8 @@ def _read_changes(build: Build, drafts: Sequence[Draft], contents_read: int) -> 
         else:
             unread[bank_id] = some.before
         _tell(build, contents_read)
+        if build.is_over():
+            break
     for draft in drafts:
         draft.cursor = cursor
         draft.unread_banks = tuple(UnreadBank(bank_id=bank_id, before=before) for bank_id, before in unread.items())
@@ -187,12 +206,13 @@ def _put(
     """
     # The banks are read after the contents: whatever changes from here on is in a later page of the feed.
     banks = {bank.id: bank for bank in build.banks.banks()}
+    page: list[tuple[int, Mapping[str, str]]] = []
     for content_id in content_ids:
         content = current.get(content_id)
         bank = None if content is None else banks.get(content.bank_id)
-        signals = content.signals if content is not None and is_indexed(bank, content) else {}
-        for draft in drafts:
-            draft.put(content_id, signals)
+        page.append((content_id, content.signals if content is not None and is_indexed(bank, content) else {}))
+    for draft in drafts:
+        draft.put_page(page)
     if banks_read is not None:
         banks_read.update(content.bank_id for content in current.values())
     for draft in drafts:

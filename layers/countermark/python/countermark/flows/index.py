@@ -13,7 +13,7 @@ copy, the place up to which its changes were read means nothing: a build reads t
 served, so that nothing that is banked is missing; and a repair drops what the store does not have.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -25,7 +25,17 @@ from countermark.flows.compaction import compact, publish_sizes, with_sizes
 from countermark.flows.drafts import MAX_TRIES, Build, Draft, drafts_upon, read_on, read_segment
 
 GARBAGE_AGE_S = 6 * 3600
-"""How old a segment must be before it may be removed, in seconds: no build takes longer to publish its own."""
+"""How old a segment that no manifest names becomes, in seconds."""
+
+GARBAGE_SHARE = 2
+"""How many times the size of what is served the segments may have together that no manifest names any more."""
+
+GARBAGE_GRACE_S = 20 * 60
+"""How old a segment must be before it may be removed, however large the others are, in seconds.
+
+A build publishes its own by then, as no Lambda function runs longer than 15 minutes; and a reader has loaded what an
+older manifest named. Source: AWS Lambda, "Lambda quotas".
+"""
 
 REPAIR_AGE_S = 30 * 24 * 3600
 """How old a repair under way may be, in seconds, for who asks for one to be content with it: longer than any takes."""
@@ -96,6 +106,8 @@ def build_index(
     shards: int | None = None,
     limits: IndexLimits = DEFAULT_LIMITS,
     on_progress: Callable[[int], None] | None = None,
+    is_over: Callable[[], bool] = lambda: False,
+    compacts: bool = True,
 ) -> IndexReport:
     """Bring the index up to the store, and publish it; take a step of the repair that is asked for or under way.
 
@@ -106,6 +118,11 @@ def build_index(
     of them, and for a repair where there are others; None leaves it as it is. `on_progress` is told now and then how
     many contents were read.
 
+    `is_over` bounds a build by time: it is asked after each page that is read. What changed is read first, then banks
+    that changed as a whole, then the repair: a page of each at least. So a caller that builds in short slices publishes
+    what is new between them. Without `compacts` a build neither merges segments nor counts contents, which take time
+    that grows with the index: the caller has `compact_index` do both beside it.
+
     Builds may run at once: who comes second builds upon the first.
 
     Raises:
@@ -113,7 +130,14 @@ def build_index(
         IndexDamaged: What is published fails a check, and no repair is asked for or under way.
     """
     build = Build(
-        banks=banks, store=index_store, signal_types=signal_types, now_s=now_s, limits=limits, on_progress=on_progress
+        banks=banks,
+        store=index_store,
+        signal_types=signal_types,
+        now_s=now_s,
+        limits=limits,
+        on_progress=on_progress,
+        is_over=is_over,
+        compacts=compacts,
     )
     staged = _staged(build)
     is_under_way = staged.begun_at_s is not None
@@ -143,6 +167,33 @@ def build_index(
         collected=_collect_garbage(build, staged, runs),
         origin_fault=next((run.origin_fault for run in runs if run.origin_fault is not None), None),
     )
+
+
+def compact_index(
+    banks: BankStore,
+    index_store: IndexStore,
+    signal_types: Mapping[str, SignalType],
+    *,
+    now_s: int,
+    limits: IndexLimits = DEFAULT_LIMITS,
+) -> bool:
+    """Merge the segments of the index where that is due, and those of a repair under way; count what they hold.
+
+    Builds may publish meanwhile: what they add stays. Returns whether segments were merged.
+    """
+    build = Build(banks=banks, store=index_store, signal_types=signal_types, now_s=now_s, limits=limits)
+    has_merged = False
+    for slot in (index_store, index_store.staged):
+        # What is damaged is a build's to report, and to repair.
+        with suppress(IndexDamaged):
+            published = slot.manifest()
+            if published is None or not published.manifest.types:
+                continue
+            manifest, token, compacted = compact(build, slot, published.manifest, published.token)
+            has_merged |= bool(compacted)
+            if manifest.begun_at_s is None:
+                publish_sizes(build, slot, manifest, token)
+    return has_merged
 
 
 def _staged(build: Build) -> Manifest:
@@ -246,7 +297,8 @@ def _may_go_on(staged: Manifest, begun: Manifest, *, is_asked: bool) -> bool:
 def _serve(build: Build, repair: _Run, token: str | None) -> _Run:
     """Put a repair that is whole in the place of what is served, unless that is another by now: the next step will."""
     try:
-        build.store.publish(with_sizes(build, replace(repair.after, begun_at_s=None)), replaces=token)
+        whole = replace(repair.after, begun_at_s=None)
+        build.store.publish(with_sizes(build, whole) if build.compacts else whole, replaces=token)
     except PublishConflict:
         return replace(repair, has_more=True, has_published=False)
     # Only now: who was about to serve it as well must find that its token is no longer served, as its segments may go.
@@ -283,9 +335,11 @@ def _publish(
     has_published = token is None or after != before
     if token is None or has_published:
         token = slot.publish(after, replaces=token).token
-    after, token, compacted = compact(build, slot, after, token)
-    if after.begun_at_s is None:
-        after, token = publish_sizes(build, slot, after, token)
+    compacted: frozenset[str] = frozenset()
+    if build.compacts:
+        after, token, compacted = compact(build, slot, after, token)
+        if after.begun_at_s is None:
+            after, token = publish_sizes(build, slot, after, token)
     return _Run(
         before=before,
         after=after,
@@ -303,7 +357,7 @@ def _read_of(manifest: Manifest) -> dict[str, tuple[object, ...]]:
     return {name: (index.cursor, index.unread_banks) for name, index in manifest.types.items()}
 
 
-def _collect_garbage(build: Build, staged: Manifest, runs: Iterable[_Run]) -> int:
+def _collect_garbage(build: Build, staged: Manifest, runs: Sequence[_Run]) -> int:
     """Remove old segments that neither what is served names nor what is staged; returns how many.
 
     Readers may still open what the manifest before this one names: it goes with a later build. Another build may
@@ -313,7 +367,14 @@ def _collect_garbage(build: Build, staged: Manifest, runs: Iterable[_Run]) -> in
         return 0
     manifests = (staged, *(manifest for run in runs for manifest in (run.before, run.after)))
     keep = {ref.name for manifest in manifests for ref in _segments(manifest)}
-    return build.store.collect_garbage(keep, older_than_s=GARBAGE_AGE_S, now_s=build.now_s)
+    served = {ref.name: ref.size_bytes for ref in _segments(runs[0].after)}
+    return build.store.collect_garbage(
+        keep,
+        older_than_s=GARBAGE_AGE_S,
+        now_s=build.now_s,
+        max_bytes=GARBAGE_SHARE * sum(served.values()),
+        grace_s=GARBAGE_GRACE_S,
+    )
 
 
 def _segments(manifest: Manifest) -> list[SegmentRef]:

@@ -21,6 +21,9 @@ MAX_AGE_S = 2
 RETRY_S = 30
 """How long a reader waits at most before it reads again what it found damaged, in seconds."""
 
+NEWEST_TRIES = 3
+"""How often a signal type whose segments are gone is loaded as a newer index has it, before the lookup fails."""
+
 ARRIVES_FROM_BYTES = 16 * 2**20
 """From what size on a segment answers before all of it is here: a smaller one is here in a fifth of a second."""
 
@@ -132,7 +135,7 @@ class LoadedIndex:
             if loading.searcher is None:
                 # The segments first: whoever finds the searcher finds them as well.
                 try:
-                    loading.segments, loading.searcher = self._load(signal_type)
+                    loading.segments, loading.searcher = self._load_newest(signal_type)
                 except CountermarkError as error:
                     loading.failure = error
                     raise
@@ -191,6 +194,23 @@ class LoadedIndex:
         """Yield the segments that are loaded, with their names."""
         for loading in list(self._loading.values()):
             yield from list(loading.segments.items())
+
+    def _load_newest(self, signal_type: str) -> tuple[Mapping[str, Segment], FanOut]:
+        """Load a signal type; where builds have removed its segments meanwhile, as it is in the newest index."""
+        for _ in range(NEWEST_TRIES):
+            try:
+                return self._load(signal_type)
+            except IndexDamaged:
+                newest = self._store.manifest()
+                manifest = None if newest is None else newest.manifest
+                if manifest is None or manifest.shards != self.manifest.shards or signal_type not in manifest.types:
+                    raise
+                if manifest.types[signal_type].segments == self.manifest.types[signal_type].segments:
+                    raise
+                self.manifest = replace(
+                    self.manifest, types={**self.manifest.types, signal_type: manifest.types[signal_type]}
+                )
+        return self._load(signal_type)
 
     def _load(self, signal_type: str) -> tuple[Mapping[str, Segment], FanOut]:
         refs = [ref for ref in self.manifest.types[signal_type].segments if ref.shard in self._shards]

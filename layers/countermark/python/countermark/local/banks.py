@@ -36,6 +36,12 @@ _INSERT_CONTENT = """
 
 _ABOVE_ALL_IDS = 2**63 - 1
 
+KEPT_CHANGES = 10_000
+"""How many of the newest changes stay in the feed, whatever they say."""
+
+TRIMMED_AT_ONCE = 5_000
+"""How many places of the feed one write looks at: some milliseconds, and other writers wait meanwhile."""
+
 MARKS = 10_000
 """How many marks of builds are remembered: an index that is older by more builds than that is built from the start."""
 
@@ -255,6 +261,32 @@ class SqliteBankStore:
             cursor=str(page[-1][0] if page else place),
             has_more=len(rows) > limit,
         )
+
+    def trim_changes(self, cursors: Iterable[str | None]) -> bool:
+        """Remove rows of the feed that say that something was deleted, and that all readers have read.
+
+        `cursors` are those of all indexes that are built from this store. A reader from the start needs no such row,
+        as it has nothing to remove. One that comes back from an older place, such as an index that was copied, may
+        keep what was deleted since: the store decides on each match, so that never matches. The newest
+        `KEPT_CHANGES` stay, so that this is rare. Looks at some thousand rows; returns whether there are more.
+        """
+        places = [0 if cursor is None else _place_of(cursor) for cursor in cursors]
+        with self._database.write() as connection:
+            done: int = connection.execute("SELECT place FROM trimmed").fetchone()[0]
+            last: int = connection.execute("SELECT coalesce(max(place), 0) FROM changes").fetchone()[0]
+            upto = min([*places, last - KEPT_CHANGES])
+            if upto <= done:
+                return False
+            # Places are consecutive numbers with gaps, so this many places are so many rows at most.
+            reached = min(upto, done + TRIMMED_AT_ONCE)
+            connection.execute(
+                """DELETE FROM changes WHERE place > ? AND place <= ? AND CASE WHEN is_bank
+                       THEN NOT EXISTS (SELECT 1 FROM banks WHERE banks.id = changes.id)
+                       ELSE NOT EXISTS (SELECT 1 FROM contents WHERE contents.id = changes.id) END""",
+                (done, reached),
+            )
+            connection.execute("UPDATE trimmed SET place = ?", (reached,))
+            return reached < upto
 
     def sign_build(self) -> Origin:
         mark = secrets.token_hex(16)

@@ -27,6 +27,16 @@ TIMEOUT_S = 30.0
 MAX_CONNECTIONS = 32
 """The most connections of one process: a server has some dozens of threads, and each needs one for moments."""
 
+MAX_JOURNAL_BYTES = 16 * 2**20
+"""How large the journal stays after a bulk write. SQLite would keep it as large as it ever was."""
+
+SPARE_SHARE = 10
+SPARE_PAGES = 256
+"""Free pages that stay in the file for later writes: one in so many, and 1 MiB at least."""
+
+RECLAIMED_PAGES = 500
+"""How many pages one write gives back: 2 MiB, which takes some milliseconds, and other writers wait meanwhile."""
+
 OPEN_SUFFIX = "-open"
 """Of the file beside a database under whose lock it is opened, made and replaced."""
 
@@ -55,6 +65,9 @@ _NO_SHARED_MEMORY = frozenset(
     }
 )
 """Errors of opening a database whose `-shm` file, by which processes share it, could not be made: a full disk."""
+
+_INCREMENTAL = 2
+"""The value of SQLite's `auto_vacuum` of a file that gives pages back when it is asked to."""
 
 _REASONS = {
     sqlite3.SQLITE_BUSY: "another process is writing to it and does not finish",
@@ -163,6 +176,48 @@ class Database:
         with self._translated(), self._connection() as connection, closing(sqlite3.connect(path)) as copy:
             # All pages in one step: in several, each write by another process would begin the copy again.
             connection.backup(copy, pages=-1)
+
+    def reclaim(self, *, is_over: Callable[[], bool]) -> bool:
+        """Give free pages back to the file system, in short writes; returns whether there are more to give back.
+
+        `is_over` is asked after each write. A database that an older version made keeps its pages until `vacuum`.
+        """
+        while True:
+            with self.write() as connection:
+                if _pragma(connection, "auto_vacuum") != _INCREMENTAL:
+                    return False
+                spare = max(SPARE_PAGES, _pragma(connection, "page_count") // SPARE_SHARE)
+                free = _pragma(connection, "freelist_count") - spare
+                if free <= 0:
+                    return False
+                connection.execute(f"PRAGMA incremental_vacuum({min(free, RECLAIMED_PAGES)})").fetchall()
+            if is_over():
+                return True
+
+    def vacuum(self) -> tuple[int, int]:
+        """Write the whole database anew, without free pages; returns its size before and after, in bytes.
+
+        From then on `reclaim` works. Writers wait, and there must be room on the disk for a second copy.
+
+        Raises:
+            Unavailable: Another process is writing, or the disk is full.
+        """
+        with self._translated(), self._connection() as connection:
+            if not self._turn.acquire(timeout=self._timeout_s):
+                raise Unavailable(f"{self._name} has been busy for {self._timeout_s:g} s")
+            try:
+                before = _size_bytes(connection)
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                connection.execute("VACUUM")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                return before, _size_bytes(connection)
+            finally:
+                self._turn.release()
+
+    def checkpoint(self) -> None:
+        """Move what was written from the journal into the database file, and empty the journal, if nobody reads it."""
+        with self._translated(), self._connection() as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def check(self) -> None:
         """Check that the open database is still the file at its path; costs one `stat`.
@@ -291,6 +346,7 @@ class Database:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")  # only macOS knows the difference
             connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute(f"PRAGMA journal_size_limit = {MAX_JOURNAL_BYTES}")
         except sqlite3.Error:
             connection.close()
             raise
@@ -421,6 +477,8 @@ def _create(path: Path) -> None:
         try:
             with closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
                 connection.execute("PRAGMA synchronous = FULL")
+                # It can be set before the first table alone, or by a VACUUM.
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 take_steps(connection, 0)
             temporary.replace(path)
         except BaseException:
@@ -478,6 +536,10 @@ def take_steps(connection: sqlite3.Connection, version: int) -> None:
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def _size_bytes(connection: sqlite3.Connection) -> int:
+    return _pragma(connection, "page_count") * _pragma(connection, "page_size")
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
-from countermark.domain.index import Manifest, PublishedManifest
+from countermark.domain.index import Manifest, PublishedManifest, StoredSegment, garbage
 from countermark.errors import InvalidInput, NotFound, PublishConflict
 from countermark.indexes.manifest import decode_manifest, encode_manifest
 from countermark.local.files import (
@@ -100,8 +100,16 @@ class FileIndexStore(FileManifestSlot):
                 count += some
             return count
 
-    def collect_garbage(self, keep: Iterable[str], *, older_than_s: int, now_s: int) -> int:
-        """Remove segments that are not in `keep` and were written more than `older_than_s` ago.
+    def collect_garbage(
+        self,
+        keep: Iterable[str],
+        *,
+        older_than_s: int,
+        now_s: int,
+        max_bytes: int | None = None,
+        grace_s: int = 0,
+    ) -> int:
+        """Remove segments that are not in `keep` and are too old, or too much.
 
         While a segment is being written nothing is removed: garbage can wait for the next build.
         """
@@ -110,7 +118,16 @@ class FileIndexStore(FileManifestSlot):
             return 0
         try:
             with translated(self._segments), locked(self._segments_lock, timeout_s=0):
-                return _remove(self._segments, kept, before_s=now_s - older_than_s)
+                chosen = garbage(
+                    _not_kept(self._segments, kept),
+                    older_than_s=older_than_s,
+                    now_s=now_s,
+                    max_bytes=max_bytes,
+                    grace_s=grace_s,
+                )
+                for segment in chosen:
+                    Path(segment.name).unlink()
+                return len(chosen)
         except Locked:
             return 0
 
@@ -131,16 +148,14 @@ class FileIndexStore(FileManifestSlot):
         return self._segments / name
 
 
-def _remove(directory: Path, kept: Collection[Path], *, before_s: int) -> int:
-    """Remove old files that are not kept, and what killed writers left; returns how many old ones."""
-    removed = 0
+def _not_kept(directory: Path, kept: Collection[Path]) -> Iterator[StoredSegment]:
+    """Yield the segments that are not kept, by path; what killed writers left is removed."""
     for path in directory.rglob("*"):
         if path.suffix == TEMPORARY_SUFFIX:
             path.unlink()
-        elif path not in kept and path.is_file() and path.stat().st_mtime < before_s:
-            path.unlink()
-            removed += 1
-    return removed
+        elif path not in kept and path.is_file():
+            status = path.stat()
+            yield StoredSegment(name=str(path), size_bytes=status.st_size, written_at_s=status.st_mtime)
 
 
 def _token(data: bytes) -> str:

@@ -130,5 +130,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """INSERT INTO deleted_banks
            SELECT DISTINCT bank_id FROM contents WHERE bank_id NOT IN (SELECT id FROM banks)""",
     ),
+    (
+        # Up to which place of the feed the rows of what was deleted are gone: see `SqliteBankStore.trim_changes`.
+        "CREATE TABLE trimmed (place INTEGER NOT NULL)",
+        "INSERT INTO trimmed VALUES (0)",
+    ),
 )
 """What each version of the schema adds to the one before it; the first makes version 1."""

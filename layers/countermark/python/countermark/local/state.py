@@ -6,6 +6,8 @@ from types import TracebackType
 from typing import Self
 
 from countermark.domain.event import Event
+from countermark.domain.stores import origin_fault
+from countermark.errors import IndexDamaged
 from countermark.local.api_keys import SqliteApiKeyStore
 from countermark.local.banks import SqliteBankStore
 from countermark.local.collaborations import SqliteCollaborationStore
@@ -70,6 +72,39 @@ class LocalState:
             Unavailable: The state's directory or its database was deleted, moved or replaced since it was opened.
         """
         self._database.check()
+
+    def reclaim(self, *, is_over: Callable[[], bool]) -> bool:
+        """Remove what nobody reads any more, and give disk space back; returns whether there is more to do.
+
+        Each write is short, and `is_over` is asked after each.
+        """
+        cursors = self._cursors()
+        while cursors and self.banks.trim_changes(cursors):
+            if is_over():
+                return True
+        return self._database.reclaim(is_over=is_over)
+
+    def vacuum(self) -> tuple[int, int]:
+        """Write the database anew, without free pages; returns its size before and after, in bytes."""
+        return self._database.vacuum()
+
+    def _cursors(self) -> list[str | None]:
+        """Return how far the index and a repair of it have read the feed; none where that is not certain."""
+        cursors: list[str | None] = []
+        for slot in (self.index, self.index.staged):
+            try:
+                published = slot.manifest()
+            except IndexDamaged:
+                return []
+            if published is None:
+                continue
+            manifest = published.manifest
+            if origin_fault(self.banks, manifest) is not None or (
+                manifest.begun_at_s is not None and not manifest.types
+            ):
+                return []
+            cursors += [index.cursor for index in manifest.types.values()]
+        return cursors
 
     def close(self) -> None:
         """Close the database. May be called twice."""
