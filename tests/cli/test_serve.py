@@ -444,7 +444,7 @@ def test_an_index_that_cannot_be_built_is_no_reason_not_to_start(countermark: Co
         assert server.ask("GET", "/status/live") == (200, "I-AM-ALIVE")
         assert server.ask("GET", "/status") == (503, "INDEX-NOT-LOADED")
         assert server.ask("GET", "/c/banks")[0] == 200
-        assert "index: " in server.log
+        logged(server, "index: ")
 
 
 def test_on_a_full_disk_it_starts_answers_lookups_and_says_why_a_write_fails(
