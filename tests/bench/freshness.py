@@ -1,8 +1,8 @@
 """How soon new content matches, and how long lookups take, while a large bank is changed as a whole.
 
-Run: python -m tests.bench.freshness [CONTENTS [SECONDS]]. It fills a state with PDQ signals in 201 banks, half of them in
-one bank, starts a server, and disables, enables, repairs and deletes that bank, for so many seconds each. Meanwhile one
-client looks up random signals, and another adds a content every second and asks until it matches.
+Run: python -m tests.bench.freshness [CONTENTS [SECONDS]]. It fills a state with PDQ signals in 201 banks, half of them
+in one bank, starts a server, and disables, enables, repairs and deletes that bank, for so many seconds each. Meanwhile
+one client looks up random signals, and another adds a content every second and asks until it matches.
 """
 
 import http.client
