@@ -318,16 +318,17 @@ class Session:
         """Remove what is left of banks and collaborations that were deleted, by this run or by one that was killed."""
         from countermark.flows.curate import resume_purges
 
-        label = "Removing what was deleted"
-        with self.progress(label) as show:
-            resume_purges(
-                banks=state.banks,
-                collaborations=state.collaborations,
-                is_over=lambda: False,
-                on_progress=lambda removed: show(f"{label} - {removed} contents and records"),
-            )
-            while state.reclaim(is_over=lambda: False):
-                pass
+        if state.banks.unfinished_purges() or state.collaborations.unfinished_purges():
+            label = "Removing what was deleted"
+            with self.progress(label) as show:
+                resume_purges(
+                    banks=state.banks,
+                    collaborations=state.collaborations,
+                    is_over=lambda: False,
+                    on_progress=lambda removed: show(f"{label} - {removed} contents and records"),
+                )
+        while state.reclaim(is_over=lambda: False):
+            pass
 
     def _remember(self, event: "Event") -> None:
         from countermark.domain.event import BankChanged
