@@ -228,7 +228,9 @@ def _quieten_libtiff() -> None:
     """
     import ctypes
 
-    extension = ctypes.CDLL(import_module("PIL._imaging").__file__)
+    from PIL import Image
+
+    extension = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined]  # its types leave out the compiled part
     for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
         set_handler = getattr(extension, name, None)
         if set_handler is not None:
