@@ -11,7 +11,7 @@ from aws_lambda_powertools import Logger, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countermark.api import wire
+from countermark.api import payload2, wire
 from countermark.api.routes import Route, normal_path, path_of, route_of
 from countermark.aws.forward import GroupFailed
 from countermark.errors import ContentTooLarge, Unavailable
@@ -32,14 +32,14 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     metrics.add_metric(name="RequestForwarded", unit=MetricUnit.Count, value=int(isinstance(route, Route)))
     metrics.flush_metrics()
     if not isinstance(route, Route):
-        return wire.built(wire.no_route(route))
+        return payload2.response_of(wire.no_route(route))
     try:
         return stores().group_functions.answer(route.group, event)
     except Unavailable as error:
         logger.warning("request_not_forwarded", route=route.path, why=str(error))
-        return wire.built(wire.message("the service has no room for this request: try later", status=503))
+        return payload2.response_of(wire.message("the service has no room for this request: try later", status=503))
     except ContentTooLarge as error:
-        return wire.built(wire.message(str(error), status=error.http_status))
+        return payload2.response_of(wire.message(str(error), status=error.http_status))
     except GroupFailed as error:
         logger.error("request_failed", route=route.path, why=str(error))  # noqa: TRY400 - where it failed, its log says
-        return wire.built(wire.message(f"Internal Server Error, id {context.aws_request_id}", status=500))
+        return payload2.response_of(wire.message(f"Internal Server Error, id {context.aws_request_id}", status=500))

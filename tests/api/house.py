@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from countermark.api.app import build_app
-from countermark.api.asgi import AsgiApp, LocalContext, event_of
+from countermark.api.asgi import AsgiApp
 from countermark.api.keys import Access, open_access
 from countermark.api.routes import GROUPS
 from countermark.api.services import Limits, Services
@@ -160,6 +161,39 @@ def form(parts: list[tuple[str, bytes | str]]) -> bytes:
     return b"".join([*lines, f"--{BOUNDARY}--\r\n".encode()])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalContext:
+    """What the app asks of a Lambda context: the id that a failure is looked up by."""
+
+    aws_request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    function_name: str = "countermark"
+
+
+def event_of(scope: dict[str, Any], body: bytes) -> dict[str, Any]:
+    """Return the payload 2.0 event that API Gateway would send for a request."""
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    return {
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": scope["path"],
+        "rawQueryString": scope["query_string"].decode("latin-1"),
+        "headers": headers,
+        "requestContext": {
+            "stage": "$default",
+            "requestId": uuid.uuid4().hex,
+            "http": {
+                "method": scope["method"],
+                "path": scope["path"],
+                "protocol": "HTTP/1.1",
+                "sourceIp": scope["client"][0],
+                "userAgent": headers.get("user-agent", ""),
+            },
+        },
+        "body": base64.b64encode(body).decode("ascii"),
+        "isBase64Encoded": True,
+    }
+
+
 def lambda_caller(house: House, groups: frozenset[str] = GROUPS) -> Caller:
     """Return a caller that sends API Gateway's events to the app."""
     app = build_app(house.services, groups=groups)
@@ -168,7 +202,7 @@ def lambda_caller(house: House, groups: frozenset[str] = GROUPS) -> Caller:
         event = event_of(*scope_of(method, target, body, headers))
         event["requestContext"]["stage"] = "live"
         event["rawPath"] = "/live" + event["rawPath"]
-        answer = app(event, LocalContext())
+        answer = app.resolve(event, LocalContext())
         text = answer["body"] or ""
         return Answer(
             status=answer["statusCode"],

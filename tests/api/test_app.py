@@ -13,11 +13,11 @@ from urllib.parse import urlencode
 import pytest
 
 from countermark.api.app import build_app
-from countermark.api.asgi import LocalContext, event_of
+from countermark.api.messages import Request
 from countermark.errors import Busy, ExchangeFailed, InvalidInput, Unavailable
 from countermark.signals import raw_text, trend_query
 from countermark.signals.raw_text import MAX_TEXT_BYTES
-from tests.api.house import LIMITS, Caller, House, encoded, form, lambda_caller, scope_of
+from tests.api.house import LIMITS, Caller, House, LocalContext, encoded, event_of, form, lambda_caller, scope_of
 
 FORM = {"content-type": "multipart/form-data; boundary=a-boundary"}
 JSON = {"content-type": "application/json"}
@@ -34,7 +34,7 @@ def test_a_body_that_is_no_base64_is_refused(house: House) -> None:
     for headers in (JSON, FORM):
         event = event_for("POST", "/h/hash", b"", headers)
         for body in ("!!!", "é", "QUI", "Q"):
-            answer = app({**event, "body": body}, LocalContext())
+            answer = app.resolve({**event, "body": body}, LocalContext())
             assert (answer["statusCode"], json.loads(answer["body"])) == (
                 400,
                 {"message": "the body is not what its encoding says"},
@@ -44,10 +44,10 @@ def test_a_body_that_is_no_base64_is_refused(house: House) -> None:
 def test_a_body_of_text_is_taken_as_it_is(house: House) -> None:
     """API Gateway sends JSON as text, where its type is one that it knows."""
     event = event_for("POST", "/c/banks", None, JSON) | {"body": '{"name":"Ä"}', "isBase64Encoded": False}
-    answer = build_app(house.services)(event, LocalContext())
+    answer = build_app(house.services).resolve(event, LocalContext())
     assert answer["statusCode"] == 400
     event |= {"body": '{"name":"A"}'}
-    assert build_app(house.services)(event, LocalContext())["statusCode"] == 201
+    assert build_app(house.services).resolve(event, LocalContext())["statusCode"] == 201
 
 
 @pytest.mark.parametrize(
@@ -180,18 +180,18 @@ def test_names_of_headers_may_be_of_any_case(house: House) -> None:
     data, _ = encoded([("video", b"x")])
     event = event_for("POST", "/h/hash", data)
     event["headers"] = {"Content-Type": FORM["content-type"]}
-    assert build_app(house.services)(event, LocalContext())["statusCode"] == 200
+    assert build_app(house.services).resolve(event, LocalContext())["statusCode"] == 200
 
 
 def test_a_stage_before_the_path_is_passed_over_and_only_as_a_whole_segment(house: House) -> None:
     app = build_app(house.services)
     event = event_for("GET", "/status/live")
     event["requestContext"]["stage"] = "status"
-    assert app({**event, "rawPath": "/status/status/live"}, LocalContext())["statusCode"] == 200
+    assert app.resolve({**event, "rawPath": "/status/status/live"}, LocalContext())["statusCode"] == 200
     event["requestContext"]["stage"] = "c"
-    assert app({**event, "rawPath": "/c/c/banks"}, LocalContext())["statusCode"] == 200
-    assert app({**event, "rawPath": "/c"}, LocalContext())["statusCode"] == 404
-    assert app({**event, "rawPath": "/content"}, LocalContext())["statusCode"] == 404
+    assert app.resolve({**event, "rawPath": "/c/c/banks"}, LocalContext())["statusCode"] == 200
+    assert app.resolve({**event, "rawPath": "/c"}, LocalContext())["statusCode"] == 404
+    assert app.resolve({**event, "rawPath": "/content"}, LocalContext())["statusCode"] == 404
 
 
 def test_an_answer_to_head_has_the_headers_of_get_and_no_body(call: Caller) -> None:
@@ -229,7 +229,7 @@ def test_what_nobody_foresaw_is_answered_with_an_id_and_logged_under_it(
 
 
 def test_what_goes_wrong_before_a_route_is_answered_as_well(house: House) -> None:
-    def access(event: Mapping[str, Any]) -> NoReturn:
+    def access(request: Request) -> NoReturn:
         raise KeyError("authorizer")
 
     answer = lambda_caller(replace_service(house, access=access))("GET", "/c/banks")
@@ -289,21 +289,20 @@ def test_there_are_no_other_groups_of_routes(house: House) -> None:
 
 
 def test_requests_of_many_threads_never_see_each_other(house: House) -> None:
-    """The resolver keeps a request in attributes; a shared one would answer one caller with another's bank."""
+    """State that threads share would answer one caller with another's bank."""
     call = lambda_caller(house)
     names = [f"BANK_{number}" for number in range(8)]
     for name in names:
         assert call("POST", "/c/banks", {"name": name}).status == 201
     app = build_app(house.services)
-    app.prepare()
     barrier = threading.Barrier(len(names), timeout=30)
 
     def ask(name: str) -> set[str]:
         barrier.wait()
         event = event_for("GET", f"/c/bank/{name}")
         missing = event_for("POST", "/c/bank/NOPE/signal", {name: "x"})
-        found = {json.loads(app(event, LocalContext())["body"])["name"] for _ in range(50)}
-        assert app(missing, LocalContext())["statusCode"] == 404
+        found = {json.loads(app.resolve(event, LocalContext())["body"])["name"] for _ in range(50)}
+        assert app.resolve(missing, LocalContext())["statusCode"] == 404
         return found
 
     with ThreadPoolExecutor(len(names)) as pool:

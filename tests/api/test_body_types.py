@@ -108,7 +108,7 @@ def takes_json(call: Caller, route: Route) -> bool:
 
 def test_a_form_is_refused_where_json_is_asked_for_whatever_its_boundary(filled: Caller) -> None:
     routes = [route for route in ROUTES if takes_json(filled, route)]
-    assert len(routes) == 11
+    assert len(routes) == 12
     data = form([("name", "FORM"), ("bank", "FORM"), ("raw_text", "words")])
     for route in routes:
         for content_type in [*BAD_FORMS, f"multipart/form-data; boundary={BOUNDARY}", "multipart/mixed; boundary=a"]:

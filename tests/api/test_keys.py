@@ -15,15 +15,23 @@ from countermark.api.keys import (
     authorizer_answer,
     presented_key,
 )
+from countermark.api.messages import Request
+from countermark.api.payload2 import request_of
 from countermark.api.routes import ROUTES, methods_of
 from countermark.domain.api_key import ApiKey, Role, digest
 from countermark.errors import Forbidden, Unauthorized
 from countermark.local.api_keys import SqliteApiKeyStore
 from countermark.local.database import Database
-from tests.api.house import House, asgi_caller, lambda_caller, open_house
+from tests.api.house import House, asgi_caller, event_of, lambda_caller, open_house, scope_of
 from tests.api.photos import PHOTO
 
 PDQ = "0f" * 32
+
+
+def authorized(context: dict[str, Any]) -> Request:
+    """Return the request of an event with this in its context."""
+    event = event_of(*scope_of("GET", "/c/banks", None, None))
+    return request_of({**event, "requestContext": {**event["requestContext"], **context}})
 
 
 @pytest.fixture
@@ -139,7 +147,7 @@ def test_an_answer_of_the_authorizer_that_was_kept_opens_no_other_route(
 ) -> None:
     """API Gateway may keep the answer for a key: the app looks at the roles in it for each route."""
     kept = authorizer_answer(keys, {"x-api-key": "key-match"})["context"]
-    roles = access_by_authorizer({"requestContext": {"authorizer": {"lambda": kept}}})
+    roles = access_by_authorizer(authorized({"authorizer": {"lambda": kept}}))
     assert roles == {Role.MATCH}
     with open_house(tmp_path / "state", access=access_by_authorizer) as house:
         call = lambda_caller(house)
@@ -155,9 +163,9 @@ def test_an_answer_of_the_authorizer_that_was_kept_opens_no_other_route(
 )
 def test_a_request_without_the_authorizers_word_is_refused(context: dict[str, Any]) -> None:
     with pytest.raises(Unauthorized):
-        access_by_authorizer({"requestContext": context})
+        access_by_authorizer(authorized(context))
 
 
 def test_a_role_that_is_not_known_gives_nothing() -> None:
-    event = {"requestContext": {"authorizer": {"lambda": {"roles": "hash,owner,"}}}}
-    assert access_by_authorizer(event) == {Role.HASH}
+    request = authorized({"authorizer": {"lambda": {"roles": "hash,owner,"}}})
+    assert access_by_authorizer(request) == {Role.HASH}

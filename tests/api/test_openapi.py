@@ -32,14 +32,14 @@ def test_the_document_lists_every_route_and_no_other() -> None:
 
 def test_the_app_serves_every_route_of_the_table_and_no_other(house: House) -> None:
     app = build_app(house.services, groups=GROUPS)
-    served = {(route.method, route.path) for route in app._static_routes + app._dynamic_routes}
+    served = {(route.method, route.path) for route in app.routes}
     assert served == {(route.method, route.path) for route in ROUTES}
 
 
 def test_each_group_alone_serves_its_own_routes(house: House) -> None:
     for group in GROUPS:
         app = build_app(house.services, groups=frozenset({group}))
-        served = {(route.method, route.path) for route in app._static_routes + app._dynamic_routes}
+        served = {(route.method, route.path) for route in app.routes}
         assert served == {(route.method, route.path) for route in ROUTES if route.group == group}
 
 

@@ -34,7 +34,7 @@ MAY_USE: dict[str, frozenset[str]] = {
         {"boto3", "botocore"}  # and the types of their clients, which no one has at run time
         | {f"mypy_boto3_{service}" for service in ("dynamodb", "events", "s3", "secretsmanager", "sqs")}
     ),
-    "api": frozenset({"aws_lambda_powertools", "pydantic"}),
+    "api": frozenset({"pydantic"}),
     "cli": frozenset({"click", "rich", "uvicorn", "uvloop"}),
     "lambdas": frozenset({"aws_lambda_powertools"}),
     # The preflight reads the account, and synthesis builds the layers.

@@ -304,7 +304,7 @@ def test_the_layers_import_in_a_clean_python_of_the_runtime_s_version(packages: 
         "pydantic",
         "countermark",
     ]
-    modules += ["aws_lambda_powertools", "aws_lambda_powertools.event_handler"]
+    modules += ["aws_lambda_powertools", "aws_lambda_powertools.metrics", "aws_lambda_powertools.utilities.batch"]
     script = f"import sys; sys.path[:0] = {[str(path) for path in packages.values()]!r}\n"
     script += "".join(f"import {module}\n" for module in modules)
     # -I and -S: no environment, no site-packages; -W error: nothing deprecated on the way; -B: the layer is read-only.

@@ -1,21 +1,18 @@
-"""The API over ASGI: each request becomes the event that API Gateway would send, for the same app.
+"""The API over ASGI, for a local server: the same app that answers Lambda's events.
 
-Source: ASGI 3.0, HTTP connection scope; API Gateway, "Lambda proxy integrations for HTTP APIs", payload 2.0.
+Source: ASGI 3.0, HTTP connection scope.
 """
 
 import asyncio
-import base64
-import functools
-import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, TypeAlias
 
 from countermark.api import wire
 from countermark.api.app import App, build_app
-from countermark.api.routes import GROUPS
+from countermark.api.messages import Answer, Request, first_values
+from countermark.api.routes import GROUPS, normal_path
 from countermark.api.services import Services
 
 REFUSAL = b'{"message":"there are no WebSockets here"}\n'
@@ -32,14 +29,6 @@ Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalContext:
-    """What the app asks of a Lambda context: the id that a failure is looked up by."""
-
-    aws_request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    function_name: str = "countermark"
-
-
 class _Read(Enum):
     """How the reading of a body ended: all is there, the client left, or there was no room for it."""
 
@@ -49,11 +38,10 @@ class _Read(Enum):
 
 
 class AsgiApp:
-    """An ASGI application; `app` may as well be called with events."""
+    """An ASGI application, which answers requests from a pool of threads."""
 
     def __init__(self, app: App, *, limit_bytes: int, threads: int) -> None:
-        app.prepare()
-        self.app = app
+        self._app = app
         self._limit_bytes = limit_bytes
         self._held_bytes = 0
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="countermark-api")
@@ -82,8 +70,8 @@ class AsgiApp:
             await _refuse(send, 503, message)
             return
         # A body over the limit is passed on cut off, one byte too long: the app refuses it in its own words.
-        resolve = functools.partial(self.app.resolve, event_of(scope, bytes(body)), LocalContext())  # type: ignore[arg-type]  # it asks for no more of a context
-        answer = await asyncio.get_running_loop().run_in_executor(self._pool, resolve)
+        request = request_of(scope, bytes(body))
+        answer = await asyncio.get_running_loop().run_in_executor(self._pool, self._app.answer, request)
         await _send(answer, send)
 
     async def _read(self, receive: Receive, body: bytearray) -> "_Read":
@@ -117,33 +105,19 @@ def asgi_app(services: Services, *, groups: frozenset[str] = GROUPS, threads: in
     return AsgiApp(build_app(services, groups=groups), limit_bytes=services.limits.body_bytes, threads=threads)
 
 
-def event_of(scope: Scope, body: bytes) -> dict[str, Any]:
-    """Return the payload 2.0 event of a request: repeated headers are joined by commas."""
+def request_of(scope: Scope, body: bytes) -> Request:
+    """Return a request; a header that is repeated is joined by commas, as API Gateway joins it."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]},{value}" if name in headers else value
-    client = scope.get("client")
-    return {
-        "version": "2.0",
-        "routeKey": "$default",
-        "rawPath": scope["path"],
-        "rawQueryString": scope.get("query_string", b"").decode("latin-1"),
-        "headers": headers,
-        "requestContext": {
-            "stage": "$default",
-            "requestId": uuid.uuid4().hex,
-            "http": {
-                "method": scope["method"],
-                "path": scope["path"],
-                "protocol": f"HTTP/{scope.get('http_version', '1.1')}",
-                "sourceIp": "" if client is None else client[0],
-                "userAgent": headers.get("user-agent", ""),
-            },
-        },
-        "body": base64.b64encode(body).decode("ascii"),
-        "isBase64Encoded": True,
-    }
+    return Request(
+        method=scope["method"].upper(),
+        path=normal_path(scope["path"]),
+        query=first_values(scope.get("query_string", b"").decode("latin-1")),
+        headers=headers,
+        body=body,
+    )
 
 
 def _asks_for_websocket(scope: Scope) -> bool:
@@ -173,13 +147,13 @@ async def _refuse_websocket(scope: Scope, send: Send) -> None:
         await send({"type": "websocket.close", "code": 1000})
 
 
-async def _send(answer: MutableMapping[str, Any], send: Send) -> None:
-    text = answer.get("body") or ""
-    body = base64.b64decode(text) if answer.get("isBase64Encoded") else text.encode("utf-8")
-    headers = {"content-type": wire.JSON_TYPE} | {name.lower(): value for name, value in answer["headers"].items()}
-    if not body:
-        headers.pop("content-type")
-    lines = [(name.encode("latin-1"), str(value).encode("latin-1")) for name, value in headers.items()]
-    lines.append((b"content-length", str(len(body)).encode("ascii")))
-    await send({"type": "http.response.start", "status": answer["statusCode"], "headers": lines})
-    await send({"type": "http.response.body", "body": body})
+async def _send(answer: Answer, send: Send) -> None:
+    # An answer without a body, as to HEAD, has no type of one.
+    lines = [
+        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in answer.headers.items()
+        if answer.body or name.lower() != "content-type"
+    ]
+    lines.append((b"content-length", str(len(answer.body)).encode("ascii")))
+    await send({"type": "http.response.start", "status": answer.status, "headers": lines})
+    await send({"type": "http.response.body", "body": answer.body})

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aws_lambda_powertools.event_handler import Request
-
 from countermark.api import multipart, wire
 from countermark.api.services import Services
 from countermark.domain.api_key import Role
@@ -69,9 +67,3 @@ class Call:
         if not isinstance(value, dict):
             raise InvalidInput("the body is a JSON object")
         return value
-
-
-def call_of(request: Request) -> Call:
-    """Return the call that the app admitted for a request."""
-    call: Call = request.context["call"]
-    return call

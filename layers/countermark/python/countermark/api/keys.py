@@ -8,6 +8,7 @@ The local server does both in one step. Standard library only, as the authorizer
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from countermark.api.messages import Request
 from countermark.api.routes import Route
 from countermark.domain.api_key import ApiKey, Role, digest
 from countermark.domain.stores import ApiKeyStore
@@ -18,8 +19,8 @@ MAX_KEY_LENGTH = 1_000
 
 ALL_ROLES = frozenset(Role)
 
-Access: TypeAlias = Callable[[Mapping[str, Any]], frozenset[Role]]
-"""Takes a request as a payload 2.0 event and returns its caller's roles; raises Unauthorized."""
+Access: TypeAlias = Callable[[Request], frozenset[Role]]
+"""Takes a request and returns its caller's roles; raises Unauthorized."""
 
 
 def presented_key(headers: Mapping[str, str]) -> str | None:
@@ -71,29 +72,28 @@ def authorize(key_store: ApiKeyStore, headers: Mapping[str, str], route: Route) 
     return roles
 
 
-def open_access(event: Mapping[str, Any]) -> frozenset[Role]:
+def open_access(request: Request) -> frozenset[Role]:
     """Let everybody in with all roles: the local server, where keys were not asked for."""
-    del event
+    del request
     return ALL_ROLES
 
 
 def access_by_keys(key_store: ApiKeyStore) -> Access:
     """Return an access that looks keys up for each request: the local server with keys."""
 
-    def access(event: Mapping[str, Any]) -> frozenset[Role]:
-        return authenticate(key_store, event.get("headers") or {}).roles
+    def access(request: Request) -> frozenset[Role]:
+        return authenticate(key_store, request.headers).roles
 
     return access
 
 
-def access_by_authorizer(event: Mapping[str, Any]) -> frozenset[Role]:
+def access_by_authorizer(request: Request) -> frozenset[Role]:
     """Return the roles that the Lambda authorizer put into the request's context.
 
     Raises:
         Unauthorized: No authorizer was asked: the route was deployed without one, and stays shut.
     """
-    context = (event.get("requestContext") or {}).get("authorizer") or {}
-    roles = (context.get("lambda") or {}).get("roles")
+    roles = request.authorizer.get("roles")
     if not isinstance(roles, str):
         raise Unauthorized("an API key is needed: Authorization: Bearer <key>, or x-api-key: <key>")
     named = roles.split(",")

@@ -3,18 +3,22 @@
 import copy
 import functools
 import json
-from collections.abc import Mapping
+import re
+import string
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
-from aws_lambda_powertools.event_handler.openapi.swagger_ui import generate_swagger_html
 from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
 
 import countermark
-from countermark.api.app import routers_of
-from countermark.api.routes import GROUPS, ROUTES, Route
+from countermark.api.binding import Parameter, QueryParameter
+from countermark.api.routers import Endpoint, endpoints_of
+from countermark.api.routes import GROUPS
 from countermark.api.schemas import Invalid, Message
+
+_Mode: TypeAlias = Literal["validation", "serialization"]
 
 _FAILURES = {
     "400": "The request is wrong; the message names the value.",
@@ -45,60 +49,176 @@ _PROPERTIES = {
 }
 
 
+_DESCRIPTION = "Bank signals of known harmful content, exchange them, and match uploads against them."
+
+_SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
+
+
 @functools.cache
 def document() -> Mapping[str, Any]:
     """Return the OpenAPI document of all routes, whichever of them this process serves."""
-    app = APIGatewayHttpResolver(enable_validation=True)
-    for router in routers_of(GROUPS):
-        app.include_router(router)
-    made = json.loads(
-        app.get_openapi_json_schema(
-            title="countermark",
-            version=countermark.__version__,
-            description="Bank signals of known harmful content, exchange them, and match uploads against them.",
-        )
-    )
-    schemas = made["components"]["schemas"]
-    for name in ("HTTPValidationError", "ResponseValidationError", "ValidationError"):
-        schemas.pop(name, None)
-    schemas |= {"Message": _schema(Message), "Invalid": _schema(Invalid)}
-    made["components"]["securitySchemes"] = {
-        "bearer": {"type": "http", "scheme": "bearer"},
-        "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    endpoints = endpoints_of(GROUPS)
+    schemas = _Schemas(endpoints)
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in endpoints:
+        paths.setdefault(_path(endpoint), {})[endpoint.route.method.lower()] = _operation(endpoint, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "countermark", "description": _DESCRIPTION, "version": countermark.__version__},
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {"schemas": schemas.named, "securitySchemes": _SECURITY},
     }
-    for route in ROUTES:
-        path = route.path.replace("<", "{").replace(">", "}")
-        _complete(made["paths"][path][route.method.lower()], path, route)
-    return made  # type: ignore[no-any-return]  # json.loads returns Any; the document is an object
 
 
 def swagger_page() -> str:
     """Return the Swagger page with its script, its style and the document inside."""
-    assets = resources.files("aws_lambda_powertools.event_handler.openapi") / "swagger_ui"
-    return generate_swagger_html(
+    # Powertools brings a current build of Swagger UI: what is on PyPI by itself does not show OpenAPI 3.1.
+    assets = resources.files("aws_lambda_powertools").joinpath("event_handler", "openapi", "swagger_ui")
+    return _PAGE.substitute(
+        style=assets.joinpath("swagger-ui.min.css").read_text(encoding="utf-8"),
+        script=assets.joinpath("swagger-ui-bundle.min.js").read_text(encoding="utf-8"),
         # A text in the document must not end the script that it stands in.
-        json.dumps(document()).replace("</", "<\\/"),
-        (assets / "swagger-ui-bundle.min.js").read_text(encoding="utf-8"),
-        (assets / "swagger-ui.min.css").read_text(encoding="utf-8"),
-        "",
-        None,
+        document=json.dumps(document()).replace("</", "<\\/"),
     )
 
 
-def _complete(operation: dict[str, Any], path: str, route: Route) -> None:
-    """Add to an operation what its function does not say: its failures, its form, and the keys it needs."""
-    if route.method == "POST" and path in _UPLOADS:
-        operation["requestBody"] = _form(with_metadata=path not in {"/h/hash", "/m/lookup"})
-    answers = operation["responses"]
-    answers.get("204", {}).pop("content", None)
+_PAGE = string.Template("""<!DOCTYPE html>
+<html>
+<head>
+<meta charset="UTF-8">
+<title>countermark</title>
+<style>$style</style>
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script>$script</script>
+<script>
+SwaggerUIBundle({
+  dom_id: "#swagger-ui",
+  spec: $document,
+  deepLinking: true,
+  docExpansion: "list",
+  filter: true,
+  layout: "BaseLayout",
+  presets: [SwaggerUIBundle.presets.apis],
+  showCommonExtensions: true,
+  showExtensions: true,
+  withCredentials: true
+})
+</script>
+</body>
+</html>
+""")
+
+
+class _Generator(GenerateJsonSchema):
+    """Leaves out the default null: it says no more than that a field may be left out, and may not fit its schema."""
+
+    def default_schema(self, schema: Any) -> dict[str, Any]:
+        made = super().default_schema(schema)
+        return {name: value for name, value in made.items() if name != "default" or value is not None}
+
+
+class _Schemas:
+    """The schemas of all bodies and answers: `named` are those of models, which the others refer to."""
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._answers = {id(model): TypeAdapter[Any](model) for each in endpoints for model in _models(each)}
+        bodies = [each.binding.body for each in endpoints if each.binding.body is not None]
+        wanted: list[tuple[int, _Mode, TypeAdapter[Any]]] = [
+            *((id(body), "validation", body.adapter) for body in bodies),
+            *((model, "serialization", adapter) for model, adapter in self._answers.items()),
+        ]
+        found, shared = TypeAdapter.json_schemas(
+            wanted, ref_template="#/components/schemas/{model}", schema_generator=_Generator
+        )
+        self._schemas = {key: dict(schema) for (key, _), schema in found.items()}
+        self.named: dict[str, Any] = {**shared["$defs"], "Message": _schema(Message), "Invalid": _schema(Invalid)}
+
+    def of_body(self, body: Parameter) -> dict[str, Any]:
+        return _titled(self._schemas[id(body)], body.name)
+
+    def of_answer(self, model: object) -> dict[str, Any]:
+        return _titled(self._schemas[id(model)], "return")
+
+
+def _models(endpoint: Endpoint) -> Iterator[Any]:
+    """Yield the models of an endpoint's own answers."""
+    for response in endpoint.responses.values():
+        for content in response.get("content", {}).values():
+            if "model" in content:
+                yield content["model"]
+
+
+def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
+    """Return the operation of an endpoint: what its function takes and answers, its failures, and the keys it needs."""
+    route, path, binding = endpoint.route, _path(endpoint), endpoint.binding
+    responses = {str(status): _response(each, schemas) for status, each in endpoint.responses.items()}
     for status, description in _FAILURES.items():
-        if status not in answers and (route.roles is not None or status not in _NEEDS_KEY):
-            answers[status] = _answer(description, {"$ref": "#/components/schemas/Message"})
-    invalid = {"type": "array", "items": {"$ref": "#/components/schemas/Invalid"}}
+        if status not in responses and (route.roles is not None or status not in _NEEDS_KEY):
+            responses[status] = _answer(description, {"$ref": "#/components/schemas/Message"})
+    invalid: dict[str, Any] = {"type": "array", "items": {"$ref": "#/components/schemas/Invalid"}}
     if path.startswith("/m/lookup"):
         invalid = {"$ref": "#/components/schemas/Message"}
-    answers["422"] = _answer("The request fails validation.", invalid)
-    operation["security"] = [] if route.roles is None else [{"bearer": []}, {"key": []}]
+    responses["422"] = _answer("The request fails validation.", invalid)
+    operation: dict[str, Any] = {
+        "tags": [endpoint.tag],
+        "summary": endpoint.summary,
+        "operationId": re.sub(r"\W", "_", f"{endpoint.function.__name__}{path}_{route.method.lower()}"),
+        "responses": responses,
+        "security": [] if route.roles is None else [{"bearer": []}, {"key": []}],
+    }
+    if parameters := [*map(_path_parameter, binding.path), *map(_query_parameter, binding.query)]:
+        operation["parameters"] = parameters
+    if binding.body is not None:
+        content = {"application/json": {"schema": schemas.of_body(binding.body)}}
+        operation["requestBody"] = {"content": content, "required": True}
+    elif route.method == "POST" and path in _UPLOADS:
+        operation["requestBody"] = _form(with_metadata=path not in {"/h/hash", "/m/lookup"})
+    return operation
+
+
+def _path(endpoint: Endpoint) -> str:
+    return endpoint.route.path.replace("<", "{").replace(">", "}")
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": _titled({"type": "string"}, name)}
+
+
+def _query_parameter(parameter: QueryParameter) -> dict[str, Any]:
+    schema = _titled(parameter.adapter.json_schema(), parameter.name) | {"description": parameter.query.description}
+    if parameter.query.examples:
+        schema["examples"] = list(parameter.query.examples)
+    if not parameter.is_required and parameter.default is not None:
+        schema["default"] = parameter.default
+    return {
+        "name": parameter.name,
+        "in": "query",
+        "required": parameter.is_required,
+        "description": parameter.query.description,
+        "schema": schema,
+    }
+
+
+def _response(response: Mapping[str, Any], schemas: _Schemas) -> dict[str, Any]:
+    """Return an answer as the document has it: with the schema of its model in place of the model."""
+    if "content" not in response:
+        return dict(response)
+    content = {
+        media_type: {"schema": schemas.of_answer(each["model"])} if "model" in each else each
+        for media_type, each in response["content"].items()
+    }
+    return {**response, "content": content}
+
+
+def _titled(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a schema with a title made of a name, unless it refers to one that has its own."""
+    return dict(schema) if "$ref" in schema else {**schema, "title": name.replace("_", " ").title()}
 
 
 def _answer(description: str, schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,14 @@ class Route:
     roles: frozenset[Role] | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The route of a request, and what its path has for each `<name>` of the route's path."""
+
+    route: Route
+    names: Mapping[str, str]
+
+
 def _routes(group: str, roles: frozenset[Role] | None, *listed: str) -> Sequence[Route]:
     """Return the routes of a group from lines of methods and a path: `GET,POST /h/hash`."""
     return [
@@ -84,23 +92,17 @@ _BY_PATH: Mapping[str, Mapping[str, Route]] = {
 }
 
 
-def pattern_of(path: str) -> str:
-    """Return the regular expression of a path; each of its names is a group, and stands for one segment."""
-    return re.sub(r"<(\w+)>", r"(?P<\1>[^/]+)", path)
+def _pattern_of(path: str) -> re.Pattern[str]:
+    """Return the pattern of a path; each of its names is a group, and stands for one segment."""
+    return re.compile(re.sub(r"<(\w+)>", r"(?P<\1>[^/]+)", path))
 
 
-_WITH_NAMES = tuple((re.compile(pattern_of(path)), methods) for path, methods in _BY_PATH.items() if "<" in path)
+_WITH_NAMES = tuple((_pattern_of(path), methods) for path, methods in _BY_PATH.items() if "<" in path)
 
 
 def methods_of(path: str) -> Mapping[str, Route]:
     """Return the routes of a request's path by method; an empty mapping where there is no such path."""
-    found = _BY_PATH.get(path)
-    if found is not None:
-        return found
-    for pattern, methods in _WITH_NAMES:
-        if pattern.fullmatch(path):
-            return methods
-    return {}
+    return _matched(path)[0]
 
 
 def route_of(method: str, path: str, *, groups: frozenset[str] = GROUPS) -> Route | Sequence[str]:
@@ -108,15 +110,33 @@ def route_of(method: str, path: str, *, groups: frozenset[str] = GROUPS) -> Rout
 
     HEAD is answered as GET is.
     """
-    methods = methods_of(path)
+    found = find(method, path, groups=groups)
+    return found.route if isinstance(found, Found) else found
+
+
+def find(method: str, path: str, *, groups: frozenset[str] = GROUPS) -> "Found | Sequence[str]":
+    """Return the route of a request, as `route_of` does, together with the names in its path."""
+    methods, names = _matched(path)
     if not any(route.group in groups for route in methods.values()):
         return ()
-    return methods.get("GET" if method == "HEAD" else method) or sorted(methods)
+    route = methods.get("GET" if method == "HEAD" else method)
+    return sorted(methods) if route is None else Found(route=route, names=names)
+
+
+def _matched(path: str) -> tuple[Mapping[str, Route], Mapping[str, str]]:
+    """Return the routes of a path by method, and the names in the path."""
+    found = _BY_PATH.get(path)
+    if found is not None:
+        return found, {}
+    for pattern, methods in _WITH_NAMES:
+        if matched := pattern.fullmatch(path):
+            return methods, matched.groupdict()
+    return {}, {}
 
 
 def normal_path(path: str) -> str:
     """Return a path with each run of slashes as one: `//c/banks` is `/c/banks`."""
-    return re.sub("/{2,}", "/", path)
+    return re.sub("/{2,}", "/", path) if "//" in path else path
 
 
 def path_of(event: Mapping[str, Any]) -> str:

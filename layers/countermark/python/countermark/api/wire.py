@@ -5,8 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from aws_lambda_powertools.event_handler import Response
-
+from countermark.api.messages import Answer
 from countermark.domain.bank import Bank, BankContent
 from countermark.domain.collaboration import Collaboration, FetchState, Field
 from countermark.domain.json import JSON
@@ -20,12 +19,15 @@ _FORM_TYPES = {"str": "string", "int": "number", "bool": "boolean", "set[int]": 
 """A field's type as HMA's forms call it."""
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def dump(value: object) -> str:
     """Return JSON with sorted keys, no spaces and a final newline, ASCII only.
 
     Source: Flask 3, DefaultJSONProvider outside debug mode, which is what HMA answers with.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n"
+    return _ENCODER.encode(value) + "\n"
 
 
 def load(text: str) -> Any:
@@ -51,33 +53,31 @@ def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].partition(",")[0].strip().lower()
 
 
-def json_answer(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response[Any]:
+def is_json(content_type: str) -> bool:
+    """Return whether a body with this Content-Type is read as JSON; one without a Content-Type is."""
+    return media_type(content_type) in {"", JSON_TYPE}
+
+
+def json_answer(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
     """Return an answer of JSON."""
-    return Response(status_code=status, content_type=JSON_TYPE, body=dump(value), headers=dict(headers or {}))
+    return text_answer(dump(value), JSON_TYPE, status=status, headers=headers)
 
 
-def message(text: str, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response[Any]:
+def text_answer(text: str, content_type: str, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
+    """Return an answer of text in UTF-8."""
+    return Answer(status=status, headers={"Content-Type": content_type, **(headers or {})}, body=text.encode("utf-8"))
+
+
+def message(text: str, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
     """Return an answer that says one thing: all errors, and acknowledgments."""
     return json_answer({"message": text}, status=status, headers=headers)
 
 
-def no_route(methods: Sequence[str]) -> Response[Any]:
+def no_route(methods: Sequence[str]) -> Answer:
     """Return the answer to a request that has no route: its path has these methods, or none at all."""
     if not methods:
         return message("Not Found", status=404)
     return message("Method Not Allowed", status=405, headers={"Allow": ", ".join(methods)})
-
-
-def built(response: Response[Any]) -> dict[str, Any]:
-    """Return an answer of ours as a payload 2.0 answer."""
-    headers = {name: value for name, value in response.headers.items() if isinstance(value, str)}
-    return {
-        "statusCode": response.status_code,
-        "headers": headers,
-        "body": response.body,
-        "isBase64Encoded": False,
-        "cookies": [],
-    }
 
 
 def header_text(text: str) -> str:

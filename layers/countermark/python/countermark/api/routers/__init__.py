@@ -1,16 +1,93 @@
 """The routes: a module for each subject, imported when its group is served."""
 
-from collections.abc import Mapping
-from typing import Any
+import importlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
 
-from aws_lambda_powertools.event_handler.api_gateway import Router
-
+from countermark.api.binding import Binding, binding_of
+from countermark.api.messages import Answer
+from countermark.api.routes import Route, methods_of
 from countermark.domain import coverage
 
+MODULES: Mapping[str, tuple[str, ...]] = {
+    "status": ("status", "documents"),
+    "hash": ("hash",),
+    "match": ("match",),
+    "curate": ("banks", "contents", "exchanges", "types"),
+}
+"""The modules of this package that serve a group, imported when it is asked for."""
 
-def new_router() -> Router:
-    """Return a router without routes."""
-    return Router()  # type: ignore[no-untyped-call]  # Powertools leaves its constructor untyped
+Function: TypeAlias = Callable[..., Answer]
+"""Answers a request: takes the call, then the names of the path, the query and the body by name."""
+
+AnyFunction = TypeVar("AnyFunction", bound=Function)
+
+Responses: TypeAlias = Mapping[int, Mapping[str, Any]]
+"""The answers of a route by status, as OpenAPI describes them; a `model` stands for its schema."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A route of the table, the function that answers it, and how the document describes it."""
+
+    route: Route
+    function: Function
+    binding: Binding
+    tag: str
+    summary: str
+    responses: Responses
+
+
+class Router:
+    """The endpoints of one subject, each declared by a decorator above its function."""
+
+    def __init__(self, tag: str) -> None:
+        self.endpoints: list[Endpoint] = []
+        self._tag = tag
+
+    def get(self, path: str, *, summary: str, responses: Responses) -> Callable[[AnyFunction], AnyFunction]:
+        """Declare the function that answers GET, and so HEAD."""
+        return self._declare("GET", path, summary, responses)
+
+    def post(self, path: str, *, summary: str, responses: Responses) -> Callable[[AnyFunction], AnyFunction]:
+        """Declare the function that answers POST."""
+        return self._declare("POST", path, summary, responses)
+
+    def put(self, path: str, *, summary: str, responses: Responses) -> Callable[[AnyFunction], AnyFunction]:
+        """Declare the function that answers PUT."""
+        return self._declare("PUT", path, summary, responses)
+
+    def delete(self, path: str, *, summary: str, responses: Responses) -> Callable[[AnyFunction], AnyFunction]:
+        """Declare the function that answers DELETE."""
+        return self._declare("DELETE", path, summary, responses)
+
+    def _declare(
+        self, method: str, path: str, summary: str, responses: Responses
+    ) -> Callable[[AnyFunction], AnyFunction]:
+        route = methods_of(path)[method]
+
+        def declare(function: AnyFunction) -> AnyFunction:
+            self.endpoints.append(
+                Endpoint(
+                    route=route,
+                    function=function,
+                    binding=binding_of(function, re.findall(r"<(\w+)>", path)),
+                    tag=self._tag,
+                    summary=summary,
+                    responses=responses,
+                )
+            )
+            return function
+
+        return declare
+
+
+def endpoints_of(groups: frozenset[str]) -> Sequence[Endpoint]:
+    """Import the modules of groups of routes, and return their endpoints."""
+    modules = (f"{__name__}.{name}" for group in sorted(groups) for name in MODULES[group])
+    return [endpoint for module in modules for endpoint in importlib.import_module(module).router.endpoints]
 
 
 COVERAGE = {

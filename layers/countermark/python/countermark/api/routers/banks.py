@@ -1,60 +1,53 @@
 """Banks."""
 
-from typing import Annotated, Any
-
-from aws_lambda_powertools.event_handler import Request, Response
-from aws_lambda_powertools.event_handler.openapi.params import Body
+from typing import Annotated
 
 from countermark.api import wire
-from countermark.api.call import call_of
-from countermark.api.routers import answers, new_router
+from countermark.api.binding import Body
+from countermark.api.call import Call
+from countermark.api.messages import Answer
+from countermark.api.routers import Router, answers
 from countermark.api.schemas import BankChange, BankView, Message, NewBank
 from countermark.errors import AlreadyExists, NotFound
 from countermark.flows import curate
 
-router = new_router()
+router = Router("Banks")
 
 
-@router.get(
-    "/c/banks", tags=["Banks"], summary="List the banks", responses=answers(list[BankView], "All banks, by name.")
-)
-def list_banks(request: Request) -> Response[Any]:
+@router.get("/c/banks", summary="List the banks", responses=answers(list[BankView], "All banks, by name."))
+def list_banks(call: Call) -> Answer:
     """Answer all banks, by name."""
-    return wire.json_answer([wire.bank_view(bank) for bank in call_of(request).services.banks.banks()])
+    return wire.json_answer([wire.bank_view(bank) for bank in call.services.banks.banks()])
 
 
 @router.post(
     "/c/banks",
-    tags=["Banks"],
     summary="Create a bank",
     responses=answers(BankView, "The bank.", status=201),
-    status_code=201,
 )
-def create_bank(request: Request, body: Annotated[NewBank, Body()]) -> Response[Any]:
+def create_bank(call: Call, body: Annotated[NewBank, Body()]) -> Answer:
     """Create a bank; without a ratio it matches always."""
     try:
-        bank = curate.create_bank(call_of(request).curator, body.name, ratio=_ratio(body, default=1.0))
+        bank = curate.create_bank(call.curator, body.name, ratio=_ratio(body, default=1.0))
     except AlreadyExists as error:
         raise AlreadyExists("Bank already exists") from error
     return wire.json_answer(wire.bank_view(bank), status=201)
 
 
-@router.get("/c/bank/<bank_name>", tags=["Banks"], summary="Show a bank", responses=answers(BankView, "The bank."))
-def show_bank(request: Request, bank_name: str) -> Response[Any]:
+@router.get("/c/bank/<bank_name>", summary="Show a bank", responses=answers(BankView, "The bank."))
+def show_bank(call: Call, bank_name: str) -> Answer:
     """Answer a bank."""
     try:
-        return wire.json_answer(wire.bank_view(call_of(request).services.banks.bank(bank_name)))
+        return wire.json_answer(wire.bank_view(call.services.banks.bank(bank_name)))
     except NotFound as error:
         raise NotFound(f"bank '{bank_name}' not found") from error
 
 
-@router.put("/c/bank/<bank_name>", tags=["Banks"], summary="Change a bank", responses=answers(BankView, "The bank."))
-def change_bank(request: Request, bank_name: str, body: Annotated[BankChange, Body()]) -> Response[Any]:
+@router.put("/c/bank/<bank_name>", summary="Change a bank", responses=answers(BankView, "The bank."))
+def change_bank(call: Call, bank_name: str, body: Annotated[BankChange, Body()]) -> Answer:
     """Rename a bank, set its ratio, or both."""
     try:
-        bank = curate.update_bank(
-            call_of(request).curator, bank_name, new_name=body.name, ratio=_ratio(body, default=None)
-        )
+        bank = curate.update_bank(call.curator, bank_name, new_name=body.name, ratio=_ratio(body, default=None))
     except NotFound as error:
         raise NotFound("Bank not found") from error
     except AlreadyExists as error:
@@ -62,12 +55,10 @@ def change_bank(request: Request, bank_name: str, body: Annotated[BankChange, Bo
     return wire.json_answer(wire.bank_view(bank))
 
 
-@router.delete(
-    "/c/bank/<bank_name>", tags=["Banks"], summary="Delete a bank", responses=answers(Message, "It is gone.")
-)
-def delete_bank(request: Request, bank_name: str) -> Response[Any]:
+@router.delete("/c/bank/<bank_name>", summary="Delete a bank", responses=answers(Message, "It is gone."))
+def delete_bank(call: Call, bank_name: str) -> Answer:
     """Delete a bank with its contents, where there is one."""
-    curate.delete_bank(call_of(request).curator, bank_name)
+    curate.delete_bank(call.curator, bank_name)
     return wire.message("Done")
 
 

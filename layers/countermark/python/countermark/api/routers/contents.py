@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from aws_lambda_powertools.event_handler import Request, Response
-from aws_lambda_powertools.event_handler.openapi.params import Body, Query
-
 from countermark.api import content, wire
-from countermark.api.call import Call, call_of
+from countermark.api.binding import Body, Query
+from countermark.api.call import Call
+from countermark.api.messages import Answer
 from countermark.api.multipart import Part
-from countermark.api.routers import COVERAGE, answers, new_router
+from countermark.api.routers import COVERAGE, Router, answers
 from countermark.api.schemas import (
     BankedContent,
     BatchedContent,
@@ -28,15 +27,15 @@ from countermark.domain.json import JSON
 from countermark.errors import InvalidInput, NotFound
 from countermark.flows import curate, opinions
 
-router = new_router()
+router = Router("Contents")
 
 _BANKED = answers(BankedContent, "What was banked.")
 _BANKED_CONTENT = answers(BankedContent, "What was banked.", headers=COVERAGE)
 
 
-@router.post("/c/bank/<bank_name>/content", tags=["Contents"], summary="Bank content", responses=_BANKED_CONTENT)
+@router.post("/c/bank/<bank_name>/content", summary="Bank content", responses=_BANKED_CONTENT)
 def add_content(
-    request: Request,
+    call: Call,
     bank_name: str,
     *,
     url: Annotated[str | None, Query(description="Where the content is, instead of an upload.")] = None,
@@ -47,9 +46,8 @@ def add_content(
     content_id: Annotated[str | None, Query(description="The curator's own name of the content.")] = None,
     content_uri: Annotated[str | None, Query(description="Where the curator keeps the content.")] = None,
     metadata: Annotated[str | None, Query(description="JSON to keep with the content.")] = None,
-) -> Response[Any]:
+) -> Answer:
     """Hash content, by URL or as the one file of a form, and bank its signals."""
-    call = call_of(request)
     bank = _bank(call, bank_name)
     parts = call.parts()
     kept, note = _said(call, parts)
@@ -65,12 +63,9 @@ def add_content(
     return _banked(call, bank, draft, headers=content.coverage_headers(report))
 
 
-@router.post("/c/bank/<bank_name>/signal", tags=["Contents"], summary="Bank signals", responses=_BANKED)
-def add_signals(
-    request: Request, bank_name: str, body: Annotated[Object, Body(examples=[{"pdq": "0f" * 32, "note": "seen twice"}])]
-) -> Response[Any]:
+@router.post("/c/bank/<bank_name>/signal", summary="Bank signals", responses=_BANKED)
+def add_signals(call: Call, bank_name: str, body: Annotated[Object, Body()]) -> Answer:
     """Bank the signals of one content, by signal type."""
-    call = call_of(request)
     bank = _bank(call, bank_name)
     note = wire.text_field(body, "note") or ""
     signals = {name: value for name, value in body.items() if name != "note"}
@@ -83,11 +78,10 @@ def add_signals(
 
 @router.post(
     "/c/bank/<bank_name>/signals",
-    tags=["Contents"],
     summary="Bank the signals of many contents",
     responses=answers(list[BatchedContent], "For each content, in order, its id, or a message that says why not."),
 )
-def add_many_signals(request: Request, bank_name: str, body: Annotated[ContentBatch, Body()]) -> Response[Any]:
+def add_many_signals(call: Call, bank_name: str, body: Annotated[ContentBatch, Body()]) -> Answer:
     """Bank up to 1,000 contents in one write; a bad one spoils only its own entry.
 
     The answer has an entry for each content, in the same order: `{"id": 21}`, or `{"message": "…"}` for one that is
@@ -95,7 +89,6 @@ def add_many_signals(request: Request, bank_name: str, body: Annotated[ContentBa
     the same contents get the same ids. The same key with other contents in the same bank is refused with 409. A 503
     may have stored some of the contents; its message names the key to send the batch again with.
     """
-    call = call_of(request)
     limit = call.services.limits.batch_contents
     if len(body.contents) > limit:
         raise InvalidInput(f"a batch takes at most {limit} contents, not {len(body.contents)}")
@@ -118,19 +111,17 @@ def add_many_signals(request: Request, bank_name: str, body: Annotated[ContentBa
 
 @router.get(
     "/c/bank/<bank_name>/contents",
-    tags=["Contents"],
     summary="List the contents of a bank",
     responses=answers(ContentPageView, "A page of contents, newest first."),
 )
 def list_contents(
-    request: Request,
+    call: Call,
     bank_name: str,
     *,
     limit: Annotated[int, Query(description="How many at most.", ge=1, le=1_000)] = 100,
     cursor: Annotated[str | None, Query(description="next_cursor of the page before.")] = None,
-) -> Response[Any]:
+) -> Answer:
     """Answer a page of a bank's contents, newest first."""
-    call = call_of(request)
     bank = _bank(call, bank_name)
     before = None if not cursor else _content_id(cursor)
     page = call.services.banks.content_page(bank.id, before=before, limit=min(limit, call.services.limits.page))
@@ -144,20 +135,18 @@ def list_contents(
 
 @router.get(
     "/c/bank/<bank_name>/content/<content_id>",
-    tags=["Contents"],
     summary="Show a content",
     responses=answers(ContentView, "The content."),
 )
 def show_content(
-    request: Request,
+    call: Call,
     bank_name: str,
     content_id: str,
     *,
     include_signals: Annotated[bool, Query(description="Answer its signals as well.")] = False,
     include_metadata: Annotated[bool, Query(description="Answer its metadata and note as well.")] = True,
-) -> Response[Any]:
+) -> Answer:
     """Answer a content."""
-    call = call_of(request)
     bank = _bank(call, bank_name)
     _, found = curate.content_of(call.curator, bank.name, _existing_id(content_id))
     return wire.json_answer(wire.content_view(bank, found, signals=include_signals, metadata=include_metadata))
@@ -165,15 +154,11 @@ def show_content(
 
 @router.put(
     "/c/bank/<bank_name>/content/<content_id>",
-    tags=["Contents"],
     summary="Disable, enable or annotate a content",
     responses=answers(ChangedContent, "The content."),
 )
-def change_content(
-    request: Request, bank_name: str, content_id: str, body: Annotated[ContentChange, Body()]
-) -> Response[Any]:
+def change_content(call: Call, bank_name: str, content_id: str, body: Annotated[ContentChange, Body()]) -> Answer:
     """Disable or enable a content, set its note, or both. A disable acts at the next lookup."""
-    call = call_of(request)
     _bank(call, bank_name)
     bank, changed = curate.update_content(
         call.curator,
@@ -194,33 +179,27 @@ def change_content(
 
 @router.delete(
     "/c/bank/<bank_name>/content/<content_id>",
-    tags=["Contents"],
     summary="Delete a content",
     responses=answers(Deleted, "How many were deleted."),
 )
-def delete_content(request: Request, bank_name: str, content_id: str) -> Response[Any]:
+def delete_content(call: Call, bank_name: str, content_id: str) -> Answer:
     """Delete a content of this bank; no fetch banks it again."""
-    call = call_of(request)
     _bank(call, bank_name)
     return wire.json_answer({"deleted": curate.delete_content(call.curator, bank_name, _existing_id(content_id))})
 
 
 @router.post(
     "/c/bank/<bank_name>/content/<content_id>/opinion",
-    tags=["Contents"],
     summary="Tell an exchange what you think of a content",
     responses=answers(ToldOpinion, "What the exchange is sent."),
 )
-def give_opinion(
-    request: Request, bank_name: str, content_id: str, body: Annotated[ContentOpinion, Body()]
-) -> Response[Any]:
+def give_opinion(call: Call, bank_name: str, content_id: str, body: Annotated[ContentOpinion, Body()]) -> Answer:
     """Have the exchange that a content came from told an opinion of it, soon; of several the newest counts.
 
     A content that was banked here, in the bank of an exchange, is shared with that exchange. To withdraw takes back
     what the platform stated itself. Nothing is sent unless the exchange's `writes_back` is turned on; a dry run only
     shows what would be.
     """
-    call = call_of(request)
     _bank(call, bank_name)
     opinion = opinions.shared_opinion(
         body.opinion, tags=body.tags, signal_type=body.signal_type or None, reason=body.reason or None
@@ -241,7 +220,7 @@ def _bank(call: Call, name: str) -> Bank:
         raise NotFound(f"bank '{name}' not found") from error
 
 
-def _banked(call: Call, bank: Bank, draft: ContentDraft, *, headers: Mapping[str, str] | None = None) -> Response[Any]:
+def _banked(call: Call, bank: Bank, draft: ContentDraft, *, headers: Mapping[str, str] | None = None) -> Answer:
     banked = curate.add_content(call.curator, bank.name, draft)
     return wire.json_answer({"id": banked.id, "signals": dict(banked.signals)}, headers=headers)
 

@@ -1,44 +1,41 @@
 """The API's own description, and a page to read it on."""
 
-from typing import Any
-
-from aws_lambda_powertools.event_handler import Response
-
 from countermark.api import wire
-from countermark.api.routers import answers, new_router
+from countermark.api.call import Call
+from countermark.api.messages import Answer
+from countermark.api.routers import Router, answers
 from countermark.api.schemas import Object
 
-router = new_router()
+router = Router("Documents")
 
 _DOCUMENT = answers(Object, "The OpenAPI document.")
 
 
-@router.get("/openapi.json", tags=["Documents"], summary="The OpenAPI document", responses=_DOCUMENT)
-def openapi() -> Response[Any]:
+@router.get("/openapi.json", summary="The OpenAPI document", responses=_DOCUMENT)
+def openapi(_call: Call) -> Answer:
     """Answer the OpenAPI document of the whole API."""
     return _document()
 
 
-@router.get("/openapi/openapi.json", tags=["Documents"], summary="The OpenAPI document", responses=_DOCUMENT)
-def openapi_of_hma() -> Response[Any]:
+@router.get("/openapi/openapi.json", summary="The OpenAPI document", responses=_DOCUMENT)
+def openapi_of_hma(_call: Call) -> Answer:
     """Answer the OpenAPI document where HMA has it."""
     return _document()
 
 
 @router.get(
     "/openapi/swagger",
-    tags=["Documents"],
     summary="The document as a page",
     responses={200: {"description": "A page.", "content": {"text/html": {"schema": {"type": "string"}}}}},
 )
-def swagger() -> Response[Any]:
+def swagger(_call: Call) -> Answer:
     """Answer a page that shows the document; it loads nothing from elsewhere."""
     from countermark.api.openapi import swagger_page
 
-    return Response(status_code=200, content_type="text/html; charset=utf-8", body=swagger_page())
+    return wire.text_answer(swagger_page(), "text/html; charset=utf-8")
 
 
-def _document() -> Response[Any]:
+def _document() -> Answer:
     # Making the document takes most of a second, and the modules of all routes.
     from countermark.api.openapi import document
 

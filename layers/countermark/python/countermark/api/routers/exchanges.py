@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
-from aws_lambda_powertools.event_handler import Request, Response
-from aws_lambda_powertools.event_handler.openapi.params import Body, Query
-
 from countermark.api import wire
-from countermark.api.call import Call, call_of
-from countermark.api.routers import answers, new_router
+from countermark.api.binding import Body, Query
+from countermark.api.call import Call
+from countermark.api.messages import Answer
+from countermark.api.routers import Router, answers
 from countermark.api.schemas import (
     ApiSchema,
     ApiView,
@@ -26,7 +25,7 @@ from countermark.domain.collaboration import ChecksCredentials, Collaboration, E
 from countermark.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
 from countermark.flows import curate, opinions
 
-router = new_router()
+router = Router("Exchanges")
 
 _COMMON_FIELDS = frozenset({"name", "api", "enabled", "writes_back"})
 """The fields of a configuration that are not its kind's own."""
@@ -34,36 +33,31 @@ _COMMON_FIELDS = frozenset({"name", "api", "enabled", "writes_back"})
 
 @router.get(
     "/c/exchanges/apis",
-    tags=["Exchanges"],
     summary="List the kinds of exchange",
     responses=answers(list[str], "Their names."),
 )
-def list_apis(request: Request) -> Response[Any]:
+def list_apis(call: Call) -> Answer:
     """Answer the names of the kinds of exchange."""
-    return wire.json_answer(list(call_of(request).services.exchanges))
+    return wire.json_answer(list(call.services.exchanges))
 
 
 @router.get(
     "/c/exchanges/api/<api_name>",
-    tags=["Exchanges"],
     summary="Does a kind take credentials?",
     responses=answers(ApiView, "Whether it does, and has some."),
 )
-def show_api(request: Request, api_name: str) -> Response[Any]:
+def show_api(call: Call, api_name: str) -> Answer:
     """Answer whether a kind of exchange takes credentials, and has some."""
-    call = call_of(request)
     return _api(call, _exchange(call, api_name))
 
 
 @router.post(
     "/c/exchanges/api/<api_name>",
-    tags=["Exchanges"],
     summary="Set or unset the credentials of a kind",
     responses=answers(ApiView, "Whether it takes some, and has some now."),
 )
-def set_credentials(request: Request, api_name: str, body: Annotated[Credentials, Body()]) -> Response[Any]:
+def set_credentials(call: Call, api_name: str, body: Annotated[Credentials, Body()]) -> Answer:
     """Set the credentials of a kind of exchange; an empty object unsets them."""
-    call = call_of(request)
     exchange = _exchange(call, api_name)
     if body.credential_json is not None:
         call.services.secrets.set_credentials(exchange.kind, _credentials(exchange, body.credential_json))
@@ -72,13 +66,12 @@ def set_credentials(request: Request, api_name: str, body: Annotated[Credentials
 
 @router.get(
     "/c/exchanges/api/<api_name>/schema",
-    tags=["Exchanges"],
     summary="What a kind needs to be configured",
     responses=answers(ApiSchema, "The fields of its configuration and of its credentials."),
 )
-def show_schema(request: Request, api_name: str) -> Response[Any]:
+def show_schema(call: Call, api_name: str) -> Answer:
     """Answer the fields of a kind's configuration, and of its credentials where it takes some."""
-    exchange = _exchange(call_of(request), api_name)
+    exchange = _exchange(call, api_name)
     credentials = exchange.credential_fields
     return wire.json_answer(
         {
@@ -90,25 +83,21 @@ def show_schema(request: Request, api_name: str) -> Response[Any]:
 
 @router.get(
     "/c/exchanges",
-    tags=["Exchanges"],
     summary="List the configured exchanges",
     responses=answers(list[str], "Their names."),
 )
-def list_exchanges(request: Request) -> Response[Any]:
+def list_exchanges(call: Call) -> Answer:
     """Answer the names of the configured exchanges."""
-    return wire.json_answer([each.name for each in call_of(request).services.collaborations.collaborations()])
+    return wire.json_answer([each.name for each in call.services.collaborations.collaborations()])
 
 
 @router.post(
     "/c/exchanges",
-    tags=["Exchanges"],
     summary="Configure an exchange",
     responses=answers(Message, "It is configured, and its bank is there.", status=201),
-    status_code=201,
 )
-def create_exchange(request: Request, body: Annotated[NewExchange, Body()]) -> Response[Any]:
+def create_exchange(call: Call, body: Annotated[NewExchange, Body()]) -> Answer:
     """Configure an exchange, and create its bank."""
-    call = call_of(request)
     collaboration = _configured(call, body)
     try:
         curate.create_collaboration(call.curator, collaboration)
@@ -121,27 +110,24 @@ def create_exchange(request: Request, body: Annotated[NewExchange, Body()]) -> R
 
 @router.get(
     "/c/exchange/<exchange_name>",
-    tags=["Exchanges"],
     summary="Show a configured exchange",
     responses=answers(ExchangeView, "Its configuration."),
 )
-def show_exchange(request: Request, exchange_name: str) -> Response[Any]:
+def show_exchange(call: Call, exchange_name: str) -> Answer:
     """Answer the configuration of an exchange."""
-    return wire.json_answer(wire.collaboration_view(_collaboration(call_of(request), exchange_name)))
+    return wire.json_answer(wire.collaboration_view(_collaboration(call, exchange_name)))
 
 
 @router.put(
     "/c/exchange/<exchange_name>",
-    tags=["Exchanges"],
     summary="Enable or disable a configured exchange, or what it is sent",
     responses=answers(ExchangeView, "Its configuration."),
 )
-def change_exchange(request: Request, exchange_name: str, body: Annotated[ExchangeChange, Body()]) -> Response[Any]:
+def change_exchange(call: Call, exchange_name: str, body: Annotated[ExchangeChange, Body()]) -> Answer:
     """Enable or disable an exchange: a disabled one is not fetched, and what was fetched keeps matching.
 
     Only where it `writes_back` is it sent what curators think.
     """
-    call = call_of(request)
     collaboration = _collaboration(call, exchange_name)
     if body.enabled is not None or body.writes_back is not None:
         collaboration = replace(
@@ -155,57 +141,49 @@ def change_exchange(request: Request, exchange_name: str, body: Annotated[Exchan
 
 @router.delete(
     "/c/exchange/<exchange_name>",
-    tags=["Exchanges"],
     summary="Delete a configured exchange",
     responses=answers(Message, "It is gone."),
 )
-def delete_exchange(request: Request, exchange_name: str) -> Response[Any]:
+def delete_exchange(call: Call, exchange_name: str) -> Answer:
     """Delete a configured exchange with its bank and contents, where there is one."""
-    curate.delete_collaboration(call_of(request).curator, exchange_name)
+    curate.delete_collaboration(call.curator, exchange_name)
     return wire.message("Exchange deleted")
 
 
 @router.get(
     "/c/exchange/<exchange_name>/status",
-    tags=["Exchanges"],
     summary="How far a fetch has come",
     responses=answers(FetchStatus, "The state of its fetch."),
 )
-def show_status(request: Request, exchange_name: str) -> Response[Any]:
+def show_status(call: Call, exchange_name: str) -> Answer:
     """Answer how far the fetch of an exchange has come."""
-    call = call_of(request)
     name = _collaboration(call, exchange_name).name
     return wire.json_answer(wire.fetch_state_view(call.services.collaborations.fetch_state(name)))
 
 
 @router.get(
     "/c/exchange/<exchange_name>/reasons",
-    tags=["Exchanges"],
     summary="List the reasons of false positives",
     responses=answers(list[OpinionReason], "What the exchange offers."),
 )
 def list_reasons(
-    request: Request,
+    call: Call,
     exchange_name: str,
     *,
     signal_type: Annotated[str, Query(description="The signal type that the opinion is of.", examples=["pdq"])],
-) -> Response[Any]:
+) -> Answer:
     """Answer the reasons that an exchange takes with a false positive: it is asked for them now."""
-    call = call_of(request)
     reasons = opinions.opinion_reasons(call.teller, _collaboration(call, exchange_name).name, signal_type)
     return wire.json_answer([{"id": reason_id, "name": name} for reason_id, name in reasons.items()])
 
 
 @router.post(
     "/c/exchange/<exchange_name>/fetch",
-    tags=["Exchanges"],
     summary="Fetch now",
     responses=answers(Message, "The fetch is started; its status tells how it goes.", status=202),
-    status_code=202,
 )
-def start_fetch(request: Request, exchange_name: str) -> Response[Any]:
+def start_fetch(call: Call, exchange_name: str) -> Answer:
     """Start a fetch of an exchange, and do not wait for it."""
-    call = call_of(request)
     collaboration = _collaboration(call, exchange_name)
     if not collaboration.enabled:
         raise Conflict(f"Exchange '{exchange_name}' is disabled")
@@ -229,7 +207,7 @@ def _collaboration(call: Call, name: str) -> Collaboration:
         raise NotFound(f"Exchange '{name}' not found") from error
 
 
-def _api(call: Call, exchange: Exchange) -> Response[Any]:
+def _api(call: Call, exchange: Exchange) -> Answer:
     takes_some = exchange.credential_fields is not None
     return wire.json_answer(
         {

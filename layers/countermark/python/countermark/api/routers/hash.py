@@ -1,17 +1,16 @@
 """Content in, signals out."""
 
-from typing import Annotated, Any
-
-from aws_lambda_powertools.event_handler import Request, Response
-from aws_lambda_powertools.event_handler.openapi.params import Query
+from typing import Annotated
 
 from countermark.api import content, wire
-from countermark.api.call import call_of
-from countermark.api.routers import COVERAGE, answers, new_router
+from countermark.api.binding import Query
+from countermark.api.call import Call
+from countermark.api.messages import Answer
+from countermark.api.routers import COVERAGE, Router, answers
 from countermark.api.schemas import ByType
 from countermark.flows.hash import HashReport
 
-router = new_router()
+router = Router("Hash")
 
 _SIGNALS = answers(
     ByType | dict[str, list[str]],
@@ -31,18 +30,17 @@ ContentTypeName = Annotated[
 Types = Annotated[str | None, Query(description="The signal types that are wanted, separated by commas.")]
 
 
-@router.get("/h/hash", tags=["Hash"], summary="Hash the content at a URL", responses=_SIGNALS)
-def hash_by_url(request: Request, url: Url, content_type: ContentTypeName = None, types: Types = None) -> Response[Any]:
+@router.get("/h/hash", summary="Hash the content at a URL", responses=_SIGNALS)
+def hash_by_url(call: Call, url: Url, content_type: ContentTypeName = None, types: Types = None) -> Answer:
     """Answer the signals of the content at a URL."""
-    return _answer(content.hash_url(call_of(request), url, content_type=content_type, types=types))
+    return _answer(content.hash_url(call, url, content_type=content_type, types=types))
 
 
-@router.post("/h/hash", tags=["Hash"], summary="Hash an upload", responses=_SIGNALS)
-def hash_upload(request: Request, types: Types = None) -> Response[Any]:
+@router.post("/h/hash", summary="Hash an upload", responses=_SIGNALS)
+def hash_upload(call: Call, types: Types = None) -> Answer:
     """Answer the signals of the one file of a form."""
-    call = call_of(request)
     return _answer(content.hash_upload(call, call.parts(), types=types))
 
 
-def _answer(report: HashReport) -> Response[Any]:
+def _answer(report: HashReport) -> Answer:
     return wire.json_answer(content.hashed_by_type(report), headers=content.coverage_headers(report))

@@ -4,13 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from aws_lambda_powertools.event_handler import Request, Response
-from aws_lambda_powertools.event_handler.openapi.params import Body, Query
-
 from countermark.api import content, wire
-from countermark.api.call import Call, call_of
+from countermark.api.binding import Body, Query
+from countermark.api.call import Call
 from countermark.api.index_status import index_size
-from countermark.api.routers import COVERAGE, answers, new_router
+from countermark.api.messages import Answer
+from countermark.api.routers import COVERAGE, Router, answers
 from countermark.api.schemas import BatchQuery, ByBank, IndexStatus, Message, Object, RawMatches
 from countermark.domain.decision import Candidate
 from countermark.domain.json import JSON
@@ -22,7 +21,7 @@ from countermark.flows.cached import BankDirectory
 from countermark.flows.hash import HashReport
 from countermark.indexes.shards import ServedIndex
 
-router = new_router()
+router = Router("Match")
 
 SignalType_ = Annotated[str | None, Query(description="The signal's type.", examples=["pdq"])]
 Banks = Annotated[str | None, Query(description="The only banks that may match, separated by commas.")]
@@ -60,11 +59,9 @@ class _Ask:
     wants_detail: bool
 
 
-@router.get(
-    "/m/lookup", tags=["Match"], summary="Look up a signal, or the content at a URL", responses=_BY_BANK_OR_TYPE
-)
+@router.get("/m/lookup", summary="Look up a signal, or the content at a URL", responses=_BY_BANK_OR_TYPE)
 def lookup(
-    request: Request,
+    call: Call,
     *,
     signal: Annotated[str | None, Query(description="The signal.")] = None,
     signal_type: SignalType_ = None,
@@ -77,9 +74,8 @@ def lookup(
     bypass_coinflip: Bypass = False,
     include: Include = None,
     rotations: Rotations = False,
-) -> Response[Any]:
+) -> Answer:
     """Answer the matches of a signal by bank, or those of the content at a URL by signal type."""
-    call = call_of(request)
     ask = _ask(banks=banks, content_id=content_id or seed, bypass=bypass_coinflip, include=include)
     if url:
         content.check_may_hash(call)
@@ -91,9 +87,9 @@ def lookup(
     return wire.json_answer(_matches(call, _index(call), _query(call, signal_type, signal), ask))
 
 
-@router.post("/m/lookup", tags=["Match"], summary="Look up an upload", responses=_BY_BANK_OR_TYPE)
+@router.post("/m/lookup", summary="Look up an upload", responses=_BY_BANK_OR_TYPE)
 def lookup_upload(
-    request: Request,
+    call: Call,
     *,
     types: Types = None,
     banks: Banks = None,
@@ -102,9 +98,8 @@ def lookup_upload(
     bypass_coinflip: Bypass = False,
     include: Include = None,
     rotations: Rotations = False,
-) -> Response[Any]:
+) -> Answer:
     """Answer the matches of the one file of a form, by signal type and bank."""
-    call = call_of(request)
     content.check_may_hash(call)
     ask = _ask(banks=banks, content_id=content_id or seed, bypass=bypass_coinflip, include=include)
     report = content.hash_upload(call, call.parts(), types=types, with_variants=rotations)
@@ -113,13 +108,11 @@ def lookup_upload(
 
 @router.post(
     "/m/lookup/batch",
-    tags=["Match"],
     summary="Look up many signals",
     responses=answers(list[Object], "For each signal, in order, what the lookup answers, or a message."),
 )
-def lookup_batch(request: Request, query: Annotated[BatchQuery, Body()]) -> Response[Any]:
+def lookup_batch(call: Call, query: Annotated[BatchQuery, Body()]) -> Answer:
     """Answer many lookups of one type in the same order; a bad signal spoils only its own entry."""
-    call = call_of(request)
     limit = call.services.limits.batch_signals
     if len(query.signals) > limit:
         raise InvalidInput(f"a batch takes at most {limit} signals, not {len(query.signals)}")
@@ -144,20 +137,18 @@ def lookup_batch(request: Request, query: Annotated[BatchQuery, Body()]) -> Resp
 
 @router.get(
     "/m/raw_lookup",
-    tags=["Match"],
     summary="Ask the index itself",
     responses=answers(RawMatches, "What the index holds near the signal, whatever its state is by now."),
 )
 def raw_lookup(
-    request: Request,
+    call: Call,
     *,
     signal: Annotated[str, Query(description="The signal.")],
     signal_type: Annotated[str, Query(description="The signal's type.", examples=["pdq"])],
     banks: Banks = None,
     include_distance: Annotated[bool, Query(description="Answer distances as well.")] = False,
-) -> Response[Any]:
+) -> Answer:
     """Answer the ids that the index holds near a signal: no state is checked, no coin tossed."""
-    call = call_of(request)
     query = _query(call, signal_type, signal)
     candidates = flow.raw_lookup(_index(call), query)
     only = wire.names(banks)
@@ -178,15 +169,11 @@ def raw_lookup(
 
 @router.post(
     "/m/compare",
-    tags=["Match"],
     summary="Compare two signals of each type",
     responses=answers(dict[str, list[Any]], "For each type, whether they match, and the distance."),
 )
-def compare(
-    request: Request, pairs: Annotated[Object, Body(examples=[{"pdq": ["0f" * 32, "0e" * 32]}])]
-) -> Response[Any]:
+def compare(call: Call, pairs: Annotated[Object, Body()]) -> Answer:
     """Answer for each signal type whether its two signals match, and how far they lie apart."""
-    call = call_of(request)
     compared: dict[str, JSON] = {}
     for name, pair in pairs.items():
         if not isinstance(pair, list) or len(pair) != 2:
@@ -200,13 +187,11 @@ def compare(
 
 @router.get(
     "/m/index/status",
-    tags=["Match"],
     summary="What the index holds",
     responses=answers(dict[str, IndexStatus], "The index of each signal type."),
 )
-def index_status(request: Request, signal_type: SignalType_ = None) -> Response[Any]:
+def index_status(call: Call, signal_type: SignalType_ = None) -> Answer:
     """Answer whether there is an index of each signal type, how new it is, and how large."""
-    call = call_of(request)
     names = sorted(call.services.signal_types)
     if signal_type is not None:
         if signal_type not in call.services.signal_types:
@@ -276,7 +261,7 @@ def _parsed(call: Call, type_name: str, text: object) -> Signal:
         raise InvalidInput(f"invalid signal: {error}") from error
 
 
-def _answer_to_content(call: Call, report: HashReport, ask: _Ask, *, signal_type: str | None = None) -> Response[Any]:
+def _answer_to_content(call: Call, report: HashReport, ask: _Ask, *, signal_type: str | None = None) -> Answer:
     """Answer the matches of hashed content, and of what lies within, by signal type; or those of one type alone.
 
     A type that could not hash it has none. Where nothing matches, content that was not looked at in full is refused:

@@ -3,17 +3,16 @@
 from contextlib import suppress
 from typing import Any
 
-from aws_lambda_powertools.event_handler import Request, Response
-
 from countermark.api import wire
-from countermark.api.call import Call, call_of
-from countermark.api.routers import answers, new_router
+from countermark.api.call import Call
+from countermark.api.messages import Answer
+from countermark.api.routers import Router, answers
 from countermark.api.routes import ROUTES
 from countermark.domain.index import Manifest
 from countermark.domain.stores import origin_fault
 from countermark.errors import IndexDamaged, IndexNotReady, Unavailable
 
-router = new_router()
+router = Router("Status")
 
 REASON_HEADER = "countermark-reason"
 """Says in words why a state is what it is, so that the body stays one of the known words."""
@@ -30,33 +29,31 @@ _TEXT: dict[int, Any] = {
 }
 
 
-@router.get("/status", tags=["Status"], summary="Can the service answer lookups?", responses=_TEXT)
-def status(request: Request) -> Response[Any]:
+@router.get("/status", summary="Can the service answer lookups?", responses=_TEXT)
+def status(call: Call) -> Answer:
     """Answer whether lookups can be answered, from an index that is not too old."""
-    return _status(call_of(request))
+    return _status(call)
 
 
-@router.get("/status/ready", tags=["Status"], summary="The same as /status", responses=_TEXT)
-def ready(request: Request) -> Response[Any]:
+@router.get("/status/ready", summary="The same as /status", responses=_TEXT)
+def ready(call: Call) -> Answer:
     """Answer whether requests may be sent here."""
-    return _status(call_of(request))
+    return _status(call)
 
 
-@router.get("/status/live", tags=["Status"], summary="Does the process run?", responses={200: _TEXT[200]})
-def live() -> Response[Any]:
+@router.get("/status/live", summary="Does the process run?", responses={200: _TEXT[200]})
+def live(_call: Call) -> Answer:
     """Answer that the process runs."""
     return _answer("I-AM-ALIVE")
 
 
-@router.get(
-    "/site-map", tags=["Status"], summary="List the routes", responses=answers(list[str], "The paths of all routes.")
-)
-def site_map() -> Response[Any]:
+@router.get("/site-map", summary="List the routes", responses=answers(list[str], "The paths of all routes."))
+def site_map(_call: Call) -> Answer:
     """Answer the paths of all routes, sorted."""
     return wire.json_answer(sorted({route.path for route in ROUTES}))
 
 
-def _status(call: Call) -> Response[Any]:
+def _status(call: Call) -> Answer:
     """Answer the state of the store, where it is gone, else that of the index."""
     try:
         if call.services.check_store is not None:
@@ -104,10 +101,10 @@ def _why_stale(call: Call, manifest: Manifest, age_s: int) -> list[str]:
     return why
 
 
-def _answer(state: str, *, reason: str = "") -> Response[Any]:
-    return Response(
-        status_code=200 if state == "I-AM-ALIVE" else 503,
-        content_type=wire.TEXT_TYPE,
-        body=state,
+def _answer(state: str, *, reason: str = "") -> Answer:
+    return wire.text_answer(
+        state,
+        wire.TEXT_TYPE,
+        status=200 if state == "I-AM-ALIVE" else 503,
         headers={REASON_HEADER: wire.header_text(reason)} if reason else {},
     )

@@ -1,14 +1,13 @@
 """Signal types and content types."""
 
-from typing import Annotated, Any
-
-from aws_lambda_powertools.event_handler import Request, Response
-from aws_lambda_powertools.event_handler.openapi.params import Body, Query
+from typing import Annotated
 
 from countermark.api import wire
-from countermark.api.call import call_of
+from countermark.api.binding import Body, Query
+from countermark.api.call import Call
 from countermark.api.index_status import index_lag
-from countermark.api.routers import answers, new_router
+from countermark.api.messages import Answer
+from countermark.api.routers import Router, answers
 from countermark.api.schemas import ContentTypeView, IndexLag, SignalTypeChange, SignalTypeView
 from countermark.domain.index import Manifest
 from countermark.domain.signal import ContentType
@@ -16,49 +15,42 @@ from countermark.errors import InvalidInput
 from countermark.flows import curate
 from countermark.flows.hash import applicable
 
-router = new_router()
+router = Router("Types")
 
 
 @router.get(
     "/c/signal_type",
-    tags=["Types"],
     summary="List the signal types",
     responses=answers(list[SignalTypeView], "All signal types with their ratios."),
 )
-def list_signal_types(request: Request) -> Response[Any]:
+def list_signal_types(call: Call) -> Answer:
     """Answer all signal types with their ratios."""
-    services = call_of(request).services
+    services = call.services
     ratios = services.banks.signal_type_ratios()
     return wire.json_answer([{"name": name, "enabled_ratio": ratios.get(name, 1.0)} for name in services.signal_types])
 
 
 @router.put(
     "/c/signal_type/<signal_type_name>",
-    tags=["Types"],
     summary="Enable or disable a signal type",
     responses={204: {"description": "It is set."}},
-    status_code=204,
 )
-def change_signal_type(
-    request: Request, signal_type_name: str, body: Annotated[SignalTypeChange, Body()]
-) -> Response[Any]:
+def change_signal_type(call: Call, signal_type_name: str, body: Annotated[SignalTypeChange, Body()]) -> Answer:
     """Set the ratio of a signal type: at 0 it is neither hashed, indexed nor matched."""
-    call = call_of(request)
     curate.set_signal_type_ratio(call.curator, call.services.signal_types, signal_type_name, body.enabled_ratio)
-    return Response(status_code=204)
+    return Answer(status=204)
 
 
 @router.get(
     "/c/signal_type/index",
-    tags=["Types"],
     summary="How far the index is behind the banks",
     responses=answers(dict[str, IndexLag], "For each signal type."),
 )
 def show_index_lag(
-    request: Request, signal_type: Annotated[str | None, Query(description="Only this type.", examples=["pdq"])] = None
-) -> Response[Any]:
+    call: Call, signal_type: Annotated[str | None, Query(description="Only this type.", examples=["pdq"])] = None
+) -> Answer:
     """Answer for each signal type how far its index is behind the banks."""
-    services = call_of(request).services
+    services = call.services
     if signal_type is not None and signal_type not in services.signal_types:
         raise InvalidInput(f"No such signal type '{signal_type}'")
     published = services.index_store.manifest()
@@ -81,16 +73,15 @@ def show_index_lag(
 
 @router.get(
     "/c/content_type",
-    tags=["Types"],
     summary="List the content types",
     responses=answers(list[ContentTypeView], "What content is; enabled where a signal type takes it."),
 )
-def list_content_types(request: Request) -> Response[Any]:
+def list_content_types(call: Call) -> Answer:
     """Answer the content types; one is enabled where an enabled signal type takes it.
 
     So is one whose content holds other content. `file` is left out: it is one of the others, as its bytes tell.
     """
-    services = call_of(request).services
+    services = call.services
     ratios = services.banks.signal_type_ratios()
 
     def is_enabled(kind: ContentType) -> bool:

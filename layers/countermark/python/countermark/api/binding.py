@@ -1,0 +1,163 @@
+"""Binds a request to the parameters of a route's function: found once, at import, and applied to each request.
+
+A parameter is a name of the path, a `Body`, or else a `Query`. Each has a pydantic adapter, made here once;
+parameters with the same annotation share one.
+"""
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from countermark.api import wire
+from countermark.errors import CountermarkError
+
+
+class InvalidRequest(CountermarkError):
+    """A request fails validation: each of `faults` says where, what is wrong, and of which type the fault is."""
+
+    http_status = 422
+
+    def __init__(self, faults: Sequence["Fault"]) -> None:
+        super().__init__("the request fails validation")
+        self.faults = faults
+
+
+class UnsupportedBody(CountermarkError):
+    """A route takes JSON, and the body is of another type."""
+
+    http_status = 415
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One fault of a request; its text and type are pydantic's."""
+
+    loc: tuple[str | int, ...]
+    msg: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Marks a parameter of the query string; `ge` and `le` are the bounds of a number."""
+
+    description: str
+    examples: Sequence[Any] = ()
+    ge: int | None = None
+    le: int | None = None
+
+
+class Body:
+    """Marks the parameter that is the JSON body."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A parameter of a route's function, and what validates it."""
+
+    name: str
+    adapter: TypeAdapter[Any]
+
+    def validated(self, value: Any, loc: tuple[str, ...], faults: list[Fault]) -> Any:
+        """Return the value that pydantic makes of a value; where it makes none, add to the faults."""
+        try:
+            return self.adapter.validate_python(value, from_attributes=True)
+        except ValidationError as error:
+            faults += (
+                Fault(loc=(*loc, *each["loc"]), msg=each["msg"], type=each["type"])
+                for each in error.errors(include_url=False, include_context=False, include_input=False)
+            )
+            return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryParameter(Parameter):
+    """A parameter of the query string; without a default it is required."""
+
+    query: Query
+    default: Any
+
+    @property
+    def is_required(self) -> bool:
+        return self.default is inspect.Parameter.empty
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """The parameters of a function, and where each comes from."""
+
+    path: Sequence[str]
+    query: Sequence[QueryParameter]
+    body: Parameter | None
+
+    def arguments(
+        self, names: Mapping[str, str], query: Mapping[str, str], *, content_type: str, body: bytes
+    ) -> dict[str, Any]:
+        """Return the arguments that a request gives, by name.
+
+        Raises:
+            InvalidRequest: One is missing or wrong.
+            UnsupportedBody: The route takes JSON, and the body is of another type.
+            InvalidInput: The body is not JSON.
+        """
+        arguments: dict[str, Any] = {name: names[name] for name in self.path}
+        faults: list[Fault] = []
+        for parameter in self.query:
+            value = query.get(parameter.name)
+            if value is not None:
+                arguments[parameter.name] = parameter.validated(value, ("query", parameter.name), faults)
+            elif parameter.is_required:
+                faults.append(_missing("query", parameter.name))
+            else:
+                arguments[parameter.name] = parameter.default
+        if self.body is not None:
+            value = _json(content_type, body)
+            if value is None:
+                faults.append(_missing("body"))
+            else:
+                # A list that is not empty counts as its first element, as it did when Powertools read it.
+                first = value[0] if isinstance(value, list) and value else value
+                arguments[self.body.name] = self.body.validated(first, ("body",), faults)
+        if faults:
+            raise InvalidRequest(faults)
+        return arguments
+
+
+def binding_of(function: Callable[..., Any], path_names: Sequence[str]) -> Binding:
+    """Return the binding of a route's function, whose first parameter is the call."""
+    _, *parameters = inspect.signature(function).parameters.values()
+    query: list[QueryParameter] = []
+    body: Parameter | None = None
+    for parameter in parameters:
+        if parameter.name in path_names:
+            continue
+        kind, *metadata, mark = typing.get_args(parameter.annotation)
+        annotation = typing.Annotated[kind, *metadata] if metadata else kind
+        if isinstance(mark, Body):
+            body = Parameter(name=parameter.name, adapter=_adapter(annotation))
+        else:
+            adapter = _adapter(annotation, ge=mark.ge, le=mark.le)
+            query.append(QueryParameter(name=parameter.name, adapter=adapter, query=mark, default=parameter.default))
+    return Binding(path=tuple(path_names), query=tuple(query), body=body)
+
+
+@functools.cache
+def _adapter(annotation: Any, *, ge: int | None = None, le: int | None = None) -> TypeAdapter[Any]:
+    bounded: Any = annotation if ge is le is None else typing.Annotated[annotation, Field(ge=ge, le=le)]
+    return TypeAdapter(bounded)
+
+
+def _json(content_type: str, body: bytes) -> Any:
+    """Return the value of a JSON body; None where there is no body."""
+    if not wire.is_json(content_type):
+        raise UnsupportedBody("Unsupported content type: the body is application/json")
+    return wire.load(body.decode("utf-8")) if body else None
+
+
+def _missing(*loc: str) -> Fault:
+    return Fault(loc=loc, msg="Field required", type="missing")

@@ -1,0 +1,79 @@
+"""Finds the endpoint of a request, admits its caller, binds its parameters and calls its function.
+
+Each step takes what it needs as arguments and keeps nothing, so any number of threads may share a dispatcher.
+"""
+
+from countermark.api import wire
+from countermark.api.call import Call
+from countermark.api.keys import check_roles
+from countermark.api.messages import Answer, Request
+from countermark.api.routers import endpoints_of
+from countermark.api.routes import Found, Route, find
+from countermark.api.services import Services
+from countermark.errors import ContentTooLarge, InvalidInput
+
+
+class Dispatcher:
+    """The routes of some groups."""
+
+    def __init__(self, services: Services, groups: frozenset[str]) -> None:
+        self._services = services
+        self._groups = groups
+        self._endpoints = {(each.route.method, each.route.path): each for each in endpoints_of(groups)}
+
+    @property
+    def routes(self) -> list[Route]:
+        """The routes that are served."""
+        return [endpoint.route for endpoint in self._endpoints.values()]
+
+    def answer(self, request: Request) -> Answer:
+        """Answer a request; a path or a method without a route is answered with 404 or 405.
+
+        Raises:
+            CountermarkError: The caller may not, the request is wrong, or what it asks for failed.
+        """
+        found = find(request.method, request.path, groups=self._groups)
+        if not isinstance(found, Found):
+            return wire.no_route(found)
+        call = self._admit(request, found.route)
+        endpoint = self._endpoints[found.route.method, found.route.path]
+        arguments = endpoint.binding.arguments(
+            found.names, request.query, content_type=call.content_type, body=call.body
+        )
+        return endpoint.function(call, **arguments)
+
+    def _admit(self, request: Request, route: Route) -> Call:
+        """Return the call of a request whose caller's roles allow its route. The key is checked before the body.
+
+        Raises:
+            Unauthorized: The route needs a key, and the request has none that is known.
+            Forbidden: The key lacks the role.
+            InvalidInput: The body could not be decoded, or it is JSON and not UTF-8.
+            ContentTooLarge: The body exceeds the limit.
+        """
+        roles = frozenset() if route.roles is None else self._services.access(request)
+        check_roles(roles, route)
+        content_type = request.headers.get("content-type", "")
+        return Call(
+            services=self._services,
+            roles=roles,
+            now_s=self._services.clock(),
+            content_type=content_type,
+            body=_checked(request.body, content_type, limit_bytes=self._services.limits.body_bytes),
+        )
+
+
+def _checked(body: bytes | None, content_type: str, *, limit_bytes: int) -> bytes:
+    """Return a body that may be read."""
+    if body is None:
+        raise InvalidInput("the body is not what its encoding says")
+    if len(body) > limit_bytes:
+        raise ContentTooLarge(
+            f"Content too large: a request takes at most {limit_bytes} bytes; give a url for larger content"
+        )
+    if body and wire.is_json(content_type):
+        try:
+            body.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidInput("the body is not UTF-8") from error
+    return body
