@@ -68,6 +68,8 @@ def tiff(values: NDArray[Any], **options: Any) -> bytes:
 KINDS = ("u1", "u2", "u4", "i1", "i2", "i4", "f2", "f4", "f8")
 LAYOUTS: dict[str, dict[str, Any]] = {"one strip": {}, "strips": {"rowsperstrip": 17}, "tiles": {"tile": (64, 48)}}
 COMPRESSIONS = (None, "lzw", "packbits")
+PREDICTED = ("lzw",)
+"""Of these, the compressions that have a predictor."""
 
 
 def check(content: bytes, seen: NDArray[np.uint8]) -> str:
@@ -80,14 +82,13 @@ def check(content: bytes, seen: NDArray[np.uint8]) -> str:
     return "read"
 
 
-@pytest.mark.parametrize("predicted", [False, True], ids=["", "predictor"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("compression", COMPRESSIONS, ids=str)
+@pytest.mark.parametrize(
+    ("compression", "predicted"), [*((name, False) for name in COMPRESSIONS), *((name, True) for name in PREDICTED)]
+)
 def test_tiffs_of_every_sample_show_their_picture_or_are_named(
     compression: str | None, layout: str, predicted: bool
 ) -> None:
-    if predicted and compression in (None, "packbits"):
-        pytest.skip("only these compressions have a predictor")
     outcomes: dict[tuple[str, str], set[str]] = {}
     for kind, order in itertools.product(KINDS, "<>"):
         options = {
@@ -295,6 +296,10 @@ def test_run_lengths_of_a_bmp_show_what_opencv_sees(depth: int) -> None:
     assert bits_apart(content, by_opencv(content)) <= 2
 
 
+PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 3: (1, 2, 4, 8)}
+"""The depths of grey and of palettes; the other colour types have 8 and 16 bits."""
+
+
 def png(depth: int, colour: int, values: NDArray[np.integer[Any]]) -> bytes:
     """Return a PNG of samples, shape (rows, columns, channels)."""
     if depth == 16:
@@ -309,11 +314,11 @@ def png(depth: int, colour: int, values: NDArray[np.integer[Any]]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + palette + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
-@pytest.mark.parametrize("colour", [0, 2, 3, 4, 6])
+@pytest.mark.parametrize(
+    ("colour", "depth"),
+    [(colour, depth) for colour in (0, 2, 3, 4, 6) for depth in PNG_DEPTHS.get(colour, (8, 16))],
+)
 def test_pngs_of_every_depth_and_colour_show_what_imagecodecs_sees(depth: int, colour: int) -> None:
-    if depth not in {0: (1, 2, 4, 8, 16), 3: (1, 2, 4, 8)}.get(colour, (8, 16)):
-        pytest.skip("there are no such PNGs")
     values = (RGB if colour in (2, 6) else GREY[..., None]).astype(np.uint16) * 257 >> (16 - depth)
     alpha = ALPHA.astype(np.uint16)[..., None] * 257 >> (16 - depth)
     content = png(depth, colour, np.concatenate([values, alpha], axis=2) if colour in (4, 6) else values)
