@@ -82,7 +82,7 @@ def test_of_a_part_that_is_a_file_its_bytes_tell_what_it_is() -> None:
     report = hash_opened(io.BytesIO(b""), BOX, partial(applicable, SIGNAL_TYPES), types)
     known, unknown = report.parts or ()
     assert (known.content_type, {signal.type for signal in known.signals} >= {"pdq"}) == (ContentType.PHOTO, True)
-    assert (unknown.content_type, unknown.unopened and unknown.unopened.code) == (ContentType.FILE, "damaged")
+    assert (unknown.content_type, unknown.unopened and unknown.unopened.code) == (ContentType.FILE, "unsupported")
 
 
 def test_a_box_within_a_file_is_told_by_its_first_bytes() -> None:
@@ -92,7 +92,12 @@ def test_a_box_within_a_file_is_told_by_its_first_bytes() -> None:
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [("InvalidContent", "damaged"), ("ContentTooLarge", "too_large"), ("MissingExtra", "missing_extra")],
+    [
+        ("InvalidContent", "damaged"),
+        ("UnsupportedContent", "unsupported"),
+        ("ContentTooLarge", "too_large"),
+        ("MissingExtra", "missing_extra"),
+    ],
 )
 def test_what_fails_is_told_with_its_reason_and_what_came_before_it_is_hashed(error: str, code: str) -> None:
     report = opened(box(("text", "one"), ("!", error), ("text", "two")))

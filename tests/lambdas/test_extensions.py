@@ -77,7 +77,7 @@ def test_an_upload_of_an_extensions_type_is_told_with_what_lies_within(
         "/4/1": "text",
     }
     assert {each["detail"]["content_id"] for each in told.values()} == {"m-1"}
-    assert told[f"{whole}/3"]["detail"]["unhashable"]["file"]["code"] == "damaged"
+    assert told[f"{whole}/3"]["detail"]["unhashable"]["file"]["code"] == "unsupported"
     assert '"UploadPartly":[1.0]' in capsys.readouterr().out, "nobody looked at the third part"
 
     assert extended.deliver("match", *told.values()) == []

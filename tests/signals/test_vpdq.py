@@ -228,7 +228,7 @@ def test_only_what_starts_as_a_video_gets_to_the_decoder(package: Package, conte
     package("raise SystemExit(77)")
     why = hashed(content)
     assert isinstance(why, Unhashable)
-    assert (why.code, reason in why.reason) == ("damaged", True)
+    assert (why.code, reason in why.reason) == ("unsupported", True)
 
 
 def test_a_package_that_cannot_be_loaded_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, cast, runtime_checkable
 
-from countermark.errors import InvalidInput, InvalidSignal
+from countermark.errors import (
+    ContentTooLarge,
+    InvalidContent,
+    InvalidInput,
+    InvalidSignal,
+    MissingExtra,
+    UnsupportedContent,
+)
 
 
 class ContentType(str):
@@ -106,6 +113,18 @@ class Unhashable:
     def is_looked_at(self) -> bool:
         """Whether the content was looked at all the same: then no match of it may be said."""
         return self.code in {"low_quality", "empty"}
+
+    @classmethod
+    def because(cls, error: InvalidContent | MissingExtra) -> Self:
+        """Return what an error says of a piece of content."""
+        code: UnhashableCode = "damaged"
+        if isinstance(error, MissingExtra):
+            code = "missing_extra"
+        elif isinstance(error, ContentTooLarge):
+            code = "too_large"
+        elif isinstance(error, UnsupportedContent):
+            code = "unsupported"
+        return cls(code=code, reason=str(error))
 
     @classmethod
     def stored(cls, code: str, reason: str) -> Self:

@@ -184,10 +184,8 @@ class FileHasher:
             file.flush()
             try:
                 return self._hash_file(Path(file.name))
-            except InvalidContent as error:
-                return Unhashable(code="damaged", reason=str(error))
-            except MissingExtra as error:
-                return Unhashable(code="missing_extra", reason=str(error))
+            except (InvalidContent, MissingExtra) as error:
+                return Unhashable.because(error)
 
 
 def canonical(peer: Any, name: str, text: str) -> str:

@@ -304,12 +304,8 @@ class _Opening:
             for part in parts_of(opens, content, name):
                 if self._is_new(part):
                     parts.append(self._hash_part(part, depth=depth + 1))  # noqa: PERF401  # kept where a later one fails
-        except ContentTooLarge as error:
-            return Unhashable(code="too_large", reason=str(error))
-        except InvalidContent as error:
-            return Unhashable(code="damaged", reason=str(error))
-        except MissingExtra as error:
-            return Unhashable(code="missing_extra", reason=str(error))
+        except (InvalidContent, MissingExtra) as error:
+            return Unhashable.because(error)
         return None
 
     def _hash_part(self, part: Part, *, depth: int) -> HashReport:
@@ -318,9 +314,12 @@ class _Opening:
             try:
                 kind = content_type_of(part.content, content_types=self._content_types)
             except InvalidContent as error:
-                why = Unhashable(code="damaged", reason=str(error))
                 return HashReport(
-                    content_type=kind, signals=(), unhashable={}, size_bytes=len(part.content), unopened=why
+                    content_type=kind,
+                    signals=(),
+                    unhashable={},
+                    size_bytes=len(part.content),
+                    unopened=Unhashable.because(error),
                 )
         return self.hash(io.BytesIO(part.content), kind, "", depth=depth)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from countermark.domain.signal import Unhashable
-from countermark.errors import ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent
+from countermark.errors import InvalidContent, MissingExtra
 
 Result = TypeVar("Result")
 
@@ -34,11 +34,5 @@ class BufferedHasher(Generic[Result]):
             return Unhashable(code="too_large", reason=f"more than {self._max_bytes} bytes")
         try:
             return self._hash_content(self._content.getvalue())
-        except ContentTooLarge as error:
-            return Unhashable(code="too_large", reason=str(error))
-        except UnsupportedContent as error:
-            return Unhashable(code="unsupported", reason=str(error))
-        except InvalidContent as error:
-            return Unhashable(code="damaged", reason=str(error))
-        except MissingExtra as error:
-            return Unhashable(code="missing_extra", reason=str(error))
+        except (InvalidContent, MissingExtra) as error:
+            return Unhashable.because(error)

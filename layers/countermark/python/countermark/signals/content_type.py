@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from countermark.domain import mime_types
 from countermark.domain.content import ContentTypes
 from countermark.domain.signal import ContentType
-from countermark.errors import InvalidContent
+from countermark.errors import UnsupportedContent
 from countermark.signals.decode import looks_like
 from countermark.signals.formats.boxes import AVIF_BRANDS, HEIC_BRANDS
 
@@ -80,7 +80,7 @@ def content_type_of(head: bytes, name: str = "", content_types: ContentTypes = _
     It is PHOTO, VIDEO, or of an extension's type. An animated GIF is a video.
 
     Raises:
-        InvalidContent: It is none of these; the error names what it looks like, or its extension.
+        UnsupportedContent: It is none of these; the error names what it looks like, or its extension.
     """
     found = by_bytes(head) or content_types.by_start(head, name)
     if found is not None:
@@ -92,7 +92,7 @@ def content_type_of(head: bytes, name: str = "", content_types: ContentTypes = _
         return found
     extension = PurePosixPath(name).suffix.lower()
     what = what or (f"a {extension} file" if head and extension else "a file of an unknown type")
-    raise InvalidContent(f"neither a photo nor a video: {what if head else 'there are no bytes'}")
+    raise UnsupportedContent(f"neither a photo nor a video: {what if head else 'there are no bytes'}")
 
 
 def by_bytes(head: bytes) -> ContentType | None:

@@ -73,9 +73,9 @@ class VideoHasher:
             try:
                 # Only what starts as a video gets to the decoder: it would follow a list of other files as well.
                 if content_type_of(self._head) != ContentType.VIDEO:
-                    return Unhashable(code="damaged", reason="a photo, and no video")
+                    return Unhashable(code="unsupported", reason="a photo, and no video")
             except InvalidContent as error:
-                return Unhashable(code="damaged", reason=str(error))
+                return Unhashable.because(error)
             file.flush()
             budget = process_budget()
             lease = budget.take(min(MAX_MEMORY_BYTES, budget.limit_bytes))
