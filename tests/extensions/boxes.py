@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from countermark.domain.content import ContentTypes, Part
 from countermark.domain.signal import ContentType
-from countermark.errors import ContentTooLarge, InvalidContent, MissingExtra
+from countermark.errors import ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent
 
 BOX = ContentType("box")
 
@@ -22,7 +22,7 @@ class Box:
 
     def parts(self, content: bytes, name: str) -> Iterator[Part]:
         """Yield what the list says."""
-        errors = {"InvalidContent": InvalidContent, "ContentTooLarge": ContentTooLarge, "MissingExtra": MissingExtra}
+        errors = {each.__name__: each for each in (InvalidContent, UnsupportedContent, ContentTooLarge, MissingExtra)}
         for kind, held in json.loads(content):
             if kind == "!":
                 raise errors[held](f"the reason of {name or 'a part'}")
