@@ -104,6 +104,50 @@ def test_slow_requests_do_not_hold_up_the_others(house: House) -> None:
     assert asyncio.run(ask_twice()) == [200, 200]
 
 
+def test_content_that_waits_for_memory_holds_up_no_other_request(house: House) -> None:
+    is_over = threading.Event()
+
+    def wait(url: str) -> FetchedContent:
+        assert is_over.wait(20)
+        return FetchedContent(body=b"x", content_type="video/mp4")
+
+    app = asgi_app(replace(house.services, fetch_url=wait), threads=2)
+    slow, _ = scope_of("GET", "/h/hash?url=http://photos.example/a.mp4", None, None)
+    quick, _ = scope_of("GET", "/c/banks", None, None)
+
+    async def ask() -> list[int]:
+        waiting = [asyncio.ensure_future(asgi_answer(app, dict(slow), [b""])) for _ in range(8)]
+        await asyncio.sleep(0)
+        answer = await asyncio.wait_for(asgi_answer(app, dict(quick), [b""]), 20)
+        assert not any(each.done() for each in waiting)
+        is_over.set()
+        return [answer.status, *(each.status for each in await asyncio.gather(*waiting))]
+
+    assert asyncio.run(ask()) == [200] * 9
+
+
+def test_bodies_count_until_they_are_answered(house: House) -> None:
+    is_over = threading.Event()
+
+    def wait(url: str) -> FetchedContent:
+        assert is_over.wait(20)
+        return FetchedContent(body=b"x", content_type="video/mp4")
+
+    limits = replace(house.services.limits, body_bytes=99)
+    app = asgi_app(replace(house.services, fetch_url=wait, limits=limits), threads=2)
+    scope, _ = scope_of("GET", "/h/hash?url=http://photos.example/a.mp4", None, None)
+
+    async def ask() -> tuple[list[int], int, int]:
+        waiting = [asyncio.ensure_future(asgi_answer(app, dict(scope), [bytes(99)])) for _ in range(BUFFERED_BODIES)]
+        await asyncio.sleep(0)
+        refused = await asyncio.wait_for(asgi_answer(app, dict(scope), [bytes(99)]), 20)
+        is_over.set()
+        answered = [each.status for each in await asyncio.gather(*waiting)]
+        return answered, refused.status, (await asgi_answer(app, dict(scope), [bytes(99)])).status
+
+    assert asyncio.run(ask()) == ([200] * BUFFERED_BODIES, 503, 200)
+
+
 @contextmanager
 def running(house: House, *, ws: Any = "auto") -> Iterator[str]:
     """Run a real server on loopback; gives its base URL."""

@@ -4,8 +4,10 @@ import json
 import os
 import pty
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -298,6 +300,38 @@ def test_a_factory_reset_removes_nothing_that_is_not_ours(countermark: CommandLi
     ran = countermark("--factory-reset", "--yes")
     assert (ran.code, "holds no state of countermark" in ran.err) == (2, True)
     assert (countermark.state / "thesis.txt").exists()
+
+
+def test_a_factory_reset_leaves_a_database_of_another_program(countermark: CommandLine) -> None:
+    countermark.state.mkdir()
+    database = countermark.state / "countermark.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE of_others (x)")
+    before = database.read_bytes()
+    assert countermark("bank", "list").code != 0
+    ran = countermark("--factory-reset", "--yes")
+    assert (ran.code, f"the database {database} is not countermark's" in ran.err) == (2, True)
+    assert database.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("index/index.html", "<html>"),
+        ("index", "a file"),
+        ("credentials.json", '["a list"]'),
+        ("extensions.json", "{}"),
+    ],
+)
+def test_names_that_others_use_as_well_are_no_sign_of_countermark(
+    countermark: CommandLine, name: str, content: str
+) -> None:
+    path = countermark.state / name
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    ran = countermark("bank", "create", "A")
+    assert (ran.code, "holds something else" in ran.err) == (2, True)
+    assert [each for each in countermark.state.rglob("*") if each.is_file()] == [path]
 
 
 def test_a_factory_reset_stands_alone(countermark: CommandLine) -> None:

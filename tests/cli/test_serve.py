@@ -475,3 +475,13 @@ def test_on_a_full_disk_it_starts_answers_lookups_and_says_why_a_write_fails(
             status, banked = server.ask("POST", "/c/bank/LATER/signal", {"raw_text": "new words"})
             assert status == 200
             wait_for(server, "new words", {"LATER": [{"bank_content_id": banked["id"], "distance": "100%"}]})
+
+
+def test_the_status_names_a_damaged_index_before_anybody_asks_for_it(countermark: CommandLine) -> None:
+    countermark.ok("bank", "create", "MINE")
+    countermark.ok("bank", "add", "MINE", "text", "--", "buy our pills now")
+    for segment in (countermark.state / "index" / "segments" / "raw_text").iterdir():
+        segment.write_bytes(segment.read_bytes()[:-8] + b"\xff" * 8)
+    with serving(countermark.state) as server:
+        waited(server, ("GET", "/status"), (503, "INDEX-STALE"))
+        logged(server, "the newest cannot be loaded, none is served: raw_text: IndexDamaged")

@@ -1,5 +1,7 @@
 """The budget of memory that all decoding of a process shares."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -175,3 +177,45 @@ def test_a_canvas_of_a_webp_that_lies_is_refused_before_it_takes_memory(kind: st
         content[at : at + 4] = (16_000).to_bytes(2, "little") * 2
     with pytest.raises(ContentTooLarge):
         decode.picture(bytes(content))
+
+
+DECODES_IN_THREADS = """
+import re, sys, threading
+from pathlib import Path
+
+from countermark.signals import decode, memory
+
+if sys.argv[1] == "with":
+    memory.give_back_freed_memory()
+content = sys.stdin.buffer.read()
+everybody = threading.Barrier(7)
+kept = []
+
+def hash_some():
+    for _ in range(3):
+        picture = decode.picture(content)
+        # As an answer does, something small outlives the pixels, and lies behind them.
+        kept.append([bytes(2000) for _ in range(100)])
+        del picture
+    everybody.wait()
+    everybody.wait()
+
+threads = [threading.Thread(target=hash_some) for _ in range(6)]
+[thread.start() for thread in threads]
+everybody.wait()
+print(re.search(r"VmRSS:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
+everybody.wait()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_that_was_freed_does_not_stay_with_each_thread() -> None:
+    content = saved(photo("coffee.png").resize((3000, 3000)), "WEBP", quality=50)
+    kept_kb = {}
+    for how in ("with", "without"):
+        command = [sys.executable, "-c", DECODES_IN_THREADS, how]
+        ran = subprocess.run(command, input=content, capture_output=True, timeout=120, check=True)
+        kept_kb[how] = int(ran.stdout)
+    # Pixels take 36 MB in each thread.
+    assert kept_kb["with"] < 150_000
+    assert kept_kb["with"] <= kept_kb["without"]

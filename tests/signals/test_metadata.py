@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from countermark.domain.signal import ContentType
 from countermark.errors import ContentTooLarge, InvalidContent, UnsupportedContent
 from countermark.signals import decode
+from countermark.signals.content_type import HEAD_BYTES, content_type_of
 from countermark.signals.formats import jpeg
 from countermark.signals.formats.source import Clock, Source
 from tests.signals.photos import photo, saved
@@ -325,6 +327,15 @@ def test_boxes_that_hold_no_picture_change_nothing(kind: str, size: int) -> None
     content = FILES[kind]
     box = struct.pack(">I", size + 8) + b"uuid" + NOISE[:size]
     assert np.array_equal(decode.pixels(content + box), decode.pixels(content))
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "HEIC"])
+@pytest.mark.parametrize("brand", [b"miaf", b"XXXX", b"isom", b"mif1"])
+def test_whatever_brand_comes_first_the_others_say_what_it_is(kind: str, brand: bytes) -> None:
+    content = FILES[kind]
+    other = content[:8] + brand + content[12:]
+    assert np.array_equal(decode.pixels(other), decode.pixels(content))
+    assert content_type_of(other[:HEAD_BYTES]) is ContentType.PHOTO
 
 
 @given(st.lists(st.binary(max_size=50), max_size=8), st.data())

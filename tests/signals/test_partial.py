@@ -2,6 +2,7 @@
 
 import io
 import re
+import struct
 import zlib
 
 import numpy as np
@@ -233,3 +234,68 @@ def test_variants_of_a_part_are_a_part() -> None:
     result = hasher.finish()
     assert isinstance(result, Partial)
     assert next(iter(result.value)) == "ORIGINAL"
+
+
+def png_of(data: bytes, *, interlaced: bool = False) -> bytes:
+    header = struct.pack(">IIBBBBB", *IMAGE.size, 8, 2, 0, 0, interlaced)
+    return png.SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def rows_of_passes(values: np.ndarray) -> bytes:
+    """Return the unpacked data of an interlaced PNG, all rows without a filter."""
+    passes = (values[top::down, left::across] for top, down, left, across in png.PASSES)
+    return b"".join(b"\0" + row.tobytes() for each in passes for row in each)
+
+
+PLAIN = b"".join(b"\0" + row.tobytes() for row in np.asarray(IMAGE))
+
+
+@pytest.mark.parametrize("share", [0.55, 0.8, 0.95])
+def test_of_image_data_that_cannot_be_unpacked_to_its_end_the_rows_before_count(share: float) -> None:
+    data = bytearray(zlib.compress(PLAIN))
+    at = int(len(data) * share)
+    # The end of the data is lost in the middle: what follows is no part of a deflate stream.
+    data[at:] = b"\xff" * (len(data) - at)
+    part = decode.picture(png_of(bytes(data)))
+    there = rows_of(part.partial)
+    assert share - 0.1 < there < share + 0.1
+    rows = int(there * IMAGE.height) - 3
+    assert np.array_equal(part.pixels()[:rows], np.asarray(IMAGE)[:rows])
+
+
+def test_of_damaged_data_of_an_interlaced_picture_the_passes_before_count() -> None:
+    data = bytearray(zlib.compress(rows_of_passes(np.asarray(IMAGE))))
+    data[int(len(data) * 0.9) :] = b"\xff" * 500
+    part = decode.picture(png_of(bytes(data), interlaced=True))
+    assert part.partial == "the last 1 of 7 passes are not complete: it lacks fine detail"
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_a_wrong_checksum_behind_all_pixels_costs_a_row_or_two(interlaced: bool) -> None:
+    rows = rows_of_passes(np.asarray(IMAGE)) if interlaced else PLAIN
+    data = zlib.compress(rows)
+    whole = hashed(png_of(data, interlaced=interlaced))
+    damaged = hashed(png_of(data[:-4] + b"\0\0\0\0", interlaced=interlaced))
+    assert not isinstance(whole, Unhashable)
+    assert not isinstance(damaged, Unhashable)
+    values = [each.value if isinstance(each, Partial) else each for each in (whole, damaged)]
+    assert (int(values[0], 16) ^ int(values[1], 16)).bit_count() <= 20
+
+
+@pytest.mark.parametrize(("row", "reason"), [(180, "the lower 10 % of the rows are missing"), (0, None)])
+def test_rows_of_a_png_behind_a_filter_that_does_not_exist_are_missing(row: int, reason: str | None) -> None:
+    rows = bytearray(PLAIN)
+    rows[row * (1 + 3 * IMAGE.width)] = 9
+    content = png_of(zlib.compress(bytes(rows)))
+    if reason is None:
+        with pytest.raises(InvalidContent, match="100 % of the rows are missing"):
+            decode.picture(content)
+    else:
+        assert decode.picture(content).partial == reason
+
+
+def test_a_lossless_webp_that_ends_late_is_hashed_as_far_as_it_goes() -> None:
+    content = saved(IMAGE, "WEBP", lossless=True)
+    for percent in range(60, 100, 5):
+        part = decode.picture(content[: len(content) * percent // 100])
+        assert abs(rows_of(part.partial) - percent / 100) < 0.2

@@ -19,10 +19,11 @@ REFUSAL = b'{"message":"there are no WebSockets here"}\n'
 """The answer to a request for a WebSocket."""
 
 BUFFERED_BODIES = 8
-"""How many bodies of the largest size are held at a time while they arrive; beyond that, a request is refused."""
+"""How many bodies of the largest size are held until they are answered; beyond that, a request is refused."""
 
 THREADS = 16
-"""How many requests are answered at a time: most of one is waiting for a store, or in code without the GIL."""
+"""How many requests with content are answered at a time: most of one is waiting for a store, for the memory that
+decoding takes, or in code without the GIL. Half as many threads answer all others, which never wait for memory."""
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -44,7 +45,8 @@ class AsgiApp:
         self._app = app
         self._limit_bytes = limit_bytes
         self._held_bytes = 0
-        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="countermark-api")
+        self._for_content = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="countermark-content")
+        self._for_others = ThreadPoolExecutor(max_workers=-(-threads // 2), thread_name_prefix="countermark-api")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection of the server: its lifespan, or a request."""
@@ -61,18 +63,17 @@ class AsgiApp:
         body = bytearray()
         try:
             state = await self._read(receive, body)
+            if state is _Read.NO_ROOM:
+                message = b'{"message":"too many large requests are being answered: try again"}\n'
+                await _refuse(send, 503, message)
+            elif state is _Read.WHOLE:
+                # A body over the limit is passed on cut off, one byte too long: the app refuses it in its own words.
+                request = request_of(scope, bytes(body))
+                pool = self._for_content if _has_content(scope) else self._for_others
+                answer = await asyncio.get_running_loop().run_in_executor(pool, self._app.answer, request)
+                await _send(answer, send)
         finally:
             self._held_bytes -= len(body)
-        if state is _Read.LEFT:
-            return
-        if state is _Read.NO_ROOM:
-            message = b'{"message":"too many large requests are being received: try again"}\n'
-            await _refuse(send, 503, message)
-            return
-        # A body over the limit is passed on cut off, one byte too long: the app refuses it in its own words.
-        request = request_of(scope, bytes(body))
-        answer = await asyncio.get_running_loop().run_in_executor(self._pool, self._app.answer, request)
-        await _send(answer, send)
 
     async def _read(self, receive: Receive, body: bytearray) -> "_Read":
         """Read a body, cut off a byte beyond the limit; what is held of all bodies is counted."""
@@ -95,7 +96,8 @@ class AsgiApp:
             if message["type"] == "lifespan.startup":
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
-                self._pool.shutdown(wait=False, cancel_futures=True)
+                self._for_content.shutdown(wait=False, cancel_futures=True)
+                self._for_others.shutdown(wait=False, cancel_futures=True)
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
@@ -118,6 +120,12 @@ def request_of(scope: Scope, body: bytes) -> Request:
         headers=headers,
         body=body,
     )
+
+
+def _has_content(scope: Scope) -> bool:
+    """Tell whether a request brings content, or names a URL of some: it may take long."""
+    forms = (value for name, value in scope["headers"] if name.lower() == b"content-type")
+    return b"url=" in scope.get("query_string", b"") or any(b"multipart" in value.lower() for value in forms)
 
 
 def _asks_for_websocket(scope: Scope) -> bool:

@@ -117,11 +117,16 @@ class Scheduler:
         """Have the reader look for the newest index, and report what keeps it from serving that: once, and its end."""
         if self.index is None:
             return
-        self.index.current(self._session.now_s())
+        index = self.index.current(self._session.now_s())
+        for signal_type in index.manifest.types:
+            # Nobody may have asked for it yet, and the status speaks for all types. What fails is among the faults.
+            with suppress(CountermarkError):
+                index.searcher(signal_type)
         faults = {fault.signal_type: fault for fault in self.index.faults(self._session.now_s())}
         for name, fault in faults.items():
             if self._reported.get(name) != fault.reason:
-                self._session.complain(f"index: the newest cannot be loaded, the one before is served: {fault}")
+                served = "none" if fault.served is None else "the one before"
+                self._session.complain(f"index: the newest cannot be loaded, {served} is served: {fault}")
         for name in self._reported.keys() - faults.keys():
             self._session.complain(f"index: {name or 'all of it'} is served as it was published last again")
         self._reported = {name: fault.reason for name, fault in faults.items()}

@@ -129,6 +129,7 @@ def command(
     """
     from countermark.cli.connections import ConnectionLimits, fit_to_open_files, protocol_of
     from countermark.cli.scheduler import Scheduler
+    from countermark.signals.memory import give_back_freed_memory
 
     wanted = ConnectionLimits(header_s=header_timeout_s, body_s=body_timeout_s, connections=max_connections)
     limits, backlog = fit_to_open_files(wanted)
@@ -151,6 +152,7 @@ def command(
                 f"at most {limits.connections} connections at a time, as this process may open few files: "
                 "raise its limit (`ulimit -n`) for more"
             )
+        give_back_freed_memory()
         scheduler = Scheduler(session, state, fetch_every_s=fetch_every_s or None)
         session.on_event = scheduler.on_event
         config = uvicorn.Config(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from countermark.errors import Conflict, InvalidInput
 from countermark.local.files import TEMPORARY_SUFFIX, Locked, make_directory, translated, write_atomically
+from countermark.local.schema import APPLICATION_ID
 
 DATABASE_FILE = "countermark.db"
 INDEX_DIRECTORY = "index"
@@ -59,7 +60,7 @@ def is_ours(directory: Path) -> bool:
         Unavailable: It cannot be read.
     """
     names = _names(directory)
-    return not _foreign(names) and not all(map(_is_content, names))
+    return not _foreign(directory, names) and not all(map(_is_content, names))
 
 
 def claim(directory: Path) -> None:
@@ -73,7 +74,7 @@ def claim(directory: Path) -> None:
         if directory.exists() and not directory.is_dir():
             raise InvalidInput(f"{directory} is not a directory")
     names = _names(directory)
-    if foreign := _foreign(names):
+    if foreign := _foreign(directory, names):
         shown = ", ".join(repr(name) for name in foreign[:3]) + (", …" if len(foreign) > 3 else "")
         raise InvalidInput(
             f"{directory} holds something else ({shown}): countermark keeps its state in a directory of its own, so "
@@ -92,7 +93,7 @@ def remove(directory: Path) -> Sequence[str]:
     The directory goes too, unless something else is in it; returns the names of what was left, sorted.
 
     Raises:
-        InvalidInput: It holds no state of countermark.
+        InvalidInput: It holds no state of countermark, or a database that is not countermark's.
         Conflict: Another process has the state open.
         OSError: A file could not be removed.
     """
@@ -104,6 +105,10 @@ def remove(directory: Path) -> Sequence[str]:
     database = directory / DATABASE_FILE
     try:
         with locked(database.with_name(database.name + OPEN_SUFFIX)), in_use_alone(database):
+            if _is_foreign_database(database):
+                raise InvalidInput(
+                    f"the database {database} is not countermark's: nothing was removed. Move it away first"
+                )
             left = _remove(directory)
     except Locked as error:
         raise Conflict(
@@ -115,6 +120,19 @@ def remove(directory: Path) -> Sequence[str]:
         with suppress(OSError):
             directory.rmdir()
     return left
+
+
+def _is_foreign_database(path: Path) -> bool:
+    """Tell whether a file is a database of another program. It must not be open in this process.
+
+    Source: SQLite, "Database File Format", section 1.3: the application id is at byte 68.
+    """
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            head = file.read(100)
+    except OSError:
+        return False
+    return head.startswith(b"SQLite format 3\0") and int.from_bytes(head[68:72]) != APPLICATION_ID
 
 
 def _names(directory: Path) -> list[str]:
@@ -129,14 +147,25 @@ def _is_sign(name: str) -> bool:
     return name == MARKER_FILE or _DATABASE.fullmatch(name) is not None
 
 
-def _foreign(names: Sequence[str]) -> list[str]:
+def _foreign(directory: Path, names: Sequence[str]) -> list[str]:
     """Return the names that show that another program keeps something in a directory without a sign of countermark.
 
     Photos, videos, texts and tables are content that a user put there, and show nothing.
     """
     if any(map(_is_sign, names)):
         return []
-    return [name for name in names if not (_FILES.fullmatch(name) or name == INDEX_DIRECTORY or _is_content(name))]
+    return [name for name in names if not (_is_content(name) or _could_be_made_here(directory, name))]
+
+
+def _could_be_made_here(directory: Path, name: str) -> bool:
+    """Tell whether a file or the index of a state whose database was lost could have this name, and this form."""
+    with translated(directory), _opened(directory) as descriptor:
+        if name != INDEX_DIRECTORY:
+            return _FILES.fullmatch(name) is not None and _is_made_here(descriptor, name)
+        if not _is_directory(descriptor, name):
+            return False
+        with _opened(name, dir_fd=descriptor) as index:
+            return all(each == "segments" or _INDEX_FILES.fullmatch(each) for each in _listed(index))
 
 
 def _is_content(name: str) -> bool:

@@ -10,7 +10,7 @@ from countermark.domain.content import ContentTypes
 from countermark.domain.signal import ContentType
 from countermark.errors import UnsupportedContent
 from countermark.signals.decode import looks_like
-from countermark.signals.formats.boxes import AVIF_BRANDS, HEIC_BRANDS
+from countermark.signals.formats.boxes import AVIF_BRANDS, HEIC_BRANDS, is_avif, is_heic
 
 HEAD_BYTES = 1024 * 1024
 """How much of the beginning of a file is enough to tell. The second frame of most animations is within."""
@@ -103,7 +103,7 @@ def by_bytes(head: bytes) -> ContentType | None:
         return ContentType.PHOTO
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return ContentType.PHOTO
-    if head[4:8] == b"ftyp" and head[8:12] in _PHOTO_BRANDS:
+    if head[4:8] == b"ftyp" and (head[8:12] in _PHOTO_BRANDS or is_heic(head) or is_avif(head)):
         return ContentType.PHOTO
     return ContentType.VIDEO if _is_video(head) else None
 

@@ -10,6 +10,13 @@ from countermark.signals.formats.source import Clock, Piece
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 AVIF_BRANDS = (b"avif", b"avis")
 
+_HEIC_PICTURES = frozenset(HEIC_BRANDS[:4])
+"""Brands of pictures coded in HEVC. One of them among the compatible brands is enough: the first may be any other."""
+
+_SHARED_BRANDS = (b"mif1", b"msf1")
+"""First brands that AVIF and HEIC have in common."""
+
+
 _NEEDED = frozenset({b"ftyp", b"meta", b"mdat", b"moov", b"idat"})
 _METADATA = frozenset({b"Exif", b"mime", b"uri "})
 _MASKED = b"skip"
@@ -18,7 +25,9 @@ _CLOCK_BOXES = 4096
 
 def is_heic(content: bytes) -> bool:
     """Return whether bytes begin as HEIC does, and not as AVIF, which may have the same first brand."""
-    return bool(brands := _brands(content)) and brands[0] in HEIC_BRANDS and not set(AVIF_BRANDS) & set(brands)
+    brands = _brands(content)
+    is_one = bool(brands) and (brands[0] in HEIC_BRANDS or not _HEIC_PICTURES.isdisjoint(brands))
+    return is_one and not set(AVIF_BRANDS) & set(brands)
 
 
 def is_avif(content: bytes) -> bool:
@@ -30,9 +39,11 @@ def walk(content: bytes, clock: Clock) -> Sequence[Piece]:
     """Return the file without what no picture is made of.
 
     Offsets within a file hold: boxes keep their places, and those that are left out become free space. Items of
-    metadata get a type that decoders pass over, so that damage in EXIF or XMP does not end the decoding.
+    metadata get a type that decoders pass over, so that damage in EXIF or XMP does not end the decoding. A first brand
+    that decoders do not know gives way to the format's own: viewers look at all brands.
     """
-    changes: list[tuple[int, bytes]] = []
+    own, known = (AVIF_BRANDS[0], AVIF_BRANDS) if is_avif(content) else (HEIC_BRANDS[0], HEIC_BRANDS)
+    changes = [] if content[8:12] in (*known, *_SHARED_BRANDS) else [(8, own)]
     end = len(content)
     for number, (kind, start, body, stop) in enumerate(_boxes(content, 0, len(content))):
         if number % _CLOCK_BOXES == 0:

@@ -146,17 +146,25 @@ def _add(data: list[Piece], piece: memoryview) -> None:
 
 
 def _unpacked_bytes(data: Sequence[Piece], clock: Clock) -> int:
+    """Return how many bytes the data unpacks to; of damaged data, how many come before the damage."""
     unpacker = zlib.decompressobj()
     size = 0
-    try:
-        for piece in data:
-            rest: Piece = piece
-            while rest:
-                clock.check()
-                size += len(unpacker.decompress(rest, _STEP_BYTES))
-                rest = unpacker.unconsumed_tail
-        while left := len(unpacker.decompress(b"", _STEP_BYTES)):
-            size += left
-    except zlib.error:
-        return size
+    for piece in (*data, b""):
+        rest: Piece = piece
+        step = _STEP_BYTES
+        while not unpacker.eof:
+            clock.check()
+            before = unpacker.copy()
+            try:
+                unpacked = len(unpacker.decompress(rest, step))
+            except zlib.error:
+                # What was unpacked before the damage is lost with the error, so it is unpacked in smaller steps.
+                if step == 1:
+                    return size
+                unpacker, step = before, step // 2
+                continue
+            size += unpacked
+            rest = unpacker.unconsumed_tail
+            if not rest and unpacked < step:
+                break
     return size

@@ -24,6 +24,9 @@ from countermark.signals.picture import Picture, of_image, scaled, strips
 # Enough to change at least the next block of a scan that is not complete; no byte of it is FF.
 _JUNK = random.Random(7).randbytes(4096).replace(b"\xff", b"\x55")  # noqa: S311  # fixed bytes, no secret
 
+# In place of the missing bytes of a WebP. Of a lossless one, many bytes are no picture; the same byte over and over is.
+_FILLINGS = (b"\0", b"\xff", _JUNK, b"\x55", b"\xaa", b"\x0f", b"\xc3")
+
 _ROWS_BEHIND = 40
 """How many rows the decoder of JPEG may be behind its bytes: two rows of blocks of 16, and some to smooth colours."""
 
@@ -163,8 +166,12 @@ def _png(content: bytes, reading: Reading) -> Picture:
         missing = None
         # Data that ends too early, but properly, leaves the last row black.
         if is_cut or _last_row(image) < image.height:
-            rows = file.rows_there(reading.clock)
-            missing = _fill_passes(image, file, rows) if file.is_interlaced else _lower_of(rows[0], image.height)
+            if file.is_interlaced:
+                missing = _fill_passes(image, file, file.rows_there(reading.clock))
+                missing = missing or ("image data is damaged" if is_cut else None)
+            else:
+                again = partial(_opened, file.pieces, "PNG", reading.clock)
+                missing = _rows_missing(_rows_written(again, _fills(image)))
         return _picture(image, rows=image.height, columns=image.width, partial=missing or file.damage)
 
 
@@ -223,7 +230,7 @@ def _cut_webp(file: webp.WebP, reading: Reading) -> Picture:
     The decoder gives nothing of a picture that is not whole, so it gets one that is.
     """
     seen: NDArray[np.uint8] | None = None
-    for filling in (b"\0", b"\xff", _JUNK):
+    for filling in _FILLINGS:
         with suppress(*_DAMAGE), _opened(file.filled(filling), "WEBP", reading.clock) as image:
             image.load()
             values = np.array(image)
