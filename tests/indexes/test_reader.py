@@ -62,8 +62,18 @@ class Watched:
         self._read(name)
         return self.store.read_segment_into(name, memory, offset=offset)
 
-    def collect_garbage(self, keep: Iterable[str], *, older_than_s: int, now_s: int) -> int:
-        return self.store.collect_garbage(keep, older_than_s=older_than_s, now_s=now_s)
+    def collect_garbage(
+        self,
+        keep: Iterable[str],
+        *,
+        older_than_s: int,
+        now_s: int,
+        max_bytes: int | None = None,
+        grace_s: int = 0,
+    ) -> int:
+        return self.store.collect_garbage(
+            keep, older_than_s=older_than_s, now_s=now_s, max_bytes=max_bytes, grace_s=grace_s
+        )
 
     def _read(self, name: str) -> None:
         self.reads.append(name)
