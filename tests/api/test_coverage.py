@@ -259,7 +259,7 @@ def test_a_part_that_could_not_be_hashed_is_reported(house: House, call: Caller)
             "box=damaged",
             "/2: not opened in full: the reason of a part",
         ),
-        ([("file", "unknown")], 400, "file=damaged", "/1: not opened in full: "),
+        ([("file", "unknown")], 400, "file=unsupported", "/1: not opened in full: "),
         ([("text", "words"), ("text", "")], 200, None, ""),
     ],
 )

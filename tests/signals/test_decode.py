@@ -282,7 +282,7 @@ def scans(content: bytes, count: int) -> bytes:
 def test_a_jpeg_has_a_hundred_scans_and_no_more() -> None:
     content = saved(photo("coffee.png").resize((64, 64)), "JPEG", progressive=True)
     assert decode.pixels(scans(content, decode.MAX_SCANS)).shape == (64, 64, 3)
-    with pytest.raises(ContentTooLarge, match="fewer scans than 101 of 64 x 64 pixels"):
+    with pytest.raises(ContentTooLarge, match="of 64 x 64 pixels has at most 100 scans, not 101"):
         decode.pixels(scans(content, decode.MAX_SCANS + 1))
 
 
@@ -292,7 +292,7 @@ def test_the_more_pixels_a_jpeg_has_the_fewer_scans_it_may_have(monkeypatch: pyt
     monkeypatch.setattr(decode, "MAX_SCANNED_PIXELS", count * 64 * 64)
     assert decode.pixels(content).shape == (64, 64, 3)
     monkeypatch.setattr(decode, "MAX_SCANNED_PIXELS", count * 64 * 64 - 1)
-    with pytest.raises(ContentTooLarge, match=f"fewer scans than {count}"):
+    with pytest.raises(ContentTooLarge, match=f"at most [0-9]+ scans, not {count}"):
         decode.pixels(content)
 
 

@@ -176,6 +176,35 @@ def test_a_jpeg_of_a_kind_that_is_not_decoded_is_named(change: Callable[[bytes],
 # --- PNG
 
 
+OTHER = photo("chelsea.png").resize(IMAGE.size).convert(IMAGE.mode)
+
+
+def animated(*, hides_its_image: bool) -> bytes:
+    """Return an animated PNG that shows `OTHER` first, or `IMAGE` and then `OTHER`."""
+    return saved(IMAGE, "PNG", save_all=True, append_images=[OTHER, IMAGE], default_image=hides_its_image)
+
+
+def test_of_an_animated_png_the_frame_is_hashed_that_browsers_show_first() -> None:
+    assert np.array_equal(decode.pixels(animated(hides_its_image=True)), np.asarray(OTHER))
+    assert np.array_equal(decode.pixels(animated(hides_its_image=False)), np.asarray(IMAGE))
+
+
+def test_a_png_whose_animation_is_damaged_is_a_still_picture_as_in_browsers() -> None:
+    content = bytearray(animated(hides_its_image=True))
+    content[content.index(b"acTL") + 12] ^= 1
+    assert np.array_equal(decode.pixels(bytes(content)), np.asarray(IMAGE))
+
+
+def test_an_animated_png_whose_first_frame_is_a_part_is_named() -> None:
+    content = animated(hides_its_image=True)
+    start = content.index(b"fcTL")
+    control = bytearray(content[start : start + 30])
+    control[15] -= 1  # the last byte of the frame's height
+    control += zlib.crc32(control).to_bytes(4)
+    with pytest.raises(UnsupportedContent, match="animated PNG"):
+        decode.pixels(content[:start] + bytes(control) + content[start + 34 :])
+
+
 def chunk(kind: bytes, data: bytes, *, wrong: bool = False) -> bytes:
     crc = zlib.crc32(kind + data) ^ wrong
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)

@@ -210,7 +210,10 @@ def _check(claim: "Claim") -> None:
             f"its decoder takes {claim.bytes_per_pixel} bytes for each"
         )
     if claim.scans > MAX_SCANS or claim.scans * pixels > MAX_SCANNED_PIXELS:
-        raise ContentTooLarge(f"a photo has fewer scans than {claim.scans} of {claim.width} x {claim.height} pixels")
+        most = min(MAX_SCANS, MAX_SCANNED_PIXELS // pixels)
+        raise ContentTooLarge(
+            f"a JPEG of {claim.width} x {claim.height} pixels has at most {most} scans, not {claim.scans}"
+        )
 
 
 def _quieten() -> None:

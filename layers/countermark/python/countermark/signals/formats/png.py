@@ -1,6 +1,8 @@
 """PNG: its header, palette and image data. Ancillary chunks are passed over: neither unpacked nor checked.
 
-Source: Portable Network Graphics Specification (Third Edition), sections 5, 7.2, 8 and 11.
+The chunks of an animation are the exception: browsers show its first frame, which need not be the image data.
+
+Source: Portable Network Graphics Specification (Third Edition), sections 5, 7.2, 8 and 11; animations: 4.9, 11.3.6.
 """
 
 import zlib
@@ -19,6 +21,8 @@ _CLOCK_CHUNKS = 4096
 _STEP_BYTES = 1 << 20
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+
+_ANIMATION_CHUNKS = (b"acTL", b"fcTL", b"fdAT")
 
 PASSES = ((0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2), (1, 2, 0, 1))
 """The passes of an interlaced picture: the first row and how far to the next, then the same of columns."""
@@ -72,6 +76,7 @@ def walk(content: bytes, clock: Clock) -> Png:
     header = b""
     palette = b""
     data: list[Piece] = []
+    animation = _Animation()
     damage = None
     view = memoryview(content)
     for number, (kind, start, stop) in enumerate(_chunks(content)):
@@ -83,6 +88,8 @@ def walk(content: bytes, clock: Clock) -> Png:
             raise InvalidContent("a damaged photo: a PNG that does not begin with its header")
         if kind == b"IEND":
             break
+        if kind in _ANIMATION_CHUNKS:
+            animation.add(kind, view[start - 4 : stop], content[stop : stop + 4], is_after_data=bool(data))
         if kind not in (b"IHDR", b"PLTE", b"IDAT") or (header and kind == b"IHDR"):
             continue
         is_right = zlib.crc32(view[start - 4 : min(stop, len(content))]) == int.from_bytes(content[stop : stop + 4])
@@ -97,7 +104,53 @@ def walk(content: bytes, clock: Clock) -> Png:
             header = content[start:stop]
         else:
             palette = content[start:stop]
+    frame = animation.hidden_from_others(header)
+    if frame is not None:
+        return _checked(header, palette, frame, None)
     return _checked(header, palette, data, damage)
+
+
+class _Animation:
+    """The first frame of an animated PNG, where the image data is no part of the animation.
+
+    Browsers show that frame, and only programs that know no animations show the image data.
+    """
+
+    def __init__(self) -> None:
+        self._is_animated = False
+        self._has_image_data = False
+        self._frames = 0
+        self._place = b""
+        self._data: list[Piece] = []
+
+    def add(self, kind: bytes, chunk: memoryview, checksum: bytes, *, is_after_data: bool) -> None:
+        """Take a chunk, from its kind to the end of its data. One with a wrong checksum does not count."""
+        is_wanted = kind != b"fdAT" or self._frames == 1
+        if not is_wanted or zlib.crc32(chunk) != int.from_bytes(checksum):
+            return
+        data = chunk[4:]
+        if kind == b"acTL":
+            self._is_animated |= not is_after_data and len(data) == 8 and int.from_bytes(data[:4]) > 0
+        elif kind == b"fdAT":
+            _add(self._data, data[4:])
+        elif not is_after_data:
+            self._has_image_data = True
+        else:
+            self._frames += 1
+            if self._frames == 1:
+                self._place = bytes(data[4:20])
+
+    def hidden_from_others(self, header: bytes) -> Sequence[Piece] | None:
+        """Return the data of the first frame; None where it is the image data.
+
+        Raises:
+            UnsupportedContent: The frame covers a part of the picture alone.
+        """
+        if not self._is_animated or self._has_image_data or not self._data:
+            return None
+        if self._place != header[:8] + bytes(8):
+            raise UnsupportedContent("an animated PNG whose first frame is a part of the picture alone")
+        return self._data
 
 
 def _checked(header: bytes, palette: bytes, data: Sequence[Piece], damage: str | None) -> Png:
