@@ -69,7 +69,7 @@ def test_the_make_targets_that_the_readme_names_exist() -> None:
 def test_the_commands_that_are_not_run_here_are_known() -> None:
     """A new kind of command in an `sh` block needs a test of its own: these have one, or need an account."""
     first_words = {line.split()[0] for block in blocks("sh") for line in block.splitlines() if line}
-    assert first_words == {"git", "make", "export", "countermark", "curl", "npx"}
+    assert first_words == {"git", "make", "export", "countermark", "curl"}
 
 
 def test_the_pages_that_documents_link_to_exist() -> None:
