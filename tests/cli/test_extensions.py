@@ -152,7 +152,7 @@ def test_a_broken_extension_is_named_and_can_be_removed(countermark: CommandLine
 
 
 def test_a_list_that_is_no_list_is_something_outside(countermark: CommandLine) -> None:
-    countermark.state.mkdir()
+    countermark.ok("bank", "create", "A")  # so the directory is countermark's
     for text in ("{", "{}", "[1]"):
         (countermark.state / "extensions.json").write_text(text)
         ran = countermark("config", "signal")
