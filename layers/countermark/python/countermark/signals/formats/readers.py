@@ -169,7 +169,8 @@ def _png(content: bytes, reading: Reading) -> Picture:
             if file.is_interlaced:
                 missing = _fill_passes(image, file, file.rows_there(reading.clock))
                 missing = missing or ("image data is damaged" if is_cut else None)
-            else:
+            elif is_cut or file.rows_there(reading.clock)[0] < image.height:
+                # A second picture takes memory, so one whose last rows are black is counted first.
                 again = partial(_opened, file.pieces, "PNG", reading.clock)
                 missing = _rows_missing(_rows_written(again, _fills(image)))
         return _picture(image, rows=image.height, columns=image.width, partial=missing or file.damage)
