@@ -123,13 +123,13 @@ def request_of(scope: Scope, body: bytes) -> Request:
 
 
 def _has_content(scope: Scope) -> bool:
-    """Tell whether a request brings content, or names a URL of some: it may take long."""
+    """Return whether a request brings content, or names a URL of some: it may take long."""
     forms = (value for name, value in scope["headers"] if name.lower() == b"content-type")
     return b"url=" in scope.get("query_string", b"") or any(b"multipart" in value.lower() for value in forms)
 
 
 def _asks_for_websocket(scope: Scope) -> bool:
-    """Tell whether a request asks to go on as a WebSocket, which a server without them passes on as any other."""
+    """Return whether a request asks for a WebSocket; a server without them passes it on like any other."""
     return any(
         name.lower() == b"upgrade" and b"websocket" in (protocol.strip().lower() for protocol in value.split(b","))
         for name, value in scope["headers"]
