@@ -118,11 +118,11 @@ class ShardFunctions:
         payload = encode_question(question)
         try:
             with translated("Lambda"):
-                told = self._told(name, payload)
-                answer: bytes = told["Payload"].read()
+                invoked = self._invoked(name, payload)
+                answer: bytes = invoked["Payload"].read()
         except Unavailable as error:
             raise Unavailable(f"a part of the index does not answer: {error}") from error
-        if "FunctionError" in told:
+        if "FunctionError" in invoked:
             # What it says of its failure may hold what was asked.
             raise Unavailable(f"a part of the index does not answer: {name} failed")
         return decode_answer(answer, asked=len(question.values))
@@ -146,7 +146,7 @@ class ShardFunctions:
             failed.result()
         return [future.result() for future in futures]
 
-    def _told(self, name: str, payload: bytes) -> Mapping[str, Any]:
+    def _invoked(self, name: str, payload: bytes) -> Mapping[str, Any]:
         try:
             return self._client.invoke(FunctionName=name, Payload=payload)
         except ClientError as error:
