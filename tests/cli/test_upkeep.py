@@ -3,8 +3,12 @@
 import itertools
 import os
 import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +23,7 @@ from countermark.indexes.reader import IndexReader
 from countermark.local.state import LocalState
 from countermark.signals import SIGNAL_TYPES
 from tests.contracts.bank_values import NOW_S
+from tests.contracts.threads import PATIENCE_S
 
 PAGES = 9
 
@@ -150,3 +155,49 @@ def test_a_process_does_the_rounds_and_is_started_again_where_it_ended(house: Ho
     finally:
         process.stop()
     assert not process.round()
+
+
+def test_a_process_that_is_started_while_it_is_stopped_does_not_outlive_that(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The race of a server that ends at once: its first round is just starting the process."""
+    process = UpkeepProcess(house.session)
+    stopping = threading.Thread(target=process.stop)
+    start = subprocess.Popen
+    children: list[subprocess.Popen[str]] = []
+
+    def start_while_stopping(*arguments: Any, **keywords: Any) -> "subprocess.Popen[str]":
+        stopping.start()
+        stopping.join(0.2)  # as far as it comes: `stop` has either seen that a process is starting, or missed it
+        children.append(start(*arguments, **keywords))
+        return children[0]
+
+    monkeypatch.setattr(subprocess, "Popen", start_while_stopping)
+    process.round()
+    stopping.join(PATIENCE_S)
+    assert not stopping.is_alive()
+    [child] = children
+    try:
+        assert child.returncode is not None
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdin.closed
+        assert child.stdout.closed
+        assert not process.round()
+        assert len(children) == 1
+    finally:
+        child.kill()
+
+
+def test_stopping_ends_a_round_under_way(house: House) -> None:
+    """A process that never answers is one in a long round; it ends with its input."""
+    process = UpkeepProcess(house.session)
+    process._command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    answers: list[bool] = []
+    asking = threading.Thread(target=lambda: answers.append(process.round()))
+    asking.start()
+    while process.pid is None:
+        assert asking.is_alive()
+    process.stop()
+    asking.join(PATIENCE_S)
+    assert answers == [False]

@@ -99,7 +99,11 @@ class UpkeepProcess:
             str(int(session.is_quiet)),
         )
         self._process: subprocess.Popen[str] | None = None
-        self._is_stopped = threading.Event()
+        self._stopped = threading.Event()
+        self._changing = threading.Lock()
+        """Held while the process is started or taken away, so that none is started behind the back of `stop`."""
+        self._asking = threading.Lock()
+        """Held for a round: the process answers one at a time, and its output is closed between rounds only."""
 
     @property
     def pid(self) -> int | None:
@@ -108,32 +112,31 @@ class UpkeepProcess:
         return None if process is None else process.pid
 
     def round(self) -> bool:
-        """Have a round done; returns whether there is more to do.
+        """Have a round done; returns whether there is more to do. After `stop` there is none.
 
         Raises:
             Unavailable: The process cannot be started, or ended: the next round starts another.
         """
-        if self._is_stopped.is_set():
-            return False
-        process = self._process = self._process or self._start()
-        answer = ""
-        with suppress(OSError):
-            if process.stdin is not None and process.stdout is not None:
-                process.stdin.write("round\n")
-                process.stdin.flush()
-                answer = process.stdout.readline().strip()
+        with self._asking:
+            with self._changing:
+                if self._stopped.is_set():
+                    return False
+                process = self._process = self._process or self._start()
+            answer = self._ask(process)
         if not answer:
             self._end(process)
-            if self._is_stopped.is_set():
+            if self._stopped.is_set():
                 return False
             raise Unavailable(f"the process that keeps the index ended with code {process.returncode}: it is restarted")
         return answer == MORE
 
     def stop(self) -> None:
-        """End the process; a round that is under way then ends without an answer."""
-        self._is_stopped.set()
-        if self._process is not None:
-            self._end(self._process)
+        """End the process, now and for good; a round that is under way ends without an answer."""
+        with self._changing:
+            self._stopped.set()
+            process = self._process
+        if process is not None:
+            self._end(process)
 
     def _start(self) -> "subprocess.Popen[str]":
         try:
@@ -144,18 +147,34 @@ class UpkeepProcess:
         except OSError as error:
             raise Unavailable(f"the process that keeps the index cannot be started: {error.strerror}") from error
 
+    @staticmethod
+    def _ask(process: "subprocess.Popen[str]") -> str:
+        """Return the answer of the process to a round; empty where it ended, or its input was closed."""
+        if process.stdin is None or process.stdout is None:
+            return ""
+        with suppress(OSError, ValueError):
+            process.stdin.write("round\n")
+            process.stdin.flush()
+            return process.stdout.readline().strip()
+        return ""
+
     def _end(self, process: "subprocess.Popen[str]") -> None:
-        self._process = None
-        with suppress(OSError):
-            if process.stdin is not None:
+        """End a process, wait for it, and close its pipes; does nothing where that was done."""
+        with self._changing:
+            if self._process is process:
+                self._process = None
+        if process.stdin is not None:
+            with suppress(OSError, ValueError):
                 process.stdin.close()
         try:
             process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        # A round that is under way reads the end of the output now.
+        with self._asking:
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 def keep(session: Session, lines: Iterable[str], answer: Callable[[str], None]) -> None:
