@@ -1,4 +1,4 @@
-# The command line in a container. State is kept in the volume: see docs/container.md.
+# The command line in a container. State is kept in the volume: see docs/serve.md.
 
 FROM python:3.13-slim AS build
 COPY pyproject.toml README.md LICENSE tests/demo-requirements.txt /source/
