@@ -9,10 +9,10 @@ from tests.journeys.pages import ROOT, Desk, blocks, first_words
 
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 
-NEED_MORE = {"apt-get", "docker", "export", "git", "make", "npx", "pip"}
+NEED_MORE = {"apt-get", "aws", "docker", "export", "git", "make", "npx", "pip"}
 """Commands of `sh` blocks that need an account, a network, rights or a checkout; each has a test of its own, or none."""
 
-NEED_ACCOUNT = {"countermark key --table"}
+NEED_ACCOUNT = {"countermark key --table", "countermark match photo --deployment URL"}
 """Commands of countermark's own that need an AWS account."""
 
 
