@@ -10,7 +10,7 @@ from tests.journeys.pages import ROOT, Desk, blocks, first_words
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 
 NEED_MORE = {"apt-get", "aws", "docker", "export", "git", "make", "npx", "pip"}
-"""Commands of `sh` blocks that need an account, a network, rights or a checkout; each has a test of its own, or none."""
+"""Commands of `sh` blocks that need an account, a network, more permissions or a checkout. They do not run here."""
 
 NEED_ACCOUNT = {"countermark key --table", "countermark match photo --deployment URL"}
 """Commands of countermark's own that need an AWS account."""
@@ -32,8 +32,8 @@ def test_the_readme_shows_the_whole_job() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_command_that_is_not_run_here_is_of_a_known_kind(page: Path) -> None:
     for word, line in first_words(page).items():
-        assert word in NEED_MORE or re.match(r"countermark serve --port \d+", line) or line.startswith(
-            tuple(NEED_ACCOUNT)
+        assert (
+            word in NEED_MORE or re.match(r"countermark serve --port \d+", line) or line.startswith(tuple(NEED_ACCOUNT))
         ), f"{line!r}: use a console block, which runs"
 
 
