@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from countermark.domain.collaboration import SharedOpinion
 from countermark.domain.json import JSON
+from countermark.domain.opinion import SharedOpinion
 from countermark.domain.signal import ContentType, Signal, Unhashable
 
 

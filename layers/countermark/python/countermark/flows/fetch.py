@@ -13,16 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from countermark.domain.bank import Bank, BankContent, Provenance
-from countermark.domain.collaboration import (
-    Collaboration,
-    Delta,
-    Exchange,
-    FetchState,
-    Lease,
-    Record,
-    RecordPolicy,
-)
+from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, RecordPolicy
 from countermark.domain.event import BankChanged
+from countermark.domain.exchange import Delta, Exchange
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Category, Opinion, aggregate
 from countermark.domain.signal import SignalType, accepted
