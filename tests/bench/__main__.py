@@ -103,7 +103,9 @@ def bench_lookups() -> None:
                         digits(ordered[int(len(ordered) * 0.99)] * 1_000),
                     ]
                 )
-    table("Lookups of a signal over `countermark serve`", ["answer", "clients", "lookups per s", "p50 ms", "p99 ms"], rows)
+    table(
+        "Lookups of a signal over `countermark serve`", ["answer", "clients", "lookups per s", "p50 ms", "p99 ms"], rows
+    )
 
 
 @contextmanager
