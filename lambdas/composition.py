@@ -17,8 +17,8 @@ from countermark.aws.stores import Stores
 
 if TYPE_CHECKING:
     from countermark.api.app import App
-    from countermark.domain.collaboration import Exchange
     from countermark.domain.content import ContentTypes
+    from countermark.domain.exchange import Exchange
     from countermark.domain.signal import SignalType
     from countermark.domain.transport import Transport
     from countermark.extensions.registries import Registries

@@ -12,6 +12,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from countermark.api.keys import authorizer_answer, presented_key
 from countermark.domain.api_key import digest
+from countermark.domain.recent import Recent
 from lambdas.composition import now_s, stores
 from lambdas.measures import stage_metrics
 
@@ -23,7 +24,7 @@ MAX_REMEMBERED = 1_000
 
 logger = Logger()
 metrics = stage_metrics()
-_remembered: dict[str, tuple[int, dict[str, Any]]] = {}
+_remembered: dict[str, Recent[dict[str, Any]]] = {}
 
 
 @logger.inject_lambda_context
@@ -39,13 +40,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 def find_out(headers: Mapping[str, str], now: int) -> dict[str, Any]:
     """Return the answer to a request with these headers; only a known key's answer is remembered."""
     name = digest(presented_key(headers) or "")
-    at_s, remembered = _remembered.get(name, (0, None))
-    if remembered is not None and 0 <= now - at_s < REMEMBER_S:
-        return remembered
-    answer = authorizer_answer(stores().api_keys, headers)
-    _remembered.pop(name, None)
+    recent = _remembered.pop(name, None) or Recent(max_age_s=REMEMBER_S)
+    answer = recent.value(now, lambda: authorizer_answer(stores().api_keys, headers))
     if answer["isAuthorized"]:
         if len(_remembered) >= MAX_REMEMBERED:
             _remembered.clear()
-        _remembered[name] = now, answer
+        _remembered[name] = recent
     return answer

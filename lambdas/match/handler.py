@@ -11,8 +11,9 @@ from countermark.aws.event_json import decode_event
 from countermark.domain.event import ContentHashed
 from countermark.domain.signal import Signal
 from countermark.errors import InvalidInput, NotFound
-from countermark.flows.hash import MAX_OPENED_BYTES, hash_opened
+from countermark.flows.hash import hash_opened
 from countermark.flows.match import match_hashed
+from countermark.flows.opening import MAX_OPENED_BYTES
 from lambdas.composition import app, bank_directory, content_types, index_reader, now_s, signal_types, stores
 from lambdas.faults import FaultReports
 from lambdas.measures import stage_metrics

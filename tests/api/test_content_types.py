@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from countermark.domain.content import ContentTypes
-from countermark.flows import hash as flow
+from countermark.flows import opening
 from tests.api.house import Caller, House, open_house
 from tests.api.photos import FLAT, PHOTO
 from tests.cli.test_content_types import letter
@@ -114,7 +114,7 @@ def test_a_part_that_cannot_be_hashed_spoils_nothing_but_itself(call: Caller) ->
 
 
 def test_too_many_parts_are_too_large(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow, "MAX_PARTS", 1)
+    monkeypatch.setattr(opening, "MAX_PARTS", 1)
     answer = call("POST", "/h/hash", [("box", box(("text", "one"), ("text", "two")))])
     assert (answer.status, answer.json()["message"]) == (413, "Content too large: it holds more than 1 parts")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from countermark.api.asgi import asgi_app
-from countermark.domain.collaboration import Field
+from countermark.domain.exchange import Field
 from countermark.exchanges.sample import SampleExchange
 from countermark.flows.fetch import Fetcher, fetch_collaboration
 from countermark.signals import SIGNAL_TYPES

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import pytest
 
-from countermark.domain.collaboration import TakesLines, TakesOpinions, TakesSignals
+from countermark.domain.exchange import TakesLines, TakesOpinions, TakesSignals
 from countermark.domain.transport import Request, Response
 from countermark.exchanges import exchanges
 from countermark.signals import SIGNAL_TYPES

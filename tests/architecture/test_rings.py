@@ -49,6 +49,16 @@ EDGES: dict[str, frozenset[str]] = {
     "infra": frozenset({"aws"}),
 }
 
+# The stages, each with its parts in `flows`; a module of `flows` that is in none of them serves any stage.
+STAGES: dict[str, frozenset[str]] = {
+    "curate": frozenset({"opinions"}),
+    "fetch": frozenset(),
+    "hash": frozenset({"opening"}),
+    "index": frozenset({"compaction", "drafts"}),
+    "match": frozenset(),
+}
+STAGE_OF = {module: stage for stage, parts in STAGES.items() for module in (stage, *parts)}
+
 
 def imports(path: Path) -> Iterator[str]:
     """Yield the full name of every module that a file imports, wherever in it."""
@@ -98,6 +108,43 @@ def is_allowed(package: str, module: str) -> bool:
 def test_imports_point_inwards(package: str, path: Path) -> None:
     wrong = [module for module in imports(path) if not is_allowed(package, module)]
     assert not wrong, f"{path.relative_to(ROOT)} may not import {', '.join(wrong)}"
+
+
+def stages_of(path: Path) -> set[str]:
+    """Return the stages whose modules a file imports."""
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name.removeprefix("countermark.flows.") for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "countermark.flows":
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules.add(node.module.removeprefix("countermark.flows."))
+    return {STAGE_OF[module] for module in modules & STAGE_OF.keys()}
+
+
+@pytest.mark.parametrize("path", sorted((LIBRARY / "flows").glob("*.py")), ids=lambda path: path.stem)
+def test_no_stage_imports_another(path: Path) -> None:
+    others = stages_of(path) - {STAGE_OF.get(path.stem)}
+    assert not others, f"flows/{path.name} imports the stage {', '.join(sorted(others))}"
+
+
+def test_every_stage_has_its_flow() -> None:
+    assert STAGE_OF.keys() <= {path.stem for path in (LIBRARY / "flows").glob("*.py")}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from countermark.flows.drafts import Build",
+        "from countermark.flows import cached, drafts",
+        "import countermark.flows.index as stage",
+        "def run():\n    from countermark.flows.index import build_index",
+    ],
+)
+def test_an_import_of_a_stage_is_seen_in_any_form(line: str, tmp_path: Path) -> None:
+    (tmp_path / "flow.py").write_text(line)
+    assert stages_of(tmp_path / "flow.py") == {"index"}
 
 
 def test_every_package_has_a_ring() -> None:

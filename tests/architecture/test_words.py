@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.architecture.test_rings import STAGE_OF
+
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "layers/countermark/python/countermark"
 STAGES = ("fetch", "index", "hash", "match", "curate")
@@ -26,9 +28,8 @@ def test_a_stage_logs_under_its_word(stage: str) -> None:
 def test_there_is_no_other_stage() -> None:
     flows = {path.stem for path in (LIBRARY / "flows").glob("*.py")} - {"__init__"}
     lambdas = {path.parent.name for path in (ROOT / "lambdas").glob("*/handler.py")}
-    # curate has two parts: what is changed, and what exchanges are told; index has what it reads, and what it merges;
-    # match has the state of the store that it keeps for some seconds.
-    assert flows == {*STAGES, "opinions", "drafts", "compaction", "cached"}
+    # Match has the state of the store that it keeps for some seconds.
+    assert flows == {*STAGE_OF, "cached"}
     # Beside the stages, the two functions at the API's door.
     assert lambdas == {*STAGES, "authorize", "forward"}
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from countermark.aws.event_json import decode_event, encode_event
 from countermark.aws.events import MAX_REQUEST_BYTES, EventBridgePublisher, entry_bytes
-from countermark.domain.collaboration import SharedOpinion, Verdict
 from countermark.domain.event import ContentHashed, MatchFound, OpinionGiven
+from countermark.domain.opinion import SharedOpinion, Verdict
 from countermark.domain.signal import ContentType, Signal
 from countermark.errors import InvalidInput
 from countermark.signals.raw_text import MAX_TEXT_BYTES

@@ -103,7 +103,9 @@ def bench_lookups() -> None:
                         digits(ordered[int(len(ordered) * 0.99)] * 1_000),
                     ]
                 )
-    table("Lookups of a signal over `countermark serve`", ["answer", "clients", "per s", "p50 ms", "p99 ms"], rows)
+    table(
+        "Lookups of a signal over `countermark serve`", ["answer", "clients", "lookups per s", "p50 ms", "p99 ms"], rows
+    )
 
 
 @contextmanager
@@ -155,7 +157,7 @@ def bench_index(peer: Path | None, sizes: list[int]) -> None:
             ("build, s", {side: value["build_s"] for side, value in built.items()}),
             ("load, ms", {side: value["load_s"] * 1_000 for side, value in asked.items()}),
             ("one query, ms", {side: statistics.median(value["query_s"]) * 1_000 for side, value in asked.items()}),
-            ("bytes a hash", {side: value["size_bytes"] / size for side, value in built.items()}),
+            ("bytes per hash", {side: value["size_bytes"] / size for side, value in built.items()}),
         ):
             beside = (
                 [digits(values["peer"]), f"{values['peer'] / values['ours']:.2f}"] if "peer" in values else ["-"] * 2

@@ -27,7 +27,7 @@ def bench_exchanges(directory: Path, *, records: list[int], moto_records: int) -
     _synthesise(over_moto)
     told = _measure("dynamodb", moto_records, over_moto)
     rows.append(_row("DynamoDB, in moto", moto_records, told))
-    header = ["store", "records", "s", "records per s", "CPU, µs a record", "peak memory, MB", "on disk, MB"]
+    header = ["store", "records", "s", "records per s", "CPU, µs per record", "peak memory, MB", "on disk, MB"]
     table("A fetch of everything", header, rows)
     _tell_capacity(told, moto_records)
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from countermark.domain.collaboration import Collaboration, CredentialSource, Delta, Fetch, Field
+from countermark.domain.collaboration import Collaboration
+from countermark.domain.exchange import CredentialSource, Delta, Fetch, Field
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Category, Opinion
 from countermark.domain.signal import Signal

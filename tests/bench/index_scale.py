@@ -57,28 +57,28 @@ def bench(kind: str, size: int, sides: dict[str, str]) -> None:
         rows.append([label, *cells, "; ".join(f"{ratio:.1f}" for ratio in ratios)])
 
     row("build, s", {side: each["build_s"] for side, each in measured.items() if side != "flat"})
-    row("build, s of the processor", {side: each["build_cpu_s"] for side, each in measured.items() if side != "flat"})
+    row("build, s of processor time", {side: each["build_cpu_s"] for side, each in measured.items() if side != "flat"})
     row("load to the first answer, s", {side: each["first_s"] for side, each in measured.items()})
     row("load, s", {side: each["load_s"] for side, each in measured.items()})
-    row("load, s of the processor", {side: each["load_cpu_s"] for side, each in measured.items()})
-    row("bytes a hash, file", {side: each["size_bytes"] / size for side, each in measured.items()})
-    row("bytes a hash, resident", {side: each["resident_bytes"] / size for side, each in measured.items()})
+    row("load, s of processor time", {side: each["load_cpu_s"] for side, each in measured.items()})
+    row("bytes per hash, file", {side: each["size_bytes"] / size for side, each in measured.items()})
+    row("bytes per hash, resident", {side: each["resident_bytes"] / size for side, each in measured.items()})
     for name in measured["ours"]["kinds"]:
         of = {side: each["kinds"][name] for side, each in measured.items()}
         row(f"{name}: p50, ms", {side: statistics.median(each["s"]) * 1e3 for side, each in of.items()})
         row(
-            f"{name}: p50 of the processor, ms",
+            f"{name}: p50 of processor time, ms",
             {side: statistics.median(each["cpu_s"]) * 1e3 for side, each in of.items()},
         )
         row(f"{name}: p99, ms", {side: percentile_99(each["s"]) * 1e3 for side, each in of.items()})
-        for label, key in (("queries/s", "per_s"), ("queries/s of the processor", "per_cpu_s")):
+        for label, key in (("queries per s", "per_s"), ("queries per s of processor time", "per_cpu_s")):
             row(f"{name}: batch, {label}", {side: each[key] for side, each in of.items()}, more_is_better=True)
         for side in of:
             asked = min(len(of["ours"]["found"]), len(of[side]["found"]))
             ours, theirs = of["ours"]["found"][:asked], of[side]["found"][:asked]
             if ours != theirs:
                 print(f"{kind} {size:,} {name}: ours finds {sum(ours)}, {side} {sum(theirs)}", file=sys.stderr)
-    table(f"{size:,} {kind} hashes", ["", "countermark", "peer", "FAISS flat", "better than peer; flat, times"], rows)
+    table(f"{size:,} {kind} hashes", ["", "countermark", "peer", "flat", "times better than the peer; than flat"], rows)
 
 
 def bench_cold(sizes: list[int]) -> None:
@@ -89,8 +89,8 @@ def bench_cold(sizes: list[int]) -> None:
         value = hexadecimal(draw("uniform", size)[:1])[0]
         cold = measure("index_cold.py", sys.executable, directory, value, time.monotonic(), COLD_BYTES_PER_S)
         rows.append([f"{size:,}", *(digits(cold[name]) for name in ("first_s", "match_s", "whole_s"))])
-    title = f"From an empty process, at {COLD_BYTES_PER_S / 1e6:.0f} MB/s, s"
-    table(title, ["hashes", "first answer", "first match", "all of it"], rows)
+    title = f"From an empty process, at {COLD_BYTES_PER_S / 1e6:.0f} MB/s, in seconds"
+    table(title, ["hashes", "first answer", "first match", "whole index"], rows)
 
 
 def percentile_99(times: list[float]) -> float:

@@ -162,7 +162,7 @@ def report(shards: Sequence[int], hashes: int, large: Sequence[Plan]) -> None:
     """Print what was measured, and what is planned."""
     table(
         "Shards in one process",
-        ["shards", "hashes", "p50, ms", "batch, queries/s"],
+        ["shards", "hashes", "p50, ms", "batch, queries per s"],
         [measure(number, hashes) for number in shards],
     )
     header = [
@@ -171,11 +171,11 @@ def report(shards: Sequence[int], hashes: int, large: Sequence[Plan]) -> None:
         "functions",
         "GB",
         "load, s",
-        "batch",
+        "queries per batch",
         "p50, ms",
         "p99, ms",
-        "$ a million",
-        "S3, $ a month",
+        "$ per million queries",
+        "S3, $ per month",
     ]
     table("Planned", header, [plan.row() for plan in large])
 

@@ -8,7 +8,7 @@ import pytest
 
 from countermark.cli.edit import bank_name_of, edit_command
 from countermark.domain.bank import bank_name
-from countermark.domain.collaboration import Field
+from countermark.domain.exchange import Field
 from countermark.exchanges.sample import SampleExchange
 from tests.cli.conftest import CommandLine
 

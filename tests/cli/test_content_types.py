@@ -143,7 +143,7 @@ def test_what_cannot_be_opened_is_told_after_the_others_were_hashed(added: Comma
     (home / "broken.eml").write_bytes(b"no header at all")
     ran = added("hash", "letter", "broken.eml", mail, "-S", "raw_text")
     assert (ran.code, ran.lines) == (2, ["raw_text bball now?", "raw_text other words"])
-    assert "broken.eml: not opened in full: it says of nobody that it is from them, so it is no e-mail" in ran.err
+    assert "broken.eml: not opened in full: it has no header From, so it is not an e-mail" in ran.err
 
 
 def test_a_part_that_is_of_no_known_type_is_told_by_its_place(added: CommandLine, home: Path) -> None:

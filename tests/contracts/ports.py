@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from countermark.domain.collaboration import ContentReader
 from countermark.domain.event import Event
+from countermark.domain.exchange import ContentReader
 from countermark.domain.stores import EventPublisher
 
 Opener: TypeAlias = Callable[[pytest.FixtureRequest], AbstractContextManager[Any]]

@@ -1,8 +1,8 @@
 """What every publisher of events holds."""
 
-from countermark.domain.collaboration import SharedOpinion, Verdict
 from countermark.domain.event import BankChanged, ContentHashed, Event, MatchFound, OpinionGiven
 from countermark.domain.json import JSON
+from countermark.domain.opinion import SharedOpinion, Verdict
 from countermark.domain.signal import ContentType, Signal, Unhashable
 from tests.contracts.ports import Publishing
 

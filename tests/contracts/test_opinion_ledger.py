@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from countermark.domain.collaboration import SharedOpinion, ToldOpinion, Verdict
+from countermark.domain.opinion import SharedOpinion, ToldOpinion, Verdict
 from countermark.domain.stores import REMEMBER_OPINIONS_S, OpinionLedger
 from countermark.errors import LeaseHeld, LeaseLost
 from tests.contracts.threads import at_once

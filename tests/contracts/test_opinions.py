@@ -15,19 +15,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from countermark.domain.collaboration import (
-    Collaboration,
-    CredentialSource,
-    Fetch,
-    Field,
-    Record,
-    SharedOpinion,
-    ToldOpinion,
-    Verdict,
-)
+from countermark.domain.collaboration import Collaboration, Record
 from countermark.domain.event import OpinionGiven
+from countermark.domain.exchange import CredentialSource, Fetch, Field
 from countermark.domain.json import JSON
-from countermark.domain.opinion import Opinion
+from countermark.domain.opinion import Opinion, SharedOpinion, ToldOpinion, Verdict
 from countermark.domain.signal import Signal
 from countermark.domain.stores import BankStore, CollaborationStore, OpinionLedger
 from countermark.domain.transport import Request, Response

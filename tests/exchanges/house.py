@@ -7,7 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from countermark.domain.collaboration import Collaboration, Exchange, FetchState
+from countermark.domain.collaboration import Collaboration, FetchState
+from countermark.domain.exchange import Exchange
 from countermark.domain.json import JSON
 from countermark.flows import curate
 from countermark.flows.fetch import LEASE_S, Fetcher, FetchReport, fetch_collaboration

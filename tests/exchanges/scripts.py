@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from countermark.domain.collaboration import Exchange
+from countermark.domain.exchange import Exchange
 from countermark.domain.json import JSON
 from countermark.domain.transport import Transport
 from countermark.exchanges.fb_threatexchange import STALE_AFTER_S as FB_STALE_AFTER_S

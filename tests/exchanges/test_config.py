@@ -2,7 +2,7 @@
 
 import pytest
 
-from countermark.domain.collaboration import Field
+from countermark.domain.exchange import Field
 from countermark.domain.json import JSON
 from countermark.errors import InvalidInput
 from countermark.exchanges.config import MAX_SET, needed_credentials, parse_fields, parse_one_line

@@ -7,16 +7,9 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from countermark.domain.collaboration import (
-    ListsMemberships,
-    SharedOpinion,
-    TakesOpinions,
-    TakesSignals,
-    TakesWithdrawals,
-    Verdict,
-)
+from countermark.domain.exchange import ListsMemberships, TakesOpinions, TakesSignals, TakesWithdrawals
 from countermark.domain.json import JSON
-from countermark.domain.opinion import Category
+from countermark.domain.opinion import Category, SharedOpinion, Verdict
 from countermark.domain.signal import Signal
 from countermark.domain.transport import Request
 from countermark.errors import ExchangeFailed, InvalidInput

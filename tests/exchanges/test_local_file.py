@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from countermark.domain.collaboration import Delta, Fetch
+from countermark.domain.exchange import Delta, Fetch
 from countermark.domain.json import JSON
 from countermark.domain.signal import Signal
 from countermark.errors import ExchangeFailed, InvalidInput, NotFound

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from countermark.domain.collaboration import ChecksCredentials, SharedOpinion, TakesOpinions, TakesSignals, Verdict
+from countermark.domain.exchange import ChecksCredentials, TakesOpinions, TakesSignals
 from countermark.domain.json import JSON
+from countermark.domain.opinion import SharedOpinion, Verdict
 from countermark.errors import ExchangeFailed, InvalidInput
 from countermark.exchanges.ncmec import (
     ENVIRONMENTS,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from countermark.cli.session import Session
-from countermark.domain.collaboration import Exchange, ListsMemberships, TakesOpinions
+from countermark.domain.exchange import Exchange, ListsMemberships, TakesOpinions
 from countermark.domain.json import JSON
 from countermark.errors import InvalidInput
 from countermark.exchanges import exchanges

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from countermark.domain.collaboration import Fetch, SharedOpinion, Verdict
+from countermark.domain.exchange import Fetch
 from countermark.domain.json import JSON
-from countermark.domain.opinion import Category, Opinion
+from countermark.domain.opinion import Category, Opinion, SharedOpinion, Verdict
 from countermark.domain.signal import Signal
 from countermark.errors import ExchangeFailed, InvalidInput
 from countermark.exchanges import exchanges

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from countermark.domain.collaboration import SharedOpinion, TakesOpinions, TakesSignals, Verdict
+from countermark.domain.exchange import TakesOpinions, TakesSignals
+from countermark.domain.opinion import SharedOpinion, Verdict
 from countermark.domain.signal import Signal
 from countermark.errors import InvalidInput
 from countermark.exchanges.stop_ncii import TYPES, StopNcii

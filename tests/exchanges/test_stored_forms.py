@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from countermark.domain.collaboration import Fetch, FetchState
+from countermark.domain.collaboration import FetchState
+from countermark.domain.exchange import Fetch
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Category
 from countermark.domain.signal import Signal

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from countermark.domain.collaboration import TakesOpinions, TakesSignals
+from countermark.domain.exchange import TakesOpinions, TakesSignals
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Category, Opinion
 from countermark.domain.signal import Signal

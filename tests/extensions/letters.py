@@ -1,4 +1,4 @@
-"""E-mails as content: what is written in one, and what is attached to it."""
+"""E-mails as content: the texts in them, and the files that are attached."""
 
 import email.message
 import email.policy
@@ -16,7 +16,7 @@ LETTER = ContentType("letter")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
-    """An e-mail. Another e-mail within it is opened in its turn."""
+    """An e-mail. E-mails in it are opened as well."""
 
     name: ContentType = LETTER
     mime_types: frozenset[str] = frozenset({"message/rfc822"})
@@ -26,7 +26,7 @@ class Letter:
     def parts(self, content: bytes, name: str) -> Iterator[Part]:
         letter = email.message_from_bytes(content, policy=email.policy.default)
         if "from" not in letter:
-            raise InvalidContent("it says of nobody that it is from them, so it is no e-mail")
+            raise InvalidContent("it has no header From, so it is not an e-mail")
         yield from _parts(letter)
 
 
@@ -39,7 +39,7 @@ def _parts(letter: email.message.MIMEPart) -> Iterator[Part]:
         elif part.get_content_maintype() == "text":
             yield Part(content_type=ContentType.TEXT, content=part.get_content().encode())
         else:
-            # Its bytes tell what it is: what the sender says of it may be anything.
+            # Identified by its bytes, because the sender can label it as anything.
             yield Part(content_type=ContentType.FILE, content=part.get_content())
 
 

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import pytest
 
-from countermark.domain.collaboration import Exchange, Field
 from countermark.domain.content import OWN_CONTENT_TYPES, ContentForm
+from countermark.domain.exchange import Exchange, Field
 from countermark.domain.signal import Comparison, ContentType, IndexKind, SignalType
 from countermark.errors import InvalidInput
 from countermark.exchanges.sample import SampleExchange

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from countermark.domain.collaboration import Delta
+from countermark.domain.exchange import Delta
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Category, Opinion
 from countermark.domain.signal import AsksContent, Comparison, ContentType, IndexKind, Signal, Unhashable

@@ -12,7 +12,7 @@ from countermark.errors import ContentTooLarge, CountermarkError, InvalidContent
 from countermark.extensions import threatexchange_content as module
 from countermark.extensions.registries import class_of
 from countermark.extensions.threatexchange import adapted
-from countermark.flows.hash import parts_of
+from countermark.flows.opening import parts_of
 
 
 class PeerContent:

@@ -192,7 +192,8 @@ def test_what_is_known_to_be_missing_is_bounded(counted: Counted, monkeypatch: p
     directory = BankDirectory(counted)
     for bank_id in range(1, 200):
         assert directory.by_id([bank_id], now_s=NOW_S) == {}
-    known = directory._cached.value(NOW_S)
+    known = directory._recent.latest
+    assert known is not None
     assert len(known.missing) <= 11
 
 

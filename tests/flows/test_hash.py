@@ -8,7 +8,7 @@ from PIL import Image
 
 from countermark.domain.signal import ContentType, Signal
 from countermark.errors import InvalidInput
-from countermark.flows.hash import CHUNK_BYTES, applicable, event_id, hash_content
+from countermark.flows.hash import CHUNK_BYTES, applicable, hash_content
 from countermark.signals import SIGNAL_TYPES
 
 
@@ -74,10 +74,3 @@ def test_the_types_that_apply_are_those_of_the_content_that_are_asked_for_and_en
     assert names(ratios={"pdq": 0.1}) == ["pdq", "photo_md5", "photo_sha256"]
     with pytest.raises(InvalidInput, match="No such SignalType 'zzz'"):
         names(only=["zzz"])
-
-
-def test_the_same_fact_has_the_same_id_and_another_has_another() -> None:
-    assert event_id("a", "b") == event_id("a", "b")
-    assert event_id("a", "b") != event_id("ab", "")
-    assert event_id("a", "b") != event_id("b", "a")
-    assert len(event_id("x")) == 32

@@ -11,7 +11,7 @@ import pytest
 
 from countermark.domain.content import ContentTypes, Part
 from countermark.domain.signal import ContentType, Signal, Unhashable
-from countermark.flows import hash as flow
+from countermark.flows import opening
 from countermark.flows.hash import HashReport, applicable, hash_opened
 from countermark.signals import SIGNAL_TYPES
 from tests.extensions.boxes import BOX, BOXES, Box, box
@@ -118,7 +118,7 @@ def test_a_part_of_a_type_that_is_not_installed_is_told() -> None:
     assert told(report)["/1"] == ["one"]
 
 
-@pytest.mark.parametrize(("layers", "is_found"), [(flow.MAX_DEPTH, True), (flow.MAX_DEPTH + 1, False)])
+@pytest.mark.parametrize(("layers", "is_found"), [(opening.MAX_DEPTH, True), (opening.MAX_DEPTH + 1, False)])
 def test_content_is_opened_so_deep(layers: int, is_found: bool) -> None:
     held: object = "deep"
     kind = "text"
@@ -126,7 +126,7 @@ def test_content_is_opened_so_deep(layers: int, is_found: bool) -> None:
         held, kind = [(kind, held)], "box"
     report = opened(json.dumps(held).encode())
     *_, (place, last) = report.walk()
-    assert place == "/1" * flow.MAX_DEPTH
+    assert place == "/1" * opening.MAX_DEPTH
     assert last.signals == ((Signal(type="raw_text", value="deep"),) if is_found else ())
     assert (last.unopened is None) == is_found
     if last.unopened is not None:
@@ -137,7 +137,7 @@ def test_content_is_opened_so_deep(layers: int, is_found: bool) -> None:
 def test_so_many_parts_are_hashed_at_all_depths_together(
     monkeypatch: pytest.MonkeyPatch, limit: int, is_whole: bool
 ) -> None:
-    monkeypatch.setattr(flow, "MAX_PARTS", limit)
+    monkeypatch.setattr(opening, "MAX_PARTS", limit)
     report = opened(box(("text", "one"), ("box", [("text", "two")])))
     inner = (report.parts or ())[1]
     assert ("/2/1" in told(report)) == is_whole
@@ -146,7 +146,7 @@ def test_so_many_parts_are_hashed_at_all_depths_together(
 
 @pytest.mark.parametrize(("limit_bytes", "is_whole"), [(6, True), (5, False)])
 def test_so_many_bytes_of_parts_are_hashed(monkeypatch: pytest.MonkeyPatch, limit_bytes: int, is_whole: bool) -> None:
-    monkeypatch.setattr(flow, "MAX_PARTS_BYTES", limit_bytes)
+    monkeypatch.setattr(opening, "MAX_PARTS_BYTES", limit_bytes)
     report = opened(box(("text", "one"), ("text", "two")))
     assert ("/2" in told(report)) == is_whole
     why = Unhashable(code="too_large", reason="its parts have more than 5 bytes")
@@ -154,7 +154,7 @@ def test_so_many_bytes_of_parts_are_hashed(monkeypatch: pytest.MonkeyPatch, limi
 
 
 def test_repeated_parts_count_as_well_or_a_bomb_would_be_unpacked_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow, "MAX_PARTS", 5)
+    monkeypatch.setattr(opening, "MAX_PARTS", 5)
     report = opened(box(*[("text", "one")] * 6))
     assert (len(report.parts or ()), report.unopened and report.unopened.code) == (1, "too_large")
 
@@ -162,7 +162,7 @@ def test_repeated_parts_count_as_well_or_a_bomb_would_be_unpacked_in_full(monkey
 @pytest.mark.parametrize(("beyond", "is_opened"), [(0, True), (1, False)])
 def test_so_large_a_content_is_opened(monkeypatch: pytest.MonkeyPatch, beyond: int, is_opened: bool) -> None:
     content = box(("text", "one"))
-    monkeypatch.setattr(flow, "MAX_OPENED_BYTES", len(content) - beyond)
+    monkeypatch.setattr(opening, "MAX_OPENED_BYTES", len(content) - beyond)
     report = opened(content)
     assert (told(report).get("/1"), report.unopened is None) == ((["one"], True) if is_opened else (None, False))
     assert report.size_bytes == len(content)

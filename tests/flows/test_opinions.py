@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from countermark.domain.bank import ContentDraft
-from countermark.domain.collaboration import Collaboration, Record, TakesLines, Verdict
+from countermark.domain.collaboration import Collaboration, Record
 from countermark.domain.event import OpinionGiven
+from countermark.domain.exchange import TakesLines
 from countermark.domain.json import JSON
+from countermark.domain.opinion import Verdict
 from countermark.domain.signal import Signal
 from countermark.domain.transport import Request, Response
 from countermark.errors import Conflict, ExchangeFailed, InvalidInput, NotFound

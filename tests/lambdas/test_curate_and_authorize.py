@@ -4,6 +4,7 @@ from countermark.aws.event_json import encode_event
 from countermark.domain.api_key import ApiKey, Role, digest
 from countermark.domain.bank import ContentDraft
 from countermark.domain.event import BankChanged, ContentHashed
+from countermark.domain.recent import Recent
 from countermark.domain.signal import ContentType
 from lambdas.authorize.handler import MAX_REMEMBERED, REMEMBER_S, _remembered, find_out
 from lambdas.composition import now_s, start_fetch, stores
@@ -114,7 +115,7 @@ def test_a_clock_that_was_set_back_keeps_no_key(functions: Functions) -> None:
 
 def test_only_so_many_keys_are_remembered(functions: Functions) -> None:
     give_key()
-    _remembered.update({str(number): (100, {}) for number in range(MAX_REMEMBERED)})
+    _remembered.update({str(number): Recent(max_age_s=REMEMBER_S) for number in range(MAX_REMEMBERED)})
     find_out({"x-api-key": KEY}, 100)
     assert len(_remembered) == 1
 

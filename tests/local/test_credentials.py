@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from countermark.domain.collaboration import CredentialSource
+from countermark.domain.exchange import CredentialSource
 from countermark.errors import InvalidInput, Unavailable
 from countermark.local.credentials import CredentialChain
 from countermark.local.secrets import FileSecretStore

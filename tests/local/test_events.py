@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from countermark.domain.collaboration import SharedOpinion, Verdict
 from countermark.domain.event import BankChanged, ContentHashed, Event, OpinionGiven
+from countermark.domain.opinion import SharedOpinion, Verdict
 from countermark.domain.signal import ContentType
 from countermark.errors import Unavailable
 from countermark.local.database import Database

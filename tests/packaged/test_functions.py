@@ -21,8 +21,8 @@ from countermark.aws.event_json import encode_event
 from countermark.aws.settings import FETCH_QUEUE_URL, PURGE_QUEUE_URL
 from countermark.domain.api_key import ApiKey, Role, digest
 from countermark.domain.bank import ContentDraft
-from countermark.domain.collaboration import SharedOpinion, Verdict
 from countermark.domain.event import OpinionGiven
+from countermark.domain.opinion import SharedOpinion, Verdict
 from tests.aws.deployed import REGION, Deployed
 from tests.infra.template import named, reference
 from tests.packaged.runtime import RunningFunction, running

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from countermark.api.keys import Access, open_access
-from countermark.domain.collaboration import Exchange
 from countermark.domain.content import ContentTypes
+from countermark.domain.exchange import Exchange
 from countermark.domain.signal import SignalType
 from countermark.domain.stores import (
     MAX_PAGE,

@@ -7,7 +7,8 @@ from typing import Any, NoReturn
 
 from countermark.api.messages import Answer
 from countermark.domain.bank import Bank, BankContent
-from countermark.domain.collaboration import Collaboration, FetchState, Field
+from countermark.domain.collaboration import Collaboration, FetchState
+from countermark.domain.exchange import Field
 from countermark.domain.json import JSON
 from countermark.domain.opinion import aggregate, tags
 from countermark.errors import InvalidInput

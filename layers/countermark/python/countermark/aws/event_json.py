@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from countermark.domain.collaboration import SharedOpinion, Verdict
 from countermark.domain.event import BankChanged, ContentHashed, Event, MatchFound, OpinionGiven
 from countermark.domain.json import JSON
+from countermark.domain.opinion import SharedOpinion, Verdict
 from countermark.domain.signal import ContentType, Signal, Unhashable
 from countermark.errors import InvalidInput
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from countermark.aws import keys
 from countermark.aws.table import ConditionFailed, Item, Table, Update, to_json
-from countermark.domain.collaboration import ToldOpinion
+from countermark.domain.opinion import ToldOpinion
 from countermark.domain.stores import REMEMBER_OPINIONS_S
 from countermark.errors import LeaseHeld, LeaseLost
 

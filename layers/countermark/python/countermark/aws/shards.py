@@ -32,6 +32,7 @@ from countermark.aws.shard_json import (
 from countermark.domain.decision import Candidate
 from countermark.domain.index import IndexFault, Manifest
 from countermark.domain.json import JSON
+from countermark.domain.recent import Recent
 from countermark.domain.signal import SignalType
 from countermark.errors import IndexNotReady, Unavailable
 from countermark.indexes.shards import Answers, FanOut, Searches, ServedIndex, ServesIndex, first_faults
@@ -70,8 +71,8 @@ class ShardFunctions:
         self._client = client
         self._names = tuple(names)
         self._threads = ThreadPoolExecutor(len(self._names), thread_name_prefix="countermark-shards")
-        self._lock = threading.Lock()
-        self._ages: dict[str | None, tuple[int, int]] = {}
+        self._asking = threading.Lock()
+        self._checked_at_s: dict[str | None, Recent[int]] = {}
         self._faults: Sequence[IndexFault] = ()
 
     def searcher(self, signal_type: str, *, shards: int) -> FanOut:
@@ -92,20 +93,19 @@ class ShardFunctions:
             IndexNotReady: A function has no index yet, or none of that signal type.
             Unavailable: A function cannot answer.
         """
-        with self._lock:
-            asked_at_s, checked_at_s = self._ages.get(signal_type, (None, 0))
-            if asked_at_s is None or not 0 <= now_s - asked_at_s < AGE_KEPT_S:
-                question = Question(shards=shards, signal_type=signal_type)
-                answers = self._at_once(lambda name: self.ask(name, question), self._names, stop=threading.Event())
-                checked_at_s = now_s - max(answer.age_s for answer in answers)
-                self._faults = first_faults(fault for answer in answers for fault in answer.faults)
-                self._ages[signal_type] = now_s, checked_at_s
-        return max(0, now_s - checked_at_s)
+
+        def checked_at_s() -> int:
+            question = Question(shards=shards, signal_type=signal_type)
+            answers = self._at_once(lambda name: self.ask(name, question), self._names, stop=threading.Event())
+            self._faults = first_faults(fault for answer in answers for fault in answer.faults)
+            return now_s - max(answer.age_s for answer in answers)
+
+        recent = self._checked_at_s.setdefault(signal_type, Recent(max_age_s=AGE_KEPT_S, reading=self._asking))
+        return max(0, now_s - recent.value(now_s, checked_at_s))
 
     def faults(self) -> Sequence[IndexFault]:
         """Return why functions do not serve the newest index, as they said when they were last asked for its age."""
-        with self._lock:
-            return self._faults
+        return self._faults
 
     def ask(self, name: str, question: Question) -> Answer:
         """Ask one function; once more where it is throttled, or the connection was closed while nobody used it.

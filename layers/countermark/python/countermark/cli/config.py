@@ -10,8 +10,8 @@ from countermark.cli.credentials import credentials_command
 from countermark.cli.edit import as_json, edit_command
 from countermark.cli.extensions import extensions
 from countermark.cli.session import Session
-from countermark.domain.collaboration import Exchange
 from countermark.domain.content import OWN_CONTENT_TYPES
+from countermark.domain.exchange import Exchange
 from countermark.domain.signal import ContentType
 from countermark.errors import NotFound
 

@@ -9,7 +9,7 @@ import click
 from countermark.cli import output
 from countermark.cli.edit import Edit, create
 from countermark.cli.session import Session
-from countermark.domain.collaboration import Exchange, ListsMemberships, Membership
+from countermark.domain.exchange import Exchange, ListsMemberships, Membership
 from countermark.errors import InvalidInput, NotFound
 
 MAX_LINE_CHARACTERS = 64 * 1024

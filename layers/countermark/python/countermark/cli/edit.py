@@ -11,7 +11,8 @@ import click
 
 from countermark.cli.sample import end_implicit_sample, is_implicit_sample
 from countermark.cli.session import Session
-from countermark.domain.collaboration import Collaboration, Exchange, Field
+from countermark.domain.collaboration import Collaboration
+from countermark.domain.exchange import Exchange, Field
 from countermark.domain.json import JSON
 from countermark.errors import AlreadyExists, InvalidInput, NotFound
 

@@ -16,8 +16,10 @@ from countermark.cli.content import (
     read_signals,
 )
 from countermark.cli.session import Session
-from countermark.domain.collaboration import Collaboration, SharedOpinion, TakesLines, Verdict
+from countermark.domain.collaboration import Collaboration
+from countermark.domain.exchange import TakesLines
 from countermark.domain.json import JSON
+from countermark.domain.opinion import SharedOpinion, Verdict
 from countermark.domain.signal import ContentType, Signal
 from countermark.errors import CountermarkError, ExchangeFailed, IndexNotReady, InvalidInput, NotFound
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from countermark.cli import output
 
 if TYPE_CHECKING:
-    from countermark.domain.collaboration import Exchange
     from countermark.domain.content import ContentTypes
     from countermark.domain.event import Event
+    from countermark.domain.exchange import Exchange
     from countermark.domain.signal import SignalType
     from countermark.domain.stores import SecretStore
     from countermark.domain.transport import Transport

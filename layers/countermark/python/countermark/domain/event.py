@@ -3,13 +3,22 @@
 Each may be delivered twice. `id` is the same for the same fact, so that whoever receives it can tell.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from countermark.domain.collaboration import SharedOpinion
 from countermark.domain.json import JSON
+from countermark.domain.opinion import SharedOpinion
 from countermark.domain.signal import ContentType, Signal, Unhashable
+
+REMEMBER_EVENTS_S = 14 * 24 * 3600
+"""How long a dealt-with event is remembered: the longest that a queue may keep a second delivery."""
+
+
+def event_id(*parts: str) -> str:
+    """Return the id of a fact: the same parts give the same id, whoever delivers it, however often."""
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

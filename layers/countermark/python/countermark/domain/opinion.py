@@ -1,8 +1,11 @@
-"""What the members of an exchange say of a record."""
+"""Opinions of a record: those that members of an exchange gave, and those that the platform sends to it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntEnum, StrEnum
+from typing import Any, Self
+
+from countermark.domain.json import JSON
 
 
 class Category(IntEnum):
@@ -40,3 +43,58 @@ def aggregate(opinions: Iterable[Opinion]) -> Category:
 def tags(opinions: Iterable[Opinion]) -> tuple[str, ...]:
     """Return the tags of all the opinions, each once, sorted."""
     return tuple(sorted({tag for opinion in opinions for tag in opinion.tags}))
+
+
+class Verdict(StrEnum):
+    """What a platform tells an exchange of a record that it matched; the last takes back what it stated before."""
+
+    TRUE_POSITIVE = "true_positive"
+    FALSE_POSITIVE = "false_positive"
+    SEEN = "seen"
+    WITHDRAWN = "withdrawn"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedOpinion:
+    """An opinion that is sent to an exchange.
+
+    `signal_type` names the record's signal that it is about; None means all of them. `reason` is the
+    exchange's own id of a reason, where it asks for one. `replaces` is how the same was judged when the
+    exchange was last told; None where it was not, as far as is known. Whoever sends the opinion says so.
+    """
+
+    verdict: Verdict
+    signal_type: str | None = None
+    tags: tuple[str, ...] = ()
+    reason: str | None = None
+    replaces: Verdict | None = None
+
+    def supersedes(self, older: "SharedOpinion") -> bool:
+        """Tell whether nothing is left to be told of an older opinion of the same subject once this one was told.
+
+        To have seen it and to judge it stand beside each other.
+        """
+        is_of_all = self.signal_type in {None, older.signal_type}
+        return is_of_all and (self.verdict is Verdict.SEEN) == (older.verdict is Verdict.SEEN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToldOpinion:
+    """An opinion that was dealt with, and its place among all that were given."""
+
+    place: int
+    opinion: SharedOpinion
+
+    def to_json(self) -> JSON:
+        """Return it as a ledger keeps it."""
+        told = self.opinion
+        return [self.place, str(told.verdict), told.signal_type, list(told.tags), told.reason]
+
+    @classmethod
+    def from_json(cls, kept: Any) -> Self:
+        """Return what `to_json` made."""
+        place, verdict, signal_type, tags, reason = kept
+        return cls(
+            place=place,
+            opinion=SharedOpinion(verdict=Verdict(verdict), signal_type=signal_type, tags=tuple(tags), reason=reason),
+        )

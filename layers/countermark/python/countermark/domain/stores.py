@@ -11,9 +11,10 @@ from typing import Literal, Protocol
 
 from countermark.domain.api_key import ApiKey
 from countermark.domain.bank import Bank, BankContent, ContentDraft, Provenance
-from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, ToldOpinion
+from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record
 from countermark.domain.event import Event
 from countermark.domain.index import Manifest, Origin, PublishedManifest
+from countermark.domain.opinion import ToldOpinion
 
 MAX_PAGE = 1_000
 """The most items that one page, one call by ids or keys, or one bulk write takes; more is `InvalidInput`."""

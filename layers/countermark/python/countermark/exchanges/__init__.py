@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from countermark.domain.collaboration import ContentReader, Exchange
+from countermark.domain.exchange import ContentReader, Exchange
 from countermark.domain.signal import SignalType
 from countermark.domain.transport import Transport
 from countermark.exchanges.fb_threatexchange import FbThreatExchange

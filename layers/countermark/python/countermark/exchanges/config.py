@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from countermark.domain.collaboration import Field
+from countermark.domain.exchange import Field
 from countermark.domain.json import JSON
 from countermark.errors import InvalidInput
 

@@ -23,17 +23,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from countermark.domain.collaboration import (
-    CredentialSource,
-    Delta,
-    Fetch,
-    Field,
-    Membership,
-    SharedOpinion,
-    Verdict,
-)
+from countermark.domain.exchange import CredentialSource, Delta, Fetch, Field, Membership
 from countermark.domain.json import JSON
-from countermark.domain.opinion import Category, Opinion
+from countermark.domain.opinion import Category, Opinion, SharedOpinion, Verdict
 from countermark.domain.signal import Signal
 from countermark.domain.transport import Request, Transport
 from countermark.errors import ExchangeFailed, InvalidInput

@@ -13,19 +13,10 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO, cast
 
-from countermark.domain.collaboration import (
-    ChecksPlaces,
-    ContentReader,
-    CredentialSource,
-    Delta,
-    Fetch,
-    Field,
-    SharedOpinion,
-    Verdict,
-)
+from countermark.domain.exchange import ChecksPlaces, ContentReader, CredentialSource, Delta, Fetch, Field
 from countermark.domain.json import JSON
 from countermark.domain.lines import lines
-from countermark.domain.opinion import Opinion
+from countermark.domain.opinion import Opinion, SharedOpinion, Verdict
 from countermark.domain.signal import Signal, SignalType
 from countermark.errors import ExchangeFailed, InvalidInput
 from countermark.exchanges.config import parse_fields, refuse_credentials

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
-from countermark.domain.collaboration import CredentialSource, Delta, Fetch, Field
+from countermark.domain.exchange import CredentialSource, Delta, Fetch, Field
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Opinion
 from countermark.domain.signal import Signal, SignalType

@@ -24,16 +24,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode, urlsplit
 
-from countermark.domain.collaboration import (
-    CredentialSource,
-    Delta,
-    Fetch,
-    Field,
-    SharedOpinion,
-    Verdict,
-)
+from countermark.domain.exchange import CredentialSource, Delta, Fetch, Field
 from countermark.domain.json import JSON
-from countermark.domain.opinion import Category, Opinion
+from countermark.domain.opinion import Category, Opinion, SharedOpinion, Verdict
 from countermark.domain.signal import Signal
 from countermark.domain.transport import Request, Response, Transport
 from countermark.errors import ExchangeFailed, InvalidInput

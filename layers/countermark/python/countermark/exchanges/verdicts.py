@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from countermark.domain.collaboration import Verdict
+from countermark.domain.opinion import Verdict
 from countermark.errors import InvalidInput
 
 

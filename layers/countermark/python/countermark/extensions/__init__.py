@@ -6,8 +6,8 @@ A module exports a manifest under the name `COUNTERMARK_MANIFEST`. `registries` 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from countermark.domain.collaboration import ContentReader, Exchange
 from countermark.domain.content import ContentForm
+from countermark.domain.exchange import ContentReader, Exchange
 from countermark.domain.signal import SignalType
 from countermark.domain.transport import Transport
 

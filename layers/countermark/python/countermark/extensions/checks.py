@@ -4,8 +4,8 @@ import math
 import re
 from collections.abc import Sequence
 
-from countermark.domain.collaboration import Exchange
 from countermark.domain.content import ContentForm
+from countermark.domain.exchange import Exchange
 from countermark.domain.signal import (
     ContentType,
     HasFrames,

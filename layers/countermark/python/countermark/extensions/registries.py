@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType, ModuleType
 
-from countermark.domain.collaboration import ContentReader, Exchange
 from countermark.domain.content import ContentForm, ContentTypes
+from countermark.domain.exchange import ContentReader, Exchange
 from countermark.domain.signal import ContentType, SignalType
 from countermark.domain.transport import Transport
 from countermark.errors import InvalidInput

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
-from countermark.domain.collaboration import CredentialSource, Delta, Fetch, Field
+from countermark.domain.exchange import CredentialSource, Delta, Fetch, Field
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Category, Opinion
 from countermark.domain.signal import Signal

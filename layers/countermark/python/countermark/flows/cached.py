@@ -1,11 +1,10 @@
 """State of the store that every lookup needs, kept for some seconds: the banks, and the ratios of signal types."""
 
-import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
 from countermark.domain.bank import Bank
+from countermark.domain.recent import Recent
 from countermark.domain.stores import BankStore
 
 CACHE_S = 3
@@ -14,61 +13,17 @@ CACHE_S = 3
 MAX_MISSING = 10_000
 """How many ids of deleted banks are remembered: more than are waiting to be purged, in less than a megabyte."""
 
-Value = TypeVar("Value")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _View(Generic[Value]):
-    """What one read of the store returned. `number` counts the reads; `at_s` is the time of who asked for it."""
-
-    value: Value
-    number: int
-    at_s: int
-
-
-class _Cached(Generic[Value]):
-    """A value that is read from the store at most every `max_age_s` seconds. Safe for threads.
-
-    One thread reads, and those that need the same read wait for it instead of reading again one after the other.
-    """
-
-    def __init__(self, read: Callable[[Value | None], Value], *, max_age_s: int) -> None:
-        """`read` reads the store. It gets the value that was read before; None the first time."""
-        self._read = read
-        self._max_age_s = max_age_s
-        self._lock = threading.Lock()
-        self._begun = 0
-        self._view: _View[Value] | None = None
-
-    def value(self, now_s: int, *, will_do: Callable[[Value], bool] = lambda _: True) -> Value:
-        """Return the value if it is fresh and will do, else one of a read that began after this call."""
-        view = self._view
-        if view is not None and self._is_fresh(view, now_s) and will_do(view.value):
-            return view.value
-        begun = self._begun
-        with self._lock:
-            view = self._view
-            # Who waited takes the read of another thread if it began after this call, whatever the clocks say.
-            if view is None or (view.number <= begun and not (self._is_fresh(view, now_s) and will_do(view.value))):
-                self._begun += 1
-                value = self._read(None if view is None else view.value)
-                view = self._view = _View(value=value, number=self._begun, at_s=now_s)
-            return view.value
-
-    def _is_fresh(self, view: _View[Value], now_s: int) -> bool:
-        # A clock that was set back must not keep an old value for long.
-        return 0 <= now_s - view.at_s < self._max_age_s
-
 
 class SignalTypeRatios:
     """The enabled ratios of signal types, read from the store at most every few seconds. Safe for threads."""
 
     def __init__(self, banks: BankStore, *, max_age_s: int = CACHE_S) -> None:
-        self._cached: _Cached[Mapping[str, float]] = _Cached(lambda _: banks.signal_type_ratios(), max_age_s=max_age_s)
+        self._banks = banks
+        self._recent: Recent[Mapping[str, float]] = Recent(max_age_s=max_age_s)
 
     def current(self, now_s: int) -> Mapping[str, float]:
         """Return the ratios that were set, by signal type."""
-        return self._cached.value(now_s)
+        return self._recent.value(now_s, self._banks.signal_type_ratios)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +46,7 @@ class BankDirectory:
 
     def __init__(self, banks: BankStore, *, max_age_s: int = CACHE_S) -> None:
         self._banks = banks
-        self._cached: _Cached[_Banks] = _Cached(self._read, max_age_s=max_age_s)
+        self._recent: Recent[_Banks] = Recent(max_age_s=max_age_s)
         self.ratios = SignalTypeRatios(banks, max_age_s=max_age_s)
         """The ratios of signal types, as old as the banks at most."""
 
@@ -101,12 +56,13 @@ class BankDirectory:
         The needed ids must have been read from the store before this call: what is missing here was deleted.
         """
         ids = set(needed)
-        banks = self._cached.value(now_s, will_do=lambda known: known.knows(ids))
+        banks = self._recent.value(now_s, self._read, will_do=lambda known: known.knows(ids))
         # Either they were known, or the banks were read after they were needed.
         banks.missing.update(ids - banks.by_id.keys())
         return banks.by_id
 
-    def _read(self, before: _Banks | None) -> _Banks:
+    def _read(self) -> _Banks:
+        before = self._recent.latest
         by_id = {bank.id: bank for bank in self._banks.banks()}
         # What was missing before this read began is missing in it as well, or the next id would ask again.
         known = set() if before is None or len(before.missing) > MAX_MISSING else before.missing.copy()

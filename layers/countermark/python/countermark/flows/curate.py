@@ -14,12 +14,11 @@ from typing import Literal
 from countermark.domain import bank as rules
 from countermark.domain.bank import Bank, BankContent, ContentDraft
 from countermark.domain.collaboration import Collaboration
-from countermark.domain.event import BankChanged
+from countermark.domain.event import BankChanged, event_id
 from countermark.domain.json import JSON
 from countermark.domain.signal import SignalType, accepted
 from countermark.domain.stores import MAX_PAGE, BankStore, CollaborationStore, EventPublisher
 from countermark.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
-from countermark.flows.hash import event_id
 
 MAX_METADATA_BYTES = 32 * 1024
 """The largest metadata of one content, as JSON: a DynamoDB item holds 400 KB, an event 256 KB."""

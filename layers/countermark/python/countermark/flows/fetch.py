@@ -13,16 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from countermark.domain.bank import Bank, BankContent, Provenance
-from countermark.domain.collaboration import (
-    Collaboration,
-    Delta,
-    Exchange,
-    FetchState,
-    Lease,
-    Record,
-    RecordPolicy,
-)
-from countermark.domain.event import BankChanged
+from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, RecordPolicy
+from countermark.domain.event import BankChanged, event_id
+from countermark.domain.exchange import Delta, Exchange
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Category, Opinion, aggregate
 from countermark.domain.signal import SignalType, accepted
@@ -41,7 +34,6 @@ from countermark.errors import (
     LeaseLost,
     Unavailable,
 )
-from countermark.flows.hash import event_id
 
 LEASE_S = 20 * 60
 """How long a lease lasts without renewal: longer than a Lambda function lives (15 minutes), so that a

@@ -1,14 +1,13 @@
 """The hash stage: content in, signals out."""
 
-import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Literal, TypeAlias, cast
 
-from countermark.domain.content import ContentTypes, HoldsParts, Part
-from countermark.domain.event import ContentHashed
+from countermark.domain.content import ContentTypes, Part
+from countermark.domain.event import REMEMBER_EVENTS_S, ContentHashed, event_id
 from countermark.domain.signal import (
     AsksContent,
     ContentType,
@@ -21,25 +20,13 @@ from countermark.domain.signal import (
     VariantsHasher,
 )
 from countermark.domain.stores import EventLedger, EventPublisher
-from countermark.errors import ContentTooLarge, InvalidContent, InvalidInput, MissingExtra
-from countermark.signals.buffered import BufferedHasher
+from countermark.errors import InvalidContent, InvalidInput, MissingExtra
+from countermark.flows.opening import Kept, Opening
 from countermark.signals.content_type import content_type_of
 from countermark.signals.digest import is_of_any_bytes
 
 CHUNK_BYTES = 1024 * 1024
 """How much of a stream is held at a time, for types that do not need it whole."""
-
-MAX_OPENED_BYTES = 64 * 1024 * 1024
-"""The largest content that is opened for what it holds: it is held whole, and a function that hashes has 1.8 GB."""
-
-MAX_DEPTH = 3
-"""How deep content lies in content that is opened: a photo in a document in a message in an archive is found."""
-
-MAX_PARTS = 1_000
-"""How many parts of one content are hashed, at all depths: some minutes of photos, well within a function's time."""
-
-MAX_PARTS_BYTES = 256 * 1024 * 1024
-"""How many bytes all parts of one content have: four times the largest content, and a small one may be a bomb."""
 
 TypesOf = Callable[[ContentType], Iterable[SignalType]]
 """Which signal types hash content of a type."""
@@ -50,9 +37,6 @@ EventBridge takes 256 KiB an entry."""
 
 MAX_KEPT_BYTES = 16 * 1024
 """How large a query is that an event keeps though others of it stay in the content."""
-
-REMEMBER_EVENTS_S = 14 * 24 * 3600
-"""How long a dealt-with event is remembered: the longest that a queue may keep a second delivery."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,49 +248,37 @@ def hash_opened(
     What is beyond a limit, damaged or of an unknown type is told as `unopened`; what came before it is hashed.
     The stream is read as `hash_content` reads it.
     """
-    return _Opening(types_of, content_types, with_variants=with_variants).hash(stream, content_type, name, depth=0)
+    return _Opened(types_of, content_types, with_variants=with_variants).hash(stream, content_type, name, depth=0)
 
 
-class _Opening:
-    """One piece of content while it is opened: what of its parts was seen so far."""
+class _Opened:
+    """Hashes content and, through one `Opening`, all that it holds."""
 
     def __init__(self, types_of: TypesOf, content_types: ContentTypes, *, with_variants: bool) -> None:
         self._types_of = types_of
         self._content_types = content_types
         self._with_variants = with_variants
-        self._seen: set[tuple[ContentType, bytes]] = set()
-        self._parts = 0
-        self._parts_bytes = 0
+        self._opening = Opening(content_types)
 
     def hash(self, stream: BinaryIO, content_type: ContentType, name: str, *, depth: int) -> HashReport:
-        """Hash content that lies so deep, and open it where its type holds parts."""
+        """Hash content at a depth, and open it where its type holds parts."""
         opens = self._content_types.holding(content_type)
         types = self._types_of(content_type)
         if opens is None:
             return hash_content(stream, content_type, types, with_variants=self._with_variants)
-        kept = _Kept(stream)
+        kept = Kept(stream)
         report = hash_content(cast(BinaryIO, kept), content_type, types, with_variants=self._with_variants)
         content = kept.content.finish()
         if isinstance(content, Unhashable):
             return replace(report, parts=(), unopened=content)
-        if depth == MAX_DEPTH:
-            why = Unhashable(code="too_large", reason=f"content within content is opened {MAX_DEPTH} deep")
-            return replace(report, parts=(), unopened=why)
         parts: list[HashReport] = []
-        unopened = self._open(opens, content, name, parts, depth=depth)
-        return replace(report, parts=tuple(parts), unopened=unopened)
-
-    def _open(
-        self, opens: HoldsParts, content: bytes, name: str, parts: list[HashReport], *, depth: int
-    ) -> Unhashable | None:
-        """Hash what content holds, part by part; return why not all of it."""
+        unopened = None
         try:
-            for part in parts_of(opens, content, name):
-                if self._is_new(part):
-                    parts.append(self._hash_part(part, depth=depth + 1))  # noqa: PERF401  # kept where a later one fails
+            for part in self._opening.parts(opens, content, name, depth=depth):
+                parts.append(self._hash_part(part, depth=depth + 1))  # noqa: PERF401  # kept where a later one fails
         except (InvalidContent, MissingExtra) as error:
-            return Unhashable.because(error)
-        return None
+            unopened = Unhashable.because(error)
+        return replace(report, parts=tuple(parts), unopened=unopened)
 
     def _hash_part(self, part: Part, *, depth: int) -> HashReport:
         kind = part.content_type
@@ -322,65 +294,6 @@ class _Opening:
                     unopened=Unhashable.because(error),
                 )
         return self.hash(io.BytesIO(part.content), kind, "", depth=depth)
-
-    def _is_new(self, part: Part) -> bool:
-        """Tell whether a part was not hashed before: a page's logo is on each page.
-
-        Raises:
-            InvalidContent: It is of a type that is not installed.
-            ContentTooLarge: There are too many parts, or too many bytes of them.
-        """
-        if part.content_type not in self._content_types.names():
-            raise InvalidContent(f"it holds content of an unknown type, {part.content_type!r}")
-        self._parts += 1
-        self._parts_bytes += len(part.content)
-        if self._parts > MAX_PARTS:
-            raise ContentTooLarge(f"it holds more than {MAX_PARTS} parts")
-        if self._parts_bytes > MAX_PARTS_BYTES:
-            raise ContentTooLarge(f"its parts have more than {MAX_PARTS_BYTES} bytes")
-        key = part.content_type, hashlib.sha256(part.content).digest()
-        is_new = key not in self._seen
-        self._seen.add(key)
-        return is_new
-
-
-def parts_of(opens: HoldsParts, content: bytes, name: str) -> Iterator[Part]:
-    """Yield what a piece of content holds. Whatever the code of an extension raises is told of this content alone.
-
-    Raises:
-        InvalidContent: It is damaged, or its extension fails on it or gives what is no part.
-        MissingExtra: Its extension needs a package that is not installed.
-    """
-    try:
-        for part in opens.parts(content, name):
-            if not isinstance(part, Part):
-                raise InvalidContent(f"{opens.name} gives a {type(part).__name__}, which is no part")
-            yield part
-    except (InvalidContent, MissingExtra):
-        raise
-    except ImportError as error:
-        raise MissingExtra(f"{opens.name} needs a package that is not installed: {error.name}") from error
-    except Exception as error:  # code of others, on content of strangers: it spoils nothing else
-        raise InvalidContent(f"{opens.name} cannot be taken apart: {type(error).__name__}") from error
-
-
-class _Kept:
-    """A stream that keeps what is read from it, up to a limit."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self.content = BufferedHasher[bytes](lambda content: content, max_bytes=MAX_OPENED_BYTES)
-
-    def read(self, size: int) -> bytes:
-        """Return the next bytes, as the stream does."""
-        chunk = self._stream.read(size)
-        self.content.update(chunk)
-        return chunk
-
-
-def event_id(*parts: str) -> str:
-    """Return the id of a fact: the same parts give the same id, whoever delivers it, however often."""
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def hash_upload(

@@ -7,14 +7,13 @@ from typing import TypeAlias
 
 from countermark.domain.bank import BankContent
 from countermark.domain.decision import Candidate, Match, Policy, decide
-from countermark.domain.event import ContentHashed, MatchFound
+from countermark.domain.event import REMEMBER_EVENTS_S, ContentHashed, MatchFound, event_id
 from countermark.domain.json import JSON
 from countermark.domain.opinion import aggregate, tags
 from countermark.domain.signal import Signal, SignalType, accepted, refusal
 from countermark.domain.stores import MAX_PAGE, BankStore, EventLedger, EventPublisher
 from countermark.errors import InvalidInput, NotFound
 from countermark.flows.cached import BankDirectory
-from countermark.flows.hash import REMEMBER_EVENTS_S, event_id
 from countermark.indexes.shards import ServedIndex, ServesIndex
 
 ReadQueries: TypeAlias = Callable[[ContentHashed], Iterable[Signal]]

@@ -11,25 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from countermark.domain.collaboration import (
-    Collaboration,
-    Exchange,
-    OffersReasons,
-    SharedOpinion,
-    TakesOpinions,
-    TakesSignals,
-    TakesWithdrawals,
-    ToldOpinion,
-    Verdict,
-)
-from countermark.domain.event import OpinionGiven
+from countermark.domain.collaboration import Collaboration
+from countermark.domain.event import OpinionGiven, event_id
+from countermark.domain.exchange import Exchange, OffersReasons, TakesOpinions, TakesSignals, TakesWithdrawals
 from countermark.domain.json import JSON
+from countermark.domain.opinion import SharedOpinion, ToldOpinion, Verdict
 from countermark.domain.signal import Signal
 from countermark.domain.stores import CollaborationStore, OpinionLedger, SecretStore
 from countermark.domain.transport import Request, Transport
 from countermark.errors import Conflict, ExchangeFailed, InvalidInput, NotFound
 from countermark.flows.curate import Curator, content_of
-from countermark.flows.hash import event_id
 
 MAX_TAGS = 50
 """The most tags of an opinion that is told to an exchange: more than curators give, and no burden to any store."""

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from countermark.domain.index import IndexFault, Manifest, SegmentRef, ShardGroup
+from countermark.domain.recent import Recent
 from countermark.domain.signal import SignalType
 from countermark.domain.stores import IndexStore
 from countermark.errors import CountermarkError, IndexDamaged, IndexNotReady, NotFound, Unavailable
@@ -296,9 +297,8 @@ class IndexReader:
         self._max_age_s = max_age_s
         self._ahead = ahead
         self._arriving: dict[str, ArrivingSections] = {}
-        self._refreshing = refreshing or threading.Lock()
+        self._recent: Recent[LoadedIndex] = Recent(max_age_s=max_age_s, serves_meanwhile=True, reading=refreshing)
         self._index: LoadedIndex | None = None
-        self._asked_at_s: int | None = None
         self._failure: CountermarkError | None = None
         self._damaged_tries = 0
         self._retry_at_s = 0
@@ -355,30 +355,10 @@ class IndexReader:
             IndexDamaged: The first one fails a check.
             Unavailable: The store cannot be reached, and none was loaded before.
         """
-        # Who has an index does not wait for whoever is loading the next one.
-        if self._index is None:
-            with self._refreshing:
-                self._refresh(now_s)
-        elif self._is_due(now_s) and self._refreshing.acquire(blocking=False):
-            try:
-                self._refresh(now_s)
-            finally:
-                self._refreshing.release()
-        index = self._index
-        if index is None:
-            raise IndexNotReady("no index has been published yet")
-        return index
+        return self._recent.value(now_s, lambda: self._refreshed(now_s), will_do=lambda index: not index.is_failing)
 
-    def _is_due(self, now_s: int) -> bool:
-        index, asked_at_s = self._index, self._asked_at_s
-        if index is None or asked_at_s is None or index.is_failing:
-            return True
-        # A clock that was set back must not keep an old index for long.
-        return not 0 <= now_s - asked_at_s < self._max_age_s
-
-    def _refresh(self, now_s: int) -> None:
-        if not self._is_due(now_s):
-            return
+    def _refreshed(self, now_s: int) -> LoadedIndex:
+        """Return the newest index, or the one in use where that cannot be loaded."""
         try:
             self._index = self._newest(now_s)
             self._failure = None
@@ -389,7 +369,9 @@ class IndexReader:
         finally:
             # From now on they are known: that is since when they last.
             self.faults(now_s)
-        self._asked_at_s = now_s
+        if self._index is None:
+            raise IndexNotReady("no index has been published yet")
+        return self._index
 
     def _newest(self, now_s: int) -> LoadedIndex | None:
         old = self._index

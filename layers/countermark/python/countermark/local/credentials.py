@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from countermark.domain.collaboration import CredentialSource, Exchange
+from countermark.domain.exchange import CredentialSource, Exchange
 from countermark.domain.stores import SecretStore
 from countermark.errors import InvalidInput
 from countermark.local.files import translated

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from countermark.domain.collaboration import SharedOpinion, Verdict
 from countermark.domain.event import BankChanged, ContentHashed, Event, MatchFound, OpinionGiven
+from countermark.domain.opinion import SharedOpinion, Verdict
 from countermark.domain.signal import ContentType, Signal, Unhashable
 from countermark.local.database import Database
 from countermark.local.json_text import from_text, to_text

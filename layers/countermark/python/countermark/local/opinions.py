@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from countermark.domain.collaboration import ToldOpinion
+from countermark.domain.opinion import ToldOpinion
 from countermark.domain.stores import REMEMBER_OPINIONS_S
 from countermark.errors import LeaseHeld, LeaseLost
 from countermark.local.database import Database

@@ -18,7 +18,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
-from countermark.domain.collaboration import ContentReader
+from countermark.domain.exchange import ContentReader
 from countermark.domain.mime_types import mime_type_of_name
 from countermark.errors import ContentTooLarge, CountermarkError, Unavailable, UnsafeURL
 from countermark.transport.bodies import TooLarge, TooSlow, Unreadable, ended_at, read_body

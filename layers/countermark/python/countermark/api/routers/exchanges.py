@@ -21,7 +21,8 @@ from countermark.api.schemas import (
     NewExchange,
     OpinionReason,
 )
-from countermark.domain.collaboration import ChecksCredentials, Collaboration, Exchange
+from countermark.domain.collaboration import Collaboration
+from countermark.domain.exchange import ChecksCredentials, Exchange
 from countermark.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
 from countermark.flows import curate, opinions
 
