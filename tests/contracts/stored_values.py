@@ -18,16 +18,9 @@ from countermark.aws.collaborations import DynamoCollaborationStore
 from countermark.aws.opinions import DynamoOpinionLedger
 from countermark.domain.api_key import ApiKey, Role
 from countermark.domain.bank import PERMANENTLY_DISABLED, Bank, BankContent, ContentDraft, Provenance
-from countermark.domain.collaboration import (
-    Collaboration,
-    FetchState,
-    Record,
-    RecordPolicy,
-    SharedOpinion,
-    ToldOpinion,
-    Verdict,
-)
+from countermark.domain.collaboration import Collaboration, FetchState, Record, RecordPolicy
 from countermark.domain.event import BankChanged, ContentHashed, Event, MatchFound, OpinionGiven
+from countermark.domain.opinion import SharedOpinion, ToldOpinion, Verdict
 from countermark.domain.signal import ContentType, Signal, Unhashable
 from countermark.domain.stores import ApiKeyStore, BankStore, CollaborationStore, OpinionLedger
 from countermark.local.api_keys import SqliteApiKeyStore
