@@ -6,7 +6,7 @@ from aws_lambda_powertools import Logger, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countermark.aws.event_json import decode_event
+from countermark.domain import event_json
 from countermark.domain.event import BankChanged, OpinionGiven
 from countermark.errors import InvalidInput
 from countermark.flows.curate import purge, resume_purges
@@ -37,7 +37,7 @@ def deal_with(message: dict[str, Any], context: LambdaContext) -> None:
     if message.get("resume_purges") is True:
         resume(message, context)
         return
-    match decode_event(message["detail-type"], message["detail"]):
+    match event_json.from_json(message["detail-type"], message["detail"]):
         case BankChanged() as changed:
             purge_one(changed, message, context)
         case OpinionGiven() as given:

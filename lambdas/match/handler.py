@@ -7,7 +7,7 @@ from aws_lambda_powertools import Logger, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countermark.aws.event_json import decode_event
+from countermark.domain import event_json
 from countermark.domain.event import ContentHashed
 from countermark.domain.signal import Signal
 from countermark.errors import InvalidInput, NotFound
@@ -49,7 +49,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 def match_one(message: dict[str, Any]) -> None:
     """Match one hashed content, and tell of its matches. Without an index yet, the message comes again."""
-    hashed = decode_event(message["detail-type"], message["detail"])
+    hashed = event_json.from_json(message["detail-type"], message["detail"])
     if not isinstance(hashed, ContentHashed):
         raise InvalidInput(f"hashed content is matched, not a {type(hashed).__name__}")
 

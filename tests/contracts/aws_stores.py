@@ -11,11 +11,11 @@ from countermark.aws.api_keys import DynamoApiKeyStore
 from countermark.aws.banks import DynamoBankStore
 from countermark.aws.collaborations import DynamoCollaborationStore
 from countermark.aws.content import S3ContentReader
-from countermark.aws.event_json import decode_event
 from countermark.aws.events import DynamoEventLedger, EventBridgePublisher
 from countermark.aws.index import S3IndexStore
 from countermark.aws.opinions import DynamoOpinionLedger
 from countermark.aws.secrets import SecretsManagerStore
+from countermark.domain import event_json
 from countermark.domain.event import Event
 from tests.aws.deployed import CONTENT_BUCKET, REGION, Deployed
 from tests.contracts.ports import Opener, Publishing, Reading
@@ -51,7 +51,7 @@ def _publishing(deployment: Deployed) -> Publishing:
                 return list(arrived)
             for message in messages:
                 body = json.loads(message["Body"])
-                arrived.append(decode_event(body["detail-type"], body["detail"]))
+                arrived.append(event_json.from_json(body["detail-type"], body["detail"]))
                 clients.sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
 
     return Publishing(publisher=EventBridgePublisher(clients.events, bus), received=received)

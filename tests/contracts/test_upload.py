@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from countermark.aws.event_json import encode_event
+from countermark.domain import event_json
 from countermark.domain.bank import ContentDraft, Provenance
 from countermark.domain.content import ContentTypes
 from countermark.domain.event import ContentHashed, Event, MatchFound
@@ -407,7 +407,7 @@ def test_a_text_too_large_for_an_event_stays_in_its_content_and_is_read_there(wa
     event = hashed_text(way, text)
     assert [query.type for query in event.queries] == ["raw_text"], "little of it is compared"
     assert event.left_in_content == ("trend_query",)
-    assert len(json.dumps(encode_event(event)[1])) < 200 * 1024
+    assert len(json.dumps(event_json.to_json(event)[1])) < 200 * 1024
     read = [Signal(type="trend_query", value=text)]
     assert asked_types(way.match(event, read_queries=lambda _: read)) == ["raw_text", "trend_query"]
 

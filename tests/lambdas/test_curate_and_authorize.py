@@ -1,6 +1,6 @@
 from typing import Any
 
-from countermark.aws.event_json import encode_event
+from countermark.domain import event_json
 from countermark.domain.api_key import ApiKey, Role, digest
 from countermark.domain.bank import ContentDraft
 from countermark.domain.event import BankChanged, ContentHashed
@@ -21,7 +21,9 @@ def deleted_bank(contents: int) -> dict[str, Any]:
     for _ in range(contents):
         stores().banks.add_content(bank.id, ContentDraft(signals={"pdq": PDQ}), now_s=now_s())
     stores().banks.delete_bank("GONE")
-    detail_type, detail = encode_event(BankChanged(id="1", reason="bank_deleted", deleted_bank_id=bank.id, at_s=1))
+    detail_type, detail = event_json.to_json(
+        BankChanged(id="1", reason="bank_deleted", deleted_bank_id=bank.id, at_s=1)
+    )
     return {"detail-type": detail_type, "detail": detail}
 
 
@@ -58,7 +60,7 @@ def test_purges_that_are_resumed_and_whose_time_is_up_go_on_in_another_invocatio
 
 def test_what_asks_for_no_purge_fails_alone(functions: Functions) -> None:
     hashed = ContentHashed(id="1", content_key="k", content_type=ContentType.PHOTO, content_id=None, signals=(), at_s=1)
-    detail_type, detail = encode_event(hashed)
+    detail_type, detail = event_json.to_json(hashed)
     wrong = {"detail-type": detail_type, "detail": detail}
     assert functions.deliver("curate", wrong, {}, deleted_bank(1)) == [0, 1]
 

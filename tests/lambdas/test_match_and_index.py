@@ -5,9 +5,9 @@ from functools import partial
 import pytest
 
 from countermark.aws import keys
-from countermark.aws.event_json import encode_event
 from countermark.aws.index import S3IndexStore
 from countermark.aws.table import Delete
+from countermark.domain import event_json
 from countermark.domain.bank import ContentDraft
 from countermark.domain.event import BankChanged, ContentHashed
 from countermark.domain.index import IndexLimits
@@ -29,7 +29,7 @@ PDQ = "f8f8f0cee0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22"
 
 
 def message(event: ContentHashed | BankChanged) -> dict[str, object]:
-    detail_type, detail = encode_event(event)
+    detail_type, detail = event_json.to_json(event)
     return {"source": "countermark", "detail-type": detail_type, "detail": detail}
 
 

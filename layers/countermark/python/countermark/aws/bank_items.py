@@ -6,8 +6,6 @@ from typing import Any
 from countermark.aws import keys
 from countermark.aws.table import Item, Value, to_json
 from countermark.domain.bank import Bank, BankContent, Provenance
-from countermark.domain.json import JSON
-from countermark.domain.opinion import Category, Opinion
 
 DERIVED = ("bank_id", "bank_shard", "signals", "provenance", "original_media_uri")
 """Attributes that a put sets anew; a missing one is None."""
@@ -21,7 +19,7 @@ def derived(content: BankContent) -> dict[str, Value]:
         "signals": to_json(dict(content.signals)),
     }
     if content.provenance is not None:
-        values["provenance"] = _provenance_data(content.provenance)
+        values["provenance"] = to_json(content.provenance.to_json())
     if content.original_media_uri is not None:
         values["original_media_uri"] = to_json(content.original_media_uri)
     return values
@@ -49,26 +47,8 @@ def content_of(item: Item) -> BankContent:
         note=_from_json(item["note"]),
         original_media_uri=None if uri is None else _from_json(uri),
         metadata=_from_json(item["metadata"]),
-        provenance=None if provenance is None else _provenance(_from_json(provenance)),
+        provenance=None if provenance is None else Provenance.from_json(_from_json(provenance)),
         created_at_s=integer(item["created_at_s"]),
-    )
-
-
-def _provenance_data(provenance: Provenance) -> str:
-    opinions: list[JSON] = [[int(one.category), sorted(one.tags), one.is_mine] for one in provenance.opinions]
-    return to_json([provenance.collaboration, provenance.record_key, opinions, provenance.record_digest])
-
-
-def _provenance(data: Any) -> Provenance:
-    collaboration, record_key, opinions, record_digest = data
-    return Provenance(
-        collaboration=collaboration,
-        record_key=record_key,
-        opinions=tuple(
-            Opinion(category=Category(category), tags=frozenset(tags), is_mine=is_mine)
-            for category, tags, is_mine in opinions
-        ),
-        record_digest=record_digest,
     )
 
 

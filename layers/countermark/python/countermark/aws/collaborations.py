@@ -8,9 +8,9 @@ taken over meanwhile, cannot put an old record over a new one.
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from countermark.aws import keys
 from countermark.aws.table import (
@@ -30,7 +30,7 @@ from countermark.aws.table import (
     transactions,
 )
 from countermark.domain.bank import Provenance
-from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, RecordPolicy, held_text
+from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, held_text
 from countermark.domain.stores import MAX_PAGE, RecordPage
 from countermark.errors import AlreadyExists, Conflict, InvalidInput, LeaseHeld, LeaseLost, NotFound
 
@@ -123,7 +123,7 @@ class DynamoCollaborationStore:
         item = self._item(name)
         if item is None or "state" not in item:
             return FetchState()
-        return FetchState(**json.loads(str(item["state"])))
+        return FetchState.from_json(json.loads(str(item["state"])))
 
     def acquire_lease(self, name: str, *, holder: str, now_s: int, lease_s: int) -> Lease:
         lease = Lease(collaboration=name, holder=holder, expires_at_s=now_s + lease_s)
@@ -159,7 +159,7 @@ class DynamoCollaborationStore:
             change="SET #state = :state, #lease_expires_at_s = :expires_at_s",
             condition=_HOLDS,
             values={
-                "state": to_json(asdict(state)),
+                "state": to_json(state.to_json()),
                 "expires_at_s": renewed.expires_at_s,
                 **_holding(lease, now_s=now_s),
             },
@@ -314,14 +314,11 @@ def _record(item: Item) -> Record:
 
 
 def _data(collaboration: Collaboration) -> str:
-    return to_json(asdict(collaboration))
+    return to_json(collaboration.to_json())
 
 
 def _collaboration(item: Item) -> Collaboration:
-    fields: dict[str, Any] = json.loads(str(item["data"]))
-    fields["disputed"] = RecordPolicy(fields["disputed"])
-    fields["negative"] = RecordPolicy(fields["negative"])
-    return Collaboration(**fields)
+    return Collaboration.from_json(json.loads(str(item["data"])))
 
 
 def _deleted_name(item: Item) -> str | None:

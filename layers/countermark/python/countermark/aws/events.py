@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from countermark.aws import keys
 from countermark.aws.batches import batched, send_all
 from countermark.aws.errors import translated
-from countermark.aws.event_json import encode_event
 from countermark.aws.table import Put, Table
+from countermark.domain import event_json
 from countermark.domain.event import Event
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class EventBridgePublisher:
             send_all("publishing events", batch, self._send)
 
     def _entry(self, event: Event) -> "PutEventsRequestEntryTypeDef":
-        detail_type, detail = encode_event(event)
+        detail_type, detail = event_json.to_json(event)
         return {
             "EventBusName": self._bus,
             "Source": SOURCE,

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Opinion
@@ -61,6 +62,24 @@ class Provenance:
     opinions: tuple[Opinion, ...] = ()
     record_digest: str = ""
     """Of the record as it was banked: a fetch that finds another one banks it again."""
+
+    def to_json(self) -> JSON:
+        """Return it as stores keep it."""
+        opinions = [opinion.to_json() for opinion in self.opinions]
+        return [self.collaboration, self.record_key, opinions, self.record_digest]
+
+    @classmethod
+    def from_json(cls, kept: Any) -> Self:
+        """Return what `to_json` made, or what SQLite kept before schema 8: the digest before the opinions."""
+        collaboration, record_key, opinions, record_digest = kept
+        if isinstance(opinions, str):
+            opinions, record_digest = record_digest, opinions
+        return cls(
+            collaboration=collaboration,
+            record_key=record_key,
+            opinions=tuple(map(Opinion.from_json, opinions)),
+            record_digest=record_digest,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,6 @@ from countermark.domain.bank import (
     is_permanently_disabled,
 )
 from countermark.domain.index import Origin
-from countermark.domain.json import JSON
-from countermark.domain.opinion import Category, Opinion
 from countermark.domain.stores import REMEMBER_BATCHES_S, Change, ChangePage, ContentPage
 from countermark.errors import AlreadyExists, Conflict, CursorLost, InvalidInput, NotFound
 from countermark.local.database import Database, check_page
@@ -396,7 +394,7 @@ def _row_of(content: BankContent) -> tuple[Any, ...]:
         content.note,
         content.original_media_uri,
         to_text(content.metadata) if content.metadata else None,
-        None if content.provenance is None else _provenance_text(content.provenance),
+        None if content.provenance is None else to_text(content.provenance.to_json()),
         content.created_at_s,
     )
 
@@ -411,26 +409,6 @@ def _content_of(row: Sequence[Any]) -> BankContent:
         note=note,
         original_media_uri=uri,
         metadata={} if metadata is None else from_text(metadata),
-        provenance=None if provenance is None else _provenance_of(provenance),
+        provenance=None if provenance is None else Provenance.from_json(from_text(provenance)),
         created_at_s=created_at_s,
-    )
-
-
-def _provenance_text(provenance: Provenance) -> str:
-    opinions: list[JSON] = [
-        [opinion.category, sorted(opinion.tags), opinion.is_mine] for opinion in provenance.opinions
-    ]
-    return to_text([provenance.collaboration, provenance.record_key, provenance.record_digest, opinions])
-
-
-def _provenance_of(text: str) -> Provenance:
-    collaboration, record_key, record_digest, opinions = from_text(text)
-    return Provenance(
-        collaboration=collaboration,
-        record_key=record_key,
-        opinions=tuple(
-            Opinion(category=Category(category), tags=frozenset(tags), is_mine=is_mine)
-            for category, tags, is_mine in opinions
-        ),
-        record_digest=record_digest,
     )

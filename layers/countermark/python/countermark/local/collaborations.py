@@ -2,11 +2,11 @@
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from countermark.domain.bank import Provenance
-from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, RecordPolicy, held_text
+from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, held_text
 from countermark.domain.stores import RecordPage
 from countermark.errors import AlreadyExists, Conflict, InvalidInput, LeaseHeld, LeaseLost, NotFound, Unavailable
 from countermark.local.database import Database, check_page
@@ -100,7 +100,7 @@ class SqliteCollaborationStore:
             ).fetchone()
         if row is None or row[0] is None:
             return FetchState()
-        state = FetchState(**from_text(row[0]))
+        state = FetchState.from_json(from_text(row[0]))
         # The process of a run that was killed could not say that it ended.
         if state.running_since_s is not None and row[1] is not None:
             hold = Holds.read(row[1], row[2])
@@ -139,7 +139,7 @@ class SqliteCollaborationStore:
             hold = self._database.holds.begin(now_s=now_s, lease_s=lease_s, since_s=held.since_s)
             connection.execute(
                 """UPDATE collaborations SET fetch_state = ?, lease_expires_at_s = ?, lease_hold = ? WHERE id = ?""",
-                (to_text(asdict(state)), hold.expires_at_s, hold.to_text(), collaboration_id),
+                (to_text(state.to_json()), hold.expires_at_s, hold.to_text(), collaboration_id),
             )
         return Lease(collaboration=lease.collaboration, holder=lease.holder, expires_at_s=hold.expires_at_s)
 
@@ -265,22 +265,12 @@ def _forget(connection: sqlite3.Connection, collaboration_id: int) -> bool:
 
 
 def _configuration(collaboration: Collaboration) -> str:
-    fields = asdict(collaboration)
-    del fields["name"]
-    return to_text(fields)
+    return to_text({name: value for name, value in collaboration.to_json().items() if name != "name"})
 
 
 def _collaboration_of(row: Sequence[Any]) -> Collaboration:
     name, configuration = row
-    fields = from_text(configuration)
-    return Collaboration(
-        **fields
-        | {
-            "name": name,
-            "disputed": RecordPolicy(fields["disputed"]),
-            "negative": RecordPolicy(fields["negative"]),
-        }
-    )
+    return Collaboration.from_json({**from_text(configuration), "name": name})
 
 
 def _key_bytes(key: str) -> bytes:

@@ -1,12 +1,9 @@
 """Events and the ledger of those that were dealt with, over SQLite."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Any
 
-from countermark.domain.event import BankChanged, ContentHashed, Event, MatchFound, OpinionGiven
-from countermark.domain.opinion import SharedOpinion, Verdict
-from countermark.domain.signal import ContentType, Signal, Unhashable
+from countermark.domain import event_json
+from countermark.domain.event import Event, OpinionGiven
 from countermark.local.database import Database
 from countermark.local.json_text import from_text, to_text
 
@@ -29,7 +26,7 @@ class SqliteEventPublisher:
         with self._database.write() as connection:
             connection.executemany(
                 "INSERT OR IGNORE INTO events (id, kind, body) VALUES (?, ?, ?)",
-                [(event.id, type(event).__name__, to_text(asdict(event))) for event in events],
+                [(event.id, kind, to_text(body)) for event in events for kind, body in [event_json.to_json(event)]],
             )
             connection.execute(
                 "DELETE FROM events WHERE kind <> ? AND place <= (SELECT max(place) FROM events) - ?",
@@ -49,7 +46,7 @@ class SqliteEventPublisher:
         """Return the events that are kept, oldest first."""
         with self._database.read() as connection:
             rows = connection.execute("SELECT kind, body FROM events ORDER BY place").fetchall()
-        return [_event_of(kind, from_text(body)) for kind, body in rows]
+        return [event_json.from_json(kind, from_text(body)) for kind, body in rows]
 
 
 class SqliteEventLedger:
@@ -71,34 +68,3 @@ class SqliteEventLedger:
             connection.execute(
                 "INSERT OR REPLACE INTO done_events (id, forget_at_s) VALUES (?, ?)", (event_id, now_s + forget_after_s)
             )
-
-
-def _event_of(kind: str, fields: dict[str, Any]) -> Event:
-    match kind:
-        case "ContentHashed":
-            return ContentHashed(
-                **fields
-                | {
-                    "content_type": ContentType(fields["content_type"]),
-                    "signals": tuple(Signal(**signal) for signal in fields["signals"]),
-                    # Events of versions that asked with nothing are kept as well.
-                    "queries": tuple(Signal(**query) for query in fields.get("queries", ())),
-                    "unhashable": {name: Unhashable.stored(**why) for name, why in fields["unhashable"].items()},
-                    "left_in_content": tuple(fields.get("left_in_content", ())),
-                }
-            )
-        case "MatchFound":
-            return MatchFound(**fields)
-        case "OpinionGiven":
-            opinion = fields["opinion"]
-            return OpinionGiven(
-                **fields
-                | {
-                    "signals": tuple(Signal(**signal) for signal in fields["signals"]),
-                    "opinion": SharedOpinion(
-                        **opinion | {"verdict": Verdict(opinion["verdict"]), "tags": tuple(opinion["tags"])}
-                    ),
-                }
-            )
-        case _:
-            return BankChanged(**fields)
