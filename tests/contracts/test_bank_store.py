@@ -14,7 +14,7 @@ from countermark.domain.bank import (
     BankContent,
     ContentDraft,
 )
-from countermark.domain.stores import MAX_PAGE, BankStore
+from countermark.domain.stores import MAX_PAGE, BankStore, content_pages
 from countermark.errors import AlreadyExists, InvalidInput, NotFound
 from tests.contracts.bank_values import MD5, METADATA, NOW_S, PDQ, PROVENANCE, content, draft, put_new
 from tests.contracts.threads import at_once
@@ -455,14 +455,9 @@ def test_pages_tell_of_each_content_once_newest_first(bank_store: BankStore, lim
         ids += put_new(bank_store, bank.id, 2)
         put_new(bank_store, other.id, 1)
     seen: list[int] = []
-    before = None
-    while True:
-        page = bank_store.content_page(bank.id, before=before, limit=limit)
+    for page in content_pages(bank_store, bank.id, limit=limit):
         assert 1 <= len(page.contents) <= limit
         seen += [one.id for one in page.contents]
-        before = page.before
-        if before is None:
-            break
     assert seen == sorted(ids, reverse=True)
 
 

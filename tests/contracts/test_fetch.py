@@ -9,7 +9,7 @@ import pytest
 
 from countermark.domain.bank import PERMANENTLY_DISABLED
 from countermark.domain.collaboration import Collaboration, RecordPolicy
-from countermark.domain.stores import BankStore, CollaborationStore, SecretStore
+from countermark.domain.stores import BankStore, CollaborationStore, SecretStore, content_pages
 from countermark.errors import NotFound
 from countermark.flows import curate
 from countermark.flows.fetch import LEASE_S, Fetcher, FetchReport, fetch_collaboration
@@ -59,17 +59,13 @@ class House:
     def banked(self) -> dict[str, str]:
         """Return the texts of the bank by record key; a content without a text is left out."""
         texts = {}
-        before = None
-        while True:
-            page = self.banks.content_page(self.banks.bank("C").id, before=before, limit=1000)
+        for page in content_pages(self.banks, self.banks.bank("C").id):
             for content in page.contents:
                 assert content.provenance is not None
                 assert content.provenance.record_key not in texts, "a record is banked once"
                 if "raw_text" in content.signals:
                     texts[content.provenance.record_key] = content.signals["raw_text"]
-            before = page.before
-            if before is None:
-                return texts
+        return texts
 
     def content_id(self, key: str) -> int:
         content_id = self.collaborations.records("C", [key])[key].content_id

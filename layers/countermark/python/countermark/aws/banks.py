@@ -44,7 +44,7 @@ from countermark.domain.bank import (
     is_permanently_disabled,
 )
 from countermark.domain.index import Origin
-from countermark.domain.stores import MAX_PAGE, REMEMBER_BATCHES_S, ChangePage, ContentPage
+from countermark.domain.stores import MAX_PAGE, REMEMBER_BATCHES_S, ChangePage, ContentPage, content_pages
 from countermark.errors import AlreadyExists, Conflict, CursorLost, InvalidInput, NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -171,16 +171,11 @@ class DynamoBankStore:
         item = self._table.get(keys.bank(bank_id))
         if item is not None and bank_of(item) is not None:
             return 0
-        before = None
-        while True:
-            page = self.content_page(bank_id, before=before, limit=min(limit, MAX_PAGE))
-            removed = self.delete_contents(bank_id, [content.id for content in page.contents])
-            if removed:
+        for page in content_pages(self, bank_id, limit=min(limit, MAX_PAGE)):
+            if removed := self.delete_contents(bank_id, [content.id for content in page.contents]):
                 return removed
-            if page.before is None:
-                self._finish_purge(item)
-                return 0
-            before = page.before
+        self._finish_purge(item)
+        return 0
 
     def unfinished_purges(self) -> Sequence[int]:
         """Return the ids. A bank stays one of them for `LATE_WRITES_S` after its deletion at least."""

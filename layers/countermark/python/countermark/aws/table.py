@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from countermark.aws.errors import code, translated
 from countermark.aws.retry import attempts
 from countermark.domain.json import JSON
+from countermark.domain.pages import in_pages
 from countermark.domain.stores import MAX_PAGE
 from countermark.errors import InvalidInput, Unavailable
 
@@ -137,9 +138,8 @@ class Table:
     def get_many(self, keys: Sequence[Key]) -> list[Item]:
         """Return the items as they are now, in no order; missing ones are left out."""
         items: list[Item] = []
-        distinct = list(dict.fromkeys(keys))
-        for start in range(0, len(distinct), MAX_BATCH_GET):
-            wanted: Any = [_typed(_as_item(key)) for key in distinct[start : start + MAX_BATCH_GET]]
+        for page in in_pages(dict.fromkeys(keys), MAX_BATCH_GET):
+            wanted: Any = [_typed(_as_item(key)) for key in page]
             for _ in attempts(f"reading {len(wanted)} items"):
                 with translated("DynamoDB"):
                     answer: Any = self._client.batch_get_item(
@@ -201,9 +201,8 @@ class Table:
 
     def delete_many(self, keys: Sequence[Key]) -> None:
         """Remove items in batches, without conditions and in no order."""
-        requests: list[Any] = [{"DeleteRequest": {"Key": _typed(_as_item(key))}} for key in dict.fromkeys(keys)]
-        for start in range(0, len(requests), MAX_BATCH_WRITE):
-            wanted = requests[start : start + MAX_BATCH_WRITE]
+        for page in in_pages(dict.fromkeys(keys), MAX_BATCH_WRITE):
+            wanted: list[Any] = [{"DeleteRequest": {"Key": _typed(_as_item(key))}} for key in page]
             for _ in attempts(f"removing {len(wanted)} items"):
                 with translated("DynamoDB"):
                     answer = self._client.batch_write_item(RequestItems={self._name: wanted})

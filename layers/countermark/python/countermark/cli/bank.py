@@ -25,15 +25,14 @@ from countermark.domain.bank import (
     can_match,
     is_permanently_disabled,
 )
+from countermark.domain.pages import in_pages
 from countermark.domain.signal import ContentType, Signal
+from countermark.domain.stores import MAX_PAGE, content_pages
 from countermark.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from countermark.domain.json import JSON
     from countermark.local.state import LocalState
-
-PAGE = 1_000
-"""How many contents are read at a time: the most that a store gives at once."""
 
 skip_index_rebuild_option = click.option(
     "--skip-index-rebuild", is_flag=True, help="Leave the index as it is: for many changes in a row."
@@ -160,8 +159,7 @@ def add(
                 signals = piece.signals
                 contents = [{signal.type: signal.value} for signal in signals] if hashes else [_by_type(signals)]
                 drafts = [ContentDraft(signals=each, note=note, metadata=metadata) for each in contents if each]
-                for start in range(0, len(drafts), PAGE):
-                    page = drafts[start : start + PAGE]
+                for page in in_pages(drafts, MAX_PAGE):
                     for banked_id, draft in zip(add_contents(session.curator(state), bank, page), page, strict=True):
                         _tell(banked_id, draft.signals)
         finally:
@@ -296,8 +294,7 @@ def _contents(state: "LocalState", bank: Bank, content_ids: Sequence[int]) -> It
     Raises:
         NotFound: The bank has no content of an id.
     """
-    for start in range(0, len(content_ids), PAGE):
-        page = content_ids[start : start + PAGE]
+    for page in in_pages(content_ids, MAX_PAGE):
         found = state.banks.contents(page)
         for content_id in page:
             content = found.get(content_id)
@@ -310,13 +307,7 @@ def _contents(state: "LocalState", bank: Bank, content_ids: Sequence[int]) -> It
 
 def all_contents(state: "LocalState", bank: Bank) -> Iterator[BankContent]:
     """Yield all contents of a bank, newest first."""
-    before = None
-    while True:
-        page = state.banks.content_page(bank.id, before=before, limit=PAGE)
-        yield from page.contents
-        if page.before is None:
-            return
-        before = page.before
+    return (content for page in content_pages(state.banks, bank.id) for content in page.contents)
 
 
 def _tell(content_id: int, signals: Mapping[str, str]) -> None:

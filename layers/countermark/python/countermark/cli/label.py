@@ -261,6 +261,7 @@ class Label:
 
     def _record_keys(self, signal: Signal) -> list[str]:
         """Return the keys of the collaboration's records that have this very signal: one that is near is another."""
+        from countermark.domain.pages import in_pages
         from countermark.domain.stores import MAX_PAGE
         from countermark.flows.match import raw_lookup
 
@@ -269,8 +270,8 @@ class Label:
         except IndexNotReady:
             return []
         keys = set()
-        for start in range(0, len(ids), MAX_PAGE):
-            for content in self._state.banks.contents(ids[start : start + MAX_PAGE]).values():
+        for page in in_pages(ids, MAX_PAGE):
+            for content in self._state.banks.contents(page).values():
                 provenance = content.provenance
                 is_its = provenance is not None and provenance.collaboration == self._collaboration.name
                 if provenance is not None and is_its and content.signals.get(signal.type) == signal.value:

@@ -5,8 +5,9 @@ alike. Every write may be repeated: a second one with the same arguments changes
 may raise `Unavailable` where the store cannot be reached. Times are epoch seconds.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Literal, Protocol
 
 from countermark.domain.api_key import ApiKey
@@ -15,6 +16,7 @@ from countermark.domain.collaboration import Collaboration, FetchState, Lease, R
 from countermark.domain.event import Event
 from countermark.domain.index import Manifest, Origin, PublishedManifest
 from countermark.domain.opinion import ToldOpinion
+from countermark.domain.pages import all_pages
 
 MAX_PAGE = 1_000
 """The most items that one page, one call by ids or keys, or one bulk write takes; more is `InvalidInput`."""
@@ -200,6 +202,13 @@ def origin_fault(banks: BankStore, manifest: Manifest) -> str | None:
     cursors = {index.cursor for index in manifest.types.values()}
     faults = (banks.origin_fault(manifest.origin, cursor) for cursor in cursors)
     return next((fault for fault in faults if fault is not None), None)
+
+
+def content_pages(banks: BankStore, bank_id: int, *, limit: int = MAX_PAGE) -> Iterator[ContentPage]:
+    """Yield all pages of a bank's contents, newest first."""
+    return all_pages(
+        lambda before: banks.content_page(bank_id, before=before, limit=limit), next_place=attrgetter("before")
+    )
 
 
 class CollaborationStore(Protocol):

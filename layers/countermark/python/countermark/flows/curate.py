@@ -17,7 +17,7 @@ from countermark.domain.collaboration import Collaboration
 from countermark.domain.event import BankChanged, event_id
 from countermark.domain.json import JSON
 from countermark.domain.signal import SignalType, accepted
-from countermark.domain.stores import MAX_PAGE, BankStore, CollaborationStore, EventPublisher
+from countermark.domain.stores import MAX_PAGE, BankStore, CollaborationStore, EventPublisher, content_pages
 from countermark.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
 
 MAX_METADATA_BYTES = 32 * 1024
@@ -375,17 +375,12 @@ def forget_fetched(curator: Curator, name: str) -> None:
 
 
 def _delete_fetched(banks: BankStore, bank: Bank, name: str) -> None:
-    before = None
-    while True:
-        page = banks.content_page(bank.id, before=before, limit=MAX_PAGE)
+    for page in content_pages(banks, bank.id):
         fetched = [
             each.id for each in page.contents if each.provenance is not None and each.provenance.collaboration == name
         ]
         if fetched:
             banks.delete_contents(bank.id, fetched)
-        before = page.before
-        if before is None:
-            return
 
 
 def purge(event: BankChanged, *, banks: BankStore, collaborations: CollaborationStore, steps: int) -> bool:

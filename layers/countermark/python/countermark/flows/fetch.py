@@ -7,9 +7,10 @@ already has its content checked, so a crash in between leaves no gap and no orph
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Literal
 
 from countermark.domain.bank import Bank, BankContent, Provenance
@@ -18,6 +19,7 @@ from countermark.domain.event import BankChanged, event_id
 from countermark.domain.exchange import Delta, Exchange
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Category, Opinion, aggregate
+from countermark.domain.pages import all_pages, in_pages
 from countermark.domain.signal import SignalType, accepted
 from countermark.domain.stores import (
     MAX_PAGE,
@@ -251,7 +253,7 @@ class _Run:
     def _apply(self, exchange: Exchange, config: Mapping[str, JSON], bank: Bank, delta: Delta) -> None:
         """Store a delta's changes, then its checkpoint."""
         malformed_items = delta.malformed_items
-        for keys in _batched(delta.changes):
+        for keys in in_pages(delta.changes, MAX_PAGE):
             stored = self._fetcher.collaborations.records(self._collaboration.name, keys)
             gone = [stored[key] for key in keys if delta.changes[key] is None and key in stored]
             self._remove(bank, gone)
@@ -355,21 +357,18 @@ class _Run:
 
     def _sweep(self, bank: Bank) -> bool:
         """Remove the records that this generation has not seen; tells whether all are gone."""
-        after = None
-        while True:
-            page = self._fetcher.collaborations.older_records(
-                self._collaboration.name,
-                generation=self._state.generation,
-                after=after,
-                limit=MAX_PAGE,
-            )
+        pages = all_pages(
+            lambda after: self._fetcher.collaborations.older_records(
+                self._collaboration.name, generation=self._state.generation, after=after, limit=MAX_PAGE
+            ),
+            next_place=attrgetter("after"),
+        )
+        for page in pages:
             self._remove(bank, page.records)
             self._save(self._state)
-            after = page.after
-            if after is None:
-                return True
-            if self._is_due():
+            if page.after is not None and self._is_due():
                 return False
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -462,15 +461,3 @@ def _missing_text(unreadable_items: int) -> str:
         f"{records} stood on a damaged page of the exchange and could not be read: report it to the exchange, and "
         "fetch the collaboration from the start once it is repaired"
     )
-
-
-def _batched(keys: Iterable[str]) -> Iterable[Sequence[str]]:
-    """Yield the keys in batches of at most `MAX_PAGE`."""
-    batch: list[str] = []
-    for key in keys:
-        batch.append(key)
-        if len(batch) == MAX_PAGE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

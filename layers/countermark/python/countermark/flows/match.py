@@ -10,6 +10,7 @@ from countermark.domain.decision import Candidate, Match, Policy, decide
 from countermark.domain.event import REMEMBER_EVENTS_S, ContentHashed, MatchFound, event_id
 from countermark.domain.json import JSON
 from countermark.domain.opinion import aggregate, tags
+from countermark.domain.pages import in_pages
 from countermark.domain.signal import Signal, SignalType, accepted, refusal
 from countermark.domain.stores import MAX_PAGE, BankStore, EventLedger, EventPublisher
 from countermark.errors import InvalidInput, NotFound
@@ -185,8 +186,7 @@ def _decided(
     """Return what of the candidates of a signal matches, by the store's current state."""
     matches: list[Match] = []
     given_up: list[str] = []
-    for start in range(0, len(candidates), MAX_PAGE):
-        page = candidates[start : start + MAX_PAGE]
+    for page in in_pages(candidates, MAX_PAGE):
         contents = read([candidate.content_id for candidate in page])
         bank_ids = {content.bank_id for content in contents.values()}
         matches += decide(

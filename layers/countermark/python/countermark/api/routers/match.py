@@ -1,6 +1,6 @@
 """Signals or content in, matches out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from countermark.api.routers import COVERAGE, Router, answers
 from countermark.api.schemas import BatchQuery, ByBank, IndexStatus, Message, Object, RawMatches
 from countermark.domain.decision import Candidate
 from countermark.domain.json import JSON
+from countermark.domain.pages import in_pages
 from countermark.domain.signal import IndexKind, Signal
 from countermark.domain.stores import MAX_PAGE
 from countermark.errors import IndexNotReady, InvalidInput, InvalidSignal
@@ -342,7 +343,7 @@ def _in_banks(call: Call, candidates: Sequence[Candidate], names: frozenset[str]
     """Return the candidates whose contents are in one of the banks now."""
     ids = {bank.id for bank in call.services.banks.banks() if bank.name in names}
     kept = []
-    for page in _pages(candidates):
+    for page in in_pages(candidates, MAX_PAGE):
         contents = call.services.banks.contents(candidate.content_id for candidate in page)
         kept += [c for c in page if c.content_id in contents and contents[c.content_id].bank_id in ids]
     return kept
@@ -354,11 +355,7 @@ def _banked_signals(call: Call, query: Signal, candidates: Sequence[Candidate]) 
         return {}
     return {
         content_id: banked.signals[query.type]
-        for page in _pages(candidates)
+        for page in in_pages(candidates, MAX_PAGE)
         for content_id, banked in call.services.banks.contents(c.content_id for c in page).items()
         if query.type in banked.signals
     }
-
-
-def _pages(candidates: Sequence[Candidate]) -> Iterable[Sequence[Candidate]]:
-    return (candidates[start : start + MAX_PAGE] for start in range(0, len(candidates), MAX_PAGE))
