@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from countermark.aws import keys
+from countermark.aws import keys, names
 from countermark.aws.banks import LATE_WRITES_S, TOMBSTONE_S, DynamoBankStore
 from countermark.aws.collaborations import DynamoCollaborationStore
 from countermark.aws.table import Delete, Put, Table
@@ -62,13 +62,13 @@ def test_a_purge_is_finished_once_no_write_that_began_before_can_arrive(
     assert banks.unfinished_purges() == [bank.id]
     tombstone = table.get(keys.bank(bank.id))
     assert tombstone is not None
-    assert keys.TTL_ATTRIBUTE not in tombstone, "it must not expire while something may be left"
+    assert names.TTL_ATTRIBUTE not in tombstone, "it must not expire while something may be left"
     clock.now_s += LATE_WRITES_S
     resume(banks, collaborations)
     assert banks.unfinished_purges() == []
     tombstone = table.get(keys.bank(bank.id))
     assert tombstone is not None
-    assert tombstone[keys.TTL_ATTRIBUTE] == clock.now_s + TOMBSTONE_S
+    assert tombstone[names.TTL_ATTRIBUTE] == clock.now_s + TOMBSTONE_S
 
 
 def test_tombstones_of_older_versions_are_unfinished_purges(
@@ -83,7 +83,7 @@ def test_tombstones_of_older_versions_are_unfinished_purges(
     item = table.get(keys.bank(young.id))
     assert item is not None
     # As they were written until now; the others have expired.
-    table.write(Put(item={**item, keys.TTL_ATTRIBUTE: NOW_S + 99}))
+    table.write(Put(item={**item, names.TTL_ATTRIBUTE: NOW_S + 99}))
     for bank in (old, empty):
         table.write(Delete(key=keys.bank(bank.id)))
     clock.now_s += LATE_WRITES_S

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from countermark.aws import keys
+from countermark.aws import keys, names
 from countermark.aws.table import Item, Key, Put, Range, Table
 from countermark.domain.api_key import ApiKey, Role
 
@@ -32,12 +32,12 @@ class DynamoApiKeyStore:
         self._table.write(Put(item=item))
 
     def keys(self) -> Sequence[ApiKey]:
-        items = self._table.query(Range(partition=keys.API_KEYS_PARTITION))
+        items = self._table.query(Range(partition=names.API_KEYS))
         return sorted(map(_api_key, items), key=lambda key: (key.name, key.digest))
 
     def delete_key(self, name: str) -> bool:
-        items = self._table.query(Range(partition=keys.API_KEYS_PARTITION))
-        found = [Key(str(item["pk"]), str(item["sk"])) for item in items if item["name"] == name]
+        items = self._table.query(Range(partition=names.API_KEYS))
+        found = [Key.of(item) for item in items if item["name"] == name]
         self._table.delete_many(found)
         return bool(found)
 

@@ -3,11 +3,11 @@
 import json
 from typing import Any
 
-from countermark.aws import keys
+from countermark.aws import keys, names
 from countermark.aws.table import Item, Value, to_json
 from countermark.domain.bank import Bank, BankContent, Provenance
 
-DERIVED = ("bank_id", "bank_shard", "signals", "provenance", "original_media_uri")
+DERIVED = ("bank_id", names.BANK_INDEX.partition_key, "signals", "provenance", "original_media_uri")
 """Attributes that a put sets anew; a missing one is None."""
 
 
@@ -15,7 +15,7 @@ def derived(content: BankContent) -> dict[str, Value]:
     """Return what a put of a content that is there replaces."""
     values: dict[str, Value] = {
         "bank_id": content.bank_id,
-        "bank_shard": keys.bank_shard(content.bank_id, content.id),
+        names.BANK_INDEX.partition_key: keys.bank_shard(content.bank_id, content.id),
         "signals": to_json(dict(content.signals)),
     }
     if content.provenance is not None:

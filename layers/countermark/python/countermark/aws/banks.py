@@ -18,7 +18,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from countermark.aws import feed, keys
+from countermark.aws import feed, keys, names
 from countermark.aws.bank_items import DERIVED, bank_data, bank_item, bank_of, content_of, curated, derived, integer
 from countermark.aws.retry import attempts
 from countermark.aws.table import (
@@ -73,9 +73,8 @@ BEGIN_WITHIN_S = 8
 """A batch begins no write later than this: with `clients.READ_TIMEOUT_S` and its retries the last one ends within the
 30 seconds that API Gateway waits."""
 
-_EXISTS = "attribute_exists(#pk) AND attribute_not_exists(#is_deleted)"
-_IS_GONE = "(attribute_not_exists(#pk) OR attribute_exists(#is_deleted))"
-_TELL = ", #feed_shard = :feed_shard, #feed_at = :feed_at"
+_IS_GONE = f"({keys.IS_FREE} OR attribute_exists(#is_deleted))"
+_TELL = ", " + ", ".join(f"#{key} = :{key}" for key in (names.FEED_INDEX.partition_key, names.FEED_INDEX.sort_key))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +111,7 @@ class DynamoBankStore:
         return bank
 
     def banks(self) -> Sequence[Bank]:
-        found = map(bank_of, self._table.query(Range(partition=keys.BANKS_PARTITION)))
+        found = map(bank_of, self._table.query(Range(partition=names.BANKS)))
         return sorted((bank for bank in found if bank is not None), key=lambda bank: bank.name)
 
     def update_bank(
@@ -153,7 +152,7 @@ class DynamoBankStore:
                 return None
             tombstone = Put(
                 item=self._bank_tombstone(bank.id),
-                condition=f"{_EXISTS} AND #data = :old",
+                condition=f"{keys.EXISTS} AND #data = :old",
                 values={"old": bank_data(bank)},
             )
             try:
@@ -179,10 +178,10 @@ class DynamoBankStore:
 
     def unfinished_purges(self) -> Sequence[int]:
         """Return the ids. A bank stays one of them for `LATE_WRITES_S` after its deletion at least."""
-        items = list(self._table.query(Range(partition=keys.BANKS_PARTITION)))
-        unfinished = {int(str(item["sk"])) for item in items if "is_deleted" in item and "purged_at_s" not in item}
+        items = list(self._table.query(Range(partition=names.BANKS)))
+        unfinished = {int(Key.of(item).sk) for item in items if "is_deleted" in item and "purged_at_s" not in item}
         if self._table.get(keys.PURGES_DERIVED) is None:
-            unfinished |= self._derive_purges({int(str(item["sk"])) for item in items})
+            unfinished |= self._derive_purges({int(Key.of(item).sk) for item in items})
         return sorted(unfinished)
 
     def _derive_purges(self, known: Container[int]) -> set[int]:
@@ -197,7 +196,7 @@ class DynamoBankStore:
                 # Where an item was made meanwhile, the bank is there, or deleted with a tombstone of its own.
                 with suppress(ConditionFailed):
                     tombstone = self._bank_tombstone(bank_id)
-                    self._table.write(Put(item=tombstone, condition="attribute_not_exists(#pk)"))
+                    self._table.write(Put(item=tombstone, condition=keys.IS_FREE))
                     found.add(bank_id)
         self._table.write(Put(item={**keys.PURGES_DERIVED._asdict()}))
         return found
@@ -207,15 +206,15 @@ class DynamoBankStore:
         if tombstone is None or "purged_at_s" in tombstone:
             return
         now_s = int(self._clock())
-        if now_s - feed.at_s(str(tombstone["feed_at"])) < LATE_WRITES_S:
+        if now_s - feed.at_s(str(tombstone[names.FEED_INDEX.sort_key])) < LATE_WRITES_S:
             return
         with suppress(ConditionFailed):
             self._table.write(
                 Update(
-                    key=Key(str(tombstone["pk"]), str(tombstone["sk"])),
-                    change=f"SET #purged_at_s = :now_s, #{keys.TTL_ATTRIBUTE} = :expires_at",
+                    key=Key.of(tombstone),
+                    change=f"SET #purged_at_s = :now_s, #{names.TTL_ATTRIBUTE} = :forget_at_s",
                     condition="attribute_exists(#is_deleted)",
-                    values={"now_s": now_s, "expires_at": now_s + TOMBSTONE_S},
+                    values={"now_s": now_s, "forget_at_s": now_s + TOMBSTONE_S},
                 )
             )
 
@@ -229,7 +228,7 @@ class DynamoBankStore:
             return self._add_once(content, draft.source_key)
         # The id is this call's own: where its item is there already, it is this call's write, tried again.
         with suppress(ConditionFailed):
-            self._table.write(Put(item=self._content_item(content), condition="attribute_not_exists(#pk)"))
+            self._table.write(Put(item=self._content_item(content), condition=keys.IS_FREE))
         return content
 
     def add_contents(
@@ -261,7 +260,7 @@ class DynamoBankStore:
         if batch.is_old:
             # What was deleted since is there as a tombstone, and stays deleted.
             for there in self._table.get_many([keys.content(content_id) for content_id in batch.ids]):
-                del missing[int(str(there["pk"]).removeprefix("content#"))]
+                del missing[keys.content_id(Key.of(there))]
         contents = [draft.content(content_id, bank_id, now_s=now_s) for content_id, draft in missing.items()]
         failures = self._put_once(contents, until_s=begun_s + BEGIN_WITHIN_S)
         if failures:
@@ -284,7 +283,7 @@ class DynamoBankStore:
         place = keys.batch(bank_id, key)
         for _ in attempts("beginning a batch"):
             item = self._table.get(place)
-            if item is not None and integer(item[keys.TTL_ATTRIBUTE]) > now_s:
+            if item is not None and integer(item[names.TTL_ATTRIBUTE]) > now_s:
                 if item["digest"] != digest:
                     raise Conflict(f"the key {key!r} was used for other contents: use a new key")
                 first = integer(item["first_id"])
@@ -294,9 +293,9 @@ class DynamoBankStore:
                 **place._asdict(),
                 "digest": digest,
                 "first_id": ids.start,
-                keys.TTL_ATTRIBUTE: now_s + REMEMBER_BATCHES_S,
+                names.TTL_ATTRIBUTE: now_s + REMEMBER_BATCHES_S,
             }
-            unless = f"attribute_not_exists(#pk) OR #{keys.TTL_ATTRIBUTE} <= :now"
+            unless = f"{keys.IS_FREE} OR #{names.TTL_ATTRIBUTE} <= :now"
             try:
                 self._table.write(Put(item=made, condition=unless, values={"now": now_s}))
                 return _Batch(ids=ids, is_old=False, is_done=False)
@@ -315,7 +314,7 @@ class DynamoBankStore:
             try:
                 # One that is there was written by an earlier attempt.
                 with suppress(ConditionFailed):
-                    self._table.write(Put(item=self._content_item(content), condition="attribute_not_exists(#pk)"))
+                    self._table.write(Put(item=self._content_item(content), condition=keys.IS_FREE))
             except Unavailable as error:
                 failed.set()
                 return str(error)
@@ -394,11 +393,11 @@ class DynamoBankStore:
         if store_id is None:
             made: Item = {**keys.STORE_ID._asdict(), "store_id": secrets.token_hex(16)}
             with suppress(ConditionFailed):
-                self._table.write(Put(item=made, condition="attribute_not_exists(#pk)"))
+                self._table.write(Put(item=made, condition=keys.IS_FREE))
             # Another build may have been first.
             store_id = self._store_id() or str(made["store_id"])
         mark = secrets.token_hex(16)
-        self._table.write(Put(item={**keys.build(mark)._asdict(), keys.TTL_ATTRIBUTE: int(self._clock()) + MARK_S}))
+        self._table.write(Put(item={**keys.build(mark)._asdict(), names.TTL_ATTRIBUTE: int(self._clock()) + MARK_S}))
         return Origin(store_id=store_id, mark=mark)
 
     def origin_fault(self, origin: Origin | None, cursor: str | None) -> str | None:
@@ -418,7 +417,7 @@ class DynamoBankStore:
         return None if item is None else str(item["store_id"])
 
     def signal_type_ratios(self) -> dict[str, float]:
-        items = self._table.query(Range(partition=keys.RATIOS_PARTITION))
+        items = self._table.query(Range(partition=names.RATIOS))
         return {str(item["name"]): float(str(item["ratio"])) for item in items}
 
     def set_signal_type_ratio(self, name: str, ratio: float) -> None:
@@ -449,7 +448,7 @@ class DynamoBankStore:
         """Yield the ids that are listed for a bank, newest first."""
         shards = [
             self._table.query(
-                Range(partition=shard, index=keys.BANK_INDEX, before=before, newest_first=True), page_size=page_size
+                Range(partition=shard, index=names.BANK_INDEX, before=before, newest_first=True), page_size=page_size
             )
             for shard in keys.bank_shards(bank_id)
         ]
@@ -458,14 +457,14 @@ class DynamoBankStore:
 
     def _entries(self, shard: int, after: str, *, page_size: int) -> Iterator[str]:
         """Yield the entries of a shard of the feed after one of them."""
-        of = Range(partition=keys.feed_shard(shard), index=keys.FEED_INDEX, after=after)
-        return (str(item["feed_at"]) for item in self._table.query(of, page_size=page_size))
+        of = Range(partition=keys.feed_shard(shard), index=names.FEED_INDEX, after=after)
+        return (str(item[names.FEED_INDEX.sort_key]) for item in self._table.query(of, page_size=page_size))
 
     def _feed(self, kind: Literal["bank", "content"], thing_id: int) -> dict[str, Value]:
         """Return the attributes by which the feed tells of a change that is made now."""
         return {
-            "feed_shard": keys.feed_shard(thing_id),
-            "feed_at": feed.entry(kind, thing_id, now_ms=self._now_ms()),
+            names.FEED_INDEX.partition_key: keys.feed_shard(thing_id),
+            names.FEED_INDEX.sort_key: feed.entry(kind, thing_id, now_ms=self._now_ms()),
         }
 
     def _tombstone(self, kind: Literal["bank", "content"], thing_id: int) -> Item:
@@ -475,13 +474,13 @@ class DynamoBankStore:
             **key._asdict(),
             **self._feed(kind, thing_id),
             "is_deleted": True,
-            keys.TTL_ATTRIBUTE: int(self._clock()) + TOMBSTONE_S,
+            names.TTL_ATTRIBUTE: int(self._clock()) + TOMBSTONE_S,
         }
 
     def _bank_tombstone(self, bank_id: int) -> Item:
         """Return the tombstone of a bank: it does not expire before the bank is purged."""
         tombstone = self._tombstone("bank", bank_id)
-        del tombstone[keys.TTL_ATTRIBUTE]
+        del tombstone[names.TTL_ATTRIBUTE]
         return tombstone
 
     def _update_of(self, old: Bank, new: Bank) -> Update:
@@ -491,12 +490,12 @@ class DynamoBankStore:
         if (old.matching_enabled_ratio > 0.0) != (new.matching_enabled_ratio > 0.0):
             change += _TELL
             values |= self._feed("bank", new.id)
-        return Update(key=keys.bank(new.id), change=change, condition=f"{_EXISTS} AND #data = :old", values=values)
+        return Update(key=keys.bank(new.id), change=change, condition=f"{keys.EXISTS} AND #data = :old", values=values)
 
     def _update_of_content(self, item: Item, *, disable_until_ts: int | None, note: str | None) -> Update | None:
         """Return the update of a content; it tells the feed where a permanent disable is set or lifted."""
         sets = []
-        condition = f"{_EXISTS} AND #bank_id = :bank_id"
+        condition = f"{keys.EXISTS} AND #bank_id = :bank_id"
         values: dict[str, Value] = {"bank_id": item["bank_id"]}
         if note is not None:
             sets.append("#note = :note")
@@ -553,7 +552,7 @@ class DynamoBankStore:
         return Update(
             key=keys.content(content.id),
             change=change,
-            condition=f"{_EXISTS} AND #bank_id = :old_bank_id AND #signals = :old_signals",
+            condition=f"{keys.EXISTS} AND #bank_id = :old_bank_id AND #signals = :old_signals",
             values=values,
         )
 
@@ -561,7 +560,7 @@ class DynamoBankStore:
         """Delete a content of a bank, and let go of its source key; tells whether it was there."""
         tombstone = Put(
             item=self._tombstone("content", content_id),
-            condition=f"{_EXISTS} AND #bank_id = :bank_id",
+            condition=f"{keys.EXISTS} AND #bank_id = :bank_id",
             values={"bank_id": bank_id},
         )
         try:
@@ -582,10 +581,10 @@ class DynamoBankStore:
     def _add_once(self, content: BankContent, source_key: str) -> BankContent:
         """Bank a content under its source key, unless one that is still there was banked under it."""
         key = keys.source(content.bank_id, source_key)
-        put = Put(item={**self._content_item(content), "source_pk": key.pk}, condition="attribute_not_exists(#pk)")
+        put = Put(item={**self._content_item(content), "source_pk": key.pk}, condition=keys.IS_FREE)
         for _ in attempts("banking a content"):
             taken = self._table.get(key)
-            condition, values = "attribute_not_exists(#pk)", dict[str, Value]()
+            condition, values = keys.IS_FREE, dict[str, Value]()
             if taken is not None:
                 banked = self.contents([integer(taken["content_id"])]).get(integer(taken["content_id"]))
                 if banked is not None and banked.bank_id == content.bank_id:
@@ -610,7 +609,7 @@ class DynamoBankStore:
 
     def _take_name(self, bank: Bank) -> Put:
         item: Item = {**keys.bank_name(bank.name)._asdict(), "bank_id": bank.id}
-        return Put(item=item, condition="attribute_not_exists(#pk)")
+        return Put(item=item, condition=keys.IS_FREE)
 
     def _free_name(self, bank: Bank) -> Delete:
         return Delete(key=keys.bank_name(bank.name), condition="#bank_id = :bank_id", values={"bank_id": bank.id})

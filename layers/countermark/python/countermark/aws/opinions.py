@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from countermark.aws import keys
+from countermark.aws import keys, names
 from countermark.aws.table import ConditionFailed, Item, Table, Update, to_json
 from countermark.domain.opinion import ToldOpinion
 from countermark.domain.stores import REMEMBER_OPINIONS_S
@@ -32,7 +32,7 @@ class DynamoOpinionLedger:
     def take_turn(self, subject: str, *, holder: str, now_s: int, lease_s: int) -> Sequence[ToldOpinion]:
         update = Update(
             key=keys.opinion(subject),
-            change=f"SET #holder = :holder, #lease_expires_at_s = :expires_at_s, #{keys.TTL_ATTRIBUTE} = :forget_at_s",
+            change=f"SET #holder = :holder, #lease_expires_at_s = :expires_at_s, #{names.TTL_ATTRIBUTE} = :forget_at_s",
             condition="attribute_not_exists(#holder) OR #holder = :holder OR #lease_expires_at_s <= :now_s",
             values={
                 "holder": to_json(holder),
@@ -50,7 +50,7 @@ class DynamoOpinionLedger:
     def finish_turn(self, subject: str, told: Sequence[ToldOpinion], *, holder: str, now_s: int) -> None:
         update = Update(
             key=keys.opinion(subject),
-            change=f"SET #told = :told, #{keys.TTL_ATTRIBUTE} = :forget_at_s REMOVE #holder, #lease_expires_at_s",
+            change=f"SET #told = :told, #{names.TTL_ATTRIBUTE} = :forget_at_s REMOVE #holder, #lease_expires_at_s",
             # Tried again by the client, it finds its own write.
             condition="#holder = :holder OR (attribute_not_exists(#holder) AND #told = :told)",
             values={

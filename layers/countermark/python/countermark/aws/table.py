@@ -8,11 +8,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 from botocore.exceptions import ClientError
 
 from countermark.aws.errors import code, translated
+from countermark.aws.names import PARTITION_KEY, SORT_KEY, Index
 from countermark.aws.retry import attempts
 from countermark.domain.json import JSON
 from countermark.domain.pages import in_pages
@@ -47,10 +48,15 @@ Item: TypeAlias = dict[str, Value]
 
 
 class Key(NamedTuple):
-    """Where an item lies: its partition, and its place therein."""
+    """Where an item lies: its partition, and its place in it."""
 
     pk: str
     sk: str
+
+    @classmethod
+    def of(cls, item: Item) -> Self:
+        """Return where an item lies that was read."""
+        return cls(str(item[PARTITION_KEY]), str(item[SORT_KEY]))
 
 
 class ConditionFailed(Exception):
@@ -114,7 +120,7 @@ class Range:
     """
 
     partition: str
-    index: tuple[str, str, str] | None = None
+    index: Index | None = None
     after: Value | None = None
     before: Value | None = None
     newest_first: bool = False
@@ -154,7 +160,7 @@ class Table:
     def scan_page(self, of: Range, *, limit: int, after: Key | None) -> tuple[list[Item], Key | None]:
         """Read at most `limit` items after a key; returns those that pass, and the key to go on after."""
         items, last = self._query(of, limit=limit, start=None if after is None else _typed(_as_item(after)))
-        return items, None if last is None else Key(last["pk"]["S"], last["sk"]["S"])
+        return items, None if last is None else Key.of(_plain(last))
 
     def query(self, of: Range, *, page_size: int | None = None) -> Iterator[Item]:
         """Yield all items of the range in order, reading as it goes."""
@@ -247,7 +253,7 @@ class Table:
     def _query(
         self, of: Range, *, limit: int | None, start: Mapping[str, Any] | None
     ) -> tuple[list[Item], Mapping[str, Any] | None]:
-        name, partition_key, sort_key = of.index or ("", "pk", "sk")
+        name, partition_key, sort_key = of.index or ("", PARTITION_KEY, SORT_KEY)
         values: dict[str, Value] = {**of.values, "partition": of.partition}
         condition = f"#{partition_key} = :partition"
         if of.after is not None:
@@ -364,7 +370,7 @@ def _placeholders(expressions: str, values: Mapping[str, Value]) -> dict[str, An
 
 
 def _as_item(key: Key) -> Item:
-    return {"pk": key.pk, "sk": key.sk}
+    return {PARTITION_KEY: key.pk, SORT_KEY: key.sk}
 
 
 def _typed(item: Mapping[str, Value]) -> dict[str, Any]:
