@@ -27,6 +27,7 @@ from countermark.signals import SIGNAL_TYPES
 from countermark.transport.fetch import FetchLimits, URLFetcher
 from countermark.transport.safe_url import URLPolicy
 from tests.api import photos
+from tests.callers import CALLER
 from tests.exchanges.hash_sharing import HashSharing
 from tests.exchanges.server import Asked
 
@@ -105,7 +106,7 @@ class Ncmec:
 
 
 @contextmanager
-def open_house(directory: Path, *, access: Access = open_access) -> Iterator[House]:
+def open_house(directory: Path, *, access: Access | None = None) -> Iterator[House]:
     """Open a service whose URLs of `photos.example` lead to a server of this process, by the name alone."""
     clock = Clock()
     started: list[str] = []
@@ -131,7 +132,7 @@ def open_house(directory: Path, *, access: Access = open_access) -> Iterator[Hou
             fetch_url=fetcher.fetch,
             start_fetch=started.append,
             check_store=state.check,
-            access=access,
+            access=access or open_access(CALLER),
             limits=LIMITS,
         )
         yield House(services=services, state=state, clock=clock, started=started)

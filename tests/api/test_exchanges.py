@@ -12,6 +12,7 @@ from countermark.exchanges.sample import SampleExchange
 from countermark.flows.fetch import Fetcher, fetch_collaboration
 from countermark.signals import SIGNAL_TYPES
 from tests.api.house import Caller, House, asgi_caller
+from tests.callers import CALLER
 
 SECRET = "correct horse"
 
@@ -119,6 +120,7 @@ def fetch(house: House) -> None:
         publisher=services.publisher,
         clock=services.clock,
         holder="test",
+        caller=CALLER,
     )
     report = fetch_collaboration(fetcher, "PARTNERS")
     assert report.outcome == "complete", report

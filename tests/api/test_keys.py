@@ -19,6 +19,7 @@ from countermark.api.messages import Request
 from countermark.api.payload2 import request_of
 from countermark.api.routes import ROUTES, methods_of
 from countermark.domain.api_key import ApiKey, Role, digest
+from countermark.domain.caller import Caller
 from countermark.errors import Forbidden, Unauthorized
 from countermark.local.api_keys import SqliteApiKeyStore
 from countermark.local.database import Database
@@ -147,19 +148,28 @@ def test_an_answer_of_the_authorizer_that_was_kept_opens_no_other_route(
 ) -> None:
     """API Gateway may keep the answer for a key: the app looks at the roles in it for each route."""
     kept = authorizer_answer(keys, {"x-api-key": "key-match"})["context"]
-    roles = access_by_authorizer(authorized({"authorizer": {"lambda": kept}}))
-    assert roles == {Role.MATCH}
+    caller = access_by_authorizer(authorized({"authorizer": {"lambda": kept}}))
+    assert caller == Caller(key_id="match", roles=frozenset({Role.MATCH}))
     with open_house(tmp_path / "state", access=access_by_authorizer) as house:
         call = lambda_caller(house)
         assert call("GET", "/c/banks").status == 401  # nobody was asked: the route stays shut
         assert call("GET", "/status/live").status == 200
     route = methods_of("/c/banks")["GET"]
     assert route.roles is not None
-    assert not route.roles & roles
+    assert not route.roles & caller.roles
 
 
 @pytest.mark.parametrize(
-    "context", [{}, {"authorizer": None}, {"authorizer": {"lambda": {}}}, {"authorizer": {"lambda": {"roles": 5}}}]
+    "context",
+    [
+        {},
+        {"authorizer": None},
+        {"authorizer": {"lambda": {}}},
+        {"authorizer": {"lambda": {"key": "k", "roles": 5}}},
+        {"authorizer": {"lambda": {"key": "k"}}},
+        {"authorizer": {"lambda": {"roles": "admin"}}},
+        {"authorizer": {"lambda": {"key": 5, "roles": "admin"}}},
+    ],
 )
 def test_a_request_without_the_authorizers_word_is_refused(context: dict[str, Any]) -> None:
     with pytest.raises(Unauthorized):
@@ -167,5 +177,5 @@ def test_a_request_without_the_authorizers_word_is_refused(context: dict[str, An
 
 
 def test_a_role_that_is_not_known_gives_nothing() -> None:
-    request = authorized({"authorizer": {"lambda": {"roles": "hash,owner,"}}})
-    assert access_by_authorizer(request) == {Role.HASH}
+    request = authorized({"authorizer": {"lambda": {"key": "k", "roles": "hash,owner,"}}})
+    assert access_by_authorizer(request) == Caller(key_id="k", roles=frozenset({Role.HASH}))

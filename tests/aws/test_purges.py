@@ -1,8 +1,9 @@
 """Purges over DynamoDB: interrupted before any request, with tombstones of older versions, and with late writes."""
 
 import itertools
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -11,8 +12,10 @@ from countermark.aws.banks import LATE_WRITES_S, TOMBSTONE_S, DynamoBankStore
 from countermark.aws.collaborations import DynamoCollaborationStore
 from countermark.aws.table import Delete, Put, Table
 from countermark.domain.collaboration import Collaboration, Record
-from countermark.flows.curate import resume_purges
+from countermark.domain.event import Event
+from countermark.flows.curate import Curator, resume_purges
 from tests.aws.deployed import Deployed
+from tests.callers import CALLER
 from tests.contracts.bank_values import NOW_S, draft, put_new
 
 
@@ -48,8 +51,16 @@ def table(deployment: Deployed) -> Table:
     return Table(deployment.clients.dynamodb, deployment.settings.banks_table)
 
 
+class Silent:
+    """Takes no event: a purge publishes none."""
+
+    def publish(self, events: Sequence[Event]) -> NoReturn:
+        raise AssertionError(f"a purge published {events}")
+
+
 def resume(banks: DynamoBankStore, collaborations: DynamoCollaborationStore) -> None:
-    assert not resume_purges(banks=banks, collaborations=collaborations, is_over=lambda: False)
+    curator = Curator(banks=banks, collaborations=collaborations, publisher=Silent(), caller=CALLER, now_s=NOW_S)
+    assert not resume_purges(curator, is_over=lambda: False)
 
 
 def test_a_purge_is_finished_once_no_write_that_began_before_can_arrive(

@@ -24,6 +24,7 @@ from countermark.domain.stores import BankStore, CollaborationStore, EventPublis
 from countermark.flows.curate import Curator, create_collaboration
 from countermark.flows.fetch import Fetcher, fetch_collaboration
 from countermark.signals import SIGNAL_TYPES
+from tests.callers import CALLER
 
 NAME = "Made up"
 RECORDS_A_DELTA = 1_000
@@ -177,7 +178,13 @@ def measure(kind: str, records: int, directory: Path) -> dict[str, Any]:
         secrets,
     ):
         fetcher = _fetcher(banks, collaborations, publisher, secrets, records)
-        curator = Curator(banks=banks, collaborations=collaborations, publisher=publisher, now_s=int(time.time()))
+        curator = Curator(
+            banks=banks,
+            collaborations=collaborations,
+            publisher=publisher,
+            caller=CALLER,
+            now_s=int(time.time()),
+        )
         create_collaboration(curator, Collaboration(name=NAME, api="made_up", bank="MADE_UP"))
         started, worked = time.perf_counter(), time.process_time()
         report = fetch_collaboration(fetcher, NAME)
@@ -202,6 +209,7 @@ def _fetcher(
         publisher=publisher,
         clock=lambda: int(time.time()),
         holder="bench",
+        caller=CALLER,
     )
 
 

@@ -20,6 +20,7 @@ from countermark.flows.index import build_index
 from countermark.flows.match import lookup, raw_lookup
 from countermark.indexes.reader import IndexReader
 from countermark.signals import SIGNAL_TYPES
+from tests.callers import CALLER
 from tests.contracts.ports import Publishing
 
 NOW_S = 1_750_000_000  # the past: a store ages segments by its own clock, and one ahead of it would make all garbage
@@ -52,6 +53,7 @@ class House:
             banks=self.banks,
             collaborations=self.collaborations,
             publisher=self.publishing.publisher,
+            caller=CALLER,
             now_s=self.now_s,
         )
 

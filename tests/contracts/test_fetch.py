@@ -14,6 +14,7 @@ from countermark.errors import NotFound
 from countermark.flows import curate
 from countermark.flows.fetch import LEASE_S, Fetcher, FetchReport, fetch_collaboration
 from countermark.signals import SIGNAL_TYPES
+from tests.callers import CALLER
 from tests.contracts.ports import Publishing
 from tests.contracts.scripted_exchange import ScriptedExchange, Step, text_record
 
@@ -40,9 +41,14 @@ class House:
             publisher=publishing.publisher,
             clock=lambda: self.now_s,
             holder="run-1",
+            caller=CALLER,
         )
         self.curator = curate.Curator(
-            banks=banks, collaborations=collaborations, publisher=publishing.publisher, now_s=NOW_S
+            banks=banks,
+            collaborations=collaborations,
+            publisher=publishing.publisher,
+            caller=CALLER,
+            now_s=NOW_S,
         )
         curate.create_collaboration(self.curator, Collaboration(name="C", api="scripted", bank="C"))
 

@@ -26,6 +26,7 @@ from countermark.domain.transport import Request, Response
 from countermark.errors import CountermarkError, ExchangeFailed
 from countermark.flows import curate, opinions
 from countermark.flows.opinions import LONGEST_REQUEST_S, TURN_S, Teller, opinion_given, placed, tell_opinion
+from tests.callers import CALLER
 from tests.contracts.ports import Publishing
 
 NOW_S = 1_800_000_000
@@ -168,6 +169,7 @@ class House:
             collaborations=self.collaborations,
             secrets=NoCredentials(),
             opinions=ledger or self.ledger,
+            caller=CALLER,
         )
         try:
             report = tell_opinion(teller, board, message, holder=f"run {next(self.runs)}", clock=self.clock)
@@ -185,7 +187,11 @@ def house(
     opinion_ledger: OpinionLedger,
 ) -> House:
     curator = curate.Curator(
-        banks=bank_store, collaborations=collaboration_store, publisher=event_publisher.publisher, now_s=NOW_S
+        banks=bank_store,
+        collaborations=collaboration_store,
+        publisher=event_publisher.publisher,
+        caller=CALLER,
+        now_s=NOW_S,
     )
     curate.create_collaboration(curator, Collaboration(name="C", api="board", bank="C", writes_back=True))
     return House(collaborations=collaboration_store, ledger=opinion_ledger)
@@ -238,6 +244,7 @@ class History:
             collaborations=house.collaborations,
             secrets=NoCredentials(),
             opinions=house.ledger,
+            caller=CALLER,
         )
         for message in self.messages:
             for request in opinions.opinion_requests(teller, message, now_s=NOW_S):

@@ -14,6 +14,7 @@ from countermark.local.banks import SqliteBankStore
 from countermark.local.collaborations import SqliteCollaborationStore
 from countermark.local.database import Database
 from countermark.signals import SIGNAL_TYPES
+from tests.callers import CALLER
 
 NOW_S = 1_800_000_000
 PDQ = "f8f8f0cee0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22"
@@ -44,6 +45,7 @@ def curator(bus: Bus) -> Iterator[curate.Curator]:
             banks=SqliteBankStore(database),
             collaborations=SqliteCollaborationStore(database),
             publisher=bus,
+            caller=CALLER,
             now_s=NOW_S,
         )
 
@@ -92,7 +94,7 @@ def test_a_deleted_bank_is_purged_by_whoever_hears_of_it(curator: curate.Curator
     assert not curate.delete_bank(curator, "A")
     event = bus.events[-1]
     for _ in range(2):  # the nudge may come twice
-        assert not curate.purge(event, banks=curator.banks, collaborations=curator.collaborations, steps=5)
+        assert not curate.purge(curator, event, steps=5)
     assert curator.banks.contents(ids) == {}
 
 
@@ -100,8 +102,8 @@ def test_a_purge_says_when_more_may_be_left(curator: curate.Curator, bus: Bus) -
     curate.create_bank(curator, "A")
     curate.add_content(curator, "A", ContentDraft(signals={"pdq": PDQ}))
     curate.delete_bank(curator, "A")
-    assert curate.purge(bus.events[-1], banks=curator.banks, collaborations=curator.collaborations, steps=1)
-    assert not curate.purge(bus.events[-1], banks=curator.banks, collaborations=curator.collaborations, steps=1)
+    assert curate.purge(curator, bus.events[-1], steps=1)
+    assert not curate.purge(curator, bus.events[-1], steps=1)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,7 @@ def test_a_collaboration_brings_its_bank_and_takes_it_away(curator: curate.Curat
     assert not curate.delete_collaboration(curator, "C")
     assert curator.banks.banks() == []
     assert bus.events[-1].deleted_collaboration == "C"
-    assert not curate.purge(bus.events[-1], banks=curator.banks, collaborations=curator.collaborations, steps=2)
+    assert not curate.purge(curator, bus.events[-1], steps=2)
 
 
 def test_a_collaboration_takes_a_bank_of_ones_own_only_on_purpose(curator: curate.Curator) -> None:

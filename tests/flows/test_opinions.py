@@ -26,6 +26,7 @@ from countermark.local.database import Database
 from countermark.local.events import SqliteEventPublisher
 from countermark.local.opinions import SqliteOpinionLedger
 from countermark.signals import SIGNAL_TYPES
+from tests.callers import CALLER
 from tests.exchanges.graph_api import GROUP, TOKEN
 
 NOW_S = 1_800_000_000
@@ -103,6 +104,7 @@ def place() -> Iterator[Place]:
             banks=SqliteBankStore(database),
             collaborations=SqliteCollaborationStore(database),
             publisher=publisher,
+            caller=CALLER,
             now_s=NOW_S,
         )
         curate.create_collaboration(
@@ -122,6 +124,7 @@ def place() -> Iterator[Place]:
                 collaborations=curator.collaborations,
                 secrets=secrets,
                 opinions=SqliteOpinionLedger(database),
+                caller=CALLER,
             ),
             transport=transport,
             publisher=publisher,

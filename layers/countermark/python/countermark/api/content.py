@@ -189,7 +189,7 @@ def check_may_hash(call: Call) -> None:
     Raises:
         Forbidden: The key lacks that role. The text is HMA's.
     """
-    if not call.roles & {Role.HASH, Role.ADMIN}:
+    if not call.caller.roles & {Role.HASH, Role.ADMIN}:
         raise Forbidden("Hashing is disabled, missing role")
 
 

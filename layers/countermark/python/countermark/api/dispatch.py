@@ -10,6 +10,7 @@ from countermark.api.messages import Answer, Request
 from countermark.api.routers import endpoints_of
 from countermark.api.routes import Found, Route, find
 from countermark.api.services import Services
+from countermark.domain.caller import ANYONE
 from countermark.errors import ContentTooLarge, InvalidInput
 
 
@@ -51,12 +52,12 @@ class Dispatcher:
             InvalidInput: The body could not be decoded, or it is JSON and not UTF-8.
             ContentTooLarge: The body exceeds the limit.
         """
-        roles = frozenset() if route.roles is None else self._services.access(request)
-        check_roles(roles, route)
+        caller = ANYONE if route.roles is None else self._services.access(request)
+        check_roles(caller.roles, route)
         content_type = request.headers.get("content-type", "")
         return Call(
             services=self._services,
-            roles=roles,
+            caller=caller,
             now_s=self._services.clock(),
             content_type=content_type,
             body=_checked(request.body, content_type, limit_bytes=self._services.limits.body_bytes),

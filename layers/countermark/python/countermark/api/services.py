@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from countermark.api.keys import Access, open_access
+from countermark.api.keys import Access
 from countermark.domain.content import ContentTypes
 from countermark.domain.exchange import Exchange
 from countermark.domain.signal import SignalType
@@ -61,12 +61,12 @@ class Services:
     exchanges: Mapping[str, Exchange]
     ratios: SignalTypeRatios
     clock: Callable[[], int]
+    access: Access
     index: "ServesIndex | None" = None
     directory: BankDirectory | None = None
     fetch_url: "Callable[[str], FetchedContent] | None" = None
     start_fetch: Callable[[str], None] | None = None
     check_store: Callable[[], None] | None = None
     confined_exchanges: Mapping[str, Exchange] | None = None
-    access: Access = open_access
     content_types: ContentTypes = field(default_factory=ContentTypes)
     limits: Limits = field(default_factory=Limits)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from countermark.cli.fetch import fetch_one
 from countermark.cli.session import Session
 from countermark.cli.upkeep import UpkeepProcess
+from countermark.domain.caller import stage_caller
 from countermark.domain.event import Event, OpinionGiven
 from countermark.errors import CountermarkError, NotFound
 
@@ -153,7 +154,13 @@ class Scheduler:
         # It may have been deleted since it was asked for.
         with suppress(NotFound):
             collaboration = self._state.collaborations.collaboration(name)
-            fetch_one(self._session, self._state, collaboration, on_step=self._check_stopping)
+            fetch_one(
+                self._session,
+                self._state,
+                collaboration,
+                on_step=self._check_stopping,
+                caller=stage_caller("fetch"),
+            )
 
     def _check_stopping(self) -> None:
         if self._is_stopping.is_set():
@@ -187,7 +194,7 @@ class Scheduler:
         if self._is_stopping.is_set():
             return True  # the next server tells it
         report = tell_opinion(
-            self._session.teller(self._state),
+            self._session.teller(self._state, caller=stage_caller("curate")),
             self._session.transport(),
             given,
             holder=self._session.holder(),

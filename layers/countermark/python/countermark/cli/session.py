@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from countermark.cli import output
 
 if TYPE_CHECKING:
+    from countermark.domain.caller import Caller
     from countermark.domain.content import ContentTypes
     from countermark.domain.event import Event
     from countermark.domain.exchange import Exchange
@@ -79,14 +80,15 @@ class Session:
     @staticmethod
     def holder() -> str:
         """Return the name of this run, for its leases and turns: who waits for it can find it by that."""
-        import getpass
-        import socket
+        user, host = _user_and_host()
+        return f"process {os.getpid()} of {user} on {host}"
 
-        try:
-            user = getpass.getuser()
-        except (KeyError, OSError, ImportError):  # a container's user need not have a name
-            user = f"user {os.getuid()}"
-        return f"process {os.getpid()} of {user} on {socket.gethostname()}"
+    @staticmethod
+    def caller() -> "Caller":
+        """Return who runs this command, or the server that asks for no keys."""
+        from countermark.domain.caller import local_caller
+
+        return local_caller(*_user_and_host())
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Callable[[str], None]]:
@@ -211,19 +213,20 @@ class Session:
             home=Path(os.path.expanduser("~")),  # noqa: PTH111  # unlike Path.home, it does not fail without a home
         )
 
-    def curator(self, state: "LocalState") -> "Curator":
-        """Return what every change of a bank needs, at this moment."""
+    def curator(self, state: "LocalState", *, caller: "Caller | None" = None) -> "Curator":
+        """Return what every change of a bank needs, now; it is this user's unless another caller is given."""
         from countermark.flows.curate import Curator
 
         return Curator(
             banks=state.banks,
             collaborations=state.collaborations,
             publisher=state.publisher,
+            caller=caller or self.caller(),
             now_s=self.now_s(),
         )
 
-    def teller(self, state: "LocalState") -> "Teller":
-        """Return what says what an exchange would be sent."""
+    def teller(self, state: "LocalState", *, caller: "Caller | None" = None) -> "Teller":
+        """Return what says what an exchange would be sent, by this user unless another caller is given."""
         from countermark.flows.opinions import Teller
 
         return Teller(
@@ -231,10 +234,11 @@ class Session:
             collaborations=state.collaborations,
             secrets=self.secrets(state),
             opinions=state.opinions,
+            caller=caller or self.caller(),
         )
 
-    def fetcher(self, state: "LocalState") -> "Fetcher":
-        """Return what every fetch needs."""
+    def fetcher(self, state: "LocalState", *, caller: "Caller | None" = None) -> "Fetcher":
+        """Return what every fetch needs; it is this user's unless another caller is given."""
         from countermark.flows.fetch import Fetcher
 
         return Fetcher(
@@ -246,6 +250,7 @@ class Session:
             publisher=state.publisher,
             clock=self.now_s,
             holder=self.holder(),
+            caller=caller or self.caller(),
             confined_exchanges=self.exchanges(is_confined=True),
         )
 
@@ -299,9 +304,10 @@ class Session:
 
     def purge_slice(self, state: "LocalState", *, is_over: Callable[[], bool]) -> bool:
         """Remove some of what is left of deleted banks and collaborations; returns whether there may be more."""
+        from countermark.domain.caller import stage_caller
         from countermark.flows.curate import resume_purges
 
-        return resume_purges(banks=state.banks, collaborations=state.collaborations, is_over=is_over)
+        return resume_purges(self.curator(state, caller=stage_caller("curate")), is_over=is_over)
 
     def compact_index(self, state: "LocalState") -> bool:
         """Merge segments of the index where that is due, and count what they hold; returns whether any were merged."""
@@ -322,8 +328,7 @@ class Session:
             label = "Removing what was deleted"
             with self.progress(label) as show:
                 resume_purges(
-                    banks=state.banks,
-                    collaborations=state.collaborations,
+                    self.curator(state),
                     is_over=lambda: False,
                     on_progress=lambda removed: show(f"{label} - {removed} contents and records"),
                 )
@@ -355,3 +360,15 @@ class Session:
                 if each.refused:
                     self.note(f"Index for {name}: {each.refused} contents with a malformed signal were left out")
         tells(f"Index ready: {', '.join(changed)}" if changed else "Index ready: nothing had changed")
+
+
+def _user_and_host() -> tuple[str, str]:
+    """Return the names of the user and of the machine."""
+    import getpass
+    import socket
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user need not have a name
+        user = f"user {os.getuid()}"
+    return user, socket.gethostname()

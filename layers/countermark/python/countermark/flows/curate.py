@@ -13,6 +13,7 @@ from typing import Literal
 
 from countermark.domain import bank as rules
 from countermark.domain.bank import Bank, BankContent, ContentDraft
+from countermark.domain.caller import Caller
 from countermark.domain.collaboration import Collaboration
 from countermark.domain.event import BankChanged, event_id
 from countermark.domain.json import JSON
@@ -39,11 +40,12 @@ MAX_SIGNALS_BYTES = 320 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curator:
-    """What every change needs: the stores, whom to nudge, and the time of the request."""
+    """What every change needs: the stores, whom to nudge, who asks for it, and the time of the request."""
 
     banks: BankStore
     collaborations: CollaborationStore
     publisher: EventPublisher
+    caller: Caller
     now_s: int
 
     def nudge(
@@ -332,6 +334,29 @@ def create_collaboration(curator: Curator, collaboration: Collaboration, *, shar
         raise
 
 
+def update_collaboration(
+    curator: Curator,
+    collaboration: Collaboration,
+    *,
+    enabled: bool | None = None,
+    writes_back: bool | None = None,
+    config: Mapping[str, JSON] | None = None,
+) -> Collaboration:
+    """Enable or disable a collaboration, turn its write-back on or off, or configure it; None leaves as it is.
+
+    Raises:
+        NotFound: It is gone.
+    """
+    changed = replace(
+        collaboration,
+        enabled=collaboration.enabled if enabled is None else enabled,
+        writes_back=collaboration.writes_back if writes_back is None else writes_back,
+        config=collaboration.config if config is None else config,
+    )
+    curator.collaborations.update_collaboration(changed)
+    return changed
+
+
 def delete_collaboration(curator: Curator, name: str) -> bool:
     """Delete a collaboration with its bank, contents and records; returns whether there was one.
 
@@ -383,7 +408,7 @@ def _delete_fetched(banks: BankStore, bank: Bank, name: str) -> None:
             banks.delete_contents(bank.id, fetched)
 
 
-def purge(event: BankChanged, *, banks: BankStore, collaborations: CollaborationStore, steps: int) -> bool:
+def purge(curator: Curator, event: BankChanged, *, steps: int) -> bool:
     """Remove what a nudge says is left of a deleted bank or collaboration; tells whether more may be.
 
     Each step removes at most a thousand contents or records; whoever calls decides how many fit.
@@ -391,20 +416,16 @@ def purge(event: BankChanged, *, banks: BankStore, collaborations: Collaboration
     for _ in range(steps):
         removed = 0
         if event.deleted_bank_id is not None:
-            removed += banks.purge_contents(event.deleted_bank_id, limit=MAX_PAGE)
+            removed += curator.banks.purge_contents(event.deleted_bank_id, limit=MAX_PAGE)
         if event.deleted_collaboration is not None:
-            removed += collaborations.purge_records(event.deleted_collaboration, limit=MAX_PAGE)
+            removed += curator.collaborations.purge_records(event.deleted_collaboration, limit=MAX_PAGE)
         if not removed:
             return False
     return True
 
 
 def resume_purges(
-    *,
-    banks: BankStore,
-    collaborations: CollaborationStore,
-    is_over: Callable[[], bool],
-    on_progress: Callable[[int], None] | None = None,
+    curator: Curator, *, is_over: Callable[[], bool], on_progress: Callable[[int], None] | None = None
 ) -> bool:
     """Remove what is left of all deleted banks and collaborations, whoever deleted them; returns whether more may be.
 
@@ -412,7 +433,7 @@ def resume_purges(
     of at most a thousand contents or records, and ends the work for now. `on_progress` is given how many were removed.
     """
     removed = 0
-    for purge_step in _purge_steps(banks, collaborations):
+    for purge_step in _purge_steps(curator.banks, curator.collaborations):
         while count := purge_step():
             removed += count
             if on_progress is not None:

@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import Literal
 
 from countermark.domain.bank import Bank, BankContent, Provenance
+from countermark.domain.caller import Caller
 from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, RecordPolicy
 from countermark.domain.event import BankChanged, event_id
 from countermark.domain.exchange import Delta, Exchange
@@ -46,6 +47,8 @@ run whose lease was taken over is dead, not merely slow."""
 class Fetcher:
     """What every fetch needs. `clock` returns epoch seconds; `holder` names this run, for its leases.
 
+    `caller` is who fetches: the user of the command line, or the stage, also where a request started it.
+
     `confined_exchanges` fetch for collaborations that were made over the API; None where every exchange may.
     """
 
@@ -57,6 +60,7 @@ class Fetcher:
     publisher: EventPublisher
     clock: Callable[[], int]
     holder: str
+    caller: Caller
     confined_exchanges: Mapping[str, Exchange] | None = None
 
 

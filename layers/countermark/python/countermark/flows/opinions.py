@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from countermark.domain.caller import Caller
 from countermark.domain.collaboration import Collaboration
 from countermark.domain.event import OpinionGiven, event_id
 from countermark.domain.exchange import Exchange, OffersReasons, TakesOpinions, TakesSignals, TakesWithdrawals
@@ -43,12 +44,13 @@ LONGEST_REQUEST_S = 90
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teller:
-    """What it takes to say what an exchange would be sent, and to know what it was sent."""
+    """What it takes to say what an exchange would be sent, and to know what it was sent; `caller` is who sends it."""
 
     exchanges: Mapping[str, Exchange]
     collaborations: CollaborationStore
     secrets: SecretStore
     opinions: OpinionLedger
+    caller: Caller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Annotated, Any
 
 from countermark.api import wire
@@ -131,12 +130,9 @@ def change_exchange(call: Call, exchange_name: str, body: Annotated[ExchangeChan
     """
     collaboration = _collaboration(call, exchange_name)
     if body.enabled is not None or body.writes_back is not None:
-        collaboration = replace(
-            collaboration,
-            enabled=collaboration.enabled if body.enabled is None else body.enabled,
-            writes_back=collaboration.writes_back if body.writes_back is None else body.writes_back,
+        collaboration = curate.update_collaboration(
+            call.curator, collaboration, enabled=body.enabled, writes_back=body.writes_back
         )
-        call.services.collaborations.update_collaboration(collaboration)
     return wire.json_answer(wire.collaboration_view(collaboration))
 
 
