@@ -1,5 +1,6 @@
 """API keys: who calls, and what the caller may."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from countermark.api.keys import (
     access_by_keys,
     authorize,
     authorizer_answer,
+    open_access,
     presented_key,
 )
 from countermark.api.messages import Request
 from countermark.api.payload2 import request_of
 from countermark.api.routes import ROUTES, methods_of
 from countermark.domain.api_key import ApiKey, Role, digest
-from countermark.domain.caller import Caller
+from countermark.domain.caller import Caller, local_caller
 from countermark.errors import Forbidden, Unauthorized
 from countermark.local.api_keys import SqliteApiKeyStore
 from countermark.local.database import Database
@@ -157,6 +159,36 @@ def test_an_answer_of_the_authorizer_that_was_kept_opens_no_other_route(
     route = methods_of("/c/banks")["GET"]
     assert route.roles is not None
     assert not route.roles & caller.roles
+
+
+def test_a_change_is_logged_with_the_id_of_the_key_and_without_the_key(
+    guarded: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    call = lambda_caller(guarded)
+    headers = {"x-api-key": "key-curate"}
+    with caplog.at_level(logging.INFO, logger="countermark"):
+        call("POST", "/c/banks", {"name": "A"}, headers=headers)
+        call("POST", "/c/bank/A/signal", {"pdq": PDQ}, headers=headers)
+        call("PUT", "/c/bank/NONE", {"enabled": False}, headers={"x-api-key": "key-admin"})
+        call("GET", "/c/banks", headers=headers)
+        call("POST", "/c/banks", {"name": "B"}, headers={"x-api-key": "key-match"})
+    told = [record.__dict__ for record in caplog.records if record.message == "curated"]
+    assert [(each["caller"], each["route"], each["names"], each["outcome"]) for each in told] == [
+        ("curate", "POST /c/banks", {}, "done"),
+        ("curate", "POST /c/bank/<bank_name>/signal", {"bank_name": "A"}, "done"),
+        ("admin", "PUT /c/bank/<bank_name>", {"bank_name": "NONE"}, "failed"),
+    ]
+    assert "key-" not in str(told)
+    assert PDQ not in str(told)
+
+
+def test_without_keys_a_change_is_of_the_local_user(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with open_house(tmp_path / "state", access=open_access(local_caller("ann", "desk"))) as house:
+        call = asgi_caller(asgi_app(house.services, threads=1))
+        with caplog.at_level(logging.INFO, logger="countermark"):
+            assert call("POST", "/c/banks", {"name": "A"}).status == 201
+    [record] = [record for record in caplog.records if record.message == "curated"]
+    assert record.__dict__["caller"] == "local:ann@desk"
 
 
 @pytest.mark.parametrize(

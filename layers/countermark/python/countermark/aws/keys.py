@@ -32,7 +32,7 @@ Access
 | API key            | api-key             | digest of key   | who calls; a policy can be limited to the partition  |
 | event              | event#<digest>      | event           | an event that was dealt with, until it expires       |
 | told opinions      | opinion#<digest>    | opinion         | what its exchange was told, and whose turn it is     |
-| counter            | counter             | opinion         | the order in which opinions were given               |
+| counter            | counter             | opinion, api-key | the order of opinions; no two keys of one name      |
 
 One partition takes 1,000 writes and 3,000 strong reads a second: what may be many has partitions of its own,
 or shards; what lies in one partition is few, and written by hand.
@@ -53,6 +53,7 @@ EXISTS: Final = f"attribute_exists(#{names.PARTITION_KEY}) AND attribute_not_exi
 
 BANK_COUNTER: Final = Key(names.COUNTERS, "bank")
 CONTENT_COUNTER: Final = Key(names.COUNTERS, "content")
+API_KEY_COUNTER: Final = Key(names.COUNTERS, names.API_KEYS)
 OPINION_COUNTER: Final = Key(names.COUNTERS, "opinion")
 
 STORE_ID: Final = Key(names.STORE, "id")

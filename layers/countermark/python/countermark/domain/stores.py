@@ -443,7 +443,11 @@ class ApiKeyStore(Protocol):
         """Return the key of a digest; None where there is none."""
 
     def put_key(self, key: ApiKey) -> None:
-        """Store a key."""
+        """Store a key, in place of one of the same digest.
+
+        Raises:
+            AlreadyExists: Another key has its name.
+        """
 
     def keys(self) -> Sequence[ApiKey]:
         """Return all keys, by name."""
