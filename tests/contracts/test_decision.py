@@ -10,14 +10,14 @@ from dataclasses import replace
 import pytest
 
 from countermark.domain.bank import ENABLED, MAX_DISABLE_AHEAD_S, PERMANENTLY_DISABLED, ContentDraft
-from countermark.domain.decision import coin
+from countermark.domain.decision import Policy, coin
 from countermark.domain.signal import Signal
 from countermark.domain.stores import BankStore, CollaborationStore, IndexStore
 from countermark.errors import IndexNotReady, InvalidInput, NotFound
 from countermark.flows import curate
 from countermark.flows.cached import BankDirectory
 from countermark.flows.index import build_index
-from countermark.flows.match import lookup, raw_lookup
+from countermark.flows.match import Matcher, raw_lookup
 from countermark.indexes.reader import IndexReader
 from countermark.signals import SIGNAL_TYPES
 from tests.callers import CALLER
@@ -82,16 +82,11 @@ class House:
         content_id: str | None = None,
         bypass_coin: bool = False,
     ) -> list[tuple[str, int]]:
-        found = lookup(
-            self.reader.current(self.now_s),
-            self.banks,
-            self.directory,
-            Signal(type=signal_type, value=value),
-            only_banks=None if only_banks is None else frozenset(only_banks),
-            content_id=content_id,
-            bypass_coin=bypass_coin,
-            now_s=self.now_s,
+        matcher = Matcher(index=self.reader.current(self.now_s), banks=self.banks, directory=self.directory)
+        policy = Policy(
+            banks=None if only_banks is None else frozenset(only_banks), content_id=content_id, bypass_coin=bypass_coin
         )
+        found = matcher.lookup(Signal(type=signal_type, value=value), policy, now_s=self.now_s)
         return [(match.bank.name, match.content.id) for match in found.matches]
 
     def raw(self, value: str = HASH) -> set[int]:

@@ -15,7 +15,7 @@ from countermark.domain.stores import BankStore, IndexStore
 from countermark.errors import IndexDamaged, IndexNotReady, Unavailable
 from countermark.flows.cached import BankDirectory
 from countermark.flows.index import build_index
-from countermark.flows.match import Lookup, lookups
+from countermark.flows.match import Lookup, Matcher
 from countermark.indexes.reader import IndexReader, Part
 from countermark.indexes.shards import ServesIndex
 from countermark.local.index import FileIndexStore
@@ -80,7 +80,8 @@ class Sharded:
 
     def found(self, reader: ServesIndex | None = None, signals: Sequence[Signal] = ASKED) -> list[Lookup]:
         index = (reader or self.reader).current(self.now_s)
-        return lookups(index, self.banks, BankDirectory(self.banks), signals, now_s=self.now_s)
+        matcher = Matcher(index=index, banks=self.banks, directory=BankDirectory(self.banks))
+        return matcher.lookups(signals, now_s=self.now_s)
 
     def ids(self, bits: int = 0) -> list[int]:
         """Return the ids that the index itself holds near a signal."""

@@ -438,7 +438,8 @@ def test_a_text_whose_time_ran_out_is_partial_and_never_a_plain_no_match(way: Wa
     way.build()
     text = "a" * 20_000 + "b"
     signal = Signal(type="trend_query", value=text)
-    looked_up = match.lookup(way.reader.current(NOW_S), way.banks, BankDirectory(way.banks), signal, now_s=NOW_S)
+    matcher = match.Matcher(index=way.reader.current(NOW_S), banks=way.banks, directory=BankDirectory(way.banks))
+    looked_up = matcher.lookup(signal, now_s=NOW_S)
     assert looked_up.matches == ()
     assert looked_up.partial is not None
     partial: list[Any] = []

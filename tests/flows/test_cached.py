@@ -17,7 +17,7 @@ from countermark.domain.signal import ContentType, Signal
 from countermark.domain.stores import BankStore
 from countermark.flows import cached
 from countermark.flows.cached import BankDirectory, SignalTypeRatios
-from countermark.flows.match import lookup, match_hashed
+from countermark.flows.match import Matcher, match_hashed
 from countermark.indexes.reader import IndexReader
 from countermark.local.banks import SqliteBankStore
 from countermark.local.database import Database
@@ -76,11 +76,12 @@ def test_lookups_that_hit_a_deleted_bank_read_the_banks_as_seldom_as_any() -> No
         store = Counted(store=house.banks)
         directory = BankDirectory(store)
         index = IndexReader(house.index, TWO_TYPES).current(NOW_S)
+        matcher = Matcher(index=index, banks=house.banks, directory=directory)
         asked = [Signal(type="pdq", value=pdq(0))]
         asked += [Signal(type="video_md5", value=f"{bank.id:032x}") for bank in (*gone, kept)]
 
         def look(now_s: int) -> list[list[str]]:
-            found = [lookup(index, house.banks, directory, signal, now_s=now_s) for signal in asked]
+            found = [matcher.lookup(signal, now_s=now_s) for signal in asked]
             return [[match.bank.name for match in each.matches] for each in found]
 
         for _ in range(50):

@@ -226,30 +226,23 @@ class Look:
     """
 
     def __init__(self, session: Session, state: "LocalState", *, content_id: str | None) -> None:
+        from countermark.domain.decision import Policy
         from countermark.flows.cached import BankDirectory
+        from countermark.flows.match import Matcher
 
         self._session = session
-        self._index = current_index(session, state)
+        index = current_index(session, state)
+        self._matcher = Matcher(index=index, banks=state.banks, directory=BankDirectory(state.banks))
         self._signal_types = session.signal_types()
-        self._banks = state.banks
-        self._directory = BankDirectory(state.banks)
-        self._content_id = content_id
+        self._policy = Policy(content_id=content_id)
         self._now_s = session.now_s()
         self.missing: set[str] = set()
         self.unfinished: dict[str, None] = {}
 
     def up(self, piece: Piece) -> list[Found]:
         """Return the matches of a piece of content, by its signals; note where a lookup was partial."""
-        from countermark.flows.match import lookups
-
-        results = lookups(
-            self._index,
-            self._banks,
-            self._directory,
-            self._indexed(piece.signals),
-            content_id=self._content_id,
-            partial=piece.partial,
-            now_s=self._now_s,
+        results = self._matcher.lookups(
+            self._indexed(piece.signals), self._policy, partial=piece.partial, now_s=self._now_s
         )
         found: list[Found] = []
         for result in results:
@@ -269,7 +262,7 @@ class Look:
         ready: dict[str, bool] = {}
         for name in dict.fromkeys(signal.type for signal in signals):
             try:
-                self._index.searcher(name)
+                self._matcher.index.searcher(name)
                 ready[name] = True
             except IndexNotReady as error:
                 self.missing.add(str(error))

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from countermark.domain.bank import Bank, BankContent, can_match
+from countermark.domain.signal import Signal
 
 _LARGEST_COIN = 1.0 - 2**-53
 
@@ -37,13 +38,16 @@ class Match:
 class Policy:
     """What the caller asks of the decision.
 
-    `banks` names the only banks that may match; None means every bank. `seed` is the coin's seed: the
-    request's content_id, or the canonical value of the query signal.
+    `banks` names the only banks that may match; None means every bank. `content_id` is the platform's name of the
+    content, and the coin's seed; without one the seed is the canonical value of each query signal.
     """
 
-    seed: str
     banks: frozenset[str] | None = None
+    content_id: str | None = None
     bypass_coin: bool = False
+
+
+EVERY_BANK = Policy()
 
 
 def coin(seed: str) -> float:
@@ -59,18 +63,18 @@ def coin(seed: str) -> float:
 def decide(
     candidates: Iterable[Candidate],
     *,
-    signal_type: str,
+    signal: Signal,
     contents: Mapping[int, BankContent],
     banks: Mapping[int, Bank],
     policy: Policy,
     now_s: int,
 ) -> list[Match]:
-    """Return the matches among the candidates, in the candidates' order.
+    """Return the matches of a query signal among the candidates, in the candidates' order.
 
     `contents` and `banks` hold the current state by id, read after the index was asked: what is missing
     there does not exist.
     """
-    toss = coin(policy.seed)
+    toss = coin(signal.value if policy.content_id is None else policy.content_id)
     matches = []
     for candidate in candidates:
         content = contents.get(candidate.content_id)
@@ -83,7 +87,7 @@ def decide(
             continue
         if policy.banks is not None and bank.name not in policy.banks:
             continue
-        limit = bank.distance_limits.get(signal_type)
+        limit = bank.distance_limits.get(signal.type)
         if limit is not None and candidate.distance is not None and candidate.distance > limit:
             continue
         if not policy.bypass_coin and toss >= bank.matching_enabled_ratio:

@@ -1,6 +1,6 @@
 """Signals or content in, matches out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,16 +11,14 @@ from countermark.api.index_status import index_size
 from countermark.api.messages import Answer
 from countermark.api.routers import COVERAGE, Router, answers
 from countermark.api.schemas import BatchQuery, ByBank, IndexStatus, Message, Object, RawMatches
-from countermark.domain.decision import Candidate
+from countermark.domain.decision import Candidate, Policy
 from countermark.domain.json import JSON
 from countermark.domain.pages import in_pages
 from countermark.domain.signal import IndexKind, Signal
 from countermark.domain.stores import MAX_PAGE
 from countermark.errors import IndexNotReady, InvalidInput, InvalidSignal
 from countermark.flows import match as flow
-from countermark.flows.cached import BankDirectory
 from countermark.flows.hash import HashReport
-from countermark.indexes.shards import ServedIndex
 
 router = Router("Match")
 
@@ -54,9 +52,7 @@ _BY_BANK_OR_TYPE = answers(
 class _Ask:
     """What a caller asks of each of its lookups."""
 
-    banks: frozenset[str] | None
-    content_id: str | None
-    bypass_coin: bool
+    policy: Policy
     wants_detail: bool
 
 
@@ -85,7 +81,9 @@ def lookup(
         return _answer_to_content(call, report, ask, signal_type=signal_type or None)
     if not signal or not signal_type:
         raise InvalidInput("Either url or both signal and signal_type are required")
-    return wire.json_answer(_matches(call, _index(call), _query(call, signal_type, signal), ask))
+    matcher = _matcher(call)
+    found = matcher.lookup(_query(call, signal_type, signal), ask.policy, now_s=call.now_s)
+    return wire.json_answer(_by_bank(call, found, ask))
 
 
 @router.post("/m/lookup", summary="Look up an upload", responses=_BY_BANK_OR_TYPE)
@@ -122,7 +120,7 @@ def lookup_batch(call: Call, query: Annotated[BatchQuery, Body()]) -> Answer:
         banks=banks, content_id=query.content_id or query.seed, bypass=query.bypass_coinflip, include=query.include
     )
     _check_enabled(call, query.signal_type)
-    index = _index(call)
+    matcher = _matcher(call)
     signals: list[Signal] = []
     refused: dict[int, JSON] = {}
     for place, text in enumerate(query.signals):
@@ -130,7 +128,7 @@ def lookup_batch(call: Call, query: Annotated[BatchQuery, Body()]) -> Answer:
             signals.append(_query(call, query.signal_type, text))
         except InvalidInput as error:
             refused[place] = {"message": str(error)}
-    found = (_by_bank(call, looked_up, ask) for looked_up in _lookups(call, index, signals, ask))
+    found = (_by_bank(call, each, ask) for each in matcher.lookups(signals, ask.policy, now_s=call.now_s))
     return wire.json_answer(
         [refused[place] if place in refused else next(found) for place in range(len(query.signals))]
     )
@@ -151,7 +149,7 @@ def raw_lookup(
 ) -> Answer:
     """Answer the ids that the index holds near a signal: no state is checked, no coin tossed."""
     query = _query(call, signal_type, signal)
-    candidates = flow.raw_lookup(_index(call), query)
+    candidates = flow.raw_lookup(_matcher(call).index, query)
     only = wire.names(banks)
     if only is not None:
         candidates = _in_banks(call, candidates, frozenset(only))
@@ -199,7 +197,7 @@ def index_status(call: Call, signal_type: SignalType_ = None) -> Answer:
             raise InvalidInput(f"No such signal type '{signal_type}'")
         names = [signal_type]
     try:
-        types = _index(call).manifest.types
+        types = _matcher(call).index.manifest.types
     except IndexNotReady:
         types = {}
     return wire.json_answer(
@@ -215,9 +213,9 @@ def index_status(call: Call, signal_type: SignalType_ = None) -> Answer:
 def _ask(*, banks: str | None, content_id: str | None, bypass: bool, include: str | None) -> _Ask:
     named = wire.names(banks)
     return _Ask(
-        banks=None if named is None else frozenset(named),
-        content_id=content_id or None,
-        bypass_coin=bypass,
+        policy=Policy(
+            banks=None if named is None else frozenset(named), content_id=content_id or None, bypass_coin=bypass
+        ),
         wants_detail="detail" in (wire.names(include) or []),
     )
 
@@ -234,10 +232,16 @@ def _one_of(types: str | None, signal_type: str) -> str:
     return signal_type
 
 
-def _index(call: Call) -> ServedIndex:
-    if call.services.index is None:
+def _matcher(call: Call) -> flow.Matcher:
+    """Return what looks signals up, in the index as it is now.
+
+    Raises:
+        IndexNotReady: None has been published yet, or this function holds none.
+    """
+    services = call.services
+    if services.index is None or services.directory is None:
         raise IndexNotReady("this function holds no index")
-    return call.services.index.current(call.now_s)
+    return flow.Matcher(index=services.index.current(call.now_s), banks=services.banks, directory=services.directory)
 
 
 def _query(call: Call, type_name: str, text: object) -> Signal:
@@ -268,7 +272,7 @@ def _answer_to_content(call: Call, report: HashReport, ask: _Ask, *, signal_type
     A type that could not hash it has none. Where nothing matches, content that was not looked at in full is refused:
     that there is no match would not be true.
     """
-    index = _index(call)
+    matcher = _matcher(call)
     found: dict[str, dict[str, list[JSON]]] = {
         name: {} for _, each in report.walk() for name in content.unhashable(each)
     }
@@ -276,7 +280,9 @@ def _answer_to_content(call: Call, report: HashReport, ask: _Ask, *, signal_type
     for _, each in report.walk():
         asked |= dict.fromkeys((None, signal) for signal in each.signals + each.queries)
         asked |= dict.fromkeys(each.turned)
-    looked_up = _lookups(call, index, [signal for _, signal in asked], ask, partial=report.partial_signals())
+    looked_up = matcher.lookups(
+        [signal for _, signal in asked], ask.policy, partial=report.partial_signals(), now_s=call.now_s
+    )
     for (rotation, signal), result in zip(asked, looked_up, strict=True):
         by_bank = found.setdefault(signal.type, {})
         for bank, matches in _by_bank(call, result, ask, rotation=rotation).items():
@@ -288,33 +294,6 @@ def _answer_to_content(call: Call, report: HashReport, ask: _Ask, *, signal_type
         if error is not None:
             return wire.message(str(error), status=error.http_status, headers=headers)
     return wire.json_answer(found if signal_type is None else found.get(signal_type, {}), headers=headers)
-
-
-def _matches(call: Call, index: ServedIndex, signal: Signal, ask: _Ask) -> dict[str, list[JSON]]:
-    """Return the matches of a signal by bank."""
-    [looked_up] = _lookups(call, index, [signal], ask)
-    return _by_bank(call, looked_up, ask)
-
-
-def _lookups(
-    call: Call,
-    index: ServedIndex,
-    signals: Sequence[Signal],
-    ask: _Ask,
-    *,
-    partial: Mapping[Signal, str] | None = None,
-) -> list[flow.Lookup]:
-    return flow.lookups(
-        index,
-        call.services.banks,
-        call.services.directory or BankDirectory(call.services.banks),
-        signals,
-        only_banks=ask.banks,
-        content_id=ask.content_id,
-        bypass_coin=ask.bypass_coin,
-        partial=partial,
-        now_s=call.now_s,
-    )
 
 
 def _by_bank(call: Call, looked_up: flow.Lookup, ask: _Ask, *, rotation: str | None = None) -> dict[str, list[JSON]]:
