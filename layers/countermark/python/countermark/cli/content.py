@@ -269,7 +269,7 @@ def outcomes_of(session: Session, wanted: Wanted) -> Callable[[Given], Iterator[
         try:
             with each.open() as stream:
                 if kind == ContentType.FILE:
-                    kind = _kind_of(stream, each.name, content_types)
+                    kind = kind_of(stream, each.name, content_types)
                 opened = hash_opened(
                     stream, kind, types_of, content_types, name=each.name, with_variants=wanted.with_variants
                 )
@@ -423,7 +423,7 @@ def signal_lines(given: Given) -> Iterator[str]:
                 yield text.strip()
 
 
-def _kind_of(stream: BinaryIO, name: str, content_types: ContentTypes) -> ContentType:
+def kind_of(stream: BinaryIO, name: str, content_types: ContentTypes) -> ContentType:
     """Return what a file is, and leave the stream where it stood.
 
     Raises:
