@@ -129,6 +129,7 @@ def app(*groups: str) -> "App":
         directory=bank_directory() if matches else None,
         fetch_url=URLFetcher().fetch,
         start_fetch=start_fetch,
+        on_match=stores().on_match,
         access=access_by_authorizer,
     )
     # What the package logs comes out as what the handlers log does: as JSON, with its fields.

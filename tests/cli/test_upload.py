@@ -2,14 +2,18 @@
 
 import json
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from countermark.domain.api_key import Role
+from countermark.domain.decision import Policy
 from countermark.domain.event import ContentHashed, MatchFound
 from countermark.errors import Unavailable
 from countermark.flows import match as match_stage
+from countermark.flows.match import Asked, Lookup
 from countermark.local.state import LocalState
 from tests.cli.conftest import CommandLine
 
@@ -100,3 +104,27 @@ def test_a_text_that_is_too_long_for_an_event_is_read_again_from_its_file(counte
     [hashed], [found] = stored(countermark)
     assert "trend_query" in hashed.left_in_content
     assert [match["signal_type"] for match in found.matches] == ["trend_query"]
+
+
+def test_what_matched_is_taken_from_uploads_and_lookups_alike(
+    countermark: CommandLine, rocket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[Asked, Sequence[Lookup]]] = []
+    monkeypatch.setattr(LocalState, "on_match", staticmethod(lambda asked, found: calls.append((asked, found))))
+    countermark.ok("upload", "photo", "--content-id", "post-17", rocket)
+    countermark.ok("match", "photo", "--content-id", "post-17", rocket)
+    countermark.ok("match", "photo", "-S", "pdq", "-H", "-", stdin=b"0f" * 32 + b"\n" + pdq_of(calls).encode())
+    [(upload, uploaded), (lookup, looked_up), (batch, of_batch)] = calls
+    assert list(uploaded) == list(looked_up)
+    assert [each for each in uploaded if each.signal.type == "pdq"] == list(of_batch)
+    assert [asked.source for asked, _ in calls] == ["upload", "lookup", "batch"]
+    assert upload.policy == lookup.policy == Policy(content_id="post-17")
+    [found] = stored(countermark)[1]
+    assert (upload.event_id, upload.content_key) == (found.id, found.content_key)
+    for asked in (upload, lookup, batch):
+        assert re.fullmatch(r"local:.+@.+", asked.caller.key_id)
+        assert asked.caller.roles == set(Role)
+
+
+def pdq_of(calls: Sequence[tuple[Asked, Sequence[Lookup]]]) -> str:
+    return next(each.signal.value for each in calls[0][1] if each.signal.type == "pdq")

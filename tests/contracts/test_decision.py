@@ -86,7 +86,7 @@ class House:
         policy = Policy(
             banks=None if only_banks is None else frozenset(only_banks), content_id=content_id, bypass_coin=bypass_coin
         )
-        found = matcher.lookup(Signal(type=signal_type, value=value), policy, now_s=self.now_s)
+        [found] = matcher.lookups([Signal(type=signal_type, value=value)], policy, now_s=self.now_s)
         return [(match.bank.name, match.content.id) for match in found.matches]
 
     def raw(self, value: str = HASH) -> set[int]:

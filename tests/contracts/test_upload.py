@@ -26,6 +26,7 @@ from countermark.flows.match import match_hashed
 from countermark.indexes.reader import IndexReader
 from countermark.signals import SIGNAL_TYPES
 from countermark.signals.text import MAX_CONTENT_BYTES
+from tests.callers import CALLER
 from tests.contracts.ports import Publishing
 from tests.extensions.boxes import BOX, BOXES, box
 
@@ -78,6 +79,7 @@ class Way:
             directory=BankDirectory(self.banks),
             publisher=publisher or self.publishing.publisher,
             ledger=self.ledger,
+            caller=CALLER,
             now_s=NOW_S,
             **more,
         )
@@ -439,7 +441,7 @@ def test_a_text_whose_time_ran_out_is_partial_and_never_a_plain_no_match(way: Wa
     text = "a" * 20_000 + "b"
     signal = Signal(type="trend_query", value=text)
     matcher = match.Matcher(index=way.reader.current(NOW_S), banks=way.banks, directory=BankDirectory(way.banks))
-    looked_up = matcher.lookup(signal, now_s=NOW_S)
+    [looked_up] = matcher.lookups([signal], now_s=NOW_S)
     assert looked_up.matches == ()
     assert looked_up.partial is not None
     partial: list[Any] = []

@@ -21,6 +21,7 @@ from countermark.flows.cached import BankDirectory, SignalTypeRatios
 
 if TYPE_CHECKING:
     # They bring NumPy and urllib3, which a function that only curates does not start with.
+    from countermark.flows.match import OnMatch
     from countermark.indexes.shards import ServesIndex
     from countermark.transport.fetch import FetchedContent
 
@@ -48,7 +49,8 @@ class Services:
     `index` and `directory` are None in a function that serves no route that matches, `fetch_url` is None
     where content by URL is not offered, `start_fetch` is None where no fetch can be started. `check_store` raises
     `Unavailable` where the store has gone since it was opened; None where that cannot happen. `confined_exchanges` are
-    those that collaborations made here are checked against; None where every exchange will do.
+    those that collaborations made here are checked against; None where every exchange will do. `on_match` is
+    called with what lookups find.
     """
 
     banks: BankStore
@@ -62,6 +64,7 @@ class Services:
     ratios: SignalTypeRatios
     clock: Callable[[], int]
     access: Access
+    on_match: "OnMatch | None" = None
     index: "ServesIndex | None" = None
     directory: BankDirectory | None = None
     fetch_url: "Callable[[str], FetchedContent] | None" = None

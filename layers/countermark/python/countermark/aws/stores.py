@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from countermark.aws.secrets import SecretsManagerStore
     from countermark.aws.shards import ShardFunctions
     from countermark.domain.index import ShardGroup
+    from countermark.flows.match import OnMatch
 
 
 class Stores:
     """The ports, each made, and its code imported, when it is first used: a cold start pays for what it needs."""
+
+    on_match: "OnMatch | None" = None
+    """Called with what matches, of uploads and of lookups."""
 
     def __init__(self, settings: Settings, clients: Clients) -> None:
         self._settings = settings

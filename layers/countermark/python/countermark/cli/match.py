@@ -1,7 +1,7 @@
 """`countermark match`: content in, and what is known of it out."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from countermark.domain.signal import ContentType, Signal
 from countermark.errors import IndexNotReady, Unavailable
 
 if TYPE_CHECKING:
+    from countermark.flows.match import Source
     from countermark.indexes.reader import LoadedIndex
     from countermark.local.state import LocalState
 
@@ -228,22 +229,24 @@ class Look:
     def __init__(self, session: Session, state: "LocalState", *, content_id: str | None) -> None:
         from countermark.domain.decision import Policy
         from countermark.flows.cached import BankDirectory
-        from countermark.flows.match import Matcher
+        from countermark.flows.match import Asked, Matcher
 
         self._session = session
         index = current_index(session, state)
-        self._matcher = Matcher(index=index, banks=state.banks, directory=BankDirectory(state.banks))
+        self._matcher = Matcher(
+            index=index, banks=state.banks, directory=BankDirectory(state.banks), on_match=state.on_match
+        )
         self._signal_types = session.signal_types()
-        self._policy = Policy(content_id=content_id)
-        self._now_s = session.now_s()
+        policy = Policy(content_id=content_id)
+        self._asked = Asked(caller=session.caller(), at_s=session.now_s(), source="lookup", policy=policy)
         self.missing: set[str] = set()
         self.unfinished: dict[str, None] = {}
 
-    def up(self, piece: Piece) -> list[Found]:
+    def up(self, piece: Piece, *, source: "Source | None" = None) -> list[Found]:
         """Return the matches of a piece of content, by its signals; note where a lookup was partial."""
-        results = self._matcher.lookups(
-            self._indexed(piece.signals), self._policy, partial=piece.partial, now_s=self._now_s
-        )
+        is_url = piece.given.path is None and piece.given.argument is not None
+        asked = replace(self._asked, source=source or ("url" if is_url else "lookup"))
+        results = self._matcher.match(asked, self._indexed(piece.signals), partial=piece.partial)
         found: list[Found] = []
         for result in results:
             if result.partial is not None and result.signal not in piece.partial:
@@ -255,7 +258,7 @@ class Look:
 
     def up_signals(self, given: Given, signals: Sequence[Signal]) -> list[Found]:
         """Return the matches of some signals of a file."""
-        return self.up(Piece(given=given, signals=tuple(signals)))
+        return self.up(Piece(given=given, signals=tuple(signals)), source="batch")
 
     def _indexed(self, signals: Sequence[Signal]) -> list[Signal]:
         """Return those signals whose type has an index; keep why others have none."""

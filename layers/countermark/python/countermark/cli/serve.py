@@ -213,6 +213,7 @@ def _services(session: Session, state: "LocalState", scheduler: "Scheduler", *, 
         start_fetch=scheduler.start_fetch,
         check_store=state.check,
         confined_exchanges=session.exchanges(is_confined=True),
+        on_match=state.on_match,
         access=access_by_keys(state.api_keys) if asks_for_keys else open_access(session.caller()),
         limits=Limits(body_bytes=MAX_BODY_BYTES),
     )

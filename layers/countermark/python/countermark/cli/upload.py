@@ -129,7 +129,9 @@ class Uploads:
                     directory=self._directory,
                     publisher=self,
                     ledger=self._state.ledger,
+                    caller=self._session.caller(),
                     now_s=self._session.now_s(),
+                    on_match=self._state.on_match,
                     read_queries=self._read_queries,
                     on_partial=partial(self._note_partial, event),
                 )

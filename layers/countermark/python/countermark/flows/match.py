@@ -3,9 +3,10 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from countermark.domain.bank import BankContent
+from countermark.domain.caller import Caller
 from countermark.domain.decision import EVERY_BANK, Candidate, Match, Policy, decide
 from countermark.domain.event import REMEMBER_EVENTS_S, ContentHashed, MatchFound, event_id
 from countermark.domain.json import JSON
@@ -35,6 +36,34 @@ class Lookup:
     matches: tuple[Match, ...]
     build_id: str
     partial: str | None = None
+
+
+Source: TypeAlias = Literal["upload", "lookup", "url", "batch"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Who asked for matches, when (epoch seconds), how, and of which content.
+
+    `source` is the door: an `upload`, a `lookup` of a signal or of content that was sent, of content at a `url`, or a
+    `batch`, each of whose signals is a content of its own. `policy` has the platform's name of the content.
+    `content_key` is the key of an upload, and `event_id` the id of its `MatchFound`, the same at every delivery.
+    """
+
+    caller: Caller
+    at_s: int
+    source: Source
+    policy: Policy = EVERY_BANK
+    content_key: str | None = None
+    event_id: str | None = None
+
+
+OnMatch: TypeAlias = Callable[[Asked, Sequence[Lookup]], None]
+"""Takes what was found of one content that matched, once: all its lookups, those without a match as well.
+
+It is called before a lookup is answered, or before `MatchFound` is published. What it raises fails the lookup, and has
+the upload tried again: then it is called again, with the same `event_id`.
+"""
 
 
 def parse_query(signal_types: Mapping[str, SignalType], type_name: str, text: str) -> Signal:
@@ -74,16 +103,30 @@ _ReadContents: TypeAlias = Callable[[Sequence[int]], Mapping[int, BankContent]]
 class Matcher:
     """Looks signals up: the index finds candidates, and the current state of the banks decides.
 
-    `directory` holds what is known of `banks` for some seconds.
+    `directory` holds what is known of `banks` for some seconds. `on_match` is called with what matched; None calls
+    nothing.
     """
 
     index: ServedIndex
     banks: BankStore
     directory: BankDirectory
+    on_match: OnMatch | None = None
 
-    def lookup(self, signal: Signal, policy: Policy = EVERY_BANK, *, now_s: int) -> Lookup:
-        """Look one canonical signal up: as `lookups` does with many."""
-        [found] = self.lookups([signal], policy, now_s=now_s)
+    def match(
+        self, asked: Asked, signals: Sequence[Signal], *, partial: Mapping[Signal, str] | None = None
+    ) -> list[Lookup]:
+        """Look up the signals that were asked for, as `lookups` does, and call `on_match` for content that matched.
+
+        All uploads and lookups go through here.
+
+        Raises:
+            IndexNotReady: There is no index of a signal type yet.
+        """
+        found = self.lookups(signals, asked.policy, partial=partial, now_s=asked.at_s)
+        if self.on_match is not None:
+            for content in [[each] for each in found] if asked.source == "batch" else [found]:
+                if any(each.matches for each in content):
+                    self.on_match(asked, content)
         return found
 
     def lookups(
@@ -230,7 +273,9 @@ def match_hashed(
     directory: BankDirectory,
     publisher: EventPublisher,
     ledger: EventLedger,
+    caller: Caller,
     now_s: int,
+    on_match: OnMatch | None = None,
     read_queries: ReadQueries | None = None,
     on_partial: Callable[[Mapping[str, str]], None] | None = None,
 ) -> Sequence[Mapping[str, JSON]] | None:
@@ -238,7 +283,8 @@ def match_hashed(
 
     `read_queries` reads those that were too large for the event from the content. `on_partial` takes by signal type why
     not all of the content was compared with all that is banked: then no match does not mean that it is unknown.
-    The coin of all the content's signals is its content id, or else each signal's own value.
+    The coin of all the content's signals is its content id, or else each signal's own value. `caller` is who uploaded
+    it, or the stage; `on_match` is called with what matches, before it is published.
 
     Raises:
         IndexNotReady: There is no index yet; the event must come again, or an upload would slip through.
@@ -258,8 +304,16 @@ def match_hashed(
         refused = {s for s in event.signals if s.type in types and refusal(types[s.type], s.value) is not None}
         enabled = [signal for signal in enabled if signal not in refused or signal in queries]
         partial = {signal: event.partial[signal.type] for signal in enabled if signal.type in event.partial}
-        matcher = Matcher(index=index, banks=banks, directory=directory)
-        for result in matcher.lookups(enabled, Policy(content_id=event.content_id), partial=partial, now_s=now_s):
+        upload = Asked(
+            caller=caller,
+            at_s=now_s,
+            source="upload",
+            policy=Policy(content_id=event.content_id),
+            content_key=event.content_key,
+            event_id=fact,
+        )
+        matcher = Matcher(index=index, banks=banks, directory=directory, on_match=on_match)
+        for result in matcher.match(upload, enabled, partial=partial):
             found += (detail(result, match) for match in result.matches)
             if result.partial is not None:
                 partials.setdefault(result.signal.type, result.partial)

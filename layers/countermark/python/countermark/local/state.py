@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from countermark.domain.event import Event
 from countermark.domain.stores import origin_fault
@@ -19,12 +19,18 @@ from countermark.local.index import FileIndexStore
 from countermark.local.opinions import SqliteOpinionLedger
 from countermark.local.secrets import FileSecretStore
 
+if TYPE_CHECKING:
+    from countermark.flows.match import OnMatch
+
 
 class LocalState:
     """Every port over one state directory. Several processes may have it open at once.
 
     `notices` are sentences for the user: what was wrong with the directory and was put right.
     """
+
+    on_match: "OnMatch | None" = None
+    """Called with what matches, of uploads and of lookups."""
 
     def __init__(self, directory: Path, database: Database, on_event: Callable[[Event], None] | None) -> None:
         self._database = database

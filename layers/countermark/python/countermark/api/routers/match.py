@@ -52,7 +52,7 @@ _BY_BANK_OR_TYPE = answers(
 class _Ask:
     """What a caller asks of each of its lookups."""
 
-    policy: Policy
+    asked: flow.Asked
     wants_detail: bool
 
 
@@ -73,7 +73,8 @@ def lookup(
     rotations: Rotations = False,
 ) -> Answer:
     """Answer the matches of a signal by bank, or those of the content at a URL by signal type."""
-    ask = _ask(banks=banks, content_id=content_id or seed, bypass=bypass_coinflip, include=include)
+    source: flow.Source = "url" if url else "lookup"
+    ask = _ask(call, source, banks=banks, content_id=content_id or seed, bypass=bypass_coinflip, include=include)
     if url:
         content.check_may_hash(call)
         wanted = _one_of(types, signal_type) if signal_type else types
@@ -82,7 +83,7 @@ def lookup(
     if not signal or not signal_type:
         raise InvalidInput("Either url or both signal and signal_type are required")
     matcher = _matcher(call)
-    found = matcher.lookup(_query(call, signal_type, signal), ask.policy, now_s=call.now_s)
+    [found] = matcher.match(ask.asked, [_query(call, signal_type, signal)])
     return wire.json_answer(_by_bank(call, found, ask))
 
 
@@ -100,7 +101,7 @@ def lookup_upload(
 ) -> Answer:
     """Answer the matches of the one file of a form, by signal type and bank."""
     content.check_may_hash(call)
-    ask = _ask(banks=banks, content_id=content_id or seed, bypass=bypass_coinflip, include=include)
+    ask = _ask(call, "lookup", banks=banks, content_id=content_id or seed, bypass=bypass_coinflip, include=include)
     report = content.hash_upload(call, call.parts(), types=types, with_variants=rotations)
     return _answer_to_content(call, report, ask)
 
@@ -117,7 +118,12 @@ def lookup_batch(call: Call, query: Annotated[BatchQuery, Body()]) -> Answer:
         raise InvalidInput(f"a batch takes at most {limit} signals, not {len(query.signals)}")
     banks = ",".join(query.banks) if isinstance(query.banks, list) else query.banks
     ask = _ask(
-        banks=banks, content_id=query.content_id or query.seed, bypass=query.bypass_coinflip, include=query.include
+        call,
+        "batch",
+        banks=banks,
+        content_id=query.content_id or query.seed,
+        bypass=query.bypass_coinflip,
+        include=query.include,
     )
     _check_enabled(call, query.signal_type)
     matcher = _matcher(call)
@@ -128,7 +134,7 @@ def lookup_batch(call: Call, query: Annotated[BatchQuery, Body()]) -> Answer:
             signals.append(_query(call, query.signal_type, text))
         except InvalidInput as error:
             refused[place] = {"message": str(error)}
-    found = (_by_bank(call, each, ask) for each in matcher.lookups(signals, ask.policy, now_s=call.now_s))
+    found = (_by_bank(call, each, ask) for each in matcher.match(ask.asked, signals))
     return wire.json_answer(
         [refused[place] if place in refused else next(found) for place in range(len(query.signals))]
     )
@@ -210,12 +216,15 @@ def index_status(call: Call, signal_type: SignalType_ = None) -> Answer:
     )
 
 
-def _ask(*, banks: str | None, content_id: str | None, bypass: bool, include: str | None) -> _Ask:
+def _ask(
+    call: Call, source: flow.Source, *, banks: str | None, content_id: str | None, bypass: bool, include: str | None
+) -> _Ask:
     named = wire.names(banks)
+    policy = Policy(
+        banks=None if named is None else frozenset(named), content_id=content_id or None, bypass_coin=bypass
+    )
     return _Ask(
-        policy=Policy(
-            banks=None if named is None else frozenset(named), content_id=content_id or None, bypass_coin=bypass
-        ),
+        asked=flow.Asked(caller=call.caller, at_s=call.now_s, source=source, policy=policy),
         wants_detail="detail" in (wire.names(include) or []),
     )
 
@@ -241,7 +250,12 @@ def _matcher(call: Call) -> flow.Matcher:
     services = call.services
     if services.index is None or services.directory is None:
         raise IndexNotReady("this function holds no index")
-    return flow.Matcher(index=services.index.current(call.now_s), banks=services.banks, directory=services.directory)
+    return flow.Matcher(
+        index=services.index.current(call.now_s),
+        banks=services.banks,
+        directory=services.directory,
+        on_match=services.on_match,
+    )
 
 
 def _query(call: Call, type_name: str, text: object) -> Signal:
@@ -280,9 +294,7 @@ def _answer_to_content(call: Call, report: HashReport, ask: _Ask, *, signal_type
     for _, each in report.walk():
         asked |= dict.fromkeys((None, signal) for signal in each.signals + each.queries)
         asked |= dict.fromkeys(each.turned)
-    looked_up = matcher.lookups(
-        [signal for _, signal in asked], ask.policy, partial=report.partial_signals(), now_s=call.now_s
-    )
+    looked_up = matcher.match(ask.asked, [signal for _, signal in asked], partial=report.partial_signals())
     for (rotation, signal), result in zip(asked, looked_up, strict=True):
         by_bank = found.setdefault(signal.type, {})
         for bank, matches in _by_bank(call, result, ask, rotation=rotation).items():
