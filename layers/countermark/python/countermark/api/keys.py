@@ -57,20 +57,6 @@ def check_roles(roles: frozenset[Role], route: Route) -> None:
     raise Forbidden(f"missing role {' or '.join(sorted(route.roles))}")
 
 
-def authorize(key_store: ApiKeyStore, headers: Mapping[str, str], route: Route) -> frozenset[Role]:
-    """Return the roles of a request's caller, who may call the route.
-
-    Raises:
-        Unauthorized: The route needs a key, and there is none, or one that is not known.
-        Forbidden: The key lacks the role.
-    """
-    if route.roles is None:
-        return frozenset()
-    roles = authenticate(key_store, headers).roles
-    check_roles(roles, route)
-    return roles
-
-
 def open_access(caller: Caller) -> Access:
     """Return an access that takes every request for one of this caller: the local server without keys."""
     return lambda _: caller

@@ -167,7 +167,7 @@ class TakesOpinions(Protocol):
     ) -> Sequence[Request]:
         """Return the requests that tell the exchange an opinion of a record, in order; none are sent.
 
-        Each may be sent twice to the same effect. A dry run shows them `without_secrets`.
+        Each may be sent twice to the same effect. A dry run shows them as `Request.shown` does.
 
         Raises:
             InvalidInput: The exchange takes no such opinion of this record, or needs more to be said.
@@ -220,7 +220,7 @@ class TakesSignals(Protocol):
     ) -> Sequence[Request]:
         """Return the requests that share a signal with an opinion of it, in order; none are sent.
 
-        Each may be sent twice to the same effect. A dry run shows them `without_secrets`.
+        Each may be sent twice to the same effect. A dry run shows them as `Request.shown` does.
 
         Raises:
             InvalidInput: The exchange takes no such signal or opinion.
