@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, NoReturn
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 
@@ -323,3 +323,34 @@ def test_an_event_carries_bytes_as_base64() -> None:
 
 def replace_service(house: House, **changes: Any) -> House:
     return replace(house, services=replace(house.services, **changes))
+
+
+@pytest.mark.parametrize("bank", ["NOPE", "it's", 'a "quoted" bank'])
+@pytest.mark.parametrize("content_id", ["1", "abc", "99999999999999999999"])
+def test_that_there_is_no_bank_is_said_before_what_is_wrong_with_a_content(
+    call: Caller, bank: str, content_id: str
+) -> None:
+    path = f"/c/bank/{quote(bank)}/content/{content_id}"
+    missing = (404, {"message": f"bank '{bank}' not found"})
+    for method, body in (
+        ("GET", None),
+        ("DELETE", None),
+        ("PUT", {"disable_until_ts": 0}),
+        ("PUT", {"note": "x" * 256}),
+        ("PUT", {"disable_until_ts": "never"}),
+        ("POST", {"opinion": "seen"}),
+    ):
+        answer = call(method, path + ("/opinion" if method == "POST" else ""), body)
+        assert (answer.status, answer.json()) == missing
+
+
+@pytest.mark.parametrize("content_id", ["1", "abc", "0", "99999999999999999999", str(2**53)])
+def test_a_content_that_is_not_there_is_said_after_what_is_wrong_with_its_change(call: Caller, content_id: str) -> None:
+    call("POST", "/c/banks", {"name": "A"})
+    path = f"/c/bank/A/content/{content_id}"
+    missing = (404, {"message": f"content '{content_id}' not found"})
+    for method, body in (("GET", None), ("DELETE", None), ("PUT", {"note": "x"}), ("PUT", {})):
+        answer = call(method, path, body)
+        assert (answer.status, answer.json()) == missing
+    is_number = content_id.isdigit() and int(content_id) < 10**16
+    assert call("PUT", path, {"note": "x" * 256}).status == (400 if is_number else 404)

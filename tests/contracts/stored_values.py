@@ -17,7 +17,7 @@ from countermark.aws.banks import DynamoBankStore
 from countermark.aws.collaborations import DynamoCollaborationStore
 from countermark.aws.opinions import DynamoOpinionLedger
 from countermark.domain.api_key import ApiKey, Role
-from countermark.domain.bank import PERMANENTLY_DISABLED, Bank, BankContent, ContentDraft, Provenance
+from countermark.domain.bank import PERMANENTLY_DISABLED, Bank, BankChange, BankContent, ContentDraft, Provenance
 from countermark.domain.collaboration import Collaboration, FetchState, Record, RecordPolicy
 from countermark.domain.event import BankChanged, ContentHashed, Event, MatchFound, OpinionGiven
 from countermark.domain.opinion import SharedOpinion, ToldOpinion, Verdict
@@ -216,7 +216,7 @@ def fill(stores: Filled) -> None:
     for bank in BANKS:
         stores.banks.create_bank(bank.name, ratio=bank.matching_enabled_ratio)
         if bank.distance_limits:
-            stores.banks.update_bank(bank.name, distance_limits=bank.distance_limits)
+            stores.banks.update_bank(bank.name, BankChange(distance_limits=bank.distance_limits))
     stores.banks.allot_content_ids(len(CONTENTS))
     stores.banks.put_contents(CONTENTS)
     draft = ContentDraft(signals={"pdq": PDQ}, original_media_uri="s3://uploads/photo/é", source_key="an upload")

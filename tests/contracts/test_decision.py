@@ -9,7 +9,14 @@ from dataclasses import replace
 
 import pytest
 
-from countermark.domain.bank import ENABLED, MAX_DISABLE_AHEAD_S, PERMANENTLY_DISABLED, ContentDraft
+from countermark.domain.bank import (
+    ENABLED,
+    MAX_DISABLE_AHEAD_S,
+    PERMANENTLY_DISABLED,
+    BankChange,
+    ContentChange,
+    ContentDraft,
+)
 from countermark.domain.decision import Policy, coin
 from countermark.domain.signal import Signal
 from countermark.domain.stores import BankStore, CollaborationStore, IndexStore
@@ -64,10 +71,12 @@ class House:
         return curate.add_content(self.curator, bank, ContentDraft(signals=signals or {"pdq": HASH})).id
 
     def disable(self, bank: str, content_id: int, until_ts: object) -> None:
-        curate.update_content(self.curator, bank, content_id, disable_until_ts=until_ts)
+        curate.update_content(
+            self.curator, bank, content_id, ContentChange.checked({"disable_until_ts": until_ts}, now_s=self.now_s)
+        )
 
     def ramp(self, bank: str, ratio: object) -> None:
-        curate.update_bank(self.curator, bank, ratio=ratio)
+        curate.update_bank(self.curator, bank, BankChange.checked(ratio=ratio))
         self.now_s += 10  # beyond the age that banks are cached for
 
     def build(self, *, full: bool = False) -> None:
@@ -212,7 +221,7 @@ def test_a_renamed_bank_matches_under_its_new_name_without_a_build(house: House)
     house.bank("OLD")
     content_id = house.add("OLD")
     house.build()
-    curate.update_bank(house.curator, "OLD", new_name="NEW")
+    curate.update_bank(house.curator, "OLD", BankChange(name="NEW"))
     house.now_s += 10
     assert house.look_up() == [("NEW", content_id)]
     assert house.look_up(only_banks=["OLD"]) == []
@@ -275,11 +284,11 @@ def test_a_banks_own_distance_limit_holds(house: House) -> None:
     content_id = house.add("A", pdq=near(20))
     house.build()
     assert house.look_up() == [("A", content_id)]
-    house.banks.update_bank("A", distance_limits={"pdq": 19})
+    house.banks.update_bank("A", BankChange(distance_limits={"pdq": 19}))
     house.now_s += 10
     assert house.look_up() == []
     assert house.raw() == {content_id}
-    house.banks.update_bank("A", distance_limits={"pdq": 20})
+    house.banks.update_bank("A", BankChange(distance_limits={"pdq": 20}))
     house.now_s += 10
     assert house.look_up() == [("A", content_id)]
 
@@ -362,13 +371,13 @@ def test_two_curators_at_once_lose_nothing(house: House) -> None:
     content_id = house.add("A")
     barrier = threading.Barrier(2)
 
-    def change(**changes: object) -> None:
+    def make(change: ContentChange) -> None:
         barrier.wait()
-        curate.update_content(house.curator, "A", content_id, **changes)
+        curate.update_content(house.curator, "A", content_id, change)
 
     for n in range(5):
-        changes: list[dict[str, object]] = [{"note": f"note {n}"}, {"disable_until_ts": NOW_S + n}]
-        threads = [threading.Thread(target=change, kwargs=kwargs) for kwargs in changes]
+        changes = [ContentChange(note=f"note {n}"), ContentChange(disable_until_ts=NOW_S + n)]
+        threads = [threading.Thread(target=make, args=(change,)) for change in changes]
         for thread in threads:
             thread.start()
         for thread in threads:

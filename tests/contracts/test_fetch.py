@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from countermark.domain.bank import PERMANENTLY_DISABLED
+from countermark.domain.bank import PERMANENTLY_DISABLED, ContentChange
 from countermark.domain.collaboration import Collaboration, RecordPolicy
 from countermark.domain.stores import BankStore, CollaborationStore, SecretStore, content_pages
 from countermark.errors import NotFound
@@ -263,7 +263,9 @@ def test_a_refetch_keeps_what_a_curator_made_of_a_content(house: House) -> None:
     house.play({"a": text_record("one")})
     house.fetch()
     content_id = house.content_id("a")
-    curate.update_content(house.curator, "C", content_id, disable_until_ts=PERMANENTLY_DISABLED, note="a mistake")
+    curate.update_content(
+        house.curator, "C", content_id, ContentChange(disable_until_ts=PERMANENTLY_DISABLED, note="a mistake")
+    )
     house.play({"a": text_record("changed")}, epoch=1)
     house.fetch()
     content = house.banks.contents([content_id])[content_id]
@@ -336,7 +338,7 @@ def test_an_opinion_that_turns_takes_the_signal_out_and_brings_it_back_as_it_was
     house.play(first)
     house.fetch()
     content_id = house.content_id("a")
-    curate.update_content(house.curator, "C", content_id, disable_until_ts=0)
+    curate.update_content(house.curator, "C", content_id, ContentChange(disable_until_ts=0))
     house.play(first, {"a": text_record("one", "NEGATIVE_CLASS")})
     house.fetch()
     assert house.banked() == {}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from countermark.aws.shards import ShardedIndexReader, ShardFunctions, answer_event
-from countermark.domain.bank import ContentDraft
+from countermark.domain.bank import ContentChange, ContentDraft
 from countermark.domain.index import IndexLimits, ShardGroup
 from countermark.domain.signal import Signal
 from countermark.domain.stores import BankStore, IndexStore
@@ -117,7 +117,7 @@ def test_over_the_wire_shards_answer_as_one_unsharded_index_does(
         if turn:
             ids += [house.add(random.Random(turn).randrange(80)) for _ in range(3)]
             house.remove(ids.pop(turn * 5))
-            house.banks.update_content(house.banks.banks()[0].id, ids[turn], disable_until_ts=0)
+            house.banks.update_content(house.banks.banks()[0].name, ids[turn], ContentChange(disable_until_ts=0))
         house.build(shards=shards, limits=COMPACTING)
         build_index(bank_store, whole_store, TYPES, now_s=NOW_S, shards=1)
         found, expected = house.found(), house.found(whole)

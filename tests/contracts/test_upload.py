@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from countermark.domain import event_json
-from countermark.domain.bank import ContentDraft, Provenance
+from countermark.domain.bank import BankChange, ContentDraft, Provenance
 from countermark.domain.content import ContentTypes
 from countermark.domain.event import ContentHashed, Event, MatchFound
 from countermark.domain.opinion import Category, Opinion
@@ -261,7 +261,7 @@ def test_a_match_too_large_for_an_event_is_told_of_without_its_metadata(
 
 def test_the_content_id_is_the_seed_of_the_coin(way: Way) -> None:
     way.bank_video()
-    way.banks.update_bank("A", ratio=0.5)
+    way.banks.update_bank("A", BankChange(matching_enabled_ratio=0.5))
     way.build()
     way.hash()
     [hashed] = way.told(ContentHashed)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from countermark.domain.bank import ContentDraft
+from countermark.domain.bank import BankChange, ContentChange, ContentDraft
 from countermark.domain.collaboration import Collaboration, Record
 from countermark.domain.event import BankChanged, Event
 from countermark.domain.json import JSON
@@ -54,8 +54,8 @@ def test_what_a_build_reads_nudges_it(curator: curate.Curator, bus: Bus) -> None
     curate.create_bank(curator, "A")
     assert bus.events == []
     content = curate.add_content(curator, "A", ContentDraft(signals={"pdq": PDQ}))
-    curate.update_content(curator, "A", content.id, disable_until_ts=0)
-    curate.update_bank(curator, "A", ratio=0)
+    curate.update_content(curator, "A", content.id, ContentChange(disable_until_ts=0))
+    curate.update_bank(curator, "A", BankChange(matching_enabled_ratio=0))
     curate.set_signal_type_ratio(curator, SIGNAL_TYPES, "pdq", 0)
     curate.delete_content(curator, "A", content.id)
     assert [event.reason for event in bus.events] == ["content", "content", "bank", "signal_type", "content"]
@@ -66,8 +66,8 @@ def test_a_note_or_a_new_name_nudges_nobody(curator: curate.Curator, bus: Bus) -
     curate.create_bank(curator, "A")
     content = curate.add_content(curator, "A", ContentDraft(signals={"pdq": PDQ}))
     bus.events.clear()
-    curate.update_content(curator, "A", content.id, note="n")
-    curate.update_bank(curator, "A", new_name="B")
+    curate.update_content(curator, "A", content.id, ContentChange(note="n"))
+    curate.update_bank(curator, "A", BankChange(name="B"))
     assert bus.events == []
 
 
@@ -149,7 +149,7 @@ def test_signals_become_canonical() -> None:
 def test_a_content_that_is_not_there_is_not_found_by_its_id(curator: curate.Curator, content_id: int) -> None:
     curate.create_bank(curator, "A")
     with pytest.raises(NotFound, match=f"content '{content_id}' not found"):
-        curate.update_content(curator, "A", content_id, note="n")
+        curate.update_content(curator, "A", content_id, ContentChange(note="n"))
 
 
 def test_a_collaboration_brings_its_bank_and_takes_it_away(curator: curate.Curator, bus: Bus) -> None:
@@ -202,7 +202,7 @@ def test_many_contents_are_banked_in_one_write_and_checked_like_one(curator: cur
 
 def test_a_collaboration_follows_its_bank_to_a_new_name(curator: curate.Curator) -> None:
     curate.create_collaboration(curator, Collaboration(name="C", api="sample", bank="OLD"))
-    curate.update_bank(curator, "OLD", new_name="NEW")
+    curate.update_bank(curator, "OLD", BankChange(name="NEW"))
     assert curator.collaborations.collaboration("C").bank == "NEW"
 
 

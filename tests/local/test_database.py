@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from countermark.domain.bank import ContentDraft
+from countermark.domain.bank import ContentChange, ContentDraft
 from countermark.errors import CountermarkError, InvalidInput, Unavailable
 from countermark.local import database as database_module
 from countermark.local.banks import SqliteBankStore
@@ -218,7 +218,7 @@ def test_a_full_disk_refuses_the_write_and_keeps_what_there_is(path: Path) -> No
         with pytest.raises(Unavailable, match="the disk is full"):
             store.put_contents([content(content_id, bank.id) for content_id in more])
         assert set(store.contents([*ids, *more[:900]])) == set(ids)
-        store.update_content(bank.id, ids[0], note="there is room for this")
+        store.update_content(bank.name, ids[0], ContentChange(note="there is room for this"))
 
 
 def test_a_file_that_cannot_grow_refuses_the_write(path: Path) -> None:

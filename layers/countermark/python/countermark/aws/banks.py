@@ -10,7 +10,7 @@ import heapq
 import secrets
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +19,17 @@ from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from countermark.aws import feed, keys, names
-from countermark.aws.bank_items import DERIVED, bank_data, bank_item, bank_of, content_of, curated, derived, integer
+from countermark.aws.bank_items import (
+    DERIVED,
+    bank_data,
+    bank_item,
+    bank_of,
+    changed,
+    content_of,
+    curated,
+    derived,
+    integer,
+)
 from countermark.aws.retry import attempts
 from countermark.aws.table import (
     ConditionFailed,
@@ -33,12 +43,13 @@ from countermark.aws.table import (
     Value,
     check_page,
     size_bytes,
-    to_json,
 )
 from countermark.domain.bank import (
     MAX_CONTENT_ID,
     Bank,
+    BankChange,
     BankContent,
+    ContentChange,
     ContentDraft,
     batch_digest,
     is_permanently_disabled,
@@ -92,6 +103,7 @@ class DynamoBankStore:
     def __init__(self, client: "DynamoDBClient", table: str, *, clock: Callable[[], float] = time.time) -> None:
         self._table = Table(client, table)
         self._clock = clock
+        self._bank_ids: dict[str, int] = {}  # as last seen, by name: each read checks that it still holds
 
     def create_bank(self, name: str, *, ratio: float) -> Bank:
         """Create a bank. It is not in the feed: an index build has no work before it holds a content."""
@@ -100,36 +112,40 @@ class DynamoBankStore:
             self._table.transact([self._take_name(bank), Put(item=bank_item(bank))])
         except ConditionFailed as error:
             raise AlreadyExists(f"there is a bank of the name {name!r} already") from error
+        self._bank_ids[name] = bank.id
         return bank
 
     def bank(self, name: str) -> Bank:
-        taken = self._table.get(keys.bank_name(name))
-        item = None if taken is None else self._table.get(keys.bank(integer(taken["bank_id"])))
-        bank = None if item is None else bank_of(item)
-        if bank is None or bank.name != name:
-            raise NotFound(f"bank {name!r} not found")
-        return bank
+        return self._bank_and(name)[0]
+
+    def _bank_and(self, name: str, *others: Key) -> tuple[Bank, dict[Key, Item]]:
+        """Return a bank with what is at other keys: in one read where the bank's id was seen before, and still holds.
+
+        Raises:
+            NotFound: There is no bank of that name.
+        """
+        expected = self._bank_ids.get(name)
+        wanted = [keys.bank_name(name), *others] + ([] if expected is None else [keys.bank(expected)])
+        found = {Key.of(item): item for item in self._table.get_many(wanted)}
+        taken = found.get(keys.bank_name(name))
+        bank_id = None if taken is None else integer(taken["bank_id"])
+        if bank_id is not None:
+            item = found.get(keys.bank(bank_id)) or self._table.get(keys.bank(bank_id))
+            bank = None if item is None else bank_of(item)
+            if bank is not None and bank.name == name:
+                self._bank_ids[name] = bank.id
+                return bank, found
+        self._bank_ids.pop(name, None)
+        raise NotFound(f"bank '{name}' not found")
 
     def banks(self) -> Sequence[Bank]:
         found = map(bank_of, self._table.query(Range(partition=names.BANKS)))
         return sorted((bank for bank in found if bank is not None), key=lambda bank: bank.name)
 
-    def update_bank(
-        self,
-        name: str,
-        *,
-        new_name: str | None = None,
-        ratio: float | None = None,
-        distance_limits: Mapping[str, int] | None = None,
-    ) -> Bank:
+    def update_bank(self, name: str, change: BankChange) -> Bank:
         for _ in attempts(f"changing bank {name!r}"):
             old = self.bank(name)
-            bank = Bank(
-                id=old.id,
-                name=old.name if new_name is None else new_name,
-                matching_enabled_ratio=old.matching_enabled_ratio if ratio is None else ratio,
-                distance_limits=old.distance_limits if distance_limits is None else distance_limits,
-            )
+            bank = change.applied_to(old)
             if bank == old:
                 return old
             update = self._update_of(old, bank)
@@ -350,27 +366,30 @@ class DynamoBankStore:
             before=ids[limit - 1] if len(ids) > limit else None,
         )
 
-    def update_content(
-        self,
-        bank_id: int,
-        content_id: int,
-        *,
-        disable_until_ts: int | None = None,
-        note: str | None = None,
-    ) -> BankContent:
+    def content(self, bank_name: str, content_id: int) -> tuple[Bank, BankContent]:
+        bank, item = self._item_in(bank_name, content_id)
+        return bank, content_of(item)
+
+    def _item_in(self, bank_name: str, content_id: int) -> tuple[Bank, Item]:
+        key = keys.content(content_id)
+        bank, found = self._bank_and(bank_name, key)
+        item = found.get(key)
+        if item is None or "is_deleted" in item or item["bank_id"] != bank.id:
+            raise NotFound(f"content '{content_id}' not found")
+        return bank, item
+
+    def update_content(self, bank_name: str, content_id: int, change: ContentChange) -> tuple[Bank, BankContent]:
         for _ in attempts(f"changing content {content_id}"):
-            item = self._table.get(keys.content(content_id))
-            if item is None or "is_deleted" in item or item["bank_id"] != bank_id:
-                raise NotFound(f"content {content_id} not found")
-            update = self._update_of_content(item, disable_until_ts=disable_until_ts, note=note)
+            bank, item = self._item_in(bank_name, content_id)
+            update = self._update_of_content(item, change)
             if update is None:
-                return content_of(item)
+                return bank, content_of(item)
             try:
-                changed = self._table.write(update)
+                new = self._table.write(update)
             except ConditionFailed:
                 continue
-            if changed is not None:
-                return content_of(changed)
+            if new is not None:
+                return bank, content_of(new)
         raise AssertionError("attempts() raises when it ends")
 
     def delete_contents(self, bank_id: int, ids: Sequence[int]) -> int:
@@ -492,26 +511,22 @@ class DynamoBankStore:
             values |= self._feed("bank", new.id)
         return Update(key=keys.bank(new.id), change=change, condition=f"{keys.EXISTS} AND #data = :old", values=values)
 
-    def _update_of_content(self, item: Item, *, disable_until_ts: int | None, note: str | None) -> Update | None:
+    def _update_of_content(self, item: Item, change: ContentChange) -> Update | None:
         """Return the update of a content; it tells the feed where a permanent disable is set or lifted."""
-        sets = []
-        condition = f"{keys.EXISTS} AND #bank_id = :bank_id"
-        values: dict[str, Value] = {"bank_id": item["bank_id"]}
-        if note is not None:
-            sets.append("#note = :note")
-            values["note"] = to_json(note)
-        if disable_until_ts is not None:
-            was = integer(item["disable_until_ts"])
-            sets.append("#disable_until_ts = :until")
-            condition += " AND #disable_until_ts = :was"
-            values |= {"until": disable_until_ts, "was": was}
-            if is_permanently_disabled(was) != is_permanently_disabled(disable_until_ts):
-                sets.append(_TELL.removeprefix(", "))
-                values |= self._feed("content", integer(item["content_id"]))
-        if not sets:
+        new = changed(change)
+        if not new:
             return None
-        key = keys.content(integer(item["content_id"]))
-        return Update(key=key, change="SET " + ", ".join(sets), condition=condition, values=values)
+        sets = "SET " + ", ".join(f"#{name} = :{name}" for name in new)
+        condition = f"{keys.EXISTS} AND #bank_id = :bank_id"
+        values: dict[str, Value] = {**new, "bank_id": item["bank_id"]}
+        if change.disable_until_ts is not None:
+            was = integer(item["disable_until_ts"])
+            condition += " AND #disable_until_ts = :was"
+            values["was"] = was
+            if is_permanently_disabled(was) != is_permanently_disabled(change.disable_until_ts):
+                sets += _TELL
+                values |= self._feed("content", integer(item["content_id"]))
+        return Update(key=keys.content(integer(item["content_id"])), change=sets, condition=condition, values=values)
 
     def _put(self, content: BankContent, stored: Item | None) -> None:
         """Write a content over what was read at its key: over nothing, over the same signals, or over others."""

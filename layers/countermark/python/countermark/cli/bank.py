@@ -20,7 +20,9 @@ from countermark.domain.bank import (
     ENABLED,
     PERMANENTLY_DISABLED,
     Bank,
+    BankChange,
     BankContent,
+    ContentChange,
     ContentDraft,
     can_match,
     is_permanently_disabled,
@@ -198,7 +200,7 @@ def disable(
     with session.state() as state:
         if content_ids:
             until_ts = PERMANENTLY_DISABLED if until is None else _epoch_s(until)
-            _set(session, state, bank, content_ids, until_ts)
+            _set(session, state, bank, content_ids, {"disable_until_ts": until_ts})
         else:
             _set_ratio(session, state, bank, 0)
         session.follow(state, skip_index_rebuild=skip_index_rebuild)
@@ -228,7 +230,7 @@ def enable(
         raise click.UsageError("--ratio is for whole banks")
     with session.state() as state:
         if content_ids:
-            _set(session, state, bank, content_ids, ENABLED)
+            _set(session, state, bank, content_ids, {"disable_until_ts": ENABLED})
         else:
             _set_ratio(session, state, bank, 1 if ratio is None else ratio)
         session.follow(state, skip_index_rebuild=skip_index_rebuild)
@@ -268,18 +270,21 @@ def delete(session: Session, *, bank: str, content_ids: tuple[int, ...], skip_in
         session.follow(state, skip_index_rebuild=skip_index_rebuild)
 
 
-def _set(session: Session, state: "LocalState", bank: str, content_ids: Sequence[int], until_ts: int) -> None:
+def _set(
+    session: Session, state: "LocalState", bank: str, content_ids: Sequence[int], given: Mapping[str, object]
+) -> None:
     from countermark.flows.curate import update_content
 
     _check_all_there(state, bank, content_ids)
+    change = ContentChange.checked(given, now_s=session.now_s())
     for content_id in content_ids:
-        update_content(session.curator(state), bank, content_id, disable_until_ts=until_ts)
+        update_content(session.curator(state), bank, content_id, change)
 
 
 def _set_ratio(session: Session, state: "LocalState", bank: str, ratio: object) -> None:
     from countermark.flows.curate import update_bank
 
-    update_bank(session.curator(state), bank, ratio=ratio)
+    update_bank(session.curator(state), bank, BankChange.checked(ratio=ratio))
 
 
 def _check_all_there(state: "LocalState", bank: str, content_ids: Sequence[int]) -> None:

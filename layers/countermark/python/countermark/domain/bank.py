@@ -4,8 +4,9 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any, Self
 
 from countermark.domain.json import JSON
@@ -51,6 +52,31 @@ class Bank:
     name: str
     matching_enabled_ratio: float = 1.0
     distance_limits: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BankChange:
+    """What to change of a bank, by the fields of `Bank`: None leaves a field as it is, an empty mapping clears it."""
+
+    name: str | None = None
+    matching_enabled_ratio: float | None = None
+    distance_limits: Mapping[str, int] | None = None
+
+    @classmethod
+    def checked(cls, *, name: object = None, ratio: object = None) -> Self:
+        """Return the change that a caller asks for; None leaves as it is.
+
+        Raises:
+            InvalidInput: The name or the ratio is wrong.
+        """
+        return cls(
+            name=None if name is None else bank_name(name),
+            matching_enabled_ratio=None if ratio is None else enabled_ratio(ratio),
+        )
+
+    def applied_to(self, bank: Bank) -> Bank:
+        """Return a bank after the change."""
+        return replace(bank, **given(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +169,36 @@ class BankContent:
     metadata: Mapping[str, JSON] = field(default_factory=dict)
     provenance: Provenance | None = None
     created_at_s: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentChange:
+    """What to change of a content, by the fields of `BankContent`: None leaves a field as it is, "" clears a text."""
+
+    disable_until_ts: int | None = None
+    note: str | None = None
+
+    @classmethod
+    def checked(cls, asked: Mapping[str, object], *, now_s: int) -> Self:
+        """Return the change that a caller asks for, by field; a field that is missing or None stays as it is.
+
+        Raises:
+            InvalidInput: The time or a text is wrong.
+        """
+        checks: dict[str, Callable[[object], Any]] = {
+            "disable_until_ts": partial(disable_until_ts, now_s=now_s),
+            "note": note,
+        }
+        return cls(**{name: check(asked[name]) for name, check in checks.items() if asked.get(name) is not None})
+
+    def applied_to(self, content: BankContent) -> BankContent:
+        """Return a content after the change."""
+        return replace(content, **given(self))
+
+
+def given(change: BankChange | ContentChange) -> dict[str, Any]:
+    """Return the fields that a change sets, with their new values."""
+    return {each.name: value for each in fields(change) if (value := getattr(change, each.name)) is not None}
 
 
 def bank_name(text: object) -> str:

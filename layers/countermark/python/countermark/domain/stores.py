@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Literal, Protocol
 
 from countermark.domain.api_key import ApiKey
-from countermark.domain.bank import Bank, BankContent, ContentDraft, Provenance
+from countermark.domain.bank import Bank, BankChange, BankContent, ContentChange, ContentDraft, Provenance
 from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record
 from countermark.domain.event import Event
 from countermark.domain.index import Manifest, Origin, PublishedManifest
@@ -76,15 +76,8 @@ class BankStore(Protocol):
     def banks(self) -> Sequence[Bank]:
         """Return all banks, by name."""
 
-    def update_bank(
-        self,
-        name: str,
-        *,
-        new_name: str | None = None,
-        ratio: float | None = None,
-        distance_limits: Mapping[str, int] | None = None,
-    ) -> Bank:
-        """Change what is given, and leave the rest as it is, whoever changes that meanwhile.
+    def update_bank(self, name: str, change: BankChange) -> Bank:
+        """Change what is given, and leave the rest as it is, whoever changes that meanwhile. Returns the new bank.
 
         Raises:
             NotFound: There is none of that name.
@@ -152,18 +145,20 @@ class BankStore(Protocol):
     def content_page(self, bank_id: int, *, before: int | None = None, limit: int) -> ContentPage:
         """Return contents of a bank with ids below `before`, newest first, at most `limit`."""
 
-    def update_content(
-        self,
-        bank_id: int,
-        content_id: int,
-        *,
-        disable_until_ts: int | None = None,
-        note: str | None = None,
-    ) -> BankContent:
-        """Change what is given, and leave the rest as it is, whoever changes that meanwhile.
+    def content(self, bank_name: str, content_id: int) -> tuple[Bank, BankContent]:
+        """Return a content with its bank, in one read: a content is reached through its own bank alone.
 
         Raises:
-            NotFound: There is no such content in that bank.
+            NotFound: There is no such bank, or no such content in it. The texts are HMA's.
+        """
+
+    def update_content(self, bank_name: str, content_id: int, change: ContentChange) -> tuple[Bank, BankContent]:
+        """Change what is given, and leave the rest as it is, whoever changes that meanwhile.
+
+        Returns the new content with its bank: one read and one write.
+
+        Raises:
+            NotFound: There is no such bank, or no such content in it. The texts are HMA's.
         """
 
     def delete_contents(self, bank_id: int, ids: Sequence[int]) -> int:

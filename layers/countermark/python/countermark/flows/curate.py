@@ -12,7 +12,7 @@ from functools import partial
 from typing import Literal
 
 from countermark.domain import bank as rules
-from countermark.domain.bank import Bank, BankContent, ContentDraft
+from countermark.domain.bank import Bank, BankChange, BankContent, ContentChange, ContentDraft
 from countermark.domain.caller import Caller
 from countermark.domain.collaboration import Collaboration
 from countermark.domain.event import BankChanged, event_id
@@ -85,24 +85,19 @@ def create_bank(curator: Curator, name: object, *, ratio: object = 1.0) -> Bank:
     return curator.banks.create_bank(rules.bank_name(name), ratio=rules.enabled_ratio(ratio))
 
 
-def update_bank(curator: Curator, name: str, *, new_name: object = None, ratio: object = None) -> Bank:
-    """Rename a bank, set its ratio, or both; None leaves as it is. Its collaboration follows the name.
+def update_bank(curator: Curator, name: str, change: BankChange) -> Bank:
+    """Change a bank. Its collaboration follows the name.
 
     Raises:
-        InvalidInput: The new name or the ratio is wrong.
         NotFound: There is no bank of that name.
         AlreadyExists: The new name is taken.
     """
-    bank = curator.banks.update_bank(
-        name,
-        new_name=None if new_name is None else rules.bank_name(new_name),
-        ratio=None if ratio is None else rules.enabled_ratio(ratio),
-    )
+    bank = curator.banks.update_bank(name, change)
     if bank.name != name:
         for collaboration in curator.collaborations.collaborations():
             if collaboration.bank == name:
                 curator.collaborations.update_collaboration(replace(collaboration, bank=bank.name))
-    if ratio is not None:
+    if change.matching_enabled_ratio is not None:
         curator.nudge("bank", f"{bank.id} {bank.matching_enabled_ratio}")
     return bank
 
@@ -245,36 +240,30 @@ def content_of(curator: Curator, bank_name: str, content_id: int) -> tuple[Bank,
     Raises:
         NotFound: There is no such bank, or no such content in it. HMA's texts.
     """
-    bank = curator.banks.bank(bank_name)
-    content = None
-    if 0 < content_id <= rules.MAX_CONTENT_ID:
-        content = curator.banks.contents([content_id]).get(content_id)
-    if content is None or content.bank_id != bank.id:
-        raise NotFound(f"content '{content_id}' not found")
-    return bank, content
+    return curator.banks.content(bank_name, _possible_id(curator, bank_name, content_id))
 
 
 def update_content(
-    curator: Curator,
-    bank_name: str,
-    content_id: int,
-    *,
-    disable_until_ts: object = None,
-    note: object = None,
+    curator: Curator, bank_name: str, content_id: int, change: ContentChange
 ) -> tuple[Bank, BankContent]:
-    """Disable or enable a content, set its note, or both; None leaves as it is.
+    """Disable, enable or annotate a content; returns it with its bank, after the change.
 
     Raises:
-        InvalidInput: The time or the note is wrong.
         NotFound: There is no such bank, or no such content in it.
     """
-    until_ts = None if disable_until_ts is None else rules.disable_until_ts(disable_until_ts, now_s=curator.now_s)
-    new_note = None if note is None else rules.note(note)
-    bank, _ = content_of(curator, bank_name, content_id)
-    content = curator.banks.update_content(bank.id, content_id, disable_until_ts=until_ts, note=new_note)
-    if until_ts is not None:
-        curator.nudge("content", f"disable {content_id} {until_ts}")
+    content_id = _possible_id(curator, bank_name, content_id)
+    bank, content = curator.banks.update_content(bank_name, content_id, change)
+    if change.disable_until_ts is not None:
+        curator.nudge("content", f"disable {content_id} {change.disable_until_ts}")
     return bank, content
+
+
+def _possible_id(curator: Curator, bank_name: str, content_id: int) -> int:
+    """Return a number that a content may have as its id; of any other there is none, in a bank that is there."""
+    if not 0 < content_id <= rules.MAX_CONTENT_ID:
+        curator.banks.bank(bank_name)
+        raise NotFound(f"content '{content_id}' not found")
+    return content_id
 
 
 def delete_content(curator: Curator, bank_name: str, content_id: int) -> int:

@@ -3,12 +3,14 @@
 import hashlib
 import secrets
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from countermark.domain.bank import (
     Bank,
+    BankChange,
     BankContent,
+    ContentChange,
     ContentDraft,
     Provenance,
     batch_digest,
@@ -64,25 +66,16 @@ class SqliteBankStore:
         with self._database.read() as connection:
             return [_bank_of(row) for row in connection.execute(_SELECT_BANK + "ORDER BY name")]
 
-    def update_bank(
-        self,
-        name: str,
-        *,
-        new_name: str | None = None,
-        ratio: float | None = None,
-        distance_limits: Mapping[str, int] | None = None,
-    ) -> Bank:
+    def update_bank(self, name: str, change: BankChange) -> Bank:
         with self._database.write() as connection:
             before = _bank(connection, name)
-            if new_name is not None and new_name != name:
-                _refuse_taken(connection, new_name)
+            after = change.applied_to(before)
+            if after.name != name:
+                _refuse_taken(connection, after.name)
             connection.execute(
-                """UPDATE banks SET name = coalesce(?, name), ratio = coalesce(?, ratio),
-                                    distance_limits = coalesce(?, distance_limits)
-                   WHERE id = ?""",
-                (new_name, ratio, None if distance_limits is None else to_text(distance_limits), before.id),
+                "UPDATE banks SET name = ?, ratio = ?, distance_limits = ? WHERE id = ?",
+                (after.name, after.matching_enabled_ratio, to_text(after.distance_limits), after.id),
             )
-            after = _bank(connection, name if new_name is None else new_name)
             if (before.matching_enabled_ratio > 0.0) != (after.matching_enabled_ratio > 0.0):
                 _tell(connection, [after.id], is_bank=True)
             return after
@@ -208,25 +201,21 @@ class SqliteBankStore:
         contents = tuple(_content_of(row) for row in rows[:limit])
         return ContentPage(contents=contents, before=contents[-1].id if len(rows) > limit else None)
 
-    def update_content(
-        self,
-        bank_id: int,
-        content_id: int,
-        *,
-        disable_until_ts: int | None = None,
-        note: str | None = None,
-    ) -> BankContent:
+    def content(self, bank_name: str, content_id: int) -> tuple[Bank, BankContent]:
+        with self._database.read() as connection:
+            return _content_in(connection, bank_name, content_id)
+
+    def update_content(self, bank_name: str, content_id: int, change: ContentChange) -> tuple[Bank, BankContent]:
         with self._database.write() as connection:
-            before = _content_in(connection, bank_id, content_id)
+            bank, before = _content_in(connection, bank_name, content_id)
+            after = change.applied_to(before)
             connection.execute(
-                """UPDATE contents SET disable_until_ts = coalesce(?, disable_until_ts), note = coalesce(?, note)
-                   WHERE id = ?""",
-                (disable_until_ts, note, content_id),
+                "UPDATE contents SET disable_until_ts = ?, note = ? WHERE id = ?",
+                (after.disable_until_ts, after.note, content_id),
             )
-            after = _content_in(connection, bank_id, content_id)
             if is_permanently_disabled(before.disable_until_ts) != is_permanently_disabled(after.disable_until_ts):
                 _tell(connection, [content_id])
-            return after
+            return bank, after
 
     def delete_contents(self, bank_id: int, ids: Sequence[int]) -> int:
         check_page(len(ids))
@@ -366,11 +355,12 @@ def _allot(connection: sqlite3.Connection, count: int) -> range:
     return range(first, first + count)
 
 
-def _content_in(connection: sqlite3.Connection, bank_id: int, content_id: int) -> BankContent:
-    row = connection.execute(_SELECT_CONTENT + "WHERE id = ? AND bank_id = ?", (content_id, bank_id)).fetchone()
+def _content_in(connection: sqlite3.Connection, bank_name: str, content_id: int) -> tuple[Bank, BankContent]:
+    bank = _bank(connection, bank_name)
+    row = connection.execute(_SELECT_CONTENT + "WHERE id = ? AND bank_id = ?", (content_id, bank.id)).fetchone()
     if row is None:
         raise NotFound(f"content '{content_id}' not found")
-    return _content_of(row)
+    return bank, _content_of(row)
 
 
 def _is_new_to_a_build(connection: sqlite3.Connection, row: Sequence[Any]) -> bool:
