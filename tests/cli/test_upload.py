@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -50,9 +51,23 @@ def test_an_upload_that_matches_is_published_once(countermark: CommandLine, rock
     assert (again.out, "uploaded before" in again.err) == ("", True)
     assert stored(countermark) == ([hashed], [found])
 
-    os.utime(rocket, ns=(1, 1))
-    assert countermark.ok("upload", kind, rocket).out != ""
-    assert [len(events) for events in stored(countermark)] == [2, 2]
+
+def test_a_file_of_the_same_name_size_and_time_is_another_upload(
+    countermark: CommandLine, rocket: Path, home: Path
+) -> None:
+    before = rocket.stat()
+    upload = home / "upload.jpg"
+    upload.write_bytes(b"x" * before.st_size)
+    os.utime(upload, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert countermark("upload", "photo", upload).code == 2
+    shutil.copy2(rocket, upload)
+    assert json.loads(countermark.ok("upload", "photo", upload).out)["matches"]
+
+
+def test_a_pipe_is_no_upload(countermark: CommandLine) -> None:
+    ran = countermark("upload", "photo", os.devnull)
+    assert (ran.code, "a pipe or a device has no version" in ran.err) == (2, True)
+    assert stored(countermark) == ([], [])
 
 
 def test_an_upload_that_matches_nothing_is_hashed_and_no_more(

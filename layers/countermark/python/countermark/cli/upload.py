@@ -1,6 +1,7 @@
 """`countermark upload`: files are hashed and matched as uploads of a deployment are, and what matches is published."""
 
 import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -38,9 +39,9 @@ def command(session: Session, *, content_type: ContentType, files: tuple[Path, .
     A deployment does this with each object in its upload bucket; `match` only looks up. The events are stored in the
     state: `ContentHashed` for each file, and `MatchFound` for each that matches, which is printed as a line of JSON.
 
-    A file that was uploaded before, with the same path, size and time, is passed over for two weeks. One that a signal
-    type could not look at, or that was not compared with all signals, is reported on standard error, and the command
-    ends with 2 after all others are done.
+    A file that was uploaded before, and has not changed since, is passed over for two weeks. One that a signal type
+    could not look at, or that was not compared with all signals, is reported on standard error, and the command ends
+    with 2 after all others are done.
 
     \b
     Examples:
@@ -96,9 +97,11 @@ class Uploads:
         self._path = path.absolute()
         with self._opened() as stream:
             version = os.fstat(stream.fileno())
+            if not stat.S_ISREG(version.st_mode):
+                raise InvalidInput("an upload is a file: a pipe or a device has no version to know it by")
             report = hash_upload(
                 stream,
-                content_key=f"{self._path.as_uri()}#{version.st_mtime_ns}-{version.st_size}",
+                content_key=f"{self._path.as_uri()}#{version.st_ino}-{version.st_ctime_ns}-{version.st_size}",
                 content_type=self._kind(stream),
                 content_id=content_id,
                 types_of=self._types_of(self._state.banks.signal_type_ratios()),

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Sequence
 
 from countermark.domain import event_json
-from countermark.domain.event import Event, OpinionGiven
+from countermark.domain.event import Event, MatchFound, OpinionGiven
 from countermark.local.database import Database
 from countermark.local.json_text import from_text, to_text
 
 MAX_EVENTS = 10_000
-"""How many events are kept, the newest: enough to look back on, some megabytes. Opinions are counted apart: one that
-waits for its exchange is not to make room for the changes of a busy day."""
+"""How many events are kept, the newest: enough to look back on, some megabytes. Opinions and matches are counted apart
+from others and each other: a busy day of changes and of uploads that match nothing must not remove them."""
 
-_OPINION = OpinionGiven.__name__
+_APART = (OpinionGiven.__name__, MatchFound.__name__)
 
 
 class SqliteEventPublisher:
@@ -29,14 +29,14 @@ class SqliteEventPublisher:
                 [(event.id, kind, to_text(body)) for event in events for kind, body in [event_json.to_json(event)]],
             )
             connection.execute(
-                "DELETE FROM events WHERE kind <> ? AND place <= (SELECT max(place) FROM events) - ?",
-                (_OPINION, MAX_EVENTS),
+                "DELETE FROM events WHERE kind NOT IN (?, ?) AND place <= (SELECT max(place) FROM events) - ?",
+                (*_APART, MAX_EVENTS),
             )
-            if any(isinstance(event, OpinionGiven) for event in events):
+            for kind in {type(event).__name__ for event in events}.intersection(_APART):
                 connection.execute(
                     """DELETE FROM events WHERE kind = ? AND place NOT IN
                        (SELECT place FROM events WHERE kind = ? ORDER BY place DESC LIMIT ?)""",
-                    (_OPINION, _OPINION, MAX_EVENTS),
+                    (kind, kind, MAX_EVENTS),
                 )
         if self._on_event is not None:
             for event in events:
