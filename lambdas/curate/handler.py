@@ -51,13 +51,7 @@ def deal_with(message: dict[str, Any], context: LambdaContext) -> None:
 
 def tell_one(given: OpinionGiven, context: LambdaContext) -> None:
     """Tell an exchange of an opinion; where it cannot take it now, the message fails, and comes again."""
-    teller = Teller(
-        exchanges=exchanges(),
-        collaborations=stores().collaborations,
-        secrets=stores().secrets,
-        opinions=stores().opinions,
-        caller=CALLER,
-    )
+    teller = Teller.of(stores(), exchanges=exchanges(), caller=CALLER)
     report = tell_opinion(teller, transport(), given, holder=context.aws_request_id, clock=now_s)
     # Neither the record nor the requests: they hold signals.
     logger.info(
@@ -97,10 +91,4 @@ def resume(message: dict[str, Any], context: LambdaContext) -> None:
 
 def curator() -> Curator:
     """Return what a change of this stage's own needs."""
-    return Curator(
-        banks=stores().banks,
-        collaborations=stores().collaborations,
-        publisher=stores().publisher,
-        caller=CALLER,
-        now_s=now_s(),
-    )
+    return Curator.of(stores(), caller=CALLER, now_s=now_s())

@@ -59,16 +59,8 @@ def dispatch() -> None:
 
 def fetch(name: str, *, holder: str, deadline_s: int) -> None:
     """Fetch one collaboration, and tell what came of it; one that was deleted meanwhile is passed over."""
-    fetcher = Fetcher(
-        exchanges=exchanges(),
-        signal_types=signal_types(),
-        collaborations=stores().collaborations,
-        banks=stores().banks,
-        secrets=stores().secrets,
-        publisher=stores().publisher,
-        clock=now_s,
-        holder=holder,
-        caller=CALLER,
+    fetcher = Fetcher.of(
+        stores(), exchanges=exchanges(), signal_types=signal_types(), clock=now_s, holder=holder, caller=CALLER
     )
     try:
         report = fetch_collaboration(fetcher, name, deadline_s=deadline_s)

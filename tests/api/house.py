@@ -19,7 +19,7 @@ from countermark.api.services import Limits, Services
 from countermark.domain.transport import Request, Response
 from countermark.errors import ExchangeFailed
 from countermark.exchanges import exchanges
-from countermark.flows.cached import BankDirectory, SignalTypeRatios
+from countermark.flows.cached import BankDirectory
 from countermark.flows.index import build_index
 from countermark.indexes.reader import IndexReader
 from countermark.local.state import LocalState
@@ -117,15 +117,9 @@ def open_house(directory: Path, *, access: Access | None = None) -> Iterator[Hou
     )
     with LocalState.open(directory) as state:
         services = Services(
-            banks=state.banks,
-            collaborations=state.collaborations,
-            index_store=state.index,
-            publisher=state.publisher,
-            secrets=state.secrets,
-            opinions=state.opinions,
+            ports=state,
             signal_types=SIGNAL_TYPES,
             exchanges=exchanges(reader=state.content, signal_types=SIGNAL_TYPES, transport=Ncmec()),
-            ratios=SignalTypeRatios(state.banks),
             clock=clock,
             index=IndexReader(state.index, SIGNAL_TYPES),
             directory=BankDirectory(state.banks),

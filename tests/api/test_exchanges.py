@@ -111,13 +111,10 @@ def test_what_was_fetched_matches_with_its_source_and_what_was_deleted_stays_so(
 
 def fetch(house: House) -> None:
     services = house.services
-    fetcher = Fetcher(
+    fetcher = Fetcher.of(
+        house.state,
         exchanges=services.exchanges,
         signal_types=services.signal_types,
-        collaborations=services.collaborations,
-        banks=services.banks,
-        secrets=services.secrets,
-        publisher=services.publisher,
         clock=services.clock,
         holder="test",
         caller=CALLER,

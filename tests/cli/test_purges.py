@@ -30,13 +30,7 @@ with LocalState.open(Path(sys.argv[1])) as state:
 
 
 def curator_of(state: LocalState) -> Curator:
-    return Curator(
-        banks=state.banks,
-        collaborations=state.collaborations,
-        publisher=state.publisher,
-        caller=CALLER,
-        now_s=NOW_S,
-    )
+    return Curator.of(state, caller=CALLER, now_s=NOW_S)
 
 
 def filled(state: LocalState) -> None:

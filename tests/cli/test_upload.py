@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from countermark.domain.api_key import Role
-from countermark.domain.decision import Policy
+from countermark.domain.decision import Asked, Lookup, Policy
 from countermark.domain.event import ContentHashed, MatchFound
 from countermark.errors import Unavailable
 from countermark.flows import match as match_stage
-from countermark.flows.match import Asked, Lookup
 from countermark.local.state import LocalState
 from tests.cli.conftest import CommandLine
 

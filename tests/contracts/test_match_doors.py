@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Sequence
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from countermark.api.services import Services
 from countermark.domain.bank import ContentDraft
 from countermark.domain.caller import stage_caller
 from countermark.domain.content import ContentTypes
-from countermark.domain.decision import Policy
+from countermark.domain.decision import Asked, Lookup, Policy
 from countermark.domain.event import ContentHashed, MatchFound
 from countermark.domain.signal import ContentType, Signal
 from countermark.domain.stores import (
@@ -30,7 +31,7 @@ from countermark.errors import Unavailable
 from countermark.flows.cached import BankDirectory
 from countermark.flows.hash import applicable, hash_upload
 from countermark.flows.index import build_index
-from countermark.flows.match import Asked, Lookup, match_hashed
+from countermark.flows.match import match_hashed
 from countermark.indexes.reader import IndexReader
 from countermark.signals import SIGNAL_TYPES
 from countermark.transport.fetch import FetchedContent
@@ -69,23 +70,25 @@ class Doors:
         self.ledger = ledger
         self.reader = IndexReader(index_store, SIGNAL_TYPES, max_age_s=0)
         self.directory = BankDirectory(banks)
+        ports: Any = SimpleNamespace(
+            banks=banks,
+            collaborations=collaborations,
+            index=index_store,
+            publisher=publishing.publisher,
+            secrets=secrets,
+            opinions=opinions,
+            on_match=self.on_match,
+        )
         self.app: App = build_app(
             Services(
-                banks=banks,
-                collaborations=collaborations,
-                index_store=index_store,
-                publisher=publishing.publisher,
-                secrets=secrets,
-                opinions=opinions,
+                ports=ports,
                 signal_types=SIGNAL_TYPES,
                 exchanges={},
-                ratios=self.directory.ratios,
                 clock=lambda: NOW_S,
                 index=self.reader,
                 directory=self.directory,
                 fetch_url=lambda _: FetchedContent(body=PHOTO, content_type="image/jpeg"),
                 access=open_access(CALLER),
-                on_match=self.on_match,
             ),
             groups=frozenset({"match"}),
         )

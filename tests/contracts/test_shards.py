@@ -9,13 +9,14 @@ import pytest
 
 from countermark.aws.shards import ShardedIndexReader, ShardFunctions, answer_event
 from countermark.domain.bank import ContentChange, ContentDraft
+from countermark.domain.decision import Lookup
 from countermark.domain.index import IndexLimits, ShardGroup
 from countermark.domain.signal import Signal
 from countermark.domain.stores import BankStore, IndexStore
 from countermark.errors import IndexDamaged, IndexNotReady, Unavailable
 from countermark.flows.cached import BankDirectory
 from countermark.flows.index import build_index
-from countermark.flows.match import Lookup, Matcher
+from countermark.flows.match import Matcher
 from countermark.indexes.reader import IndexReader, Part
 from countermark.indexes.shards import ServesIndex
 from countermark.local.index import FileIndexStore

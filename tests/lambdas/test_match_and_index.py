@@ -12,13 +12,13 @@ from countermark.domain import event_json
 from countermark.domain.api_key import Role
 from countermark.domain.bank import ContentDraft
 from countermark.domain.caller import Caller
+from countermark.domain.decision import Asked, Lookup
 from countermark.domain.event import BankChanged, ContentHashed
 from countermark.domain.index import IndexLimits
 from countermark.domain.signal import ContentType, Signal
 from countermark.errors import IndexDamaged
 from countermark.flows import drafts
 from countermark.flows.index import build_index
-from countermark.flows.match import Asked, Lookup
 from countermark.indexes import arriving, hamming, reader
 from countermark.indexes.codec import Band
 from countermark.indexes.segments import Segment

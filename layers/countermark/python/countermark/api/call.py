@@ -25,24 +25,12 @@ class Call:
     @property
     def curator(self) -> Curator:
         """Who makes the changes that this request asks for."""
-        return Curator(
-            banks=self.services.banks,
-            collaborations=self.services.collaborations,
-            publisher=self.services.publisher,
-            caller=self.caller,
-            now_s=self.now_s,
-        )
+        return Curator.of(self.services.ports, caller=self.caller, now_s=self.now_s)
 
     @property
     def teller(self) -> Teller:
         """What says what an exchange would be sent."""
-        return Teller(
-            exchanges=self.services.exchanges,
-            collaborations=self.services.collaborations,
-            secrets=self.services.secrets,
-            opinions=self.services.opinions,
-            caller=self.caller,
-        )
+        return Teller.of(self.services.ports, exchanges=self.services.exchanges, caller=self.caller)
 
     def parts(self) -> list[multipart.Part]:
         """Return the parts of the body; none where it is no form of parts.

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from countermark.aws.queues import SqsQueue
     from countermark.aws.secrets import SecretsManagerStore
     from countermark.aws.shards import ShardFunctions
+    from countermark.domain.decision import OnMatch
     from countermark.domain.index import ShardGroup
-    from countermark.flows.match import OnMatch
 
 
 class Stores:

@@ -26,7 +26,7 @@ from countermark.domain.signal import ContentType, Signal
 from countermark.errors import IndexNotReady, Unavailable
 
 if TYPE_CHECKING:
-    from countermark.flows.match import Source
+    from countermark.domain.decision import Source
     from countermark.indexes.reader import LoadedIndex
     from countermark.local.state import LocalState
 
@@ -227,15 +227,11 @@ class Look:
     """
 
     def __init__(self, session: Session, state: "LocalState", *, content_id: str | None) -> None:
-        from countermark.domain.decision import Policy
-        from countermark.flows.cached import BankDirectory
-        from countermark.flows.match import Asked, Matcher
+        from countermark.domain.decision import Asked, Policy
+        from countermark.flows.match import Matcher
 
         self._session = session
-        index = current_index(session, state)
-        self._matcher = Matcher(
-            index=index, banks=state.banks, directory=BankDirectory(state.banks), on_match=state.on_match
-        )
+        self._matcher = Matcher.of(state, current_index(session, state))
         self._signal_types = session.signal_types()
         policy = Policy(content_id=content_id)
         self._asked = Asked(caller=session.caller(), at_s=session.now_s(), source="lookup", policy=policy)

@@ -6,6 +6,7 @@ import math
 import signal
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -190,31 +191,24 @@ def _services(session: Session, state: "LocalState", scheduler: "Scheduler", *, 
     """Return what the routes work with."""
     from countermark.api.keys import access_by_keys, open_access
     from countermark.api.services import Limits, Services
-    from countermark.flows.cached import BankDirectory, SignalTypeRatios
+    from countermark.flows.cached import BankDirectory
     from countermark.indexes.reader import IndexReader
-    from countermark.transport.fetch import URLFetcher
 
     scheduler.index = IndexReader(state.index, session.signal_types(), max_age_s=MAX_AGE_S)
-    return Services(
-        banks=state.banks,
-        collaborations=state.collaborations,
-        index_store=state.index,
-        publisher=state.publisher,
-        secrets=session.secrets(state),
-        opinions=state.opinions,
-        signal_types=session.signal_types(),
-        content_types=session.content_types(),
+    services = Services.of(
+        state,
+        session.registries(),
         exchanges=session.exchanges(),
-        ratios=SignalTypeRatios(state.banks, max_age_s=MAX_AGE_S),
-        clock=session.now_s,
-        index=scheduler.index,
         directory=BankDirectory(state.banks, max_age_s=MAX_AGE_S),
-        fetch_url=URLFetcher().fetch,
+        clock=session.now_s,
+        access=access_by_keys(state.api_keys) if asks_for_keys else open_access(session.caller()),
+        index=scheduler.index,
         start_fetch=scheduler.start_fetch,
+    )
+    return replace(
+        services,
         check_store=state.check,
         confined_exchanges=session.exchanges(is_confined=True),
-        on_match=state.on_match,
-        access=access_by_keys(state.api_keys) if asks_for_keys else open_access(session.caller()),
         limits=Limits(body_bytes=MAX_BODY_BYTES),
     )
 

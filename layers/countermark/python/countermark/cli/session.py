@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from countermark.domain.event import Event
     from countermark.domain.exchange import Exchange
     from countermark.domain.signal import SignalType
-    from countermark.domain.stores import SecretStore
     from countermark.domain.transport import Transport
     from countermark.extensions.registries import Registries
     from countermark.flows.curate import Curator
@@ -109,17 +109,25 @@ class Session:
     def state(self) -> Iterator["LocalState"]:
         """Open the state, created where there is none.
 
+        Its credentials of exchanges are the store's, else the environment's, else those of the dot files.
         A run that changes banks purges at its end what is deleted, and also what an earlier run left that was killed.
 
         Raises:
             InvalidInput: The place of the state is not a directory.
             Unavailable: It cannot be read or written, or is a newer countermark's.
         """
+        from countermark.local.credentials import CredentialChain
         from countermark.local.state import LocalState
 
         with LocalState.open(self.directory, on_event=self._remember) as state:
             for notice in state.notices:
                 self.note(notice)
+            state.secrets = CredentialChain(
+                store=state.secrets,
+                exchanges=cache(self.exchanges),
+                environ=os.environ,
+                home=Path(os.path.expanduser("~")),  # noqa: PTH111  # unlike Path.home, it needs no home
+            )
             yield state
             if self._has_changed:
                 self.purge(state)
@@ -202,52 +210,26 @@ class Session:
 
         return ExchangeTransport()
 
-    def secrets(self, state: "LocalState") -> "SecretStore":
-        """Return the credentials of exchanges: the store's, else the environment's, else those of the dot files."""
-        from countermark.local.credentials import CredentialChain
-
-        return CredentialChain(
-            store=state.secrets,
-            exchanges=self.exchanges(),
-            environ=os.environ,
-            home=Path(os.path.expanduser("~")),  # noqa: PTH111  # unlike Path.home, it does not fail without a home
-        )
-
     def curator(self, state: "LocalState", *, caller: "Caller | None" = None) -> "Curator":
         """Return what every change of a bank needs, now; it is this user's unless another caller is given."""
         from countermark.flows.curate import Curator
 
-        return Curator(
-            banks=state.banks,
-            collaborations=state.collaborations,
-            publisher=state.publisher,
-            caller=caller or self.caller(),
-            now_s=self.now_s(),
-        )
+        return Curator.of(state, caller=caller or self.caller(), now_s=self.now_s())
 
     def teller(self, state: "LocalState", *, caller: "Caller | None" = None) -> "Teller":
         """Return what says what an exchange would be sent, by this user unless another caller is given."""
         from countermark.flows.opinions import Teller
 
-        return Teller(
-            exchanges=self.exchanges(),
-            collaborations=state.collaborations,
-            secrets=self.secrets(state),
-            opinions=state.opinions,
-            caller=caller or self.caller(),
-        )
+        return Teller.of(state, exchanges=self.exchanges(), caller=caller or self.caller())
 
     def fetcher(self, state: "LocalState", *, caller: "Caller | None" = None) -> "Fetcher":
         """Return what every fetch needs; it is this user's unless another caller is given."""
         from countermark.flows.fetch import Fetcher
 
-        return Fetcher(
+        return Fetcher.of(
+            state,
             exchanges=self.exchanges(),
             signal_types=self.signal_types(),
-            collaborations=state.collaborations,
-            banks=state.banks,
-            secrets=self.secrets(state),
-            publisher=state.publisher,
             clock=self.now_s,
             holder=self.holder(),
             caller=caller or self.caller(),

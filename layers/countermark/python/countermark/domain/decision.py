@@ -5,10 +5,12 @@ missed one lets harm through, so every rule here is one line, in the order of th
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from countermark.domain.bank import Bank, BankContent, can_match
+from countermark.domain.caller import Caller
 from countermark.domain.signal import Signal
 
 _LARGEST_COIN = 1.0 - 2**-53
@@ -48,6 +50,47 @@ class Policy:
 
 
 EVERY_BANK = Policy()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookup:
+    """One signal's lookup, with the index build that found the candidates.
+
+    `partial` says what was left out: the signal is of a part of its content, or not all of it was asked for.
+    """
+
+    signal: Signal
+    matches: tuple[Match, ...]
+    build_id: str
+    partial: str | None = None
+
+
+Source: TypeAlias = Literal["upload", "lookup", "url", "batch"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Who asked for matches, when (epoch seconds), how, and of which content.
+
+    `source` is the door: an `upload`, a `lookup` of a signal or of content that was sent, of content at a `url`, or a
+    `batch`, each of whose signals is a content of its own. `policy` has the platform's name of the content.
+    `content_key` is the key of an upload, and `event_id` the id of its `MatchFound`, the same at every delivery.
+    """
+
+    caller: Caller
+    at_s: int
+    source: Source
+    policy: Policy = EVERY_BANK
+    content_key: str | None = None
+    event_id: str | None = None
+
+
+OnMatch: TypeAlias = Callable[[Asked, Sequence[Lookup]], None]
+"""Takes what was found of one content that matched, once: all its lookups, those without a match as well.
+
+It is called before a lookup is answered, or before `MatchFound` is published. What it raises fails the lookup, and has
+the upload tried again: then it is called again, with the same `event_id`.
+"""
 
 
 def coin(seed: str) -> float:

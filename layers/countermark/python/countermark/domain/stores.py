@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 from countermark.domain.api_key import ApiKey
 from countermark.domain.bank import Bank, BankChange, BankContent, ContentChange, ContentDraft, Provenance
 from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record
+from countermark.domain.decision import OnMatch
 from countermark.domain.event import Event
 from countermark.domain.index import Manifest, Origin, PublishedManifest
 from countermark.domain.opinion import ToldOpinion
@@ -449,3 +450,26 @@ class ApiKeyStore(Protocol):
 
     def delete_key(self, name: str) -> bool:
         """Delete the keys of a name; tells whether there was any."""
+
+
+class Ports(Protocol):
+    """The stores of one state or deployment, and whom its events and matches go to."""
+
+    @property
+    def banks(self) -> BankStore: ...
+    @property
+    def collaborations(self) -> CollaborationStore: ...
+    @property
+    def index(self) -> IndexStore: ...
+    @property
+    def publisher(self) -> EventPublisher: ...
+    @property
+    def ledger(self) -> EventLedger: ...
+    @property
+    def opinions(self) -> OpinionLedger: ...
+    @property
+    def secrets(self) -> SecretStore: ...
+    @property
+    def api_keys(self) -> ApiKeyStore: ...
+    @property
+    def on_match(self) -> OnMatch | None: ...

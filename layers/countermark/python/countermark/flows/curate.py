@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, Self
 
 from countermark.domain import bank as rules
 from countermark.domain.bank import Bank, BankChange, BankContent, ContentChange, ContentDraft
@@ -18,7 +18,7 @@ from countermark.domain.collaboration import Collaboration
 from countermark.domain.event import BankChanged, event_id
 from countermark.domain.json import JSON
 from countermark.domain.signal import SignalType, accepted
-from countermark.domain.stores import MAX_PAGE, BankStore, CollaborationStore, EventPublisher, content_pages
+from countermark.domain.stores import MAX_PAGE, BankStore, CollaborationStore, EventPublisher, Ports, content_pages
 from countermark.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
 
 MAX_METADATA_BYTES = 32 * 1024
@@ -47,6 +47,17 @@ class Curator:
     publisher: EventPublisher
     caller: Caller
     now_s: int
+
+    @classmethod
+    def of(cls, ports: Ports, *, caller: Caller, now_s: int) -> Self:
+        """Return what a change needs of these ports."""
+        return cls(
+            banks=ports.banks,
+            collaborations=ports.collaborations,
+            publisher=ports.publisher,
+            caller=caller,
+            now_s=now_s,
+        )
 
     def nudge(
         self,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Literal
+from typing import Literal, Self
 
 from countermark.domain.bank import Bank, BankContent, Provenance
 from countermark.domain.caller import Caller
@@ -27,6 +27,7 @@ from countermark.domain.stores import (
     BankStore,
     CollaborationStore,
     EventPublisher,
+    Ports,
     SecretStore,
 )
 from countermark.errors import (
@@ -62,6 +63,32 @@ class Fetcher:
     holder: str
     caller: Caller
     confined_exchanges: Mapping[str, Exchange] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        ports: Ports,
+        *,
+        exchanges: Mapping[str, Exchange],
+        signal_types: Mapping[str, SignalType],
+        clock: Callable[[], int],
+        holder: str,
+        caller: Caller,
+        confined_exchanges: Mapping[str, Exchange] | None = None,
+    ) -> Self:
+        """Return what a fetch needs of these ports."""
+        return cls(
+            exchanges=exchanges,
+            signal_types=signal_types,
+            collaborations=ports.collaborations,
+            banks=ports.banks,
+            secrets=ports.secrets,
+            publisher=ports.publisher,
+            clock=clock,
+            holder=holder,
+            caller=caller,
+            confined_exchanges=confined_exchanges,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

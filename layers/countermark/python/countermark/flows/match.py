@@ -3,17 +3,17 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 from countermark.domain.bank import BankContent
 from countermark.domain.caller import Caller
-from countermark.domain.decision import EVERY_BANK, Candidate, Match, Policy, decide
+from countermark.domain.decision import EVERY_BANK, Asked, Candidate, Lookup, Match, OnMatch, Policy, decide
 from countermark.domain.event import REMEMBER_EVENTS_S, ContentHashed, MatchFound, event_id
 from countermark.domain.json import JSON
 from countermark.domain.opinion import aggregate, tags
 from countermark.domain.pages import in_pages
 from countermark.domain.signal import Signal, SignalType, accepted, refusal
-from countermark.domain.stores import MAX_PAGE, BankStore, EventLedger, EventPublisher
+from countermark.domain.stores import MAX_PAGE, BankStore, EventLedger, EventPublisher, Ports
 from countermark.errors import InvalidInput, NotFound
 from countermark.flows.cached import BankDirectory
 from countermark.indexes.shards import ServedIndex, ServesIndex
@@ -23,47 +23,6 @@ ReadQueries: TypeAlias = Callable[[ContentHashed], Iterable[Signal]]
 
 MAX_EVENT_BYTES = 160 * 1024
 """How much of matches one event carries, as JSON: EventBridge takes 256 KB an entry, envelope included."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lookup:
-    """One signal's lookup, with the index build that found the candidates.
-
-    `partial` says what was left out: the signal is of a part of its content, or not all of it was asked for.
-    """
-
-    signal: Signal
-    matches: tuple[Match, ...]
-    build_id: str
-    partial: str | None = None
-
-
-Source: TypeAlias = Literal["upload", "lookup", "url", "batch"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """Who asked for matches, when (epoch seconds), how, and of which content.
-
-    `source` is the door: an `upload`, a `lookup` of a signal or of content that was sent, of content at a `url`, or a
-    `batch`, each of whose signals is a content of its own. `policy` has the platform's name of the content.
-    `content_key` is the key of an upload, and `event_id` the id of its `MatchFound`, the same at every delivery.
-    """
-
-    caller: Caller
-    at_s: int
-    source: Source
-    policy: Policy = EVERY_BANK
-    content_key: str | None = None
-    event_id: str | None = None
-
-
-OnMatch: TypeAlias = Callable[[Asked, Sequence[Lookup]], None]
-"""Takes what was found of one content that matched, once: all its lookups, those without a match as well.
-
-It is called before a lookup is answered, or before `MatchFound` is published. What it raises fails the lookup, and has
-the upload tried again: then it is called again, with the same `event_id`.
-"""
 
 
 def parse_query(signal_types: Mapping[str, SignalType], type_name: str, text: str) -> Signal:
@@ -111,6 +70,16 @@ class Matcher:
     banks: BankStore
     directory: BankDirectory
     on_match: OnMatch | None = None
+
+    @classmethod
+    def of(cls, ports: Ports, index: ServedIndex, *, directory: BankDirectory | None = None) -> Self:
+        """Return what decides by these ports; where lookups share a directory, it is theirs."""
+        return cls(
+            index=index,
+            banks=ports.banks,
+            directory=directory or BankDirectory(ports.banks),
+            on_match=ports.on_match,
+        )
 
     def match(
         self, asked: Asked, signals: Sequence[Signal], *, partial: Mapping[Signal, str] | None = None

@@ -9,7 +9,7 @@ Nothing is sent for a collaboration that does not write back.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 
 from countermark.domain.caller import Caller
 from countermark.domain.collaboration import Collaboration
@@ -18,7 +18,7 @@ from countermark.domain.exchange import Exchange, OffersReasons, TakesOpinions, 
 from countermark.domain.json import JSON
 from countermark.domain.opinion import SharedOpinion, ToldOpinion, Verdict
 from countermark.domain.signal import Signal
-from countermark.domain.stores import CollaborationStore, OpinionLedger, SecretStore
+from countermark.domain.stores import CollaborationStore, OpinionLedger, Ports, SecretStore
 from countermark.domain.transport import Request, Transport
 from countermark.errors import Conflict, ExchangeFailed, InvalidInput, NotFound
 from countermark.flows.curate import Curator, content_of
@@ -51,6 +51,17 @@ class Teller:
     secrets: SecretStore
     opinions: OpinionLedger
     caller: Caller
+
+    @classmethod
+    def of(cls, ports: Ports, *, exchanges: Mapping[str, Exchange], caller: Caller) -> Self:
+        """Return what it takes, of these ports."""
+        return cls(
+            exchanges=exchanges,
+            collaborations=ports.collaborations,
+            secrets=ports.secrets,
+            opinions=ports.opinions,
+            caller=caller,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from countermark.domain.event import Event
-from countermark.domain.stores import origin_fault
+from countermark.domain.stores import SecretStore, origin_fault
 from countermark.errors import IndexDamaged
 from countermark.local.api_keys import SqliteApiKeyStore
 from countermark.local.banks import SqliteBankStore
@@ -20,7 +20,7 @@ from countermark.local.opinions import SqliteOpinionLedger
 from countermark.local.secrets import FileSecretStore
 
 if TYPE_CHECKING:
-    from countermark.flows.match import OnMatch
+    from countermark.domain.decision import OnMatch
 
 
 class LocalState:
@@ -41,10 +41,11 @@ class LocalState:
         self.publisher = SqliteEventPublisher(database, on_event=on_event)
         self.ledger = SqliteEventLedger(database)
         self.opinions = SqliteOpinionLedger(database)
-        self.secrets = FileSecretStore(directory / SECRETS_FILE, check=database.check)
+        secrets = FileSecretStore(directory / SECRETS_FILE, check=database.check)
+        self.secrets: SecretStore = secrets
         self.api_keys = SqliteApiKeyStore(database)
         self.content = FileContentReader()
-        notice = self.secrets.tighten()
+        notice = secrets.tighten()
         self.notices: tuple[str, ...] = () if notice is None else (notice,)
 
     @classmethod

@@ -18,7 +18,7 @@ router = Router("Banks")
 @router.get("/c/banks", summary="List the banks", responses=answers(list[BankView], "All banks, by name."))
 def list_banks(call: Call) -> Answer:
     """Answer all banks, by name."""
-    return wire.json_answer([wire.bank_view(bank) for bank in call.services.banks.banks()])
+    return wire.json_answer([wire.bank_view(bank) for bank in call.services.ports.banks.banks()])
 
 
 @router.post(
@@ -38,7 +38,7 @@ def create_bank(call: Call, body: Annotated[NewBank, Body()]) -> Answer:
 @router.get("/c/bank/<bank_name>", summary="Show a bank", responses=answers(BankView, "The bank."))
 def show_bank(call: Call, bank_name: str) -> Answer:
     """Answer a bank."""
-    return wire.json_answer(wire.bank_view(call.services.banks.bank(bank_name)))
+    return wire.json_answer(wire.bank_view(call.services.ports.banks.bank(bank_name)))
 
 
 @router.put("/c/bank/<bank_name>", summary="Change a bank", responses=answers(BankView, "The bank."))

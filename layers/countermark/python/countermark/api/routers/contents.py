@@ -125,7 +125,7 @@ def list_contents(
     """Answer a page of a bank's contents, newest first."""
     bank = _bank(call, bank_name)
     before = None if not cursor else _content_id(cursor)
-    page = call.services.banks.content_page(bank.id, before=before, limit=min(limit, call.services.limits.page))
+    page = call.services.ports.banks.content_page(bank.id, before=before, limit=min(limit, call.services.limits.page))
     return wire.json_answer(
         {
             "contents": [wire.content_view(bank, each, signals=True, metadata=True) for each in page.contents],
@@ -213,7 +213,7 @@ def give_opinion(call: Call, bank_name: str, content_id: str, body: Annotated[Co
 
 
 def _bank(call: Call, name: str) -> Bank:
-    return call.services.banks.bank(name)
+    return call.services.ports.banks.bank(name)
 
 
 def _banked(call: Call, bank: Bank, draft: ContentDraft, *, headers: Mapping[str, str] | None = None) -> Answer:

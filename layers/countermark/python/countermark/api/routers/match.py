@@ -11,7 +11,7 @@ from countermark.api.index_status import index_size
 from countermark.api.messages import Answer
 from countermark.api.routers import COVERAGE, Router, answers
 from countermark.api.schemas import BatchQuery, ByBank, IndexStatus, Message, Object, RawMatches
-from countermark.domain.decision import Candidate, Policy
+from countermark.domain.decision import Asked, Candidate, Lookup, Policy, Source
 from countermark.domain.json import JSON
 from countermark.domain.pages import in_pages
 from countermark.domain.signal import IndexKind, Signal
@@ -52,7 +52,7 @@ _BY_BANK_OR_TYPE = answers(
 class _Ask:
     """What a caller asks of each of its lookups."""
 
-    asked: flow.Asked
+    asked: Asked
     wants_detail: bool
 
 
@@ -73,7 +73,7 @@ def lookup(
     rotations: Rotations = False,
 ) -> Answer:
     """Answer the matches of a signal by bank, or those of the content at a URL by signal type."""
-    source: flow.Source = "url" if url else "lookup"
+    source: Source = "url" if url else "lookup"
     ask = _ask(call, source, banks=banks, content_id=content_id or seed, bypass=bypass_coinflip, include=include)
     if url:
         content.check_may_hash(call)
@@ -217,14 +217,14 @@ def index_status(call: Call, signal_type: SignalType_ = None) -> Answer:
 
 
 def _ask(
-    call: Call, source: flow.Source, *, banks: str | None, content_id: str | None, bypass: bool, include: str | None
+    call: Call, source: Source, *, banks: str | None, content_id: str | None, bypass: bool, include: str | None
 ) -> _Ask:
     named = wire.names(banks)
     policy = Policy(
         banks=None if named is None else frozenset(named), content_id=content_id or None, bypass_coin=bypass
     )
     return _Ask(
-        asked=flow.Asked(caller=call.caller, at_s=call.now_s, source=source, policy=policy),
+        asked=Asked(caller=call.caller, at_s=call.now_s, source=source, policy=policy),
         wants_detail="detail" in (wire.names(include) or []),
     )
 
@@ -248,14 +248,9 @@ def _matcher(call: Call) -> flow.Matcher:
         IndexNotReady: None has been published yet, or this function holds none.
     """
     services = call.services
-    if services.index is None or services.directory is None:
+    if services.index is None:
         raise IndexNotReady("this function holds no index")
-    return flow.Matcher(
-        index=services.index.current(call.now_s),
-        banks=services.banks,
-        directory=services.directory,
-        on_match=services.on_match,
-    )
+    return flow.Matcher.of(services.ports, services.index.current(call.now_s), directory=services.directory)
 
 
 def _query(call: Call, type_name: str, text: object) -> Signal:
@@ -267,7 +262,7 @@ def _query(call: Call, type_name: str, text: object) -> Signal:
 def _check_enabled(call: Call, type_name: str) -> None:
     if type_name not in call.services.signal_types:
         raise InvalidInput(f"No such SignalType '{type_name}'")
-    if call.services.ratios.current(call.now_s).get(type_name, 1.0) <= 0.0:
+    if call.services.directory.ratios.current(call.now_s).get(type_name, 1.0) <= 0.0:
         raise InvalidInput(f"SignalType '{type_name}' is not enabled")
 
 
@@ -308,7 +303,7 @@ def _answer_to_content(call: Call, report: HashReport, ask: _Ask, *, signal_type
     return wire.json_answer(found if signal_type is None else found.get(signal_type, {}), headers=headers)
 
 
-def _by_bank(call: Call, looked_up: flow.Lookup, ask: _Ask, *, rotation: str | None = None) -> dict[str, list[JSON]]:
+def _by_bank(call: Call, looked_up: Lookup, ask: _Ask, *, rotation: str | None = None) -> dict[str, list[JSON]]:
     """Return matches by bank; each tells the rotation of the photo that the signal is of, if any."""
     signal = looked_up.signal
     by_bank: dict[str, list[JSON]] = {}
@@ -332,10 +327,10 @@ def _distance(call: Call, query: Signal, banked: str, distance: int | None) -> s
 
 def _in_banks(call: Call, candidates: Sequence[Candidate], names: frozenset[str]) -> list[Candidate]:
     """Return the candidates whose contents are in one of the banks now."""
-    ids = {bank.id for bank in call.services.banks.banks() if bank.name in names}
+    ids = {bank.id for bank in call.services.ports.banks.banks() if bank.name in names}
     kept = []
     for page in in_pages(candidates, MAX_PAGE):
-        contents = call.services.banks.contents(candidate.content_id for candidate in page)
+        contents = call.services.ports.banks.contents(candidate.content_id for candidate in page)
         kept += [c for c in page if c.content_id in contents and contents[c.content_id].bank_id in ids]
     return kept
 
@@ -347,6 +342,6 @@ def _banked_signals(call: Call, query: Signal, candidates: Sequence[Candidate]) 
     return {
         content_id: banked.signals[query.type]
         for page in in_pages(candidates, MAX_PAGE)
-        for content_id, banked in call.services.banks.contents(c.content_id for c in page).items()
+        for content_id, banked in call.services.ports.banks.contents(c.content_id for c in page).items()
         if query.type in banked.signals
     }
