@@ -15,11 +15,6 @@ class _Read(NamedTuple, Generic[Value]):
     at_s: int
 
 
-def is_recent(at_s: int, *, now_s: int, max_age_s: int) -> bool:
-    """Return whether a time lies less than `max_age_s` back. A time to come does not: a clock was set back since."""
-    return 0 <= now_s - at_s < max_age_s
-
-
 class Recent(Generic[Value]):
     """The last value of a read, used again for less than `max_age_s` seconds. Safe for threads.
 
@@ -68,6 +63,7 @@ class Recent(Generic[Value]):
 
     def _usable(self, now_s: int, will_do: Callable[[Value], bool] | None) -> _Read[Value] | None:
         last = self._last
-        if last is None or not is_recent(last.at_s, now_s=now_s, max_age_s=self._max_age_s):
+        # A clock that was set back must not keep an old value for long.
+        if last is None or not 0 <= now_s - last.at_s < self._max_age_s:
             return None
         return last if will_do is None or will_do(last.value) else None

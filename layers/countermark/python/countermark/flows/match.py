@@ -142,7 +142,7 @@ class Matcher:
         signal = near.signal
         matches: list[Match] = []
         given_up: list[str] = []
-        for page in in_pages(near.candidates, MAX_PAGE):
+        for page in in_pages(near.candidates, MAX_PAGE) if near.candidates else ():
             contents = read([candidate.content_id for candidate in page])
             bank_ids = {content.bank_id for content in contents.values()}
             matches += decide(
