@@ -354,3 +354,27 @@ def test_a_content_that_is_not_there_is_said_after_what_is_wrong_with_its_change
         assert (answer.status, answer.json()) == missing
     is_number = content_id.isdigit() and int(content_id) < 10**16
     assert call("PUT", path, {"note": "x" * 256}).status == (400 if is_number else 404)
+
+
+def test_a_reason_is_answered_only_where_it_is_set_and_an_empty_one_clears_it(call: Caller) -> None:
+    call("POST", "/c/banks", {"name": "A"})
+    content_id = call("POST", "/c/bank/A/signal", {"pdq": "0f" * 32}).json()["id"]
+    path = f"/c/bank/A/content/{content_id}"
+    without = call("GET", path).json()
+    assert "reason" not in without
+    disabled = call("PUT", path, {"disable_until_ts": 253402300800, "reason": "a stock photo ☃"}).json()
+    assert disabled["reason"] == "a stock photo ☃"
+    assert call("GET", path).json() == {**without, "disable_until_ts": 253402300800, "reason": "a stock photo ☃"}
+    enabled = call("PUT", path, {"disable_until_ts": 1}).json()
+    assert enabled["reason"] == "a stock photo ☃"
+    assert call("GET", "/c/bank/A/contents").json()["contents"][0]["reason"] == "a stock photo ☃"
+    assert "reason" not in call("PUT", path, {"reason": ""}).json()
+    assert call("GET", path).json() == without
+
+
+@pytest.mark.parametrize(("reason", "status"), [("é" * 255, 200), ("é" * 256, 400), (None, 200), (17, 422)])
+def test_a_reason_is_text_of_at_most_255_characters(call: Caller, reason: object, status: int) -> None:
+    call("POST", "/c/banks", {"name": "A"})
+    content_id = call("POST", "/c/bank/A/signal", {"pdq": "0f" * 32}).json()["id"]
+    changed = call("PUT", f"/c/bank/A/content/{content_id}", {"reason": reason})
+    assert changed.status == call("PUT", f"/c/bank/A/content/{content_id}", {"note": reason}).status == status

@@ -158,13 +158,15 @@ class BankStoreMachine(RuleBasedStateMachine):
             given if before is None else replace(before, bank_id=bank.id, signals=signals, provenance=given.provenance)
         )
 
-    @rule(content_id=content_ids, name=NAMES, until=st.none() | UNTIL, note=st.none() | NOTES)
-    def update_content(self, content_id: int, name: str, until: int | None, note: str | None) -> None:
+    @rule(content_id=content_ids, name=NAMES, until=st.none() | UNTIL, note=st.none() | NOTES, reason=st.none() | NOTES)
+    def update_content(
+        self, content_id: int, name: str, until: int | None, note: str | None, reason: str | None
+    ) -> None:
         before = self.model.contents.get(content_id)
         bank = self.model.bank_of(before) or self.model.banks.get(name)
         if bank is None:
             return
-        change = ContentChange(disable_until_ts=until, note=note)
+        change = ContentChange(disable_until_ts=until, note=note, reason=reason)
         if before is None or before.bank_id != bank.id:
             with pytest.raises(NotFound):
                 self.store.update_content(bank.name, content_id, change)
@@ -173,6 +175,7 @@ class BankStoreMachine(RuleBasedStateMachine):
             before,
             disable_until_ts=before.disable_until_ts if until is None else until,
             note=before.note if note is None else note,
+            reason=before.reason if reason is None else reason,
         )
         assert self.store.update_content(bank.name, content_id, change) == (bank, after)
         assert self.store.content(bank.name, content_id) == (bank, after)

@@ -1,7 +1,9 @@
 """What every store of banks and contents holds."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -489,14 +491,32 @@ def test_a_disable_time_comes_back_exactly_as_it_was_set(bank_store: BankStore, 
     assert bank_store.content_page(bank.id, limit=1).contents == (banked,)
 
 
-@pytest.mark.parametrize("note", ["", "x", "日本語 👍🏽 \u0000 \n", "é" * MAX_NOTE_LENGTH])
-def test_a_note_comes_back_exactly_as_it_was_set(bank_store: BankStore, note: str) -> None:
+@pytest.mark.parametrize("text", ["", "x", "日本語 👍🏽 \u0000 \n", "é" * MAX_NOTE_LENGTH])
+@pytest.mark.parametrize("field", ["note", "reason"])
+def test_a_text_comes_back_exactly_as_it_was_set(bank_store: BankStore, field: str, text: str) -> None:
     bank = bank_store.create_bank("A", ratio=1.0)
     banked = bank_store.add_content(bank.id, draft(note="before"), now_s=NOW_S)
-    bank_store.update_content(bank.name, banked.id, ContentChange(disable_until_ts=7))
-    _, updated = bank_store.update_content(bank.name, banked.id, ContentChange(note=note))
-    assert (updated.note, updated.disable_until_ts) == (note, 7)
+    before = ContentChange(disable_until_ts=7, note="before", reason="before")
+    change: dict[str, Any] = {field: text}
+    bank_store.update_content(bank.name, banked.id, before)
+    _, updated = bank_store.update_content(bank.name, banked.id, ContentChange(**change))
+    assert updated == replace(before.applied_to(banked), **change)
     assert bank_store.contents([banked.id])[banked.id] == updated
+
+
+def test_a_reason_stays_until_it_is_changed(bank_store: BankStore) -> None:
+    bank = bank_store.create_bank("A", ratio=1.0)
+    (content_id,) = put_new(bank_store, bank.id, 1)
+    assert bank_store.contents([content_id])[content_id].reason == ""
+    disable = ContentChange(disable_until_ts=PERMANENTLY_DISABLED, reason="a stock photo")
+    bank_store.update_content("A", content_id, disable)
+    bank_store.put_contents([content(content_id, bank.id, signals={"video_md5": MD5})])
+    bank_store.update_content("A", content_id, ContentChange(disable_until_ts=ENABLED))
+    assert bank_store.content("A", content_id)[1].reason == "a stock photo"
+    assert bank_store.update_content("A", content_id, ContentChange(reason=""))[1].reason == ""
+    moved = replace(content(content_id + 10_000, bank.id), reason="from a backup")
+    bank_store.put_contents([moved])
+    assert bank_store.contents([moved.id]) == {moved.id: moved}
 
 
 def test_an_update_of_nothing_returns_the_content(bank_store: BankStore) -> None:

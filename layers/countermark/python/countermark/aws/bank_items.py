@@ -27,12 +27,13 @@ def derived(content: BankContent) -> dict[str, Value]:
 
 def curated(content: BankContent) -> dict[str, Value]:
     """Return what a put of a content that is there leaves alone."""
-    return {
+    values: dict[str, Value] = {
         "disable_until_ts": content.disable_until_ts,
         "note": to_json(content.note),
         "metadata": to_json(content.metadata),
         "created_at_s": content.created_at_s,
     }
+    return values | {"reason": to_json(content.reason)} if content.reason else values
 
 
 def changed(change: ContentChange) -> dict[str, Value]:
@@ -50,6 +51,7 @@ def content_of(item: Item) -> BankContent:
         signals=_from_json(item["signals"]),
         disable_until_ts=integer(item["disable_until_ts"]),
         note=_from_json(item["note"]),
+        reason=_from_json(item["reason"]) if "reason" in item else "",
         original_media_uri=None if uri is None else _from_json(uri),
         metadata=_from_json(item["metadata"]),
         provenance=None if provenance is None else Provenance.from_json(_from_json(provenance)),

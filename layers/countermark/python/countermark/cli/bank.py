@@ -174,6 +174,7 @@ def add(
 @click.argument("content_ids", metavar="[CONTENT_ID]…", nargs=-1, type=click.IntRange(min=1))
 @click.option("--until", metavar="TIME", help="Enable it again at this time: epoch seconds, or 2030-01-31[T12:00:00].")
 @click.option("--permanently", is_flag=True, help="For good, which is so without --until.")
+@click.option("--reason", metavar="TEXT", help="Why, for whoever looks at it later; '' clears the reason that it has.")
 @skip_index_rebuild_option
 @click.pass_obj
 def disable(
@@ -183,24 +184,27 @@ def disable(
     content_ids: tuple[int, ...],
     until: str | None,
     permanently: bool,
+    reason: str | None,
     skip_index_rebuild: bool,
 ) -> None:
     """Disable contents of a bank, or the whole bank.
 
-    They match no more, at once. Times are in UTC, and at most 5 years ahead.
+    They match no more, at once. Times are in UTC, and at most 5 years ahead. `show --json` prints the reason.
 
     \b
     Examples:
-      countermark bank disable KNOWN_SPAM 17 18
+      countermark bank disable KNOWN_SPAM 17 18 --reason 'a stock photo'
       countermark bank disable KNOWN_SPAM 17 --until 2030-01-31
       countermark bank disable KNOWN_SPAM
     """
     if until is not None and (permanently or not content_ids):
         raise click.UsageError("--until is for contents, and not for good")
+    if reason is not None and not content_ids:
+        raise click.UsageError("--reason is for contents")
     with session.state() as state:
         if content_ids:
             until_ts = PERMANENTLY_DISABLED if until is None else _epoch_s(until)
-            _set(session, state, bank, content_ids, {"disable_until_ts": until_ts})
+            _set(session, state, bank, content_ids, {"disable_until_ts": until_ts, "reason": reason})
         else:
             _set_ratio(session, state, bank, 0)
         session.follow(state, skip_index_rebuild=skip_index_rebuild)
@@ -363,6 +367,7 @@ def _json_line(bank: Bank, content: BankContent) -> str:
         "disable_until_ts": content.disable_until_ts,
         "signals": dict(content.signals),
         "note": content.note,
+        "reason": content.reason,
         "original_media_uri": content.original_media_uri,
         "metadata": dict(content.metadata),
         "collaboration": None if provenance is None else provenance.collaboration,

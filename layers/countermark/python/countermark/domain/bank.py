@@ -31,6 +31,9 @@ MAX_CONTENT_ID = 2**53 - 1
 MAX_NOTE_LENGTH = 255
 """The longest note, in characters: HMA's column."""
 
+MAX_REASON_LENGTH = 255
+"""The longest reason of a disable, in characters: as long as a note."""
+
 MAX_BANK_NAME_LENGTH = 255
 """The longest bank name, in characters: HMA's column."""
 
@@ -157,7 +160,8 @@ def batch_digest(drafts: Sequence[ContentDraft]) -> str:
 class BankContent:
     """One banked piece of content; it matches by any of its signals.
 
-    `id` counts up from 1 and fits JSON. `metadata` is the curator's own: content_id, content_uri, json.
+    `id` counts up from 1 and fits JSON. `metadata` is the curator's own: content_id, content_uri, json. `reason` says
+    why it was disabled, "" where nobody gave a reason; like the note, it stays until it is changed.
     """
 
     id: int
@@ -165,6 +169,7 @@ class BankContent:
     signals: Mapping[str, str]
     disable_until_ts: int = ENABLED
     note: str = ""
+    reason: str = ""
     original_media_uri: str | None = None
     metadata: Mapping[str, JSON] = field(default_factory=dict)
     provenance: Provenance | None = None
@@ -177,6 +182,7 @@ class ContentChange:
 
     disable_until_ts: int | None = None
     note: str | None = None
+    reason: str | None = None
 
     @classmethod
     def checked(cls, asked: Mapping[str, object], *, now_s: int) -> Self:
@@ -188,6 +194,7 @@ class ContentChange:
         checks: dict[str, Callable[[object], Any]] = {
             "disable_until_ts": partial(disable_until_ts, now_s=now_s),
             "note": note,
+            "reason": reason,
         }
         return cls(**{name: check(asked[name]) for name, check in checks.items() if asked.get(name) is not None})
 
@@ -263,10 +270,23 @@ def note(value: object) -> str:
     Raises:
         InvalidInput: It is no text, or longer than 255 characters.
     """
+    return _text(value, "note", max_length=MAX_NOTE_LENGTH)
+
+
+def reason(value: object) -> str:
+    """Return the reason of a disable.
+
+    Raises:
+        InvalidInput: It is no text, or longer than 255 characters.
+    """
+    return _text(value, "reason", max_length=MAX_REASON_LENGTH)
+
+
+def _text(value: object, name: str, *, max_length: int) -> str:
     if not isinstance(value, str):
-        raise InvalidInput(f"a note is text, not {value!r}")
-    if len(value) > MAX_NOTE_LENGTH:
-        raise InvalidInput(f"a note has at most {MAX_NOTE_LENGTH} characters, not {len(value)}")
+        raise InvalidInput(f"a {name} is text, not {value!r}")
+    if len(value) > max_length:
+        raise InvalidInput(f"a {name} has at most {max_length} characters, not {len(value)}")
     return value
 
 

@@ -25,13 +25,13 @@ from countermark.local.json_text import from_text, to_text
 _SELECT_BANK = "SELECT id, name, ratio, distance_limits FROM banks "
 
 _SELECT_CONTENT = """
-    SELECT id, bank_id, signals, disable_until_ts, note, original_media_uri, metadata, provenance, created_at_s
+    SELECT id, bank_id, signals, disable_until_ts, note, reason, original_media_uri, metadata, provenance, created_at_s
     FROM contents """
 
 _INSERT_CONTENT = """
-    INSERT INTO contents (id, bank_id, signals, disable_until_ts, note, original_media_uri, metadata,
+    INSERT INTO contents (id, bank_id, signals, disable_until_ts, note, reason, original_media_uri, metadata,
                           provenance, created_at_s, source_key)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) """
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) """
 
 
 _ABOVE_ALL_IDS = 2**63 - 1
@@ -210,8 +210,8 @@ class SqliteBankStore:
             bank, before = _content_in(connection, bank_name, content_id)
             after = change.applied_to(before)
             connection.execute(
-                "UPDATE contents SET disable_until_ts = ?, note = ? WHERE id = ?",
-                (after.disable_until_ts, after.note, content_id),
+                "UPDATE contents SET disable_until_ts = ?, note = ?, reason = ? WHERE id = ?",
+                (after.disable_until_ts, after.note, after.reason, content_id),
             )
             if is_permanently_disabled(before.disable_until_ts) != is_permanently_disabled(after.disable_until_ts):
                 _tell(connection, [content_id])
@@ -382,6 +382,7 @@ def _row_of(content: BankContent) -> tuple[Any, ...]:
         to_text(dict(sorted(content.signals.items()))),
         content.disable_until_ts,
         content.note,
+        content.reason,
         content.original_media_uri,
         to_text(content.metadata) if content.metadata else None,
         None if content.provenance is None else to_text(content.provenance.to_json()),
@@ -390,13 +391,14 @@ def _row_of(content: BankContent) -> tuple[Any, ...]:
 
 
 def _content_of(row: Sequence[Any]) -> BankContent:
-    content_id, bank_id, signals, disable_until_ts, note, uri, metadata, provenance, created_at_s = row
+    content_id, bank_id, signals, disable_until_ts, note, reason, uri, metadata, provenance, created_at_s = row
     return BankContent(
         id=content_id,
         bank_id=bank_id,
         signals=from_text(signals),
         disable_until_ts=disable_until_ts,
         note=note,
+        reason=reason,
         original_media_uri=uri,
         metadata={} if metadata is None else from_text(metadata),
         provenance=None if provenance is None else Provenance.from_json(from_text(provenance)),
