@@ -2,13 +2,16 @@
 
 import io
 import json
+import re
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import countermark
 from countermark.api.app import App, build_app
 from countermark.api.keys import open_access
 from countermark.api.messages import Request
@@ -249,3 +252,13 @@ def test_an_upload_whose_match_was_not_taken_is_not_published_and_comes_again(do
     assert len(doors_of.calls) == 1
     [found] = doors_of.events(MatchFound)
     assert doors_of.calls[0][0].event_id == found.id
+
+
+def test_no_product_code_looks_signals_up_past_the_door() -> None:
+    package = Path(countermark.__file__).parent
+    past = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(r"\.lookups\(", path.read_text(encoding="utf-8"))
+    }
+    assert past == {"flows/match.py"}

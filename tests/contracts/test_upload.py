@@ -80,6 +80,7 @@ class Way:
             publisher=publisher or self.publishing.publisher,
             ledger=self.ledger,
             caller=CALLER,
+            on_match=None,
             now_s=NOW_S,
             **more,
         )

@@ -220,6 +220,7 @@ def test_hashed_contents_share_the_read_of_the_ratios(counted: Counted) -> None:
                 publisher=SqliteEventPublisher(database),
                 ledger=SqliteEventLedger(database),
                 caller=CALLER,
+                on_match=None,
                 now_s=NOW_S,
             )
             assert found == [], "the type is switched off, so no index is asked"

@@ -244,7 +244,7 @@ def match_hashed(
     ledger: EventLedger,
     caller: Caller,
     now_s: int,
-    on_match: OnMatch | None = None,
+    on_match: OnMatch | None,
     read_queries: ReadQueries | None = None,
     on_partial: Callable[[Mapping[str, str]], None] | None = None,
 ) -> Sequence[Mapping[str, JSON]] | None:
