@@ -61,6 +61,11 @@ class Recent(Generic[Value]):
         finally:
             self._reading.release()
 
+    def at_hand(self, now_s: int, *, will_do: Callable[[Value], bool] | None = None) -> Value | None:
+        """Return the value if it is recent and will do; None where `value` would read, or wait for who does."""
+        last = self._usable(now_s, will_do)
+        return None if last is None else last.value
+
     def _usable(self, now_s: int, will_do: Callable[[Value], bool] | None) -> _Read[Value] | None:
         last = self._last
         # A clock that was set back must not keep an old value for long.

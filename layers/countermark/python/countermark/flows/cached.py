@@ -25,6 +25,10 @@ class SignalTypeRatios:
         """Return the ratios that were set, by signal type."""
         return self._recent.value(now_s, self._banks.signal_type_ratios)
 
+    def at_hand(self, now_s: int) -> Mapping[str, float] | None:
+        """Return the ratios if they need not be read from the store; else None."""
+        return self._recent.at_hand(now_s)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Banks:

@@ -357,6 +357,12 @@ class IndexReader:
         """
         return self._recent.value(now_s, lambda: self._refreshed(now_s), will_do=lambda index: not index.is_failing)
 
+    def at_hand(self, now_s: int) -> LoadedIndex | None:
+        """Return the index that `current` would return without a look at the store or a read; else None."""
+        return (
+            None if self._ahead is not None else self._recent.at_hand(now_s, will_do=lambda index: not index.is_failing)
+        )
+
     def _refreshed(self, now_s: int) -> LoadedIndex:
         """Return the newest index, or the one in use where that cannot be loaded."""
         try:
