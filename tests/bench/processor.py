@@ -1,20 +1,19 @@
 """What a request costs a server, by its processor time: other work on the machine then hardly counts.
 
-Run: python -m tests.bench.processor [--hma ADDRESS --hma-pid PID]. It measures `countermark serve`, an application that
+`make bench ARGS="processor --hma 127.0.0.1:5100:PID"` measures `countermark serve`, an application that
 answers `{}` under uvicorn with h11, and a Hasher-Matcher-Actioner (HMA) that runs already, in turns: the ratios count.
 HMA is measured with its workers, and without its PostgreSQL. It holds the signals that its `flask seed` and
 `flask fetch` bring, which are those of our own sample exchange.
 """
 
-import argparse
 import io
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -47,8 +46,12 @@ class Side:
 
     def spent_s(self) -> float:
         """Return the processor time of the process and of all that run below it, in seconds."""
+        return sum(replace(self, pid=pid).own_s() for pid in tree(self.pid))
+
+    def own_s(self) -> float:
+        """Return the processor time of the process alone, in seconds."""
         # The clock of another process, as clock_getcpuclockid(3) names it; /proc counts in hundredths of a second.
-        return sum(time.clock_gettime((~pid << 3) | CPUCLOCK_SCHED) for pid in tree(self.pid))
+        return time.clock_gettime((~self.pid << 3) | CPUCLOCK_SCHED)
 
 
 def tree(pid: int) -> list[int]:
@@ -69,10 +72,18 @@ class Client:
 
     def ask(self, request: bytes) -> bytes:
         """Send a request, and return the body of its answer."""
+        self.send(request)
+        return self.receive(request)
+
+    def send(self, request: bytes) -> None:
+        """Send a request."""
         if self._connection is None:
             self._connection = socket.create_connection(self._address, timeout=60)
             self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._connection.sendall(request)
+
+    def receive(self, request: bytes = b"") -> bytes:
+        """Return the body of the answer to a request, which is named where it fails."""
         received = b""
         while b"\r\n\r\n" not in received:
             received += self._more()
@@ -169,7 +180,7 @@ def costs_ms(sides: Mapping[str, Side], requests: Mapping[str, bytes], *, count:
 
 
 def bench_processor(
-    environment: Mapping[str, str], photo: Path, hit: str, *, hma: Side | None = None, count: int = 1_000
+    environment: Mapping[str, str], photo: Path, hit: str, *, hma: Side | None, count: int = 1_000
 ) -> None:
     """Measure a miss, a hit and a photo of 2 megapixels, beside `{}` under h11 and beside HMA."""
     asked = {
@@ -195,24 +206,9 @@ def bench_processor(
     table(f"Processor time of a server for a request, the least of {RUNS} runs", header, rows)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure over a state of its own, with the sample exchange's signals."""
-    from tests.bench.__main__ import DIRECTORY, SAMPLE_PDQ, environment, photo
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--hma", help="HMA's address, as 127.0.0.1:5100")
-    parser.add_argument("--hma-pid", type=int, help="the process of HMA's server, with its workers below it")
-    parser.add_argument("--count", type=int, default=1_000, help="requests in a run; a hundredth of it for photos")
-    parsed = parser.parse_args(arguments)
-    hma = None
-    if parsed.hma:
-        host, _, port = parsed.hma.rpartition(":")
-        hma = Side(address=(host, int(port)), pid=parsed.hma_pid)
-    DIRECTORY.mkdir(parents=True, exist_ok=True)
-    fetch = [sys.executable, "-m", "countermark", "fetch"]
-    subprocess.run(fetch, check=True, capture_output=True, env=environment("ours"))
-    bench_processor(environment("ours"), photo(), SAMPLE_PDQ, hma=hma, count=parsed.count)
-
-
-if __name__ == "__main__":
-    main()
+def hma_of(text: str | None) -> Side | None:
+    """Return a server of HMA that runs, of `host:port:pid`; None where there is none."""
+    if not text:
+        return None
+    host, port, pid = text.rsplit(":", 2)
+    return Side(address=(host, int(port)), pid=int(pid))

@@ -147,6 +147,7 @@ def command(
                 "raise its limit (`ulimit -n`) for more"
             )
         scheduler = Scheduler(session, state, fetch_every_s=fetch_every_s or None)
+        session.on_event = scheduler.on_event
         serve = _serve_here if workers == 1 else _serve_by_workers
         serve(session, state, serving, scheduler, listener)
 
@@ -163,7 +164,6 @@ def _serve_here(
     share_memory(1)
     index = index_reader(session, state)
     scheduler.on_round = IndexWatch(session, index).check
-    session.on_event = scheduler.on_event
     config = configured(session, state, serving, index=index, start_fetch=scheduler.start_fetch)
     scheduler.start()
     try:

@@ -1,5 +1,6 @@
 """What one process serves: the API over a state, on uvicorn. `serve` does so itself, or has workers do it."""
 
+import importlib
 import ipaddress
 import math
 import os
@@ -52,8 +53,8 @@ def check_installed() -> None:
         MissingExtra: A package is not.
     """
     try:
-        import uvloop  # noqa: F401  # only to see that it is installed: uvicorn imports it by name
-        from uvicorn.protocols.http import httptools_impl  # noqa: F401  # as above, with httptools
+        for name in ("uvicorn", "httptools", "uvloop"):
+            importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise MissingExtra(f"serve needs {error.name}: pip install 'countermark[serve]'") from error
 

@@ -119,15 +119,19 @@ class Supervisor:
 
     def serve(self, listener: socket.socket) -> NoReturn:
         """Hand over every connection, until a signal ends this."""
+        reported: str | None = None
         while True:
             try:
                 connection, _ = listener.accept()
             except ConnectionError:
                 continue
             except OSError as error:
-                self._session.complain(f"no connection can be accepted: {error.strerror}")
+                if reported != error.strerror:
+                    self._session.complain(f"no connection can be accepted: {error.strerror}")
+                reported = error.strerror
                 self._is_stopping.wait(CROWDED_S)
                 continue
+            reported = None
             with connection:
                 self._hand_over(connection)
 
