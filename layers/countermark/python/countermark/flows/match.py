@@ -123,13 +123,17 @@ class Matcher:
         waiting: list[_Near] = []
         ids: set[int] = set()
         for near in found:
+            if not near.candidates and not waiting:
+                yield near, self.banks.contents  # it is asked for none
+                continue
             own = {candidate.content_id for candidate in near.candidates}
             if len(ids | own) > MAX_PAGE:
                 yield from self._with_contents_of(waiting, ids)
                 waiting, ids = [], set()
             waiting.append(near)
             ids |= own
-        yield from self._with_contents_of(waiting, ids)
+        if waiting:
+            yield from self._with_contents_of(waiting, ids)
 
     def _with_contents_of(self, waiting: Sequence[_Near], ids: set[int]) -> Iterator[tuple[_Near, _ReadContents]]:
         """Yield what waits; one signal alone may have more contents than one read gives, and reads them in pages."""
