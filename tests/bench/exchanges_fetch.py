@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from countermark.domain.collaboration import Collaboration
 from countermark.domain.exchange import CredentialSource, Delta, Fetch, Field
@@ -46,9 +46,11 @@ class MadeUp:
     def parse_credentials(self, text: str) -> Mapping[str, str]:
         return {"line": text}
 
+    def joined(self, config: Mapping[str, JSON]) -> Self:
+        return self
+
     def fetch(
         self,
-        config: Mapping[str, JSON],
         checkpoint: Mapping[str, JSON] | None,
         *,
         credentials: Mapping[str, str] | None,
@@ -56,10 +58,10 @@ class MadeUp:
     ) -> Fetch:
         return Fetch(restarts=checkpoint is None, deltas=self._deltas(0 if checkpoint is None else self.records))
 
-    def signals(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Signal]:
+    def signals(self, data: Mapping[str, JSON]) -> Sequence[Signal]:
         return [Signal(type="pdq", value=str(data["pdq"])), Signal(type="photo_md5", value=str(data["md5"]))]
 
-    def opinions(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Opinion]:
+    def opinions(self, data: Mapping[str, JSON]) -> Sequence[Opinion]:
         return [Opinion(category=Category.POSITIVE_CLASS, tags=frozenset({str(data["classification"])}))]
 
     def _deltas(self, start: int) -> Iterator[Delta]:

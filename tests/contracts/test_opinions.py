@@ -9,7 +9,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -66,18 +66,20 @@ class Board:
     def parse_credentials(self, text: str) -> Mapping[str, str]:
         return {"line": text}
 
-    def fetch(self, config: Any, checkpoint: Any, *, credentials: Any, now_s: int) -> Fetch:
+    def joined(self, config: Mapping[str, JSON]) -> Self:
+        return self
+
+    def fetch(self, checkpoint: Any, *, credentials: Any, now_s: int) -> Fetch:
         return Fetch(restarts=False, deltas=iter(()))
 
-    def signals(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Signal]:
+    def signals(self, data: Mapping[str, JSON]) -> Sequence[Signal]:
         return ()
 
-    def opinions(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Opinion]:
+    def opinions(self, data: Mapping[str, JSON]) -> Sequence[Opinion]:
         return ()
 
     def opinion_requests(
         self,
-        config: Mapping[str, JSON],
         data: Mapping[str, JSON],
         opinion: SharedOpinion,
         *,

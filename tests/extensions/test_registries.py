@@ -89,7 +89,7 @@ def test_what_an_extension_brings_comes_after_countermarks_own(monkeypatch: pyte
 def test_an_exchange_is_given_the_signal_types_of_all_extensions(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
     first = given(monkeypatch, write, Manifest(exchanges=(Addresses,)))
     second = given(monkeypatch, write, Manifest(signal_types=(TEXT_SHA256,)))
-    deltas = made(registries([first, second]))["addresses"].fetch({}, None, credentials=None, now_s=0).deltas
+    deltas = made(registries([first, second]))["addresses"].joined({}).fetch(None, credentials=None, now_s=0).deltas
     assert "text_sha256 1" in next(iter(deltas)).changes
 
 

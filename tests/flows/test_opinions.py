@@ -371,11 +371,10 @@ def test_an_opinion_has_bounded_tags() -> None:
 def test_a_line_of_a_file_is_one_that_a_fetch_reads_back(
     place: Place, config_type: str | None, signal: Signal, line: str | None
 ) -> None:
-    exchange = place.teller.exchanges["local_file"]
+    exchange = place.teller.exchanges["local_file"].joined({"filename": "x", "signal_type": config_type})
     assert isinstance(exchange, TakesLines)
-    config = {"filename": "x", "signal_type": config_type}
     if line is None:
         with pytest.raises(InvalidInput):
-            exchange.line(config, signal, shared_opinion("true_positive"))
+            exchange.line(signal, shared_opinion("true_positive"))
     else:
-        assert exchange.line(config, signal, shared_opinion("true_positive")) == line
+        assert exchange.line(signal, shared_opinion("true_positive")) == line

@@ -18,7 +18,6 @@ from countermark.cli.content import (
 from countermark.cli.session import Session
 from countermark.domain.collaboration import Collaboration
 from countermark.domain.exchange import TakesLines
-from countermark.domain.json import JSON
 from countermark.domain.opinion import SharedOpinion, Verdict
 from countermark.domain.signal import ContentType, Signal
 from countermark.errors import CountermarkError, ExchangeFailed, IndexNotReady, InvalidInput, NotFound
@@ -174,23 +173,23 @@ class Label:
             raise InvalidInput(f"No such exchange type {self._collaboration.api!r}")
         if not self._is_dry:
             check_writes_back(self._collaboration)
-        if isinstance(exchange, TakesLines):
-            self._add_lines(exchange, exchange.parse_config(self._collaboration.config), signals)
+        joined = exchange.joined(self._collaboration.config)
+        if isinstance(joined, TakesLines):
+            self._add_lines(joined, str(self._collaboration.config["filename"]), signals)
         else:
             self._send(signals)
 
-    def _add_lines(self, exchange: TakesLines, config: Mapping[str, JSON], signals: Sequence[Signal]) -> None:
+    def _add_lines(self, joined: TakesLines, filename: str, signals: Sequence[Signal]) -> None:
         from countermark.local.content import add_lines
 
         lines, refusal = [], None
         for signal in signals:
             try:
-                lines.append(exchange.line(config, signal, self._opinion))
+                lines.append(joined.line(signal, self._opinion))
             except InvalidInput as error:
                 refusal = error
         if refusal is not None and not lines:
             raise refusal
-        filename = str(config["filename"])
         reader = self._session.content_reader(is_confined=self._collaboration.is_confined)
         added = lines if self._is_dry else add_lines(filename, lines, reader=reader)
         for line in added:

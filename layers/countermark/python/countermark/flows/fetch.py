@@ -17,7 +17,7 @@ from countermark.domain.bank import Bank, BankContent, Provenance
 from countermark.domain.caller import Caller
 from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, RecordPolicy
 from countermark.domain.event import BankChanged, event_id
-from countermark.domain.exchange import Delta, Exchange
+from countermark.domain.exchange import Delta, Exchange, Joined
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Category, Opinion, aggregate
 from countermark.domain.pages import all_pages, in_pages
@@ -186,9 +186,8 @@ class _Run:
         self._save(replace(self._state, begun_at_s=begun_at_s, running_since_s=now_s))
         exchange = _exchange_of(self._fetcher, self._collaboration)
         bank = _bank_of(self._fetcher, self._collaboration)
-        config = exchange.parse_config(self._collaboration.config)
-        fetch = exchange.fetch(
-            config,
+        joined = exchange.joined(self._collaboration.config)
+        fetch = joined.fetch(
             self._state.checkpoint,
             credentials=self._fetcher.secrets.credentials(exchange.kind),
             now_s=self._fetcher.clock(),
@@ -207,7 +206,7 @@ class _Run:
                 )
             )
         for delta in fetch.deltas:
-            self._apply(exchange, config, bank, delta)
+            self._apply(joined, bank, delta)
             if self._is_due() or self._has_enough():
                 return self._stop()
         if not self._state.generation_complete and not self._sweep(bank):
@@ -281,7 +280,7 @@ class _Run:
         if self._on_progress is not None:
             self._on_progress(state)
 
-    def _apply(self, exchange: Exchange, config: Mapping[str, JSON], bank: Bank, delta: Delta) -> None:
+    def _apply(self, joined: Joined, bank: Bank, delta: Delta) -> None:
         """Store a delta's changes, then its checkpoint."""
         malformed_items = delta.malformed_items
         for keys in in_pages(delta.changes, MAX_PAGE):
@@ -292,7 +291,7 @@ class _Run:
             for key in keys:
                 data = delta.changes[key]
                 if data is not None:
-                    derived[key] = _derive(self._fetcher.signal_types, self._collaboration, exchange, config, data)
+                    derived[key] = _derive(self._fetcher.signal_types, self._collaboration, joined, data)
                     malformed_items += derived[key].malformed_items
             self._put(bank, stored, derived)
         self._fetched_items += len(delta.changes)
@@ -416,18 +415,17 @@ class _Derived:
 def _derive(
     signal_types: Mapping[str, SignalType],
     collaboration: Collaboration,
-    exchange: Exchange,
-    config: Mapping[str, JSON],
+    joined: Joined,
     data: Mapping[str, JSON],
 ) -> _Derived:
     """Derive what is banked from a record; of several signals of one type the first is taken.
 
     A record with a signal that is not of its type counts as malformed, and is banked by its others.
     """
-    opinions = tuple(exchange.opinions(config, data))
+    opinions = tuple(joined.opinions(data))
     signals: dict[str, str] = {}
     malformed_items = 0
-    for signal in exchange.signals(config, data):
+    for signal in joined.signals(data):
         signal_type = signal_types.get(signal.type)
         if signal_type is None or signal.type in signals:
             continue

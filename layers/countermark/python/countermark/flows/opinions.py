@@ -14,7 +14,7 @@ from typing import Literal, Self
 from countermark.domain.caller import Caller
 from countermark.domain.collaboration import Collaboration
 from countermark.domain.event import OpinionGiven, event_id
-from countermark.domain.exchange import Exchange, OffersReasons, TakesOpinions, TakesSignals, TakesWithdrawals
+from countermark.domain.exchange import Exchange, Joined, OffersReasons, TakesOpinions, TakesSignals, TakesWithdrawals
 from countermark.domain.json import JSON
 from countermark.domain.opinion import SharedOpinion, ToldOpinion, Verdict
 from countermark.domain.signal import Signal
@@ -172,25 +172,25 @@ def opinion_requests(teller: Teller, given: OpinionGiven, *, now_s: int) -> list
 
 def _requests(teller: Teller, given: OpinionGiven, *, now_s: int) -> list[Request]:
     collaboration = teller.collaborations.collaboration(given.collaboration)
-    exchange, config, credentials = _addressed(teller, collaboration)
+    joined, credentials = _addressed(teller, collaboration)
     if given.record_key is not None:
         if given.opinion.verdict is Verdict.WITHDRAWN:
-            if not isinstance(exchange, TakesWithdrawals):
-                raise InvalidInput(f"{exchange.kind} lets no opinion be withdrawn")
+            if not isinstance(joined, TakesWithdrawals):
+                raise InvalidInput(f"{collaboration.api} lets no opinion be withdrawn")
             data = _record_data(teller, given, given.record_key)
-            return list(exchange.withdrawal_requests(data, given.opinion, credentials=credentials))
-        if not isinstance(exchange, TakesOpinions):
-            raise InvalidInput(f"{exchange.kind} takes no opinions")
+            return list(joined.withdrawal_requests(data, given.opinion, credentials=credentials))
+        if not isinstance(joined, TakesOpinions):
+            raise InvalidInput(f"{collaboration.api} takes no opinions")
         data = _record_data(teller, given, given.record_key)
-        return list(exchange.opinion_requests(config, data, given.opinion, credentials=credentials))
+        return list(joined.opinion_requests(data, given.opinion, credentials=credentials))
     if given.opinion.verdict is Verdict.WITHDRAWN:
         raise InvalidInput("what was not fetched yet cannot be withdrawn: fetch, and try again")
-    if not isinstance(exchange, TakesSignals):
-        raise InvalidInput(f"{exchange.kind} takes no new signals")
+    if not isinstance(joined, TakesSignals):
+        raise InvalidInput(f"{collaboration.api} takes no new signals")
     return [
         request
         for signal in given.signals
-        for request in exchange.signal_requests(config, signal, given.opinion, credentials=credentials, now_s=now_s)
+        for request in joined.signal_requests(signal, given.opinion, credentials=credentials, now_s=now_s)
     ]
 
 
@@ -248,10 +248,11 @@ def opinion_reasons(teller: Teller, collaboration_name: str, signal_type: str) -
         InvalidInput: The exchange asks for no reasons, or has no such signals, or there are no credentials.
         ExchangeFailed: It could not be asked.
     """
-    exchange, config, credentials = _addressed(teller, teller.collaborations.collaboration(collaboration_name))
-    if not isinstance(exchange, OffersReasons):
-        raise InvalidInput(f"{exchange.kind} asks for no reasons")
-    return exchange.feedback_reasons(config, signal_type, credentials=credentials)
+    collaboration = teller.collaborations.collaboration(collaboration_name)
+    joined, credentials = _addressed(teller, collaboration)
+    if not isinstance(joined, OffersReasons):
+        raise InvalidInput(f"{collaboration.api} asks for no reasons")
+    return joined.feedback_reasons(signal_type, credentials=credentials)
 
 
 def tell_opinion(
@@ -351,8 +352,8 @@ def _subject(given: OpinionGiven) -> str:
     return json.dumps([given.collaboration, given.record_key, [[s.type, s.value] for s in given.signals]])
 
 
-def _addressed(teller: Teller, collaboration: Collaboration) -> tuple[Exchange, Mapping[str, JSON], Mapping[str, str]]:
-    """Return the exchange of a collaboration, with the configuration and the credentials that it is asked with.
+def _addressed(teller: Teller, collaboration: Collaboration) -> tuple[Joined, Mapping[str, str]]:
+    """Return the exchange of a collaboration with its configuration, and the credentials that it is asked with.
 
     Raises:
         InvalidInput: There is no such exchange, or it needs credentials and has none.
@@ -360,13 +361,13 @@ def _addressed(teller: Teller, collaboration: Collaboration) -> tuple[Exchange, 
     exchange = teller.exchanges.get(collaboration.api)
     if exchange is None:
         raise InvalidInput(f"No such exchange type '{collaboration.api}'")
-    config = exchange.parse_config(collaboration.config)
+    joined = exchange.joined(collaboration.config)
     credentials = teller.secrets.credentials(exchange.kind)
     if credentials is None:
         if exchange.credential_fields is not None:
             raise InvalidInput(f"{exchange.kind} needs credentials, and none are set")
         credentials = {}
-    return exchange, config, credentials
+    return joined, credentials
 
 
 def _record_data(teller: Teller, given: OpinionGiven, record_key: str) -> Mapping[str, JSON]:
