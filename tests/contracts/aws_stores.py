@@ -1,6 +1,8 @@
 """The ports over DynamoDB, S3 and their kin in moto: an `Opener` by the name of the port's fixture."""
 
+import itertools
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +32,12 @@ def _over(make: Callable[[Deployed], Any]) -> Opener:
         yield make(request.getfixturevalue("deployment"))
 
     return open_port
+
+
+def _ticking_clock() -> Callable[[], float]:
+    """Return a clock that advances by 1 ms per reading, so that a slow machine exceeds no limit in seconds."""
+    start_s, ticks = time.time(), itertools.count()
+    return lambda: start_s + next(ticks) / 1_000
 
 
 def _publishing(deployment: Deployed) -> Publishing:
@@ -71,7 +79,9 @@ def _reading(deployment: Deployed) -> Reading:
 
 
 AWS: Mapping[str, Opener] = {
-    "bank_store": _over(lambda on: DynamoBankStore(on.clients.dynamodb, on.settings.banks_table)),
+    "bank_store": _over(
+        lambda on: DynamoBankStore(on.clients.dynamodb, on.settings.banks_table, clock=_ticking_clock())
+    ),
     "collaboration_store": _over(lambda on: DynamoCollaborationStore(on.clients.dynamodb, on.settings.exchanges_table)),
     "index_store": _over(lambda on: S3IndexStore(on.clients.s3, on.settings.index_bucket)),
     "event_publisher": _over(_publishing),
