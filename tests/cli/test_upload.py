@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from countermark.domain.api_key import Role
-from countermark.domain.decision import Asked, Lookup, Policy
+from countermark.domain.decision import Lookup, MatchRequest, Policy
 from countermark.domain.event import ContentHashed, MatchFound
 from countermark.errors import Unavailable
 from countermark.flows import match as match_stage
@@ -123,7 +123,7 @@ def test_a_text_that_is_too_long_for_an_event_is_read_again_from_its_file(counte
 def test_what_matched_is_taken_from_uploads_and_lookups_alike(
     countermark: CommandLine, rocket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[tuple[Asked, Sequence[Lookup]]] = []
+    calls: list[tuple[MatchRequest, Sequence[Lookup]]] = []
     monkeypatch.setattr(LocalState, "on_match", staticmethod(lambda asked, found: calls.append((asked, found))))
     countermark.ok("upload", "photo", "--content-id", "post-17", rocket)
     countermark.ok("match", "photo", "--content-id", "post-17", rocket)
@@ -140,5 +140,5 @@ def test_what_matched_is_taken_from_uploads_and_lookups_alike(
         assert asked.caller.roles == set(Role)
 
 
-def pdq_of(calls: Sequence[tuple[Asked, Sequence[Lookup]]]) -> str:
+def pdq_of(calls: Sequence[tuple[MatchRequest, Sequence[Lookup]]]) -> str:
     return next(each.signal.value for each in calls[0][1] if each.signal.type == "pdq")

@@ -20,7 +20,7 @@ from countermark.domain.api_key import ApiKey, Role
 from countermark.domain.bank import PERMANENTLY_DISABLED, Bank, BankChange, BankContent, ContentDraft, Provenance
 from countermark.domain.collaboration import Collaboration, FetchState, Record, RecordPolicy
 from countermark.domain.event import BankChanged, ContentHashed, Event, MatchFound, OpinionGiven
-from countermark.domain.opinion import SharedOpinion, ToldOpinion, Verdict
+from countermark.domain.opinion import ProcessedOpinion, SharedOpinion, Verdict
 from countermark.domain.signal import ContentType, Signal, Unhashable
 from countermark.domain.stores import ApiKeyStore, BankStore, CollaborationStore, OpinionLedger
 from countermark.local.api_keys import SqliteApiKeyStore
@@ -166,8 +166,8 @@ EVENTS: Sequence[Event] = (
 )
 
 TOLD = (
-    ToldOpinion(place=4, opinion=SharedOpinion(verdict=Verdict.SEEN)),
-    ToldOpinion(
+    ProcessedOpinion(place=4, opinion=SharedOpinion(verdict=Verdict.SEEN)),
+    ProcessedOpinion(
         place=9,
         opinion=SharedOpinion(verdict=Verdict.TRUE_POSITIVE, signal_type="pdq", tags=("été", "A1"), reason="3"),
     ),
@@ -233,9 +233,9 @@ def fill(stores: Filled) -> None:
             if record.is_withheld:
                 stores.collaborations.withhold(Provenance(collaboration=name, record_key=record.key))
         stores.collaborations.release_lease(lease)
-    stores.opinions.next_place()
-    stores.opinions.take_turn("a subject", holder="run", now_s=NOW_S, lease_s=60)
-    stores.opinions.finish_turn("a subject", TOLD, holder="run", now_s=NOW_S)
+    stores.opinions.allot_place()
+    stores.opinions.acquire_lease("a subject", holder="run", now_s=NOW_S, lease_s=60)
+    stores.opinions.record_processed("a subject", TOLD, holder="run", now_s=NOW_S)
     for key in API_KEYS:
         stores.api_keys.put_key(key)
 
@@ -252,7 +252,7 @@ def check(stores: Filled) -> None:
         assert stores.collaborations.fetch_state(name) == state
         found = stores.collaborations.records(name, [record.key for record in RECORDS])
         assert found == {record.key: record for record in RECORDS}
-    assert list(stores.opinions.told("a subject")) == list(TOLD)
+    assert list(stores.opinions.processed("a subject")) == list(TOLD)
     assert list(stores.api_keys.keys()) == list(API_KEYS)
 
 

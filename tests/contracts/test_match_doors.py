@@ -19,7 +19,7 @@ from countermark.api.services import Services
 from countermark.domain.bank import ContentDraft
 from countermark.domain.caller import stage_caller
 from countermark.domain.content import ContentTypes
-from countermark.domain.decision import Asked, Lookup, Policy
+from countermark.domain.decision import Lookup, MatchRequest, Policy
 from countermark.domain.event import ContentHashed, MatchFound
 from countermark.domain.signal import ContentType, Signal
 from countermark.domain.stores import (
@@ -64,7 +64,7 @@ class Doors:
         opinions: OpinionLedger,
         secrets: SecretStore,
     ) -> None:
-        self.calls: list[tuple[Asked, Sequence[Lookup]]] = []
+        self.calls: list[tuple[MatchRequest, Sequence[Lookup]]] = []
         self.fails = False
         self.hashed: ContentHashed
         self.banks = banks
@@ -96,7 +96,7 @@ class Doors:
             groups=frozenset({"match"}),
         )
 
-    def on_match(self, asked: Asked, found: Sequence[Lookup]) -> None:
+    def on_match(self, asked: MatchRequest, found: Sequence[Lookup]) -> None:
         if self.fails:
             raise Unavailable("the log is away")
         self.calls.append((asked, found))
@@ -193,7 +193,7 @@ def test_every_door_calls_once_with_the_same(doors_of: Doors) -> None:
 
     [found] = doors_of.events(MatchFound)
     policy = Policy(content_id="post-1")
-    assert upload == Asked(
+    assert upload == MatchRequest(
         caller=STAGE,
         at_s=NOW_S,
         source="upload",
@@ -201,8 +201,8 @@ def test_every_door_calls_once_with_the_same(doors_of: Doors) -> None:
         content_key="uploads/a.jpg#1",
         event_id=found.id,
     )
-    assert lookup == Asked(caller=CALLER, at_s=NOW_S, source="lookup", policy=policy)
-    assert url == Asked(caller=CALLER, at_s=NOW_S, source="url", policy=policy)
+    assert lookup == MatchRequest(caller=CALLER, at_s=NOW_S, source="lookup", policy=policy)
+    assert url == MatchRequest(caller=CALLER, at_s=NOW_S, source="url", policy=policy)
 
 
 def test_a_signal_alone_and_in_a_batch_calls_once_for_each_that_matches(doors_of: Doors) -> None:

@@ -19,7 +19,7 @@ from countermark.domain.collaboration import Collaboration, Record
 from countermark.domain.event import OpinionGiven
 from countermark.domain.exchange import CredentialSource, Fetch, Field
 from countermark.domain.json import JSON
-from countermark.domain.opinion import Opinion, SharedOpinion, ToldOpinion, Verdict
+from countermark.domain.opinion import Opinion, ProcessedOpinion, SharedOpinion, Verdict
 from countermark.domain.signal import Signal
 from countermark.domain.stores import BankStore, CollaborationStore, OpinionLedger
 from countermark.domain.transport import Request, Response
@@ -127,22 +127,22 @@ class MortalLedger:
     ledger: OpinionLedger
     is_dead: bool = False
 
-    def next_place(self) -> int:
-        return self.ledger.next_place()
+    def allot_place(self) -> int:
+        return self.ledger.allot_place()
 
-    def told(self, subject: str) -> Sequence[ToldOpinion]:
-        return self.ledger.told(subject)
+    def processed(self, subject: str) -> Sequence[ProcessedOpinion]:
+        return self.ledger.processed(subject)
 
-    def take_turn(self, subject: str, *, holder: str, now_s: int, lease_s: int) -> Sequence[ToldOpinion]:
-        return self.ledger.take_turn(subject, holder=holder, now_s=now_s, lease_s=lease_s)
+    def acquire_lease(self, subject: str, *, holder: str, now_s: int, lease_s: int) -> Sequence[ProcessedOpinion]:
+        return self.ledger.acquire_lease(subject, holder=holder, now_s=now_s, lease_s=lease_s)
 
-    def finish_turn(self, subject: str, told: Sequence[ToldOpinion], *, holder: str, now_s: int) -> None:
+    def record_processed(self, subject: str, processed: Sequence[ProcessedOpinion], *, holder: str, now_s: int) -> None:
         if not self.is_dead:
-            self.ledger.finish_turn(subject, told, holder=holder, now_s=now_s)
+            self.ledger.record_processed(subject, processed, holder=holder, now_s=now_s)
 
-    def leave_turn(self, subject: str, *, holder: str) -> None:
+    def release_lease(self, subject: str, *, holder: str) -> None:
         if not self.is_dead:
-            self.ledger.leave_turn(subject, holder=holder)
+            self.ledger.release_lease(subject, holder=holder)
 
 
 @dataclass(kw_only=True)
@@ -236,7 +236,7 @@ class History:
         self.board = Board(has_two_slots=has_two_slots)
         key = house.add_record()
         self.messages = [
-            placed(opinion_given(each, collaboration="C", record_key=key, now_s=NOW_S), house.ledger.next_place())
+            placed(opinion_given(each, collaboration="C", record_key=key, now_s=NOW_S), house.ledger.allot_place())
             for each in given_opinions
         ]
         self.waiting = set(range(len(self.messages)))

@@ -25,7 +25,7 @@ def test_all_pages_hold_what_the_port_holds(items: list[int], size: int) -> None
         return Page(items=items[start : start + size], after=start + size if start + size < len(items) else None)
 
     found: list[int] = []
-    for count, page in enumerate(all_pages(read, next_place=attrgetter("after")), start=1):
+    for count, page in enumerate(all_pages(read, next_cursor=attrgetter("after")), start=1):
         assert len(reads) == count, "a page is read once the one before it was dealt with"
         found += page.items
     assert found == items

@@ -13,7 +13,7 @@ import pytest
 from countermark.domain.exchange import Delta
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Category, Opinion
-from countermark.domain.signal import AsksContent, Comparison, ContentType, IndexKind, Signal, Unhashable
+from countermark.domain.signal import Comparison, ContentType, IndexKind, MakesQueries, Signal, Unhashable
 from countermark.errors import ExchangeFailed, InvalidInput, InvalidSignal
 from countermark.extensions import Means
 from countermark.extensions.threatexchange import (
@@ -230,7 +230,7 @@ def test_what_only_matches_texts_is_asked_and_never_made() -> None:
     made = signal_type(Words)
     assert made.hasher() is None
     asks: object = made
-    assert isinstance(asks, AsksContent)
+    assert isinstance(asks, MakesQueries)
     reader = asks.reader()
     reader.update(b"all the bad words")
     query = reader.finish()

@@ -83,13 +83,13 @@ class Place:
     def one(self, verdict: str = "true_positive") -> OpinionGiven:
         """Return an opinion of the PDQ alone, at the next place."""
         [given] = self.given(verdict, signal_type="pdq")
-        return opinions.placed(given, self.teller.opinions.next_place())
+        return opinions.placed(given, self.teller.opinions.allot_place())
 
     def of_both(self) -> OpinionGiven:
         """Return an opinion that takes two requests, at the next place."""
         [pdq, md5] = self.given()
         both = replace(pdq, signals=(*pdq.signals, *md5.signals))
-        return opinions.placed(both, self.teller.opinions.next_place())
+        return opinions.placed(both, self.teller.opinions.allot_place())
 
     def tell(self, given: OpinionGiven) -> OpinionReport:
         return opinions.tell_opinion(self.teller, self.transport, given, holder="run", clock=lambda: NOW_S)
@@ -261,7 +261,7 @@ def of_descriptor(place: Place, verdict: str, *, owner: str = TOKEN.partition("|
     }
     store.put_records(lease, [Record(key="1", data=data, generation=1)], now_s=NOW_S)
     given = opinions.opinion_given(shared_opinion(verdict), collaboration="C", record_key="1", now_s=NOW_S)
-    return opinions.placed(given, place.teller.opinions.next_place())
+    return opinions.placed(given, place.teller.opinions.allot_place())
 
 
 def test_an_opinion_takes_back_the_contrary_one_that_was_told_last(place: Place) -> None:
@@ -322,9 +322,9 @@ def test_only_so_many_opinions_of_one_subject_are_remembered_the_newest(place: P
     given = place.one()
     for number in range(MAX_TOLD + 5):
         opinion = shared_opinion("seen", signal_type=f"type {number}")
-        place.tell(opinions.placed(replace(given, opinion=opinion), place.teller.opinions.next_place()))
+        place.tell(opinions.placed(replace(given, opinion=opinion), place.teller.opinions.allot_place()))
     subject = opinions._subject(given)
-    told = place.teller.opinions.take_turn(subject, holder="run", now_s=NOW_S, lease_s=60)
+    told = place.teller.opinions.acquire_lease(subject, holder="run", now_s=NOW_S, lease_s=60)
     assert [each.opinion.signal_type for each in told] == [f"type {number}" for number in range(5, MAX_TOLD + 5)]
 
 

@@ -12,7 +12,7 @@ from countermark.domain import event_json
 from countermark.domain.api_key import Role
 from countermark.domain.bank import ContentDraft
 from countermark.domain.caller import Caller
-from countermark.domain.decision import Asked, Lookup
+from countermark.domain.decision import Lookup, MatchRequest
 from countermark.domain.event import BankChanged, ContentHashed
 from countermark.domain.index import IndexLimits
 from countermark.domain.signal import ContentType, Signal
@@ -69,7 +69,7 @@ def test_hashed_content_that_is_banked_is_told_of_once(functions: Functions) -> 
 def test_what_matched_is_taken_from_uploads_and_lookups_alike(functions: Functions) -> None:
     bank_one()
     functions.deliver("index", {"full": False})
-    calls: list[tuple[Asked, Sequence[Lookup]]] = []
+    calls: list[tuple[MatchRequest, Sequence[Lookup]]] = []
     stores().on_match = lambda asked, found: calls.append((asked, found))
     functions.deliver("match", hashed())
     functions.deliver("match", hashed())

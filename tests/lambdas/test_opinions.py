@@ -130,9 +130,9 @@ def test_an_opinion_whose_turn_is_a_dead_runs_comes_again_and_keeps_no_other_wai
     first, second = ncii.opinions()
     detail = first["detail"]
     subject = json.dumps([detail["collaboration"], detail["record_key"], []])
-    stores().opinions.take_turn(subject, holder="a dead run", now_s=now_s(), lease_s=60)
+    stores().opinions.acquire_lease(subject, holder="a dead run", now_s=now_s(), lease_s=60)
     assert ncii.functions.deliver("curate", first, second) == [0]
-    stores().opinions.leave_turn(subject, holder="a dead run")
+    stores().opinions.release_lease(subject, holder="a dead run")
     assert ncii.functions.deliver("curate", first) == []
     assert len(ncii.api.submitted) == 2
 

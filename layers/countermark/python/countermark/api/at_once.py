@@ -98,7 +98,7 @@ class _Directory:
         return self
 
     def current(self, now_s: int) -> Mapping[str, float]:
-        ratios = self._ratios.at_hand(now_s)
+        ratios = self._ratios.cached(now_s)
         if ratios is None:
             raise WouldWait
         return ratios
@@ -116,7 +116,7 @@ class _Index:
         self._loaded: _Loaded | None = None
 
     def current(self, now_s: int) -> "_Loaded":
-        index = self._reader.at_hand(now_s)
+        index = self._reader.cached(now_s)
         if index is None:
             raise WouldWait
         if self._loaded is None or self._loaded.index is not index:

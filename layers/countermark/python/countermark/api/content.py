@@ -118,7 +118,7 @@ def hashed_by_type(report: HashReport) -> Mapping[str, str | list[str]]:
     ]
     if (error := refusal(report, spoiling)) is not None:
         raise error
-    gave_none = {name for _, each in report.walk() for name, why in each.unhashable.items() if why.is_looked_at}
+    gave_none = {name for _, each in report.walk() for name, why in each.unhashable.items() if why.was_examined}
     if report.parts is not None:
         found: dict[str, list[str]] = {name: [] for _, each in report.walk() for name in unhashable(each)}
         for signal in dict.fromkeys(signal for _, each in report.walk() for signal in each.signals):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from countermark.aws import keys, names
 from countermark.aws.retry import attempts
 from countermark.aws.table import ConditionFailed, Item, Key, Put, Range, Table, Update
-from countermark.domain.api_key import ApiKey, Role, name_taken
+from countermark.domain.api_key import ApiKey, Role, duplicate_name_error
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -35,7 +35,7 @@ class DynamoApiKeyStore:
             # Keys lie by their digests. Whoever stores one counts up, so no two find a name free at the same time.
             last = int((self._table.get(keys.API_KEY_COUNTER) or {"last": 0})["last"])
             if any(known.name == key.name and known.digest != key.digest for known in self.keys()):
-                raise name_taken(key.name)
+                raise duplicate_name_error(key.name)
             count = Update(
                 key=keys.API_KEY_COUNTER,
                 change="SET #last = :next",

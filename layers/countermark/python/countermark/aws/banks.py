@@ -419,7 +419,7 @@ class DynamoBankStore:
         self._table.write(Put(item={**keys.build(mark)._asdict(), names.TTL_ATTRIBUTE: int(self._clock()) + MARK_S}))
         return Origin(store_id=store_id, mark=mark)
 
-    def origin_fault(self, origin: Origin | None, cursor: str | None) -> str | None:
+    def origin_mismatch(self, origin: Origin | None, cursor: str | None) -> str | None:
         if origin is not None and origin.store_id != self._store_id():
             return "the index was built from another table"
         if origin is not None and self._table.get(keys.build(origin.mark)) is None:

@@ -30,7 +30,7 @@ from countermark.aws.table import (
     transactions,
 )
 from countermark.domain.bank import Provenance
-from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, held_text
+from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, lease_held_message
 from countermark.domain.stores import MAX_PAGE, RecordPage
 from countermark.errors import AlreadyExists, Conflict, InvalidInput, LeaseHeld, LeaseLost, NotFound
 
@@ -275,7 +275,7 @@ def _lost(lease: Lease) -> LeaseLost:
 
 def _held_text(name: str, item: Item) -> str:
     since_s, expires_at_s = item.get("lease_since_s", 0), item.get("lease_expires_at_s", 0)
-    return held_text(
+    return lease_held_message(
         name,
         holder=f"run {json.loads(str(item['lease_holder']))}" if "lease_holder" in item else "",
         since_s=since_s if isinstance(since_s, int) else 0,

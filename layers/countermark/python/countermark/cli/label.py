@@ -232,7 +232,7 @@ class Label:
         report = tell_opinion(
             self._session.teller(self._state),
             self._session.transport(),
-            placed(given, self._state.opinions.next_place()),
+            placed(given, self._state.opinions.allot_place()),
             holder=self._session.holder(),
             clock=self._session.now_s,
         )

@@ -214,10 +214,10 @@ def current_index(session: Session, state: "LocalState") -> "LoadedIndex":
 
 def _is_foreign(state: "LocalState") -> bool:
     """Tell whether the index was built from another database, or from a later state of this one."""
-    from countermark.domain.stores import origin_fault
+    from countermark.domain.stores import origin_mismatch
 
     published = state.index.manifest()
-    return published is not None and origin_fault(state.banks, published.manifest) is not None
+    return published is not None and origin_mismatch(state.banks, published.manifest) is not None
 
 
 class Look:
@@ -227,14 +227,14 @@ class Look:
     """
 
     def __init__(self, session: Session, state: "LocalState", *, content_id: str | None) -> None:
-        from countermark.domain.decision import Asked, Policy
+        from countermark.domain.decision import MatchRequest, Policy
         from countermark.flows.match import Matcher
 
         self._session = session
         self._matcher = Matcher.of(state, current_index(session, state))
         self._signal_types = session.signal_types()
         policy = Policy(content_id=content_id)
-        self._asked = Asked(caller=session.caller(), at_s=session.now_s(), source="lookup", policy=policy)
+        self._asked = MatchRequest(caller=session.caller(), at_s=session.now_s(), source="lookup", policy=policy)
         self.missing: set[str] = set()
         self.unfinished: dict[str, None] = {}
 

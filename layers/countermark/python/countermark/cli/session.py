@@ -336,8 +336,8 @@ class Session:
             removed = sum(report.types[name].removed for report in reports if name in report.types)
             self.detail(f"Index for {name}: {added} added, {removed} removed")
         for report in reports:
-            if report.origin_fault is not None:
-                self.note(f"{report.origin_fault}: the index was built again from the start")
+            if report.origin_mismatch is not None:
+                self.note(f"{report.origin_mismatch}: the index was built again from the start")
             for name, each in report.types.items():
                 if each.refused:
                     self.note(f"Index for {name}: {each.refused} contents with a malformed signal were left out")

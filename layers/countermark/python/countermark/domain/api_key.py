@@ -37,6 +37,6 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def name_taken(name: str) -> AlreadyExists:
+def duplicate_name_error(name: str) -> AlreadyExists:
     """Return the error of a store that is given a second key of one name."""
     return AlreadyExists(f"there is a key {name!r}: delete it first, or take another name")

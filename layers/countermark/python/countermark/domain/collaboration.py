@@ -91,7 +91,7 @@ class Lease:
     expires_at_s: int
 
 
-def held_text(name: str, *, holder: str, since_s: int, expires_at_s: int) -> str:
+def lease_held_message(name: str, *, holder: str, since_s: int, expires_at_s: int) -> str:
     """Return how a store says that another run holds the lease of a collaboration; times are epoch seconds.
 
     A `since_s` of 0 is not known.

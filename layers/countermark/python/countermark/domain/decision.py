@@ -69,7 +69,7 @@ Source: TypeAlias = Literal["upload", "lookup", "url", "batch"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class MatchRequest:
     """Who asked for matches, when (epoch seconds), how, and of which content.
 
     `source` is the door: an `upload`, a `lookup` of a signal or of content that was sent, of content at a `url`, or a
@@ -85,7 +85,7 @@ class Asked:
     event_id: str | None = None
 
 
-OnMatch: TypeAlias = Callable[[Asked, Sequence[Lookup]], None]
+OnMatch: TypeAlias = Callable[[MatchRequest, Sequence[Lookup]], None]
 """Takes what was found of one content that matched, once: all its lookups, those without a match as well.
 
 It is called before a lookup is answered, or before `MatchFound` is published. What it raises fails the lookup, and has

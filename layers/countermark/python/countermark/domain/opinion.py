@@ -105,7 +105,7 @@ class SharedOpinion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ToldOpinion:
+class ProcessedOpinion:
     """An opinion that was dealt with, and its place among all that were given."""
 
     place: int

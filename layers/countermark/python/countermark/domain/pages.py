@@ -6,19 +6,19 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Page = TypeVar("Page")
-Place = TypeVar("Place")
+Cursor = TypeVar("Cursor")
 
 
-def all_pages(read: Callable[[Place | None], Page], *, next_place: Callable[[Page], Place | None]) -> Iterator[Page]:
+def all_pages(read: Callable[[Cursor | None], Page], *, next_cursor: Callable[[Page], Cursor | None]) -> Iterator[Page]:
     """Yield every page of a port. Each is read when it is asked for, so what was done with the last one is done.
 
-    `read` returns the page at a place, the first at None. `next_place` returns where the next page starts; None after
+    `read` returns the page at a place, the first at None. `next_cursor` returns where the next page starts; None after
     the last.
     """
     page = read(None)
     yield page
-    while (place := next_place(page)) is not None:
-        page = read(place)
+    while (cursor := next_cursor(page)) is not None:
+        page = read(cursor)
         yield page
 
 

@@ -16,7 +16,7 @@ from countermark.domain.collaboration import Collaboration, FetchState, Lease, R
 from countermark.domain.decision import OnMatch
 from countermark.domain.event import Event
 from countermark.domain.index import Manifest, Origin, PublishedManifest
-from countermark.domain.opinion import ToldOpinion
+from countermark.domain.opinion import ProcessedOpinion
 from countermark.domain.pages import all_pages
 
 MAX_PAGE = 1_000
@@ -179,7 +179,7 @@ class BankStore(Protocol):
         random with the store, and again when a store is restored.
         """
 
-    def origin_fault(self, origin: Origin | None, cursor: str | None) -> str | None:
+    def origin_mismatch(self, origin: Origin | None, cursor: str | None) -> str | None:
         """Return why an index of that origin, read up to a cursor, is not of this store as it is; None where it is.
 
         It is not where the store is another one, or was restored from a copy that is older than the index. Without
@@ -193,17 +193,17 @@ class BankStore(Protocol):
         """Set the enabled ratio of a signal type."""
 
 
-def origin_fault(banks: BankStore, manifest: Manifest) -> str | None:
+def origin_mismatch(banks: BankStore, manifest: Manifest) -> str | None:
     """Return why an index is not of this store as it is now; None where it is, or holds nothing."""
     cursors = {index.cursor for index in manifest.types.values()}
-    faults = (banks.origin_fault(manifest.origin, cursor) for cursor in cursors)
+    faults = (banks.origin_mismatch(manifest.origin, cursor) for cursor in cursors)
     return next((fault for fault in faults if fault is not None), None)
 
 
 def content_pages(banks: BankStore, bank_id: int, *, limit: int = MAX_PAGE) -> Iterator[ContentPage]:
     """Yield all pages of a bank's contents, newest first."""
     return all_pages(
-        lambda before: banks.content_page(bank_id, before=before, limit=limit), next_place=attrgetter("before")
+        lambda before: banks.content_page(bank_id, before=before, limit=limit), next_cursor=attrgetter("before")
     )
 
 
@@ -398,27 +398,27 @@ class OpinionLedger(Protocol):
     A subject is what an exchange holds an opinion of. Turns of different subjects don't wait for each other.
     """
 
-    def next_place(self) -> int:
+    def allot_place(self) -> int:
         """Return the place of an opinion that is given now: greater than all that were returned before."""
 
-    def told(self, subject: str) -> Sequence[ToldOpinion]:
+    def processed(self, subject: str) -> Sequence[ProcessedOpinion]:
         """Return what was dealt with of the subject."""
 
-    def take_turn(self, subject: str, *, holder: str, now_s: int, lease_s: int) -> Sequence[ToldOpinion]:
+    def acquire_lease(self, subject: str, *, holder: str, now_s: int, lease_s: int) -> Sequence[ProcessedOpinion]:
         """Take the turn, where it is free, expired or the holder's own; returns what was dealt with of the subject.
 
         Raises:
             LeaseHeld: Another holder has the turn.
         """
 
-    def finish_turn(self, subject: str, told: Sequence[ToldOpinion], *, holder: str, now_s: int) -> None:
+    def record_processed(self, subject: str, processed: Sequence[ProcessedOpinion], *, holder: str, now_s: int) -> None:
         """Remember what was dealt with of the subject, in place of what was remembered, and give the turn back.
 
         Raises:
             LeaseLost: Another holder took the turn meanwhile; nothing is remembered.
         """
 
-    def leave_turn(self, subject: str, *, holder: str) -> None:
+    def release_lease(self, subject: str, *, holder: str) -> None:
         """Give the turn back as it was taken; nothing happens where it is another holder's by now."""
 
 

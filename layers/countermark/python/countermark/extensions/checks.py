@@ -175,5 +175,7 @@ def _frames_fault(signal_type: HasFrames, key: bytes) -> str | None:
     if not frames or len(frames[-1]) != width or sorted(set(frames)) != frames:
         return f"has a key that is not distinct frames of {width} bytes, ascending"
     count = len(frames)
-    counted = signal_type.compare_counts(query_alike=count, query_frames=count, banked_alike=count, banked_frames=count)
+    counted = signal_type.compare_counts(
+        query_similar=count, query_frames=count, banked_similar=count, banked_frames=count
+    )
     return None if counted.matches else "has an example whose frames, all alike its own, do not match"

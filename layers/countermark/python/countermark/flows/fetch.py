@@ -391,7 +391,7 @@ class _Run:
             lambda after: self._fetcher.collaborations.older_records(
                 self._collaboration.name, generation=self._state.generation, after=after, limit=MAX_PAGE
             ),
-            next_place=attrgetter("after"),
+            next_cursor=attrgetter("after"),
         )
         for page in pages:
             self._remove(bank, page.records)

@@ -7,7 +7,7 @@ from typing import NamedTuple, Self, TypeAlias
 
 from countermark.domain.bank import BankContent
 from countermark.domain.caller import Caller
-from countermark.domain.decision import EVERY_BANK, Asked, Candidate, Lookup, Match, OnMatch, Policy, decide
+from countermark.domain.decision import EVERY_BANK, Candidate, Lookup, Match, MatchRequest, OnMatch, Policy, decide
 from countermark.domain.event import REMEMBER_EVENTS_S, ContentHashed, MatchFound, event_id
 from countermark.domain.json import JSON
 from countermark.domain.opinion import aggregate, tags
@@ -82,7 +82,7 @@ class Matcher:
         )
 
     def match(
-        self, asked: Asked, signals: Sequence[Signal], *, partial: Mapping[Signal, str] | None = None
+        self, asked: MatchRequest, signals: Sequence[Signal], *, partial: Mapping[Signal, str] | None = None
     ) -> list[Lookup]:
         """Look up the signals that were asked for, as `lookups` does, and call `on_match` for content that matched.
 
@@ -277,7 +277,7 @@ def match_hashed(
         refused = {s for s in event.signals if s.type in types and refusal(types[s.type], s.value) is not None}
         enabled = [signal for signal in enabled if signal not in refused or signal in queries]
         partial = {signal: event.partial[signal.type] for signal in enabled if signal.type in event.partial}
-        upload = Asked(
+        upload = MatchRequest(
             caller=caller,
             at_s=now_s,
             source="upload",

@@ -16,7 +16,7 @@ from countermark.domain.collaboration import Collaboration
 from countermark.domain.event import OpinionGiven, event_id
 from countermark.domain.exchange import Exchange, Joined, OffersReasons, TakesOpinions, TakesSignals, TakesWithdrawals
 from countermark.domain.json import JSON
-from countermark.domain.opinion import SharedOpinion, ToldOpinion, Verdict
+from countermark.domain.opinion import ProcessedOpinion, SharedOpinion, Verdict
 from countermark.domain.signal import Signal
 from countermark.domain.stores import CollaborationStore, OpinionLedger, Ports, SecretStore
 from countermark.domain.transport import Request, Transport
@@ -166,7 +166,7 @@ def opinion_requests(teller: Teller, given: OpinionGiven, *, now_s: int) -> list
         NotFound: There is no such collaboration, or it has no such record any more.
         InvalidInput: The exchange takes no such opinion or signal, or there are no credentials that can work.
     """
-    told = [each.opinion for each in teller.opinions.told(_subject(given))]
+    told = [each.opinion for each in teller.opinions.processed(_subject(given))]
     return _requests(teller, replace(given, opinion=_after(told, given.opinion)), now_s=now_s)
 
 
@@ -225,7 +225,7 @@ def give_opinions(curator: Curator, teller: Teller, given: Sequence[OpinionGiven
     for name in dict.fromkeys(each.collaboration for each in given):
         check_writes_back(teller.collaborations.collaboration(name))
     taken = taken_opinions(teller, given, now_s=curator.now_s)
-    place = teller.opinions.next_place()
+    place = teller.opinions.allot_place()
     curator.publisher.publish([placed(each, place) for each, _ in taken])
     return [request for _, requests in taken for request in requests]
 
@@ -271,7 +271,7 @@ def tell_opinion(
     """
     subject = _subject(given)
     ends_at_s = clock() + TURN_S
-    told = teller.opinions.take_turn(subject, holder=holder, now_s=ends_at_s - TURN_S, lease_s=TURN_S)
+    told = teller.opinions.acquire_lease(subject, holder=holder, now_s=ends_at_s - TURN_S, lease_s=TURN_S)
     is_dealt_with = False
     try:
         report = _passed_over(given, told)
@@ -280,16 +280,16 @@ def tell_opinion(
             is_dealt_with = True
     finally:
         if not is_dealt_with:
-            teller.opinions.leave_turn(subject, holder=holder)
+            teller.opinions.release_lease(subject, holder=holder)
     if is_dealt_with:
-        teller.opinions.finish_turn(subject, _remembered(given, told), holder=holder, now_s=clock())
+        teller.opinions.record_processed(subject, _remembered(given, told), holder=holder, now_s=clock())
     return report
 
 
-def _passed_over(given: OpinionGiven, told: Sequence[ToldOpinion]) -> OpinionReport | None:
+def _passed_over(given: OpinionGiven, told: Sequence[ProcessedOpinion]) -> OpinionReport | None:
     """Return the report of an opinion of which nothing is to be told any more; None where something is."""
     name = given.collaboration
-    if ToldOpinion(place=given.place, opinion=given.opinion) in told:
+    if ProcessedOpinion(place=given.place, opinion=given.opinion) in told:
         return OpinionReport(collaboration=name, outcome="repeated", why="it was dealt with before")
     if any(each.opinion.supersedes(given.opinion) for each in _newer(given, told)):
         return OpinionReport(collaboration=name, outcome="superseded", why="a newer opinion of the same was dealt with")
@@ -300,7 +300,7 @@ def _sent(
     teller: Teller,
     transport: Transport,
     given: OpinionGiven,
-    told: Sequence[ToldOpinion],
+    told: Sequence[ProcessedOpinion],
     *,
     clock: Callable[[], int],
     ends_at_s: int,
@@ -335,15 +335,15 @@ def _after(told: Sequence[SharedOpinion], opinion: SharedOpinion) -> SharedOpini
     return replace(opinion, replaces=judged[-1] if judged else None)
 
 
-def _newer(given: OpinionGiven, told: Sequence[ToldOpinion]) -> list[ToldOpinion]:
+def _newer(given: OpinionGiven, told: Sequence[ProcessedOpinion]) -> list[ProcessedOpinion]:
     """Return the opinions of the same subject that were given after this one, oldest first."""
     return sorted((each for each in told if each.place > given.place), key=lambda each: each.place)
 
 
-def _remembered(given: OpinionGiven, told: Sequence[ToldOpinion]) -> list[ToldOpinion]:
+def _remembered(given: OpinionGiven, told: Sequence[ProcessedOpinion]) -> list[ProcessedOpinion]:
     """Return what is remembered of a subject: each opinion of which no newer one leaves nothing."""
     left = [each for each in told if each.place > given.place or not given.opinion.supersedes(each.opinion)]
-    mine = ToldOpinion(place=given.place, opinion=given.opinion)
+    mine = ProcessedOpinion(place=given.place, opinion=given.opinion)
     return sorted([*left, mine], key=lambda each: each.place)[-MAX_TOLD:]
 
 

@@ -36,10 +36,10 @@ _INSERT_CONTENT = """
 
 _ABOVE_ALL_IDS = 2**63 - 1
 
-KEPT_CHANGES = 10_000
+RETAINED_CHANGES = 10_000
 """How many of the newest changes stay in the feed, whatever they say."""
 
-TRIMMED_AT_ONCE = 5_000
+TRIM_BATCH = 5_000
 """How many places of the feed one write looks at: some milliseconds, and other writers wait meanwhile."""
 
 MARKS = 10_000
@@ -255,17 +255,17 @@ class SqliteBankStore:
         `cursors` are those of all indexes that are built from this store. A reader from the start needs no such row,
         as it has nothing to remove. One that comes back from an older place, such as an index that was copied, may
         keep what was deleted since: the store decides on each match, so that never matches. The newest
-        `KEPT_CHANGES` stay, so that this is rare. Looks at some thousand rows; returns whether there are more.
+        `RETAINED_CHANGES` stay, so that this is rare. Looks at some thousand rows; returns whether there are more.
         """
         places = [0 if cursor is None else _place_of(cursor) for cursor in cursors]
         with self._database.write() as connection:
             done: int = connection.execute("SELECT place FROM trimmed").fetchone()[0]
             last: int = connection.execute("SELECT coalesce(max(place), 0) FROM changes").fetchone()[0]
-            upto = min([*places, last - KEPT_CHANGES])
+            upto = min([*places, last - RETAINED_CHANGES])
             if upto <= done:
                 return False
             # Places are consecutive numbers with gaps, so this many places are so many rows at most.
-            reached = min(upto, done + TRIMMED_AT_ONCE)
+            reached = min(upto, done + TRIM_BATCH)
             connection.execute(
                 """DELETE FROM changes WHERE place > ? AND place <= ? AND CASE WHEN is_bank
                        THEN NOT EXISTS (SELECT 1 FROM banks WHERE banks.id = changes.id)
@@ -282,7 +282,7 @@ class SqliteBankStore:
             connection.execute("DELETE FROM builds WHERE place <= ?", ((place or 0) - MARKS,))
             return Origin(store_id=_store_id(connection), mark=mark)
 
-    def origin_fault(self, origin: Origin | None, cursor: str | None) -> str | None:
+    def origin_mismatch(self, origin: Origin | None, cursor: str | None) -> str | None:
         with self._database.read() as connection:
             if origin is not None and origin.store_id != _store_id(connection):
                 return "the index was built from another database"

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from countermark.domain.bank import Provenance
-from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, held_text
+from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, lease_held_message
 from countermark.domain.stores import RecordPage
 from countermark.errors import AlreadyExists, Conflict, InvalidInput, LeaseHeld, LeaseLost, NotFound, Unavailable
 from countermark.local.database import Database, check_page
-from countermark.local.holds import Hold, Holds
+from countermark.local.holds import LeaseHold, LeaseHolds
 from countermark.local.json_text import from_text, to_text
 
 _SELECT_RECORD = "SELECT id, key, data, generation, content_id, is_withheld FROM records "
@@ -103,7 +103,7 @@ class SqliteCollaborationStore:
         state = FetchState.from_json(from_text(row[0]))
         # The process of a run that was killed could not say that it ended.
         if state.running_since_s is not None and row[1] is not None:
-            hold = Holds.read(row[1], row[2])
+            hold = LeaseHolds.read(row[1], row[2])
             if hold.run is not None and self._database.holds.is_over(hold, now_s=0):
                 return replace(state, running_since_s=None)
         return state
@@ -120,11 +120,11 @@ class SqliteCollaborationStore:
                 raise _not_found(name)
             collaboration_id, held_by, expires_at_s, kept = row
             if held_by is not None:
-                held = Holds.read(kept, expires_at_s)
+                held = LeaseHolds.read(kept, expires_at_s)
                 is_own = held_by == holder and holds.is_of_this_process(held)
                 if not is_own and not holds.is_over(held, now_s=now_s, lease_s=lease_s):
                     raise LeaseHeld(
-                        held_text(name, holder=held_by, since_s=held.since_s, expires_at_s=held.expires_at_s)
+                        lease_held_message(name, holder=held_by, since_s=held.since_s, expires_at_s=held.expires_at_s)
                     )
             hold = holds.begin(now_s=now_s, lease_s=lease_s)
             connection.execute(
@@ -229,7 +229,7 @@ class SqliteCollaborationStore:
                 (_id_of(connection, provenance.collaboration), _key_bytes(provenance.record_key)),
             )
 
-    def _held(self, connection: sqlite3.Connection, lease: Lease, now_s: int) -> tuple[int, Hold]:
+    def _held(self, connection: sqlite3.Connection, lease: Lease, now_s: int) -> tuple[int, LeaseHold]:
         """Return the id of the collaboration whose lease it is, while it is held, and how."""
         row = connection.execute(
             """SELECT id, lease_expires_at_s, lease_hold FROM collaborations WHERE name = ? AND lease_holder = ?""",
@@ -237,7 +237,7 @@ class SqliteCollaborationStore:
         ).fetchone()
         if row is not None:
             collaboration_id, expires_at_s, kept = row
-            hold = Holds.read(kept, expires_at_s)
+            hold = LeaseHolds.read(kept, expires_at_s)
             holds = self._database.holds
             if holds.is_of_this_process(hold) and not holds.is_over(hold, now_s=now_s):
                 return collaboration_id, hold

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from countermark.domain.event import Event
-from countermark.domain.stores import SecretStore, origin_fault
+from countermark.domain.stores import SecretStore, origin_mismatch
 from countermark.errors import IndexDamaged
 from countermark.local.api_keys import SqliteApiKeyStore
 from countermark.local.banks import SqliteBankStore
@@ -106,7 +106,7 @@ class LocalState:
             if published is None:
                 continue
             manifest = published.manifest
-            if origin_fault(self.banks, manifest) is not None or (
+            if origin_mismatch(self.banks, manifest) is not None or (
                 manifest.begun_at_s is not None and not manifest.types
             ):
                 return []

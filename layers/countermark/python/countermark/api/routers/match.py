@@ -11,7 +11,7 @@ from countermark.api.index_status import index_size
 from countermark.api.messages import Answer
 from countermark.api.routers import COVERAGE, Router, answers
 from countermark.api.schemas import BatchQuery, ByBank, IndexStatus, Message, Object, RawMatches
-from countermark.domain.decision import Asked, Candidate, Lookup, Policy, Source
+from countermark.domain.decision import Candidate, Lookup, MatchRequest, Policy, Source
 from countermark.domain.json import JSON
 from countermark.domain.pages import in_pages
 from countermark.domain.signal import IndexKind, Signal
@@ -52,7 +52,7 @@ _BY_BANK_OR_TYPE = answers(
 class _Ask:
     """What a caller asks of each of its lookups."""
 
-    asked: Asked
+    asked: MatchRequest
     wants_detail: bool
 
 
@@ -224,7 +224,7 @@ def _ask(
         banks=None if named is None else frozenset(named), content_id=content_id or None, bypass_coin=bypass
     )
     return _Ask(
-        asked=Asked(caller=call.caller, at_s=call.now_s, source=source, policy=policy),
+        asked=MatchRequest(caller=call.caller, at_s=call.now_s, source=source, policy=policy),
         wants_detail="detail" in (wire.names(include) or []),
     )
 
