@@ -6,13 +6,8 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
+from countermark.aws.names import BANK_INDEX, FEED_INDEX, PARTITION_KEY, SORT_KEY, TTL_ATTRIBUTE
 from infra.deployment import Deployment
-
-TTL_ATTRIBUTE = "expires_at"
-"""Tombstones of the change feed, and events that were dealt with, go at this time, in epoch seconds."""
-
-FEED_INDEX = "feed"
-BY_BANK_INDEX = "by-bank"
 
 
 class StorageStack(Stack):
@@ -29,15 +24,15 @@ class StorageStack(Stack):
         super().__init__(scope, id, description="countermark: tables, buckets and the exchanges' credentials.")
         self.banks = _table(self, "Banks", deployment=deployment, has_ttl=True)
         self.banks.add_global_secondary_index(
-            index_name=FEED_INDEX,
-            partition_key=_text("feed_shard"),
-            sort_key=_text("feed_at"),
+            index_name=FEED_INDEX.name,
+            partition_key=_text(FEED_INDEX.partition_key),
+            sort_key=_text(FEED_INDEX.sort_key),
             projection_type=dynamodb.ProjectionType.KEYS_ONLY,
         )
         self.banks.add_global_secondary_index(
-            index_name=BY_BANK_INDEX,
-            partition_key=_text("bank_shard"),
-            sort_key=dynamodb.Attribute(name="content_id", type=dynamodb.AttributeType.NUMBER),
+            index_name=BANK_INDEX.name,
+            partition_key=_text(BANK_INDEX.partition_key),
+            sort_key=dynamodb.Attribute(name=BANK_INDEX.sort_key, type=dynamodb.AttributeType.NUMBER),
             projection_type=dynamodb.ProjectionType.KEYS_ONLY,
         )
         self.exchanges = _table(self, "Exchanges", deployment=deployment, has_ttl=False)
@@ -89,8 +84,8 @@ def _table(scope: Construct, name: str, *, deployment: Deployment, has_ttl: bool
     return dynamodb.Table(
         scope,
         name,
-        partition_key=_text("pk"),
-        sort_key=_text("sk"),
+        partition_key=_text(PARTITION_KEY),
+        sort_key=_text(SORT_KEY),
         billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
         point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
             point_in_time_recovery_enabled=True

@@ -109,27 +109,16 @@ def app(*groups: str) -> "App":
     from countermark.api.app import build_app
     from countermark.api.keys import access_by_authorizer
     from countermark.api.services import Services
-    from countermark.flows.cached import SignalTypeRatios
-    from countermark.transport.fetch import URLFetcher
 
-    matches = "match" in groups or "status" in groups
-    services = Services(
-        banks=stores().banks,
-        collaborations=stores().collaborations,
-        index_store=stores().index,
-        publisher=stores().publisher,
-        secrets=stores().secrets,
-        opinions=stores().opinions,
-        signal_types=signal_types(),
-        content_types=content_types(),
+    services = Services.of(
+        stores(),
+        registries(),
         exchanges=exchanges(),
-        ratios=bank_directory().ratios if matches else SignalTypeRatios(stores().banks),
+        directory=bank_directory(),
         clock=now_s,
-        index=index_reader() if matches else None,
-        directory=bank_directory() if matches else None,
-        fetch_url=URLFetcher().fetch,
-        start_fetch=start_fetch,
         access=access_by_authorizer,
+        index=index_reader() if {"match", "status"}.intersection(groups) else None,
+        start_fetch=start_fetch,
     )
     # What the package logs comes out as what the handlers log does: as JSON, with its fields.
     logging.getLogger("countermark")

@@ -3,7 +3,6 @@
 from aws_lambda_powertools import Logger
 
 from countermark.domain.index import IndexFault
-from countermark.domain.recent import is_recent
 from countermark.indexes.shards import ServesIndex
 
 EVERY_S = 60
@@ -37,7 +36,7 @@ class FaultReports:
 
     def _is_due(self, fault: IndexFault, now_s: int) -> bool:
         reported_at_s = self._reported_at_s.get(_key(fault))
-        return reported_at_s is None or not is_recent(reported_at_s, now_s=now_s, max_age_s=EVERY_S)
+        return reported_at_s is None or not 0 <= now_s - reported_at_s < EVERY_S
 
 
 def _key(fault: IndexFault) -> tuple[str | None, str]:

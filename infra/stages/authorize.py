@@ -4,6 +4,7 @@ from aws_cdk import Duration
 from aws_cdk import aws_dynamodb as dynamodb
 from constructs import Construct
 
+from countermark.aws.names import API_KEYS
 from infra.function import Surroundings, stage_function
 from infra.grants import allow_items
 
@@ -38,4 +39,4 @@ class AuthorizeStage(Construct):
             timeout=TIMEOUT,
             knows_signals=False,
         )
-        allow_items(self.function, "dynamodb:GetItem", table=access, partitions=["api-key"])
+        allow_items(self.function, "dynamodb:GetItem", table=access, partitions=[API_KEYS])

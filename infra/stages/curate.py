@@ -9,12 +9,12 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from countermark.aws.names import BANK_INDEX, COUNTERS, OPINIONS
 from countermark.aws.settings import FETCH_QUEUE_URL, PURGE_QUEUE_URL
 from infra.function import Surroundings, stage_function
 from infra.grants import READ_ITEMS, WRITE_ITEMS, allow, allow_items, allow_objects
 from infra.queue import SOURCE, WatchedQueue
 from infra.schedule import send_regularly
-from infra.storage import BY_BANK_INDEX
 from infra.watch import HOUR
 
 STAGE = "curate"
@@ -85,10 +85,14 @@ class CurateStage(Construct):
             # A purge sends itself again only where it removed something, so the chain ends with what is to be removed.
             may_loop=True,
         )
-        allow_items(self.function, *READ_ITEMS, *WRITE_ITEMS, table=banks, indexes=[BY_BANK_INDEX])
+        allow_items(self.function, *READ_ITEMS, *WRITE_ITEMS, table=banks, indexes=[BANK_INDEX.name])
         allow_items(self.function, *READ_ITEMS, *WRITE_ITEMS, table=exchanges)
         allow_items(
-            self.function, "dynamodb:GetItem", "dynamodb:UpdateItem", table=access, partitions=["counter", "opinion#*"]
+            self.function,
+            "dynamodb:GetItem",
+            "dynamodb:UpdateItem",
+            table=access,
+            partitions=[COUNTERS, f"{OPINIONS}*"],
         )
         allow(
             self.function,

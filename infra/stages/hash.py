@@ -7,6 +7,7 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from countermark.aws.names import EVENTS, RATIOS
 from infra.function import Surroundings, stage_function
 from infra.grants import READ_ITEMS, allow, allow_items, allow_objects
 from infra.queue import WatchedQueue
@@ -67,8 +68,8 @@ class HashStage(Construct):
             is_heavy=True,
         )
         allow_objects(self.function, "s3:GetObject", "s3:GetObjectVersion", bucket=uploads)
-        allow_items(self.function, *READ_ITEMS, table=banks, partitions=["signal-type-ratio"])
-        allow_items(self.function, "dynamodb:GetItem", "dynamodb:PutItem", table=access, partitions=["event#*"])
+        allow_items(self.function, *READ_ITEMS, table=banks, partitions=[RATIOS])
+        allow_items(self.function, "dynamodb:GetItem", "dynamodb:PutItem", table=access, partitions=[f"{EVENTS}*"])
         allow(self.function, "events:PutEvents", on=[bus.event_bus_arn])
         # One upload at a time: one that ends the process, or its time, takes no other along.
         queue.feed(self.function, batch_size=1, max_concurrency=concurrency)

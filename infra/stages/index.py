@@ -6,12 +6,12 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from countermark.aws.names import BANK_INDEX, BUILDS, FEED_INDEX, STORE
 from countermark.aws.settings import search_environ
 from infra.function import Surroundings, stage_function
 from infra.grants import READ_ITEMS, allow_items, allow_objects
 from infra.queue import SOURCE, WatchedQueue
 from infra.schedule import send_regularly
-from infra.storage import BY_BANK_INDEX, FEED_INDEX
 
 STAGE = "index"
 
@@ -82,9 +82,9 @@ class IndexStage(Construct):
             is_heavy=True,
             environment=search_environ(index_shards=shards),
         )
-        allow_items(function, *READ_ITEMS, table=banks, indexes=[FEED_INDEX, BY_BANK_INDEX])
+        allow_items(function, *READ_ITEMS, table=banks, indexes=[FEED_INDEX.name, BANK_INDEX.name])
         # Which store the index is of, and the marks of builds: see the key table.
-        allow_items(function, "dynamodb:PutItem", table=banks, partitions=["store", "build"])
+        allow_items(function, "dynamodb:PutItem", table=banks, partitions=[STORE, BUILDS])
         allow_objects(function, "s3:DeleteObject", "s3:GetObject", "s3:PutObject", bucket=index)
         queue.feed(function, batch_size=NUDGES_PER_BUILD, max_concurrency=BUILDERS, window=WINDOW)
         queue.subscribe(

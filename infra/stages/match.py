@@ -7,6 +7,7 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from countermark.aws.names import EVENTS
 from countermark.aws.settings import search_environ
 from infra.deployment import Deployment
 from infra.function import Surroundings, stage_function
@@ -113,7 +114,7 @@ class MatchStage(Construct):
         # Texts that are too large for an event are read where they were uploaded.
         allow_objects(self.function, "s3:GetObject", "s3:GetObjectVersion", bucket=uploads)
         allow_items(self.function, *READ_ITEMS, table=banks)
-        allow_items(self.function, "dynamodb:GetItem", "dynamodb:PutItem", table=access, partitions=["event#*"])
+        allow_items(self.function, "dynamodb:GetItem", "dynamodb:PutItem", table=access, partitions=[f"{EVENTS}*"])
         allow(self.function, "events:PutEvents", on=[bus.event_bus_arn])
         queue.feed(self.function, batch_size=10, max_concurrency=deployment.match_concurrency)
         queue.subscribe(

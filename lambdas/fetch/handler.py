@@ -10,6 +10,7 @@ from aws_lambda_powertools import Logger, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from countermark.domain.caller import stage_caller
 from countermark.errors import NotFound
 from countermark.flows.fetch import Fetcher, fetch_collaboration
 from lambdas.composition import exchanges, now_s, signal_types, start_fetch, stores
@@ -18,6 +19,8 @@ from lambdas.records import one_by_one
 
 LAST_DELTA_S = 2 * 60
 """What is left of the function's time for the delta that is under way when the deadline comes, in seconds."""
+
+CALLER = stage_caller("fetch")
 
 logger = Logger()
 metrics = stage_metrics()
@@ -50,21 +53,14 @@ def dispatch() -> None:
     states = [stores().collaborations.fetch_state(name) for name in enabled]
     since_s = [state.begun_at_s if state.last_complete_at_s is None else state.last_complete_at_s for state in states]
     ages_s = [now_s() - at_s for at_s in since_s if at_s is not None]
-    logger.info("fetches_dispatched", collaborations=len(enabled))
+    logger.info("fetches_dispatched", caller=CALLER.key_id, collaborations=len(enabled))
     metrics.add_metric(name="OldestFetchAge", unit=MetricUnit.Seconds, value=max(0, *ages_s, 0))
 
 
 def fetch(name: str, *, holder: str, deadline_s: int) -> None:
     """Fetch one collaboration, and tell what came of it; one that was deleted meanwhile is passed over."""
-    fetcher = Fetcher(
-        exchanges=exchanges(),
-        signal_types=signal_types(),
-        collaborations=stores().collaborations,
-        banks=stores().banks,
-        secrets=stores().secrets,
-        publisher=stores().publisher,
-        clock=now_s,
-        holder=holder,
+    fetcher = Fetcher.of(
+        stores(), exchanges=exchanges(), signal_types=signal_types(), clock=now_s, holder=holder, caller=CALLER
     )
     try:
         report = fetch_collaboration(fetcher, name, deadline_s=deadline_s)
@@ -73,7 +69,7 @@ def fetch(name: str, *, holder: str, deadline_s: int) -> None:
         return
     if report.outcome == "continues":
         start_fetch(name)
-    logger.info("collaboration_fetched", **asdict(report))
+    logger.info("collaboration_fetched", caller=CALLER.key_id, **asdict(report))
     metrics.add_metric(name="FetchFailed", unit=MetricUnit.Count, value=int(report.outcome == "failed"))
     metrics.add_metric(name="ItemsChanged", unit=MetricUnit.Count, value=report.changed_items + report.removed_items)
     metrics.add_metric(name="ItemsMalformed", unit=MetricUnit.Count, value=report.malformed_items)

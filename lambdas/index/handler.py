@@ -70,8 +70,8 @@ def build(*, full: bool) -> IndexReport:
         logger.exception("index_damaged")
         metrics.add_metric(name="IndexDamaged", unit=MetricUnit.Count, value=1)
         report = _build(full=True)
-    if report.origin_fault is not None:
-        logger.warning("index_not_of_this_store", why=report.origin_fault)
+    if report.origin_mismatch is not None:
+        logger.warning("index_not_of_this_store", why=report.origin_mismatch)
         metrics.add_metric(name="IndexOfAnotherStore", unit=MetricUnit.Count, value=1)
     refused = sum(each.refused for each in report.types.values())
     logger.info(

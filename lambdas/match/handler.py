@@ -7,7 +7,8 @@ from aws_lambda_powertools import Logger, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from countermark.aws.event_json import decode_event
+from countermark.domain import event_json
+from countermark.domain.caller import stage_caller
 from countermark.domain.event import ContentHashed
 from countermark.domain.signal import Signal
 from countermark.errors import InvalidInput, NotFound
@@ -25,6 +26,8 @@ PARTLY_MATCHED = "ContentPartlyMatched"
 
 SLOWEST_MS = 20_000
 """How long the slowest content takes to match: a text of 10 MiB that uses up each of its time limits."""
+
+CALLER = stage_caller("match")
 
 logger = Logger()
 metrics = stage_metrics()
@@ -49,7 +52,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 def match_one(message: dict[str, Any]) -> None:
     """Match one hashed content, and tell of its matches. Without an index yet, the message comes again."""
-    hashed = decode_event(message["detail-type"], message["detail"])
+    hashed = event_json.from_json(message["detail-type"], message["detail"])
     if not isinstance(hashed, ContentHashed):
         raise InvalidInput(f"hashed content is matched, not a {type(hashed).__name__}")
 
@@ -68,7 +71,9 @@ def match_one(message: dict[str, Any]) -> None:
             directory=bank_directory(),
             publisher=stores().publisher,
             ledger=stores().ledger,
+            caller=CALLER,
             now_s=now_s(),
+            on_match=stores().on_match,
             read_queries=read_queries,
             on_partial=on_partial,
         )

@@ -19,7 +19,7 @@ from countermark.api.services import Limits, Services
 from countermark.domain.transport import Request, Response
 from countermark.errors import ExchangeFailed
 from countermark.exchanges import exchanges
-from countermark.flows.cached import BankDirectory, SignalTypeRatios
+from countermark.flows.cached import BankDirectory
 from countermark.flows.index import build_index
 from countermark.indexes.reader import IndexReader
 from countermark.local.state import LocalState
@@ -27,6 +27,7 @@ from countermark.signals import SIGNAL_TYPES
 from countermark.transport.fetch import FetchLimits, URLFetcher
 from countermark.transport.safe_url import URLPolicy
 from tests.api import photos
+from tests.callers import CALLER
 from tests.exchanges.hash_sharing import HashSharing
 from tests.exchanges.server import Asked
 
@@ -105,7 +106,7 @@ class Ncmec:
 
 
 @contextmanager
-def open_house(directory: Path, *, access: Access = open_access) -> Iterator[House]:
+def open_house(directory: Path, *, access: Access | None = None) -> Iterator[House]:
     """Open a service whose URLs of `photos.example` lead to a server of this process, by the name alone."""
     clock = Clock()
     started: list[str] = []
@@ -116,22 +117,16 @@ def open_house(directory: Path, *, access: Access = open_access) -> Iterator[Hou
     )
     with LocalState.open(directory) as state:
         services = Services(
-            banks=state.banks,
-            collaborations=state.collaborations,
-            index_store=state.index,
-            publisher=state.publisher,
-            secrets=state.secrets,
-            opinions=state.opinions,
+            ports=state,
             signal_types=SIGNAL_TYPES,
             exchanges=exchanges(reader=state.content, signal_types=SIGNAL_TYPES, transport=Ncmec()),
-            ratios=SignalTypeRatios(state.banks),
             clock=clock,
             index=IndexReader(state.index, SIGNAL_TYPES),
             directory=BankDirectory(state.banks),
             fetch_url=fetcher.fetch,
             start_fetch=started.append,
             check_store=state.check,
-            access=access,
+            access=access or open_access(CALLER),
             limits=LIMITS,
         )
         yield House(services=services, state=state, clock=clock, started=started)

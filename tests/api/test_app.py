@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, NoReturn
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 
@@ -323,3 +323,58 @@ def test_an_event_carries_bytes_as_base64() -> None:
 
 def replace_service(house: House, **changes: Any) -> House:
     return replace(house, services=replace(house.services, **changes))
+
+
+@pytest.mark.parametrize("bank", ["NOPE", "it's", 'a "quoted" bank'])
+@pytest.mark.parametrize("content_id", ["1", "abc", "99999999999999999999"])
+def test_that_there_is_no_bank_is_said_before_what_is_wrong_with_a_content(
+    call: Caller, bank: str, content_id: str
+) -> None:
+    path = f"/c/bank/{quote(bank)}/content/{content_id}"
+    missing = (404, {"message": f"bank '{bank}' not found"})
+    for method, body in (
+        ("GET", None),
+        ("DELETE", None),
+        ("PUT", {"disable_until_ts": 0}),
+        ("PUT", {"note": "x" * 256}),
+        ("PUT", {"disable_until_ts": "never"}),
+        ("POST", {"opinion": "seen"}),
+    ):
+        answer = call(method, path + ("/opinion" if method == "POST" else ""), body)
+        assert (answer.status, answer.json()) == missing
+
+
+@pytest.mark.parametrize("content_id", ["1", "abc", "0", "99999999999999999999", str(2**53)])
+def test_a_content_that_is_not_there_is_said_after_what_is_wrong_with_its_change(call: Caller, content_id: str) -> None:
+    call("POST", "/c/banks", {"name": "A"})
+    path = f"/c/bank/A/content/{content_id}"
+    missing = (404, {"message": f"content '{content_id}' not found"})
+    for method, body in (("GET", None), ("DELETE", None), ("PUT", {"note": "x"}), ("PUT", {})):
+        answer = call(method, path, body)
+        assert (answer.status, answer.json()) == missing
+    is_number = content_id.isdigit() and int(content_id) < 10**16
+    assert call("PUT", path, {"note": "x" * 256}).status == (400 if is_number else 404)
+
+
+def test_a_reason_is_answered_only_where_it_is_set_and_an_empty_one_clears_it(call: Caller) -> None:
+    call("POST", "/c/banks", {"name": "A"})
+    content_id = call("POST", "/c/bank/A/signal", {"pdq": "0f" * 32}).json()["id"]
+    path = f"/c/bank/A/content/{content_id}"
+    without = call("GET", path).json()
+    assert "reason" not in without
+    disabled = call("PUT", path, {"disable_until_ts": 253402300800, "reason": "a stock photo ☃"}).json()
+    assert disabled["reason"] == "a stock photo ☃"
+    assert call("GET", path).json() == {**without, "disable_until_ts": 253402300800, "reason": "a stock photo ☃"}
+    enabled = call("PUT", path, {"disable_until_ts": 1}).json()
+    assert enabled["reason"] == "a stock photo ☃"
+    assert call("GET", "/c/bank/A/contents").json()["contents"][0]["reason"] == "a stock photo ☃"
+    assert "reason" not in call("PUT", path, {"reason": ""}).json()
+    assert call("GET", path).json() == without
+
+
+@pytest.mark.parametrize(("reason", "status"), [("é" * 255, 200), ("é" * 256, 400), (None, 200), (17, 422)])
+def test_a_reason_is_text_of_at_most_255_characters(call: Caller, reason: object, status: int) -> None:
+    call("POST", "/c/banks", {"name": "A"})
+    content_id = call("POST", "/c/bank/A/signal", {"pdq": "0f" * 32}).json()["id"]
+    changed = call("PUT", f"/c/bank/A/content/{content_id}", {"reason": reason})
+    assert changed.status == call("PUT", f"/c/bank/A/content/{content_id}", {"note": reason}).status == status

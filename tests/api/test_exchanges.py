@@ -12,6 +12,7 @@ from countermark.exchanges.sample import SampleExchange
 from countermark.flows.fetch import Fetcher, fetch_collaboration
 from countermark.signals import SIGNAL_TYPES
 from tests.api.house import Caller, House, asgi_caller
+from tests.callers import CALLER
 
 SECRET = "correct horse"
 
@@ -110,15 +111,13 @@ def test_what_was_fetched_matches_with_its_source_and_what_was_deleted_stays_so(
 
 def fetch(house: House) -> None:
     services = house.services
-    fetcher = Fetcher(
+    fetcher = Fetcher.of(
+        house.state,
         exchanges=services.exchanges,
         signal_types=services.signal_types,
-        collaborations=services.collaborations,
-        banks=services.banks,
-        secrets=services.secrets,
-        publisher=services.publisher,
         clock=services.clock,
         holder="test",
+        caller=CALLER,
     )
     report = fetch_collaboration(fetcher, "PARTNERS")
     assert report.outcome == "complete", report

@@ -1,5 +1,6 @@
 """API keys: who calls, and what the caller may."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ from countermark.api.keys import (
     MAX_KEY_LENGTH,
     access_by_authorizer,
     access_by_keys,
-    authorize,
     authorizer_answer,
+    check_roles,
+    open_access,
     presented_key,
 )
 from countermark.api.messages import Request
 from countermark.api.payload2 import request_of
 from countermark.api.routes import ROUTES, methods_of
 from countermark.domain.api_key import ApiKey, Role, digest
+from countermark.domain.caller import Caller, local_caller
 from countermark.errors import Forbidden, Unauthorized
 from countermark.local.api_keys import SqliteApiKeyStore
 from countermark.local.database import Database
@@ -75,19 +78,24 @@ def test_a_key_comes_as_a_bearer_token_or_in_a_header_of_its_own(headers: dict[s
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 def test_each_route_is_open_to_its_role_and_to_admin_and_to_nobody_else(route: Any, keys: SqliteApiKeyStore) -> None:
+    def admit(headers: dict[str, str]) -> None:
+        request = Request(method=route.method, path=route.path, headers=headers)
+        check_roles(frozenset() if route.roles is None else access(request).roles, route)
+
+    access = access_by_keys(keys)
     for role in Role:
         headers = {"x-api-key": f"key-{role}"}
         if route.roles is None or role in route.roles or role is Role.ADMIN:
-            authorize(keys, headers, route)
+            admit(headers)
         else:
             with pytest.raises(Forbidden, match="missing role"):
-                authorize(keys, headers, route)
+                admit(headers)
     for headers in ({}, {"x-api-key": "unknown"}, {"x-api-key": "k" * (MAX_KEY_LENGTH + 1)}):
         if route.roles is None:
-            authorize(keys, headers, route)
+            admit(headers)
         else:
             with pytest.raises(Unauthorized):
-                authorize(keys, headers, route)
+                admit(headers)
 
 
 def test_only_status_and_the_site_map_need_no_key() -> None:
@@ -147,19 +155,58 @@ def test_an_answer_of_the_authorizer_that_was_kept_opens_no_other_route(
 ) -> None:
     """API Gateway may keep the answer for a key: the app looks at the roles in it for each route."""
     kept = authorizer_answer(keys, {"x-api-key": "key-match"})["context"]
-    roles = access_by_authorizer(authorized({"authorizer": {"lambda": kept}}))
-    assert roles == {Role.MATCH}
+    caller = access_by_authorizer(authorized({"authorizer": {"lambda": kept}}))
+    assert caller == Caller(key_id="match", roles=frozenset({Role.MATCH}))
     with open_house(tmp_path / "state", access=access_by_authorizer) as house:
         call = lambda_caller(house)
         assert call("GET", "/c/banks").status == 401  # nobody was asked: the route stays shut
         assert call("GET", "/status/live").status == 200
     route = methods_of("/c/banks")["GET"]
     assert route.roles is not None
-    assert not route.roles & roles
+    assert not route.roles & caller.roles
+
+
+def test_a_change_is_logged_with_the_id_of_the_key_and_without_the_key(
+    guarded: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    call = lambda_caller(guarded)
+    headers = {"x-api-key": "key-curate"}
+    with caplog.at_level(logging.INFO, logger="countermark"):
+        call("POST", "/c/banks", {"name": "A"}, headers=headers)
+        call("POST", "/c/bank/A/signal", {"pdq": PDQ}, headers=headers)
+        call("PUT", "/c/bank/NONE", {"enabled": False}, headers={"x-api-key": "key-admin"})
+        call("GET", "/c/banks", headers=headers)
+        call("POST", "/c/banks", {"name": "B"}, headers={"x-api-key": "key-match"})
+    told = [record.__dict__ for record in caplog.records if record.message == "curated"]
+    assert [(each["caller"], each["route"], each["names"], each["outcome"]) for each in told] == [
+        ("curate", "POST /c/banks", {}, "done"),
+        ("curate", "POST /c/bank/<bank_name>/signal", {"bank_name": "A"}, "done"),
+        ("admin", "PUT /c/bank/<bank_name>", {"bank_name": "NONE"}, "failed"),
+    ]
+    assert "key-" not in str(told)
+    assert PDQ not in str(told)
+
+
+def test_without_keys_a_change_is_of_the_local_user(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with open_house(tmp_path / "state", access=open_access(local_caller("ann", "desk"))) as house:
+        call = asgi_caller(asgi_app(house.services, threads=1))
+        with caplog.at_level(logging.INFO, logger="countermark"):
+            assert call("POST", "/c/banks", {"name": "A"}).status == 201
+    [record] = [record for record in caplog.records if record.message == "curated"]
+    assert record.__dict__["caller"] == "local:ann@desk"
 
 
 @pytest.mark.parametrize(
-    "context", [{}, {"authorizer": None}, {"authorizer": {"lambda": {}}}, {"authorizer": {"lambda": {"roles": 5}}}]
+    "context",
+    [
+        {},
+        {"authorizer": None},
+        {"authorizer": {"lambda": {}}},
+        {"authorizer": {"lambda": {"key": "k", "roles": 5}}},
+        {"authorizer": {"lambda": {"key": "k"}}},
+        {"authorizer": {"lambda": {"roles": "admin"}}},
+        {"authorizer": {"lambda": {"key": 5, "roles": "admin"}}},
+    ],
 )
 def test_a_request_without_the_authorizers_word_is_refused(context: dict[str, Any]) -> None:
     with pytest.raises(Unauthorized):
@@ -167,5 +214,5 @@ def test_a_request_without_the_authorizers_word_is_refused(context: dict[str, An
 
 
 def test_a_role_that_is_not_known_gives_nothing() -> None:
-    request = authorized({"authorizer": {"lambda": {"roles": "hash,owner,"}}})
-    assert access_by_authorizer(request) == {Role.HASH}
+    request = authorized({"authorizer": {"lambda": {"key": "k", "roles": "hash,owner,"}}})
+    assert access_by_authorizer(request) == Caller(key_id="k", roles=frozenset({Role.HASH}))

@@ -3,9 +3,10 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from countermark.api import multipart
 from countermark.api.multipart import MAX_HEADER_BYTES, Part, is_multipart, parameters, parse
 from countermark.errors import InvalidInput
 
@@ -207,3 +208,20 @@ def test_only_a_form_of_parts_is_one() -> None:
     assert is_multipart("Multipart/Form-Data; boundary=x")
     assert not is_multipart("application/x-www-form-urlencoded")
     assert not is_multipart("")
+
+
+PIECES = st.sampled_from(
+    [b"--x", b"--x--", b"\r\n", b"--", b"x", b" ", b"\t", b"a", b"\n", b"\r", b"-x", b"--xx", b"-"]
+)
+
+
+@settings(max_examples=2_000, deadline=None)
+@given(pieces=st.lists(PIECES, max_size=14), delimiter=st.sampled_from([b"--x", b"----", b"--x-"]))
+def test_boundaries_are_found_where_the_grammar_has_them(pieces: list[bytes], delimiter: bytes) -> None:
+    """RFC 2046 as one expression, which is slow on content, says what a boundary is."""
+    body = b"".join(pieces)
+    line = re.compile(rb"(?:\A|\r\n)" + re.escape(delimiter) + rb"(--)?[ \t]*(?:\r\n|\Z)")
+    for start in range(len(body) + 1):
+        expected = line.search(body, start)
+        found = multipart._boundary(body, delimiter, start)
+        assert found == (expected and (expected.start(), expected.end(), expected.group(1) is not None))

@@ -93,7 +93,7 @@ def is_allowed(package: str, module: str) -> bool:
             return True  # the package itself: its version
         target = rest[0]
         if package == "infra":
-            return module == "countermark.aws.settings"
+            return module in {"countermark.aws.names", "countermark.aws.settings"}
         if package in EDGES:
             return target in EDGES[package]
         if package in {"__init__", "__main__"}:
@@ -157,6 +157,8 @@ def test_the_rings_would_catch_a_wrong_import() -> None:
     assert not is_allowed("signals", "countermark.indexes.reader")
     assert not is_allowed("flows", "boto3")
     assert not is_allowed("infra", "countermark.aws.keys")
+    assert not is_allowed("infra", "countermark.aws")
+    assert is_allowed("infra", "countermark.aws.names")
     assert not is_allowed("local", "countermark.aws.banks")
     assert is_allowed("flows", "countermark.domain.bank")
     assert is_allowed("aws", "boto3")

@@ -1,18 +1,21 @@
 """Purges over DynamoDB: interrupted before any request, with tombstones of older versions, and with late writes."""
 
 import itertools
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
-from countermark.aws import keys
+from countermark.aws import keys, names
 from countermark.aws.banks import LATE_WRITES_S, TOMBSTONE_S, DynamoBankStore
 from countermark.aws.collaborations import DynamoCollaborationStore
 from countermark.aws.table import Delete, Put, Table
 from countermark.domain.collaboration import Collaboration, Record
-from countermark.flows.curate import resume_purges
+from countermark.domain.event import Event
+from countermark.flows.curate import Curator, resume_purges
 from tests.aws.deployed import Deployed
+from tests.callers import CALLER
 from tests.contracts.bank_values import NOW_S, draft, put_new
 
 
@@ -48,8 +51,16 @@ def table(deployment: Deployed) -> Table:
     return Table(deployment.clients.dynamodb, deployment.settings.banks_table)
 
 
+class Silent:
+    """Takes no event: a purge publishes none."""
+
+    def publish(self, events: Sequence[Event]) -> NoReturn:
+        raise AssertionError(f"a purge published {events}")
+
+
 def resume(banks: DynamoBankStore, collaborations: DynamoCollaborationStore) -> None:
-    assert not resume_purges(banks=banks, collaborations=collaborations, is_over=lambda: False)
+    curator = Curator(banks=banks, collaborations=collaborations, publisher=Silent(), caller=CALLER, now_s=NOW_S)
+    assert not resume_purges(curator, is_over=lambda: False)
 
 
 def test_a_purge_is_finished_once_no_write_that_began_before_can_arrive(
@@ -62,13 +73,13 @@ def test_a_purge_is_finished_once_no_write_that_began_before_can_arrive(
     assert banks.unfinished_purges() == [bank.id]
     tombstone = table.get(keys.bank(bank.id))
     assert tombstone is not None
-    assert keys.TTL_ATTRIBUTE not in tombstone, "it must not expire while something may be left"
+    assert names.TTL_ATTRIBUTE not in tombstone, "it must not expire while something may be left"
     clock.now_s += LATE_WRITES_S
     resume(banks, collaborations)
     assert banks.unfinished_purges() == []
     tombstone = table.get(keys.bank(bank.id))
     assert tombstone is not None
-    assert tombstone[keys.TTL_ATTRIBUTE] == clock.now_s + TOMBSTONE_S
+    assert tombstone[names.TTL_ATTRIBUTE] == clock.now_s + TOMBSTONE_S
 
 
 def test_tombstones_of_older_versions_are_unfinished_purges(
@@ -83,7 +94,7 @@ def test_tombstones_of_older_versions_are_unfinished_purges(
     item = table.get(keys.bank(young.id))
     assert item is not None
     # As they were written until now; the others have expired.
-    table.write(Put(item={**item, keys.TTL_ATTRIBUTE: NOW_S + 99}))
+    table.write(Put(item={**item, names.TTL_ATTRIBUTE: NOW_S + 99}))
     for bank in (old, empty):
         table.write(Delete(key=keys.bank(bank.id)))
     clock.now_s += LATE_WRITES_S

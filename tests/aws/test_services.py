@@ -13,12 +13,12 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from countermark.aws import clients, content, events, index, queues, retry, secrets
 from countermark.aws.batches import batched
 from countermark.aws.content import BUFFER_BYTES, S3ContentReader, S3UploadReader
-from countermark.aws.event_json import decode_event, encode_event
 from countermark.aws.events import EventBridgePublisher
 from countermark.aws.index import S3IndexStore
 from countermark.aws.queues import SqsQueue
 from countermark.aws.secrets import SecretsManagerStore
 from countermark.aws.uploads import presign_upload
+from countermark.domain import event_json
 from countermark.domain.event import BankChanged, MatchFound
 from countermark.domain.index import Manifest
 from countermark.errors import ContentTooLarge, InvalidInput, NotFound, PublishConflict, Unavailable
@@ -103,13 +103,13 @@ def test_events_that_are_refused_to_the_end_are_unavailable(deployment: Deployed
 )
 def test_a_detail_that_is_no_event_is_refused(detail_type: str, detail: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match=detail_type):
-        decode_event(detail_type, detail)
+        event_json.from_json(detail_type, detail)
 
 
 def test_a_newer_event_with_more_fields_is_read() -> None:
     event = MatchFound(id="x", content_key="k", content_id=None, matches=[], total_matches=0, at_s=1)
-    detail_type, detail = encode_event(event)
-    assert decode_event(detail_type, {**detail, "later": 1}) == event
+    detail_type, detail = event_json.to_json(event)
+    assert event_json.from_json(detail_type, {**detail, "later": 1}) == event
 
 
 def test_messages_arrive_and_those_that_failed_are_sent_again(deployment: Deployed) -> None:

@@ -29,6 +29,8 @@ from tests.bench.exchanges import bench_exchanges
 from tests.bench.machine import digits, machine, median_ms, table
 from tests.bench.peer import PEER, ROOT, install
 from tests.bench.photos import bench_photos
+from tests.bench.processor import bench_processor, hma_of
+from tests.bench.workers import bench_workers
 
 DIRECTORY = ROOT / "build" / "bench"
 PROCESS_RUNS = 9
@@ -194,14 +196,25 @@ def main() -> None:
     parser.add_argument(
         "only",
         nargs="*",
-        choices=["processes", "lookups", "index", "photos", "exchanges", "bulk", []],
+        choices=["processes", "lookups", "index", "photos", "exchanges", "bulk", "workers", "processor", []],
         help="all without any",
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000], help="of the index, in hashes")
     parser.add_argument("--records", type=int, nargs="+", default=[100_000, 1_000_000], help="of a fetch into SQLite")
     parser.add_argument("--moto-records", type=int, default=5_000, help="of a fetch into DynamoDB, in moto")
+    parser.add_argument("--hashes", type=int, default=10_000_000, help="of lookups with one and with two workers")
+    parser.add_argument("--hma", metavar="HOST:PORT:PID", help="a server of HMA that runs: measured beside ours")
     arguments = parser.parse_args()
-    only = arguments.only or ["processes", "lookups", "index", "photos", "exchanges", "bulk"]
+    only = arguments.only or [
+        "processes",
+        "lookups",
+        "index",
+        "photos",
+        "exchanges",
+        "bulk",
+        "workers",
+        "processor",
+    ]
     shutil.rmtree(DIRECTORY, ignore_errors=True)
     DIRECTORY.mkdir(parents=True)
     peer = install() if {"processes", "index"} & set(only) else None
@@ -219,6 +232,12 @@ def main() -> None:
         bench_exchanges(DIRECTORY / "exchanges", records=arguments.records, moto_records=arguments.moto_records)
     if "bulk" in only:
         bench_bulk(DIRECTORY / "bulk", environment("ours"), photo(), _server)
+    if "processor" in only:
+        fetch = [sys.executable, "-m", "countermark", "fetch"]
+        subprocess.run(fetch, check=True, capture_output=True, env=environment("ours"))
+        bench_processor(environment("ours"), photo(), SAMPLE_PDQ, hma=hma_of(arguments.hma))
+    if "workers" in only:
+        bench_workers(DIRECTORY / "workers", environment("ours"), hashes=arguments.hashes, workers=[1, 2])
 
 
 if __name__ == "__main__":

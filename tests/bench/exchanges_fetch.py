@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from countermark.domain.collaboration import Collaboration
 from countermark.domain.exchange import CredentialSource, Delta, Fetch, Field
@@ -24,6 +24,7 @@ from countermark.domain.stores import BankStore, CollaborationStore, EventPublis
 from countermark.flows.curate import Curator, create_collaboration
 from countermark.flows.fetch import Fetcher, fetch_collaboration
 from countermark.signals import SIGNAL_TYPES
+from tests.callers import CALLER
 
 NAME = "Made up"
 RECORDS_A_DELTA = 1_000
@@ -45,9 +46,11 @@ class MadeUp:
     def parse_credentials(self, text: str) -> Mapping[str, str]:
         return {"line": text}
 
+    def joined(self, config: Mapping[str, JSON]) -> Self:
+        return self
+
     def fetch(
         self,
-        config: Mapping[str, JSON],
         checkpoint: Mapping[str, JSON] | None,
         *,
         credentials: Mapping[str, str] | None,
@@ -55,10 +58,10 @@ class MadeUp:
     ) -> Fetch:
         return Fetch(restarts=checkpoint is None, deltas=self._deltas(0 if checkpoint is None else self.records))
 
-    def signals(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Signal]:
+    def signals(self, data: Mapping[str, JSON]) -> Sequence[Signal]:
         return [Signal(type="pdq", value=str(data["pdq"])), Signal(type="photo_md5", value=str(data["md5"]))]
 
-    def opinions(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Opinion]:
+    def opinions(self, data: Mapping[str, JSON]) -> Sequence[Opinion]:
         return [Opinion(category=Category.POSITIVE_CLASS, tags=frozenset({str(data["classification"])}))]
 
     def _deltas(self, start: int) -> Iterator[Delta]:
@@ -177,7 +180,13 @@ def measure(kind: str, records: int, directory: Path) -> dict[str, Any]:
         secrets,
     ):
         fetcher = _fetcher(banks, collaborations, publisher, secrets, records)
-        curator = Curator(banks=banks, collaborations=collaborations, publisher=publisher, now_s=int(time.time()))
+        curator = Curator(
+            banks=banks,
+            collaborations=collaborations,
+            publisher=publisher,
+            caller=CALLER,
+            now_s=int(time.time()),
+        )
         create_collaboration(curator, Collaboration(name=NAME, api="made_up", bank="MADE_UP"))
         started, worked = time.perf_counter(), time.process_time()
         report = fetch_collaboration(fetcher, NAME)
@@ -202,6 +211,7 @@ def _fetcher(
         publisher=publisher,
         clock=lambda: int(time.time()),
         holder="bench",
+        caller=CALLER,
     )
 
 

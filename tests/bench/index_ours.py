@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from countermark.indexes.segments import Searcher, build_segment, open_segment
+from countermark.indexes.segments import Searcher, open_segment
 from countermark.signals.pdq import PDQ
+from tests.indexes.built import build_segment
 
 
 def build(directory: Path) -> dict[str, float]:

@@ -30,8 +30,8 @@ Whole = Callable[[], None]
 
 
 def build_ours(directory: Path, values: list[str]) -> Path:
-    from countermark.indexes.segments import build_segment
     from countermark.signals.pdq import PDQ
+    from tests.indexes.built import build_segment
 
     data = build_segment(PDQ, ((value, number) for number, value in enumerate(values, start=1)), build_id="0" * 16)
     path = directory / "ours.segment"

@@ -93,6 +93,7 @@ def test_json_tells_all_of_a_content(banked: CommandLine) -> None:
         "disable_until_ts": ENABLED,
         "signals": {"raw_text": "other"},
         "note": "why",
+        "reason": "",
         "original_media_uri": None,
         "metadata": {"content_id": "upload 7"},
         "collaboration": None,
@@ -122,6 +123,20 @@ def test_a_disabled_content_matches_no_more_until_it_is_enabled(banked: CommandL
 def test_disabling_acts_although_the_index_is_old(banked: CommandLine) -> None:
     banked.ok("bank", "disable", "MINE", "1", "--permanently", "--skip-index-rebuild")
     assert matched(banked) == ""
+
+
+def test_the_reason_of_a_disable_is_shown_until_it_is_cleared(banked: CommandLine) -> None:
+    def reason() -> str:
+        shown: str = json.loads(banked.ok("bank", "show", "MINE", "1", "--json").out)["reason"]
+        return shown
+
+    assert reason() == ""
+    banked.ok("bank", "disable", "MINE", "1", "--reason", "a stock photo ☃")
+    assert reason() == "a stock photo ☃"
+    banked.ok("bank", "disable", "MINE", "1", "--until", "2030-01-31")
+    assert reason() == "a stock photo ☃"
+    banked.ok("bank", "disable", "MINE", "1", "--reason", "")
+    assert reason() == ""
 
 
 @pytest.mark.parametrize(
@@ -226,6 +241,8 @@ def test_of_several_ids_with_a_wrong_one_none_is_changed(banked: CommandLine) ->
         (["disable", "MINE", "1", "--until", "0001-01-01"], "a whole number of epoch seconds"),
         (["disable", "MINE", "1", "--until", "2030-04-01", "--permanently"], "--until is for contents"),
         (["disable", "MINE", "--until", "2030-04-01"], "--until is for contents"),
+        (["disable", "MINE", "--reason", "why"], "--reason is for contents"),
+        (["disable", "MINE", "1", "--reason", "é" * 256], "a reason has at most 255 characters, not 256"),
         (["disable", "NONE"], "bank 'NONE' not found"),
         (["enable", "MINE", "1", "--ratio", "0.5"], "--ratio is for whole banks"),
         (["enable", "MINE", "--ratio", "1.5"], "not '1.5'"),

@@ -24,6 +24,8 @@ def test_a_deployments_key_is_made_listed_and_deleted(
     assert stored is not None
     assert (stored.name, stored.roles) == ("ops", frozenset({Role.ADMIN}))
     assert countermark.ok("key", "--table", table, "list").out.startswith("ops admin ")
+    again = countermark("key", "--table", table, "create", "ops", "--role", "match")
+    assert (again.code, again.out, "there is a key 'ops'" in again.err) == (2, "", True)
     assert countermark.ok("key", "list").out == ""
     countermark.ok("key", "--table", table, "delete", "ops")
     assert countermark.ok("key", "--table", table, "list").out == ""

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from countermark.signals import decode, pdq
+from countermark.signals import decode
 from countermark.signals.photo import variants
 from tests.cli.conftest import CommandLine
 from tests.extensions.peer import PEER, Unavailable, environment, installed
+from tests.signals.photos import hash_of_pixels
 
 ROTATIONS = ("ORIGINAL", "ROTATE90", "ROTATE180", "ROTATE270", "FLIPX", "FLIPY", "FLIPPLUS1", "FLIPMINUS1")
 
@@ -43,7 +44,7 @@ def boxed(photo: Callable[[str], Path], home: Path) -> Path:
 def rotated_pdqs(path: Path) -> list[str]:
     """Return what is printed of a photo: the hash of the pixels of each variant, not the quick one of all."""
     pictures = variants(decode.pixels(path.read_bytes()))
-    return [f"{name} pdq {pdq.from_pixels(np.ascontiguousarray(pixels))[0]}" for name, pixels in pictures.items()]
+    return [f"{name} pdq {hash_of_pixels(np.ascontiguousarray(pixels))[0]}" for name, pixels in pictures.items()]
 
 
 @pytest.mark.parametrize("threshold", [0, 15, 60])

@@ -10,6 +10,7 @@ from countermark.local.banks import SqliteBankStore
 from countermark.local.database import Database
 from countermark.local.schema import APPLICATION_ID, MIGRATIONS
 from countermark.local.state import LocalState
+from tests.callers import CALLER
 from tests.cli.conftest import CommandLine
 from tests.contracts.bank_values import NOW_S, content, put_new
 from tests.local.processes import start
@@ -19,19 +20,22 @@ MANY = 8_000
 PURGE = """
 import sys
 from pathlib import Path
+from countermark.cli.session import Session
 from countermark.flows.curate import resume_purges
 from countermark.local.state import LocalState
 with LocalState.open(Path(sys.argv[1])) as state:
-    resume_purges(
-        banks=state.banks, collaborations=state.collaborations, is_over=lambda: False,
-        on_progress=lambda removed: print(removed, flush=True),
-    )
+    curator = Session(directory=Path(sys.argv[1])).curator(state)
+    resume_purges(curator, is_over=lambda: False, on_progress=lambda removed: print(removed, flush=True))
 """
+
+
+def curator_of(state: LocalState) -> Curator:
+    return Curator.of(state, caller=CALLER, now_s=NOW_S)
 
 
 def filled(state: LocalState) -> None:
     """Bank contents and records of a collaboration, and one content of another bank."""
-    curator = Curator(banks=state.banks, collaborations=state.collaborations, publisher=state.publisher, now_s=NOW_S)
+    curator = curator_of(state)
     create_collaboration(curator, Collaboration(name="C", api="sample", bank="C"))
     lease = state.collaborations.acquire_lease("C", holder="h", now_s=NOW_S, lease_s=60)
     bank = state.banks.bank("C")
@@ -74,9 +78,7 @@ def test_a_process_killed_in_the_middle_of_a_purge_leaves_what_any_later_change_
     assert counts(database) == (1, 0)
     with LocalState.open(countermark.state) as state:
         assert state.banks.unfinished_purges() == []
-        curator = Curator(
-            banks=state.banks, collaborations=state.collaborations, publisher=state.publisher, now_s=NOW_S
-        )
+        curator = curator_of(state)
         create_collaboration(curator, Collaboration(name="C", api="sample", bank="C"))
         put_new(state.banks, state.banks.bank("C").id, 2)
     countermark.ok("index")
@@ -85,9 +87,7 @@ def test_a_process_killed_in_the_middle_of_a_purge_leaves_what_any_later_change_
 
 def test_a_command_that_changes_banks_removes_what_an_earlier_one_left(countermark: CommandLine) -> None:
     with LocalState.open(countermark.state) as state:
-        curator = Curator(
-            banks=state.banks, collaborations=state.collaborations, publisher=state.publisher, now_s=NOW_S
-        )
+        curator = curator_of(state)
         put_new(state.banks, state.banks.create_bank("A", ratio=1.0).id, 5)
         state.banks.create_bank("B", ratio=1.0)
         delete_bank(curator, "A")

@@ -109,12 +109,12 @@ def test_an_opinion_whose_turn_is_anothers_waits(
     session = Session(directory=countermark.state)
     given = give(session, state, "true_positive")
     subject = opinions._subject(given)
-    state.opinions.take_turn(subject, holder="another", now_s=session.now_s(), lease_s=60)
+    state.opinions.acquire_lease(subject, holder="another", now_s=session.now_s(), lease_s=60)
     scheduler = Scheduler(session, state, fetch_every_s=None)
     assert not scheduler._is_dealt_with(given)
     ran = countermark("label", "C", "photo", "-H", "pdq", "hashes.txt")
     assert (ran.code, "another process is sending an opinion" in ran.err) == (3, True)
-    state.opinions.leave_turn(subject, holder="another")
+    state.opinions.release_lease(subject, holder="another")
     assert scheduler._is_dealt_with(given)
     assert len(network.ncii.submitted) == 1
 
@@ -134,3 +134,23 @@ def test_an_opinion_that_could_not_be_told_for_a_day_is_given_up(
     next_server.start()
     next_server.stop()
     assert len(network.ncii.submitted) == asked, "nor does the next server tell it"
+
+
+def test_an_opinion_that_another_process_stored_is_told_once(
+    countermark: CommandLine, network: Exchanges, state: LocalState
+) -> None:
+    session = Session(directory=countermark.state)
+    scheduler = Scheduler(session, state, fetch_every_s=None)
+    scheduler.start()
+    try:
+        given = give(session, state, "seen")
+        for _ in range(3):
+            scheduler.read_opinions()
+        wait_until_asked(network, 1)
+        scheduler.on_event(given)
+        give(session, state, "true_positive")
+        scheduler.read_opinions()
+        wait_until_asked(network, 2)
+    finally:
+        scheduler.stop()
+    assert len(network.ncii.submitted) == 2

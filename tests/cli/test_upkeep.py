@@ -14,7 +14,7 @@ import pytest
 
 from countermark.cli.session import Session
 from countermark.cli.upkeep import PURGE_STEPS, Upkeep, UpkeepProcess
-from countermark.domain.bank import BankContent, ContentDraft
+from countermark.domain.bank import BankChange, BankContent, ContentDraft
 from countermark.domain.index import Manifest
 from countermark.domain.stores import MAX_PAGE
 from countermark.errors import Unavailable
@@ -80,10 +80,10 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 
 def test_new_content_is_published_before_each_slice_of_a_bank_that_is_enabled_again(house: House) -> None:
-    update_bank(house.curator, "BIG", ratio=0.0)
+    update_bank(house.curator, "BIG", BankChange(matching_enabled_ratio=0.0))
     house.settle()
     assert house.size() == 0
-    update_bank(house.curator, "BIG", ratio=1.0)
+    update_bank(house.curator, "BIG", BankChange(matching_enabled_ratio=1.0))
     assert house.rounds_with_new_content() >= PAGES // READ_STEPS
     assert house.size() == PAGES * MAX_PAGE
 

@@ -1,6 +1,8 @@
 """The ports over DynamoDB, S3 and their kin in moto: an `Opener` by the name of the port's fixture."""
 
+import itertools
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,11 +13,11 @@ from countermark.aws.api_keys import DynamoApiKeyStore
 from countermark.aws.banks import DynamoBankStore
 from countermark.aws.collaborations import DynamoCollaborationStore
 from countermark.aws.content import S3ContentReader
-from countermark.aws.event_json import decode_event
 from countermark.aws.events import DynamoEventLedger, EventBridgePublisher
 from countermark.aws.index import S3IndexStore
 from countermark.aws.opinions import DynamoOpinionLedger
 from countermark.aws.secrets import SecretsManagerStore
+from countermark.domain import event_json
 from countermark.domain.event import Event
 from tests.aws.deployed import CONTENT_BUCKET, REGION, Deployed
 from tests.contracts.ports import Opener, Publishing, Reading
@@ -30,6 +32,12 @@ def _over(make: Callable[[Deployed], Any]) -> Opener:
         yield make(request.getfixturevalue("deployment"))
 
     return open_port
+
+
+def _ticking_clock() -> Callable[[], float]:
+    """Return a clock that advances by 1 ms per reading, so that a slow machine exceeds no limit in seconds."""
+    start_s, ticks = time.time(), itertools.count()
+    return lambda: start_s + next(ticks) / 1_000
 
 
 def _publishing(deployment: Deployed) -> Publishing:
@@ -51,7 +59,7 @@ def _publishing(deployment: Deployed) -> Publishing:
                 return list(arrived)
             for message in messages:
                 body = json.loads(message["Body"])
-                arrived.append(decode_event(body["detail-type"], body["detail"]))
+                arrived.append(event_json.from_json(body["detail-type"], body["detail"]))
                 clients.sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
 
     return Publishing(publisher=EventBridgePublisher(clients.events, bus), received=received)
@@ -71,7 +79,9 @@ def _reading(deployment: Deployed) -> Reading:
 
 
 AWS: Mapping[str, Opener] = {
-    "bank_store": _over(lambda on: DynamoBankStore(on.clients.dynamodb, on.settings.banks_table)),
+    "bank_store": _over(
+        lambda on: DynamoBankStore(on.clients.dynamodb, on.settings.banks_table, clock=_ticking_clock())
+    ),
     "collaboration_store": _over(lambda on: DynamoCollaborationStore(on.clients.dynamodb, on.settings.exchanges_table)),
     "index_store": _over(lambda on: S3IndexStore(on.clients.s3, on.settings.index_bucket)),
     "event_publisher": _over(_publishing),

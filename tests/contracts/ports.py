@@ -13,7 +13,7 @@ import pytest
 
 from countermark.domain.event import Event
 from countermark.domain.exchange import ContentReader
-from countermark.domain.stores import EventPublisher
+from countermark.domain.stores import EventPublisher, Ports
 
 Opener: TypeAlias = Callable[[pytest.FixtureRequest], AbstractContextManager[Any]]
 """Opens one implementation of one port. What it yields is the port, or one of the two classes below."""
@@ -35,3 +35,14 @@ class Reading:
     place: Callable[[str, bytes], str]
     missing_uri: str
     foreign_uri: str
+
+
+class Instead:
+    """The ports of a state or deployment, with others in place of some."""
+
+    def __init__(self, ports: Ports, **others: Any) -> None:
+        self._ports = ports
+        self._others = others
+
+    def __getattr__(self, name: str) -> Any:
+        return self._others[name] if name in self._others else getattr(self._ports, name)

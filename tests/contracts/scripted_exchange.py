@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from countermark.domain.exchange import CredentialSource, Delta, Fetch, Field
 from countermark.domain.json import JSON
@@ -36,28 +37,28 @@ class ScriptedExchange:
     def parse_credentials(self, text: str) -> Mapping[str, str]:
         return {"line": text}
 
+    def joined(self, config: Mapping[str, JSON]) -> Self:
+        self.parse_config(config)
+        return self
+
     def fetch(
         self,
-        config: Mapping[str, JSON],
         checkpoint: Mapping[str, JSON] | None,
         *,
         credentials: Mapping[str, str] | None,
         now_s: int,
     ) -> Fetch:
-        del config, credentials, now_s
         self.fetches.append(checkpoint)
         is_stale = checkpoint is None or checkpoint["epoch"] != self.epoch
         start = 0 if is_stale or checkpoint is None else int(str(checkpoint["steps"]))
         return Fetch(restarts=is_stale, deltas=self._deltas(start))
 
-    def signals(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Signal]:
-        del config
+    def signals(self, data: Mapping[str, JSON]) -> Sequence[Signal]:
         return [Signal(type="raw_text", value=str(text)) for text in _list(data.get("texts"))] + [
             Signal(type=str(name), value="x") for name in _list(data.get("types"))
         ]
 
-    def opinions(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Opinion]:
-        del config
+    def opinions(self, data: Mapping[str, JSON]) -> Sequence[Opinion]:
         return [
             Opinion(category=Category[str(name).removeprefix("my ")], is_mine=str(name).startswith("my "))
             for name in _list(data.get("opinions"))

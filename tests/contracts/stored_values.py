@@ -17,17 +17,10 @@ from countermark.aws.banks import DynamoBankStore
 from countermark.aws.collaborations import DynamoCollaborationStore
 from countermark.aws.opinions import DynamoOpinionLedger
 from countermark.domain.api_key import ApiKey, Role
-from countermark.domain.bank import PERMANENTLY_DISABLED, Bank, BankContent, ContentDraft, Provenance
-from countermark.domain.collaboration import (
-    Collaboration,
-    FetchState,
-    Record,
-    RecordPolicy,
-    SharedOpinion,
-    ToldOpinion,
-    Verdict,
-)
+from countermark.domain.bank import PERMANENTLY_DISABLED, Bank, BankChange, BankContent, ContentDraft, Provenance
+from countermark.domain.collaboration import Collaboration, FetchState, Record, RecordPolicy
 from countermark.domain.event import BankChanged, ContentHashed, Event, MatchFound, OpinionGiven
+from countermark.domain.opinion import ProcessedOpinion, SharedOpinion, Verdict
 from countermark.domain.signal import ContentType, Signal, Unhashable
 from countermark.domain.stores import ApiKeyStore, BankStore, CollaborationStore, OpinionLedger
 from countermark.local.api_keys import SqliteApiKeyStore
@@ -173,8 +166,8 @@ EVENTS: Sequence[Event] = (
 )
 
 TOLD = (
-    ToldOpinion(place=4, opinion=SharedOpinion(verdict=Verdict.SEEN)),
-    ToldOpinion(
+    ProcessedOpinion(place=4, opinion=SharedOpinion(verdict=Verdict.SEEN)),
+    ProcessedOpinion(
         place=9,
         opinion=SharedOpinion(verdict=Verdict.TRUE_POSITIVE, signal_type="pdq", tags=("été", "A1"), reason="3"),
     ),
@@ -223,7 +216,7 @@ def fill(stores: Filled) -> None:
     for bank in BANKS:
         stores.banks.create_bank(bank.name, ratio=bank.matching_enabled_ratio)
         if bank.distance_limits:
-            stores.banks.update_bank(bank.name, distance_limits=bank.distance_limits)
+            stores.banks.update_bank(bank.name, BankChange(distance_limits=bank.distance_limits))
     stores.banks.allot_content_ids(len(CONTENTS))
     stores.banks.put_contents(CONTENTS)
     draft = ContentDraft(signals={"pdq": PDQ}, original_media_uri="s3://uploads/photo/é", source_key="an upload")
@@ -240,9 +233,9 @@ def fill(stores: Filled) -> None:
             if record.is_withheld:
                 stores.collaborations.withhold(Provenance(collaboration=name, record_key=record.key))
         stores.collaborations.release_lease(lease)
-    stores.opinions.next_place()
-    stores.opinions.take_turn("a subject", holder="run", now_s=NOW_S, lease_s=60)
-    stores.opinions.finish_turn("a subject", TOLD, holder="run", now_s=NOW_S)
+    stores.opinions.allot_place()
+    stores.opinions.acquire_lease("a subject", holder="run", now_s=NOW_S, lease_s=60)
+    stores.opinions.record_processed("a subject", TOLD, holder="run", now_s=NOW_S)
     for key in API_KEYS:
         stores.api_keys.put_key(key)
 
@@ -259,7 +252,7 @@ def check(stores: Filled) -> None:
         assert stores.collaborations.fetch_state(name) == state
         found = stores.collaborations.records(name, [record.key for record in RECORDS])
         assert found == {record.key: record for record in RECORDS}
-    assert list(stores.opinions.told("a subject")) == list(TOLD)
+    assert list(stores.opinions.processed("a subject")) == list(TOLD)
     assert list(stores.api_keys.keys()) == list(API_KEYS)
 
 

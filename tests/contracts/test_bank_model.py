@@ -22,7 +22,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from countermark.domain.bank import ENABLED, PERMANENTLY_DISABLED, Bank, BankContent, ContentDraft, is_indexed
+from countermark.domain.bank import (
+    ENABLED,
+    PERMANENTLY_DISABLED,
+    Bank,
+    BankChange,
+    BankContent,
+    ContentChange,
+    ContentDraft,
+    is_indexed,
+)
 from countermark.domain.stores import BankStore
 from countermark.errors import AlreadyExists, NotFound
 from tests.contracts.bank_values import NOW_S, PDQ, content, read_feed
@@ -87,18 +96,18 @@ class BankStoreMachine(RuleBasedStateMachine):
         bank = self.model.banks.get(name)
         if bank is None:
             with pytest.raises(NotFound):
-                self.store.update_bank(name, new_name=new_name, ratio=ratio)
+                self.store.update_bank(name, BankChange(name=new_name, matching_enabled_ratio=ratio))
             return
         if new_name not in (None, name) and new_name in self.model.banks:
             with pytest.raises(AlreadyExists):
-                self.store.update_bank(name, new_name=new_name, ratio=ratio)
+                self.store.update_bank(name, BankChange(name=new_name, matching_enabled_ratio=ratio))
             return
         after = replace(
             bank,
             name=name if new_name is None else new_name,
             matching_enabled_ratio=bank.matching_enabled_ratio if ratio is None else ratio,
         )
-        assert self.store.update_bank(name, new_name=new_name, ratio=ratio) == after
+        assert self.store.update_bank(name, BankChange(name=new_name, matching_enabled_ratio=ratio)) == after
         del self.model.banks[name]
         self.model.banks[after.name] = after
 
@@ -149,22 +158,27 @@ class BankStoreMachine(RuleBasedStateMachine):
             given if before is None else replace(before, bank_id=bank.id, signals=signals, provenance=given.provenance)
         )
 
-    @rule(content_id=content_ids, name=NAMES, until=st.none() | UNTIL, note=st.none() | NOTES)
-    def update_content(self, content_id: int, name: str, until: int | None, note: str | None) -> None:
+    @rule(content_id=content_ids, name=NAMES, until=st.none() | UNTIL, note=st.none() | NOTES, reason=st.none() | NOTES)
+    def update_content(
+        self, content_id: int, name: str, until: int | None, note: str | None, reason: str | None
+    ) -> None:
         before = self.model.contents.get(content_id)
         bank = self.model.bank_of(before) or self.model.banks.get(name)
         if bank is None:
             return
+        change = ContentChange(disable_until_ts=until, note=note, reason=reason)
         if before is None or before.bank_id != bank.id:
             with pytest.raises(NotFound):
-                self.store.update_content(bank.id, content_id, disable_until_ts=until, note=note)
+                self.store.update_content(bank.name, content_id, change)
             return
         after = replace(
             before,
             disable_until_ts=before.disable_until_ts if until is None else until,
             note=before.note if note is None else note,
+            reason=before.reason if reason is None else reason,
         )
-        assert self.store.update_content(bank.id, content_id, disable_until_ts=until, note=note) == after
+        assert self.store.update_content(bank.name, content_id, change) == (bank, after)
+        assert self.store.content(bank.name, content_id) == (bank, after)
         self.model.contents[content_id] = after
 
     @rule(content_id=content_ids, name=NAMES)

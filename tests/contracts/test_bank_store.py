@@ -1,7 +1,9 @@
 """What every store of banks and contents holds."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -11,10 +13,12 @@ from countermark.domain.bank import (
     MAX_NOTE_LENGTH,
     PERMANENTLY_DISABLED,
     Bank,
+    BankChange,
     BankContent,
+    ContentChange,
     ContentDraft,
 )
-from countermark.domain.stores import MAX_PAGE, BankStore
+from countermark.domain.stores import MAX_PAGE, BankStore, content_pages
 from countermark.errors import AlreadyExists, InvalidInput, NotFound
 from tests.contracts.bank_values import MD5, METADATA, NOW_S, PDQ, PROVENANCE, content, draft, put_new
 from tests.contracts.threads import at_once
@@ -28,7 +32,7 @@ def test_a_ratio_comes_back_as_the_very_same_float(bank_store: BankStore, ratio:
     assert created.matching_enabled_ratio == ratio
     assert bank_store.bank("A") == created
     bank_store.create_bank("B", ratio=1.0)
-    assert bank_store.update_bank("B", ratio=ratio).matching_enabled_ratio == ratio
+    assert bank_store.update_bank("B", BankChange(matching_enabled_ratio=ratio)).matching_enabled_ratio == ratio
     assert bank_store.bank("B").matching_enabled_ratio == ratio
 
 
@@ -49,9 +53,9 @@ def test_a_bank_that_is_not_there_is_not_found(bank_store: BankStore) -> None:
     with pytest.raises(NotFound, match="NOWHERE"):
         bank_store.bank("NOWHERE")
     with pytest.raises(NotFound, match="NOWHERE"):
-        bank_store.update_bank("NOWHERE", ratio=1.0)
+        bank_store.update_bank("NOWHERE", BankChange(matching_enabled_ratio=1.0))
     with pytest.raises(NotFound, match="NOWHERE"):
-        bank_store.update_bank("NOWHERE", new_name="SOMEWHERE")
+        bank_store.update_bank("NOWHERE", BankChange(name="SOMEWHERE"))
     assert bank_store.delete_bank("NOWHERE") is None
     assert list(bank_store.banks()) == []
 
@@ -65,16 +69,16 @@ def test_banks_come_by_name(bank_store: BankStore) -> None:
 
 def test_an_update_changes_what_is_given_and_leaves_the_rest(bank_store: BankStore) -> None:
     created = bank_store.create_bank("A", ratio=0.5)
-    assert bank_store.update_bank("A") == created
-    limited = bank_store.update_bank("A", distance_limits={"pdq": 12, "raw_text": 0})
+    assert bank_store.update_bank("A", BankChange()) == created
+    limited = bank_store.update_bank("A", BankChange(distance_limits={"pdq": 12, "raw_text": 0}))
     assert limited == Bank(
         id=created.id, name="A", matching_enabled_ratio=0.5, distance_limits={"pdq": 12, "raw_text": 0}
     )
-    ramped = bank_store.update_bank("A", ratio=0.0)
+    ramped = bank_store.update_bank("A", BankChange(matching_enabled_ratio=0.0))
     assert ramped == Bank(id=created.id, name="A", matching_enabled_ratio=0.0, distance_limits=limited.distance_limits)
-    renamed = bank_store.update_bank("A", new_name="B")
+    renamed = bank_store.update_bank("A", BankChange(name="B"))
     assert renamed == Bank(id=created.id, name="B", matching_enabled_ratio=0.0, distance_limits=limited.distance_limits)
-    unlimited = bank_store.update_bank("B", distance_limits={})
+    unlimited = bank_store.update_bank("B", BankChange(distance_limits={}))
     assert unlimited == Bank(id=created.id, name="B", matching_enabled_ratio=0.0)
     assert bank_store.bank("B") == unlimited
 
@@ -82,7 +86,7 @@ def test_an_update_changes_what_is_given_and_leaves_the_rest(bank_store: BankSto
 def test_a_renamed_bank_leaves_its_old_name_free_and_keeps_its_contents(bank_store: BankStore) -> None:
     bank = bank_store.create_bank("OLD", ratio=1.0)
     banked = bank_store.add_content(bank.id, draft(), now_s=NOW_S)
-    bank_store.update_bank("OLD", new_name="NEW")
+    bank_store.update_bank("OLD", BankChange(name="NEW"))
     with pytest.raises(NotFound):
         bank_store.bank("OLD")
     other = bank_store.create_bank("OLD", ratio=1.0)
@@ -94,13 +98,13 @@ def test_a_renamed_bank_leaves_its_old_name_free_and_keeps_its_contents(bank_sto
 def test_a_taken_name_is_refused_and_nothing_else_of_that_update_happens(bank_store: BankStore) -> None:
     first, second = bank_store.create_bank("A", ratio=1.0), bank_store.create_bank("B", ratio=1.0)
     with pytest.raises(AlreadyExists, match="B"):
-        bank_store.update_bank("A", new_name="B", ratio=0.0)
+        bank_store.update_bank("A", BankChange(name="B", matching_enabled_ratio=0.0))
     assert bank_store.banks() == [first, second]
 
 
 def test_a_bank_may_be_renamed_to_its_own_name(bank_store: BankStore) -> None:
     created = bank_store.create_bank("A", ratio=1.0)
-    assert bank_store.update_bank("A", new_name="A", ratio=0.5) == Bank(
+    assert bank_store.update_bank("A", BankChange(name="A", matching_enabled_ratio=0.5)) == Bank(
         id=created.id, name="A", matching_enabled_ratio=0.5
     )
 
@@ -115,7 +119,7 @@ def test_of_banks_created_at_once_under_one_name_exactly_one_is(bank_store: Bank
 
 def test_of_banks_renamed_at_once_to_one_name_exactly_one_is(bank_store: BankStore) -> None:
     before = [bank_store.create_bank(f"BANK_{n}", ratio=1.0) for n in range(6)]
-    results = at_once([partial(bank_store.update_bank, bank.name, new_name="ONE") for bank in before])
+    results = at_once([partial(bank_store.update_bank, bank.name, BankChange(name="ONE")) for bank in before])
     renamed = [result for result in results if isinstance(result, Bank)]
     assert len(renamed) == 1
     assert sum(isinstance(result, AlreadyExists) for result in results) == 5
@@ -130,9 +134,9 @@ def test_curators_who_change_different_fields_of_a_bank_at_once_lose_nothing(ban
         bank_store.create_bank(name, ratio=1.0)
         at_once(
             [
-                partial(bank_store.update_bank, name, ratio=0.25),
-                partial(bank_store.update_bank, name, distance_limits={"pdq": n}),
-                partial(bank_store.update_bank, name),
+                partial(bank_store.update_bank, name, BankChange(matching_enabled_ratio=0.25)),
+                partial(bank_store.update_bank, name, BankChange(distance_limits={"pdq": n})),
+                partial(bank_store.update_bank, name, BankChange()),
             ]
         )
         bank = bank_store.bank(name)
@@ -144,8 +148,8 @@ def test_a_bank_renamed_while_its_ratio_is_set_keeps_both_or_tells_that_it_is_go
         bank_store.create_bank(f"OLD_{n}", ratio=1.0)
         results = at_once(
             [
-                partial(bank_store.update_bank, f"OLD_{n}", new_name=f"NEW_{n}"),
-                partial(bank_store.update_bank, f"OLD_{n}", ratio=0.25),
+                partial(bank_store.update_bank, f"OLD_{n}", BankChange(name=f"NEW_{n}")),
+                partial(bank_store.update_bank, f"OLD_{n}", BankChange(matching_enabled_ratio=0.25)),
             ]
         )
         assert isinstance(results[0], Bank)
@@ -260,7 +264,7 @@ def test_a_second_draft_of_one_source_is_the_same_content_as_it_is_now(bank_stor
     bank = bank_store.create_bank("A", ratio=1.0)
     first = bank_store.add_content(bank.id, draft(source_key="upload/ü 1", note="first"), now_s=NOW_S)
     assert bank_store.add_content(bank.id, draft(source_key="upload/ü 1", note="again"), now_s=NOW_S + 9) == first
-    curated = bank_store.update_content(bank.id, first.id, disable_until_ts=0, note="curated")
+    _, curated = bank_store.update_content(bank.name, first.id, ContentChange(disable_until_ts=0, note="curated"))
     assert bank_store.add_content(bank.id, draft(source_key="upload/ü 1"), now_s=NOW_S + 9) == curated
     other = bank_store.add_content(bank.id, draft(source_key="upload/ü 2"), now_s=NOW_S)
     assert {c.id for c in bank_store.content_page(bank.id, limit=9).contents} == {first.id, other.id}
@@ -351,7 +355,7 @@ def test_a_put_of_a_content_that_is_there_keeps_what_is_a_curators(bank_store: B
     added = bank_store.add_content(
         first.id, ContentDraft(signals={"pdq": PDQ}, note="mine", metadata=METADATA), now_s=NOW_S
     )
-    bank_store.update_content(first.id, added.id, disable_until_ts=0)
+    bank_store.update_content(first.name, added.id, ContentChange(disable_until_ts=0))
     bank_store.put_contents(
         [
             BankContent(
@@ -395,8 +399,10 @@ def test_a_curator_and_a_fetch_that_write_one_content_at_once_lose_nothing(bank_
         at_once(
             [
                 partial(_puts, bank_store, fetched),
-                partial(_updates, bank_store, content_id, bank.id, disable_until_ts=PERMANENTLY_DISABLED + n),
-                partial(_updates, bank_store, content_id, bank.id, note=f"note {n}"),
+                partial(
+                    _updates, bank_store, content_id, "A", ContentChange(disable_until_ts=PERMANENTLY_DISABLED + n)
+                ),
+                partial(_updates, bank_store, content_id, "A", ContentChange(note=f"note {n}")),
             ]
         )
         stored = bank_store.contents([content_id])[content_id]
@@ -408,10 +414,8 @@ def _puts(store: BankStore, fetched: BankContent) -> None:
     store.put_contents([fetched])
 
 
-def _updates(
-    store: BankStore, content_id: int, bank_id: int, *, disable_until_ts: int | None = None, note: str | None = None
-) -> None:
-    store.update_content(bank_id, content_id, disable_until_ts=disable_until_ts, note=note)
+def _updates(store: BankStore, content_id: int, bank: str, change: ContentChange) -> None:
+    store.update_content(bank, content_id, change)
 
 
 def test_a_bulk_write_takes_a_full_page_and_no_more(bank_store: BankStore) -> None:
@@ -455,14 +459,9 @@ def test_pages_tell_of_each_content_once_newest_first(bank_store: BankStore, lim
         ids += put_new(bank_store, bank.id, 2)
         put_new(bank_store, other.id, 1)
     seen: list[int] = []
-    before = None
-    while True:
-        page = bank_store.content_page(bank.id, before=before, limit=limit)
+    for page in content_pages(bank_store, bank.id, limit=limit):
         assert 1 <= len(page.contents) <= limit
         seen += [one.id for one in page.contents]
-        before = page.before
-        if before is None:
-            break
     assert seen == sorted(ids, reverse=True)
 
 
@@ -484,37 +483,60 @@ def test_before_leaves_out_the_id_itself_and_all_above(bank_store: BankStore) ->
 def test_a_disable_time_comes_back_exactly_as_it_was_set(bank_store: BankStore, until: int) -> None:
     bank = bank_store.create_bank("A", ratio=1.0)
     banked = bank_store.add_content(bank.id, draft(note="kept"), now_s=NOW_S)
-    updated = bank_store.update_content(bank.id, banked.id, disable_until_ts=until)
+    _, updated = bank_store.update_content(bank.name, banked.id, ContentChange(disable_until_ts=until))
     assert (updated.disable_until_ts, updated.note) == (until, "kept")
     assert bank_store.contents([banked.id]) == {banked.id: updated}
-    enabled = bank_store.update_content(bank.id, banked.id, disable_until_ts=ENABLED)
-    assert enabled == banked
+    enabled = bank_store.update_content(bank.name, banked.id, ContentChange(disable_until_ts=ENABLED))
+    assert enabled == (bank, banked) == bank_store.content(bank.name, banked.id)
     assert bank_store.content_page(bank.id, limit=1).contents == (banked,)
 
 
-@pytest.mark.parametrize("note", ["", "x", "日本語 👍🏽 \u0000 \n", "é" * MAX_NOTE_LENGTH])
-def test_a_note_comes_back_exactly_as_it_was_set(bank_store: BankStore, note: str) -> None:
+@pytest.mark.parametrize("text", ["", "x", "日本語 👍🏽 \u0000 \n", "é" * MAX_NOTE_LENGTH])
+@pytest.mark.parametrize("field", ["note", "reason"])
+def test_a_text_comes_back_exactly_as_it_was_set(bank_store: BankStore, field: str, text: str) -> None:
     bank = bank_store.create_bank("A", ratio=1.0)
     banked = bank_store.add_content(bank.id, draft(note="before"), now_s=NOW_S)
-    bank_store.update_content(bank.id, banked.id, disable_until_ts=7)
-    updated = bank_store.update_content(bank.id, banked.id, note=note)
-    assert (updated.note, updated.disable_until_ts) == (note, 7)
+    before = ContentChange(disable_until_ts=7, note="before", reason="before")
+    change: dict[str, Any] = {field: text}
+    bank_store.update_content(bank.name, banked.id, before)
+    _, updated = bank_store.update_content(bank.name, banked.id, ContentChange(**change))
+    assert updated == replace(before.applied_to(banked), **change)
     assert bank_store.contents([banked.id])[banked.id] == updated
+
+
+def test_a_reason_stays_until_it_is_changed(bank_store: BankStore) -> None:
+    bank = bank_store.create_bank("A", ratio=1.0)
+    (content_id,) = put_new(bank_store, bank.id, 1)
+    assert bank_store.contents([content_id])[content_id].reason == ""
+    disable = ContentChange(disable_until_ts=PERMANENTLY_DISABLED, reason="a stock photo")
+    bank_store.update_content("A", content_id, disable)
+    bank_store.put_contents([content(content_id, bank.id, signals={"video_md5": MD5})])
+    bank_store.update_content("A", content_id, ContentChange(disable_until_ts=ENABLED))
+    assert bank_store.content("A", content_id)[1].reason == "a stock photo"
+    assert bank_store.update_content("A", content_id, ContentChange(reason=""))[1].reason == ""
+    moved = replace(content(content_id + 10_000, bank.id), reason="from a backup")
+    bank_store.put_contents([moved])
+    assert bank_store.contents([moved.id]) == {moved.id: moved}
 
 
 def test_an_update_of_nothing_returns_the_content(bank_store: BankStore) -> None:
     bank = bank_store.create_bank("A", ratio=1.0)
     banked = bank_store.add_content(bank.id, draft(), now_s=NOW_S)
-    assert bank_store.update_content(bank.id, banked.id) == banked
+    assert bank_store.update_content(bank.name, banked.id, ContentChange()) == (bank, banked)
 
 
 def test_a_content_is_updated_and_deleted_only_in_its_own_bank(bank_store: BankStore) -> None:
     bank, other = bank_store.create_bank("A", ratio=1.0), bank_store.create_bank("B", ratio=1.0)
     banked = bank_store.add_content(bank.id, draft(), now_s=NOW_S)
     with pytest.raises(NotFound, match=str(banked.id)):
-        bank_store.update_content(other.id, banked.id, note="x")
+        bank_store.update_content(other.name, banked.id, ContentChange(note="x"))
+    with pytest.raises(NotFound, match=str(banked.id)):
+        bank_store.content(other.name, banked.id)
+    for reach in (bank_store.content, partial(bank_store.update_content, change=ContentChange(note="x"))):
+        with pytest.raises(NotFound, match="bank 'it's' not found"):
+            reach("it's", banked.id)
     with pytest.raises(NotFound, match=str(banked.id + 1)):
-        bank_store.update_content(bank.id, banked.id + 1, disable_until_ts=0)
+        bank_store.update_content(bank.name, banked.id + 1, ContentChange(disable_until_ts=0))
     assert bank_store.delete_contents(other.id, [banked.id]) == 0
     assert bank_store.contents([banked.id]) == {banked.id: banked}
 
@@ -525,8 +547,8 @@ def test_curators_who_change_different_fields_of_a_content_at_once_lose_nothing(
         banked = bank_store.add_content(bank.id, draft(), now_s=NOW_S)
         at_once(
             [
-                partial(bank_store.update_content, bank.id, banked.id, disable_until_ts=0),
-                partial(bank_store.update_content, bank.id, banked.id, note=f"note {n}"),
+                partial(bank_store.update_content, bank.name, banked.id, ContentChange(disable_until_ts=0)),
+                partial(bank_store.update_content, bank.name, banked.id, ContentChange(note=f"note {n}")),
             ]
         )
         stored = bank_store.contents([banked.id])[banked.id]
@@ -541,7 +563,7 @@ def test_deleting_tells_how_many_were_there(bank_store: BankStore) -> None:
     assert set(bank_store.contents(ids)) == {ids[2]}
     assert [one.id for one in bank_store.content_page(bank.id, limit=9).contents] == [ids[2]]
     with pytest.raises(NotFound):
-        bank_store.update_content(bank.id, ids[0], note="x")
+        bank_store.update_content(bank.name, ids[0], ContentChange(note="x"))
 
 
 def test_of_deletes_made_at_once_each_content_counts_once(bank_store: BankStore) -> None:
@@ -557,7 +579,7 @@ def test_an_update_never_brings_a_deleted_content_back(bank_store: BankStore) ->
         banked = bank_store.add_content(bank.id, draft(), now_s=NOW_S)
         at_once(
             [
-                partial(_updates, bank_store, banked.id, bank.id, note="late"),
+                partial(_updates, bank_store, banked.id, "A", ContentChange(note="late")),
                 partial(_deletes, bank_store, banked.id, bank.id),
             ]
         )

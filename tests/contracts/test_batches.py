@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from countermark.domain.bank import PERMANENTLY_DISABLED, BankContent, ContentDraft
+from countermark.domain.bank import PERMANENTLY_DISABLED, BankContent, ContentChange, ContentDraft
 from countermark.domain.stores import MAX_PAGE, REMEMBER_BATCHES_S, BankStore
 from countermark.errors import Conflict, InvalidInput, NotFound
 from tests.contracts.bank_values import MD5, METADATA, NOW_S, PDQ, PROVENANCE, draft, of_content, read_feed
@@ -37,7 +37,7 @@ def test_a_batch_is_banked_in_order_and_told_to_the_feed(bank_store: BankStore, 
 def test_the_same_batch_under_the_same_key_gives_the_same_ids_and_writes_nothing(bank_store: BankStore) -> None:
     bank, other = bank_store.create_bank("A", ratio=1.0), bank_store.create_bank("B", ratio=1.0)
     ids = bank_store.add_contents(bank.id, DRAFTS, key="k", now_s=NOW_S)
-    bank_store.update_content(bank.id, ids[0], disable_until_ts=PERMANENTLY_DISABLED, note="no")
+    bank_store.update_content(bank.name, ids[0], ContentChange(disable_until_ts=PERMANENTLY_DISABLED, note="no"))
     bank_store.delete_contents(bank.id, [ids[1]])
     stands = contents_of(bank_store, bank.id)
     assert bank_store.add_contents(bank.id, DRAFTS, key="k", now_s=NOW_S + REMEMBER_BATCHES_S - 1) == ids

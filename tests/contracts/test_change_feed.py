@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from countermark.domain.bank import ENABLED, PERMANENTLY_DISABLED
+from countermark.domain.bank import ENABLED, PERMANENTLY_DISABLED, BankChange, ContentChange
 from countermark.domain.stores import MAX_PAGE, BankStore, Change
 from countermark.errors import InvalidInput
 from tests.contracts.bank_values import (
@@ -68,13 +68,13 @@ TOLD_OF_THE_CONTENT: dict[str, Act] = {
         [content(content_id, store.create_bank("OTHER", ratio=0.0).id)]
     ),
     "it is disabled for good": lambda store, bank_id, content_id: store.update_content(
-        bank_id, content_id, disable_until_ts=PERMANENTLY_DISABLED
+        "A", content_id, ContentChange(disable_until_ts=PERMANENTLY_DISABLED)
     ),
     "it is disabled for good by an old client": lambda store, bank_id, content_id: store.update_content(
-        bank_id, content_id, disable_until_ts=0
+        "A", content_id, ContentChange(disable_until_ts=0)
     ),
     "it is disabled far beyond for good": lambda store, bank_id, content_id: store.update_content(
-        bank_id, content_id, disable_until_ts=PERMANENTLY_DISABLED + 5
+        "A", content_id, ContentChange(disable_until_ts=PERMANENTLY_DISABLED + 5)
     ),
     "it is deleted": lambda store, bank_id, content_id: store.delete_contents(bank_id, [content_id]),
     "it is purged": lambda store, bank_id, content_id: (
@@ -101,20 +101,20 @@ def test_the_feed_tells_of_a_permanent_disable_that_is_lifted(
 ) -> None:
     bank = bank_store.create_bank("A", ratio=1.0)
     (content_id,) = put_new(bank_store, bank.id, 1)
-    bank_store.update_content(bank.id, content_id, disable_until_ts=disabled)
+    bank_store.update_content(bank.name, content_id, ContentChange(disable_until_ts=disabled))
     _, cursor = read_feed(bank_store)
-    bank_store.update_content(bank.id, content_id, disable_until_ts=lifted)
+    bank_store.update_content(bank.name, content_id, ContentChange(disable_until_ts=lifted))
     told, _ = read_feed(bank_store, cursor)
     assert of_content(content_id) in told
 
 
 NOT_TOLD: dict[str, Act] = {
-    "a note is set": lambda store, bank_id, content_id: store.update_content(bank_id, content_id, note="x"),
+    "a note is set": lambda store, bank_id, content_id: store.update_content("A", content_id, ContentChange(note="x")),
     "a timed disable is set": lambda store, bank_id, content_id: store.update_content(
-        bank_id, content_id, disable_until_ts=PERMANENTLY_DISABLED - 1
+        "A", content_id, ContentChange(disable_until_ts=PERMANENTLY_DISABLED - 1)
     ),
     "what is enabled is enabled": lambda store, bank_id, content_id: store.update_content(
-        bank_id, content_id, disable_until_ts=ENABLED
+        "A", content_id, ContentChange(disable_until_ts=ENABLED)
     ),
     "its provenance changes": lambda store, bank_id, content_id: store.put_contents(
         [content(content_id, bank_id, provenance=None)]
@@ -123,9 +123,13 @@ NOT_TOLD: dict[str, Act] = {
     "a put would disable it": lambda store, bank_id, content_id: store.put_contents(
         [content(content_id, bank_id, disable_until_ts=0)]
     ),
-    "its bank is renamed": lambda store, bank_id, content_id: store.update_bank("A", new_name="B"),
-    "its bank is ramped": lambda store, bank_id, content_id: store.update_bank("A", ratio=0.001),
-    "its bank gets a limit": lambda store, bank_id, content_id: store.update_bank("A", distance_limits={"pdq": 1}),
+    "its bank is renamed": lambda store, bank_id, content_id: store.update_bank("A", BankChange(name="B")),
+    "its bank is ramped": lambda store, bank_id, content_id: store.update_bank(
+        "A", BankChange(matching_enabled_ratio=0.001)
+    ),
+    "its bank gets a limit": lambda store, bank_id, content_id: store.update_bank(
+        "A", BankChange(distance_limits={"pdq": 1})
+    ),
     "ids are set aside": lambda store, bank_id, content_id: store.allot_content_ids(5),
     "a signal type's ratio is set": lambda store, bank_id, content_id: store.set_signal_type_ratio("pdq", 0.0),
     "nothing that is there is deleted": lambda store, bank_id, content_id: store.delete_contents(
@@ -153,10 +157,10 @@ def test_the_feed_tells_nothing_when_one_permanent_disable_follows_another(
 ) -> None:
     bank = bank_store.create_bank("A", ratio=1.0)
     (content_id,) = put_new(bank_store, bank.id, 1)
-    bank_store.update_content(bank.id, content_id, disable_until_ts=before)
+    bank_store.update_content(bank.name, content_id, ContentChange(disable_until_ts=before))
     _, cursor = read_feed(bank_store)
     told_before, _ = read_feed(bank_store, cursor)
-    bank_store.update_content(bank.id, content_id, disable_until_ts=after)
+    bank_store.update_content(bank.name, content_id, ContentChange(disable_until_ts=after))
     assert read_feed(bank_store, cursor)[0] <= told_before
 
 
@@ -166,7 +170,7 @@ def test_the_feed_tells_of_a_bank_whose_ratio_becomes_or_leaves_zero(
 ) -> None:
     bank = bank_store.create_bank("A", ratio=before)
     _, cursor = read_feed(bank_store)
-    bank_store.update_bank("A", ratio=after)
+    bank_store.update_bank("A", BankChange(matching_enabled_ratio=after))
     told, _ = read_feed(bank_store, cursor)
     assert told == {of_bank(bank.id)}
 
@@ -175,8 +179,8 @@ def test_the_feed_tells_nothing_of_a_ratio_that_stays_at_zero_or_above(bank_stor
     bank_store.create_bank("OFF", ratio=0.0)
     bank_store.create_bank("ON", ratio=1.0)
     _, cursor = read_feed(bank_store)
-    bank_store.update_bank("OFF", ratio=0.0)
-    bank_store.update_bank("ON", ratio=5e-324)
+    bank_store.update_bank("OFF", BankChange(matching_enabled_ratio=0.0))
+    bank_store.update_bank("ON", BankChange(matching_enabled_ratio=5e-324))
     assert read_feed(bank_store, cursor)[0] == set()
 
 
@@ -202,7 +206,7 @@ def test_a_change_is_told_of_to_every_cursor_taken_before_it(bank_store: BankSto
     for _ in range(4):
         ids.append(bank_store.add_content(bank.id, draft(), now_s=NOW_S).id)
         cursors.append(read_feed(bank_store, cursors[-1])[1])
-    bank_store.update_content(bank.id, ids[0], disable_until_ts=0)
+    bank_store.update_content(bank.name, ids[0], ContentChange(disable_until_ts=0))
     for n, cursor in enumerate(cursors):
         told, _ = read_feed(bank_store, cursor, limit=2)
         assert {of_content(content_id) for content_id in [ids[0], *ids[n:]]} <= told
@@ -226,7 +230,7 @@ def test_readers_and_writers_at_once_lose_no_change(bank_store: BankStore) -> No
     def write(n: int) -> None:
         for _ in range(5):
             ids = put_new(bank_store, bank.id, 2)
-            bank_store.update_content(bank.id, ids[0], disable_until_ts=0)
+            bank_store.update_content(bank.name, ids[0], ContentChange(disable_until_ts=0))
             banked.extend([*ids, bank_store.add_content(bank.id, draft(), now_s=NOW_S + n).id])
 
     def read() -> None:

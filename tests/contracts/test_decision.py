@@ -9,17 +9,25 @@ from dataclasses import replace
 
 import pytest
 
-from countermark.domain.bank import ENABLED, MAX_DISABLE_AHEAD_S, PERMANENTLY_DISABLED, ContentDraft
-from countermark.domain.decision import coin
+from countermark.domain.bank import (
+    ENABLED,
+    MAX_DISABLE_AHEAD_S,
+    PERMANENTLY_DISABLED,
+    BankChange,
+    ContentChange,
+    ContentDraft,
+)
+from countermark.domain.decision import Policy, coin
 from countermark.domain.signal import Signal
 from countermark.domain.stores import BankStore, CollaborationStore, IndexStore
 from countermark.errors import IndexNotReady, InvalidInput, NotFound
 from countermark.flows import curate
 from countermark.flows.cached import BankDirectory
 from countermark.flows.index import build_index
-from countermark.flows.match import lookup, raw_lookup
+from countermark.flows.match import Matcher, raw_lookup
 from countermark.indexes.reader import IndexReader
 from countermark.signals import SIGNAL_TYPES
+from tests.callers import CALLER
 from tests.contracts.ports import Publishing
 
 NOW_S = 1_750_000_000  # the past: a store ages segments by its own clock, and one ahead of it would make all garbage
@@ -52,6 +60,7 @@ class House:
             banks=self.banks,
             collaborations=self.collaborations,
             publisher=self.publishing.publisher,
+            caller=CALLER,
             now_s=self.now_s,
         )
 
@@ -62,10 +71,12 @@ class House:
         return curate.add_content(self.curator, bank, ContentDraft(signals=signals or {"pdq": HASH})).id
 
     def disable(self, bank: str, content_id: int, until_ts: object) -> None:
-        curate.update_content(self.curator, bank, content_id, disable_until_ts=until_ts)
+        curate.update_content(
+            self.curator, bank, content_id, ContentChange.checked({"disable_until_ts": until_ts}, now_s=self.now_s)
+        )
 
     def ramp(self, bank: str, ratio: object) -> None:
-        curate.update_bank(self.curator, bank, ratio=ratio)
+        curate.update_bank(self.curator, bank, BankChange.checked(ratio=ratio))
         self.now_s += 10  # beyond the age that banks are cached for
 
     def build(self, *, full: bool = False) -> None:
@@ -80,16 +91,11 @@ class House:
         content_id: str | None = None,
         bypass_coin: bool = False,
     ) -> list[tuple[str, int]]:
-        found = lookup(
-            self.reader.current(self.now_s),
-            self.banks,
-            self.directory,
-            Signal(type=signal_type, value=value),
-            only_banks=None if only_banks is None else frozenset(only_banks),
-            content_id=content_id,
-            bypass_coin=bypass_coin,
-            now_s=self.now_s,
+        matcher = Matcher(index=self.reader.current(self.now_s), banks=self.banks, directory=self.directory)
+        policy = Policy(
+            banks=None if only_banks is None else frozenset(only_banks), content_id=content_id, bypass_coin=bypass_coin
         )
+        [found] = matcher.lookups([Signal(type=signal_type, value=value)], policy, now_s=self.now_s)
         return [(match.bank.name, match.content.id) for match in found.matches]
 
     def raw(self, value: str = HASH) -> set[int]:
@@ -215,7 +221,7 @@ def test_a_renamed_bank_matches_under_its_new_name_without_a_build(house: House)
     house.bank("OLD")
     content_id = house.add("OLD")
     house.build()
-    curate.update_bank(house.curator, "OLD", new_name="NEW")
+    curate.update_bank(house.curator, "OLD", BankChange(name="NEW"))
     house.now_s += 10
     assert house.look_up() == [("NEW", content_id)]
     assert house.look_up(only_banks=["OLD"]) == []
@@ -278,11 +284,11 @@ def test_a_banks_own_distance_limit_holds(house: House) -> None:
     content_id = house.add("A", pdq=near(20))
     house.build()
     assert house.look_up() == [("A", content_id)]
-    house.banks.update_bank("A", distance_limits={"pdq": 19})
+    house.banks.update_bank("A", BankChange(distance_limits={"pdq": 19}))
     house.now_s += 10
     assert house.look_up() == []
     assert house.raw() == {content_id}
-    house.banks.update_bank("A", distance_limits={"pdq": 20})
+    house.banks.update_bank("A", BankChange(distance_limits={"pdq": 20}))
     house.now_s += 10
     assert house.look_up() == [("A", content_id)]
 
@@ -365,13 +371,13 @@ def test_two_curators_at_once_lose_nothing(house: House) -> None:
     content_id = house.add("A")
     barrier = threading.Barrier(2)
 
-    def change(**changes: object) -> None:
+    def make(change: ContentChange) -> None:
         barrier.wait()
-        curate.update_content(house.curator, "A", content_id, **changes)
+        curate.update_content(house.curator, "A", content_id, change)
 
     for n in range(5):
-        changes: list[dict[str, object]] = [{"note": f"note {n}"}, {"disable_until_ts": NOW_S + n}]
-        threads = [threading.Thread(target=change, kwargs=kwargs) for kwargs in changes]
+        changes = [ContentChange(note=f"note {n}"), ContentChange(disable_until_ts=NOW_S + n)]
+        threads = [threading.Thread(target=make, args=(change,)) for change in changes]
         for thread in threads:
             thread.start()
         for thread in threads:

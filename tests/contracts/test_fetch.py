@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from countermark.domain.bank import PERMANENTLY_DISABLED
+from countermark.domain.bank import PERMANENTLY_DISABLED, ContentChange
 from countermark.domain.collaboration import Collaboration, RecordPolicy
-from countermark.domain.stores import BankStore, CollaborationStore, SecretStore
+from countermark.domain.stores import BankStore, CollaborationStore, SecretStore, content_pages
 from countermark.errors import NotFound
 from countermark.flows import curate
 from countermark.flows.fetch import LEASE_S, Fetcher, FetchReport, fetch_collaboration
 from countermark.signals import SIGNAL_TYPES
+from tests.callers import CALLER
 from tests.contracts.ports import Publishing
 from tests.contracts.scripted_exchange import ScriptedExchange, Step, text_record
 
@@ -40,9 +41,14 @@ class House:
             publisher=publishing.publisher,
             clock=lambda: self.now_s,
             holder="run-1",
+            caller=CALLER,
         )
         self.curator = curate.Curator(
-            banks=banks, collaborations=collaborations, publisher=publishing.publisher, now_s=NOW_S
+            banks=banks,
+            collaborations=collaborations,
+            publisher=publishing.publisher,
+            caller=CALLER,
+            now_s=NOW_S,
         )
         curate.create_collaboration(self.curator, Collaboration(name="C", api="scripted", bank="C"))
 
@@ -59,17 +65,13 @@ class House:
     def banked(self) -> dict[str, str]:
         """Return the texts of the bank by record key; a content without a text is left out."""
         texts = {}
-        before = None
-        while True:
-            page = self.banks.content_page(self.banks.bank("C").id, before=before, limit=1000)
+        for page in content_pages(self.banks, self.banks.bank("C").id):
             for content in page.contents:
                 assert content.provenance is not None
                 assert content.provenance.record_key not in texts, "a record is banked once"
                 if "raw_text" in content.signals:
                     texts[content.provenance.record_key] = content.signals["raw_text"]
-            before = page.before
-            if before is None:
-                return texts
+        return texts
 
     def content_id(self, key: str) -> int:
         content_id = self.collaborations.records("C", [key])[key].content_id
@@ -261,7 +263,9 @@ def test_a_refetch_keeps_what_a_curator_made_of_a_content(house: House) -> None:
     house.play({"a": text_record("one")})
     house.fetch()
     content_id = house.content_id("a")
-    curate.update_content(house.curator, "C", content_id, disable_until_ts=PERMANENTLY_DISABLED, note="a mistake")
+    curate.update_content(
+        house.curator, "C", content_id, ContentChange(disable_until_ts=PERMANENTLY_DISABLED, note="a mistake")
+    )
     house.play({"a": text_record("changed")}, epoch=1)
     house.fetch()
     content = house.banks.contents([content_id])[content_id]
@@ -334,7 +338,7 @@ def test_an_opinion_that_turns_takes_the_signal_out_and_brings_it_back_as_it_was
     house.play(first)
     house.fetch()
     content_id = house.content_id("a")
-    curate.update_content(house.curator, "C", content_id, disable_until_ts=0)
+    curate.update_content(house.curator, "C", content_id, ContentChange(disable_until_ts=0))
     house.play(first, {"a": text_record("one", "NEGATIVE_CLASS")})
     house.fetch()
     assert house.banked() == {}

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 
+from countermark.domain.bank import BankChange, ContentChange
 from countermark.domain.index import IndexLimits
 from countermark.domain.stores import BankStore, IndexStore
 from countermark.errors import PublishConflict
@@ -35,15 +36,15 @@ def test_the_index_follows_the_store(bank_store: BankStore, index_store: IndexSt
     assert build() == ids
     bank_store.delete_contents(bank.id, ids[:1])
     assert build() == ids[1:]
-    bank_store.update_content(bank.id, ids[1], disable_until_ts=0)
+    bank_store.update_content(bank.name, ids[1], ContentChange(disable_until_ts=0))
     assert build() == ids[2:]
     bank_store.put_contents([content(ids[2], bank.id, signals={"video_md5": MD5})])
     assert build() == ids[3:]
     assert found(index_store, "video_md5", MD5) == [ids[2]]
-    bank_store.update_bank("A", ratio=0.0)
+    bank_store.update_bank("A", BankChange(matching_enabled_ratio=0.0))
     assert build() == []
-    bank_store.update_bank("A", ratio=0.5)
-    bank_store.update_content(bank.id, ids[1], disable_until_ts=1)
+    bank_store.update_bank("A", BankChange(matching_enabled_ratio=0.5))
+    bank_store.update_content(bank.name, ids[1], ContentChange(disable_until_ts=1))
     assert build() == [ids[1], *ids[3:]] == build(full=True)
     bank_store.delete_bank("A")
     bank_store.purge_contents(bank.id, limit=10)

@@ -9,7 +9,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -19,13 +19,14 @@ from countermark.domain.collaboration import Collaboration, Record
 from countermark.domain.event import OpinionGiven
 from countermark.domain.exchange import CredentialSource, Fetch, Field
 from countermark.domain.json import JSON
-from countermark.domain.opinion import Opinion, SharedOpinion, ToldOpinion, Verdict
+from countermark.domain.opinion import Opinion, ProcessedOpinion, SharedOpinion, Verdict
 from countermark.domain.signal import Signal
 from countermark.domain.stores import BankStore, CollaborationStore, OpinionLedger
 from countermark.domain.transport import Request, Response
 from countermark.errors import CountermarkError, ExchangeFailed
 from countermark.flows import curate, opinions
 from countermark.flows.opinions import LONGEST_REQUEST_S, TURN_S, Teller, opinion_given, placed, tell_opinion
+from tests.callers import CALLER
 from tests.contracts.ports import Publishing
 
 NOW_S = 1_800_000_000
@@ -65,18 +66,20 @@ class Board:
     def parse_credentials(self, text: str) -> Mapping[str, str]:
         return {"line": text}
 
-    def fetch(self, config: Any, checkpoint: Any, *, credentials: Any, now_s: int) -> Fetch:
+    def joined(self, config: Mapping[str, JSON]) -> Self:
+        return self
+
+    def fetch(self, checkpoint: Any, *, credentials: Any, now_s: int) -> Fetch:
         return Fetch(restarts=False, deltas=iter(()))
 
-    def signals(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Signal]:
+    def signals(self, data: Mapping[str, JSON]) -> Sequence[Signal]:
         return ()
 
-    def opinions(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Opinion]:
+    def opinions(self, data: Mapping[str, JSON]) -> Sequence[Opinion]:
         return ()
 
     def opinion_requests(
         self,
-        config: Mapping[str, JSON],
         data: Mapping[str, JSON],
         opinion: SharedOpinion,
         *,
@@ -124,22 +127,22 @@ class MortalLedger:
     ledger: OpinionLedger
     is_dead: bool = False
 
-    def next_place(self) -> int:
-        return self.ledger.next_place()
+    def allot_place(self) -> int:
+        return self.ledger.allot_place()
 
-    def told(self, subject: str) -> Sequence[ToldOpinion]:
-        return self.ledger.told(subject)
+    def processed(self, subject: str) -> Sequence[ProcessedOpinion]:
+        return self.ledger.processed(subject)
 
-    def take_turn(self, subject: str, *, holder: str, now_s: int, lease_s: int) -> Sequence[ToldOpinion]:
-        return self.ledger.take_turn(subject, holder=holder, now_s=now_s, lease_s=lease_s)
+    def acquire_lease(self, subject: str, *, holder: str, now_s: int, lease_s: int) -> Sequence[ProcessedOpinion]:
+        return self.ledger.acquire_lease(subject, holder=holder, now_s=now_s, lease_s=lease_s)
 
-    def finish_turn(self, subject: str, told: Sequence[ToldOpinion], *, holder: str, now_s: int) -> None:
+    def record_processed(self, subject: str, processed: Sequence[ProcessedOpinion], *, holder: str, now_s: int) -> None:
         if not self.is_dead:
-            self.ledger.finish_turn(subject, told, holder=holder, now_s=now_s)
+            self.ledger.record_processed(subject, processed, holder=holder, now_s=now_s)
 
-    def leave_turn(self, subject: str, *, holder: str) -> None:
+    def release_lease(self, subject: str, *, holder: str) -> None:
         if not self.is_dead:
-            self.ledger.leave_turn(subject, holder=holder)
+            self.ledger.release_lease(subject, holder=holder)
 
 
 @dataclass(kw_only=True)
@@ -168,6 +171,7 @@ class House:
             collaborations=self.collaborations,
             secrets=NoCredentials(),
             opinions=ledger or self.ledger,
+            caller=CALLER,
         )
         try:
             report = tell_opinion(teller, board, message, holder=f"run {next(self.runs)}", clock=self.clock)
@@ -185,7 +189,11 @@ def house(
     opinion_ledger: OpinionLedger,
 ) -> House:
     curator = curate.Curator(
-        banks=bank_store, collaborations=collaboration_store, publisher=event_publisher.publisher, now_s=NOW_S
+        banks=bank_store,
+        collaborations=collaboration_store,
+        publisher=event_publisher.publisher,
+        caller=CALLER,
+        now_s=NOW_S,
     )
     curate.create_collaboration(curator, Collaboration(name="C", api="board", bank="C", writes_back=True))
     return House(collaborations=collaboration_store, ledger=opinion_ledger)
@@ -228,7 +236,7 @@ class History:
         self.board = Board(has_two_slots=has_two_slots)
         key = house.add_record()
         self.messages = [
-            placed(opinion_given(each, collaboration="C", record_key=key, now_s=NOW_S), house.ledger.next_place())
+            placed(opinion_given(each, collaboration="C", record_key=key, now_s=NOW_S), house.ledger.allot_place())
             for each in given_opinions
         ]
         self.waiting = set(range(len(self.messages)))
@@ -238,6 +246,7 @@ class History:
             collaborations=house.collaborations,
             secrets=NoCredentials(),
             opinions=house.ledger,
+            caller=CALLER,
         )
         for message in self.messages:
             for request in opinions.opinion_requests(teller, message, now_s=NOW_S):

@@ -30,10 +30,10 @@ class Restored:
         self._known.add(origin.mark)
         return origin
 
-    def origin_fault(self, origin: Origin | None, cursor: str | None) -> str | None:
+    def origin_mismatch(self, origin: Origin | None, cursor: str | None) -> str | None:
         if origin is not None and origin.mark not in self._known:
             origin = replace(origin, mark="lost")
-        return self._store.origin_fault(origin, cursor)
+        return self._store.origin_mismatch(origin, cursor)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -62,16 +62,16 @@ def test_a_store_has_one_id_and_knows_the_marks_that_it_made(bank_store: BankSto
     assert first.store_id == second.store_id
     assert len(first.store_id) >= 32
     assert first.mark != second.mark
-    assert bank_store.origin_fault(first, None) is bank_store.origin_fault(second, None) is None
+    assert bank_store.origin_mismatch(first, None) is bank_store.origin_mismatch(second, None) is None
     cursor = bank_store.changes(None, limit=1).cursor
-    assert bank_store.origin_fault(first, cursor) is bank_store.origin_fault(None, cursor) is None
+    assert bank_store.origin_mismatch(first, cursor) is bank_store.origin_mismatch(None, cursor) is None
 
 
 def test_another_id_a_mark_that_is_not_known_and_a_foreign_cursor_are_named(bank_store: BankStore) -> None:
     origin = bank_store.sign_build()
-    assert "another" in (bank_store.origin_fault(replace(origin, store_id=OTHER), None) or "")
-    assert bank_store.origin_fault(replace(origin, mark=OTHER), None)
-    assert "cursor" in (bank_store.origin_fault(origin, "no cursor") or "")
+    assert "another" in (bank_store.origin_mismatch(replace(origin, store_id=OTHER), None) or "")
+    assert bank_store.origin_mismatch(replace(origin, mark=OTHER), None)
+    assert "cursor" in (bank_store.origin_mismatch(origin, "no cursor") or "")
     with pytest.raises(CursorLost):
         bank_store.changes("no cursor", limit=1)
     assert issubclass(CursorLost, InvalidInput)
@@ -83,12 +83,12 @@ def test_a_build_says_of_which_store_the_index_is_and_unchanged_stores_are_not_s
     build(bank_store, index_store)
     origin = manifest(index_store).origin
     assert origin is not None
-    assert bank_store.origin_fault(origin, None) is None
+    assert bank_store.origin_mismatch(origin, None) is None
     put_new(bank_store, bank_store.create_bank("A", ratio=1.0).id, 1)
     (report,) = build(bank_store, index_store)
     after = manifest(index_store).origin
     assert after is not None
-    assert (after.store_id, report.origin_fault) == (origin.store_id, None)
+    assert (after.store_id, report.origin_mismatch) == (origin.store_id, None)
     assert after.mark != origin.mark
 
 
@@ -112,12 +112,12 @@ def test_an_index_of_another_store_or_of_a_later_state_is_repaired_and_this_is_r
     ids.append(bank_store.add_content(bank.id, ContentDraft(signals={"video_md5": MD5}), now_s=NOW_S).id)
     reports = build(store, index_store)
     assert found(index_store, MD5) == ids
-    assert reports[0].origin_fault
+    assert reports[0].origin_mismatch
     assert reports[0].types["video_md5"].rebuilt
     assert manifest(index_store).types["video_md5"].size == len(ids)
     staged = index_store.staged.manifest()
     assert staged is None or staged.manifest == Manifest()
-    assert build(store, index_store)[0].origin_fault is None
+    assert build(store, index_store)[0].origin_mismatch is None
 
 
 def test_an_index_that_does_not_say_of_which_store_it_is_is_made_sure_of_once(
@@ -130,9 +130,9 @@ def test_an_index_that_does_not_say_of_which_store_it_is_is_made_sure_of_once(
     assert published is not None
     old = replace(published.manifest.types["video_md5"], sizes=())
     index_store.publish(Manifest(types={"video_md5": old}), replaces=published.token)
-    assert "does not say" in (build(bank_store, index_store)[0].origin_fault or "")
+    assert "does not say" in (build(bank_store, index_store)[0].origin_mismatch or "")
     assert (found(index_store, MD5), manifest(index_store).types["video_md5"].size) == (ids, 3)
-    assert [report.origin_fault for report in build(bank_store, index_store)] == [None]
+    assert [report.origin_mismatch for report in build(bank_store, index_store)] == [None]
 
 
 def test_what_the_store_does_not_have_leaves_the_index_with_the_repair(

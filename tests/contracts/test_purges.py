@@ -10,6 +10,7 @@ from countermark.domain.event import BankChanged, Event
 from countermark.domain.stores import BankStore, CollaborationStore
 from countermark.errors import Conflict
 from countermark.flows import curate
+from tests.callers import CALLER
 from tests.contracts.bank_values import NOW_S, content, put_new
 
 CONTENTS = 5
@@ -54,11 +55,11 @@ class Bus:
 
 
 def curator(banks: BankStore, collaborations: CollaborationStore) -> curate.Curator:
-    return curate.Curator(banks=banks, collaborations=collaborations, publisher=Bus(), now_s=NOW_S)
+    return curate.Curator(banks=banks, collaborations=collaborations, publisher=Bus(), caller=CALLER, now_s=NOW_S)
 
 
 def resume(banks: Any, collaborations: Any, *, is_over: Callable[[], bool] = lambda: False) -> bool:
-    return curate.resume_purges(banks=banks, collaborations=collaborations, is_over=is_over)
+    return curate.resume_purges(curator(banks, collaborations), is_over=is_over)
 
 
 def deleted(banks: BankStore, collaborations: CollaborationStore) -> tuple[list[int], list[int]]:
@@ -185,10 +186,11 @@ def test_a_name_that_is_still_being_purged_has_its_purge_asked_for_again(
         banks=bank_store,
         collaborations=collaboration_store,
         publisher=Listening(),
+        caller=CALLER,
         now_s=NOW_S,
     )
     with pytest.raises(Conflict):
         curate.create_collaboration(who, Collaboration(name="C", api="sample", bank="C"))
     assert [event.deleted_collaboration for event in asked] == ["C"]
-    assert not curate.purge(asked[0], banks=bank_store, collaborations=collaboration_store, steps=9)
+    assert not curate.purge(who, asked[0], steps=9)
     curate.create_collaboration(who, Collaboration(name="C", api="sample", bank="C"))

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from countermark.aws.shards import ShardedIndexReader, ShardFunctions, answer_event
-from countermark.domain.bank import ContentDraft
+from countermark.domain.bank import ContentChange, ContentDraft
+from countermark.domain.decision import Lookup
 from countermark.domain.index import IndexLimits, ShardGroup
 from countermark.domain.signal import Signal
 from countermark.domain.stores import BankStore, IndexStore
 from countermark.errors import IndexDamaged, IndexNotReady, Unavailable
 from countermark.flows.cached import BankDirectory
 from countermark.flows.index import build_index
-from countermark.flows.match import Lookup, lookups
+from countermark.flows.match import Matcher
 from countermark.indexes.reader import IndexReader, Part
 from countermark.indexes.shards import ServesIndex
 from countermark.local.index import FileIndexStore
@@ -80,7 +81,8 @@ class Sharded:
 
     def found(self, reader: ServesIndex | None = None, signals: Sequence[Signal] = ASKED) -> list[Lookup]:
         index = (reader or self.reader).current(self.now_s)
-        return lookups(index, self.banks, BankDirectory(self.banks), signals, now_s=self.now_s)
+        matcher = Matcher(index=index, banks=self.banks, directory=BankDirectory(self.banks))
+        return matcher.lookups(signals, now_s=self.now_s)
 
     def ids(self, bits: int = 0) -> list[int]:
         """Return the ids that the index itself holds near a signal."""
@@ -116,7 +118,7 @@ def test_over_the_wire_shards_answer_as_one_unsharded_index_does(
         if turn:
             ids += [house.add(random.Random(turn).randrange(80)) for _ in range(3)]
             house.remove(ids.pop(turn * 5))
-            house.banks.update_content(house.banks.banks()[0].id, ids[turn], disable_until_ts=0)
+            house.banks.update_content(house.banks.banks()[0].name, ids[turn], ContentChange(disable_until_ts=0))
         house.build(shards=shards, limits=COMPACTING)
         build_index(bank_store, whole_store, TYPES, now_s=NOW_S, shards=1)
         found, expected = house.found(), house.found(whole)

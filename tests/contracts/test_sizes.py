@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from countermark.domain.bank import ENABLED, PERMANENTLY_DISABLED, BankContent
+from countermark.domain.bank import ENABLED, PERMANENTLY_DISABLED, BankChange, BankContent, ContentChange
 from countermark.domain.index import IndexLimits
 from countermark.domain.stores import BankStore, IndexStore
 from countermark.flows.index import build_index
@@ -38,7 +38,7 @@ def test_contents_that_are_disabled_and_enabled_time_and_again_are_counted_once(
     service.build(shards=shards)
     for _ in range(4):
         for until, size in ((PERMANENTLY_DISABLED, 2), (ENABLED, 3)):
-            service.banks.update_content(bank.id, ids[0], disable_until_ts=until)
+            service.banks.update_content(bank.name, ids[0], ContentChange(disable_until_ts=until))
             service.build()
             assert sizes(service) == (size, size)
             assert service.finds() == size
@@ -62,7 +62,7 @@ def test_a_bank_that_is_switched_off_and_on_and_then_deleted(service: Service) -
     put_new(service.banks, bank.id, 4)
     service.build()
     for ratio, size in ((0.0, 0), (0.5, 4), (0.0, 0), (1.0, 4)):
-        service.banks.update_bank("A", ratio=ratio)
+        service.banks.update_bank("A", BankChange(matching_enabled_ratio=ratio))
         service.build()
         assert (sizes(service), service.finds()) == ((size, size), size)
     service.banks.delete_bank("A")
@@ -111,9 +111,9 @@ def test_frames_and_vectors_are_counted_by_content(bank_store: BankStore, index_
     put(ids[0], **{NUMBERS.name: vector(1, 0, 0)})
     assert counted() == [2, 3]
     for _ in range(3):
-        bank_store.update_content(bank.id, ids[1], disable_until_ts=0)
+        bank_store.update_content(bank.name, ids[1], ContentChange(disable_until_ts=0))
         assert counted() == [1, 2]
-        bank_store.update_content(bank.id, ids[1], disable_until_ts=ENABLED)
+        bank_store.update_content(bank.name, ids[1], ContentChange(disable_until_ts=ENABLED))
         assert counted() == [2, 3]
     assert counted(full=True) == [2, 3]
 
@@ -123,7 +123,7 @@ def test_the_index_of_an_old_manifest_is_counted_by_the_next_build(service: Serv
     ids = put_new(service.banks, bank.id, 3)
     for until in (PERMANENTLY_DISABLED, ENABLED, PERMANENTLY_DISABLED, ENABLED):
         service.build()
-        service.banks.update_content(bank.id, ids[0], disable_until_ts=until)
+        service.banks.update_content(bank.name, ids[0], ContentChange(disable_until_ts=until))
     service.build()
     published = service.index_store.manifest()
     assert published is not None

@@ -16,6 +16,7 @@ from countermark.indexes.reader import IndexReader
 from countermark.signals import SIGNAL_TYPES
 from tests.api.house import House, lambda_caller, open_house
 from tests.contracts.bank_values import PDQ, put_new
+from tests.contracts.ports import Instead
 
 STALE_S = 3_600
 """How old the last check of the index may be."""
@@ -47,10 +48,10 @@ class Service:
         self.index_store = index_store
         self.seen = Broken(index_store)
         self.clock: Any = house.clock
+        ports: Any = Instead(house.state, banks=banks, index=index_store)
         services = replace(
             house.services,
-            banks=banks,
-            index_store=index_store,
+            ports=ports,
             index=IndexReader(self.seen, SIGNAL_TYPES),
         )
         self.call = lambda_caller(replace(house, services=services))

@@ -6,15 +6,19 @@ from typing import Any
 
 import pytest
 
-from countermark.aws.event_json import decode_event
 from countermark.aws.events import EventBridgePublisher
 from countermark.aws.queues import SqsQueue
+from countermark.domain import event_json
+from countermark.domain.collaboration import Collaboration, FetchState
+from countermark.domain.event import Event
 from countermark.local.database import Database
 from countermark.local.events import SqliteEventPublisher
 from tests.aws.deployed import Deployed
 from tests.aws.test_table import Tap
 from tests.contracts.stored_values import (
+    COLLABORATIONS,
     EVENTS,
+    FETCH_STATES,
     GOLDEN,
     MESSAGES,
     check,
@@ -55,7 +59,20 @@ def test_tables_of_any_version_are_read(name: str, deployment: Deployed) -> None
 
 @pytest.mark.parametrize("name", _all("eventbridge"))
 def test_events_of_any_version_are_read(name: str) -> None:
-    assert [decode_event(each["DetailType"], json.loads(each["Detail"])) for each in golden(name)] == list(EVENTS)
+    assert [event_json.from_json(each["DetailType"], json.loads(each["Detail"])) for each in golden(name)] == list(
+        EVENTS
+    )
+
+
+@pytest.mark.parametrize("value", [*COLLABORATIONS, *FETCH_STATES.values()])
+def test_fields_that_a_newer_version_added_are_passed_over(value: Collaboration | FetchState) -> None:
+    assert type(value).from_json({**value.to_json(), "later": 1}) == value
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_fields_that_a_newer_version_added_to_an_event_are_passed_over(event: Event) -> None:
+    kind, detail = event_json.to_json(event)
+    assert event_json.from_json(kind, json.loads(json.dumps({**detail, "later": 1}))) == event
 
 
 def test_sqlite_holds_the_bytes_of_the_newest_golden_file(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from countermark.aws.event_json import encode_event
-from countermark.domain.bank import ContentDraft, Provenance
+from countermark.domain import event_json
+from countermark.domain.bank import BankChange, ContentDraft, Provenance
 from countermark.domain.content import ContentTypes
 from countermark.domain.event import ContentHashed, Event, MatchFound
 from countermark.domain.opinion import Category, Opinion
@@ -26,6 +26,7 @@ from countermark.flows.match import match_hashed
 from countermark.indexes.reader import IndexReader
 from countermark.signals import SIGNAL_TYPES
 from countermark.signals.text import MAX_CONTENT_BYTES
+from tests.callers import CALLER
 from tests.contracts.ports import Publishing
 from tests.extensions.boxes import BOX, BOXES, box
 
@@ -78,6 +79,8 @@ class Way:
             directory=BankDirectory(self.banks),
             publisher=publisher or self.publishing.publisher,
             ledger=self.ledger,
+            caller=CALLER,
+            on_match=None,
             now_s=NOW_S,
             **more,
         )
@@ -259,7 +262,7 @@ def test_a_match_too_large_for_an_event_is_told_of_without_its_metadata(
 
 def test_the_content_id_is_the_seed_of_the_coin(way: Way) -> None:
     way.bank_video()
-    way.banks.update_bank("A", ratio=0.5)
+    way.banks.update_bank("A", BankChange(matching_enabled_ratio=0.5))
     way.build()
     way.hash()
     [hashed] = way.told(ContentHashed)
@@ -407,7 +410,7 @@ def test_a_text_too_large_for_an_event_stays_in_its_content_and_is_read_there(wa
     event = hashed_text(way, text)
     assert [query.type for query in event.queries] == ["raw_text"], "little of it is compared"
     assert event.left_in_content == ("trend_query",)
-    assert len(json.dumps(encode_event(event)[1])) < 200 * 1024
+    assert len(json.dumps(event_json.to_json(event)[1])) < 200 * 1024
     read = [Signal(type="trend_query", value=text)]
     assert asked_types(way.match(event, read_queries=lambda _: read)) == ["raw_text", "trend_query"]
 
@@ -438,7 +441,8 @@ def test_a_text_whose_time_ran_out_is_partial_and_never_a_plain_no_match(way: Wa
     way.build()
     text = "a" * 20_000 + "b"
     signal = Signal(type="trend_query", value=text)
-    looked_up = match.lookup(way.reader.current(NOW_S), way.banks, BankDirectory(way.banks), signal, now_s=NOW_S)
+    matcher = match.Matcher(index=way.reader.current(NOW_S), banks=way.banks, directory=BankDirectory(way.banks))
+    [looked_up] = matcher.lookups([signal], now_s=NOW_S)
     assert looked_up.matches == ()
     assert looked_up.partial is not None
     partial: list[Any] = []

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from countermark.domain.content import OWN_CONTENT_TYPES, ContentTypes
+from countermark.domain.content import BUILT_IN_CONTENT_TYPES, ContentTypes
 from countermark.domain.signal import ContentType
 from countermark.errors import InvalidInput
 from tests.extensions.letters import LETTER, Letter
@@ -33,8 +33,8 @@ def test_what_fits_into_no_url_is_no_name(name: str) -> None:
 
 
 def test_countermarks_own_come_first_and_are_always_there() -> None:
-    assert ContentTypes().names() == OWN_CONTENT_TYPES == ("photo", "video", "text", "url", "file")
-    assert TYPES.names() == (*OWN_CONTENT_TYPES, "letter", "mail")
+    assert ContentTypes().names() == BUILT_IN_CONTENT_TYPES == ("photo", "video", "text", "url", "file")
+    assert TYPES.names() == (*BUILT_IN_CONTENT_TYPES, "letter", "mail")
     assert TYPES.named("photo") is ContentType.PHOTO
     assert TYPES.named("letter") is LETTER
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from countermark.domain.bank import ENABLED, PERMANENTLY_DISABLED, Bank, BankContent
-from countermark.domain.decision import Candidate, Match, Policy, coin, decide
+from countermark.domain.decision import EVERY_BANK, Candidate, Match, Policy, coin, decide
+from countermark.domain.signal import Signal
 
 NOW_S = 1_800_000_000
 BANKS: Mapping[int, Bank] = {
@@ -32,10 +33,10 @@ def matches(
 ) -> list[Match]:
     return decide(
         [Candidate(content_id=7, distance=distance)],
-        signal_type=signal_type,
+        signal=Signal(type=signal_type, value="a signal"),
         contents={} if banked is None else {7: banked},
         banks=banks,
-        policy=policy or Policy(seed="seed"),
+        policy=policy or EVERY_BANK,
         now_s=NOW_S,
     )
 
@@ -58,13 +59,13 @@ def test_a_disabled_content_does_not_match_until_its_time(until_ts: int, count: 
 
 def test_a_bank_at_0_never_matches_even_without_a_coin() -> None:
     assert not matches(content(2))
-    assert not matches(content(2), policy=Policy(seed="seed", bypass_coin=True))
+    assert not matches(content(2), policy=Policy(content_id="seed", bypass_coin=True))
 
 
 def test_only_the_named_banks_match() -> None:
-    assert matches(content(1), policy=Policy(seed="s", banks=frozenset({"ALL", "OTHER"})))
-    assert not matches(content(1), policy=Policy(seed="s", banks=frozenset({"OTHER"})))
-    assert not matches(content(1), policy=Policy(seed="s", banks=frozenset()))
+    assert matches(content(1), policy=Policy(content_id="s", banks=frozenset({"ALL", "OTHER"})))
+    assert not matches(content(1), policy=Policy(content_id="s", banks=frozenset({"OTHER"})))
+    assert not matches(content(1), policy=Policy(content_id="s", banks=frozenset()))
 
 
 @pytest.mark.parametrize(("distance", "count"), [(10, 1), (11, 0), (None, 1)])
@@ -105,7 +106,7 @@ def test_the_coin_is_the_same_on_every_machine_for_ever() -> None:
 )
 def test_raising_a_ratio_never_loses_a_match(seed: str, low: float, high: float) -> None:
     low, high = sorted((low, high))
-    policy = Policy(seed=seed)
+    policy = Policy(content_id=seed)
     at_low = matches(content(1), banks={1: Bank(id=1, name="A", matching_enabled_ratio=low)}, policy=policy)
     at_high = matches(content(1), banks={1: Bank(id=1, name="A", matching_enabled_ratio=high)}, policy=policy)
     assert len(at_low) <= len(at_high)
@@ -113,16 +114,16 @@ def test_raising_a_ratio_never_loses_a_match(seed: str, low: float, high: float)
 
 @given(st.text())
 def test_a_full_bank_always_matches(seed: str) -> None:
-    assert matches(content(1), policy=Policy(seed=seed))
+    assert matches(content(1), policy=Policy(content_id=seed))
 
 
 def test_a_half_open_bank_matches_half_of_the_seeds() -> None:
     bank = {1: Bank(id=1, name="A", matching_enabled_ratio=0.5)}
-    count = sum(len(matches(content(1), banks=bank, policy=Policy(seed=str(n)))) for n in range(2_000))
+    count = sum(len(matches(content(1), banks=bank, policy=Policy(content_id=str(n)))) for n in range(2_000))
     assert abs(count - 1_000) <= 4 * (2_000 * 0.25) ** 0.5
 
 
 def test_the_coin_can_be_bypassed() -> None:
     bank = {1: Bank(id=1, name="A", matching_enabled_ratio=5e-324)}
     assert not matches(content(1), banks=bank)
-    assert matches(content(1), banks=bank, policy=Policy(seed="seed", bypass_coin=True))
+    assert matches(content(1), banks=bank, policy=Policy(content_id="seed", bypass_coin=True))

@@ -50,12 +50,12 @@ def test_a_value_is_read_again_when_it_is_too_old_or_the_clock_was_set_back(time
 def test_a_value_that_will_not_do_is_read_again_whatever_its_age() -> None:
     source, recent = Source(), Recent[int](max_age_s=10)
     assert recent.latest is None
-    assert [recent.value(0, source.read, will_do=lambda value: value >= 3) for _ in range(5)] == [1, 2, 3, 3, 3]
+    assert [recent.value(0, source.read, is_usable=lambda value: value >= 3) for _ in range(5)] == [1, 2, 3, 3, 3]
 
 
-@pytest.mark.parametrize("serves_meanwhile", [False, True])
-def test_a_read_that_fails_raises_and_the_next_call_reads_again(serves_meanwhile: bool) -> None:
-    source, recent = Source(), Recent[int](max_age_s=10, serves_meanwhile=serves_meanwhile)
+@pytest.mark.parametrize("serves_stale", [False, True])
+def test_a_read_that_fails_raises_and_the_next_call_reads_again(serves_stale: bool) -> None:
+    source, recent = Source(), Recent[int](max_age_s=10, serves_stale=serves_stale)
 
     def fail() -> int:
         raise OSError("no store")
@@ -82,12 +82,12 @@ def test_threads_that_wait_for_the_same_read_share_it(threads: ThreadPoolExecuto
     recent = Recent[int](max_age_s=10, reading=reading)
     recent.value(0, source.read)
 
-    def will_do(value: int) -> bool:
+    def is_usable(value: int) -> bool:
         have_called.release()
         return value > 1
 
     with reading:
-        waiting = [threads.submit(recent.value, 0, source.read, will_do=will_do) for _ in range(8)]
+        waiting = [threads.submit(recent.value, 0, source.read, is_usable=is_usable) for _ in range(8)]
         assert all(have_called.acquire(timeout=PATIENCE_S) for _ in waiting)
     assert [each.result(PATIENCE_S) for each in waiting] == [2] * 8
     assert source.reads == 2
@@ -98,27 +98,27 @@ def test_who_calls_during_a_read_does_not_take_a_value_that_will_not_do(threads:
     source.goes_on.clear()
     first = threads.submit(recent.value, 0, source.read)
     assert source.has_begun.wait(PATIENCE_S)
-    second = threads.submit(recent.value, 0, source.read, will_do=lambda value: value == 2)
+    second = threads.submit(recent.value, 0, source.read, is_usable=lambda value: value == 2)
     source.goes_on.set()
     assert (first.result(PATIENCE_S), second.result(PATIENCE_S)) == (1, 2)
 
 
 def test_an_old_value_that_serves_meanwhile_keeps_nobody_waiting(threads: ThreadPoolExecutor) -> None:
-    source, recent = Source(), Recent[int](max_age_s=10, serves_meanwhile=True)
+    source, recent = Source(), Recent[int](max_age_s=10, serves_stale=True)
     recent.value(0, source.read)
     source.has_begun.clear()
     source.goes_on.clear()
     reading = threads.submit(recent.value, 50, source.read)
     assert source.has_begun.wait(PATIENCE_S)
     assert recent.value(50, source.read) == 1
-    assert recent.value(50, source.read, will_do=lambda value: False) == 1
+    assert recent.value(50, source.read, is_usable=lambda value: False) == 1
     source.goes_on.set()
     assert reading.result(PATIENCE_S) == 2
     assert recent.value(50, source.read) == 2
 
 
 def test_the_first_value_is_waited_for_even_where_an_old_one_would_serve(threads: ThreadPoolExecutor) -> None:
-    source, recent = Source(), Recent[int](max_age_s=10, serves_meanwhile=True)
+    source, recent = Source(), Recent[int](max_age_s=10, serves_stale=True)
     source.goes_on.clear()
     calls = [threads.submit(recent.value, 0, source.read) for _ in range(4)]
     assert source.has_begun.wait(PATIENCE_S)

@@ -17,6 +17,7 @@ from countermark.local.collaborations import SqliteCollaborationStore
 from countermark.local.database import Database
 from countermark.local.events import SqliteEventPublisher
 from countermark.signals import SIGNAL_TYPES
+from tests.callers import CALLER
 from tests.contracts.test_fetch import Crash, Dying, Fuse
 from tests.exchanges.server import ExchangeServer, Fault, dropped, status, truncated
 
@@ -91,9 +92,14 @@ class House:
             publisher=SqliteEventPublisher(database),
             clock=lambda: self.now_s,
             holder="run",
+            caller=CALLER,
         )
         curator = curate.Curator(
-            banks=self.banks, collaborations=self.collaborations, publisher=self.fetcher.publisher, now_s=NOW_S
+            banks=self.banks,
+            collaborations=self.collaborations,
+            publisher=self.fetcher.publisher,
+            caller=CALLER,
+            now_s=NOW_S,
         )
         curate.create_collaboration(
             curator, Collaboration(name=NAME, api=exchange.kind, bank=NAME, config=exchange.parse_config(config))

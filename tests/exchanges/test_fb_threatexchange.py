@@ -396,7 +396,7 @@ def test_another_privacy_group_is_another_history() -> None:
     exchange = FbThreatExchange(quick_transport(), base_url="http://127.0.0.1:1")
     checkpoint = {"privacy_group": GROUP, "update_time": 5, "last_fetch_time": 100}
     for group, is_new in ((GROUP, False), (GROUP + 1, True)):
-        fetch = exchange.fetch({"privacy_group": group}, checkpoint, credentials=CREDENTIALS, now_s=100)
+        fetch = exchange.joined({"privacy_group": group}).fetch(checkpoint, credentials=CREDENTIALS, now_s=100)
         assert fetch.restarts is is_new
 
 
@@ -419,7 +419,7 @@ def test_a_checkpoint_is_stale_after_29_days(age_s: int, *, is_stale: bool) -> N
     assert STALE_AFTER_S == 29 * 86_400
     exchange = FbThreatExchange(quick_transport(), base_url="http://127.0.0.1:1")
     checkpoint = {"privacy_group": GROUP, "update_time": 5, "last_fetch_time": 1000}
-    assert exchange.fetch(CONFIG, checkpoint, credentials=CREDENTIALS, now_s=1000 + age_s).restarts is is_stale
+    assert exchange.joined(CONFIG).fetch(checkpoint, credentials=CREDENTIALS, now_s=1000 + age_s).restarts is is_stale
 
 
 # What Meta's documentation says
@@ -573,7 +573,7 @@ def test_what_is_no_token_is_refused_without_being_shown(token: str) -> None:
     exchange = FbThreatExchange(quick_transport())
     for refuse in (
         lambda: exchange.parse_credentials(token),
-        lambda: exchange.fetch(CONFIG, None, credentials={"api_token": token}, now_s=0),
+        lambda: exchange.joined(CONFIG).fetch(None, credentials={"api_token": token}, now_s=0),
     ):
         with pytest.raises(InvalidInput) as caught:
             refuse()
@@ -582,7 +582,7 @@ def test_what_is_no_token_is_refused_without_being_shown(token: str) -> None:
 
 def test_no_credentials_are_a_failure_in_words() -> None:
     with pytest.raises(InvalidInput, match="fb_threatexchange needs credentials"):
-        FbThreatExchange(quick_transport()).fetch(CONFIG, None, credentials=None, now_s=0)
+        FbThreatExchange(quick_transport()).joined(CONFIG).fetch(None, credentials=None, now_s=0)
 
 
 @pytest.mark.parametrize(

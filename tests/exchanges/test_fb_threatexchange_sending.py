@@ -1,5 +1,6 @@
 """ThreatExchange: what is sent to it, and the groups that it lists."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -41,14 +42,13 @@ def shown(requests: Any) -> list[tuple[str, str, dict[str, list[str]]]]:
     """Return requests as a dry run shows them, bodies parsed."""
     lines = []
     for request in requests:
-        dry = request.without_secrets()
-        assert SECRET not in f"{dry.url}{dry.headers}{dry.body!r}"
+        assert SECRET not in json.dumps(request.shown())
         assert request.secret_query == {"access_token": TOKEN}
         lines.append(
             (
-                dry.method,
-                dry.url.removeprefix("https://graph.facebook.com/v26.0/"),
-                parse_qs((dry.body or b"").decode()),
+                request.method,
+                request.url.removeprefix("https://graph.facebook.com/v26.0/"),
+                parse_qs((request.body or b"").decode()),
             )
         )
     return lines
@@ -66,7 +66,7 @@ def test_an_opinion_is_a_reaction_to_each_other_members_descriptor(verdict: Verd
     exchange = FbThreatExchange(quick_transport())
     assert isinstance(exchange, TakesOpinions)
     data = record(descriptor("42"), descriptor("43"), descriptor(None))
-    requests = exchange.opinion_requests(CONFIG, data, SharedOpinion(verdict=verdict), credentials=CREDENTIALS)
+    requests = exchange.joined(CONFIG).opinion_requests(data, SharedOpinion(verdict=verdict), credentials=CREDENTIALS)
     assert shown(requests) == [("POST", f"942?reactions={reaction}", {}), ("POST", f"943?reactions={reaction}", {})]
 
 
@@ -78,7 +78,9 @@ def test_an_opinion_takes_the_contrary_one_back() -> None:
         (Verdict.TRUE_POSITIVE, ["942?reactions=HELPFUL"]),
         (Verdict.SEEN, ["942?reactions=SAW_THIS_TOO"]),
     ):
-        requests = exchange.opinion_requests(CONFIG, data, SharedOpinion(verdict=verdict), credentials=CREDENTIALS)
+        requests = exchange.joined(CONFIG).opinion_requests(
+            data, SharedOpinion(verdict=verdict), credentials=CREDENTIALS
+        )
         assert [url for _, url, _ in shown(requests)] == urls
 
 
@@ -101,7 +103,7 @@ def test_an_opinion_takes_back_what_was_told_since_the_record_was_fetched() -> N
         (Verdict.SEEN, Verdict.TRUE_POSITIVE, ["reactions=SAW_THIS_TOO"]),
     ):
         opinion = SharedOpinion(verdict=verdict, replaces=replaces)
-        requests = exchange.opinion_requests(CONFIG, record(descriptor("42")), opinion, credentials=CREDENTIALS)
+        requests = exchange.joined(CONFIG).opinion_requests(record(descriptor("42")), opinion, credentials=CREDENTIALS)
         assert [url for _, url, _ in shown(requests)] == [f"942?{query}" for query in urls]
 
 
@@ -109,12 +111,12 @@ def test_an_opinion_of_ones_own_descriptor_is_a_new_status_of_it() -> None:
     exchange = FbThreatExchange(quick_transport())
     data = record(descriptor(APP_ID), indicator="a text")
     opinion = SharedOpinion(verdict=Verdict.FALSE_POSITIVE, tags=("mistake",))
-    [(method, url, form)] = shown(exchange.opinion_requests(CONFIG, data, opinion, credentials=CREDENTIALS))
+    [(method, url, form)] = shown(exchange.joined(CONFIG).opinion_requests(data, opinion, credentials=CREDENTIALS))
     assert (method, url) == ("POST", "threat_descriptors")
     assert form["indicator"] == ["a text"]
     assert (form["status"], form["tags"]) == (["NON_MALICIOUS"], ["mistake"])
     with pytest.raises(InvalidInput, match="no descriptor of another member"):
-        exchange.opinion_requests(CONFIG, data, SharedOpinion(verdict=Verdict.SEEN), credentials=CREDENTIALS)
+        exchange.joined(CONFIG).opinion_requests(data, SharedOpinion(verdict=Verdict.SEEN), credentials=CREDENTIALS)
 
 
 def test_a_new_signal_is_a_descriptor_for_the_privacy_group() -> None:
@@ -122,7 +124,7 @@ def test_a_new_signal_is_a_descriptor_for_the_privacy_group() -> None:
     assert isinstance(exchange, TakesSignals)
     opinion = SharedOpinion(verdict=Verdict.TRUE_POSITIVE, tags=("a",))
     signal = Signal(type="photo_md5", value=MD5)
-    requests = exchange.signal_requests(CONFIG, signal, opinion, credentials=CREDENTIALS, now_s=NOW_S)
+    requests = exchange.joined(CONFIG).signal_requests(signal, opinion, credentials=CREDENTIALS, now_s=NOW_S)
     [(method, url, form)] = shown(requests)
     assert (method, url) == ("POST", "threat_descriptors")
     assert form == {
@@ -136,8 +138,8 @@ def test_a_new_signal_is_a_descriptor_for_the_privacy_group() -> None:
         "tags": ["a,media_type_photo"],
     }
     with pytest.raises(InvalidInput, match="takes no signals of type 'nosuch'"):
-        exchange.signal_requests(
-            CONFIG, Signal(type="nosuch", value="x"), opinion, credentials=CREDENTIALS, now_s=NOW_S
+        exchange.joined(CONFIG).signal_requests(
+            Signal(type="nosuch", value="x"), opinion, credentials=CREDENTIALS, now_s=NOW_S
         )
 
 
@@ -148,12 +150,12 @@ def test_what_is_shared_is_of_a_type_on_metas_list_and_is_read_back_as_the_same_
     opinion = SharedOpinion(verdict=Verdict.TRUE_POSITIVE, tags=("a",))
     if name == "url_md5":
         with pytest.raises(InvalidInput, match="takes no signals of type 'url_md5': Meta's list of indicator types"):
-            exchange.signal_requests(CONFIG, signal, opinion, credentials=CREDENTIALS, now_s=NOW_S)
+            exchange.joined(CONFIG).signal_requests(signal, opinion, credentials=CREDENTIALS, now_s=NOW_S)
         return
     api = GraphApi()
     with serving(api.answer) as server:
         exchange = exchange_at(server)
-        for request in exchange.signal_requests(CONFIG, signal, opinion, credentials=CREDENTIALS, now_s=NOW_S):
+        for request in exchange.joined(CONFIG).signal_requests(signal, opinion, credentials=CREDENTIALS, now_s=NOW_S):
             assert quick_transport().send(request, max_bytes=10_000).status == 200
     [(indicator_type, indicator)] = api.updates
     assert indicator_type in INDICATOR_TYPES
@@ -170,7 +172,7 @@ def test_a_digest_is_shared_with_the_tag_of_its_medium() -> None:
         ("photo_md5", "HASH_MD5", "media_type_photo"),
     ):
         signal = Signal(type=name, value="x")
-        requests = exchange.signal_requests(CONFIG, signal, opinion, credentials=CREDENTIALS, now_s=NOW_S)
+        requests = exchange.joined(CONFIG).signal_requests(signal, opinion, credentials=CREDENTIALS, now_s=NOW_S)
         [(_, _, form)] = shown(requests)
         assert (form["type"], form["tags"]) == ([type_], [tag])
 
@@ -180,7 +182,9 @@ def test_no_type_is_sent_that_meta_does_not_list(type_: str) -> None:
     exchange = FbThreatExchange(quick_transport())
     opinion = SharedOpinion(verdict=Verdict.FALSE_POSITIVE)
     with pytest.raises(InvalidInput, match=f"'{type_}': it is not on Meta's list"):
-        exchange.opinion_requests(CONFIG, record(descriptor(APP_ID), type_=type_), opinion, credentials=CREDENTIALS)
+        exchange.joined(CONFIG).opinion_requests(
+            record(descriptor(APP_ID), type_=type_), opinion, credentials=CREDENTIALS
+        )
 
 
 def test_a_false_positive_is_non_malicious_to_the_others_and_withdrawing_leaves_nothing() -> None:
@@ -199,7 +203,7 @@ def test_a_false_positive_is_non_malicious_to_the_others_and_withdrawing_leaves_
             return {**api.updates["TEXT_STRING", "x"], "app_id": APP_ID}
 
         opinion = SharedOpinion(verdict=Verdict.FALSE_POSITIVE)
-        given = send(exchange.opinion_requests(CONFIG, told(), opinion, credentials=CREDENTIALS))
+        given = send(exchange.joined(CONFIG).opinion_requests(told(), opinion, credentials=CREDENTIALS))
         assert given == {"HELPFUL": "41", "NON_MALICIOUS": APP_ID}
         assert [each.category for each in opinions_of(told()) if each.is_mine] == [Category.NEGATIVE_CLASS]
         told()["descriptors"]["data"][0]["reactions"].append({"key": "DISAGREE_WITH_TAGS", "value": f"40,{APP_ID}"})
@@ -212,10 +216,10 @@ def test_what_is_no_opinion_of_a_record_is_refused_in_words() -> None:
     exchange = FbThreatExchange(quick_transport())
     withdrawn = SharedOpinion(verdict=Verdict.WITHDRAWN)
     with pytest.raises(InvalidInput, match="fb_threatexchange takes no such opinion: withdrawn"):
-        exchange.opinion_requests(CONFIG, record(descriptor()), withdrawn, credentials=CREDENTIALS)
+        exchange.joined(CONFIG).opinion_requests(record(descriptor()), withdrawn, credentials=CREDENTIALS)
     signal = Signal(type="url", value="https://x.example/")
     with pytest.raises(InvalidInput, match="fb_threatexchange takes no such opinion: withdrawn"):
-        exchange.signal_requests(CONFIG, signal, withdrawn, credentials=CREDENTIALS, now_s=NOW_S)
+        exchange.joined(CONFIG).signal_requests(signal, withdrawn, credentials=CREDENTIALS, now_s=NOW_S)
 
 
 def test_ones_own_descriptors_and_reactions_can_be_taken_back() -> None:
@@ -249,7 +253,7 @@ def test_what_is_sent_arrives_with_the_token() -> None:
     with serving(answer) as server:
         exchange = exchange_at(server)
         opinion = SharedOpinion(verdict=Verdict.SEEN)
-        [request] = exchange.opinion_requests(CONFIG, record(descriptor()), opinion, credentials=CREDENTIALS)
+        [request] = exchange.joined(CONFIG).opinion_requests(record(descriptor()), opinion, credentials=CREDENTIALS)
         quick_transport().send(request, max_bytes=1000)
         [asked] = server.asked
     assert (asked.method, asked.path) == ("POST", "/v21.0/942")
@@ -317,10 +321,10 @@ def test_a_descriptor_whose_id_is_none_leads_nowhere(bad_id: JSON) -> None:
     exchange = FbThreatExchange(quick_transport())
     seen = SharedOpinion(verdict=Verdict.SEEN)
     odd = {**descriptor("42"), "id": bad_id}
-    requests = exchange.opinion_requests(CONFIG, record(odd, descriptor("43")), seen, credentials=CREDENTIALS)
+    requests = exchange.joined(CONFIG).opinion_requests(record(odd, descriptor("43")), seen, credentials=CREDENTIALS)
     assert [url for _, url, _ in shown(requests)] == ["943?reactions=SAW_THIS_TOO"]
     with pytest.raises(InvalidInput, match="no descriptor of another member"):
-        exchange.opinion_requests(CONFIG, record(odd), seen, credentials=CREDENTIALS)
+        exchange.joined(CONFIG).opinion_requests(record(odd), seen, credentials=CREDENTIALS)
     own = record({**descriptor(APP_ID), "id": bad_id})
     with pytest.raises(InvalidInput, match="no descriptor or reaction of your own"):
         exchange.withdrawal_requests(own, SharedOpinion(verdict=Verdict.WITHDRAWN), credentials=CREDENTIALS)

@@ -30,7 +30,7 @@ def exchange_over(data: bytes) -> tuple[LocalFileExchange, MemoryReader]:
 
 def begin(exchange: LocalFileExchange, checkpoint: Mapping[str, JSON] | None = None, **config: JSON) -> Fetch:
     parsed = exchange.parse_config({"filename": "f.txt", **config})
-    return exchange.fetch(parsed, checkpoint, credentials=None, now_s=0)
+    return exchange.joined(parsed).fetch(checkpoint, credentials=None, now_s=0)
 
 
 def signals_of(deltas: list[Delta]) -> list[tuple[Any, Any]]:
@@ -150,11 +150,11 @@ def test_whatever_befalls_the_runs_the_bank_ends_equal_to_the_file(history: list
 def test_a_record_gives_its_signal_and_no_opinion() -> None:
     exchange, _ = exchange_over(f"video_md5 {MD5}".encode())
     config = exchange.parse_config({"filename": "f.txt"})
-    [delta] = exchange.fetch(config, None, credentials=None, now_s=0).deltas
+    [delta] = exchange.joined(config).fetch(None, credentials=None, now_s=0).deltas
     [data] = delta.changes.values()
     assert data is not None
-    assert list(exchange.signals(config, data)) == [Signal(type="video_md5", value=MD5)]
-    assert list(exchange.opinions(config, data)) == []
+    assert list(exchange.joined(config).signals(data)) == [Signal(type="video_md5", value=MD5)]
+    assert list(exchange.joined(config).opinions(data)) == []
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,7 @@ def test_a_checkpoint_of_before_it_told_whose_it_is_is_gone_on_from(play: Play) 
     older = {name: value for name, value in checkpoint.items() if name != "my_member_id"}
     config = play.house.exchange.parse_config(CONFIG)
     now_s = play.house.now_s + 60
-    assert not play.house.exchange.fetch(config, older, credentials=CREDENTIALS, now_s=now_s).restarts
+    assert not play.house.exchange.joined(config).fetch(older, credentials=CREDENTIALS, now_s=now_s).restarts
 
 
 def test_a_status_that_does_not_say_who_we_are_is_an_error(play: Play) -> None:
@@ -318,7 +318,7 @@ def test_an_environment_may_be_another_https_url_of_ncmecs(url: str) -> None:
     assert config == {"environment": url.rstrip("/"), "only_esp_ids": [1, 2]}
     assert exchange.parse_config(config) == config
     vote = SharedOpinion(verdict=Verdict.TRUE_POSITIVE)
-    for request in exchange.opinion_requests(config, entry(), vote, credentials=CREDENTIALS):
+    for request in exchange.joined(config).opinion_requests(entry(), vote, credentials=CREDENTIALS):
         assert request.url.startswith(f"{url.rstrip('/')}/v2/entries/42/")
 
 
@@ -329,7 +329,7 @@ def test_a_base_url_in_the_credentials_takes_the_place_of_the_environments(url: 
     assert isinstance(exchange, ChecksCredentials)
     exchange.check_credentials(credentials)
     vote = SharedOpinion(verdict=Verdict.TRUE_POSITIVE)
-    requests = exchange.opinion_requests(exchange.parse_config(CONFIG), entry(), vote, credentials=credentials)
+    requests = exchange.joined(CONFIG).opinion_requests(entry(), vote, credentials=credentials)
     assert {request.url.partition("/v2/")[0] for request in requests} == {"https://proxy.example/x"}
 
 
@@ -353,9 +353,9 @@ def test_a_base_url_in_the_credentials_is_one_of_https_only(url: str) -> None:
     vote = SharedOpinion(verdict=Verdict.TRUE_POSITIVE)
     for ask in (
         lambda: exchange.check_credentials(credentials),
-        lambda: exchange.fetch(config, None, credentials=credentials, now_s=NOW_S),
-        lambda: exchange.opinion_requests(config, entry(), vote, credentials=credentials),
-        lambda: exchange.feedback_reasons(config, "pdq", credentials=credentials),
+        lambda: exchange.joined(config).fetch(None, credentials=credentials, now_s=NOW_S),
+        lambda: exchange.joined(config).opinion_requests(entry(), vote, credentials=credentials),
+        lambda: exchange.joined(config).feedback_reasons("pdq", credentials=credentials),
     ):
         with pytest.raises(InvalidInput, match="the base URL in the credentials of ncmec is one of https") as caught:
             ask()
@@ -442,7 +442,7 @@ def test_a_password_may_hold_colons() -> None:
 def test_no_credentials_are_a_failure_in_words() -> None:
     exchange = Ncmec(quick_transport())
     with pytest.raises(InvalidInput, match="ncmec needs credentials"):
-        exchange.fetch(exchange.parse_config(CONFIG), None, credentials=None, now_s=0)
+        exchange.joined(CONFIG).fetch(None, credentials=None, now_s=0)
 
 
 # What is sent
@@ -465,16 +465,15 @@ def test_an_opinion_is_a_vote_on_each_fingerprint(opinion: SharedOpinion, finger
     assert isinstance(exchange, TakesOpinions)
     assert not isinstance(exchange, TakesSignals)
     config = exchange.parse_config(CONFIG)
-    requests = exchange.opinion_requests(config, entry(id="a/b"), opinion, credentials=CREDENTIALS)
-    dry = [request.without_secrets() for request in requests]
-    assert [(request.method, request.url) for request in dry] == [
+    requests = exchange.joined(config).opinion_requests(entry(id="a/b"), opinion, credentials=CREDENTIALS)
+    assert [(request.method, request.url) for request in requests] == [
         ("PUT", f"https://exttest.cybertip.org/hashsharing/v2/entries/42/a%2Fb/{name}/feedback")
         for name in fingerprints
     ]
-    for request, full in zip(dry, requests, strict=True):
+    for request in requests:
         assert request.body == f'<feedbackSubmission xmlns="{NAMESPACE}">{inside}</feedbackSubmission>'.encode()
         assert request.headers == {"Content-Type": "application/xml; charset=utf-8"}
-        assert full.secret_headers["Authorization"].startswith("Basic ")
+        assert request.secret_headers["Authorization"].startswith("Basic ")
 
 
 @pytest.mark.parametrize(
@@ -492,7 +491,7 @@ def test_an_opinion_is_a_vote_on_each_fingerprint(opinion: SharedOpinion, finger
 def test_what_is_no_vote_is_refused(changes: dict[str, JSON], opinion: SharedOpinion, message: str) -> None:
     exchange = Ncmec(quick_transport())
     with pytest.raises(InvalidInput, match=message):
-        exchange.opinion_requests(exchange.parse_config(CONFIG), entry(**changes), opinion, credentials=CREDENTIALS)
+        exchange.joined(CONFIG).opinion_requests(entry(**changes), opinion, credentials=CREDENTIALS)
 
 
 def test_a_vote_arrives_with_the_credentials() -> None:
@@ -500,7 +499,7 @@ def test_a_vote_arrives_with_the_credentials() -> None:
     with serving(api.answer) as server:
         exchange = exchange_at(server)
         opinion = SharedOpinion(verdict=Verdict.TRUE_POSITIVE, signal_type="pdq")
-        [request] = exchange.opinion_requests({}, entry(), opinion, credentials=CREDENTIALS)
+        [request] = exchange.joined(CONFIG).opinion_requests(entry(), opinion, credentials=CREDENTIALS)
         assert quick_transport().send(request, max_bytes=1000).status == 200
         [asked] = server.asked
     assert (asked.method, asked.path) == ("PUT", f"{BASE}/v2/entries/42/e/PDQ/feedback")
@@ -510,10 +509,10 @@ def test_the_reasons_of_a_negative_vote_are_those_that_are_offered() -> None:
     api = HashSharing(now_s=NOW_S)
     with serving(api.answer) as server:
         exchange = exchange_at(server)
-        assert exchange.feedback_reasons({}, "video_md5", credentials=CREDENTIALS) == {REASON: "wrong"}
+        assert exchange.joined(CONFIG).feedback_reasons("video_md5", credentials=CREDENTIALS) == {REASON: "wrong"}
         assert server.asked[-1].path == f"{BASE}/v2/feedback/MD5/reasons"
         with pytest.raises(InvalidInput, match="no reasons for signals of type 'raw_text'"):
-            exchange.feedback_reasons({}, "raw_text", credentials=CREDENTIALS)
+            exchange.joined(CONFIG).feedback_reasons("raw_text", credentials=CREDENTIALS)
         server.fail(lambda right: replace(right, body=b"x"))
         with pytest.raises(ExchangeFailed, match="malformed page"):
-            exchange.feedback_reasons({}, "pdq", credentials=CREDENTIALS)
+            exchange.joined(CONFIG).feedback_reasons("pdq", credentials=CREDENTIALS)

@@ -79,7 +79,7 @@ def test_a_checkpoint_of_before_windows_were_kept_is_gone_on_from(play: Play) ->
     older = {name: value for name, value in before.items() if name != "window_s"}
     for checkpoint in (older, {**older, "window_s": None}):
         play.api.windows.clear()
-        fetch = exchange.fetch(config, checkpoint, credentials=CREDENTIALS, now_s=play.house.now_s)
+        fetch = exchange.joined(config).fetch(checkpoint, credentials=CREDENTIALS, now_s=play.house.now_s)
         assert not fetch.restarts
         assert sum(len(delta.changes) for delta in fetch.deltas) == 20
         assert play.api.windows == [(begin_s, begin_s + 4_096)]

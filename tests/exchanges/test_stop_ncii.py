@@ -71,7 +71,7 @@ def exchange_at(server: ExchangeServer) -> StopNcii:
 
 def begin(checkpoint: Mapping[str, JSON] | None, *, now_s: int, exchange: StopNcii | None = None) -> Fetch:
     exchange = exchange or StopNcii(quick_transport(), base_url=NOWHERE)
-    return exchange.fetch({}, checkpoint, credentials=CREDENTIALS, now_s=now_s)
+    return exchange.joined({}).fetch(checkpoint, credentials=CREDENTIALS, now_s=now_s)
 
 
 def record(value: str = "x", **fields: Any) -> dict[str, Any]:
@@ -560,8 +560,8 @@ def test_a_base_url_is_one_of_https_only(url: str) -> None:
     opinion = SharedOpinion(verdict=Verdict.SEEN)
     for refuse in (
         lambda: exchange.parse_credentials(f"a,b,{url}"),
-        lambda: exchange.fetch({}, None, credentials=credentials, now_s=0),
-        lambda: exchange.opinion_requests({}, record(), opinion, credentials=credentials),
+        lambda: exchange.joined({}).fetch(None, credentials=credentials, now_s=0),
+        lambda: exchange.joined({}).opinion_requests(record(), opinion, credentials=credentials),
     ):
         with pytest.raises(
             InvalidInput, match="the base URL in the credentials of stop_ncii is one of https"
@@ -575,9 +575,9 @@ def test_a_base_url_takes_the_place_of_the_exchanges_own(url: str) -> None:
     credentials = {**CREDENTIALS, "base_url_override": url}
     opinion = SharedOpinion(verdict=Verdict.SEEN)
     exchange = StopNcii(quick_transport())
-    [request] = exchange.opinion_requests({}, record(), opinion, credentials=credentials)
+    [request] = exchange.joined({}).opinion_requests(record(), opinion, credentials=credentials)
     assert request.url == "https://test.example/v1/SubmitFeedback"
-    [request] = exchange.opinion_requests({}, record(), opinion, credentials=CREDENTIALS)
+    [request] = exchange.joined({}).opinion_requests(record(), opinion, credentials=CREDENTIALS)
     assert request.url == "https://api.stopncii.org/v1/SubmitFeedback"
 
 
@@ -602,7 +602,7 @@ def test_another_base_url_is_another_history_without_ghosts() -> None:
 @pytest.mark.parametrize("credentials", [None, {}, {"fetch_function_key": "a"}, {"subscription_key": "a"}])
 def test_missing_credentials_are_a_failure_in_words(credentials: Mapping[str, str] | None) -> None:
     with pytest.raises(InvalidInput, match="credentials"):
-        StopNcii(quick_transport()).fetch({}, None, credentials=credentials, now_s=0)
+        StopNcii(quick_transport()).joined({}).fetch(None, credentials=credentials, now_s=0)
 
 
 def test_it_has_no_fields_and_is_registered_where_there_is_a_network() -> None:

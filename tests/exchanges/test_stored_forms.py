@@ -29,7 +29,7 @@ CHECKPOINTS: list[tuple[Script, Mapping[str, JSON]]] = [
 
 def begun(script: Script, checkpoint: Mapping[str, JSON]) -> Fetch:
     exchange = script.exchange(quick_transport(), "http://127.0.0.1:1")
-    return exchange.fetch(exchange.parse_config(script.config), checkpoint, credentials=script.credentials, now_s=NOW_S)
+    return exchange.joined(script.config).fetch(checkpoint, credentials=script.credentials, now_s=NOW_S)
 
 
 @pytest.mark.parametrize(("script", "checkpoint"), CHECKPOINTS)
@@ -50,7 +50,7 @@ def test_a_stored_checkpoint_of_ncmec_is_gone_on_from(paging: JSON) -> None:
     with serving(HashSharing(now_s=NOW_S).answer) as server:
         exchange = ncmec.Ncmec(quick_transport(), base_url=f"{server.url}/hashsharing")
         config = exchange.parse_config({"environment": "https://exttest.cybertip.org/hashsharing"})
-        assert exchange.fetch(config, stored, credentials=NCMEC_CREDENTIALS, now_s=NOW_S).restarts is False
+        assert exchange.joined(config).fetch(stored, credentials=NCMEC_CREDENTIALS, now_s=NOW_S).restarts is False
     assert config == {"environment": "https://exttest.cybertip.org/hashsharing", "only_esp_ids": []}
     assert Progress.from_checkpoint(stored, now_s=NOW_S).from_s == 5
 

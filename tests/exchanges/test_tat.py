@@ -436,7 +436,7 @@ def test_a_line_of_another_form_is_refused_without_being_shown(text: str) -> Non
 @pytest.mark.parametrize("credentials", [None, {}, {"username": "a"}, {"password": "a"}])
 def test_missing_credentials_are_a_failure_in_words(credentials: Mapping[str, str] | None) -> None:
     with pytest.raises(InvalidInput, match="credentials"):
-        Tat(quick_transport()).fetch({}, None, credentials=credentials, now_s=0)
+        Tat(quick_transport()).joined({}).fetch(None, credentials=credentials, now_s=0)
 
 
 @pytest.mark.parametrize("password", ["pass word&x=y", "пароль", "a=b%20+"])
@@ -449,7 +449,7 @@ def test_any_password_arrives_as_it_is(password: str) -> None:
 
     with serving(remember) as server:
         credentials = {"username": USER, "password": password}
-        fetch = exchange_at(server).fetch({}, None, credentials=credentials, now_s=0)
+        fetch = exchange_at(server).joined({}).fetch(None, credentials=credentials, now_s=0)
         with pytest.raises(ExchangeFailed, match="does not take the credentials"):
             list(fetch.deltas)
     assert parse_qs(forms[0].decode("ascii"))["password"] == [password]

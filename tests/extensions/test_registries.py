@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 
-from countermark.domain.content import OWN_CONTENT_TYPES, ContentForm
+from countermark.domain.content import BUILT_IN_CONTENT_TYPES, ContentForm
 from countermark.domain.exchange import Exchange, Field
 from countermark.domain.signal import Comparison, ContentType, IndexKind, SignalType
 from countermark.errors import InvalidInput
@@ -89,7 +89,7 @@ def test_what_an_extension_brings_comes_after_countermarks_own(monkeypatch: pyte
 def test_an_exchange_is_given_the_signal_types_of_all_extensions(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
     first = given(monkeypatch, write, Manifest(exchanges=(Addresses,)))
     second = given(monkeypatch, write, Manifest(signal_types=(TEXT_SHA256,)))
-    deltas = made(registries([first, second]))["addresses"].fetch({}, None, credentials=None, now_s=0).deltas
+    deltas = made(registries([first, second]))["addresses"].joined({}).fetch(None, credentials=None, now_s=0).deltas
     assert "text_sha256 1" in next(iter(deltas)).changes
 
 
@@ -275,7 +275,7 @@ class Miscounting(Clips):
         return Comparison(matches=True, distance=0)
 
     def compare_counts(
-        self, *, query_alike: int, query_frames: int, banked_alike: int, banked_frames: int
+        self, *, query_similar: int, query_frames: int, banked_similar: int, banked_frames: int
     ) -> Comparison:
         return Comparison(matches=False, distance=0)
 
@@ -348,9 +348,9 @@ def test_every_signal_type_of_countermark_could_be_an_extensions(monkeypatch: py
 def test_content_types_of_extensions_come_after_countermarks_own(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
     first = given(monkeypatch, write, Manifest(content_types=(Letter(), Box())))
     installed = registries([first])
-    assert installed.content_types.names() == (*OWN_CONTENT_TYPES, "letter", "box")
+    assert installed.content_types.names() == (*BUILT_IN_CONTENT_TYPES, "letter", "box")
     assert class_of(installed.content_types.forms[LETTER]) is Letter
-    assert registries().content_types.names() == OWN_CONTENT_TYPES
+    assert registries().content_types.names() == BUILT_IN_CONTENT_TYPES
 
 
 def test_a_signal_type_may_take_what_another_extension_brings(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:

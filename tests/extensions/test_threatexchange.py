@@ -13,7 +13,7 @@ import pytest
 from countermark.domain.exchange import Delta
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Category, Opinion
-from countermark.domain.signal import AsksContent, Comparison, ContentType, IndexKind, Signal, Unhashable
+from countermark.domain.signal import Comparison, ContentType, IndexKind, MakesQueries, Signal, Unhashable
 from countermark.errors import ExchangeFailed, InvalidInput, InvalidSignal
 from countermark.extensions import Means
 from countermark.extensions.threatexchange import (
@@ -230,7 +230,7 @@ def test_what_only_matches_texts_is_asked_and_never_made() -> None:
     made = signal_type(Words)
     assert made.hasher() is None
     asks: object = made
-    assert isinstance(asks, AsksContent)
+    assert isinstance(asks, MakesQueries)
     reader = asks.reader()
     reader.update(b"all the bad words")
     query = reader.finish()
@@ -370,7 +370,7 @@ def exchange(**members: Any) -> PeerExchange:
 
 
 def deltas(of: PeerExchange, checkpoint: Mapping[str, JSON] | None = None) -> list[Delta]:
-    return list(of.fetch(of.parse_config(CONFIG), checkpoint, credentials=None, now_s=0).deltas)
+    return list(of.joined(CONFIG).fetch(checkpoint, credentials=None, now_s=0).deltas)
 
 
 def test_the_fields_of_its_configuration_are_ours() -> None:
@@ -409,8 +409,8 @@ def test_each_update_is_a_delta_with_its_checkpoint_as_json() -> None:
     assert list(first.changes) == ['["pdq", "x"]', "7"]
     data = first.changes['["pdq", "x"]']
     assert data is not None
-    assert made.signals(CONFIG, data) == [Signal(type="pdq", value="x"), Signal(type="raw_text", value="y")]
-    assert made.opinions(CONFIG, data) == [Opinion(category=Category.POSITIVE_CLASS, tags=frozenset({"a", "b"}))]
+    assert made.joined(CONFIG).signals(data) == [Signal(type="pdq", value="x"), Signal(type="raw_text", value="y")]
+    assert made.joined(CONFIG).opinions(data) == [Opinion(category=Category.POSITIVE_CLASS, tags=frozenset({"a", "b"}))]
     assert second.changes == {'"k"': None}
 
 
@@ -421,7 +421,7 @@ def test_a_fetch_goes_on_from_its_checkpoint_and_begins_anew_where_that_is_stale
         ({"checkpoint": {"number": 3}}, False, At(3)),
         ({"checkpoint": {"number": -1}}, True, None),
     ):
-        fetch = made.fetch(made.parse_config(CONFIG), kept, credentials=None, now_s=0)
+        fetch = made.joined(CONFIG).fetch(kept, credentials=None, now_s=0)
         assert (fetch.restarts, list(fetch.deltas)) == (restarts, [])
         assert made.peer.asked[1] == asked
 
@@ -442,14 +442,14 @@ def test_a_checkpoint_that_goes_back_is_an_error() -> None:
 
 def test_a_checkpoint_without_fields_is_a_fetch_of_everything_each_time() -> None:
     made = exchange(checkpoint=Nothing, updates=((Nothing(), {"k": {"raw_text": ["a"]}}),))
-    assert made.fetch(made.parse_config(CONFIG), {"checkpoint": {}}, credentials=None, now_s=0).restarts
+    assert made.joined(CONFIG).fetch({"checkpoint": {}}, credentials=None, now_s=0).restarts
 
 
 def test_a_record_with_many_signals_of_a_type_is_split_where_all_is_fetched_again() -> None:
     updates = {"k": {"raw_text": ["a", "b", "c"], "pdq": ["p"]}}
     made = exchange(checkpoint=Nothing, updates=((Nothing(), updates),))
     [delta] = deltas(made)
-    assert {key: made.signals(CONFIG, data) for key, data in delta.changes.items() if data is not None} == {
+    assert {key: made.joined(CONFIG).signals(data) for key, data in delta.changes.items() if data is not None} == {
         '"k"': [Signal(type="raw_text", value="a"), Signal(type="pdq", value="p")],
         '"k" 2': [Signal(type="raw_text", value="b")],
         '"k" 3': [Signal(type="raw_text", value="c")],
@@ -522,7 +522,7 @@ def test_credentials_are_one_line_that_the_peer_reads() -> None:
     assert (source.environment_variable, source.dot_file) == ("API_TOKEN", ".api_token")
     assert made.credential_fields is not None
     credentials = made.parse_credentials(" t \n")
-    list(made.fetch(made.parse_config(CONFIG), None, credentials=credentials, now_s=0).deltas)
+    list(made.joined(CONFIG).fetch(None, credentials=credentials, now_s=0).deltas)
     assert given[0].token == "t"
     deltas(made)
     assert given[1] is None  # then it looks for them by itself

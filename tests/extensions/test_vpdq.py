@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from countermark.domain.signal import Unhashable
-from countermark.indexes.segments import Searcher, build_segment, merge_segments, open_segment
+from countermark.indexes.segments import Searcher, merge_segments, open_segment
 from countermark.signals.vpdq import VPDQ
 from tests.cli.conftest import CommandLine, countermark, home
 from tests.extensions.peer import PEER, Unavailable, compiled_vpdq, environment, installed
 from tests.extensions.test_peer import STAND_IN, peer
+from tests.indexes.built import build_segment
 from tests.indexes.oracle import answer
 from tests.indexes.test_segments import flipped
 from tests.signals.videos import MP4, avi, gif, scenes

@@ -10,7 +10,15 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from countermark.domain.bank import ENABLED, PERMANENTLY_DISABLED, BankContent, ContentDraft, is_indexed
+from countermark.domain.bank import (
+    ENABLED,
+    PERMANENTLY_DISABLED,
+    BankChange,
+    BankContent,
+    ContentChange,
+    ContentDraft,
+    is_indexed,
+)
 from countermark.domain.decision import Candidate
 from countermark.domain.index import (
     DEFAULT_LIMITS,
@@ -256,11 +264,12 @@ class Play:
     def disable(self, which: int, until: int) -> None:
         content = self.content(which)
         if content is not None and content.bank_id not in self.deleted:
-            self.house.banks.update_content(content.bank_id, content.id, disable_until_ts=until)
+            bank = next(bank.name for bank in self.house.banks.banks() if bank.id == content.bank_id)
+            self.house.banks.update_content(bank, content.id, ContentChange(disable_until_ts=until))
 
     def ramp(self, n: int, ratio: float) -> None:
         self.bank(n)
-        self.house.banks.update_bank("ABC"[n % 3], ratio=ratio)
+        self.house.banks.update_bank("ABC"[n % 3], BankChange(matching_enabled_ratio=ratio))
 
     def delete_bank(self, n: int) -> None:
         bank = self.house.banks.delete_bank("ABC"[n % 3])

@@ -17,12 +17,13 @@ from countermark.domain.signal import ContentType, Signal
 from countermark.domain.stores import BankStore
 from countermark.flows import cached
 from countermark.flows.cached import BankDirectory, SignalTypeRatios
-from countermark.flows.match import lookup, match_hashed
+from countermark.flows.match import Matcher, match_hashed
 from countermark.indexes.reader import IndexReader
 from countermark.local.banks import SqliteBankStore
 from countermark.local.database import Database
 from countermark.local.events import SqliteEventLedger, SqliteEventPublisher
 from countermark.local.index import FileIndexStore
+from tests.callers import CALLER
 from tests.contracts.threads import PATIENCE_S, at_once
 from tests.flows.index_house import NOW_S, TWO_TYPES, new_house, pdq
 
@@ -76,11 +77,12 @@ def test_lookups_that_hit_a_deleted_bank_read_the_banks_as_seldom_as_any() -> No
         store = Counted(store=house.banks)
         directory = BankDirectory(store)
         index = IndexReader(house.index, TWO_TYPES).current(NOW_S)
+        matcher = Matcher(index=index, banks=house.banks, directory=directory)
         asked = [Signal(type="pdq", value=pdq(0))]
         asked += [Signal(type="video_md5", value=f"{bank.id:032x}") for bank in (*gone, kept)]
 
         def look(now_s: int) -> list[list[str]]:
-            found = [lookup(index, house.banks, directory, signal, now_s=now_s) for signal in asked]
+            found = [each for signal in asked for each in matcher.lookups([signal], now_s=now_s)]
             return [[match.bank.name for match in each.matches] for each in found]
 
         for _ in range(50):
@@ -217,6 +219,8 @@ def test_hashed_contents_share_the_read_of_the_ratios(counted: Counted) -> None:
                 directory=directory,
                 publisher=SqliteEventPublisher(database),
                 ledger=SqliteEventLedger(database),
+                caller=CALLER,
+                on_match=None,
                 now_s=NOW_S,
             )
             assert found == [], "the type is switched off, so no index is asked"

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from countermark.domain.bank import ContentDraft
+from countermark.domain.bank import BankChange, ContentChange, ContentDraft
 from countermark.domain.collaboration import Collaboration, Record
 from countermark.domain.event import BankChanged, Event
 from countermark.domain.json import JSON
@@ -14,6 +14,7 @@ from countermark.local.banks import SqliteBankStore
 from countermark.local.collaborations import SqliteCollaborationStore
 from countermark.local.database import Database
 from countermark.signals import SIGNAL_TYPES
+from tests.callers import CALLER
 
 NOW_S = 1_800_000_000
 PDQ = "f8f8f0cee0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22"
@@ -44,6 +45,7 @@ def curator(bus: Bus) -> Iterator[curate.Curator]:
             banks=SqliteBankStore(database),
             collaborations=SqliteCollaborationStore(database),
             publisher=bus,
+            caller=CALLER,
             now_s=NOW_S,
         )
 
@@ -52,8 +54,8 @@ def test_what_a_build_reads_nudges_it(curator: curate.Curator, bus: Bus) -> None
     curate.create_bank(curator, "A")
     assert bus.events == []
     content = curate.add_content(curator, "A", ContentDraft(signals={"pdq": PDQ}))
-    curate.update_content(curator, "A", content.id, disable_until_ts=0)
-    curate.update_bank(curator, "A", ratio=0)
+    curate.update_content(curator, "A", content.id, ContentChange(disable_until_ts=0))
+    curate.update_bank(curator, "A", BankChange(matching_enabled_ratio=0))
     curate.set_signal_type_ratio(curator, SIGNAL_TYPES, "pdq", 0)
     curate.delete_content(curator, "A", content.id)
     assert [event.reason for event in bus.events] == ["content", "content", "bank", "signal_type", "content"]
@@ -64,8 +66,8 @@ def test_a_note_or_a_new_name_nudges_nobody(curator: curate.Curator, bus: Bus) -
     curate.create_bank(curator, "A")
     content = curate.add_content(curator, "A", ContentDraft(signals={"pdq": PDQ}))
     bus.events.clear()
-    curate.update_content(curator, "A", content.id, note="n")
-    curate.update_bank(curator, "A", new_name="B")
+    curate.update_content(curator, "A", content.id, ContentChange(note="n"))
+    curate.update_bank(curator, "A", BankChange(name="B"))
     assert bus.events == []
 
 
@@ -92,7 +94,7 @@ def test_a_deleted_bank_is_purged_by_whoever_hears_of_it(curator: curate.Curator
     assert not curate.delete_bank(curator, "A")
     event = bus.events[-1]
     for _ in range(2):  # the nudge may come twice
-        assert not curate.purge(event, banks=curator.banks, collaborations=curator.collaborations, steps=5)
+        assert not curate.purge(curator, event, steps=5)
     assert curator.banks.contents(ids) == {}
 
 
@@ -100,8 +102,8 @@ def test_a_purge_says_when_more_may_be_left(curator: curate.Curator, bus: Bus) -
     curate.create_bank(curator, "A")
     curate.add_content(curator, "A", ContentDraft(signals={"pdq": PDQ}))
     curate.delete_bank(curator, "A")
-    assert curate.purge(bus.events[-1], banks=curator.banks, collaborations=curator.collaborations, steps=1)
-    assert not curate.purge(bus.events[-1], banks=curator.banks, collaborations=curator.collaborations, steps=1)
+    assert curate.purge(curator, bus.events[-1], steps=1)
+    assert not curate.purge(curator, bus.events[-1], steps=1)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_signals_become_canonical() -> None:
 def test_a_content_that_is_not_there_is_not_found_by_its_id(curator: curate.Curator, content_id: int) -> None:
     curate.create_bank(curator, "A")
     with pytest.raises(NotFound, match=f"content '{content_id}' not found"):
-        curate.update_content(curator, "A", content_id, note="n")
+        curate.update_content(curator, "A", content_id, ContentChange(note="n"))
 
 
 def test_a_collaboration_brings_its_bank_and_takes_it_away(curator: curate.Curator, bus: Bus) -> None:
@@ -160,7 +162,7 @@ def test_a_collaboration_brings_its_bank_and_takes_it_away(curator: curate.Curat
     assert not curate.delete_collaboration(curator, "C")
     assert curator.banks.banks() == []
     assert bus.events[-1].deleted_collaboration == "C"
-    assert not curate.purge(bus.events[-1], banks=curator.banks, collaborations=curator.collaborations, steps=2)
+    assert not curate.purge(curator, bus.events[-1], steps=2)
 
 
 def test_a_collaboration_takes_a_bank_of_ones_own_only_on_purpose(curator: curate.Curator) -> None:
@@ -200,7 +202,7 @@ def test_many_contents_are_banked_in_one_write_and_checked_like_one(curator: cur
 
 def test_a_collaboration_follows_its_bank_to_a_new_name(curator: curate.Curator) -> None:
     curate.create_collaboration(curator, Collaboration(name="C", api="sample", bank="OLD"))
-    curate.update_bank(curator, "OLD", new_name="NEW")
+    curate.update_bank(curator, "OLD", BankChange(name="NEW"))
     assert curator.collaborations.collaboration("C").bank == "NEW"
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from countermark.domain.bank import ENABLED, PERMANENTLY_DISABLED, BankContent
+from countermark.domain.bank import ENABLED, PERMANENTLY_DISABLED, BankChange, BankContent, ContentChange
 from countermark.domain.decision import Candidate
 from countermark.domain.index import (
     DEFAULT_LIMITS,
@@ -139,11 +139,11 @@ def test_a_permanent_disable_leaves_the_index_and_comes_back(house: House, disab
     bank = house.banks.create_bank("A", ratio=1.0)
     content_id = house.add(bank.id, pdq=pdq(0))
     house.build()
-    house.banks.update_content(bank.id, content_id, disable_until_ts=disabled)
+    house.banks.update_content(bank.name, content_id, ContentChange(disable_until_ts=disabled))
     assert house.found("pdq", pdq(0)) == [content_id]
     house.build()
     assert house.found("pdq", pdq(0)) == []
-    house.banks.update_content(bank.id, content_id, disable_until_ts=ENABLED)
+    house.banks.update_content(bank.name, content_id, ContentChange(disable_until_ts=ENABLED))
     house.build()
     assert house.found("pdq", pdq(0)) == [content_id]
 
@@ -151,7 +151,7 @@ def test_a_permanent_disable_leaves_the_index_and_comes_back(house: House, disab
 def test_a_timed_disable_and_a_partial_ratio_stay_in_the_index(house: House) -> None:
     bank = house.banks.create_bank("A", ratio=0.01)
     content_id = house.add(bank.id, pdq=pdq(0))
-    house.banks.update_content(bank.id, content_id, disable_until_ts=NOW_S + 1_000)
+    house.banks.update_content(bank.name, content_id, ContentChange(disable_until_ts=NOW_S + 1_000))
     house.build()
     assert house.found("pdq", pdq(0)) == [content_id]
 
@@ -163,7 +163,7 @@ def test_a_bank_at_zero_leaves_the_index_and_comes_back(house: House, monkeypatc
     kept = house.add(other.id, pdq=pdq(0))
     house.build()
     for ratio, expected in ((0.0, [kept]), (0.2, [*ids, kept]), (0.0, [kept])):
-        house.banks.update_bank("A", ratio=ratio)
+        house.banks.update_bank("A", BankChange(matching_enabled_ratio=ratio))
         house.build()
         assert house.found("pdq", pdq(0)) == expected
 
@@ -211,7 +211,7 @@ def test_from_the_start_each_content_is_read_once(house: House, monkeypatch: pyt
     monkeypatch.setattr(drafts, "MAX_PAGE", 4)
     for name in "AB":
         bank = house.banks.create_bank(name, ratio=0.0)
-        house.banks.update_bank(name, ratio=1.0)
+        house.banks.update_bank(name, BankChange(matching_enabled_ratio=1.0))
         for n in range(9):
             house.add(bank.id, pdq=pdq(n))
     assert house.build().contents_read == 18
@@ -228,7 +228,7 @@ def test_a_bank_that_comes_back_while_a_build_reads_from_the_start_is_not_missed
     def progress(contents_read: int) -> None:
         seen.append(contents_read)
         if contents_read == 4:
-            house.banks.update_bank("A", ratio=1.0)
+            house.banks.update_bank("A", BankChange(matching_enabled_ratio=1.0))
 
     build_index(house.banks, house.index, SIGNAL_TYPES, now_s=NOW_S, on_progress=progress)
     assert house.found("pdq", pdq(0)) == ids
@@ -278,9 +278,9 @@ def test_a_changed_bank_of_any_size_is_read_in_bounded_builds_and_served_as_far_
     bank, other = house.banks.create_bank("A", ratio=1.0), house.banks.create_bank("B", ratio=1.0)
     ids = [house.add(bank.id, pdq=pdq(0), video_md5=md5(n)) for n in range(9)]
     house.build()
-    house.banks.update_bank("A", ratio=0.0)
+    house.banks.update_bank("A", BankChange(matching_enabled_ratio=0.0))
     house.build()
-    house.banks.update_bank("A", ratio=1.0)
+    house.banks.update_bank("A", BankChange(matching_enabled_ratio=1.0))
     fresh: list[int] = []
     for n, (read, found) in enumerate([(4, 4), (5, 8), (2, 9)]):
         report = house.build(NOW_S + n, limits=limits)
@@ -304,10 +304,10 @@ def test_a_bank_that_changes_again_while_it_is_read_is_read_from_the_start_again
     ids = [house.add(bank.id, pdq=pdq(0)) for n in range(9)]
     house.build()
     for ratio in (1.0, 0.0):
-        house.banks.update_bank("A", ratio=ratio)
+        house.banks.update_bank("A", BankChange(matching_enabled_ratio=ratio))
         assert house.build(limits=limits).has_more
     assert house.found("pdq", pdq(0)) == []
-    house.banks.update_bank("A", ratio=0.5)
+    house.banks.update_bank("A", BankChange(matching_enabled_ratio=0.5))
     builds = 0
     while house.build(limits=limits).has_more:
         builds += 1

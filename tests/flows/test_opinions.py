@@ -26,6 +26,7 @@ from countermark.local.database import Database
 from countermark.local.events import SqliteEventPublisher
 from countermark.local.opinions import SqliteOpinionLedger
 from countermark.signals import SIGNAL_TYPES
+from tests.callers import CALLER
 from tests.exchanges.graph_api import GROUP, TOKEN
 
 NOW_S = 1_800_000_000
@@ -82,13 +83,13 @@ class Place:
     def one(self, verdict: str = "true_positive") -> OpinionGiven:
         """Return an opinion of the PDQ alone, at the next place."""
         [given] = self.given(verdict, signal_type="pdq")
-        return opinions.placed(given, self.teller.opinions.next_place())
+        return opinions.placed(given, self.teller.opinions.allot_place())
 
     def of_both(self) -> OpinionGiven:
         """Return an opinion that takes two requests, at the next place."""
         [pdq, md5] = self.given()
         both = replace(pdq, signals=(*pdq.signals, *md5.signals))
-        return opinions.placed(both, self.teller.opinions.next_place())
+        return opinions.placed(both, self.teller.opinions.allot_place())
 
     def tell(self, given: OpinionGiven) -> OpinionReport:
         return opinions.tell_opinion(self.teller, self.transport, given, holder="run", clock=lambda: NOW_S)
@@ -103,6 +104,7 @@ def place() -> Iterator[Place]:
             banks=SqliteBankStore(database),
             collaborations=SqliteCollaborationStore(database),
             publisher=publisher,
+            caller=CALLER,
             now_s=NOW_S,
         )
         curate.create_collaboration(
@@ -122,6 +124,7 @@ def place() -> Iterator[Place]:
                 collaborations=curator.collaborations,
                 secrets=secrets,
                 opinions=SqliteOpinionLedger(database),
+                caller=CALLER,
             ),
             transport=transport,
             publisher=publisher,
@@ -258,7 +261,7 @@ def of_descriptor(place: Place, verdict: str, *, owner: str = TOKEN.partition("|
     }
     store.put_records(lease, [Record(key="1", data=data, generation=1)], now_s=NOW_S)
     given = opinions.opinion_given(shared_opinion(verdict), collaboration="C", record_key="1", now_s=NOW_S)
-    return opinions.placed(given, place.teller.opinions.next_place())
+    return opinions.placed(given, place.teller.opinions.allot_place())
 
 
 def test_an_opinion_takes_back_the_contrary_one_that_was_told_last(place: Place) -> None:
@@ -319,9 +322,9 @@ def test_only_so_many_opinions_of_one_subject_are_remembered_the_newest(place: P
     given = place.one()
     for number in range(MAX_TOLD + 5):
         opinion = shared_opinion("seen", signal_type=f"type {number}")
-        place.tell(opinions.placed(replace(given, opinion=opinion), place.teller.opinions.next_place()))
+        place.tell(opinions.placed(replace(given, opinion=opinion), place.teller.opinions.allot_place()))
     subject = opinions._subject(given)
-    told = place.teller.opinions.take_turn(subject, holder="run", now_s=NOW_S, lease_s=60)
+    told = place.teller.opinions.acquire_lease(subject, holder="run", now_s=NOW_S, lease_s=60)
     assert [each.opinion.signal_type for each in told] == [f"type {number}" for number in range(5, MAX_TOLD + 5)]
 
 
@@ -368,11 +371,10 @@ def test_an_opinion_has_bounded_tags() -> None:
 def test_a_line_of_a_file_is_one_that_a_fetch_reads_back(
     place: Place, config_type: str | None, signal: Signal, line: str | None
 ) -> None:
-    exchange = place.teller.exchanges["local_file"]
+    exchange = place.teller.exchanges["local_file"].joined({"filename": "x", "signal_type": config_type})
     assert isinstance(exchange, TakesLines)
-    config = {"filename": "x", "signal_type": config_type}
     if line is None:
         with pytest.raises(InvalidInput):
-            exchange.line(config, signal, shared_opinion("true_positive"))
+            exchange.line(signal, shared_opinion("true_positive"))
     else:
-        assert exchange.line(config, signal, shared_opinion("true_positive")) == line
+        assert exchange.line(signal, shared_opinion("true_positive")) == line

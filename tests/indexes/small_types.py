@@ -110,19 +110,19 @@ class Clips(SmallType):
     def compare(self, query: str, banked: str) -> Comparison:
         asked, known = query.split("."), banked.split(".")
         return self.compare_counts(
-            query_alike=self._alike(asked, known),
+            query_similar=self._alike(asked, known),
             query_frames=len(asked),
-            banked_alike=self._alike(known, asked),
+            banked_similar=self._alike(known, asked),
             banked_frames=len(known),
         )
 
     def compare_counts(
-        self, *, query_alike: int, query_frames: int, banked_alike: int, banked_frames: int
+        self, *, query_similar: int, query_frames: int, banked_similar: int, banked_frames: int
     ) -> Comparison:
-        missing = query_frames - query_alike
+        missing = query_frames - query_similar
         # What is alike of the banked one shows in the distance, so that a wrong count of it is seen.
-        distance = missing * 1_000_000 + (banked_frames - banked_alike) * 1_000 + banked_frames
-        return Comparison(matches=query_alike > 0 and missing <= self.match_distance, distance=distance)
+        distance = missing * 1_000_000 + (banked_frames - banked_similar) * 1_000 + banked_frames
+        return Comparison(matches=query_similar > 0 and missing <= self.match_distance, distance=distance)
 
     def _alike(self, these: Sequence[str], those: Sequence[str]) -> int:
         return sum(any(self.frame_type.compare(one, other).matches for other in those) for one in these)

@@ -23,10 +23,11 @@ from countermark.indexes.codec import Band, Header, read_header, read_info
 from countermark.indexes.hamming import HammingKeys
 from countermark.indexes.manifest import segment_name
 from countermark.indexes.reader import IndexReader
-from countermark.indexes.segments import Searcher, Segment, assemble_segment, build_segment, segment_of_sections
+from countermark.indexes.segments import Searcher, Segment, assemble_segment, segment_of_sections
 from countermark.indexes.shards import FanOut
 from countermark.local.index import FileIndexStore
 from tests.contracts.threads import PATIENCE_S
+from tests.indexes.built import build_segment
 from tests.indexes.small_types import ALL, MD5, PDQ, TEXT
 from tests.indexes.test_reader import VALUES, Watched
 

@@ -15,10 +15,10 @@ from countermark.indexes.codec import Band, read_info
 from countermark.indexes.segments import (
     Searcher,
     assemble_segment,
-    build_segment,
     merge_segments,
     open_segment,
 )
+from tests.indexes.built import build_segment
 from tests.indexes.small_types import PDQ, SHORT, Bits
 
 Codes = NDArray[np.uint8]

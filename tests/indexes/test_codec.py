@@ -20,7 +20,8 @@ from countermark.indexes.codec import (
     encode_segment,
     read_info,
 )
-from countermark.indexes.segments import Searcher, build_segment, open_segment
+from countermark.indexes.segments import Searcher, open_segment
+from tests.indexes.built import build_segment
 from tests.indexes.small_types import CLIPS, MD5, NUMBERS, ODD_BITS, ONE_OF_EACH_KIND, PDQ, TEXT, vector
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -9,7 +9,8 @@ from countermark.domain.signal import IndexKind
 from countermark.errors import InvalidSignal
 from countermark.indexes import frames, hamming
 from countermark.indexes.codec import Band, read_info
-from countermark.indexes.segments import Searcher, build_segment, merge_segments, open_segment
+from countermark.indexes.segments import Searcher, merge_segments, open_segment
+from tests.indexes.built import build_segment
 from tests.indexes.oracle import answer
 from tests.indexes.small_types import CLIPS, SHORT
 from tests.indexes.test_segments import clip, flipped

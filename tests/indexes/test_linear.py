@@ -3,8 +3,9 @@ import pytest
 from countermark.domain.signal import Comparison
 from countermark.errors import IndexDamaged
 from countermark.indexes import linear
-from countermark.indexes.segments import Searcher, build_segment, open_segment
+from countermark.indexes.segments import Searcher, open_segment
 from countermark.signals.raw_text import RAW_TEXT
+from tests.indexes.built import build_segment
 from tests.indexes.oracle import answer
 from tests.indexes.small_types import BOUNDED, TEXT, BoundedLetters, Letters
 

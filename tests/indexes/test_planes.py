@@ -16,8 +16,9 @@ from countermark.indexes import arriving, hamming, reader
 from countermark.indexes.codec import Band, read_header
 from countermark.indexes.hamming import HammingKeys
 from countermark.indexes.reader import IndexReader, Part
-from countermark.indexes.segments import assemble_segment, build_segment
+from countermark.indexes.segments import assemble_segment
 from countermark.local.index import FileIndexStore
+from tests.indexes.built import build_segment
 from tests.indexes.oracle import answer
 from tests.indexes.small_types import MD5, PDQ, TEXT
 from tests.indexes.test_arriving import write

@@ -14,9 +14,9 @@ from countermark.errors import IndexDamaged, IndexNotReady, Unavailable
 from countermark.indexes.codec import read_info
 from countermark.indexes.manifest import segment_name
 from countermark.indexes.reader import IndexReader
-from countermark.indexes.segments import build_segment
 from countermark.local.index import FileIndexStore
 from tests.contracts.threads import PATIENCE_S, at_once
+from tests.indexes.built import build_segment
 from tests.indexes.small_types import MD5, PDQ, TEXT
 
 TYPES = {each.name: each for each in (PDQ, MD5, TEXT)}

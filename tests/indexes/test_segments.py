@@ -18,11 +18,11 @@ from countermark.indexes.rows import Rows
 from countermark.indexes.segments import (
     Searcher,
     Segment,
-    build_segment,
     merge_segments,
     open_segment,
     segment_of_rows,
 )
+from tests.indexes.built import build_segment
 from tests.indexes.oracle import answer
 from tests.indexes.small_types import (
     ALL,
@@ -247,7 +247,8 @@ def test_few_pairs_are_compared_by_numpy_as_they_are_by_faiss(data: st.DataObjec
 def test_few_hashes_are_searched_without_importing_faiss_and_are_all_found(hashes: int, imports: bool) -> None:
     program = (
         "import sys\n"
-        "from countermark.indexes.segments import Searcher, build_segment, open_segment\n"
+        "from countermark.indexes.segments import Searcher, open_segment\n"
+        "from tests.indexes.built import build_segment\n"
         "from tests.indexes.small_types import PDQ\n"
         f"entries = [(f'{{n:08x}}' * 8, n) for n in range({hashes})]\n"
         "index = Searcher([open_segment(build_segment(PDQ, entries, build_id='b'), PDQ)])\n"
@@ -264,7 +265,8 @@ def test_few_hashes_are_searched_without_importing_faiss_and_are_all_found(hashe
 def test_exact_and_linear_types_are_searched_without_importing_faiss() -> None:
     program = (
         "import sys\n"
-        "from countermark.indexes.segments import Searcher, build_segment, open_segment\n"
+        "from countermark.indexes.segments import Searcher, open_segment\n"
+        "from tests.indexes.built import build_segment\n"
         "from tests.indexes.small_types import MD5, TEXT\n"
         "for each in MD5, TEXT:\n"
         "    value = each.examples[0]\n"

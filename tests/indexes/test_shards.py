@@ -12,9 +12,10 @@ from countermark.domain.decision import Candidate
 from countermark.domain.index import ShardGroup
 from countermark.domain.signal import SignalType
 from countermark.errors import Unavailable
-from countermark.indexes.segments import Searcher, build_segment, open_segment
+from countermark.indexes.segments import Searcher, open_segment
 from countermark.indexes.shards import FanOut, shard_of
 from tests.contracts.threads import PATIENCE_S
+from tests.indexes.built import build_segment
 from tests.indexes.oracle import answer
 from tests.indexes.small_types import ONE_OF_EACH_KIND
 from tests.indexes.test_segments import SMALL_VALUES

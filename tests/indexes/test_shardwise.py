@@ -12,10 +12,10 @@ import pytest
 from countermark.domain.index import Manifest, SegmentRef, ShardGroup, TypeIndex
 from countermark.domain.signal import SignalType
 from countermark.errors import IndexDamaged, IndexNotReady, Unavailable
-from countermark.indexes.segments import build_segment
 from countermark.indexes.shardwise import WHOLE, ShardwiseReader
 from countermark.local.index import FileIndexStore
 from tests.contracts.threads import PATIENCE_S
+from tests.indexes.built import build_segment
 from tests.indexes.small_types import MD5, PDQ
 from tests.indexes.test_arriving import write
 from tests.indexes.test_reader import VALUES, Watched

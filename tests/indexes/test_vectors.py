@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from countermark.domain.signal import Metric
 from countermark.indexes import vectors
-from countermark.indexes.segments import Searcher, build_segment, open_segment
+from countermark.indexes.segments import Searcher, open_segment
+from tests.indexes.built import build_segment
 from tests.indexes.oracle import answer
 from tests.indexes.small_types import NUMBERS, ODD_BITS, PRODUCTS, Vectors, vector
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from countermark.aws.settings import NAMES
+from tests.aws.test_settings import NAMES
 from tests.infra.template import as_list, named, reference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,7 +78,7 @@ def test_a_function_knows_its_deployment_by_the_names_of_the_settings(service: M
         "COUNTERMARK_SHARD_FUNCTIONS",
         "COUNTERMARK_GROUP_FUNCTIONS",
     }
-    assert ours - queues - search == set(NAMES) - queues - search - {"COUNTERMARK_DEPLOYMENT", "COUNTERMARK_EXTENSIONS"}
+    assert ours - queues - search == NAMES - queues - search - {"COUNTERMARK_DEPLOYMENT", "COUNTERMARK_EXTENSIONS"}
     assert ours & (queues | search) == {
         "fetch": {"COUNTERMARK_FETCH_QUEUE_URL"},
         "curate": queues,

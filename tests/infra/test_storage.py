@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from countermark.aws import keys
 from infra.deployment import Deployment
 
 Template: TypeAlias = Mapping[str, Any]
@@ -62,7 +61,10 @@ def test_tables_are_as_the_key_table_draws_them(storage: Template) -> None:
     for table in tables.values():
         assert _keys(table) == ["pk", "sk"]
     indexes = {index["IndexName"]: index for index in tables["Banks"]["GlobalSecondaryIndexes"]}
-    assert {(name, *_keys(index)) for name, index in indexes.items()} == {keys.FEED_INDEX, keys.BANK_INDEX}
+    assert {(name, *_keys(index)) for name, index in indexes.items()} == {
+        ("feed", "feed_shard", "feed_at"),
+        ("by-bank", "bank_shard", "content_id"),
+    }
     assert all(index["Projection"] == {"ProjectionType": "KEYS_ONLY"} for index in indexes.values())
     assert {"AttributeName": "content_id", "AttributeType": "N"} in tables["Banks"]["AttributeDefinitions"]
 
@@ -74,7 +76,7 @@ def _keys(of: Template) -> list[str]:
 
 def test_what_expires_is_removed_and_records_never_are(storage: Template) -> None:
     tables = resources(storage, "AWS::DynamoDB::Table")
-    ttl = {"AttributeName": keys.TTL_ATTRIBUTE, "Enabled": True}
+    ttl = {"AttributeName": "expires_at", "Enabled": True}
     assert {name: table.get("TimeToLiveSpecification") for name, table in tables.items()} == {
         "Banks": ttl,
         "Access": ttl,

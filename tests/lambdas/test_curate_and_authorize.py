@@ -1,8 +1,8 @@
 from typing import Any
 
-from countermark.aws.event_json import encode_event
+from countermark.domain import event_json
 from countermark.domain.api_key import ApiKey, Role, digest
-from countermark.domain.bank import ContentDraft
+from countermark.domain.bank import PERMANENTLY_DISABLED, ContentDraft
 from countermark.domain.event import BankChanged, ContentHashed
 from countermark.domain.recent import Recent
 from countermark.domain.signal import ContentType
@@ -21,7 +21,9 @@ def deleted_bank(contents: int) -> dict[str, Any]:
     for _ in range(contents):
         stores().banks.add_content(bank.id, ContentDraft(signals={"pdq": PDQ}), now_s=now_s())
     stores().banks.delete_bank("GONE")
-    detail_type, detail = encode_event(BankChanged(id="1", reason="bank_deleted", deleted_bank_id=bank.id, at_s=1))
+    detail_type, detail = event_json.to_json(
+        BankChanged(id="1", reason="bank_deleted", deleted_bank_id=bank.id, at_s=1)
+    )
     return {"detail-type": detail_type, "detail": detail}
 
 
@@ -33,6 +35,22 @@ def test_what_is_left_of_a_deleted_bank_is_purged(functions: Functions) -> None:
 
     assert stores().banks.purge_contents(bank_id, limit=10) == 0
     assert functions.sent("purge") == []
+
+
+def test_a_disable_over_the_api_reads_once_and_writes_once(functions: Functions) -> None:
+    bank = stores().banks.create_bank("A", ratio=1.0)
+    banked = stores().banks.add_content(bank.id, ContentDraft(signals={"pdq": PDQ}), now_s=now_s())
+    asked: list[str] = []
+    events = functions.on.clients.dynamodb.meta.events
+    for body in ({"disable_until_ts": PERMANENTLY_DISABLED}, {"disable_until_ts": 1, "note": "a mistake"}):
+        asked.clear()
+        events.register("before-call.dynamodb", lambda model, **_: asked.append(model.name), unique_id="asked")
+        try:
+            status, answer = functions.ask("curate", f"/c/bank/A/content/{banked.id}", method="PUT", body=body)
+        finally:
+            events.unregister("before-call.dynamodb", unique_id="asked")
+        assert (status, answer["disable_until_ts"]) == (200, body["disable_until_ts"])
+        assert asked == ["BatchGetItem", "UpdateItem"]
 
 
 def test_a_purge_whose_time_is_up_sends_itself(functions: Functions) -> None:
@@ -58,7 +76,7 @@ def test_purges_that_are_resumed_and_whose_time_is_up_go_on_in_another_invocatio
 
 def test_what_asks_for_no_purge_fails_alone(functions: Functions) -> None:
     hashed = ContentHashed(id="1", content_key="k", content_type=ContentType.PHOTO, content_id=None, signals=(), at_s=1)
-    detail_type, detail = encode_event(hashed)
+    detail_type, detail = event_json.to_json(hashed)
     wrong = {"detail-type": detail_type, "detail": detail}
     assert functions.deliver("curate", wrong, {}, deleted_bank(1)) == [0, 1]
 

@@ -1,14 +1,18 @@
 import json
 import threading
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
 
 from countermark.aws import keys
-from countermark.aws.event_json import encode_event
 from countermark.aws.index import S3IndexStore
 from countermark.aws.table import Delete
+from countermark.domain import event_json
+from countermark.domain.api_key import Role
 from countermark.domain.bank import ContentDraft
+from countermark.domain.caller import Caller
+from countermark.domain.decision import Lookup, MatchRequest
 from countermark.domain.event import BankChanged, ContentHashed
 from countermark.domain.index import IndexLimits
 from countermark.domain.signal import ContentType, Signal
@@ -29,7 +33,7 @@ PDQ = "f8f8f0cee0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22"
 
 
 def message(event: ContentHashed | BankChanged) -> dict[str, object]:
-    detail_type, detail = encode_event(event)
+    detail_type, detail = event_json.to_json(event)
     return {"source": "countermark", "detail-type": detail_type, "detail": detail}
 
 
@@ -60,6 +64,23 @@ def test_hashed_content_that_is_banked_is_told_of_once(functions: Functions) -> 
 
     [told] = functions.told("MatchFound")
     assert [match["bank_content_id"] for match in told["detail"]["matches"]] == [content_id]
+
+
+def test_what_matched_is_taken_from_uploads_and_lookups_alike(functions: Functions) -> None:
+    bank_one()
+    functions.deliver("index", {"full": False})
+    calls: list[tuple[MatchRequest, Sequence[Lookup]]] = []
+    stores().on_match = lambda asked, found: calls.append((asked, found))
+    functions.deliver("match", hashed())
+    functions.deliver("match", hashed())
+    status, _ = functions.ask("match", "/m/lookup", roles="match", query={"signal": PDQ, "signal_type": "pdq"})
+    assert status == 200
+    [(upload, uploaded), (lookup, looked_up)] = calls
+    assert list(uploaded) == list(looked_up)
+    assert (upload.source, upload.caller.key_id) == ("upload", "stage:match")
+    assert (lookup.source, lookup.caller) == ("lookup", Caller(key_id="test", roles=frozenset({Role.MATCH})))
+    [told] = functions.told("MatchFound")
+    assert told["detail"]["id"] == upload.event_id
 
 
 def test_hashed_content_waits_for_the_first_index(functions: Functions) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from countermark.aws.event_json import encode_event
+from countermark.domain import event_json
 from countermark.domain.collaboration import Collaboration
 from countermark.domain.event import ContentHashed
 from countermark.domain.signal import ContentType, Signal
@@ -130,9 +130,9 @@ def test_an_opinion_whose_turn_is_a_dead_runs_comes_again_and_keeps_no_other_wai
     first, second = ncii.opinions()
     detail = first["detail"]
     subject = json.dumps([detail["collaboration"], detail["record_key"], []])
-    stores().opinions.take_turn(subject, holder="a dead run", now_s=now_s(), lease_s=60)
+    stores().opinions.acquire_lease(subject, holder="a dead run", now_s=now_s(), lease_s=60)
     assert ncii.functions.deliver("curate", first, second) == [0]
-    stores().opinions.leave_turn(subject, holder="a dead run")
+    stores().opinions.release_lease(subject, holder="a dead run")
     assert ncii.functions.deliver("curate", first) == []
     assert len(ncii.api.submitted) == 2
 
@@ -175,7 +175,7 @@ def test_what_an_exchange_says_of_a_match_is_told_with_it(ncii: Ncii) -> None:
         signals=(Signal(type="pdq", value=PDQ),),
         at_s=1,
     )
-    detail_type, detail = encode_event(hashed)
+    detail_type, detail = event_json.to_json(hashed)
     assert ncii.functions.deliver("match", {"detail-type": detail_type, "detail": detail}) == []
     [event] = ncii.functions.told("MatchFound")
     [match] = event["detail"]["matches"]

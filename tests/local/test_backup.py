@@ -151,7 +151,7 @@ def test_a_restored_database_is_another_store_and_gives_no_id_again(path: Path, 
     restore(backup, path, now_s=NOW_S)
     with Database.open(path) as database:
         store = SqliteBankStore(database)
-        assert store.origin_fault(origin, None)
+        assert store.origin_mismatch(origin, None)
         assert store.sign_build().store_id != origin.store_id
         assert store.allot_content_ids(1)[0] > given
 
@@ -317,7 +317,7 @@ def test_a_backup_that_is_killed_leaves_the_file_as_it_was(path: Path, backup: P
 @pytest.mark.parametrize(
     ("at", "after"),
     [
-        ("take_steps", ["A", "B"]),
+        ("apply_migrations", ["A", "B"]),
         ("_check", ["A", "B"]),
         ("_sync", ["A", "B"]),
         ("_set_aside", ["A", "B"]),

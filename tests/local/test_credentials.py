@@ -29,7 +29,7 @@ def chain(tmp_path: Path, environ: Mapping[str, str] | None = None) -> Credentia
     exchange = Pair(steps=[], credential_source=SOURCE)
     return CredentialChain(
         store=FileSecretStore(tmp_path / "state" / "credentials.json"),
-        exchanges={"scripted": exchange, "open": ScriptedExchange(steps=[])},
+        exchanges=lambda: {"scripted": exchange, "open": ScriptedExchange(steps=[])},
         environ=environ or {},
         home=tmp_path,
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from countermark.domain.bank import ContentDraft
+from countermark.domain.bank import ContentChange, ContentDraft
 from countermark.errors import CountermarkError, InvalidInput, Unavailable
 from countermark.local import database as database_module
 from countermark.local.banks import SqliteBankStore
@@ -218,7 +218,7 @@ def test_a_full_disk_refuses_the_write_and_keeps_what_there_is(path: Path) -> No
         with pytest.raises(Unavailable, match="the disk is full"):
             store.put_contents([content(content_id, bank.id) for content_id in more])
         assert set(store.contents([*ids, *more[:900]])) == set(ids)
-        store.update_content(bank.id, ids[0], note="there is room for this")
+        store.update_content(bank.name, ids[0], ContentChange(note="there is room for this"))
 
 
 def test_a_file_that_cannot_grow_refuses_the_write(path: Path) -> None:
@@ -584,7 +584,7 @@ def test_a_process_that_is_killed_while_it_makes_a_database_leaves_none(path: Pa
 import os, sys
 from pathlib import Path
 from countermark.local import database
-database.take_steps = lambda connection, version: os.kill(os.getpid(), 9)
+database.apply_migrations = lambda connection, version: os.kill(os.getpid(), 9)
 database.Database.open(Path(sys.argv[1]))
 """
     done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, timeout=60)
@@ -683,8 +683,8 @@ def test_a_database_of_an_older_version_gives_pages_back_once_it_was_vacuumed(pa
 def test_the_feed_forgets_what_was_deleted_once_every_index_has_read_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("countermark.local.banks.KEPT_CHANGES", 10)
-    monkeypatch.setattr("countermark.local.banks.TRIMMED_AT_ONCE", 7)
+    monkeypatch.setattr("countermark.local.banks.RETAINED_CHANGES", 10)
+    monkeypatch.setattr("countermark.local.banks.TRIM_BATCH", 7)
     with Database.open(path) as database:
         store = SqliteBankStore(database)
         bank = store.create_bank("A", ratio=1.0)
@@ -702,7 +702,7 @@ def test_the_feed_forgets_what_was_deleted_once_every_index_has_read_it(
         told, _ = read_feed(store)
         assert {of_content(content_id) for content_id in ids[50:]} <= told, "what is there is never forgotten"
         assert len(told) == 10 + 10, "and of what is not, the newest"
-        assert store.origin_fault(origin, cursor) is None
+        assert store.origin_mismatch(origin, cursor) is None
         # What is deleted after it was looked at is in the feed again.
         store.delete_contents(bank.id, [ids[55]])
         assert read_feed(store, cursor)[0] == {of_content(ids[55])}
@@ -716,4 +716,4 @@ def test_the_newest_change_stays_so_that_an_index_is_not_taken_for_one_of_a_newe
         _, cursor = read_feed(store)
         while store.trim_changes([cursor]):
             pass
-        assert store.origin_fault(store.sign_build(), cursor) is None
+        assert store.origin_mismatch(store.sign_build(), cursor) is None

@@ -1,10 +1,11 @@
 """The table of events, and who listens in the same process."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from countermark.domain.event import BankChanged, ContentHashed, Event, OpinionGiven
+from countermark.domain.event import BankChanged, ContentHashed, Event, MatchFound, OpinionGiven
 from countermark.domain.opinion import SharedOpinion, Verdict
 from countermark.domain.signal import ContentType
 from countermark.errors import Unavailable
@@ -39,15 +40,23 @@ def given(n: int) -> OpinionGiven:
     return OpinionGiven(id=f"opinion {n}", collaboration="C", record_key="k", opinion=opinion, at_s=n, place=n)
 
 
-def test_an_opinion_that_waits_makes_room_for_newer_opinions_alone() -> None:
+def found(n: int) -> MatchFound:
+    return MatchFound(id=f"match {n}", content_key="k", content_id=None, matches=[], total_matches=1, at_s=n)
+
+
+@pytest.mark.parametrize(("apart", "other"), [(given, found), (found, given)])
+def test_an_opinion_or_a_match_makes_room_for_newer_ones_of_its_kind_alone(
+    apart: Callable[[int], Event], other: Callable[[int], Event]
+) -> None:
     with Database.in_memory() as database:
         publisher = SqliteEventPublisher(database)
-        publisher.publish([given(1)])
+        publisher.publish([apart(1)])
         publisher.publish([event(n) for n in range(MAX_EVENTS + 1)])
-        assert publisher.events()[0] == given(1)
-        publisher.publish([given(n) for n in range(2, MAX_EVENTS + 2)])
-        kept = [one for one in publisher.events() if isinstance(one, OpinionGiven)]
-        assert (len(kept), kept[0], kept[-1]) == (MAX_EVENTS, given(2), given(MAX_EVENTS + 1))
+        publisher.publish([other(n) for n in range(MAX_EVENTS + 1)])
+        assert publisher.events()[0] == apart(1)
+        publisher.publish([apart(n) for n in range(2, MAX_EVENTS + 2)])
+        kept = [one for one in publisher.events() if type(one) is type(apart(1))]
+        assert (len(kept), kept[0], kept[-1]) == (MAX_EVENTS, apart(2), apart(MAX_EVENTS + 1))
 
 
 def test_an_opinion_that_was_kept_before_opinions_had_places_is_read() -> None:

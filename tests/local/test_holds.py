@@ -29,7 +29,7 @@ with Database.open(Path(sys.argv[1])) as database:
     store = SqliteCollaborationStore(database)
     lease = store.acquire_lease("C", holder="other", now_s=int(sys.argv[2]), lease_s={LEASE_S})
     store.save_fetch_state(lease, FetchState(running_since_s=5), now_s=int(sys.argv[2]), lease_s={LEASE_S})
-    SqliteOpinionLedger(database).take_turn("S", holder="other", now_s=int(sys.argv[2]), lease_s={LEASE_S})
+    SqliteOpinionLedger(database).acquire_lease("S", holder="other", now_s=int(sys.argv[2]), lease_s={LEASE_S})
     print("taken", flush=True)
     sys.stdin.readline()
 """
@@ -56,14 +56,14 @@ def test_what_a_killed_process_held_is_free_at_once_and_before_that_is_not(
             with pytest.raises(LeaseHeld, match="other"):
                 store.acquire_lease("C", holder="ours", now_s=now_s, lease_s=LEASE_S)
         with pytest.raises(LeaseHeld):
-            ledger.take_turn("S", holder="ours", now_s=clock_s, lease_s=LEASE_S)
+            ledger.acquire_lease("S", holder="ours", now_s=clock_s, lease_s=LEASE_S)
         assert store.fetch_state("C").running_since_s == 5
         process.send_signal(number)
         process.wait(60)
         assert store.fetch_state("C") == FetchState()
         lease = store.acquire_lease("C", holder="ours", now_s=NOW_S, lease_s=LEASE_S)
         store.save_fetch_state(lease, FetchState(), now_s=NOW_S, lease_s=LEASE_S)
-        ledger.take_turn("S", holder="ours", now_s=NOW_S, lease_s=LEASE_S)
+        ledger.acquire_lease("S", holder="ours", now_s=NOW_S, lease_s=LEASE_S)
     assert [each.name for each in path.parent.glob("*-run-*")] == []
 
 

@@ -17,8 +17,8 @@ from PIL import Image
 
 from countermark.aws.api_keys import DynamoApiKeyStore
 from countermark.aws.banks import DynamoBankStore
-from countermark.aws.event_json import encode_event
 from countermark.aws.settings import FETCH_QUEUE_URL, PURGE_QUEUE_URL
+from countermark.domain import event_json
 from countermark.domain.api_key import ApiKey, Role, digest
 from countermark.domain.bank import ContentDraft
 from countermark.domain.event import OpinionGiven
@@ -202,7 +202,7 @@ def test_curate_takes_opinions_from_its_queue(start: Start) -> None:
     given = OpinionGiven(
         id="1", collaboration="GONE", record_key=None, opinion=SharedOpinion(verdict=Verdict.SEEN), at_s=1
     )
-    detail_type, detail = encode_event(given)
+    detail_type, detail = event_json.to_json(given)
     function = start("curate")
     told = message({"detail-type": detail_type, "detail": detail})
     assert function.invoke(told) == NOTHING_FAILED

@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from countermark.signals import pdq
+from countermark.signals.picture import of_pixels
+
 NAMES = (
     "astronaut.png",
     "brick.png",
@@ -140,3 +143,8 @@ def _squares(rows: int, columns: int, size: int) -> NDArray[np.int64]:
 
 def _rgb(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
     return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+
+
+def hash_of_pixels(pixels: NDArray[np.uint8]) -> tuple[str, int]:
+    """Return the PDQ hash of pixels in hex, and its quality; the shape is (rows, columns) or (rows, columns, 3)."""
+    return pdq.from_picture(of_pixels(pixels))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import countermark
-from countermark.domain.signal import AsksContent, Hasher, IndexKind, SignalType, Unhashable
+from countermark.domain.signal import Hasher, IndexKind, MakesQueries, SignalType, Unhashable
 from countermark.errors import InvalidInput, InvalidSignal
 from countermark.signals import SIGNAL_TYPES, signal_type
 from countermark.signals.vpdq import VPDQ
@@ -204,7 +204,7 @@ def hasher_of(kind: SignalType) -> Hasher:
     """Return what makes a signal of content, or what asks the type about it."""
     hasher = kind.hasher()
     if hasher is None:
-        assert isinstance(kind, AsksContent)
+        assert isinstance(kind, MakesQueries)
         hasher = kind.reader()
     return hasher
 

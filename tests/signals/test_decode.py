@@ -24,7 +24,7 @@ from countermark.errors import ContentTooLarge, InvalidContent, MissingExtra, Un
 from countermark.signals import decode, pdq, picture
 from countermark.signals.buffered import BufferedHasher
 from countermark.signals.formats import boxes
-from tests.signals.photos import photo, saved
+from tests.signals.photos import hash_of_pixels, photo, saved
 
 # How many bits a mode's own rounding may cost a photo: one bit or a palette round the rocket, nearly black, coarsely.
 PHOTOS = {"chelsea.png": 2, "coffee.png": 2, "rocket.jpg": 8}
@@ -111,8 +111,8 @@ FILES: dict[str, tuple[Callable[[Image.Image], bytes], bool]] = {
 
 def distance(pixels: NDArray[np.uint8], image: Image.Image) -> int:
     """Return how many bits the hash of pixels lies from the hash of an image."""
-    value, _quality = pdq.from_pixels(pixels)
-    return (int(value, 16) ^ int(pdq.from_pixels(np.asarray(image))[0], 16)).bit_count()
+    value, _quality = hash_of_pixels(pixels)
+    return (int(value, 16) ^ int(hash_of_pixels(np.asarray(image))[0], 16)).bit_count()
 
 
 @pytest.mark.parametrize("name", PHOTOS)
@@ -134,7 +134,7 @@ def test_modes_that_the_peers_read_rightly_give_their_pixels(mode: str, name: st
     theirs = np.ascontiguousarray(np.asarray(image.convert("RGB") if mode in ("L", "LA") else image))
     bits, quality = pdqhash.compute(theirs)
     value = np.packbits(bits.astype(np.uint8)).tobytes().hex()
-    assert pdq.from_pixels(decode.pixels(saved(image, "PNG"))) == (value, quality)
+    assert hash_of_pixels(decode.pixels(saved(image, "PNG"))) == (value, quality)
 
 
 @pytest.mark.parametrize("name", PHOTOS)
@@ -320,7 +320,7 @@ def test_a_draft_of_a_small_jpeg_and_of_any_other_format_is_exact(image_format: 
     side = 2047 if image_format == "JPEG" else 2400
     content = saved(photo("coffee.png").resize((side, side)), image_format)
     assert np.array_equal(decode.picture(content, draft=True).pixels(), decode.pixels(content))
-    assert pdq.from_picture(decode.picture(content, draft=True)) == pdq.from_pixels(decode.pixels(content))
+    assert pdq.from_picture(decode.picture(content, draft=True)) == hash_of_pixels(decode.pixels(content))
 
 
 @pytest.mark.parametrize("name", ["astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg"])
@@ -338,7 +338,7 @@ def test_the_hash_of_a_photo_s_draft_lies_within_two_bits(size: tuple[int, int],
 def test_a_picture_of_any_mode_hashes_as_its_pixels(mode: str) -> None:
     image = MODES[mode](photo("coffee.png"))
     whole = picture.of_image(image, rows=image.height, columns=image.width)
-    assert pdq.from_picture(whole) == pdq.from_pixels(picture.pixels_of(image))
+    assert pdq.from_picture(whole) == hash_of_pixels(picture.pixels_of(image))
 
 
 def test_a_heic_is_read_where_pillow_heif_is_installed() -> None:
@@ -456,7 +456,7 @@ def hashed(content: bytes, size: int = 1 << 16) -> str | Partial[str] | Unhashab
 def test_a_photo_hashes_to_its_pdq_however_its_bytes_come() -> None:
     image = photo("astronaut.png")
     content = saved(image, "PNG")
-    assert hashed(content) == hashed(content, 999) == pdq.from_pixels(np.asarray(image))[0]
+    assert hashed(content) == hashed(content, 999) == hash_of_pixels(np.asarray(image))[0]
 
 
 @pytest.mark.parametrize(
@@ -482,7 +482,7 @@ def test_a_quality_of_50_is_enough_and_49_is_not() -> None:
         pixels.ravel()[: 2 * count : 2] = 255
         return saved(Image.fromarray(pixels), "PNG")
 
-    qualities = {pdq.from_pixels(decode.pixels(dots(count)))[1]: dots(count) for count in range(5, 40)}
+    qualities = {hash_of_pixels(decode.pixels(dots(count)))[1]: dots(count) for count in range(5, 40)}
     below, enough = max(each for each in qualities if each < 50), min(each for each in qualities if each >= 50)
     assert isinstance(hashed(qualities[below]), Unhashable)
     assert isinstance(hashed(qualities[enough]), str)

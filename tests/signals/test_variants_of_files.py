@@ -19,7 +19,7 @@ from PIL import Image
 
 from countermark.errors import UnsupportedContent
 from countermark.signals import decode, pdq
-from tests.signals.photos import photo, saved
+from tests.signals.photos import hash_of_pixels, photo, saved
 from tests.signals.test_metadata import chunk
 
 IMAGE = photo("coffee.png").resize((320, 208))
@@ -37,7 +37,7 @@ def bits_apart(content: bytes, seen: NDArray[np.uint8]) -> int:
 
 @cache
 def hash_of(pixels: bytes, shape: tuple[int, ...]) -> int:
-    return int(pdq.from_pixels(np.frombuffer(pixels, np.uint8).reshape(shape))[0], 16)
+    return int(hash_of_pixels(np.frombuffer(pixels, np.uint8).reshape(shape))[0], 16)
 
 
 def deep(values: NDArray[np.uint8], kind: str) -> NDArray[Any]:

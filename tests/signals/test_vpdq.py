@@ -73,7 +73,7 @@ def test_four_of_five_frames_are_enough(known: int, matches: bool, percent: int,
 @given(st.integers(0, 10_000).flatmap(lambda alike: st.tuples(st.just(alike), st.integers(max(1, alike), 10_000))))
 def test_a_share_is_never_rounded_up_to_a_match(counts: tuple[int, int]) -> None:
     alike, frames = counts
-    comparison = VPDQ.compare_counts(query_alike=alike, query_frames=frames, banked_alike=1, banked_frames=1)
+    comparison = VPDQ.compare_counts(query_similar=alike, query_frames=frames, banked_similar=1, banked_frames=1)
     assert comparison.matches is (5 * alike >= 4 * frames)
 
 

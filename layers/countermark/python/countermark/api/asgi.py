@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from countermark.api import wire
 from countermark.api.app import App, build_app
+from countermark.api.at_once import AtOnce
 from countermark.api.messages import Answer, Request, first_values
 from countermark.api.routes import GROUPS, normal_path
 from countermark.api.services import Services
@@ -39,11 +40,13 @@ class _Read(Enum):
 
 
 class AsgiApp:
-    """An ASGI application, which answers requests from a pool of threads."""
+    """An ASGI application, which answers requests at once, or from a pool of threads where that might take long."""
 
-    def __init__(self, app: App, *, limit_bytes: int, threads: int) -> None:
+    def __init__(self, app: App, at_once: AtOnce, *, limit_bytes: int, threads: int, buffered_bodies: int) -> None:
         self._app = app
+        self._at_once = at_once
         self._limit_bytes = limit_bytes
+        self._buffered_bodies = buffered_bodies
         self._held_bytes = 0
         self._for_content = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="countermark-content")
         self._for_others = ThreadPoolExecutor(max_workers=-(-threads // 2), thread_name_prefix="countermark-api")
@@ -69,8 +72,10 @@ class AsgiApp:
             elif state is _Read.WHOLE:
                 # A body over the limit is passed on cut off, one byte too long: the app refuses it in its own words.
                 request = request_of(scope, bytes(body))
-                pool = self._for_content if _has_content(scope) else self._for_others
-                answer = await asyncio.get_running_loop().run_in_executor(pool, self._app.answer, request)
+                answer = self._at_once.answer(request)
+                if answer is None:
+                    pool = self._for_content if _has_content(scope) else self._for_others
+                    answer = await asyncio.get_running_loop().run_in_executor(pool, self._app.answer, request)
                 await _send(answer, send)
         finally:
             self._held_bytes -= len(body)
@@ -83,7 +88,7 @@ class AsgiApp:
                 return _Read.LEFT
             # What comes beyond the limit is read and dropped: a client that still writes would not read the answer.
             chunk = message.get("body", b"")[: max(0, self._limit_bytes + 1 - len(body))]
-            if self._held_bytes + len(chunk) > BUFFERED_BODIES * (self._limit_bytes + 1):
+            if self._held_bytes + len(chunk) > self._buffered_bodies * (self._limit_bytes + 1):
                 return _Read.NO_ROOM
             body += chunk
             self._held_bytes += len(chunk)
@@ -102,9 +107,21 @@ class AsgiApp:
                 return
 
 
-def asgi_app(services: Services, *, groups: frozenset[str] = GROUPS, threads: int = THREADS) -> AsgiApp:
+def asgi_app(
+    services: Services,
+    *,
+    groups: frozenset[str] = GROUPS,
+    threads: int = THREADS,
+    buffered_bodies: int = BUFFERED_BODIES,
+) -> AsgiApp:
     """Return the ASGI application that serves groups of routes from a pool of threads."""
-    return AsgiApp(build_app(services, groups=groups), limit_bytes=services.limits.body_bytes, threads=threads)
+    return AsgiApp(
+        build_app(services, groups=groups),
+        AtOnce(services, groups),
+        limit_bytes=services.limits.body_bytes,
+        threads=threads,
+        buffered_bodies=buffered_bodies,
+    )
 
 
 def request_of(scope: Scope, body: bytes) -> Request:

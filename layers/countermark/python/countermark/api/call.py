@@ -6,7 +6,7 @@ from typing import Any
 
 from countermark.api import multipart, wire
 from countermark.api.services import Services
-from countermark.domain.api_key import Role
+from countermark.domain.caller import Caller
 from countermark.errors import InvalidInput
 from countermark.flows.curate import Curator
 from countermark.flows.opinions import Teller
@@ -14,10 +14,10 @@ from countermark.flows.opinions import Teller
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A request that was admitted: its caller's roles, its time, and its body as bytes."""
+    """A request that was admitted: its caller, its time, and its body as bytes."""
 
     services: Services
-    roles: frozenset[Role]
+    caller: Caller
     now_s: int
     content_type: str
     body: bytes
@@ -25,22 +25,12 @@ class Call:
     @property
     def curator(self) -> Curator:
         """Who makes the changes that this request asks for."""
-        return Curator(
-            banks=self.services.banks,
-            collaborations=self.services.collaborations,
-            publisher=self.services.publisher,
-            now_s=self.now_s,
-        )
+        return Curator.of(self.services.ports, caller=self.caller, now_s=self.now_s)
 
     @property
     def teller(self) -> Teller:
         """What says what an exchange would be sent."""
-        return Teller(
-            exchanges=self.services.exchanges,
-            collaborations=self.services.collaborations,
-            secrets=self.services.secrets,
-            opinions=self.services.opinions,
-        )
+        return Teller.of(self.services.ports, exchanges=self.services.exchanges, caller=self.caller)
 
     def parts(self) -> list[multipart.Part]:
         """Return the parts of the body; none where it is no form of parts.

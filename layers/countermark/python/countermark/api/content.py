@@ -9,6 +9,7 @@ from countermark.api import multipart, wire
 from countermark.api.call import Call
 from countermark.domain import coverage
 from countermark.domain.api_key import Role
+from countermark.domain.decision import Lookup
 from countermark.domain.signal import ContentType, Unhashable
 from countermark.errors import (
     ContentTooLarge,
@@ -21,7 +22,6 @@ from countermark.errors import (
     UnsafeURL,
 )
 from countermark.flows.hash import HashReport, TypesOf, applicable, hash_opened
-from countermark.flows.match import Lookup
 from countermark.signals.content_type import content_type_of
 
 _MAX_REASONS = 5
@@ -118,7 +118,7 @@ def hashed_by_type(report: HashReport) -> Mapping[str, str | list[str]]:
     ]
     if (error := refusal(report, spoiling)) is not None:
         raise error
-    gave_none = {name for _, each in report.walk() for name, why in each.unhashable.items() if why.is_looked_at}
+    gave_none = {name for _, each in report.walk() for name, why in each.unhashable.items() if why.was_examined}
     if report.parts is not None:
         found: dict[str, list[str]] = {name: [] for _, each in report.walk() for name in unhashable(each)}
         for signal in dict.fromkeys(signal for _, each in report.walk() for signal in each.signals):
@@ -189,7 +189,7 @@ def check_may_hash(call: Call) -> None:
     Raises:
         Forbidden: The key lacks that role. The text is HMA's.
     """
-    if not call.roles & {Role.HASH, Role.ADMIN}:
+    if not call.caller.roles & {Role.HASH, Role.ADMIN}:
         raise Forbidden("Hashing is disabled, missing role")
 
 
@@ -214,7 +214,7 @@ def _types_of(call: Call, kind: ContentType, csv: str | None) -> TypesOf:
     Raises:
         InvalidInput: A name is not that of a type that could hash it, or what may lie within.
     """
-    ratios = call.services.ratios.current(call.now_s)
+    ratios = call.services.directory.ratios.current(call.now_s)
     wanted = wire.names(csv)
     if wanted is None:
         return partial(applicable, call.services.signal_types, ratios=ratios)

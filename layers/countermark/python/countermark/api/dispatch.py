@@ -3,6 +3,8 @@
 Each step takes what it needs as arguments and keeps nothing, so any number of threads may share a dispatcher.
 """
 
+import logging
+
 from countermark.api import wire
 from countermark.api.call import Call
 from countermark.api.keys import check_roles
@@ -10,7 +12,10 @@ from countermark.api.messages import Answer, Request
 from countermark.api.routers import endpoints_of
 from countermark.api.routes import Found, Route, find
 from countermark.api.services import Services
+from countermark.domain.caller import ANYONE
 from countermark.errors import ContentTooLarge, InvalidInput
+
+_log = logging.getLogger(__name__)
 
 
 class Dispatcher:
@@ -40,7 +45,14 @@ class Dispatcher:
         arguments = endpoint.binding.arguments(
             found.names, request.query, content_type=call.content_type, body=call.body
         )
-        return endpoint.function(call, **arguments)
+        outcome = "failed"
+        try:
+            answer = endpoint.function(call, **arguments)
+            outcome = "done"
+        finally:
+            if found.route.group == "curate" and found.route.method != "GET":
+                _log_change(call, found, outcome)
+        return answer
 
     def _admit(self, request: Request, route: Route) -> Call:
         """Return the call of a request whose caller's roles allow its route. The key is checked before the body.
@@ -51,16 +63,23 @@ class Dispatcher:
             InvalidInput: The body could not be decoded, or it is JSON and not UTF-8.
             ContentTooLarge: The body exceeds the limit.
         """
-        roles = frozenset() if route.roles is None else self._services.access(request)
-        check_roles(roles, route)
+        caller = ANYONE if route.roles is None else self._services.access(request)
+        check_roles(caller.roles, route)
         content_type = request.headers.get("content-type", "")
         return Call(
             services=self._services,
-            roles=roles,
+            caller=caller,
             now_s=self._services.clock(),
             content_type=content_type,
             body=_checked(request.body, content_type, limit_bytes=self._services.limits.body_bytes),
         )
+
+
+def _log_change(call: Call, found: Found, outcome: str) -> None:
+    """Log who changed what: by names from the path only, as the query and the body may hold content and secrets."""
+    route = f"{found.route.method} {found.route.path}"
+    extra = {"caller": call.caller.key_id, "route": route, "names": dict(found.names), "outcome": outcome}
+    _log.info("curated", extra=extra)
 
 
 def _checked(body: bytes | None, content_type: str, *, limit_bytes: int) -> bytes:

@@ -32,7 +32,7 @@ def index_lag(
     """
     if not is_enabled:
         return dict(_OFF)
-    is_foreign = index is not None and banks.origin_fault(origin, index.cursor) is not None
+    is_foreign = index is not None and banks.origin_mismatch(origin, index.cursor) is not None
     page = banks.changes(None if index is None or is_foreign else index.cursor, limit=MAX_PAGE)
     largest_id = 0 if index is None or is_foreign else index.largest_content_id
     changed = banks.contents(

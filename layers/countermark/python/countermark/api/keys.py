@@ -6,21 +6,21 @@ The local server does both in one step. Standard library only, as the authorizer
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from countermark.api.messages import Request
 from countermark.api.routes import Route
 from countermark.domain.api_key import ApiKey, Role, digest
+from countermark.domain.caller import Caller
 from countermark.domain.stores import ApiKeyStore
 from countermark.errors import Forbidden, Unauthorized
 
 MAX_KEY_LENGTH = 1_000
 """The longest key that is looked up, in characters: ours have 43."""
 
-ALL_ROLES = frozenset(Role)
-
-Access: TypeAlias = Callable[[Request], frozenset[Role]]
-"""Takes a request and returns its caller's roles; raises Unauthorized."""
+Access: TypeAlias = Callable[[Request], Caller]
+"""Takes a request and returns its caller; raises Unauthorized."""
 
 
 def presented_key(headers: Mapping[str, str]) -> str | None:
@@ -58,50 +58,46 @@ def check_roles(roles: frozenset[Role], route: Route) -> None:
     raise Forbidden(f"missing role {' or '.join(sorted(route.roles))}")
 
 
-def authorize(key_store: ApiKeyStore, headers: Mapping[str, str], route: Route) -> frozenset[Role]:
-    """Return the roles of a request's caller, who may call the route.
+@dataclass(frozen=True, slots=True)
+class OpenAccess:
+    """An access that takes every request for one of this caller; it looks nothing up."""
 
-    Raises:
-        Unauthorized: The route needs a key, and there is none, or one that is not known.
-        Forbidden: The key lacks the role.
-    """
-    if route.roles is None:
-        return frozenset()
-    roles = authenticate(key_store, headers).roles
-    check_roles(roles, route)
-    return roles
+    caller: Caller
+
+    def __call__(self, _request: Request) -> Caller:
+        return self.caller
 
 
-def open_access(request: Request) -> frozenset[Role]:
-    """Let everybody in with all roles: the local server, where keys were not asked for."""
-    del request
-    return ALL_ROLES
+def open_access(caller: Caller) -> Access:
+    """Return an access that takes every request for one of this caller: the local server without keys."""
+    return OpenAccess(caller)
 
 
 def access_by_keys(key_store: ApiKeyStore) -> Access:
     """Return an access that looks keys up for each request: the local server with keys."""
 
-    def access(request: Request) -> frozenset[Role]:
-        return authenticate(key_store, request.headers).roles
+    def access(request: Request) -> Caller:
+        key = authenticate(key_store, request.headers)
+        return Caller(key_id=key.name, roles=key.roles)
 
     return access
 
 
-def access_by_authorizer(request: Request) -> frozenset[Role]:
-    """Return the roles that the Lambda authorizer put into the request's context.
+def access_by_authorizer(request: Request) -> Caller:
+    """Return the caller that the Lambda authorizer put into the request's context.
 
     Raises:
         Unauthorized: No authorizer was asked: the route was deployed without one, and stays shut.
     """
-    roles = request.authorizer.get("roles")
-    if not isinstance(roles, str):
+    key_id, roles = request.authorizer.get("key"), request.authorizer.get("roles")
+    if not isinstance(key_id, str) or not isinstance(roles, str):
         raise Unauthorized("an API key is needed: Authorization: Bearer <key>, or x-api-key: <key>")
     named = roles.split(",")
-    return frozenset(role for role in Role if role.value in named)
+    return Caller(key_id=key_id, roles=frozenset(role for role in Role if role.value in named))
 
 
 def authorizer_answer(key_store: ApiKeyStore, headers: Mapping[str, str]) -> dict[str, Any]:
-    """Return the Lambda authorizer's simple response: it tells the caller's roles, whatever the route.
+    """Return the Lambda authorizer's simple response: it has the caller's key id and roles, whatever the route.
 
     API Gateway answers 403 to who is not authorized. May be kept by key, as it says nothing of a route.
     Source: API Gateway, "Lambda authorizers for HTTP APIs", payload 2.0, simple responses.

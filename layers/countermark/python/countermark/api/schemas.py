@@ -75,6 +75,9 @@ class Metadata(BaseModel):
     collab: dict[str, list[str]]
 
 
+_REASON = Field(default=None, description="Why it was disabled; left out where no reason was given.")
+
+
 class ContentView(BaseModel):
     """A banked content."""
 
@@ -85,6 +88,7 @@ class ContentView(BaseModel):
     signals: ByType | None = None
     metadata: Metadata | None = None
     note: str | None = None
+    reason: str | None = _REASON
 
 
 class ContentPageView(BaseModel):
@@ -104,16 +108,18 @@ class ChangedContent(BaseModel):
     collab_metadata: dict[str, list[str]]
     user_metadata: Object
     note: str
+    reason: str | None = _REASON
 
 
 class ContentChange(BaseModel):
-    """What to change of a content; what is left out stays.
+    """What to change of a content; what is left out stays, and "" clears a text.
 
-    `disable_until_ts` is 1 (enabled), a time in epoch seconds, or 253402300800 (disabled for good).
+    `disable_until_ts` is 1 (enabled), a time in epoch seconds, or 253402300800 (disabled for good). `reason` says why.
     """
 
     disable_until_ts: Number = None
     note: str | None = Field(default=None, examples=["seen on 3 sites"])
+    reason: str | None = Field(default=None, examples=["a stock photo"])
 
 
 class BankedContent(BaseModel):

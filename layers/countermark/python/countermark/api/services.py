@@ -2,25 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from countermark.api.keys import Access, open_access
+from countermark.api.keys import Access
 from countermark.domain.content import ContentTypes
 from countermark.domain.exchange import Exchange
 from countermark.domain.signal import SignalType
-from countermark.domain.stores import (
-    MAX_PAGE,
-    BankStore,
-    CollaborationStore,
-    EventPublisher,
-    IndexStore,
-    OpinionLedger,
-    SecretStore,
-)
-from countermark.flows.cached import BankDirectory, SignalTypeRatios
+from countermark.domain.stores import MAX_PAGE, Ports
+from countermark.flows.cached import BankDirectory
 
 if TYPE_CHECKING:
     # They bring NumPy and urllib3, which a function that only curates does not start with.
+    from countermark.extensions.registries import Registries
     from countermark.indexes.shards import ServesIndex
     from countermark.transport.fetch import FetchedContent
 
@@ -45,28 +38,51 @@ class Limits:
 class Services:
     """The ports, and what else the routes work with; nothing of it is global.
 
-    `index` and `directory` are None in a function that serves no route that matches, `fetch_url` is None
-    where content by URL is not offered, `start_fetch` is None where no fetch can be started. `check_store` raises
-    `Unavailable` where the store has gone since it was opened; None where that cannot happen. `confined_exchanges` are
-    those that collaborations made here are checked against; None where every exchange will do.
+    `index` is None in a function that serves no route that matches, `fetch_url` is None where content by URL is not
+    offered, `start_fetch` is None where no fetch can be started. `check_store` raises `Unavailable` where the store has
+    gone since it was opened; None where that cannot happen. `confined_exchanges` are those that collaborations made
+    here are checked against; None where every exchange will do.
     """
 
-    banks: BankStore
-    collaborations: CollaborationStore
-    index_store: IndexStore
-    publisher: EventPublisher
-    secrets: SecretStore
-    opinions: OpinionLedger
+    ports: Ports
     signal_types: Mapping[str, SignalType]
     exchanges: Mapping[str, Exchange]
-    ratios: SignalTypeRatios
+    directory: BankDirectory
     clock: Callable[[], int]
+    access: Access
     index: "ServesIndex | None" = None
-    directory: BankDirectory | None = None
     fetch_url: "Callable[[str], FetchedContent] | None" = None
     start_fetch: Callable[[str], None] | None = None
     check_store: Callable[[], None] | None = None
     confined_exchanges: Mapping[str, Exchange] | None = None
-    access: Access = open_access
     content_types: ContentTypes = field(default_factory=ContentTypes)
     limits: Limits = field(default_factory=Limits)
+
+    @classmethod
+    def of(
+        cls,
+        ports: Ports,
+        installed: "Registries",
+        *,
+        exchanges: Mapping[str, Exchange],
+        directory: BankDirectory,
+        clock: Callable[[], int],
+        access: Access,
+        index: "ServesIndex | None",
+        start_fetch: Callable[[str], None],
+    ) -> Self:
+        """Return the services over these ports, with what is installed; content by URL comes from public addresses."""
+        from countermark.transport.fetch import URLFetcher
+
+        return cls(
+            ports=ports,
+            signal_types=installed.signal_types,
+            content_types=installed.content_types,
+            exchanges=exchanges,
+            directory=directory,
+            clock=clock,
+            access=access,
+            index=index,
+            fetch_url=URLFetcher().fetch,
+            start_fetch=start_fetch,
+        )

@@ -99,6 +99,8 @@ def content_view(bank: Bank, content: BankContent, *, signals: bool, metadata: b
         "original_media_uri": content.original_media_uri,
         "bank": bank_view(bank),
     }
+    if content.reason:  # HMA has none, so its clients see it only where somebody set it
+        view["reason"] = content.reason
     if signals:
         view["signals"] = dict(content.signals)
     if metadata:

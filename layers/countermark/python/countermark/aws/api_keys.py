@@ -1,11 +1,13 @@
 """API keys in DynamoDB, in a partition of their own: a policy can let a function read them and nothing else."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from countermark.aws import keys
-from countermark.aws.table import Item, Key, Put, Range, Table
-from countermark.domain.api_key import ApiKey, Role
+from countermark.aws import keys, names
+from countermark.aws.retry import attempts
+from countermark.aws.table import ConditionFailed, Item, Key, Put, Range, Table, Update
+from countermark.domain.api_key import ApiKey, Role, duplicate_name_error
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -29,15 +31,28 @@ class DynamoApiKeyStore:
             "roles": ",".join(sorted(key.roles)),
             "created_at_s": key.created_at_s,
         }
-        self._table.write(Put(item=item))
+        for _ in attempts("storing a key"):
+            # Keys lie by their digests. Whoever stores one counts up, so no two find a name free at the same time.
+            last = int((self._table.get(keys.API_KEY_COUNTER) or {"last": 0})["last"])
+            if any(known.name == key.name and known.digest != key.digest for known in self.keys()):
+                raise duplicate_name_error(key.name)
+            count = Update(
+                key=keys.API_KEY_COUNTER,
+                change="SET #last = :next",
+                condition="#last = :last OR attribute_not_exists(#last)",
+                values={"last": last, "next": last + 1},
+            )
+            with suppress(ConditionFailed):
+                self._table.transact([Put(item=item), count])
+                return
 
     def keys(self) -> Sequence[ApiKey]:
-        items = self._table.query(Range(partition=keys.API_KEYS_PARTITION))
+        items = self._table.query(Range(partition=names.API_KEYS))
         return sorted(map(_api_key, items), key=lambda key: (key.name, key.digest))
 
     def delete_key(self, name: str) -> bool:
-        items = self._table.query(Range(partition=keys.API_KEYS_PARTITION))
-        found = [Key(str(item["pk"]), str(item["sk"])) for item in items if item["name"] == name]
+        items = self._table.query(Range(partition=names.API_KEYS))
+        found = [Key.of(item) for item in items if item["name"] == name]
         self._table.delete_many(found)
         return bool(found)
 

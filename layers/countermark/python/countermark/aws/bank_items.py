@@ -3,13 +3,11 @@
 import json
 from typing import Any
 
-from countermark.aws import keys
+from countermark.aws import keys, names
 from countermark.aws.table import Item, Value, to_json
-from countermark.domain.bank import Bank, BankContent, Provenance
-from countermark.domain.json import JSON
-from countermark.domain.opinion import Category, Opinion
+from countermark.domain.bank import Bank, BankContent, ContentChange, Provenance, given
 
-DERIVED = ("bank_id", "bank_shard", "signals", "provenance", "original_media_uri")
+DERIVED = ("bank_id", names.BANK_INDEX.partition_key, "signals", "provenance", "original_media_uri")
 """Attributes that a put sets anew; a missing one is None."""
 
 
@@ -17,11 +15,11 @@ def derived(content: BankContent) -> dict[str, Value]:
     """Return what a put of a content that is there replaces."""
     values: dict[str, Value] = {
         "bank_id": content.bank_id,
-        "bank_shard": keys.bank_shard(content.bank_id, content.id),
+        names.BANK_INDEX.partition_key: keys.bank_shard(content.bank_id, content.id),
         "signals": to_json(dict(content.signals)),
     }
     if content.provenance is not None:
-        values["provenance"] = _provenance_data(content.provenance)
+        values["provenance"] = to_json(content.provenance.to_json())
     if content.original_media_uri is not None:
         values["original_media_uri"] = to_json(content.original_media_uri)
     return values
@@ -29,12 +27,18 @@ def derived(content: BankContent) -> dict[str, Value]:
 
 def curated(content: BankContent) -> dict[str, Value]:
     """Return what a put of a content that is there leaves alone."""
-    return {
+    values: dict[str, Value] = {
         "disable_until_ts": content.disable_until_ts,
         "note": to_json(content.note),
         "metadata": to_json(content.metadata),
         "created_at_s": content.created_at_s,
     }
+    return values | {"reason": to_json(content.reason)} if content.reason else values
+
+
+def changed(change: ContentChange) -> dict[str, Value]:
+    """Return the attributes that a change sets: they have the names of its fields."""
+    return {name: value if isinstance(value, int) else to_json(value) for name, value in given(change).items()}
 
 
 def content_of(item: Item) -> BankContent:
@@ -47,28 +51,11 @@ def content_of(item: Item) -> BankContent:
         signals=_from_json(item["signals"]),
         disable_until_ts=integer(item["disable_until_ts"]),
         note=_from_json(item["note"]),
+        reason=_from_json(item["reason"]) if "reason" in item else "",
         original_media_uri=None if uri is None else _from_json(uri),
         metadata=_from_json(item["metadata"]),
-        provenance=None if provenance is None else _provenance(_from_json(provenance)),
+        provenance=None if provenance is None else Provenance.from_json(_from_json(provenance)),
         created_at_s=integer(item["created_at_s"]),
-    )
-
-
-def _provenance_data(provenance: Provenance) -> str:
-    opinions: list[JSON] = [[int(one.category), sorted(one.tags), one.is_mine] for one in provenance.opinions]
-    return to_json([provenance.collaboration, provenance.record_key, opinions, provenance.record_digest])
-
-
-def _provenance(data: Any) -> Provenance:
-    collaboration, record_key, opinions, record_digest = data
-    return Provenance(
-        collaboration=collaboration,
-        record_key=record_key,
-        opinions=tuple(
-            Opinion(category=Category(category), tags=frozenset(tags), is_mine=is_mine)
-            for category, tags, is_mine in opinions
-        ),
-        record_digest=record_digest,
     )
 
 

@@ -10,7 +10,7 @@ import heapq
 import secrets
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,8 +18,18 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from countermark.aws import feed, keys
-from countermark.aws.bank_items import DERIVED, bank_data, bank_item, bank_of, content_of, curated, derived, integer
+from countermark.aws import feed, keys, names
+from countermark.aws.bank_items import (
+    DERIVED,
+    bank_data,
+    bank_item,
+    bank_of,
+    changed,
+    content_of,
+    curated,
+    derived,
+    integer,
+)
 from countermark.aws.retry import attempts
 from countermark.aws.table import (
     ConditionFailed,
@@ -33,18 +43,19 @@ from countermark.aws.table import (
     Value,
     check_page,
     size_bytes,
-    to_json,
 )
 from countermark.domain.bank import (
     MAX_CONTENT_ID,
     Bank,
+    BankChange,
     BankContent,
+    ContentChange,
     ContentDraft,
     batch_digest,
     is_permanently_disabled,
 )
 from countermark.domain.index import Origin
-from countermark.domain.stores import MAX_PAGE, REMEMBER_BATCHES_S, ChangePage, ContentPage
+from countermark.domain.stores import MAX_PAGE, REMEMBER_BATCHES_S, ChangePage, ContentPage, content_pages
 from countermark.errors import AlreadyExists, Conflict, CursorLost, InvalidInput, NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -73,9 +84,8 @@ BEGIN_WITHIN_S = 8
 """A batch begins no write later than this: with `clients.READ_TIMEOUT_S` and its retries the last one ends within the
 30 seconds that API Gateway waits."""
 
-_EXISTS = "attribute_exists(#pk) AND attribute_not_exists(#is_deleted)"
-_IS_GONE = "(attribute_not_exists(#pk) OR attribute_exists(#is_deleted))"
-_TELL = ", #feed_shard = :feed_shard, #feed_at = :feed_at"
+_IS_GONE = f"({keys.IS_FREE} OR attribute_exists(#is_deleted))"
+_TELL = ", " + ", ".join(f"#{key} = :{key}" for key in (names.FEED_INDEX.partition_key, names.FEED_INDEX.sort_key))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +103,7 @@ class DynamoBankStore:
     def __init__(self, client: "DynamoDBClient", table: str, *, clock: Callable[[], float] = time.time) -> None:
         self._table = Table(client, table)
         self._clock = clock
+        self._bank_ids: dict[str, int] = {}  # as last seen, by name: each read checks that it still holds
 
     def create_bank(self, name: str, *, ratio: float) -> Bank:
         """Create a bank. It is not in the feed: an index build has no work before it holds a content."""
@@ -101,36 +112,40 @@ class DynamoBankStore:
             self._table.transact([self._take_name(bank), Put(item=bank_item(bank))])
         except ConditionFailed as error:
             raise AlreadyExists(f"there is a bank of the name {name!r} already") from error
+        self._bank_ids[name] = bank.id
         return bank
 
     def bank(self, name: str) -> Bank:
-        taken = self._table.get(keys.bank_name(name))
-        item = None if taken is None else self._table.get(keys.bank(integer(taken["bank_id"])))
-        bank = None if item is None else bank_of(item)
-        if bank is None or bank.name != name:
-            raise NotFound(f"bank {name!r} not found")
-        return bank
+        return self._bank_and(name)[0]
+
+    def _bank_and(self, name: str, *others: Key) -> tuple[Bank, dict[Key, Item]]:
+        """Return a bank with what is at other keys: in one read where the bank's id was seen before, and still holds.
+
+        Raises:
+            NotFound: There is no bank of that name.
+        """
+        expected = self._bank_ids.get(name)
+        wanted = [keys.bank_name(name), *others] + ([] if expected is None else [keys.bank(expected)])
+        found = {Key.of(item): item for item in self._table.get_many(wanted)}
+        taken = found.get(keys.bank_name(name))
+        bank_id = None if taken is None else integer(taken["bank_id"])
+        if bank_id is not None:
+            item = found.get(keys.bank(bank_id)) or self._table.get(keys.bank(bank_id))
+            bank = None if item is None else bank_of(item)
+            if bank is not None and bank.name == name:
+                self._bank_ids[name] = bank.id
+                return bank, found
+        self._bank_ids.pop(name, None)
+        raise NotFound(f"bank '{name}' not found")
 
     def banks(self) -> Sequence[Bank]:
-        found = map(bank_of, self._table.query(Range(partition=keys.BANKS_PARTITION)))
+        found = map(bank_of, self._table.query(Range(partition=names.BANKS)))
         return sorted((bank for bank in found if bank is not None), key=lambda bank: bank.name)
 
-    def update_bank(
-        self,
-        name: str,
-        *,
-        new_name: str | None = None,
-        ratio: float | None = None,
-        distance_limits: Mapping[str, int] | None = None,
-    ) -> Bank:
+    def update_bank(self, name: str, change: BankChange) -> Bank:
         for _ in attempts(f"changing bank {name!r}"):
             old = self.bank(name)
-            bank = Bank(
-                id=old.id,
-                name=old.name if new_name is None else new_name,
-                matching_enabled_ratio=old.matching_enabled_ratio if ratio is None else ratio,
-                distance_limits=old.distance_limits if distance_limits is None else distance_limits,
-            )
+            bank = change.applied_to(old)
             if bank == old:
                 return old
             update = self._update_of(old, bank)
@@ -153,7 +168,7 @@ class DynamoBankStore:
                 return None
             tombstone = Put(
                 item=self._bank_tombstone(bank.id),
-                condition=f"{_EXISTS} AND #data = :old",
+                condition=f"{keys.EXISTS} AND #data = :old",
                 values={"old": bank_data(bank)},
             )
             try:
@@ -171,23 +186,18 @@ class DynamoBankStore:
         item = self._table.get(keys.bank(bank_id))
         if item is not None and bank_of(item) is not None:
             return 0
-        before = None
-        while True:
-            page = self.content_page(bank_id, before=before, limit=min(limit, MAX_PAGE))
-            removed = self.delete_contents(bank_id, [content.id for content in page.contents])
-            if removed:
+        for page in content_pages(self, bank_id, limit=min(limit, MAX_PAGE)):
+            if removed := self.delete_contents(bank_id, [content.id for content in page.contents]):
                 return removed
-            if page.before is None:
-                self._finish_purge(item)
-                return 0
-            before = page.before
+        self._finish_purge(item)
+        return 0
 
     def unfinished_purges(self) -> Sequence[int]:
         """Return the ids. A bank stays one of them for `LATE_WRITES_S` after its deletion at least."""
-        items = list(self._table.query(Range(partition=keys.BANKS_PARTITION)))
-        unfinished = {int(str(item["sk"])) for item in items if "is_deleted" in item and "purged_at_s" not in item}
+        items = list(self._table.query(Range(partition=names.BANKS)))
+        unfinished = {int(Key.of(item).sk) for item in items if "is_deleted" in item and "purged_at_s" not in item}
         if self._table.get(keys.PURGES_DERIVED) is None:
-            unfinished |= self._derive_purges({int(str(item["sk"])) for item in items})
+            unfinished |= self._derive_purges({int(Key.of(item).sk) for item in items})
         return sorted(unfinished)
 
     def _derive_purges(self, known: Container[int]) -> set[int]:
@@ -202,7 +212,7 @@ class DynamoBankStore:
                 # Where an item was made meanwhile, the bank is there, or deleted with a tombstone of its own.
                 with suppress(ConditionFailed):
                     tombstone = self._bank_tombstone(bank_id)
-                    self._table.write(Put(item=tombstone, condition="attribute_not_exists(#pk)"))
+                    self._table.write(Put(item=tombstone, condition=keys.IS_FREE))
                     found.add(bank_id)
         self._table.write(Put(item={**keys.PURGES_DERIVED._asdict()}))
         return found
@@ -212,15 +222,15 @@ class DynamoBankStore:
         if tombstone is None or "purged_at_s" in tombstone:
             return
         now_s = int(self._clock())
-        if now_s - feed.at_s(str(tombstone["feed_at"])) < LATE_WRITES_S:
+        if now_s - feed.at_s(str(tombstone[names.FEED_INDEX.sort_key])) < LATE_WRITES_S:
             return
         with suppress(ConditionFailed):
             self._table.write(
                 Update(
-                    key=Key(str(tombstone["pk"]), str(tombstone["sk"])),
-                    change=f"SET #purged_at_s = :now_s, #{keys.TTL_ATTRIBUTE} = :expires_at",
+                    key=Key.of(tombstone),
+                    change=f"SET #purged_at_s = :now_s, #{names.TTL_ATTRIBUTE} = :forget_at_s",
                     condition="attribute_exists(#is_deleted)",
-                    values={"now_s": now_s, "expires_at": now_s + TOMBSTONE_S},
+                    values={"now_s": now_s, "forget_at_s": now_s + TOMBSTONE_S},
                 )
             )
 
@@ -234,7 +244,7 @@ class DynamoBankStore:
             return self._add_once(content, draft.source_key)
         # The id is this call's own: where its item is there already, it is this call's write, tried again.
         with suppress(ConditionFailed):
-            self._table.write(Put(item=self._content_item(content), condition="attribute_not_exists(#pk)"))
+            self._table.write(Put(item=self._content_item(content), condition=keys.IS_FREE))
         return content
 
     def add_contents(
@@ -266,7 +276,7 @@ class DynamoBankStore:
         if batch.is_old:
             # What was deleted since is there as a tombstone, and stays deleted.
             for there in self._table.get_many([keys.content(content_id) for content_id in batch.ids]):
-                del missing[int(str(there["pk"]).removeprefix("content#"))]
+                del missing[keys.content_id(Key.of(there))]
         contents = [draft.content(content_id, bank_id, now_s=now_s) for content_id, draft in missing.items()]
         failures = self._put_once(contents, until_s=begun_s + BEGIN_WITHIN_S)
         if failures:
@@ -289,7 +299,7 @@ class DynamoBankStore:
         place = keys.batch(bank_id, key)
         for _ in attempts("beginning a batch"):
             item = self._table.get(place)
-            if item is not None and integer(item[keys.TTL_ATTRIBUTE]) > now_s:
+            if item is not None and integer(item[names.TTL_ATTRIBUTE]) > now_s:
                 if item["digest"] != digest:
                     raise Conflict(f"the key {key!r} was used for other contents: use a new key")
                 first = integer(item["first_id"])
@@ -299,9 +309,9 @@ class DynamoBankStore:
                 **place._asdict(),
                 "digest": digest,
                 "first_id": ids.start,
-                keys.TTL_ATTRIBUTE: now_s + REMEMBER_BATCHES_S,
+                names.TTL_ATTRIBUTE: now_s + REMEMBER_BATCHES_S,
             }
-            unless = f"attribute_not_exists(#pk) OR #{keys.TTL_ATTRIBUTE} <= :now"
+            unless = f"{keys.IS_FREE} OR #{names.TTL_ATTRIBUTE} <= :now"
             try:
                 self._table.write(Put(item=made, condition=unless, values={"now": now_s}))
                 return _Batch(ids=ids, is_old=False, is_done=False)
@@ -320,7 +330,7 @@ class DynamoBankStore:
             try:
                 # One that is there was written by an earlier attempt.
                 with suppress(ConditionFailed):
-                    self._table.write(Put(item=self._content_item(content), condition="attribute_not_exists(#pk)"))
+                    self._table.write(Put(item=self._content_item(content), condition=keys.IS_FREE))
             except Unavailable as error:
                 failed.set()
                 return str(error)
@@ -356,27 +366,30 @@ class DynamoBankStore:
             before=ids[limit - 1] if len(ids) > limit else None,
         )
 
-    def update_content(
-        self,
-        bank_id: int,
-        content_id: int,
-        *,
-        disable_until_ts: int | None = None,
-        note: str | None = None,
-    ) -> BankContent:
+    def content(self, bank_name: str, content_id: int) -> tuple[Bank, BankContent]:
+        bank, item = self._item_in(bank_name, content_id)
+        return bank, content_of(item)
+
+    def _item_in(self, bank_name: str, content_id: int) -> tuple[Bank, Item]:
+        key = keys.content(content_id)
+        bank, found = self._bank_and(bank_name, key)
+        item = found.get(key)
+        if item is None or "is_deleted" in item or item["bank_id"] != bank.id:
+            raise NotFound(f"content '{content_id}' not found")
+        return bank, item
+
+    def update_content(self, bank_name: str, content_id: int, change: ContentChange) -> tuple[Bank, BankContent]:
         for _ in attempts(f"changing content {content_id}"):
-            item = self._table.get(keys.content(content_id))
-            if item is None or "is_deleted" in item or item["bank_id"] != bank_id:
-                raise NotFound(f"content {content_id} not found")
-            update = self._update_of_content(item, disable_until_ts=disable_until_ts, note=note)
+            bank, item = self._item_in(bank_name, content_id)
+            update = self._update_of_content(item, change)
             if update is None:
-                return content_of(item)
+                return bank, content_of(item)
             try:
-                changed = self._table.write(update)
+                new = self._table.write(update)
             except ConditionFailed:
                 continue
-            if changed is not None:
-                return content_of(changed)
+            if new is not None:
+                return bank, content_of(new)
         raise AssertionError("attempts() raises when it ends")
 
     def delete_contents(self, bank_id: int, ids: Sequence[int]) -> int:
@@ -399,14 +412,14 @@ class DynamoBankStore:
         if store_id is None:
             made: Item = {**keys.STORE_ID._asdict(), "store_id": secrets.token_hex(16)}
             with suppress(ConditionFailed):
-                self._table.write(Put(item=made, condition="attribute_not_exists(#pk)"))
+                self._table.write(Put(item=made, condition=keys.IS_FREE))
             # Another build may have been first.
             store_id = self._store_id() or str(made["store_id"])
         mark = secrets.token_hex(16)
-        self._table.write(Put(item={**keys.build(mark)._asdict(), keys.TTL_ATTRIBUTE: int(self._clock()) + MARK_S}))
+        self._table.write(Put(item={**keys.build(mark)._asdict(), names.TTL_ATTRIBUTE: int(self._clock()) + MARK_S}))
         return Origin(store_id=store_id, mark=mark)
 
-    def origin_fault(self, origin: Origin | None, cursor: str | None) -> str | None:
+    def origin_mismatch(self, origin: Origin | None, cursor: str | None) -> str | None:
         if origin is not None and origin.store_id != self._store_id():
             return "the index was built from another table"
         if origin is not None and self._table.get(keys.build(origin.mark)) is None:
@@ -423,7 +436,7 @@ class DynamoBankStore:
         return None if item is None else str(item["store_id"])
 
     def signal_type_ratios(self) -> dict[str, float]:
-        items = self._table.query(Range(partition=keys.RATIOS_PARTITION))
+        items = self._table.query(Range(partition=names.RATIOS))
         return {str(item["name"]): float(str(item["ratio"])) for item in items}
 
     def set_signal_type_ratio(self, name: str, ratio: float) -> None:
@@ -454,7 +467,7 @@ class DynamoBankStore:
         """Yield the ids that are listed for a bank, newest first."""
         shards = [
             self._table.query(
-                Range(partition=shard, index=keys.BANK_INDEX, before=before, newest_first=True), page_size=page_size
+                Range(partition=shard, index=names.BANK_INDEX, before=before, newest_first=True), page_size=page_size
             )
             for shard in keys.bank_shards(bank_id)
         ]
@@ -463,14 +476,14 @@ class DynamoBankStore:
 
     def _entries(self, shard: int, after: str, *, page_size: int) -> Iterator[str]:
         """Yield the entries of a shard of the feed after one of them."""
-        of = Range(partition=keys.feed_shard(shard), index=keys.FEED_INDEX, after=after)
-        return (str(item["feed_at"]) for item in self._table.query(of, page_size=page_size))
+        of = Range(partition=keys.feed_shard(shard), index=names.FEED_INDEX, after=after)
+        return (str(item[names.FEED_INDEX.sort_key]) for item in self._table.query(of, page_size=page_size))
 
     def _feed(self, kind: Literal["bank", "content"], thing_id: int) -> dict[str, Value]:
         """Return the attributes by which the feed tells of a change that is made now."""
         return {
-            "feed_shard": keys.feed_shard(thing_id),
-            "feed_at": feed.entry(kind, thing_id, now_ms=self._now_ms()),
+            names.FEED_INDEX.partition_key: keys.feed_shard(thing_id),
+            names.FEED_INDEX.sort_key: feed.entry(kind, thing_id, now_ms=self._now_ms()),
         }
 
     def _tombstone(self, kind: Literal["bank", "content"], thing_id: int) -> Item:
@@ -480,13 +493,13 @@ class DynamoBankStore:
             **key._asdict(),
             **self._feed(kind, thing_id),
             "is_deleted": True,
-            keys.TTL_ATTRIBUTE: int(self._clock()) + TOMBSTONE_S,
+            names.TTL_ATTRIBUTE: int(self._clock()) + TOMBSTONE_S,
         }
 
     def _bank_tombstone(self, bank_id: int) -> Item:
         """Return the tombstone of a bank: it does not expire before the bank is purged."""
         tombstone = self._tombstone("bank", bank_id)
-        del tombstone[keys.TTL_ATTRIBUTE]
+        del tombstone[names.TTL_ATTRIBUTE]
         return tombstone
 
     def _update_of(self, old: Bank, new: Bank) -> Update:
@@ -496,28 +509,24 @@ class DynamoBankStore:
         if (old.matching_enabled_ratio > 0.0) != (new.matching_enabled_ratio > 0.0):
             change += _TELL
             values |= self._feed("bank", new.id)
-        return Update(key=keys.bank(new.id), change=change, condition=f"{_EXISTS} AND #data = :old", values=values)
+        return Update(key=keys.bank(new.id), change=change, condition=f"{keys.EXISTS} AND #data = :old", values=values)
 
-    def _update_of_content(self, item: Item, *, disable_until_ts: int | None, note: str | None) -> Update | None:
+    def _update_of_content(self, item: Item, change: ContentChange) -> Update | None:
         """Return the update of a content; it tells the feed where a permanent disable is set or lifted."""
-        sets = []
-        condition = f"{_EXISTS} AND #bank_id = :bank_id"
-        values: dict[str, Value] = {"bank_id": item["bank_id"]}
-        if note is not None:
-            sets.append("#note = :note")
-            values["note"] = to_json(note)
-        if disable_until_ts is not None:
-            was = integer(item["disable_until_ts"])
-            sets.append("#disable_until_ts = :until")
-            condition += " AND #disable_until_ts = :was"
-            values |= {"until": disable_until_ts, "was": was}
-            if is_permanently_disabled(was) != is_permanently_disabled(disable_until_ts):
-                sets.append(_TELL.removeprefix(", "))
-                values |= self._feed("content", integer(item["content_id"]))
-        if not sets:
+        new = changed(change)
+        if not new:
             return None
-        key = keys.content(integer(item["content_id"]))
-        return Update(key=key, change="SET " + ", ".join(sets), condition=condition, values=values)
+        sets = "SET " + ", ".join(f"#{name} = :{name}" for name in new)
+        condition = f"{keys.EXISTS} AND #bank_id = :bank_id"
+        values: dict[str, Value] = {**new, "bank_id": item["bank_id"]}
+        if change.disable_until_ts is not None:
+            was = integer(item["disable_until_ts"])
+            condition += " AND #disable_until_ts = :was"
+            values["was"] = was
+            if is_permanently_disabled(was) != is_permanently_disabled(change.disable_until_ts):
+                sets += _TELL
+                values |= self._feed("content", integer(item["content_id"]))
+        return Update(key=keys.content(integer(item["content_id"])), change=sets, condition=condition, values=values)
 
     def _put(self, content: BankContent, stored: Item | None) -> None:
         """Write a content over what was read at its key: over nothing, over the same signals, or over others."""
@@ -558,7 +567,7 @@ class DynamoBankStore:
         return Update(
             key=keys.content(content.id),
             change=change,
-            condition=f"{_EXISTS} AND #bank_id = :old_bank_id AND #signals = :old_signals",
+            condition=f"{keys.EXISTS} AND #bank_id = :old_bank_id AND #signals = :old_signals",
             values=values,
         )
 
@@ -566,7 +575,7 @@ class DynamoBankStore:
         """Delete a content of a bank, and let go of its source key; tells whether it was there."""
         tombstone = Put(
             item=self._tombstone("content", content_id),
-            condition=f"{_EXISTS} AND #bank_id = :bank_id",
+            condition=f"{keys.EXISTS} AND #bank_id = :bank_id",
             values={"bank_id": bank_id},
         )
         try:
@@ -587,10 +596,10 @@ class DynamoBankStore:
     def _add_once(self, content: BankContent, source_key: str) -> BankContent:
         """Bank a content under its source key, unless one that is still there was banked under it."""
         key = keys.source(content.bank_id, source_key)
-        put = Put(item={**self._content_item(content), "source_pk": key.pk}, condition="attribute_not_exists(#pk)")
+        put = Put(item={**self._content_item(content), "source_pk": key.pk}, condition=keys.IS_FREE)
         for _ in attempts("banking a content"):
             taken = self._table.get(key)
-            condition, values = "attribute_not_exists(#pk)", dict[str, Value]()
+            condition, values = keys.IS_FREE, dict[str, Value]()
             if taken is not None:
                 banked = self.contents([integer(taken["content_id"])]).get(integer(taken["content_id"]))
                 if banked is not None and banked.bank_id == content.bank_id:
@@ -615,7 +624,7 @@ class DynamoBankStore:
 
     def _take_name(self, bank: Bank) -> Put:
         item: Item = {**keys.bank_name(bank.name)._asdict(), "bank_id": bank.id}
-        return Put(item=item, condition="attribute_not_exists(#pk)")
+        return Put(item=item, condition=keys.IS_FREE)
 
     def _free_name(self, bank: Bank) -> Delete:
         return Delete(key=keys.bank_name(bank.name), condition="#bank_id = :bank_id", values={"bank_id": bank.id})

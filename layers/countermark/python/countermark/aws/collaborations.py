@@ -8,11 +8,11 @@ taken over meanwhile, cannot put an old record over a new one.
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from countermark.aws import keys
+from countermark.aws import keys, names
 from countermark.aws.table import (
     Action,
     Check,
@@ -30,7 +30,7 @@ from countermark.aws.table import (
     transactions,
 )
 from countermark.domain.bank import Provenance
-from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, RecordPolicy, held_text
+from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, lease_held_message
 from countermark.domain.stores import MAX_PAGE, RecordPage
 from countermark.errors import AlreadyExists, Conflict, InvalidInput, LeaseHeld, LeaseLost, NotFound
 
@@ -43,8 +43,7 @@ MAX_REQUESTS = 50
 CLOCK_SLACK_S = 60
 """How far the clocks of two functions may differ: a lease that ends later than this allows was made by a wrong one."""
 
-_EXISTS = "attribute_exists(#pk) AND attribute_not_exists(#is_deleted)"
-_HOLDS = f"{_EXISTS} AND #lease_holder = :holder AND #lease_expires_at_s > :now_s"
+_HOLDS = f"{keys.EXISTS} AND #lease_holder = :holder AND #lease_expires_at_s > :now_s"
 
 
 class DynamoCollaborationStore:
@@ -56,7 +55,7 @@ class DynamoCollaborationStore:
     def create_collaboration(self, collaboration: Collaboration) -> None:
         key = keys.collaboration(collaboration.name)
         # Only a name that is free for certain is taken: a deleted one holds its own until its records are gone.
-        condition = "attribute_not_exists(#pk)"
+        condition = keys.IS_FREE
         if self._is_deleted(collaboration.name):
             if self._record_keys(collaboration.name, limit=1):
                 raise Conflict(f"records of the deleted collaboration {collaboration.name!r} are still being removed")
@@ -75,7 +74,7 @@ class DynamoCollaborationStore:
         return _collaboration(item)
 
     def collaborations(self) -> Sequence[Collaboration]:
-        items = self._table.query(Range(partition=keys.COLLABORATIONS_PARTITION))
+        items = self._table.query(Range(partition=names.COLLABORATIONS))
         found = [_collaboration(item) for item in items if "is_deleted" not in item]
         return sorted(found, key=lambda collaboration: collaboration.name)
 
@@ -83,7 +82,7 @@ class DynamoCollaborationStore:
         update = Update(
             key=keys.collaboration(collaboration.name),
             change="SET #data = :data",
-            condition=_EXISTS,
+            condition=keys.EXISTS,
             values={"data": _data(collaboration)},
         )
         try:
@@ -94,7 +93,9 @@ class DynamoCollaborationStore:
     def delete_collaboration(self, name: str) -> bool:
         key = keys.collaboration(name)
         try:
-            self._table.write(Put(item={**key._asdict(), "is_deleted": True, "name": to_json(name)}, condition=_EXISTS))
+            self._table.write(
+                Put(item={**key._asdict(), "is_deleted": True, "name": to_json(name)}, condition=keys.EXISTS)
+            )
         except ConditionFailed:
             return False
         return True
@@ -115,15 +116,15 @@ class DynamoCollaborationStore:
 
         Creating a collaboration of that name again asks for its purge.
         """
-        deleted = (i for i in self._table.query(Range(partition=keys.COLLABORATIONS_PARTITION)) if "is_deleted" in i)
-        names = (_deleted_name(item) for item in deleted)
-        return sorted(name for name in names if name is not None)
+        deleted = (i for i in self._table.query(Range(partition=names.COLLABORATIONS)) if "is_deleted" in i)
+        found = (_deleted_name(item) for item in deleted)
+        return sorted(name for name in found if name is not None)
 
     def fetch_state(self, name: str) -> FetchState:
         item = self._item(name)
         if item is None or "state" not in item:
             return FetchState()
-        return FetchState(**json.loads(str(item["state"])))
+        return FetchState.from_json(json.loads(str(item["state"])))
 
     def acquire_lease(self, name: str, *, holder: str, now_s: int, lease_s: int) -> Lease:
         lease = Lease(collaboration=name, holder=holder, expires_at_s=now_s + lease_s)
@@ -135,7 +136,7 @@ class DynamoCollaborationStore:
         update = Update(
             key=keys.collaboration(name),
             change="SET #lease_holder = :holder, #lease_expires_at_s = :expires_at_s, #lease_since_s = :now_s",
-            condition=f"{_EXISTS} AND {is_free}",
+            condition=f"{keys.EXISTS} AND {is_free}",
             values={
                 "holder": to_json(holder),
                 "now_s": now_s,
@@ -159,7 +160,7 @@ class DynamoCollaborationStore:
             change="SET #state = :state, #lease_expires_at_s = :expires_at_s",
             condition=_HOLDS,
             values={
-                "state": to_json(asdict(state)),
+                "state": to_json(state.to_json()),
                 "expires_at_s": renewed.expires_at_s,
                 **_holding(lease, now_s=now_s),
             },
@@ -174,7 +175,7 @@ class DynamoCollaborationStore:
         update = Update(
             key=keys.collaboration(lease.collaboration),
             change="REMOVE #lease_holder, #lease_expires_at_s, #lease_since_s",
-            condition=f"{_EXISTS} AND #lease_holder = :holder",
+            condition=f"{keys.EXISTS} AND #lease_holder = :holder",
             values={"holder": to_json(lease.holder)},
         )
         with suppress(ConditionFailed):
@@ -218,7 +219,7 @@ class DynamoCollaborationStore:
                 if len(items) > room:
                     if room:
                         found += map(_record, items[:room])
-                        position = _key(items[room - 1])
+                        position = Key.of(items[room - 1])
                     return RecordPage(records=tuple(found), after=_encode_after(shard, position))
                 found += map(_record, items)
                 position = last
@@ -230,7 +231,7 @@ class DynamoCollaborationStore:
         update = Update(
             key=keys.record(provenance.collaboration, provenance.record_key),
             change="SET #is_withheld = :yes",
-            condition="attribute_exists(#pk)",
+            condition=f"attribute_exists(#{names.PARTITION_KEY})",
             values={"yes": True},
         )
         with suppress(ConditionFailed):
@@ -251,7 +252,7 @@ class DynamoCollaborationStore:
             for shard in keys.RECORD_SHARDS
             for item in self._table.query(Range(partition=keys.records_partition(name, shard)), page_size=limit)
         )
-        return [_key(item) for item in islice(items, limit)]
+        return [Key.of(item) for item in islice(items, limit)]
 
     def _write(self, lease: Lease, actions: Sequence[Action], *, now_s: int) -> None:
         check = Check(
@@ -274,7 +275,7 @@ def _lost(lease: Lease) -> LeaseLost:
 
 def _held_text(name: str, item: Item) -> str:
     since_s, expires_at_s = item.get("lease_since_s", 0), item.get("lease_expires_at_s", 0)
-    return held_text(
+    return lease_held_message(
         name,
         holder=f"run {json.loads(str(item['lease_holder']))}" if "lease_holder" in item else "",
         since_s=since_s if isinstance(since_s, int) else 0,
@@ -314,14 +315,11 @@ def _record(item: Item) -> Record:
 
 
 def _data(collaboration: Collaboration) -> str:
-    return to_json(asdict(collaboration))
+    return to_json(collaboration.to_json())
 
 
 def _collaboration(item: Item) -> Collaboration:
-    fields: dict[str, Any] = json.loads(str(item["data"]))
-    fields["disputed"] = RecordPolicy(fields["disputed"])
-    fields["negative"] = RecordPolicy(fields["negative"])
-    return Collaboration(**fields)
+    return Collaboration.from_json(json.loads(str(item["data"])))
 
 
 def _deleted_name(item: Item) -> str | None:
@@ -329,11 +327,7 @@ def _deleted_name(item: Item) -> str | None:
     if "name" in item:
         name: str = json.loads(str(item["name"]))
         return name
-    return keys.plain_name(str(item["sk"]))
-
-
-def _key(item: Item) -> Key:
-    return Key(str(item["pk"]), str(item["sk"]))
+    return keys.plain_name(Key.of(item).sk)
 
 
 def _encode_after(shard: int, position: Key | None) -> str:

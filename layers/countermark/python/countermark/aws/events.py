@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from countermark.aws import keys
+from countermark.aws import keys, names
 from countermark.aws.batches import batched, send_all
 from countermark.aws.errors import translated
-from countermark.aws.event_json import encode_event
 from countermark.aws.table import Put, Table
+from countermark.domain import event_json
 from countermark.domain.event import Event
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class EventBridgePublisher:
             send_all("publishing events", batch, self._send)
 
     def _entry(self, event: Event) -> "PutEventsRequestEntryTypeDef":
-        detail_type, detail = encode_event(event)
+        detail_type, detail = event_json.to_json(event)
         return {
             "EventBusName": self._bus,
             "Source": SOURCE,
@@ -72,11 +72,11 @@ class DynamoEventLedger:
 
     def is_done(self, event_id: str, *, now_s: int) -> bool:
         item = self._table.get(keys.event(event_id))
-        return item is not None and int(item[keys.TTL_ATTRIBUTE]) > now_s
+        return item is not None and int(item[names.TTL_ATTRIBUTE]) > now_s
 
     def mark_done(self, event_id: str, *, now_s: int, forget_after_s: int) -> None:
         key = keys.event(event_id)
-        self._table.write(Put(item={**key._asdict(), keys.TTL_ATTRIBUTE: now_s + forget_after_s}))
+        self._table.write(Put(item={**key._asdict(), names.TTL_ATTRIBUTE: now_s + forget_after_s}))
 
 
 def entry_bytes(entry: "PutEventsRequestEntryTypeDef") -> int:

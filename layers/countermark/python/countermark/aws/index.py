@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 
 from countermark.aws.errors import code, translated
 from countermark.domain.index import Manifest, PublishedManifest, StoredSegment, garbage
+from countermark.domain.pages import in_pages
 from countermark.errors import NotFound, PublishConflict, Unavailable
 from countermark.indexes.manifest import decode_manifest, encode_manifest
 
@@ -155,10 +156,9 @@ class S3IndexStore(S3ManifestSlot):
             )
             chosen = garbage(stored, older_than_s=older_than_s, now_s=now_s, max_bytes=max_bytes, grace_s=grace_s)
             old = [segment.name for segment in chosen]
-            for start in range(0, len(old), MAX_DELETED):
+            for names in in_pages(old, MAX_DELETED):
                 answer = self._client.delete_objects(
-                    Bucket=self._bucket,
-                    Delete={"Objects": [{"Key": key} for key in old[start : start + MAX_DELETED]], "Quiet": True},
+                    Bucket=self._bucket, Delete={"Objects": [{"Key": name} for name in names], "Quiet": True}
                 )
                 if answer.get("Errors"):
                     codes = sorted({str(error.get("Code")) for error in answer["Errors"]})

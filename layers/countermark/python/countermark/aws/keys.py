@@ -32,7 +32,7 @@ Access
 | API key            | api-key             | digest of key   | who calls; a policy can be limited to the partition  |
 | event              | event#<digest>      | event           | an event that was dealt with, until it expires       |
 | told opinions      | opinion#<digest>    | opinion         | what its exchange was told, and whose turn it is     |
-| counter            | counter             | opinion         | the order in which opinions were given               |
+| counter            | counter             | opinion, api-key | the order of opinions; no two keys of one name      |
 
 One partition takes 1,000 writes and 3,000 strong reads a second: what may be many has partitions of its own,
 or shards; what lies in one partition is few, and written by hand.
@@ -42,29 +42,23 @@ Source of the figures: "Best practices for designing partition keys", DynamoDB d
 import hashlib
 from typing import Final
 
+from countermark.aws import names
 from countermark.aws.table import Key
 
-TTL_ATTRIBUTE: Final = "expires_at"
-"""Epoch seconds after which DynamoDB removes an item, some days late: so readers look at it themselves."""
+IS_FREE: Final = f"attribute_not_exists(#{names.PARTITION_KEY})"
+"""The condition that nothing lies at a key, not even a tombstone."""
 
-FEED_INDEX: Final = ("feed", "feed_shard", "feed_at")
-"""The index of changes: its name, partition key and sort key."""
+EXISTS: Final = f"attribute_exists(#{names.PARTITION_KEY}) AND attribute_not_exists(#is_deleted)"
+"""The condition that something lies at a key that is no tombstone."""
 
-BANK_INDEX: Final = ("by-bank", "bank_shard", "content_id")
-"""The index of a bank's contents: its name, partition key and sort key."""
+BANK_COUNTER: Final = Key(names.COUNTERS, "bank")
+CONTENT_COUNTER: Final = Key(names.COUNTERS, "content")
+API_KEY_COUNTER: Final = Key(names.COUNTERS, names.API_KEYS)
+OPINION_COUNTER: Final = Key(names.COUNTERS, "opinion")
 
-BANKS_PARTITION: Final = "bank"
-RATIOS_PARTITION: Final = "signal-type-ratio"
-COLLABORATIONS_PARTITION: Final = "collaboration"
-API_KEYS_PARTITION: Final = "api-key"
+STORE_ID: Final = Key(names.STORE, "id")
 
-BANK_COUNTER: Final = Key("counter", "bank")
-CONTENT_COUNTER: Final = Key("counter", "content")
-OPINION_COUNTER: Final = Key("counter", "opinion")
-
-STORE_ID: Final = Key("store", "id")
-
-PURGES_DERIVED: Final = Key("purge", "derived")
+PURGES_DERIVED: Final = Key(names.PURGES, "derived")
 """Kept once the deleted banks of older versions were found: their tombstones expired before their contents went."""
 
 SHARDS: Final = 8
@@ -78,47 +72,52 @@ _PLAIN_LENGTH = 255
 
 def bank(bank_id: int) -> Key:
     """Return where a bank lies."""
-    return Key(BANKS_PARTITION, str(bank_id))
+    return Key(names.BANKS, str(bank_id))
 
 
 def bank_name(name: str) -> Key:
     """Return where the name of a bank is taken."""
-    return Key("bank-name", _name(name))
+    return Key(names.BANK_NAMES, _name(name))
 
 
 def content(content_id: int) -> Key:
     """Return where a content lies."""
-    return Key(f"content#{content_id}", "content")
+    return Key(f"{names.CONTENTS}{content_id}", "content")
+
+
+def content_id(key: Key) -> int:
+    """Return the id of the content that lies at a key."""
+    return int(key.pk.removeprefix(names.CONTENTS))
 
 
 def source(bank_id: int, source_key: str) -> Key:
     """Return where it is kept which content of a bank a source key was banked as."""
-    return Key(f"source#{bank_id}#{_digest(source_key)}", "source")
+    return Key(f"{names.SOURCES}{bank_id}#{_digest(source_key)}", "source")
 
 
 def batch(bank_id: int, batch_key: str) -> Key:
     """Return where it is kept which ids the contents of a batch were given."""
-    return Key(f"batch#{bank_id}#{_digest(batch_key)}", "batch")
+    return Key(f"{names.BATCHES}{bank_id}#{_digest(batch_key)}", "batch")
 
 
 def ratio(signal_type: str) -> Key:
     """Return where the ratio of a signal type lies."""
-    return Key(RATIOS_PARTITION, _name(signal_type))
+    return Key(names.RATIOS, _name(signal_type))
 
 
 def build(mark: str) -> Key:
     """Return where it is kept that a build was signed by a mark."""
-    return Key("build", _name(mark))
+    return Key(names.BUILDS, _name(mark))
 
 
 def collaboration(name: str) -> Key:
     """Return where a collaboration lies."""
-    return Key(COLLABORATIONS_PARTITION, _name(name))
+    return Key(names.COLLABORATIONS, _name(name))
 
 
 def records_partition(collaboration_name: str, shard: str) -> str:
     """Return one of the partitions of a collaboration's records."""
-    return f"record#{_name(collaboration_name)}#{shard}"
+    return f"{names.RECORDS}{_name(collaboration_name)}#{shard}"
 
 
 def record(collaboration_name: str, record_key: str) -> Key:
@@ -129,27 +128,22 @@ def record(collaboration_name: str, record_key: str) -> Key:
 
 def api_key(digest: str) -> Key:
     """Return where an API key lies."""
-    return Key(API_KEYS_PARTITION, _name(digest))
+    return Key(names.API_KEYS, _name(digest))
 
 
 def event(event_id: str) -> Key:
     """Return where it is kept that an event was dealt with."""
-    return Key(f"event#{_digest(event_id)}", "event")
+    return Key(f"{names.EVENTS}{_digest(event_id)}", "event")
 
 
 def opinion(subject: str) -> Key:
     """Return where it is kept what an exchange was told of a subject."""
-    return Key(f"opinion#{_digest(subject)}", "opinion")
+    return Key(f"{names.OPINIONS}{_digest(subject)}", "opinion")
 
 
 def feed_shard(thing_id: int) -> str:
     """Return the shard of the feed that tells of a bank or content."""
     return f"feed#{thing_id % SHARDS}"
-
-
-def feed_shards() -> list[str]:
-    """Return all shards of the feed."""
-    return [feed_shard(shard) for shard in range(SHARDS)]
 
 
 def bank_shard(bank_id: int, content_id: int) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from countermark.aws import keys
+from countermark.aws import keys, names
 from countermark.aws.table import ConditionFailed, Item, Table, Update, to_json
-from countermark.domain.opinion import ToldOpinion
+from countermark.domain.opinion import ProcessedOpinion
 from countermark.domain.stores import REMEMBER_OPINIONS_S
 from countermark.errors import LeaseHeld, LeaseLost
 
@@ -21,18 +21,18 @@ class DynamoOpinionLedger:
     def __init__(self, client: "DynamoDBClient", table: str) -> None:
         self._table = Table(client, table)
 
-    def next_place(self) -> int:
+    def allot_place(self) -> int:
         """Return the next place; one of a call that failed half-way is lost, never returned again."""
         item = self._table.write(Update(key=keys.OPINION_COUNTER, change="ADD #last :one", values={"one": 1}))
         return 0 if item is None else int(item["last"])
 
-    def told(self, subject: str) -> Sequence[ToldOpinion]:
+    def processed(self, subject: str) -> Sequence[ProcessedOpinion]:
         return _told(self._table.get(keys.opinion(subject)))
 
-    def take_turn(self, subject: str, *, holder: str, now_s: int, lease_s: int) -> Sequence[ToldOpinion]:
+    def acquire_lease(self, subject: str, *, holder: str, now_s: int, lease_s: int) -> Sequence[ProcessedOpinion]:
         update = Update(
             key=keys.opinion(subject),
-            change=f"SET #holder = :holder, #lease_expires_at_s = :expires_at_s, #{keys.TTL_ATTRIBUTE} = :forget_at_s",
+            change=f"SET #holder = :holder, #lease_expires_at_s = :expires_at_s, #{names.TTL_ATTRIBUTE} = :forget_at_s",
             condition="attribute_not_exists(#holder) OR #holder = :holder OR #lease_expires_at_s <= :now_s",
             values={
                 "holder": to_json(holder),
@@ -47,14 +47,14 @@ class DynamoOpinionLedger:
             raise LeaseHeld("another run is telling an opinion of the same just now") from error
         return _told(item)
 
-    def finish_turn(self, subject: str, told: Sequence[ToldOpinion], *, holder: str, now_s: int) -> None:
+    def record_processed(self, subject: str, processed: Sequence[ProcessedOpinion], *, holder: str, now_s: int) -> None:
         update = Update(
             key=keys.opinion(subject),
-            change=f"SET #told = :told, #{keys.TTL_ATTRIBUTE} = :forget_at_s REMOVE #holder, #lease_expires_at_s",
+            change=f"SET #told = :told, #{names.TTL_ATTRIBUTE} = :forget_at_s REMOVE #holder, #lease_expires_at_s",
             # Tried again by the client, it finds its own write.
             condition="#holder = :holder OR (attribute_not_exists(#holder) AND #told = :told)",
             values={
-                "told": to_json([each.to_json() for each in told]),
+                "told": to_json([each.to_json() for each in processed]),
                 "holder": to_json(holder),
                 "forget_at_s": now_s + REMEMBER_OPINIONS_S,
             },
@@ -64,7 +64,7 @@ class DynamoOpinionLedger:
         except ConditionFailed as error:
             raise LeaseLost("another run took over the telling of an opinion") from error
 
-    def leave_turn(self, subject: str, *, holder: str) -> None:
+    def release_lease(self, subject: str, *, holder: str) -> None:
         update = Update(
             key=keys.opinion(subject),
             change="REMOVE #holder, #lease_expires_at_s",
@@ -75,6 +75,6 @@ class DynamoOpinionLedger:
             self._table.write(update)
 
 
-def _told(item: Item | None) -> Sequence[ToldOpinion]:
+def _told(item: Item | None) -> Sequence[ProcessedOpinion]:
     told = [] if item is None or "told" not in item else json.loads(str(item["told"]))
-    return [ToldOpinion.from_json(each) for each in told]
+    return [ProcessedOpinion.from_json(each) for each in told]

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     from countermark.aws.queues import SqsQueue
     from countermark.aws.secrets import SecretsManagerStore
     from countermark.aws.shards import ShardFunctions
+    from countermark.domain.decision import OnMatch
     from countermark.domain.index import ShardGroup
 
 
 class Stores:
     """The ports, each made, and its code imported, when it is first used: a cold start pays for what it needs."""
+
+    on_match: "OnMatch | None" = None
+    """Called with what matches, of uploads and of lookups."""
 
     def __init__(self, settings: Settings, clients: Clients) -> None:
         self._settings = settings

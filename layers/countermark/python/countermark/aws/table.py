@@ -8,13 +8,15 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 from botocore.exceptions import ClientError
 
 from countermark.aws.errors import code, translated
+from countermark.aws.names import PARTITION_KEY, SORT_KEY, Index
 from countermark.aws.retry import attempts
 from countermark.domain.json import JSON
+from countermark.domain.pages import in_pages
 from countermark.domain.stores import MAX_PAGE
 from countermark.errors import InvalidInput, Unavailable
 
@@ -46,10 +48,15 @@ Item: TypeAlias = dict[str, Value]
 
 
 class Key(NamedTuple):
-    """Where an item lies: its partition, and its place therein."""
+    """Where an item lies: its partition, and its place in it."""
 
     pk: str
     sk: str
+
+    @classmethod
+    def of(cls, item: Item) -> Self:
+        """Return where an item lies that was read."""
+        return cls(str(item[PARTITION_KEY]), str(item[SORT_KEY]))
 
 
 class ConditionFailed(Exception):
@@ -113,7 +120,7 @@ class Range:
     """
 
     partition: str
-    index: tuple[str, str, str] | None = None
+    index: Index | None = None
     after: Value | None = None
     before: Value | None = None
     newest_first: bool = False
@@ -137,9 +144,8 @@ class Table:
     def get_many(self, keys: Sequence[Key]) -> list[Item]:
         """Return the items as they are now, in no order; missing ones are left out."""
         items: list[Item] = []
-        distinct = list(dict.fromkeys(keys))
-        for start in range(0, len(distinct), MAX_BATCH_GET):
-            wanted: Any = [_typed(_as_item(key)) for key in distinct[start : start + MAX_BATCH_GET]]
+        for page in in_pages(dict.fromkeys(keys), MAX_BATCH_GET):
+            wanted: Any = [_typed(_as_item(key)) for key in page]
             for _ in attempts(f"reading {len(wanted)} items"):
                 with translated("DynamoDB"):
                     answer: Any = self._client.batch_get_item(
@@ -154,7 +160,7 @@ class Table:
     def scan_page(self, of: Range, *, limit: int, after: Key | None) -> tuple[list[Item], Key | None]:
         """Read at most `limit` items after a key; returns those that pass, and the key to go on after."""
         items, last = self._query(of, limit=limit, start=None if after is None else _typed(_as_item(after)))
-        return items, None if last is None else Key(last["pk"]["S"], last["sk"]["S"])
+        return items, None if last is None else Key.of(_plain(last))
 
     def query(self, of: Range, *, page_size: int | None = None) -> Iterator[Item]:
         """Yield all items of the range in order, reading as it goes."""
@@ -201,9 +207,8 @@ class Table:
 
     def delete_many(self, keys: Sequence[Key]) -> None:
         """Remove items in batches, without conditions and in no order."""
-        requests: list[Any] = [{"DeleteRequest": {"Key": _typed(_as_item(key))}} for key in dict.fromkeys(keys)]
-        for start in range(0, len(requests), MAX_BATCH_WRITE):
-            wanted = requests[start : start + MAX_BATCH_WRITE]
+        for page in in_pages(dict.fromkeys(keys), MAX_BATCH_WRITE):
+            wanted: list[Any] = [{"DeleteRequest": {"Key": _typed(_as_item(key))}} for key in page]
             for _ in attempts(f"removing {len(wanted)} items"):
                 with translated("DynamoDB"):
                     answer = self._client.batch_write_item(RequestItems={self._name: wanted})
@@ -248,7 +253,7 @@ class Table:
     def _query(
         self, of: Range, *, limit: int | None, start: Mapping[str, Any] | None
     ) -> tuple[list[Item], Mapping[str, Any] | None]:
-        name, partition_key, sort_key = of.index or ("", "pk", "sk")
+        name, partition_key, sort_key = of.index or ("", PARTITION_KEY, SORT_KEY)
         values: dict[str, Value] = {**of.values, "partition": of.partition}
         condition = f"#{partition_key} = :partition"
         if of.after is not None:
@@ -365,7 +370,7 @@ def _placeholders(expressions: str, values: Mapping[str, Value]) -> dict[str, An
 
 
 def _as_item(key: Key) -> Item:
-    return {"pk": key.pk, "sk": key.sk}
+    return {PARTITION_KEY: key.pk, SORT_KEY: key.sk}
 
 
 def _typed(item: Mapping[str, Value]) -> dict[str, Any]:

@@ -20,20 +20,21 @@ from countermark.domain.bank import (
     ENABLED,
     PERMANENTLY_DISABLED,
     Bank,
+    BankChange,
     BankContent,
+    ContentChange,
     ContentDraft,
     can_match,
     is_permanently_disabled,
 )
+from countermark.domain.pages import in_pages
 from countermark.domain.signal import ContentType, Signal
+from countermark.domain.stores import MAX_PAGE, content_pages
 from countermark.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from countermark.domain.json import JSON
     from countermark.local.state import LocalState
-
-PAGE = 1_000
-"""How many contents are read at a time: the most that a store gives at once."""
 
 skip_index_rebuild_option = click.option(
     "--skip-index-rebuild", is_flag=True, help="Leave the index as it is: for many changes in a row."
@@ -160,8 +161,7 @@ def add(
                 signals = piece.signals
                 contents = [{signal.type: signal.value} for signal in signals] if hashes else [_by_type(signals)]
                 drafts = [ContentDraft(signals=each, note=note, metadata=metadata) for each in contents if each]
-                for start in range(0, len(drafts), PAGE):
-                    page = drafts[start : start + PAGE]
+                for page in in_pages(drafts, MAX_PAGE):
                     for banked_id, draft in zip(add_contents(session.curator(state), bank, page), page, strict=True):
                         _tell(banked_id, draft.signals)
         finally:
@@ -174,6 +174,7 @@ def add(
 @click.argument("content_ids", metavar="[CONTENT_ID]…", nargs=-1, type=click.IntRange(min=1))
 @click.option("--until", metavar="TIME", help="Enable it again at this time: epoch seconds, or 2030-01-31[T12:00:00].")
 @click.option("--permanently", is_flag=True, help="For good, which is so without --until.")
+@click.option("--reason", metavar="TEXT", help="Why, for whoever looks at it later; '' clears the reason that it has.")
 @skip_index_rebuild_option
 @click.pass_obj
 def disable(
@@ -183,24 +184,27 @@ def disable(
     content_ids: tuple[int, ...],
     until: str | None,
     permanently: bool,
+    reason: str | None,
     skip_index_rebuild: bool,
 ) -> None:
     """Disable contents of a bank, or the whole bank.
 
-    They match no more, at once. Times are in UTC, and at most 5 years ahead.
+    They match no more, at once. Times are in UTC, and at most 5 years ahead. `show --json` prints the reason.
 
     \b
     Examples:
-      countermark bank disable KNOWN_SPAM 17 18
+      countermark bank disable KNOWN_SPAM 17 18 --reason 'a stock photo'
       countermark bank disable KNOWN_SPAM 17 --until 2030-01-31
       countermark bank disable KNOWN_SPAM
     """
     if until is not None and (permanently or not content_ids):
         raise click.UsageError("--until is for contents, and not for good")
+    if reason is not None and not content_ids:
+        raise click.UsageError("--reason is for contents")
     with session.state() as state:
         if content_ids:
             until_ts = PERMANENTLY_DISABLED if until is None else _epoch_s(until)
-            _set(session, state, bank, content_ids, until_ts)
+            _set(session, state, bank, content_ids, {"disable_until_ts": until_ts, "reason": reason})
         else:
             _set_ratio(session, state, bank, 0)
         session.follow(state, skip_index_rebuild=skip_index_rebuild)
@@ -230,7 +234,7 @@ def enable(
         raise click.UsageError("--ratio is for whole banks")
     with session.state() as state:
         if content_ids:
-            _set(session, state, bank, content_ids, ENABLED)
+            _set(session, state, bank, content_ids, {"disable_until_ts": ENABLED})
         else:
             _set_ratio(session, state, bank, 1 if ratio is None else ratio)
         session.follow(state, skip_index_rebuild=skip_index_rebuild)
@@ -270,18 +274,21 @@ def delete(session: Session, *, bank: str, content_ids: tuple[int, ...], skip_in
         session.follow(state, skip_index_rebuild=skip_index_rebuild)
 
 
-def _set(session: Session, state: "LocalState", bank: str, content_ids: Sequence[int], until_ts: int) -> None:
+def _set(
+    session: Session, state: "LocalState", bank: str, content_ids: Sequence[int], given: Mapping[str, object]
+) -> None:
     from countermark.flows.curate import update_content
 
     _check_all_there(state, bank, content_ids)
+    change = ContentChange.checked(given, now_s=session.now_s())
     for content_id in content_ids:
-        update_content(session.curator(state), bank, content_id, disable_until_ts=until_ts)
+        update_content(session.curator(state), bank, content_id, change)
 
 
 def _set_ratio(session: Session, state: "LocalState", bank: str, ratio: object) -> None:
     from countermark.flows.curate import update_bank
 
-    update_bank(session.curator(state), bank, ratio=ratio)
+    update_bank(session.curator(state), bank, BankChange.checked(ratio=ratio))
 
 
 def _check_all_there(state: "LocalState", bank: str, content_ids: Sequence[int]) -> None:
@@ -296,8 +303,7 @@ def _contents(state: "LocalState", bank: Bank, content_ids: Sequence[int]) -> It
     Raises:
         NotFound: The bank has no content of an id.
     """
-    for start in range(0, len(content_ids), PAGE):
-        page = content_ids[start : start + PAGE]
+    for page in in_pages(content_ids, MAX_PAGE):
         found = state.banks.contents(page)
         for content_id in page:
             content = found.get(content_id)
@@ -310,13 +316,7 @@ def _contents(state: "LocalState", bank: Bank, content_ids: Sequence[int]) -> It
 
 def all_contents(state: "LocalState", bank: Bank) -> Iterator[BankContent]:
     """Yield all contents of a bank, newest first."""
-    before = None
-    while True:
-        page = state.banks.content_page(bank.id, before=before, limit=PAGE)
-        yield from page.contents
-        if page.before is None:
-            return
-        before = page.before
+    return (content for page in content_pages(state.banks, bank.id) for content in page.contents)
 
 
 def _tell(content_id: int, signals: Mapping[str, str]) -> None:
@@ -367,6 +367,7 @@ def _json_line(bank: Bank, content: BankContent) -> str:
         "disable_until_ts": content.disable_until_ts,
         "signals": dict(content.signals),
         "note": content.note,
+        "reason": content.reason,
         "original_media_uri": content.original_media_uri,
         "metadata": dict(content.metadata),
         "collaboration": None if provenance is None else provenance.collaboration,

@@ -10,7 +10,7 @@ from countermark.cli.credentials import credentials_command
 from countermark.cli.edit import as_json, edit_command
 from countermark.cli.extensions import extensions
 from countermark.cli.session import Session
-from countermark.domain.content import OWN_CONTENT_TYPES
+from countermark.domain.content import BUILT_IN_CONTENT_TYPES
 from countermark.domain.exchange import Exchange
 from countermark.domain.signal import ContentType
 from countermark.errors import NotFound
@@ -182,7 +182,7 @@ def content(session: Session) -> None:
     """
     from countermark.extensions.registries import class_of
 
-    own = {name: f"{_class_name(ContentType)}.{name.upper()}" for name in OWN_CONTENT_TYPES}
+    own = {name: f"{_class_name(ContentType)}.{name.upper()}" for name in BUILT_IN_CONTENT_TYPES}
     forms = session.content_types().forms
     brought = {name: _class_name(class_of(form)) for name, form in forms.items()}
     for name, where in sorted((own | brought).items()):

@@ -9,6 +9,7 @@ import json
 import math
 import resource
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -75,22 +76,25 @@ def fit_to_open_files(limits: ConnectionLimits) -> tuple[ConnectionLimits, int]:
     return ConnectionLimits(header_s=limits.header_s, body_s=limits.body_s, connections=connections), backlog
 
 
-def protocol_of(limits: ConnectionLimits) -> type[asyncio.Protocol]:
+def protocol_of(limits: ConnectionLimits, *, on_leave: Callable[[], None] | None = None) -> type[asyncio.Protocol]:
     """Return the protocol for one server of uvicorn: all connections made with it share the limits.
+
+    `on_leave` is called after each connection that ended.
 
     Raises:
         ModuleNotFoundError: uvicorn or httptools is not installed.
     """
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-    return type("LimitedProtocol", (_LimitedProtocol, HttpToolsProtocol), {"gate": _Gate(limits)})
+    return type("LimitedProtocol", (_LimitedProtocol, HttpToolsProtocol), {"gate": _Gate(limits, on_leave)})
 
 
 class _Gate:
     """All connections of a server: how many there are, and which of them wait for a request, the longest first."""
 
-    def __init__(self, limits: ConnectionLimits) -> None:
+    def __init__(self, limits: ConnectionLimits, on_leave: Callable[[], None] | None) -> None:
         self.limits = limits
+        self._on_leave = on_leave
         self.waiting: OrderedDict[_LimitedProtocol, None] = OrderedDict()
         self._open: set[_LimitedProtocol] = set()
         self._sweep_s = min(_SWEEP_S, limits.header_s / 4, limits.body_s / 4)
@@ -119,6 +123,8 @@ class _Gate:
     def leave(self, connection: "_LimitedProtocol") -> None:
         self._open.discard(connection)
         self.waiting.pop(connection, None)
+        if self._on_leave is not None:
+            self._on_leave()
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         now_s = loop.time()

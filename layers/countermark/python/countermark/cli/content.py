@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 import click
 
 from countermark.cli.session import Session
-from countermark.domain.content import OWN_CONTENT_TYPES, ContentTypes
+from countermark.domain.content import BUILT_IN_CONTENT_TYPES, ContentTypes
 from countermark.domain.lines import lines
 from countermark.domain.signal import ContentType, Signal, SignalType, Unhashable
 from countermark.errors import (
@@ -179,9 +179,9 @@ def _installed(context: click.Context) -> Sequence[ContentType]:
     """Return the content types to name in a help text; countermark's own where an extension cannot be loaded."""
     session: Session | None = context.find_root().obj
     try:
-        return OWN_CONTENT_TYPES if session is None else session.content_types().names()
+        return BUILT_IN_CONTENT_TYPES if session is None else session.content_types().names()
     except InvalidInput:
-        return OWN_CONTENT_TYPES
+        return BUILT_IN_CONTENT_TYPES
 
 
 jobs_option = click.option(
@@ -269,7 +269,7 @@ def outcomes_of(session: Session, wanted: Wanted) -> Callable[[Given], Iterator[
         try:
             with each.open() as stream:
                 if kind == ContentType.FILE:
-                    kind = _kind_of(stream, each.name, content_types)
+                    kind = kind_of(stream, each.name, content_types)
                 opened = hash_opened(
                     stream, kind, types_of, content_types, name=each.name, with_variants=wanted.with_variants
                 )
@@ -423,7 +423,7 @@ def signal_lines(given: Given) -> Iterator[str]:
                 yield text.strip()
 
 
-def _kind_of(stream: BinaryIO, name: str, content_types: ContentTypes) -> ContentType:
+def kind_of(stream: BinaryIO, name: str, content_types: ContentTypes) -> ContentType:
     """Return what a file is, and leave the stream where it stood.
 
     Raises:

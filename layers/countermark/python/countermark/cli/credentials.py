@@ -30,7 +30,7 @@ def credentials_command(exchange: Exchange) -> click.Command:
             _set(session, exchange, values["credentials"])
         elif values["unset"]:
             with session.state() as state:
-                session.secrets(state).set_credentials(exchange.kind, None)
+                state.secrets.set_credentials(exchange.kind, None)
             session.note(f"{exchange.kind} has no credentials in the store now")
         elif values.get("lists"):
             for each in _memberships(session, exchange):
@@ -80,7 +80,7 @@ def _set(session: Session, exchange: Exchange, text: str) -> None:
     line = (sys.stdin.readline(MAX_LINE_CHARACTERS) if sys.stdin is not None else "") if text == "-" else text
     credentials = exchange.parse_credentials(line.strip())
     with session.state() as state:
-        session.secrets(state).set_credentials(exchange.kind, credentials)
+        state.secrets.set_credentials(exchange.kind, credentials)
     session.note(f"the credentials of {exchange.kind} are set")
 
 
@@ -89,7 +89,7 @@ def _tell(session: Session, exchange: Exchange) -> None:
         output.result(f"{exchange.kind} takes no credentials")
         return
     with session.state() as state:
-        has_some = session.secrets(state).credentials(exchange.kind) is not None
+        has_some = state.secrets.credentials(exchange.kind) is not None
     source = exchange.credential_source
     output.result(f"{exchange.kind} has {'credentials' if has_some else 'no credentials'}")
     if not has_some:
@@ -109,7 +109,7 @@ def _memberships(session: Session, exchange: Exchange) -> list[Membership]:
     if not isinstance(exchange, ListsMemberships):
         raise InvalidInput(f"{exchange.kind} does not tell which collaborations there are")
     with session.state() as state:
-        credentials = session.secrets(state).credentials(exchange.kind)
+        credentials = state.secrets.credentials(exchange.kind)
     if credentials is None:
         raise InvalidInput(f"{exchange.kind} needs credentials, and none are set")
     return list(exchange.memberships(credentials=credentials))

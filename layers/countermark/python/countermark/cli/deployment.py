@@ -146,7 +146,7 @@ class Deployment:
             seen = _seen(answered)
             for name, why in seen.unhashable.items():
                 text = f"no {name} signal: {why.reason}"
-                if why.is_looked_at:
+                if why.was_examined:
                     self.session.note(f"{each.name}: {text}")
                 else:
                     complaints.add(Complaint.of(each.name, InvalidContent(text)))
@@ -190,7 +190,7 @@ def _seen(headers: Mapping[str, str]) -> _Seen:
     pairs, partial = coverage.read(headers)
     # A type may have several reasons, for parts of the content: the one that must be reported counts.
     found = {name: _unhashable(code) for name, code in pairs}
-    found |= {name: why for name, code in pairs if not (why := _unhashable(code)).is_looked_at}
+    found |= {name: why for name, code in pairs if not (why := _unhashable(code)).was_examined}
     return _Seen(unhashable=found, partial=dict.fromkeys(map(output.one_line, partial), "the deployment saw no more"))
 
 

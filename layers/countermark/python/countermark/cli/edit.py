@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,6 +151,8 @@ def create(session: Session, state: "LocalState", exchange: Exchange, edit: Edit
 
 
 def _change(session: Session, state: "LocalState", exchange: Exchange, edit: Edit) -> None:
+    from countermark.flows.curate import update_collaboration
+
     known = {each.name: each for each in state.collaborations.collaborations()}.get(edit.name)
     if known is None:
         raise NotFound(f"no such config {edit.name!r}! Did you mean to use --create?")
@@ -160,13 +162,12 @@ def _change(session: Session, state: "LocalState", exchange: Exchange, edit: Edi
         raise InvalidInput(f"the bank of {edit.name!r} is {known.bank}, and stays so")
     if known.is_confined:  # it stays so: whoever made it named its other fields
         exchange = session.exchanges(is_confined=True)[exchange.kind]
-    state.collaborations.update_collaboration(
-        replace(
-            known,
-            enabled=known.enabled if edit.is_enabled is None else edit.is_enabled,
-            writes_back=known.writes_back if edit.writes_back is None else edit.writes_back,
-            config=exchange.parse_config({**known.config, **edit.fields}),
-        )
+    update_collaboration(
+        session.curator(state),
+        known,
+        enabled=edit.is_enabled,
+        writes_back=edit.writes_back,
+        config=exchange.parse_config({**known.config, **edit.fields}),
     )
 
 

@@ -11,6 +11,7 @@ from countermark.domain.collaboration import Collaboration, FetchState
 from countermark.errors import CountermarkError, ExchangeFailed, InvalidInput, LeaseHeld, NotFound
 
 if TYPE_CHECKING:
+    from countermark.domain.caller import Caller
     from countermark.flows.fetch import FetchReport
     from countermark.local.state import LocalState
 
@@ -128,10 +129,11 @@ def fetch_one(
     deadline_s: int | None = None,
     max_items: int | None = None,
     on_step: Callable[[], None] | None = None,
+    caller: "Caller | None" = None,
 ) -> "FetchReport | None":
     """Fetch one collaboration, and tell how it went; returns what it did, None where nobody foresaw how it failed.
 
-    `on_step` is called after each step that is stored.
+    `on_step` is called after each step that is stored. The fetch is this user's unless another caller is given.
     """
     from countermark.flows.fetch import FetchReport, fetch_collaboration
 
@@ -145,7 +147,7 @@ def fetch_one(
                     on_step()
 
             report = fetch_collaboration(
-                session.fetcher(state),
+                session.fetcher(state, caller=caller),
                 collaboration.name,
                 deadline_s=deadline_s,
                 max_items=max_items,

@@ -11,7 +11,7 @@ from countermark.domain.opinion import Category, aggregate, tags
 from countermark.domain.signal import SignalType
 
 if TYPE_CHECKING:
-    from countermark.flows.match import Lookup
+    from countermark.domain.decision import Lookup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,7 +53,7 @@ def _show(session: Session, state: "LocalState") -> None:
         Unavailable: It cannot be read.
     """
     from countermark.domain.index import Manifest
-    from countermark.domain.stores import origin_fault
+    from countermark.domain.stores import origin_mismatch
     from countermark.errors import Unavailable
 
     staged = state.index.staged.manifest()
@@ -61,7 +61,7 @@ def _show(session: Session, state: "LocalState") -> None:
         output.result(f"index: a repair is under way since {_time(staged.manifest.begun_at_s)}")
     published = state.index.manifest()
     manifest = Manifest() if published is None else published.manifest
-    fault = origin_fault(state.banks, manifest)
+    fault = origin_mismatch(state.banks, manifest)
     if fault is not None:
         output.result(f"index: {fault}; the next build repairs it")
     ratios = state.banks.signal_type_ratios()

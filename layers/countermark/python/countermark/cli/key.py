@@ -10,8 +10,9 @@ import click
 from countermark.cli import output
 from countermark.cli.session import Session
 from countermark.domain.api_key import ApiKey, Role, digest
+from countermark.domain.caller import RESERVED_PREFIXES
 from countermark.domain.stores import ApiKeyStore
-from countermark.errors import AlreadyExists, InvalidInput, NotFound
+from countermark.errors import InvalidInput, NotFound
 
 KEY_BYTES = 32
 """The random bytes of a key: 256 bits, as `countermark.domain.api_key.digest` relies on."""
@@ -65,7 +66,7 @@ def _store(session: Session) -> Iterator[ApiKeyStore]:
 def create(session: Session, name: str, roles: tuple[str, ...]) -> None:
     """Create a key, and print it.
 
-    It is printed this once, as only its digest is stored.
+    It is printed this once, as only its digest is stored. Logs name it by NAME, which no other key may have.
 
     \b
     Example:
@@ -73,10 +74,10 @@ def create(session: Session, name: str, roles: tuple[str, ...]) -> None:
     """
     if not name.strip() or len(name) > MAX_NAME_LENGTH or not name.isprintable():
         raise InvalidInput(f"a key's name has 1 to {MAX_NAME_LENGTH} printable characters, not {name!r}")
+    if name.startswith(RESERVED_PREFIXES):
+        raise InvalidInput(f"the name of a key does not begin with {' or '.join(RESERVED_PREFIXES)}, unlike {name!r}")
     key = secrets.token_urlsafe(KEY_BYTES)
     with _store(session) as store:
-        if any(known.name == name for known in store.keys()):  # noqa: SIM118  # a port's method
-            raise AlreadyExists(f"there is a key {name!r}: delete it first, or take another name")
         store.put_key(
             ApiKey(digest=digest(key), name=name, roles=frozenset(map(Role, roles)), created_at_s=session.now_s())
         )

@@ -18,7 +18,6 @@ from countermark.cli.content import (
 from countermark.cli.session import Session
 from countermark.domain.collaboration import Collaboration
 from countermark.domain.exchange import TakesLines
-from countermark.domain.json import JSON
 from countermark.domain.opinion import SharedOpinion, Verdict
 from countermark.domain.signal import ContentType, Signal
 from countermark.errors import CountermarkError, ExchangeFailed, IndexNotReady, InvalidInput, NotFound
@@ -174,23 +173,23 @@ class Label:
             raise InvalidInput(f"No such exchange type {self._collaboration.api!r}")
         if not self._is_dry:
             check_writes_back(self._collaboration)
-        if isinstance(exchange, TakesLines):
-            self._add_lines(exchange, exchange.parse_config(self._collaboration.config), signals)
+        joined = exchange.joined(self._collaboration.config)
+        if isinstance(joined, TakesLines):
+            self._add_lines(joined, str(self._collaboration.config["filename"]), signals)
         else:
             self._send(signals)
 
-    def _add_lines(self, exchange: TakesLines, config: Mapping[str, JSON], signals: Sequence[Signal]) -> None:
+    def _add_lines(self, joined: TakesLines, filename: str, signals: Sequence[Signal]) -> None:
         from countermark.local.content import add_lines
 
         lines, refusal = [], None
         for signal in signals:
             try:
-                lines.append(exchange.line(config, signal, self._opinion))
+                lines.append(joined.line(signal, self._opinion))
             except InvalidInput as error:
                 refusal = error
         if refusal is not None and not lines:
             raise refusal
-        filename = str(config["filename"])
         reader = self._session.content_reader(is_confined=self._collaboration.is_confined)
         added = lines if self._is_dry else add_lines(filename, lines, reader=reader)
         for line in added:
@@ -233,7 +232,7 @@ class Label:
         report = tell_opinion(
             self._session.teller(self._state),
             self._session.transport(),
-            placed(given, self._state.opinions.next_place()),
+            placed(given, self._state.opinions.allot_place()),
             holder=self._session.holder(),
             clock=self._session.now_s,
         )
@@ -261,6 +260,7 @@ class Label:
 
     def _record_keys(self, signal: Signal) -> list[str]:
         """Return the keys of the collaboration's records that have this very signal: one that is near is another."""
+        from countermark.domain.pages import in_pages
         from countermark.domain.stores import MAX_PAGE
         from countermark.flows.match import raw_lookup
 
@@ -269,8 +269,8 @@ class Label:
         except IndexNotReady:
             return []
         keys = set()
-        for start in range(0, len(ids), MAX_PAGE):
-            for content in self._state.banks.contents(ids[start : start + MAX_PAGE]).values():
+        for page in in_pages(ids, MAX_PAGE):
+            for content in self._state.banks.contents(page).values():
                 provenance = content.provenance
                 is_its = provenance is not None and provenance.collaboration == self._collaboration.name
                 if provenance is not None and is_its and content.signals.get(signal.type) == signal.value:

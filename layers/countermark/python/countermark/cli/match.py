@@ -1,7 +1,7 @@
 """`countermark match`: content in, and what is known of it out."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from countermark.domain.signal import ContentType, Signal
 from countermark.errors import IndexNotReady, Unavailable
 
 if TYPE_CHECKING:
+    from countermark.domain.decision import Source
     from countermark.indexes.reader import LoadedIndex
     from countermark.local.state import LocalState
 
@@ -213,10 +214,10 @@ def current_index(session: Session, state: "LocalState") -> "LoadedIndex":
 
 def _is_foreign(state: "LocalState") -> bool:
     """Tell whether the index was built from another database, or from a later state of this one."""
-    from countermark.domain.stores import origin_fault
+    from countermark.domain.stores import origin_mismatch
 
     published = state.index.manifest()
-    return published is not None and origin_fault(state.banks, published.manifest) is not None
+    return published is not None and origin_mismatch(state.banks, published.manifest) is not None
 
 
 class Look:
@@ -226,31 +227,22 @@ class Look:
     """
 
     def __init__(self, session: Session, state: "LocalState", *, content_id: str | None) -> None:
-        from countermark.flows.cached import BankDirectory
+        from countermark.domain.decision import MatchRequest, Policy
+        from countermark.flows.match import Matcher
 
         self._session = session
-        self._index = current_index(session, state)
+        self._matcher = Matcher.of(state, current_index(session, state))
         self._signal_types = session.signal_types()
-        self._banks = state.banks
-        self._directory = BankDirectory(state.banks)
-        self._content_id = content_id
-        self._now_s = session.now_s()
+        policy = Policy(content_id=content_id)
+        self._asked = MatchRequest(caller=session.caller(), at_s=session.now_s(), source="lookup", policy=policy)
         self.missing: set[str] = set()
         self.unfinished: dict[str, None] = {}
 
-    def up(self, piece: Piece) -> list[Found]:
+    def up(self, piece: Piece, *, source: "Source | None" = None) -> list[Found]:
         """Return the matches of a piece of content, by its signals; note where a lookup was partial."""
-        from countermark.flows.match import lookups
-
-        results = lookups(
-            self._index,
-            self._banks,
-            self._directory,
-            self._indexed(piece.signals),
-            content_id=self._content_id,
-            partial=piece.partial,
-            now_s=self._now_s,
-        )
+        is_url = piece.given.path is None and piece.given.argument is not None
+        asked = replace(self._asked, source=source or ("url" if is_url else "lookup"))
+        results = self._matcher.match(asked, self._indexed(piece.signals), partial=piece.partial)
         found: list[Found] = []
         for result in results:
             if result.partial is not None and result.signal not in piece.partial:
@@ -262,14 +254,14 @@ class Look:
 
     def up_signals(self, given: Given, signals: Sequence[Signal]) -> list[Found]:
         """Return the matches of some signals of a file."""
-        return self.up(Piece(given=given, signals=tuple(signals)))
+        return self.up(Piece(given=given, signals=tuple(signals)), source="batch")
 
     def _indexed(self, signals: Sequence[Signal]) -> list[Signal]:
         """Return those signals whose type has an index; keep why others have none."""
         ready: dict[str, bool] = {}
         for name in dict.fromkeys(signal.type for signal in signals):
             try:
-                self._index.searcher(name)
+                self._matcher.index.searcher(name)
                 ready[name] = True
             except IndexNotReady as error:
                 self.missing.add(str(error))

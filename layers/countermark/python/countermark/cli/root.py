@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "fetch": "Download signals from the exchanges of your collaborations.",
     "index": "Bring the index up to date, or build it anew.",
     "match": "Match content against the signals in your banks.",
+    "upload": "Hash and match files as uploads, and publish what matches.",
     "hash": "Turn content into signals.",
     "label": "Tell an exchange what you think of content.",
     "bank": "Create, fill, show, disable and delete banks and their contents.",

@@ -4,18 +4,19 @@ import functools
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from countermark.cli.fetch import fetch_one
 from countermark.cli.session import Session
 from countermark.cli.upkeep import UpkeepProcess
+from countermark.domain.caller import stage_caller
 from countermark.domain.event import Event, OpinionGiven
 from countermark.errors import CountermarkError, NotFound
 
 if TYPE_CHECKING:
-    from countermark.indexes.shards import ServesIndex
     from countermark.local.state import LocalState
 
 DEBOUNCE_S = 0.2
@@ -41,6 +42,13 @@ class Stopped(BaseException):
     """The server ends: a fetch lets go of its lease after its step, and has not failed."""
 
 
+class _Asked(Enum):
+    """What the thread that sends opinions is asked for beside sending one."""
+
+    READ = auto()
+    STOP = auto()
+
+
 class Scheduler:
     """Three threads: one keeps the index, one fetches, one tells opinions. No failure ends any."""
 
@@ -49,16 +57,16 @@ class Scheduler:
         self._session = session
         self._state = state
         self._fetch_every_s = fetch_every_s
-        self.index: ServesIndex | None = None
-        """The reader that the server answers from: why it does not serve the newest index is reported."""
-        self._reported: Mapping[str | None, str] = {}
+        self.on_round: Callable[[], None] = lambda: None
+        """Called after each build, by the thread that keeps the index: whoever serves it may look for a newer one."""
+        self._known_opinions: set[str] = set()
         self._is_stopping = threading.Event()
         self._nudged = threading.Event()
         self._has_built = threading.Event()
         self._upkeep = UpkeepProcess(session)
         self._has_more = False
         self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._opinions: queue.SimpleQueue[OpinionGiven | None] = queue.SimpleQueue()
+        self._opinions: queue.SimpleQueue[OpinionGiven | _Asked] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._keep_index, name="countermark-index", daemon=True),
             threading.Thread(target=self._keep_fetching, name="countermark-fetch", daemon=True),
@@ -70,7 +78,15 @@ class Scheduler:
         if isinstance(event, OpinionGiven):
             self._opinions.put(event)
         else:
-            self._nudged.set()
+            self.nudge()
+
+    def nudge(self) -> None:
+        """Have the index built soon."""
+        self._nudged.set()
+
+    def read_opinions(self) -> None:
+        """Have the opinions sent that other processes stored, as soon as can be."""
+        self._opinions.put(_Asked.READ)
 
     def start_fetch(self, collaboration: str) -> None:
         """Have a collaboration fetched soon."""
@@ -78,9 +94,7 @@ class Scheduler:
 
     def start(self) -> None:
         """Start the threads; what was to be told when the last server ended, and is not given up, is told now."""
-        for event in self._state.publisher.events():
-            if isinstance(event, OpinionGiven) and not self._is_given_up(event):
-                self._opinions.put(event)
+        self.read_opinions()
         for thread in self._threads:
             thread.start()
 
@@ -93,7 +107,7 @@ class Scheduler:
         self._is_stopping.set()
         self._nudged.set()
         self._wanted.put(None)
-        self._opinions.put(None)
+        self._opinions.put(_Asked.STOP)
         self._upkeep.stop()
         for thread in self._threads:
             thread.join(STOP_TIMEOUT_S)
@@ -103,7 +117,7 @@ class Scheduler:
             self._nudged.clear()
             self._has_more = False
             self._isolated("index", self._round)
-            self._isolated("index", self._check_index)
+            self.on_round()
             if not self._has_more:
                 self._has_built.set()
             # A round that failed waits like one that has nothing left to do.
@@ -112,24 +126,6 @@ class Scheduler:
 
     def _round(self) -> None:
         self._has_more = self._upkeep.round()
-
-    def _check_index(self) -> None:
-        """Have the reader look for the newest index, and report what keeps it from serving that: once, and its end."""
-        if self.index is None:
-            return
-        index = self.index.current(self._session.now_s())
-        for signal_type in index.manifest.types:
-            # Nobody may have asked for it yet, and the status speaks for all types. What fails is among the faults.
-            with suppress(CountermarkError):
-                index.searcher(signal_type)
-        faults = {fault.signal_type: fault for fault in self.index.faults(self._session.now_s())}
-        for name, fault in faults.items():
-            if self._reported.get(name) != fault.reason:
-                served = "none" if fault.served is None else "the one before"
-                self._session.complain(f"index: the newest cannot be loaded, {served} is served: {fault}")
-        for name in self._reported.keys() - faults.keys():
-            self._session.complain(f"index: {name or 'all of it'} is served as it was published last again")
-        self._reported = {name: fault.reason for name, fault in faults.items()}
 
     def _keep_fetching(self) -> None:
         due_s = time.monotonic()
@@ -153,7 +149,13 @@ class Scheduler:
         # It may have been deleted since it was asked for.
         with suppress(NotFound):
             collaboration = self._state.collaborations.collaboration(name)
-            fetch_one(self._session, self._state, collaboration, on_step=self._check_stopping)
+            fetch_one(
+                self._session,
+                self._state,
+                collaboration,
+                on_step=self._check_stopping,
+                caller=stage_caller("fetch"),
+            )
 
     def _check_stopping(self) -> None:
         if self._is_stopping.is_set():
@@ -161,15 +163,28 @@ class Scheduler:
 
     def _keep_telling(self) -> None:
         waiting: list[OpinionGiven] = []
+        is_to_read = False
         while not self._is_stopping.is_set():
             with suppress(queue.Empty):
-                given = self._opinions.get(timeout=TELL_AGAIN_S if waiting else None)
-                if given is None:
+                asked = self._opinions.get(timeout=TELL_AGAIN_S if waiting else None)
+                if asked is _Asked.STOP:
                     return
-                waiting.append(given)
+                if isinstance(asked, OpinionGiven) and asked.id not in self._known_opinions:
+                    self._known_opinions.add(asked.id)
+                    waiting.append(asked)
+                is_to_read |= asked is _Asked.READ
                 if not self._opinions.empty():
                     continue
+            if is_to_read:
+                is_to_read = False
+                self._isolated("opinions", functools.partial(self._add_stored_opinions, waiting))
             waiting = [each for each in waiting if not self._is_dealt_with(each)]
+
+    def _add_stored_opinions(self, waiting: list[OpinionGiven]) -> None:
+        """Add the opinions that are stored, not given up, and not known yet; from now on they are."""
+        stored = [each for each in self._state.publisher.events() if isinstance(each, OpinionGiven)]
+        known, self._known_opinions = self._known_opinions, {each.id for each in stored}
+        waiting += (each for each in stored if each.id not in known and not self._is_given_up(each))
 
     def _is_dealt_with(self, given: OpinionGiven) -> bool:
         """Tell an opinion; returns False where it is to be tried again."""
@@ -187,7 +202,7 @@ class Scheduler:
         if self._is_stopping.is_set():
             return True  # the next server tells it
         report = tell_opinion(
-            self._session.teller(self._state),
+            self._session.teller(self._state, caller=stage_caller("curate")),
             self._session.transport(),
             given,
             holder=self._session.holder(),

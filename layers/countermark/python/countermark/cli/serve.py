@@ -1,8 +1,6 @@
 """`countermark serve`: the whole HTTP API over this state, with fetch and index on a schedule inside."""
 
-import ipaddress
 import logging
-import math
 import signal
 import socket
 import sys
@@ -14,26 +12,12 @@ import click
 
 from countermark.cli import output
 from countermark.cli.session import Session
-from countermark.errors import CountermarkError, InvalidInput, MissingExtra, Unavailable
+from countermark.errors import CountermarkError, InvalidInput, Unavailable
 
 if TYPE_CHECKING:
-    from countermark.api.asgi import AsgiApp
-    from countermark.api.own_pages import OwnPages
-    from countermark.api.services import Services
     from countermark.cli.scheduler import Scheduler
+    from countermark.cli.serving import Serving
     from countermark.local.state import LocalState
-
-MAX_BODY_BYTES = 50 * 1024 * 1024
-"""The largest request: as large as content that is fetched by URL. No gateway sets a lower limit here."""
-
-MAX_AGE_S = 1
-"""How long the server relies on what it read of the index, of banks and of ratios before it looks again, in seconds.
-
-A change matches within two seconds: this, the debounce of a build, and the build.
-"""
-
-SHUTDOWN_S = 10
-"""How long requests under way may take once the server is told to end."""
 
 BACKLOG = 1_024
 """How many connections may wait to be accepted; fewer once it is known how many files may be open."""
@@ -103,6 +87,16 @@ FRESH_INDEX_S = 0.5
     show_envvar=True,
     help="How many connections are open at a time; fewer where the limit on open files asks for it.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1, max=64),
+    default=1,
+    show_default=True,
+    metavar="N",
+    envvar="COUNTERMARK_WORKERS",
+    show_envvar=True,
+    help="How many processes answer requests; each holds the index. With one, this process does all.",
+)
 @click.pass_obj
 def command(
     session: Session,
@@ -115,6 +109,7 @@ def command(
     header_timeout_s: float,
     body_timeout_s: float,
     max_connections: int,
+    workers: int,
 ) -> None:
     """Serve the HTTP API over this state, until it is interrupted. Prints its address once it answers.
 
@@ -126,57 +121,84 @@ def command(
       countermark serve
       countermark serve --port 5000 --host 0.0.0.0 --keys
       countermark serve --files /srv/signals
+      countermark serve --workers 4
     """
-    from countermark.cli.connections import ConnectionLimits, fit_to_open_files, protocol_of
+    from countermark.cli.connections import ConnectionLimits, fit_to_open_files
     from countermark.cli.scheduler import Scheduler
-    from countermark.signals.memory import give_back_freed_memory
+    from countermark.cli.serving import Serving, check_installed
 
-    wanted = ConnectionLimits(header_s=header_timeout_s, body_s=body_timeout_s, connections=max_connections)
+    share = -(-max_connections // workers)
+    wanted = ConnectionLimits(header_s=header_timeout_s, body_s=body_timeout_s, connections=share)
     limits, backlog = fit_to_open_files(wanted)
-    try:
-        import uvicorn
-
-        protocol = protocol_of(limits)
-        import uvloop  # noqa: F401  # only to see that it is installed: uvicorn imports it by name
-    except ModuleNotFoundError as error:
-        raise MissingExtra(f"serve needs {error.name}: pip install 'countermark[serve]'") from error
+    check_installed()
     if files_directories:
         session.files_directories = files_directories
+    serving = Serving(host=host, asks_for_keys=keys, limits=limits, backlog=backlog, processes=workers)
     with listening(host, port, backlog=backlog) as listener, session.state() as state:
-        _log_to_stderr(session)
+        log_to_stderr(session)
         signal.signal(signal.SIGTERM, _end)
         session.shows_progress = False
         _advise(session, state, host, asks_for_keys=keys)
-        if limits.connections < wanted.connections:
+        if limits.connections < share:
             session.note(
-                f"at most {limits.connections} connections at a time, as this process may open few files: "
+                f"at most {limits.connections * workers} connections at a time, as "
+                f"{'this process' if workers == 1 else 'each worker'} may open few files: "
                 "raise its limit (`ulimit -n`) for more"
             )
-        give_back_freed_memory()
         scheduler = Scheduler(session, state, fetch_every_s=fetch_every_s or None)
         session.on_event = scheduler.on_event
-        config = uvicorn.Config(
-            _app(_services(session, state, scheduler, asks_for_keys=keys), host, asks_for_keys=keys),
-            http=protocol,
-            # Where no more files can be opened, asyncio's own loop logs a line for each connection that waits.
-            loop="uvloop",
-            # No route has a WebSocket, whatever library for them is installed.
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            backlog=backlog,
-            timeout_keep_alive=math.ceil(header_timeout_s),
-            timeout_graceful_shutdown=SHUTDOWN_S,
-        )
-        scheduler.start()
+        serve = _serve_here if workers == 1 else _serve_by_workers
+        serve(session, state, serving, scheduler, listener)
+
+
+def _serve_here(
+    session: Session, state: "LocalState", serving: "Serving", scheduler: "Scheduler", listener: socket.socket
+) -> None:
+    """Serve from this process."""
+    import uvicorn
+
+    from countermark.cli.index_watch import IndexWatch
+    from countermark.cli.serving import configured, index_reader, share_memory
+
+    share_memory(1)
+    index = index_reader(session, state)
+    scheduler.on_round = IndexWatch(session, index).check
+    config = configured(session, state, serving, index=index, start_fetch=scheduler.start_fetch)
+    scheduler.start()
+    try:
+        _announce(state, scheduler, listener)
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        scheduler.stop()
+
+
+def _serve_by_workers(
+    session: Session, state: "LocalState", serving: "Serving", scheduler: "Scheduler", listener: socket.socket
+) -> None:
+    """Serve from workers; this process keeps the index, fetches and sends opinions for all of them."""
+    from countermark.cli.supervisor import Supervisor
+
+    supervisor = Supervisor(session, serving, scheduler)
+    scheduler.on_round = supervisor.look
+    scheduler.start()
+    supervisor.start()
+    try:
+        supervisor.wait_until_ready()
+        _announce(state, scheduler, listener)
+        supervisor.serve(listener)
+    finally:
+        listener.close()
         try:
-            scheduler.wait_for_index(FRESH_INDEX_S if _has_index(state) else FIRST_INDEX_S)
-            output.result(_address(listener))
-            output.finish()
-            uvicorn.Server(config).run(sockets=[listener])
+            supervisor.stop()
         finally:
             scheduler.stop()
+
+
+def _announce(state: "LocalState", scheduler: "Scheduler", listener: socket.socket) -> None:
+    """Print the address, once there is an index to answer from or that takes long."""
+    scheduler.wait_for_index(FRESH_INDEX_S if _has_index(state) else FIRST_INDEX_S)
+    output.result(_address(listener))
+    output.finish()
 
 
 def _has_index(state: "LocalState") -> bool:
@@ -184,46 +206,6 @@ def _has_index(state: "LocalState") -> bool:
         return state.index.manifest_token() is not None
     except CountermarkError:
         return True  # it is there, and each lookup says why it cannot be read
-
-
-def _services(session: Session, state: "LocalState", scheduler: "Scheduler", *, asks_for_keys: bool) -> "Services":
-    """Return what the routes work with."""
-    from countermark.api.keys import access_by_keys, open_access
-    from countermark.api.services import Limits, Services
-    from countermark.flows.cached import BankDirectory, SignalTypeRatios
-    from countermark.indexes.reader import IndexReader
-    from countermark.transport.fetch import URLFetcher
-
-    scheduler.index = IndexReader(state.index, session.signal_types(), max_age_s=MAX_AGE_S)
-    return Services(
-        banks=state.banks,
-        collaborations=state.collaborations,
-        index_store=state.index,
-        publisher=state.publisher,
-        secrets=session.secrets(state),
-        opinions=state.opinions,
-        signal_types=session.signal_types(),
-        content_types=session.content_types(),
-        exchanges=session.exchanges(),
-        ratios=SignalTypeRatios(state.banks, max_age_s=MAX_AGE_S),
-        clock=session.now_s,
-        index=scheduler.index,
-        directory=BankDirectory(state.banks, max_age_s=MAX_AGE_S),
-        fetch_url=URLFetcher().fetch,
-        start_fetch=scheduler.start_fetch,
-        check_store=state.check,
-        confined_exchanges=session.exchanges(is_confined=True),
-        access=access_by_keys(state.api_keys) if asks_for_keys else open_access,
-        limits=Limits(body_bytes=MAX_BODY_BYTES),
-    )
-
-
-def _app(services: "Services", host: str, *, asks_for_keys: bool) -> "AsgiApp | OwnPages":
-    from countermark.api.asgi import asgi_app
-    from countermark.api.own_pages import OwnPages
-
-    app = asgi_app(services)
-    return app if asks_for_keys else OwnPages(app, loopback_only=_is_loopback(host))
 
 
 def listening(host: str, port: int, *, backlog: int = BACKLOG) -> socket.socket:
@@ -258,15 +240,10 @@ def _advise(session: Session, state: "LocalState", host: str, *, asks_for_keys: 
     """Tell of what is allowed, and is hardly meant."""
     if asks_for_keys and not state.api_keys.keys():
         session.note("there is no API key yet: make one with `countermark key create`")
-    if not asks_for_keys and not _is_loopback(host):
+    from countermark.cli.serving import is_loopback
+
+    if not asks_for_keys and not is_loopback(host):
         session.note(f"whoever reaches {host} may read and change all banks: --keys asks callers for a key")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -287,8 +264,8 @@ class _Lines(logging.Formatter):
         return super().format(record) + (f"\n{_printable_lines(stack)}".rstrip() if stack else "")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's own name
-        told = [f"{key}={value}" for key in ("error", "error_id") if (value := getattr(record, key, None))]
-        return output.printable(" ".join([super().formatMessage(record), *told]))
+        parts = [f"{key}={value}" for key in ("error", "error_id") if (value := getattr(record, key, None))]
+        return output.printable(" ".join([super().formatMessage(record), *parts]))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802  # as above
         return _printable_lines(super().formatException(ei))
@@ -298,7 +275,8 @@ def _printable_lines(text: str) -> str:
     return "\n".join(output.printable(line) for line in str(text).split("\n"))
 
 
-def _log_to_stderr(session: Session) -> None:
+def log_to_stderr(session: Session) -> None:
+    """Log warnings and errors to the standard error, one line each."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines(shows_stack=session.verbosity > 0))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])

@@ -9,17 +9,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from countermark.cli import output
 
 if TYPE_CHECKING:
+    from countermark.domain.caller import Caller
     from countermark.domain.content import ContentTypes
     from countermark.domain.event import Event
     from countermark.domain.exchange import Exchange
     from countermark.domain.signal import SignalType
-    from countermark.domain.stores import SecretStore
     from countermark.domain.transport import Transport
     from countermark.extensions.registries import Registries
     from countermark.flows.curate import Curator
@@ -79,14 +80,15 @@ class Session:
     @staticmethod
     def holder() -> str:
         """Return the name of this run, for its leases and turns: who waits for it can find it by that."""
-        import getpass
-        import socket
+        user, host = _user_and_host()
+        return f"process {os.getpid()} of {user} on {host}"
 
-        try:
-            user = getpass.getuser()
-        except (KeyError, OSError, ImportError):  # a container's user need not have a name
-            user = f"user {os.getuid()}"
-        return f"process {os.getpid()} of {user} on {socket.gethostname()}"
+    @staticmethod
+    def caller() -> "Caller":
+        """Return who runs this command, or the server that asks for no keys."""
+        from countermark.domain.caller import local_caller
+
+        return local_caller(*_user_and_host())
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Callable[[str], None]]:
@@ -107,17 +109,25 @@ class Session:
     def state(self) -> Iterator["LocalState"]:
         """Open the state, created where there is none.
 
+        Its credentials of exchanges are the store's, else the environment's, else those of the dot files.
         A run that changes banks purges at its end what is deleted, and also what an earlier run left that was killed.
 
         Raises:
             InvalidInput: The place of the state is not a directory.
             Unavailable: It cannot be read or written, or is a newer countermark's.
         """
+        from countermark.local.credentials import CredentialChain
         from countermark.local.state import LocalState
 
         with LocalState.open(self.directory, on_event=self._remember) as state:
             for notice in state.notices:
                 self.note(notice)
+            state.secrets = CredentialChain(
+                store=state.secrets,
+                exchanges=cache(self.exchanges),
+                environ=os.environ,
+                home=Path(os.path.expanduser("~")),  # noqa: PTH111  # unlike Path.home, it needs no home
+            )
             yield state
             if self._has_changed:
                 self.purge(state)
@@ -200,52 +210,29 @@ class Session:
 
         return ExchangeTransport()
 
-    def secrets(self, state: "LocalState") -> "SecretStore":
-        """Return the credentials of exchanges: the store's, else the environment's, else those of the dot files."""
-        from countermark.local.credentials import CredentialChain
-
-        return CredentialChain(
-            store=state.secrets,
-            exchanges=self.exchanges(),
-            environ=os.environ,
-            home=Path(os.path.expanduser("~")),  # noqa: PTH111  # unlike Path.home, it does not fail without a home
-        )
-
-    def curator(self, state: "LocalState") -> "Curator":
-        """Return what every change of a bank needs, at this moment."""
+    def curator(self, state: "LocalState", *, caller: "Caller | None" = None) -> "Curator":
+        """Return what every change of a bank needs, now; it is this user's unless another caller is given."""
         from countermark.flows.curate import Curator
 
-        return Curator(
-            banks=state.banks,
-            collaborations=state.collaborations,
-            publisher=state.publisher,
-            now_s=self.now_s(),
-        )
+        return Curator.of(state, caller=caller or self.caller(), now_s=self.now_s())
 
-    def teller(self, state: "LocalState") -> "Teller":
-        """Return what says what an exchange would be sent."""
+    def teller(self, state: "LocalState", *, caller: "Caller | None" = None) -> "Teller":
+        """Return what says what an exchange would be sent, by this user unless another caller is given."""
         from countermark.flows.opinions import Teller
 
-        return Teller(
-            exchanges=self.exchanges(),
-            collaborations=state.collaborations,
-            secrets=self.secrets(state),
-            opinions=state.opinions,
-        )
+        return Teller.of(state, exchanges=self.exchanges(), caller=caller or self.caller())
 
-    def fetcher(self, state: "LocalState") -> "Fetcher":
-        """Return what every fetch needs."""
+    def fetcher(self, state: "LocalState", *, caller: "Caller | None" = None) -> "Fetcher":
+        """Return what every fetch needs; it is this user's unless another caller is given."""
         from countermark.flows.fetch import Fetcher
 
-        return Fetcher(
+        return Fetcher.of(
+            state,
             exchanges=self.exchanges(),
             signal_types=self.signal_types(),
-            collaborations=state.collaborations,
-            banks=state.banks,
-            secrets=self.secrets(state),
-            publisher=state.publisher,
             clock=self.now_s,
             holder=self.holder(),
+            caller=caller or self.caller(),
             confined_exchanges=self.exchanges(is_confined=True),
         )
 
@@ -299,9 +286,10 @@ class Session:
 
     def purge_slice(self, state: "LocalState", *, is_over: Callable[[], bool]) -> bool:
         """Remove some of what is left of deleted banks and collaborations; returns whether there may be more."""
+        from countermark.domain.caller import stage_caller
         from countermark.flows.curate import resume_purges
 
-        return resume_purges(banks=state.banks, collaborations=state.collaborations, is_over=is_over)
+        return resume_purges(self.curator(state, caller=stage_caller("curate")), is_over=is_over)
 
     def compact_index(self, state: "LocalState") -> bool:
         """Merge segments of the index where that is due, and count what they hold; returns whether any were merged."""
@@ -322,8 +310,7 @@ class Session:
             label = "Removing what was deleted"
             with self.progress(label) as show:
                 resume_purges(
-                    banks=state.banks,
-                    collaborations=state.collaborations,
+                    self.curator(state),
                     is_over=lambda: False,
                     on_progress=lambda removed: show(f"{label} - {removed} contents and records"),
                 )
@@ -349,9 +336,21 @@ class Session:
             removed = sum(report.types[name].removed for report in reports if name in report.types)
             self.detail(f"Index for {name}: {added} added, {removed} removed")
         for report in reports:
-            if report.origin_fault is not None:
-                self.note(f"{report.origin_fault}: the index was built again from the start")
+            if report.origin_mismatch is not None:
+                self.note(f"{report.origin_mismatch}: the index was built again from the start")
             for name, each in report.types.items():
                 if each.refused:
                     self.note(f"Index for {name}: {each.refused} contents with a malformed signal were left out")
         tells(f"Index ready: {', '.join(changed)}" if changed else "Index ready: nothing had changed")
+
+
+def _user_and_host() -> tuple[str, str]:
+    """Return the names of the user and of the machine."""
+    import getpass
+    import socket
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user need not have a name
+        user = f"user {os.getuid()}"
+    return user, socket.gethostname()

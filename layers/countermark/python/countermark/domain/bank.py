@@ -4,8 +4,10 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from typing import Any, Self
 
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Opinion
@@ -28,6 +30,9 @@ MAX_CONTENT_ID = 2**53 - 1
 
 MAX_NOTE_LENGTH = 255
 """The longest note, in characters: HMA's column."""
+
+MAX_REASON_LENGTH = 255
+"""The longest reason of a disable, in characters: as long as a note."""
 
 MAX_BANK_NAME_LENGTH = 255
 """The longest bank name, in characters: HMA's column."""
@@ -53,6 +58,31 @@ class Bank:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BankChange:
+    """What to change of a bank, by the fields of `Bank`: None leaves a field as it is, an empty mapping clears it."""
+
+    name: str | None = None
+    matching_enabled_ratio: float | None = None
+    distance_limits: Mapping[str, int] | None = None
+
+    @classmethod
+    def checked(cls, *, name: object = None, ratio: object = None) -> Self:
+        """Return the change that a caller asks for; None leaves as it is.
+
+        Raises:
+            InvalidInput: The name or the ratio is wrong.
+        """
+        return cls(
+            name=None if name is None else bank_name(name),
+            matching_enabled_ratio=None if ratio is None else enabled_ratio(ratio),
+        )
+
+    def applied_to(self, bank: Bank) -> Bank:
+        """Return a bank after the change."""
+        return replace(bank, **given(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """The record of an exchange that a content was banked from."""
 
@@ -61,6 +91,24 @@ class Provenance:
     opinions: tuple[Opinion, ...] = ()
     record_digest: str = ""
     """Of the record as it was banked: a fetch that finds another one banks it again."""
+
+    def to_json(self) -> JSON:
+        """Return it as stores keep it."""
+        opinions = [opinion.to_json() for opinion in self.opinions]
+        return [self.collaboration, self.record_key, opinions, self.record_digest]
+
+    @classmethod
+    def from_json(cls, kept: Any) -> Self:
+        """Return what `to_json` made, or what SQLite kept before schema 8: the digest before the opinions."""
+        collaboration, record_key, opinions, record_digest = kept
+        if isinstance(opinions, str):
+            opinions, record_digest = record_digest, opinions
+        return cls(
+            collaboration=collaboration,
+            record_key=record_key,
+            opinions=tuple(map(Opinion.from_json, opinions)),
+            record_digest=record_digest,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +160,8 @@ def batch_digest(drafts: Sequence[ContentDraft]) -> str:
 class BankContent:
     """One banked piece of content; it matches by any of its signals.
 
-    `id` counts up from 1 and fits JSON. `metadata` is the curator's own: content_id, content_uri, json.
+    `id` counts up from 1 and fits JSON. `metadata` is the curator's own: content_id, content_uri, json. `reason` says
+    why it was disabled, "" where nobody gave a reason; like the note, it stays until it is changed.
     """
 
     id: int
@@ -120,10 +169,43 @@ class BankContent:
     signals: Mapping[str, str]
     disable_until_ts: int = ENABLED
     note: str = ""
+    reason: str = ""
     original_media_uri: str | None = None
     metadata: Mapping[str, JSON] = field(default_factory=dict)
     provenance: Provenance | None = None
     created_at_s: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentChange:
+    """What to change of a content, by the fields of `BankContent`: None leaves a field as it is, "" clears a text."""
+
+    disable_until_ts: int | None = None
+    note: str | None = None
+    reason: str | None = None
+
+    @classmethod
+    def checked(cls, asked: Mapping[str, object], *, now_s: int) -> Self:
+        """Return the change that a caller asks for, by field; a field that is missing or None stays as it is.
+
+        Raises:
+            InvalidInput: The time or a text is wrong.
+        """
+        checks: dict[str, Callable[[object], Any]] = {
+            "disable_until_ts": partial(disable_until_ts, now_s=now_s),
+            "note": note,
+            "reason": reason,
+        }
+        return cls(**{name: check(asked[name]) for name, check in checks.items() if asked.get(name) is not None})
+
+    def applied_to(self, content: BankContent) -> BankContent:
+        """Return a content after the change."""
+        return replace(content, **given(self))
+
+
+def given(change: BankChange | ContentChange) -> dict[str, Any]:
+    """Return the fields that a change sets, with their new values."""
+    return {each.name: value for each in fields(change) if (value := getattr(change, each.name)) is not None}
 
 
 def bank_name(text: object) -> str:
@@ -188,10 +270,23 @@ def note(value: object) -> str:
     Raises:
         InvalidInput: It is no text, or longer than 255 characters.
     """
+    return _text(value, "note", max_length=MAX_NOTE_LENGTH)
+
+
+def reason(value: object) -> str:
+    """Return the reason of a disable.
+
+    Raises:
+        InvalidInput: It is no text, or longer than 255 characters.
+    """
+    return _text(value, "reason", max_length=MAX_REASON_LENGTH)
+
+
+def _text(value: object, name: str, *, max_length: int) -> str:
     if not isinstance(value, str):
-        raise InvalidInput(f"a note is text, not {value!r}")
-    if len(value) > MAX_NOTE_LENGTH:
-        raise InvalidInput(f"a note has at most {MAX_NOTE_LENGTH} characters, not {len(value)}")
+        raise InvalidInput(f"a {name} is text, not {value!r}")
+    if len(value) > max_length:
+        raise InvalidInput(f"a {name} has at most {max_length} characters, not {len(value)}")
     return value
 
 

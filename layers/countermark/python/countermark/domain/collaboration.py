@@ -1,11 +1,12 @@
 """Collaborations: configured memberships in exchanges, what was fetched for them, and how far."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any, Self
 
-from countermark.domain.json import JSON
+from countermark.domain.json import JSON, known_fields
 
 
 class RecordPolicy(StrEnum):
@@ -35,6 +36,16 @@ class Collaboration:
     is_confined: bool = False
     config: Mapping[str, JSON] = field(default_factory=dict)
 
+    def to_json(self) -> dict[str, JSON]:
+        """Return it as stores keep it: its fields by name."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Self:
+        """Return what `to_json` made."""
+        policies = {name: RecordPolicy(kept[name]) for name in ("disputed", "negative")}
+        return cls(**known_fields(cls, kept) | policies)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchState:
@@ -61,6 +72,15 @@ class FetchState:
     malformed_items: int = 0
     unreadable_items: int = 0
 
+    def to_json(self) -> dict[str, JSON]:
+        """Return it as stores keep it: its fields by name."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Self:
+        """Return what `to_json` made."""
+        return cls(**known_fields(cls, kept))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
@@ -71,7 +91,7 @@ class Lease:
     expires_at_s: int
 
 
-def held_text(name: str, *, holder: str, since_s: int, expires_at_s: int) -> str:
+def lease_held_message(name: str, *, holder: str, since_s: int, expires_at_s: int) -> str:
     """Return how a store says that another run holds the lease of a collaboration; times are epoch seconds.
 
     A `since_s` of 0 is not known.

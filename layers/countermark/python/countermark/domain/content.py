@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from countermark.domain.signal import ContentType
 from countermark.errors import InvalidInput
 
-OWN_CONTENT_TYPES = (
+BUILT_IN_CONTENT_TYPES = (
     ContentType.PHOTO,
     ContentType.VIDEO,
     ContentType.TEXT,
@@ -69,7 +69,7 @@ class ContentTypes:
 
     def names(self) -> tuple[ContentType, ...]:
         """Return all names, countermark's own first."""
-        return (*OWN_CONTENT_TYPES, *self.forms)
+        return (*BUILT_IN_CONTENT_TYPES, *self.forms)
 
     def named(self, name: str) -> ContentType:
         """Return the content type of a name.

@@ -5,10 +5,13 @@ missed one lets harm through, so every rule here is one line, in the order of th
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from countermark.domain.bank import Bank, BankContent, can_match
+from countermark.domain.caller import Caller
+from countermark.domain.signal import Signal
 
 _LARGEST_COIN = 1.0 - 2**-53
 
@@ -37,13 +40,57 @@ class Match:
 class Policy:
     """What the caller asks of the decision.
 
-    `banks` names the only banks that may match; None means every bank. `seed` is the coin's seed: the
-    request's content_id, or the canonical value of the query signal.
+    `banks` names the only banks that may match; None means every bank. `content_id` is the platform's name of the
+    content, and the coin's seed; without one the seed is the canonical value of each query signal.
     """
 
-    seed: str
     banks: frozenset[str] | None = None
+    content_id: str | None = None
     bypass_coin: bool = False
+
+
+EVERY_BANK = Policy()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookup:
+    """One signal's lookup, with the index build that found the candidates.
+
+    `partial` says what was left out: the signal is of a part of its content, or not all of it was asked for.
+    """
+
+    signal: Signal
+    matches: tuple[Match, ...]
+    build_id: str
+    partial: str | None = None
+
+
+Source: TypeAlias = Literal["upload", "lookup", "url", "batch"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchRequest:
+    """Who asked for matches, when (epoch seconds), how, and of which content.
+
+    `source` is the door: an `upload`, a `lookup` of a signal or of content that was sent, of content at a `url`, or a
+    `batch`, each of whose signals is a content of its own. `policy` has the platform's name of the content.
+    `content_key` is the key of an upload, and `event_id` the id of its `MatchFound`, the same at every delivery.
+    """
+
+    caller: Caller
+    at_s: int
+    source: Source
+    policy: Policy = EVERY_BANK
+    content_key: str | None = None
+    event_id: str | None = None
+
+
+OnMatch: TypeAlias = Callable[[MatchRequest, Sequence[Lookup]], None]
+"""Takes what was found of one content that matched, once: all its lookups, those without a match as well.
+
+It is called before a lookup is answered, or before `MatchFound` is published. What it raises fails the lookup, and has
+the upload tried again: then it is called again, with the same `event_id`.
+"""
 
 
 def coin(seed: str) -> float:
@@ -59,18 +106,18 @@ def coin(seed: str) -> float:
 def decide(
     candidates: Iterable[Candidate],
     *,
-    signal_type: str,
+    signal: Signal,
     contents: Mapping[int, BankContent],
     banks: Mapping[int, Bank],
     policy: Policy,
     now_s: int,
 ) -> list[Match]:
-    """Return the matches among the candidates, in the candidates' order.
+    """Return the matches of a query signal among the candidates, in the candidates' order.
 
     `contents` and `banks` hold the current state by id, read after the index was asked: what is missing
     there does not exist.
     """
-    toss = coin(policy.seed)
+    toss = coin(signal.value if policy.content_id is None else policy.content_id)
     matches = []
     for candidate in candidates:
         content = contents.get(candidate.content_id)
@@ -83,7 +130,7 @@ def decide(
             continue
         if policy.banks is not None and bank.name not in policy.banks:
             continue
-        limit = bank.distance_limits.get(signal_type)
+        limit = bank.distance_limits.get(signal.type)
         if limit is not None and candidate.distance is not None and candidate.distance > limit:
             continue
         if not policy.bypass_coin and toss >= bank.matching_enabled_ratio:

@@ -117,9 +117,19 @@ class Exchange(Protocol):
             InvalidInput: A field is missing, unknown or wrong; the error names it.
         """
 
+    def joined(self, config: Mapping[str, JSON]) -> "Joined":
+        """Return this exchange with a configuration, which is checked first.
+
+        Raises:
+            InvalidInput: As from `parse_config`.
+        """
+
+
+class Joined(Protocol):
+    """An exchange with the configuration of one collaboration."""
+
     def fetch(
         self,
-        config: Mapping[str, JSON],
         checkpoint: Mapping[str, JSON] | None,
         *,
         credentials: Mapping[str, str] | None,
@@ -134,10 +144,10 @@ class Exchange(Protocol):
             InvalidInput: The configuration or the credentials cannot work.
         """
 
-    def signals(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Signal]:
+    def signals(self, data: Mapping[str, JSON]) -> Sequence[Signal]:
         """Return the signals that a record carries, not yet parsed by their types."""
 
-    def opinions(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Opinion]:
+    def opinions(self, data: Mapping[str, JSON]) -> Sequence[Opinion]:
         """Return the opinions that a record carries."""
 
 
@@ -155,11 +165,10 @@ class ChecksCredentials(Protocol):
 
 @runtime_checkable
 class TakesOpinions(Protocol):
-    """What an exchange offers besides, where opinions can be sent to it."""
+    """What a joined exchange may offer besides, where opinions can be sent to it."""
 
     def opinion_requests(
         self,
-        config: Mapping[str, JSON],
         data: Mapping[str, JSON],
         opinion: SharedOpinion,
         *,
@@ -167,7 +176,7 @@ class TakesOpinions(Protocol):
     ) -> Sequence[Request]:
         """Return the requests that tell the exchange an opinion of a record, in order; none are sent.
 
-        Each may be sent twice to the same effect. A dry run shows them `without_secrets`.
+        Each may be sent twice to the same effect. A dry run shows them as `Request.shown` does.
 
         Raises:
             InvalidInput: The exchange takes no such opinion of this record, or needs more to be said.
@@ -176,7 +185,7 @@ class TakesOpinions(Protocol):
 
 @runtime_checkable
 class TakesWithdrawals(Protocol):
-    """What an exchange offers besides, where what the platform stated itself, or thought, can be taken back."""
+    """What a joined exchange may offer besides, where what the platform stated or thought can be taken back."""
 
     def withdrawal_requests(
         self, data: Mapping[str, JSON], opinion: SharedOpinion, *, credentials: Mapping[str, str]
@@ -192,11 +201,9 @@ class TakesWithdrawals(Protocol):
 
 @runtime_checkable
 class OffersReasons(Protocol):
-    """What an exchange offers besides, where a false positive is told with a reason out of its own list."""
+    """What a joined exchange may offer besides, where a false positive is told with a reason out of its own list."""
 
-    def feedback_reasons(
-        self, config: Mapping[str, JSON], signal_type: str, *, credentials: Mapping[str, str]
-    ) -> Mapping[str, str]:
+    def feedback_reasons(self, signal_type: str, *, credentials: Mapping[str, str]) -> Mapping[str, str]:
         """Return what the reasons say, by their ids, for signals of one type.
 
         Raises:
@@ -207,11 +214,10 @@ class OffersReasons(Protocol):
 
 @runtime_checkable
 class TakesSignals(Protocol):
-    """What an exchange offers besides, where new signals can be sent to it."""
+    """What a joined exchange may offer besides, where new signals can be sent to it."""
 
     def signal_requests(
         self,
-        config: Mapping[str, JSON],
         signal: Signal,
         opinion: SharedOpinion,
         *,
@@ -220,7 +226,7 @@ class TakesSignals(Protocol):
     ) -> Sequence[Request]:
         """Return the requests that share a signal with an opinion of it, in order; none are sent.
 
-        Each may be sent twice to the same effect. A dry run shows them `without_secrets`.
+        Each may be sent twice to the same effect. A dry run shows them as `Request.shown` does.
 
         Raises:
             InvalidInput: The exchange takes no such signal or opinion.
@@ -229,9 +235,9 @@ class TakesSignals(Protocol):
 
 @runtime_checkable
 class TakesLines(Protocol):
-    """What an exchange offers besides, where new signals are lines that whoever reads the file may add to it."""
+    """What a joined exchange may offer besides, where new signals are lines of a file that its reader may add."""
 
-    def line(self, config: Mapping[str, JSON], signal: Signal, opinion: SharedOpinion) -> str:
+    def line(self, signal: Signal, opinion: SharedOpinion) -> str:
         """Return the line of a signal, without its end; a file that has it already needs no other.
 
         Raises:

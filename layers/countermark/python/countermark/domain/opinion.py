@@ -25,6 +25,16 @@ class Opinion:
     tags: frozenset[str] = field(default_factory=frozenset)
     is_mine: bool = False
 
+    def to_json(self) -> JSON:
+        """Return it as stores keep it."""
+        return [int(self.category), sorted(self.tags), self.is_mine]
+
+    @classmethod
+    def from_json(cls, kept: Any) -> Self:
+        """Return what `to_json` made."""
+        category, tags, is_mine = kept
+        return cls(category=Category(category), tags=frozenset(tags), is_mine=is_mine)
+
 
 def aggregate(opinions: Iterable[Opinion]) -> Category:
     """Return what the opinions come to together.
@@ -69,6 +79,22 @@ class SharedOpinion:
     reason: str | None = None
     replaces: Verdict | None = None
 
+    @classmethod
+    def from_json(cls, kept: Any) -> Self:
+        """Return the opinion of an event, with the fields of the class by name.
+
+        Raises:
+            KeyError, TypeError, ValueError: It lacks a field, or has a wrong one.
+        """
+        replaces = kept.get("replaces")
+        return cls(
+            verdict=Verdict(kept["verdict"]),
+            signal_type=kept["signal_type"],
+            tags=tuple(str(tag) for tag in kept["tags"]),
+            reason=kept["reason"],
+            replaces=None if replaces is None else Verdict(replaces),
+        )
+
     def supersedes(self, older: "SharedOpinion") -> bool:
         """Tell whether nothing is left to be told of an older opinion of the same subject once this one was told.
 
@@ -79,7 +105,7 @@ class SharedOpinion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ToldOpinion:
+class ProcessedOpinion:
     """An opinion that was dealt with, and its place among all that were given."""
 
     place: int

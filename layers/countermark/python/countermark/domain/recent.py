@@ -15,27 +15,20 @@ class _Read(NamedTuple, Generic[Value]):
     at_s: int
 
 
-def is_recent(at_s: int, *, now_s: int, max_age_s: int) -> bool:
-    """Return whether a time lies less than `max_age_s` back. A time to come does not: a clock was set back since."""
-    return 0 <= now_s - at_s < max_age_s
-
-
 class Recent(Generic[Value]):
     """The last value of a read, used again for less than `max_age_s` seconds. Safe for threads.
 
     One thread reads at a time; the others wait, and take what was read if that began after their call. Where the
-    value `serves_meanwhile`, those that have an old one use it instead of waiting.
+    value `serves_stale`, those that have an old one use it instead of waiting.
 
     A read that raises raises to its caller alone. Nothing is remembered of it: the next call reads again. A read that
     would rather keep the old value returns `latest`, which is then used for another `max_age_s` seconds.
     """
 
-    def __init__(
-        self, *, max_age_s: int, serves_meanwhile: bool = False, reading: threading.Lock | None = None
-    ) -> None:
+    def __init__(self, *, max_age_s: int, serves_stale: bool = False, reading: threading.Lock | None = None) -> None:
         """Values that share a lock in `reading` are read one after the other."""
         self._max_age_s = max_age_s
-        self._serves_meanwhile = serves_meanwhile
+        self._serves_meanwhile = serves_stale
         self._reading = reading or threading.Lock()
         self._begun = 0
         self._last: _Read[Value] | None = None
@@ -45,13 +38,15 @@ class Recent(Generic[Value]):
         """The value of the last read, whatever its age; None before the first."""
         return None if self._last is None else self._last.value
 
-    def value(self, now_s: int, read: Callable[[], Value], *, will_do: Callable[[Value], bool] | None = None) -> Value:
+    def value(
+        self, now_s: int, read: Callable[[], Value], *, is_usable: Callable[[Value], bool] | None = None
+    ) -> Value:
         """Return the value if it is recent and will do, else one that was read by a read that began after this call.
 
         Raises:
             Exception: What `read` raises.
         """
-        if (last := self._usable(now_s, will_do)) is not None:
+        if (last := self._usable(now_s, is_usable)) is not None:
             return last.value
         last, begun = self._last, self._begun
         if not self._reading.acquire(blocking=last is None or not self._serves_meanwhile) and last is not None:
@@ -59,15 +54,21 @@ class Recent(Generic[Value]):
         try:
             last = self._last
             # Who waited takes the read of another thread if it began after this call, whatever the clocks say.
-            if last is None or (last.number <= begun and self._usable(now_s, will_do) is None):
+            if last is None or (last.number <= begun and self._usable(now_s, is_usable) is None):
                 self._begun += 1
                 last = self._last = _Read(value=read(), number=self._begun, at_s=now_s)
             return last.value
         finally:
             self._reading.release()
 
-    def _usable(self, now_s: int, will_do: Callable[[Value], bool] | None) -> _Read[Value] | None:
+    def cached(self, now_s: int, *, is_usable: Callable[[Value], bool] | None = None) -> Value | None:
+        """Return the value if it is recent and will do; None where `value` would read, or wait for who does."""
+        last = self._usable(now_s, is_usable)
+        return None if last is None else last.value
+
+    def _usable(self, now_s: int, is_usable: Callable[[Value], bool] | None) -> _Read[Value] | None:
         last = self._last
-        if last is None or not is_recent(last.at_s, now_s=now_s, max_age_s=self._max_age_s):
+        # A clock that was set back must not keep an old value for long.
+        if last is None or not 0 <= now_s - last.at_s < self._max_age_s:
             return None
-        return last if will_do is None or will_do(last.value) else None
+        return last if is_usable is None or is_usable(last.value) else None

@@ -110,7 +110,7 @@ class Unhashable:
     reason: str
 
     @property
-    def is_looked_at(self) -> bool:
+    def was_examined(self) -> bool:
         """Whether the content was looked at all the same: then no match of it may be said."""
         return self.code in {"low_quality", "empty"}
 
@@ -259,7 +259,7 @@ class HasFrames(Protocol):
         """The type of a frame's hash, of index kind HAMMING: frames within its `match_distance` are alike."""
 
     def compare_counts(
-        self, *, query_alike: int, query_frames: int, banked_alike: int, banked_frames: int
+        self, *, query_similar: int, query_frames: int, banked_similar: int, banked_frames: int
     ) -> Comparison:
         """Compare two signals by how many distinct frames each has, and how many of them are alike one of the other's.
 
@@ -327,7 +327,7 @@ class HashesVariants(Protocol):
 
 
 @runtime_checkable
-class AsksContent(Protocol):
+class MakesQueries(Protocol):
     """What a signal type may offer besides: a query for content that it makes no signal from.
 
     Queries of words are asked of content and never made from it. A text that is too long to be banked can still

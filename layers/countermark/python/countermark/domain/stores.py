@@ -5,16 +5,19 @@ alike. Every write may be repeated: a second one with the same arguments changes
 may raise `Unavailable` where the store cannot be reached. Times are epoch seconds.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Literal, Protocol
 
 from countermark.domain.api_key import ApiKey
-from countermark.domain.bank import Bank, BankContent, ContentDraft, Provenance
+from countermark.domain.bank import Bank, BankChange, BankContent, ContentChange, ContentDraft, Provenance
 from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record
+from countermark.domain.decision import OnMatch
 from countermark.domain.event import Event
 from countermark.domain.index import Manifest, Origin, PublishedManifest
-from countermark.domain.opinion import ToldOpinion
+from countermark.domain.opinion import ProcessedOpinion
+from countermark.domain.pages import all_pages
 
 MAX_PAGE = 1_000
 """The most items that one page, one call by ids or keys, or one bulk write takes; more is `InvalidInput`."""
@@ -74,15 +77,8 @@ class BankStore(Protocol):
     def banks(self) -> Sequence[Bank]:
         """Return all banks, by name."""
 
-    def update_bank(
-        self,
-        name: str,
-        *,
-        new_name: str | None = None,
-        ratio: float | None = None,
-        distance_limits: Mapping[str, int] | None = None,
-    ) -> Bank:
-        """Change what is given, and leave the rest as it is, whoever changes that meanwhile.
+    def update_bank(self, name: str, change: BankChange) -> Bank:
+        """Change what is given, and leave the rest as it is, whoever changes that meanwhile. Returns the new bank.
 
         Raises:
             NotFound: There is none of that name.
@@ -150,18 +146,20 @@ class BankStore(Protocol):
     def content_page(self, bank_id: int, *, before: int | None = None, limit: int) -> ContentPage:
         """Return contents of a bank with ids below `before`, newest first, at most `limit`."""
 
-    def update_content(
-        self,
-        bank_id: int,
-        content_id: int,
-        *,
-        disable_until_ts: int | None = None,
-        note: str | None = None,
-    ) -> BankContent:
-        """Change what is given, and leave the rest as it is, whoever changes that meanwhile.
+    def content(self, bank_name: str, content_id: int) -> tuple[Bank, BankContent]:
+        """Return a content with its bank, in one read: a content is reached through its own bank alone.
 
         Raises:
-            NotFound: There is no such content in that bank.
+            NotFound: There is no such bank, or no such content in it. The texts are HMA's.
+        """
+
+    def update_content(self, bank_name: str, content_id: int, change: ContentChange) -> tuple[Bank, BankContent]:
+        """Change what is given, and leave the rest as it is, whoever changes that meanwhile.
+
+        Returns the new content with its bank: one read and one write.
+
+        Raises:
+            NotFound: There is no such bank, or no such content in it. The texts are HMA's.
         """
 
     def delete_contents(self, bank_id: int, ids: Sequence[int]) -> int:
@@ -181,7 +179,7 @@ class BankStore(Protocol):
         random with the store, and again when a store is restored.
         """
 
-    def origin_fault(self, origin: Origin | None, cursor: str | None) -> str | None:
+    def origin_mismatch(self, origin: Origin | None, cursor: str | None) -> str | None:
         """Return why an index of that origin, read up to a cursor, is not of this store as it is; None where it is.
 
         It is not where the store is another one, or was restored from a copy that is older than the index. Without
@@ -195,11 +193,18 @@ class BankStore(Protocol):
         """Set the enabled ratio of a signal type."""
 
 
-def origin_fault(banks: BankStore, manifest: Manifest) -> str | None:
+def origin_mismatch(banks: BankStore, manifest: Manifest) -> str | None:
     """Return why an index is not of this store as it is now; None where it is, or holds nothing."""
     cursors = {index.cursor for index in manifest.types.values()}
-    faults = (banks.origin_fault(manifest.origin, cursor) for cursor in cursors)
+    faults = (banks.origin_mismatch(manifest.origin, cursor) for cursor in cursors)
     return next((fault for fault in faults if fault is not None), None)
+
+
+def content_pages(banks: BankStore, bank_id: int, *, limit: int = MAX_PAGE) -> Iterator[ContentPage]:
+    """Yield all pages of a bank's contents, newest first."""
+    return all_pages(
+        lambda before: banks.content_page(bank_id, before=before, limit=limit), next_cursor=attrgetter("before")
+    )
 
 
 class CollaborationStore(Protocol):
@@ -393,27 +398,27 @@ class OpinionLedger(Protocol):
     A subject is what an exchange holds an opinion of. Turns of different subjects don't wait for each other.
     """
 
-    def next_place(self) -> int:
+    def allot_place(self) -> int:
         """Return the place of an opinion that is given now: greater than all that were returned before."""
 
-    def told(self, subject: str) -> Sequence[ToldOpinion]:
+    def processed(self, subject: str) -> Sequence[ProcessedOpinion]:
         """Return what was dealt with of the subject."""
 
-    def take_turn(self, subject: str, *, holder: str, now_s: int, lease_s: int) -> Sequence[ToldOpinion]:
+    def acquire_lease(self, subject: str, *, holder: str, now_s: int, lease_s: int) -> Sequence[ProcessedOpinion]:
         """Take the turn, where it is free, expired or the holder's own; returns what was dealt with of the subject.
 
         Raises:
             LeaseHeld: Another holder has the turn.
         """
 
-    def finish_turn(self, subject: str, told: Sequence[ToldOpinion], *, holder: str, now_s: int) -> None:
+    def record_processed(self, subject: str, processed: Sequence[ProcessedOpinion], *, holder: str, now_s: int) -> None:
         """Remember what was dealt with of the subject, in place of what was remembered, and give the turn back.
 
         Raises:
             LeaseLost: Another holder took the turn meanwhile; nothing is remembered.
         """
 
-    def leave_turn(self, subject: str, *, holder: str) -> None:
+    def release_lease(self, subject: str, *, holder: str) -> None:
         """Give the turn back as it was taken; nothing happens where it is another holder's by now."""
 
 
@@ -434,10 +439,37 @@ class ApiKeyStore(Protocol):
         """Return the key of a digest; None where there is none."""
 
     def put_key(self, key: ApiKey) -> None:
-        """Store a key."""
+        """Store a key, in place of one of the same digest.
+
+        Raises:
+            AlreadyExists: Another key has its name.
+        """
 
     def keys(self) -> Sequence[ApiKey]:
         """Return all keys, by name."""
 
     def delete_key(self, name: str) -> bool:
         """Delete the keys of a name; tells whether there was any."""
+
+
+class Ports(Protocol):
+    """The stores of one state or deployment, and whom its events and matches go to."""
+
+    @property
+    def banks(self) -> BankStore: ...
+    @property
+    def collaborations(self) -> CollaborationStore: ...
+    @property
+    def index(self) -> IndexStore: ...
+    @property
+    def publisher(self) -> EventPublisher: ...
+    @property
+    def ledger(self) -> EventLedger: ...
+    @property
+    def opinions(self) -> OpinionLedger: ...
+    @property
+    def secrets(self) -> SecretStore: ...
+    @property
+    def api_keys(self) -> ApiKeyStore: ...
+    @property
+    def on_match(self) -> OnMatch | None: ...

@@ -15,7 +15,7 @@ class Request:
     """One request. Its representation tells nothing but the method: a URL or a header may hold credentials.
 
     What a user may be shown of a request goes into `url`, `headers` and `body`, the credentials into
-    `secret_query` and `secret_headers`: they are sent beside them, and `without_secrets` leaves them out.
+    `secret_query` and `secret_headers`: they are sent beside them, and `shown` hides them.
     `is_repeatable` says of a POST that sending it twice does what sending it once does; of the methods that
     are idempotent by themselves it need not be said. `why_wait` says why an answer is to be asked for again, where
     an exchange tells that otherwise than by 429 or 5xx; None where the answer stands. `is_final` picks out the answers
@@ -31,16 +31,6 @@ class Request:
     is_repeatable: bool = False
     why_wait: "Callable[[Response], str | None] | None" = field(default=None, repr=False, compare=False)
     is_final: "Callable[[Response], bool] | None" = field(default=None, repr=False, compare=False)
-
-    def without_secrets(self) -> "Request":
-        """Return the request as a dry run shows it."""
-        return Request(
-            url=self.url,
-            method=self.method,
-            headers=self.headers,
-            body=self.body,
-            is_repeatable=self.is_repeatable,
-        )
 
     def shown(self) -> dict[str, JSON]:
         """Return the request as JSON for a person to read, with `HIDDEN` in place of each credential."""

@@ -209,16 +209,19 @@ def opinions_of(data: Mapping[str, JSON]) -> list[Opinion]:
 
 
 class FbThreatExchange:
-    """Yields the updates of a privacy group, a page at a time. `base_url` is for tests."""
+    """Yields the updates of a privacy group, a page at a time. `base_url` is for tests, `config` for `joined`."""
 
     kind = "fb_threatexchange"
     config_fields: Sequence[Field] = CONFIG_FIELDS
     credential_fields: Sequence[Field] | None = CREDENTIAL_FIELDS
     credential_source: CredentialSource | None = CREDENTIAL_SOURCE
 
-    def __init__(self, transport: Transport, *, base_url: str = BASE_URL) -> None:
+    def __init__(
+        self, transport: Transport, *, base_url: str = BASE_URL, config: Mapping[str, JSON] | None = None
+    ) -> None:
         self._transport = transport
         self._base_url = base_url
+        self._config = config or {}
 
     def parse_config(self, config: Mapping[str, JSON]) -> Mapping[str, JSON]:
         """Return the checked configuration.
@@ -245,9 +248,16 @@ class FbThreatExchange:
         """
         self._token(credentials)
 
+    def joined(self, config: Mapping[str, JSON]) -> "FbThreatExchange":
+        """Return the exchange with a configuration, which is checked first.
+
+        Raises:
+            InvalidInput: A field is missing, unknown or wrong.
+        """
+        return FbThreatExchange(self._transport, base_url=self._base_url, config=self.parse_config(config))
+
     def fetch(
         self,
-        config: Mapping[str, JSON],
         checkpoint: Mapping[str, JSON] | None,
         *,
         credentials: Mapping[str, str] | None,
@@ -263,7 +273,7 @@ class FbThreatExchange:
             ExchangeFailed: From the deltas: it refused, answered outside its format, or went back in time.
         """
         graph = self._graph(credentials)
-        scope: Mapping[str, JSON] = {"privacy_group": config["privacy_group"], "app_id": graph.app_id}
+        scope: Mapping[str, JSON] = {"privacy_group": self._config["privacy_group"], "app_id": graph.app_id}
         is_fresh = (
             checkpoint is not None
             # Checkpoints of before do not tell the app.
@@ -273,19 +283,16 @@ class FbThreatExchange:
         update_time = _integer(checkpoint["update_time"]) if is_fresh and checkpoint is not None else 0
         return Fetch(restarts=not is_fresh, deltas=_deltas(graph, scope, update_time, now_s))
 
-    def signals(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Signal]:
+    def signals(self, data: Mapping[str, JSON]) -> Sequence[Signal]:
         """Return the signals of an indicator."""
-        del config
         return signals_of(data)
 
-    def opinions(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Opinion]:
+    def opinions(self, data: Mapping[str, JSON]) -> Sequence[Opinion]:
         """Return what the members say of an indicator."""
-        del config
         return opinions_of(data)
 
     def opinion_requests(
         self,
-        config: Mapping[str, JSON],
         data: Mapping[str, JSON],
         opinion: SharedOpinion,
         *,
@@ -314,14 +321,13 @@ class FbThreatExchange:
                 sent_now = [*(("reactions_to_remove", each) for each in contrary), ("reactions", reaction)]
                 requests.extend(graph.post(descriptor_id, {name: value}) for name, value in sent_now)
         if is_stated and opinion.verdict is not Verdict.SEEN:
-            requests.append(_statement(graph, config, str(data["type"]), str(data["indicator"]), opinion))
+            requests.append(_statement(graph, self._config, str(data["type"]), str(data["indicator"]), opinion))
         if not requests:
             raise InvalidInput("fb_threatexchange has no descriptor of another member to react to")
         return requests
 
     def signal_requests(
         self,
-        config: Mapping[str, JSON],
         signal: Signal,
         opinion: SharedOpinion,
         *,
@@ -333,7 +339,6 @@ class FbThreatExchange:
         Raises:
             InvalidInput: The exchange has no type for such a signal, no such status, or the credentials are no token.
         """
-        del now_s
         if signal.type not in SENT_TYPES:
             raise InvalidInput(
                 f"fb_threatexchange takes no signals of type {signal.type!r}: Meta's list of indicator types has none "
@@ -342,7 +347,7 @@ class FbThreatExchange:
         indicator_type, tag = SENT_TYPES[signal.type]
         tags = tuple(dict.fromkeys([*opinion.tags, *([tag] if tag else [])]))
         tagged = SharedOpinion(verdict=opinion.verdict, tags=tags)
-        return [_statement(self._graph(credentials), config, indicator_type, signal.value, tagged)]
+        return [_statement(self._graph(credentials), self._config, indicator_type, signal.value, tagged)]
 
     def withdrawal_requests(
         self, data: Mapping[str, JSON], opinion: SharedOpinion, *, credentials: Mapping[str, str]

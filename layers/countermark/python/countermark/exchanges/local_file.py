@@ -34,15 +34,22 @@ _LINES_VERSION = 2
 
 
 class LocalFileExchange:
-    """Yields the lines of a file, again from the start whenever the file has changed."""
+    """Yields the lines of a file, again from the start whenever the file has changed. `config` is for `joined`."""
 
     kind = "local_file"
     credential_fields: Sequence[Field] | None = None
     credential_source: CredentialSource | None = None
 
-    def __init__(self, reader: ContentReader, signal_types: Mapping[str, SignalType]) -> None:
+    def __init__(
+        self,
+        reader: ContentReader,
+        signal_types: Mapping[str, SignalType],
+        *,
+        config: Mapping[str, JSON] | None = None,
+    ) -> None:
         self._reader = reader
         self._signal_types = signal_types
+        self._config = config or {}
 
     @property
     def config_fields(self) -> Sequence[Field]:
@@ -75,12 +82,18 @@ class LocalFileExchange:
         Raises:
             InvalidInput: Always.
         """
-        del text
         refuse_credentials(self.kind)
+
+    def joined(self, config: Mapping[str, JSON]) -> "LocalFileExchange":
+        """Return the exchange with a configuration, which is checked first.
+
+        Raises:
+            InvalidInput: A field is missing, unknown or wrong.
+        """
+        return LocalFileExchange(self._reader, self._signal_types, config=self.parse_config(config))
 
     def fetch(
         self,
-        config: Mapping[str, JSON],
         checkpoint: Mapping[str, JSON] | None,
         *,
         credentials: Mapping[str, str] | None,
@@ -95,8 +108,7 @@ class LocalFileExchange:
             NotFound: There is no such file.
             ExchangeFailed: From the deltas: the file changed while it was read.
         """
-        del credentials, now_s
-        filename, default_type = str(config["filename"]), config["signal_type"]
+        filename, default_type = str(self._config["filename"]), self._config["signal_type"]
         digest = self._digest(filename, default_type)
         is_same = checkpoint is not None and checkpoint.get("digest") == digest
         lines_done = checkpoint.get("lines") if is_same and checkpoint is not None else 0
@@ -105,17 +117,15 @@ class LocalFileExchange:
         deltas = self._deltas(filename, default_type, digest, int(str(lines_done)))
         return Fetch(restarts=not is_same, deltas=deltas)
 
-    def signals(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Signal]:
+    def signals(self, data: Mapping[str, JSON]) -> Sequence[Signal]:
         """Return the one signal of a line."""
-        del config
         return [Signal(type=str(data["signal_type"]), value=str(data["signal"]))]
 
-    def opinions(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Opinion]:
+    def opinions(self, data: Mapping[str, JSON]) -> Sequence[Opinion]:
         """Return none: a file carries no opinions."""
-        del config, data
         return ()
 
-    def line(self, config: Mapping[str, JSON], signal: Signal, opinion: SharedOpinion) -> str:
+    def line(self, signal: Signal, opinion: SharedOpinion) -> str:
         """Return the line of a signal that is a true positive: a file can say nothing else, and no tags.
 
         Raises:
@@ -123,7 +133,7 @@ class LocalFileExchange:
         """
         if opinion.verdict is not Verdict.TRUE_POSITIVE or opinion.tags or opinion.reason is not None:
             raise InvalidInput(f"{self.kind} takes signals only: a file has no room for other opinions or tags")
-        default_type = config["signal_type"]
+        default_type = self._config["signal_type"]
         if default_type not in {None, signal.type}:
             raise InvalidInput(f"the file holds signals of type {default_type!r}, not {signal.type!r}")
         line = signal.value if default_type is not None else f"{signal.type} {signal.value}"

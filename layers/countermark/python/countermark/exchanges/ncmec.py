@@ -161,16 +161,19 @@ def opinions_of(data: Mapping[str, JSON]) -> list[Opinion]:
 
 
 class Ncmec:
-    """Yields the entries of an environment, a page at a time. `base_url` is for tests."""
+    """Yields the entries of an environment, a page at a time. `base_url` is for tests, `config` for `joined`."""
 
     kind = "ncmec"
     config_fields: Sequence[Field] = CONFIG_FIELDS
     credential_fields: Sequence[Field] | None = CREDENTIAL_FIELDS
     credential_source: CredentialSource | None = CREDENTIAL_SOURCE
 
-    def __init__(self, transport: Transport, *, base_url: str | None = None) -> None:
+    def __init__(
+        self, transport: Transport, *, base_url: str | None = None, config: Mapping[str, JSON] | None = None
+    ) -> None:
         self._transport = transport
         self._base_url = base_url
+        self._config = config or {}
 
     def parse_config(self, config: Mapping[str, JSON]) -> Mapping[str, JSON]:
         """Return the checked configuration: the environment as its URL, as the peers' files have it.
@@ -205,9 +208,16 @@ class Ncmec:
         """
         _checked(self.kind, credentials)
 
+    def joined(self, config: Mapping[str, JSON]) -> "Ncmec":
+        """Return the exchange with a configuration, which is checked first.
+
+        Raises:
+            InvalidInput: A field is missing, unknown or wrong.
+        """
+        return Ncmec(self._transport, base_url=self._base_url, config=self.parse_config(config))
+
     def fetch(
         self,
-        config: Mapping[str, JSON],
         checkpoint: Mapping[str, JSON] | None,
         *,
         credentials: Mapping[str, str] | None,
@@ -223,11 +233,11 @@ class Ncmec:
             InvalidInput: There are no credentials.
             ExchangeFailed: Here or from the deltas: it refused, or answered outside its format.
         """
-        asks = self._asker(config, credentials)
-        members = _integers(config["only_esp_ids"])
+        asks = self._asker(credentials)
+        members = _integers(self._config["only_esp_ids"])
         my_member_id = asks.my_member_id()
         scope: Mapping[str, JSON] = {
-            "environment": _scope_of(config, credentials),
+            "environment": _scope_of(self._config, credentials),
             "only_esp_ids": sorted(members),
             "my_member_id": my_member_id,
         }
@@ -238,19 +248,15 @@ class Ncmec:
             return Fetch(restarts=False, deltas=_deltas(asks, run, start))
         return Fetch(restarts=True, deltas=_deltas(asks, run, Progress(from_s=0)))
 
-    def signals(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Signal]:
+    def signals(self, data: Mapping[str, JSON]) -> Sequence[Signal]:
         """Return the signals of an entry."""
-        del config
         return signals_of(data)
 
-    def opinions(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Opinion]:
+    def opinions(self, data: Mapping[str, JSON]) -> Sequence[Opinion]:
         """Return what the members say of an entry."""
-        del config
         return opinions_of(data)
 
-    def feedback_reasons(
-        self, config: Mapping[str, JSON], signal_type: str, *, credentials: Mapping[str, str]
-    ) -> Mapping[str, str]:
+    def feedback_reasons(self, signal_type: str, *, credentials: Mapping[str, str]) -> Mapping[str, str]:
         """Return the reasons that a negative vote on a fingerprint may give: their names by their ids.
 
         Raises:
@@ -260,12 +266,11 @@ class Ncmec:
         names = {each: name for (_, name), each in FINGERPRINTS.items()}
         if signal_type not in names:
             raise InvalidInput(f"ncmec has no reasons for signals of type {signal_type!r}")
-        asks = self._asker(config, credentials)
+        asks = self._asker(credentials)
         return reasons_of(asks.document(f"/v2/feedback/{names[signal_type].upper()}/reasons"))
 
     def opinion_requests(
         self,
-        config: Mapping[str, JSON],
         data: Mapping[str, JSON],
         opinion: SharedOpinion,
         *,
@@ -295,7 +300,7 @@ class Ncmec:
         voted = [name.upper() for name in names if name in _fingerprints(data)]
         if not voted:
             raise InvalidInput("the entry has no such signal to vote on")
-        entry = f"{self._url(config, credentials)}/v2/entries/{data['member_id']}/{quote(str(data['id']), safe='')}"
+        entry = f"{self._url(credentials)}/v2/entries/{data['member_id']}/{quote(str(data['id']), safe='')}"
         return [
             Request(
                 url=f"{entry}/{fingerprint}/feedback",
@@ -307,18 +312,18 @@ class Ncmec:
             for fingerprint in voted
         ]
 
-    def _asker(self, config: Mapping[str, JSON], credentials: Mapping[str, str] | None) -> "_Asker":
+    def _asker(self, credentials: Mapping[str, str] | None) -> "_Asker":
         authorization = _authorization(self.kind, credentials)
-        return _Asker(transport=self._transport, base_url=self._url(config, credentials), authorization=authorization)
+        return _Asker(transport=self._transport, base_url=self._url(credentials), authorization=authorization)
 
-    def _url(self, config: Mapping[str, JSON], credentials: Mapping[str, str] | None) -> str:
+    def _url(self, credentials: Mapping[str, str] | None) -> str:
         """Return the base URL: that of the credentials, else that of the environment.
 
         Raises:
             InvalidInput: The credentials are missing, or have a base URL that is not one of https.
         """
         override = _checked(self.kind, credentials).get("base_url_override")
-        return override.rstrip("/") if override else self._base_url or str(config["environment"])
+        return override.rstrip("/") if override else self._base_url or str(self._config["environment"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ Who runs it: nobody; the signal types bring their examples along. Credentials: n
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Self
 
 from countermark.domain.exchange import CredentialSource, Delta, Fetch, Field
 from countermark.domain.json import JSON
@@ -39,19 +40,25 @@ class SampleExchange:
         Raises:
             InvalidInput: Always.
         """
-        del text
         refuse_credentials(self.kind)
+
+    def joined(self, config: Mapping[str, JSON]) -> Self:
+        """Return this exchange: there is nothing to configure.
+
+        Raises:
+            InvalidInput: The configuration has a field.
+        """
+        self.parse_config(config)
+        return self
 
     def fetch(
         self,
-        config: Mapping[str, JSON],
         checkpoint: Mapping[str, JSON] | None,
         *,
         credentials: Mapping[str, str] | None,
         now_s: int,
     ) -> Fetch:
         """Begin a fetch; it restarts where the installed examples are not those of the checkpoint."""
-        del config, credentials, now_s
         records: dict[str, Mapping[str, JSON]] = {
             f"{name} {number}": {"signal_type": name, "signal": example}
             for name, signal_type in self._signal_types.items()
@@ -63,14 +70,12 @@ class SampleExchange:
             return Fetch(restarts=False, deltas=iter(()))
         return Fetch(restarts=True, deltas=_one(Delta(changes=records, checkpoint=after)))
 
-    def signals(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Signal]:
+    def signals(self, data: Mapping[str, JSON]) -> Sequence[Signal]:
         """Return the one signal of a record."""
-        del config
         return [Signal(type=str(data["signal_type"]), value=str(data["signal"]))]
 
-    def opinions(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Opinion]:
+    def opinions(self, data: Mapping[str, JSON]) -> Sequence[Opinion]:
         """Return none: nobody has an opinion of an example."""
-        del config, data
         return ()
 
 

@@ -22,6 +22,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 from urllib.parse import urlencode, urlsplit
 
 from countermark.domain.exchange import CredentialSource, Delta, Fetch, Field
@@ -263,9 +264,17 @@ class StopNcii:
         """
         _checked(credentials)
 
+    def joined(self, config: Mapping[str, JSON]) -> Self:
+        """Return this exchange: there is nothing to configure.
+
+        Raises:
+            InvalidInput: The configuration has a field.
+        """
+        self.parse_config(config)
+        return self
+
     def fetch(
         self,
-        config: Mapping[str, JSON],
         checkpoint: Mapping[str, JSON] | None,
         *,
         credentials: Mapping[str, str] | None,
@@ -281,7 +290,6 @@ class StopNcii:
             InvalidInput: There are no credentials, or their base URL is not one of https.
             ExchangeFailed: From the deltas: it refused, answered outside its format, or went back in time.
         """
-        del config
         keys = _checked(credentials)
         age_s = None if checkpoint is None else now_s - int(str(checkpoint["last_fetch_time"]))
         is_ours = checkpoint is not None and {name: checkpoint.get(name) for name in _scope(keys)} == _scope(keys)
@@ -291,19 +299,16 @@ class StopNcii:
         resumed = str(token) if token is not None and age_s <= TOKEN_LASTS_S else None
         return Fetch(restarts=False, deltas=self._deltas(keys, int(str(checkpoint["update_time"])), resumed, now_s))
 
-    def signals(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Signal]:
+    def signals(self, data: Mapping[str, JSON]) -> Sequence[Signal]:
         """Return the signal of a record."""
-        del config
         return signals_of(data)
 
-    def opinions(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Opinion]:
+    def opinions(self, data: Mapping[str, JSON]) -> Sequence[Opinion]:
         """Return what the platforms say of a record."""
-        del config
         return opinions_of(data)
 
     def opinion_requests(
         self,
-        config: Mapping[str, JSON],
         data: Mapping[str, JSON],
         opinion: SharedOpinion,
         *,
@@ -314,7 +319,6 @@ class StopNcii:
         Raises:
             InvalidInput: The opinion is of a signal that the record has not, or gives a reason.
         """
-        del config
         carried = [signal.type for signal in signals_of(data)]
         if opinion.signal_type is not None and opinion.signal_type not in carried:
             raise InvalidInput(f"the record of {self.kind} has no signal of type {opinion.signal_type!r}")
@@ -323,7 +327,6 @@ class StopNcii:
 
     def signal_requests(
         self,
-        config: Mapping[str, JSON],
         signal: Signal,
         opinion: SharedOpinion,
         *,
@@ -335,7 +338,6 @@ class StopNcii:
         Raises:
             InvalidInput: The exchange has no type for such a signal, or the opinion gives a reason.
         """
-        del config
         for theirs, ours in TYPES.items():
             if ours == signal.type:
                 body = hashes_body([(theirs, signal.value, *_sent(opinion))], now_s=now_s)

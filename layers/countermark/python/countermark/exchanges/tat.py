@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Self
 from urllib.parse import urlencode
 
 from countermark.domain.exchange import CredentialSource, Delta, Fetch, Field
@@ -156,9 +157,17 @@ class Tat:
         """
         return parse_one_line(self.kind, CREDENTIAL_SOURCE.form, CREDENTIAL_FIELDS, text.split(":", 1))
 
+    def joined(self, config: Mapping[str, JSON]) -> Self:
+        """Return this exchange: there is nothing to configure.
+
+        Raises:
+            InvalidInput: The configuration has a field.
+        """
+        self.parse_config(config)
+        return self
+
     def fetch(
         self,
-        config: Mapping[str, JSON],
         checkpoint: Mapping[str, JSON] | None,
         *,
         credentials: Mapping[str, str] | None,
@@ -170,21 +179,18 @@ class Tat:
             InvalidInput: There are no credentials.
             ExchangeFailed: From the deltas: it refused, answered outside its format, or went back in time.
         """
-        del config, now_s
         session = _Session(
             self._transport, self._base_url, needed_credentials(self.kind, CREDENTIAL_FIELDS, credentials)
         )
         after = None if checkpoint is None else str(checkpoint["checkpoint"])
         return Fetch(restarts=after is None, deltas=_deltas(session, after))
 
-    def signals(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Signal]:
+    def signals(self, data: Mapping[str, JSON]) -> Sequence[Signal]:
         """Return the signal of an entry."""
-        del config
         return signals_of(data)
 
-    def opinions(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Opinion]:
+    def opinions(self, data: Mapping[str, JSON]) -> Sequence[Opinion]:
         """Return the opinion of an entry."""
-        del config
         return opinions_of(data)
 
 

@@ -25,6 +25,7 @@ _SUFFIX = re.compile(r"\.[^./A-Z]{1,32}")
 _SIGNAL_TYPE_MEMBERS = tuple(name for name in vars(SignalType) if not name.startswith("_"))
 _CONTENT_FORM_MEMBERS = tuple(name for name in vars(ContentForm) if not name.startswith("_"))
 _EXCHANGE_MEMBERS = tuple(name for name in vars(Exchange) if not name.startswith("_"))
+_UNJOINED_MEMBERS = (*(name for name in _EXCHANGE_MEMBERS if name != "joined"), "fetch", "signals", "opinions")
 
 
 def refused(module: str, why: str) -> InvalidInput:
@@ -89,7 +90,9 @@ def check_exchange(module: str, exchange: Exchange) -> None:
     """
     from countermark.exchanges.config import FIELD_TYPES
 
-    _check_members(module, exchange, _EXCHANGE_MEMBERS, "exchange")
+    # Those of version 0.1 took the configuration with each call, and still may.
+    members = _EXCHANGE_MEMBERS if hasattr(exchange, "joined") else _UNJOINED_MEMBERS
+    _check_members(module, exchange, members, "exchange")
     kind = _checked_name(module, "exchange", exchange.kind)
     for field in (*exchange.config_fields, *(exchange.credential_fields or ())):
         if field.type not in FIELD_TYPES:
@@ -172,5 +175,7 @@ def _frames_fault(signal_type: HasFrames, key: bytes) -> str | None:
     if not frames or len(frames[-1]) != width or sorted(set(frames)) != frames:
         return f"has a key that is not distinct frames of {width} bytes, ascending"
     count = len(frames)
-    counted = signal_type.compare_counts(query_alike=count, query_frames=count, banked_alike=count, banked_frames=count)
+    counted = signal_type.compare_counts(
+        query_similar=count, query_frames=count, banked_similar=count, banked_frames=count
+    )
     return None if counted.matches else "has an example whose frames, all alike its own, do not match"

@@ -18,6 +18,7 @@ from countermark.domain.transport import Transport
 from countermark.errors import InvalidInput
 from countermark.extensions import Manifest, Means
 from countermark.extensions.checks import check_content_type, check_exchange, check_signal_type, first_fault, refused
+from countermark.extensions.joining import joinable
 from countermark.signals import SIGNAL_TYPES
 
 MANIFEST = "COUNTERMARK_MANIFEST"
@@ -147,7 +148,7 @@ def exchanges_of(extension: Extension, means: Means) -> Sequence[Exchange]:
         with _isolated(extension.module, "an exchange cannot be made"):
             exchange = make(means)
             check_exchange(extension.module, exchange)
-            made.append(exchange)
+            made.append(exchange if hasattr(exchange, "joined") else joinable(exchange))
     return made
 
 

@@ -43,10 +43,18 @@ _COMMON_FIELDS = frozenset({"name", "api", "enabled"})
 class PeerExchange:
     """One kind of exchange of python-threatexchange. `of` checks the class and makes it."""
 
-    def __init__(self, peer: Any, fields: Sequence[Field], signal_types: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        peer: Any,
+        fields: Sequence[Field],
+        signal_types: Sequence[Any],
+        *,
+        config: Mapping[str, JSON] | None = None,
+    ) -> None:
         """Take a checked class, what of it can be configured, and the signal types as the peer knows them."""
         self.peer = peer
         self._signal_types = signal_types
+        self._config = config or {}
         self._takes_credentials = hasattr(peer, "get_credential_cls")
         self.kind: str = peer.get_name()
         self.config_fields = fields
@@ -95,31 +103,35 @@ class PeerExchange:
         self._read_credentials(credentials)
         return credentials
 
+    def joined(self, config: Mapping[str, JSON]) -> "PeerExchange":
+        """Return the exchange with a configuration, which is checked first.
+
+        Raises:
+            InvalidInput: A field is missing, unknown or wrong.
+        """
+        return PeerExchange(self.peer, self.config_fields, self._signal_types, config=self.parse_config(config))
+
     def fetch(
         self,
-        config: Mapping[str, JSON],
         checkpoint: Mapping[str, JSON] | None,
         *,
         credentials: Mapping[str, str] | None,
         now_s: int,
     ) -> Fetch:
         """Begin a fetch. A checkpoint without fields of its own tells of no progress: all is fetched again."""
-        del now_s
         with _isolated(self.kind):
             after = self._read_checkpoint(checkpoint)
-            collaboration = _collaboration(self.peer.get_config_cls(), self.kind, config)
+            collaboration = _collaboration(self.peer.get_config_cls(), self.kind, self._config)
             api = self._connected(collaboration, credentials)
         return Fetch(restarts=after is None, deltas=self._deltas(api, collaboration, after))
 
-    def signals(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Signal]:
+    def signals(self, data: Mapping[str, JSON]) -> Sequence[Signal]:
         """Return the signals of a record, as the peer's own conversion gave them."""
-        del config
         pairs: Any = data["signals"]
         return [Signal(type=name, value=value) for name, value in pairs]
 
-    def opinions(self, config: Mapping[str, JSON], data: Mapping[str, JSON]) -> Sequence[Opinion]:
+    def opinions(self, data: Mapping[str, JSON]) -> Sequence[Opinion]:
         """Return the opinions of a record."""
-        del config
         given: Any = data["opinions"]
         return [
             Opinion(category=Category(each["category"]), tags=frozenset(each["tags"]), is_mine=each["is_mine"])

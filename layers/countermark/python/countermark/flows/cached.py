@@ -25,6 +25,10 @@ class SignalTypeRatios:
         """Return the ratios that were set, by signal type."""
         return self._recent.value(now_s, self._banks.signal_type_ratios)
 
+    def cached(self, now_s: int) -> Mapping[str, float] | None:
+        """Return the ratios if they need not be read from the store; else None."""
+        return self._recent.cached(now_s)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Banks:
@@ -56,7 +60,7 @@ class BankDirectory:
         The needed ids must have been read from the store before this call: what is missing here was deleted.
         """
         ids = set(needed)
-        banks = self._recent.value(now_s, self._read, will_do=lambda known: known.knows(ids))
+        banks = self._recent.value(now_s, self._read, is_usable=lambda known: known.knows(ids))
         # Either they were known, or the banks were read after they were needed.
         banks.missing.update(ids - banks.by_id.keys())
         return banks.by_id

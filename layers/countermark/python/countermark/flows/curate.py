@@ -9,15 +9,16 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, Self
 
 from countermark.domain import bank as rules
-from countermark.domain.bank import Bank, BankContent, ContentDraft
+from countermark.domain.bank import Bank, BankChange, BankContent, ContentChange, ContentDraft
+from countermark.domain.caller import Caller
 from countermark.domain.collaboration import Collaboration
 from countermark.domain.event import BankChanged, event_id
 from countermark.domain.json import JSON
 from countermark.domain.signal import SignalType, accepted
-from countermark.domain.stores import MAX_PAGE, BankStore, CollaborationStore, EventPublisher
+from countermark.domain.stores import MAX_PAGE, BankStore, CollaborationStore, EventPublisher, Ports, content_pages
 from countermark.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
 
 MAX_METADATA_BYTES = 32 * 1024
@@ -39,12 +40,24 @@ MAX_SIGNALS_BYTES = 320 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curator:
-    """What every change needs: the stores, whom to nudge, and the time of the request."""
+    """What every change needs: the stores, whom to nudge, who asks for it, and the time of the request."""
 
     banks: BankStore
     collaborations: CollaborationStore
     publisher: EventPublisher
+    caller: Caller
     now_s: int
+
+    @classmethod
+    def of(cls, ports: Ports, *, caller: Caller, now_s: int) -> Self:
+        """Return what a change needs of these ports."""
+        return cls(
+            banks=ports.banks,
+            collaborations=ports.collaborations,
+            publisher=ports.publisher,
+            caller=caller,
+            now_s=now_s,
+        )
 
     def nudge(
         self,
@@ -83,24 +96,19 @@ def create_bank(curator: Curator, name: object, *, ratio: object = 1.0) -> Bank:
     return curator.banks.create_bank(rules.bank_name(name), ratio=rules.enabled_ratio(ratio))
 
 
-def update_bank(curator: Curator, name: str, *, new_name: object = None, ratio: object = None) -> Bank:
-    """Rename a bank, set its ratio, or both; None leaves as it is. Its collaboration follows the name.
+def update_bank(curator: Curator, name: str, change: BankChange) -> Bank:
+    """Change a bank. Its collaboration follows the name.
 
     Raises:
-        InvalidInput: The new name or the ratio is wrong.
         NotFound: There is no bank of that name.
         AlreadyExists: The new name is taken.
     """
-    bank = curator.banks.update_bank(
-        name,
-        new_name=None if new_name is None else rules.bank_name(new_name),
-        ratio=None if ratio is None else rules.enabled_ratio(ratio),
-    )
+    bank = curator.banks.update_bank(name, change)
     if bank.name != name:
         for collaboration in curator.collaborations.collaborations():
             if collaboration.bank == name:
                 curator.collaborations.update_collaboration(replace(collaboration, bank=bank.name))
-    if ratio is not None:
+    if change.matching_enabled_ratio is not None:
         curator.nudge("bank", f"{bank.id} {bank.matching_enabled_ratio}")
     return bank
 
@@ -243,36 +251,30 @@ def content_of(curator: Curator, bank_name: str, content_id: int) -> tuple[Bank,
     Raises:
         NotFound: There is no such bank, or no such content in it. HMA's texts.
     """
-    bank = curator.banks.bank(bank_name)
-    content = None
-    if 0 < content_id <= rules.MAX_CONTENT_ID:
-        content = curator.banks.contents([content_id]).get(content_id)
-    if content is None or content.bank_id != bank.id:
-        raise NotFound(f"content '{content_id}' not found")
-    return bank, content
+    return curator.banks.content(bank_name, _possible_id(curator, bank_name, content_id))
 
 
 def update_content(
-    curator: Curator,
-    bank_name: str,
-    content_id: int,
-    *,
-    disable_until_ts: object = None,
-    note: object = None,
+    curator: Curator, bank_name: str, content_id: int, change: ContentChange
 ) -> tuple[Bank, BankContent]:
-    """Disable or enable a content, set its note, or both; None leaves as it is.
+    """Disable, enable or annotate a content; returns it with its bank, after the change.
 
     Raises:
-        InvalidInput: The time or the note is wrong.
         NotFound: There is no such bank, or no such content in it.
     """
-    until_ts = None if disable_until_ts is None else rules.disable_until_ts(disable_until_ts, now_s=curator.now_s)
-    new_note = None if note is None else rules.note(note)
-    bank, _ = content_of(curator, bank_name, content_id)
-    content = curator.banks.update_content(bank.id, content_id, disable_until_ts=until_ts, note=new_note)
-    if until_ts is not None:
-        curator.nudge("content", f"disable {content_id} {until_ts}")
+    content_id = _possible_id(curator, bank_name, content_id)
+    bank, content = curator.banks.update_content(bank_name, content_id, change)
+    if change.disable_until_ts is not None:
+        curator.nudge("content", f"disable {content_id} {change.disable_until_ts}")
     return bank, content
+
+
+def _possible_id(curator: Curator, bank_name: str, content_id: int) -> int:
+    """Return a number that a content may have as its id; of any other there is none, in a bank that is there."""
+    if not 0 < content_id <= rules.MAX_CONTENT_ID:
+        curator.banks.bank(bank_name)
+        raise NotFound(f"content '{content_id}' not found")
+    return content_id
 
 
 def delete_content(curator: Curator, bank_name: str, content_id: int) -> int:
@@ -332,6 +334,29 @@ def create_collaboration(curator: Curator, collaboration: Collaboration, *, shar
         raise
 
 
+def update_collaboration(
+    curator: Curator,
+    collaboration: Collaboration,
+    *,
+    enabled: bool | None = None,
+    writes_back: bool | None = None,
+    config: Mapping[str, JSON] | None = None,
+) -> Collaboration:
+    """Enable or disable a collaboration, turn its write-back on or off, or configure it; None leaves as it is.
+
+    Raises:
+        NotFound: It is gone.
+    """
+    changed = replace(
+        collaboration,
+        enabled=collaboration.enabled if enabled is None else enabled,
+        writes_back=collaboration.writes_back if writes_back is None else writes_back,
+        config=collaboration.config if config is None else config,
+    )
+    curator.collaborations.update_collaboration(changed)
+    return changed
+
+
 def delete_collaboration(curator: Curator, name: str) -> bool:
     """Delete a collaboration with its bank, contents and records; returns whether there was one.
 
@@ -375,20 +400,15 @@ def forget_fetched(curator: Curator, name: str) -> None:
 
 
 def _delete_fetched(banks: BankStore, bank: Bank, name: str) -> None:
-    before = None
-    while True:
-        page = banks.content_page(bank.id, before=before, limit=MAX_PAGE)
+    for page in content_pages(banks, bank.id):
         fetched = [
             each.id for each in page.contents if each.provenance is not None and each.provenance.collaboration == name
         ]
         if fetched:
             banks.delete_contents(bank.id, fetched)
-        before = page.before
-        if before is None:
-            return
 
 
-def purge(event: BankChanged, *, banks: BankStore, collaborations: CollaborationStore, steps: int) -> bool:
+def purge(curator: Curator, event: BankChanged, *, steps: int) -> bool:
     """Remove what a nudge says is left of a deleted bank or collaboration; tells whether more may be.
 
     Each step removes at most a thousand contents or records; whoever calls decides how many fit.
@@ -396,20 +416,16 @@ def purge(event: BankChanged, *, banks: BankStore, collaborations: Collaboration
     for _ in range(steps):
         removed = 0
         if event.deleted_bank_id is not None:
-            removed += banks.purge_contents(event.deleted_bank_id, limit=MAX_PAGE)
+            removed += curator.banks.purge_contents(event.deleted_bank_id, limit=MAX_PAGE)
         if event.deleted_collaboration is not None:
-            removed += collaborations.purge_records(event.deleted_collaboration, limit=MAX_PAGE)
+            removed += curator.collaborations.purge_records(event.deleted_collaboration, limit=MAX_PAGE)
         if not removed:
             return False
     return True
 
 
 def resume_purges(
-    *,
-    banks: BankStore,
-    collaborations: CollaborationStore,
-    is_over: Callable[[], bool],
-    on_progress: Callable[[int], None] | None = None,
+    curator: Curator, *, is_over: Callable[[], bool], on_progress: Callable[[int], None] | None = None
 ) -> bool:
     """Remove what is left of all deleted banks and collaborations, whoever deleted them; returns whether more may be.
 
@@ -417,7 +433,7 @@ def resume_purges(
     of at most a thousand contents or records, and ends the work for now. `on_progress` is given how many were removed.
     """
     removed = 0
-    for purge_step in _purge_steps(banks, collaborations):
+    for purge_step in _purge_steps(curator.banks, curator.collaborations):
         while count := purge_step():
             removed += count
             if on_progress is not None:

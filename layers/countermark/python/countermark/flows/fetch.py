@@ -7,23 +7,27 @@ already has its content checked, so a crash in between leaves no gap and no orph
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Literal
+from operator import attrgetter
+from typing import Literal, Self
 
 from countermark.domain.bank import Bank, BankContent, Provenance
+from countermark.domain.caller import Caller
 from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, RecordPolicy
 from countermark.domain.event import BankChanged, event_id
-from countermark.domain.exchange import Delta, Exchange
+from countermark.domain.exchange import Delta, Exchange, Joined
 from countermark.domain.json import JSON
 from countermark.domain.opinion import Category, Opinion, aggregate
+from countermark.domain.pages import all_pages, in_pages
 from countermark.domain.signal import SignalType, accepted
 from countermark.domain.stores import (
     MAX_PAGE,
     BankStore,
     CollaborationStore,
     EventPublisher,
+    Ports,
     SecretStore,
 )
 from countermark.errors import (
@@ -44,6 +48,8 @@ run whose lease was taken over is dead, not merely slow."""
 class Fetcher:
     """What every fetch needs. `clock` returns epoch seconds; `holder` names this run, for its leases.
 
+    `caller` is who fetches: the user of the command line, or the stage, also where a request started it.
+
     `confined_exchanges` fetch for collaborations that were made over the API; None where every exchange may.
     """
 
@@ -55,7 +61,34 @@ class Fetcher:
     publisher: EventPublisher
     clock: Callable[[], int]
     holder: str
+    caller: Caller
     confined_exchanges: Mapping[str, Exchange] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        ports: Ports,
+        *,
+        exchanges: Mapping[str, Exchange],
+        signal_types: Mapping[str, SignalType],
+        clock: Callable[[], int],
+        holder: str,
+        caller: Caller,
+        confined_exchanges: Mapping[str, Exchange] | None = None,
+    ) -> Self:
+        """Return what a fetch needs of these ports."""
+        return cls(
+            exchanges=exchanges,
+            signal_types=signal_types,
+            collaborations=ports.collaborations,
+            banks=ports.banks,
+            secrets=ports.secrets,
+            publisher=ports.publisher,
+            clock=clock,
+            holder=holder,
+            caller=caller,
+            confined_exchanges=confined_exchanges,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,9 +186,8 @@ class _Run:
         self._save(replace(self._state, begun_at_s=begun_at_s, running_since_s=now_s))
         exchange = _exchange_of(self._fetcher, self._collaboration)
         bank = _bank_of(self._fetcher, self._collaboration)
-        config = exchange.parse_config(self._collaboration.config)
-        fetch = exchange.fetch(
-            config,
+        joined = exchange.joined(self._collaboration.config)
+        fetch = joined.fetch(
             self._state.checkpoint,
             credentials=self._fetcher.secrets.credentials(exchange.kind),
             now_s=self._fetcher.clock(),
@@ -174,7 +206,7 @@ class _Run:
                 )
             )
         for delta in fetch.deltas:
-            self._apply(exchange, config, bank, delta)
+            self._apply(joined, bank, delta)
             if self._is_due() or self._has_enough():
                 return self._stop()
         if not self._state.generation_complete and not self._sweep(bank):
@@ -248,10 +280,10 @@ class _Run:
         if self._on_progress is not None:
             self._on_progress(state)
 
-    def _apply(self, exchange: Exchange, config: Mapping[str, JSON], bank: Bank, delta: Delta) -> None:
+    def _apply(self, joined: Joined, bank: Bank, delta: Delta) -> None:
         """Store a delta's changes, then its checkpoint."""
         malformed_items = delta.malformed_items
-        for keys in _batched(delta.changes):
+        for keys in in_pages(delta.changes, MAX_PAGE):
             stored = self._fetcher.collaborations.records(self._collaboration.name, keys)
             gone = [stored[key] for key in keys if delta.changes[key] is None and key in stored]
             self._remove(bank, gone)
@@ -259,7 +291,7 @@ class _Run:
             for key in keys:
                 data = delta.changes[key]
                 if data is not None:
-                    derived[key] = _derive(self._fetcher.signal_types, self._collaboration, exchange, config, data)
+                    derived[key] = _derive(self._fetcher.signal_types, self._collaboration, joined, data)
                     malformed_items += derived[key].malformed_items
             self._put(bank, stored, derived)
         self._fetched_items += len(delta.changes)
@@ -355,21 +387,18 @@ class _Run:
 
     def _sweep(self, bank: Bank) -> bool:
         """Remove the records that this generation has not seen; tells whether all are gone."""
-        after = None
-        while True:
-            page = self._fetcher.collaborations.older_records(
-                self._collaboration.name,
-                generation=self._state.generation,
-                after=after,
-                limit=MAX_PAGE,
-            )
+        pages = all_pages(
+            lambda after: self._fetcher.collaborations.older_records(
+                self._collaboration.name, generation=self._state.generation, after=after, limit=MAX_PAGE
+            ),
+            next_cursor=attrgetter("after"),
+        )
+        for page in pages:
             self._remove(bank, page.records)
             self._save(self._state)
-            after = page.after
-            if after is None:
-                return True
-            if self._is_due():
+            if page.after is not None and self._is_due():
                 return False
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,18 +415,17 @@ class _Derived:
 def _derive(
     signal_types: Mapping[str, SignalType],
     collaboration: Collaboration,
-    exchange: Exchange,
-    config: Mapping[str, JSON],
+    joined: Joined,
     data: Mapping[str, JSON],
 ) -> _Derived:
     """Derive what is banked from a record; of several signals of one type the first is taken.
 
     A record with a signal that is not of its type counts as malformed, and is banked by its others.
     """
-    opinions = tuple(exchange.opinions(config, data))
+    opinions = tuple(joined.opinions(data))
     signals: dict[str, str] = {}
     malformed_items = 0
-    for signal in exchange.signals(config, data):
+    for signal in joined.signals(data):
         signal_type = signal_types.get(signal.type)
         if signal_type is None or signal.type in signals:
             continue
@@ -462,15 +490,3 @@ def _missing_text(unreadable_items: int) -> str:
         f"{records} stood on a damaged page of the exchange and could not be read: report it to the exchange, and "
         "fetch the collaboration from the start once it is repaired"
     )
-
-
-def _batched(keys: Iterable[str]) -> Iterable[Sequence[str]]:
-    """Yield the keys in batches of at most `MAX_PAGE`."""
-    batch: list[str] = []
-    for key in keys:
-        batch.append(key)
-        if len(batch) == MAX_PAGE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

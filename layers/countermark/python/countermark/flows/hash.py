@@ -9,10 +9,10 @@ from typing import BinaryIO, Literal, TypeAlias, cast
 from countermark.domain.content import ContentTypes, Part
 from countermark.domain.event import REMEMBER_EVENTS_S, ContentHashed, event_id
 from countermark.domain.signal import (
-    AsksContent,
     ContentType,
     Hasher,
     HashesVariants,
+    MakesQueries,
     Partial,
     Signal,
     SignalType,
@@ -94,7 +94,7 @@ class HashReport:
     def not_looked_at(self, *, asks: bool) -> "Iterator[tuple[str, str, Unhashable]]":
         """Yield those of `without_signal` that hide whether the content is known. So does a content without bytes."""
         for place, name, why in self.without_signal(asks=asks):
-            if not why.is_looked_at or (not place and not self.size_bytes):
+            if not why.was_examined or (not place and not self.size_bytes):
                 yield place, name, why
 
     def walk(self, place: str = "") -> "Iterator[tuple[str, HashReport]]":
@@ -129,7 +129,7 @@ def left_out(report: HashReport) -> frozenset[tuple[str, str]]:
 
     The reason is a code of `Unhashable`, or "partial". What was not opened stands by its content type.
     """
-    missed = {(name, str(why.code)) for _, name, why in report.without_signal(asks=True) if not why.is_looked_at}
+    missed = {(name, str(why.code)) for _, name, why in report.without_signal(asks=True) if not why.was_examined}
     return frozenset(missed | {(name, "partial") for _, each in report.walk() for name in each.partial})
 
 
@@ -140,7 +140,7 @@ def _looked(report: HashReport) -> Iterator[str]:
     for signal in (*report.signals, *report.queries):
         yield signal.type
     for name, why in report.unasked_and_unhashable().items():
-        if why.is_looked_at:
+        if why.was_examined:
             yield name
 
 
@@ -187,7 +187,7 @@ def hash_content(
             hashers[signal_type.name] = signal_type.variants_hasher()
         elif (hasher := signal_type.hasher()) is not None:
             hashers[signal_type.name] = hasher
-        if isinstance(signal_type, AsksContent):
+        if isinstance(signal_type, MakesQueries):
             readers[signal_type.name] = signal_type.reader()
     size_bytes = 0
     while chunk := stream.read(CHUNK_BYTES):
@@ -373,6 +373,6 @@ def _refused(why: Unhashable, content_type: ContentType, types: Iterable[SignalT
     unhashable = {
         signal_type.name: why
         for signal_type in types
-        if isinstance(signal_type, AsksContent) or signal_type.hasher() is not None
+        if isinstance(signal_type, MakesQueries) or signal_type.hasher() is not None
     }
     return HashReport(content_type=content_type, signals=(), unhashable=unhashable, size_bytes=0)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from countermark.domain.index import DEFAULT_LIMITS, IndexLimits, Manifest, SegmentRef, TypeIndex
 from countermark.domain.signal import SignalType
-from countermark.domain.stores import BankStore, IndexStore, ManifestSlot, origin_fault
+from countermark.domain.stores import BankStore, IndexStore, ManifestSlot, origin_mismatch
 from countermark.errors import IndexDamaged, PublishConflict
 from countermark.flows.compaction import compact, publish_sizes, with_sizes
 from countermark.flows.drafts import MAX_TRIES, Build, Draft, drafts_upon, read_on, read_segment
@@ -66,7 +66,7 @@ class IndexReport:
     """What a build did.
 
     `left` names the signal types that are not enabled any more and left the index. `has_more` says that
-    the next build has work at once. `origin_fault` says why the index that was served was not of this store; such a
+    the next build has work at once. `origin_mismatch` says why the index that was served was not of this store; such a
     build begins a repair. None is the rule.
     """
 
@@ -75,7 +75,7 @@ class IndexReport:
     contents_read: int
     has_more: bool
     collected: int
-    origin_fault: str | None = None
+    origin_mismatch: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ class _Run:
     contents_read: int
     has_more: bool
     has_published: bool
-    origin_fault: str | None = None
+    origin_mismatch: str | None = None
 
 
 def build_index(
@@ -148,7 +148,7 @@ def build_index(
         token: str | None = runs[0].token
         # Where nothing was served, the build just now was one from the start.
         is_asked = bool(served.types) and (full or shards not in {None, served.shards})
-        is_under_way |= runs[0].origin_fault is not None
+        is_under_way |= runs[0].origin_mismatch is not None
     except IndexDamaged:
         if not full and not is_under_way:
             raise
@@ -165,7 +165,7 @@ def build_index(
         contents_read=sum(run.contents_read for run in runs),
         has_more=has_more,
         collected=_collect_garbage(build, staged, runs),
-        origin_fault=next((run.origin_fault for run in runs if run.origin_fault is not None), None),
+        origin_mismatch=next((run.origin_mismatch for run in runs if run.origin_mismatch is not None), None),
     )
 
 
@@ -215,7 +215,7 @@ def _bring_up(build: Build, shards: int | None) -> _Run:
         if not before.types:
             # Nothing lies in the wrong shard yet: the first build may stop and go on as ever.
             before = replace(before, shards=shards or before.shards)
-        fault = origin_fault(build.banks, before)
+        fault = origin_mismatch(build.banks, before)
         upon = before
         if fault is not None:
             # Staged first: should this build be killed, the next one goes on with the repair.
@@ -230,7 +230,7 @@ def _bring_up(build: Build, shards: int | None) -> _Run:
         try:
             token = None if published is None else published.token
             run = _publish(build, build.store, before, token, drafts, contents_read)
-            return replace(run, origin_fault=fault)
+            return replace(run, origin_mismatch=fault)
         except PublishConflict:
             continue
     raise PublishConflict(f"other builds published first, {MAX_TRIES} times")
@@ -251,7 +251,7 @@ def _begin(build: Build, begun: Manifest) -> None:
     with suppress(PublishConflict, IndexDamaged):
         published = slot.manifest()
         staged = Manifest() if published is None else published.manifest
-        if not _may_go_on(staged, begun, is_asked=True) or origin_fault(build.banks, staged) is not None:
+        if not _may_go_on(staged, begun, is_asked=True) or origin_mismatch(build.banks, staged) is not None:
             slot.publish(begun, replaces=None if published is None else published.token)
 
 
@@ -268,7 +268,7 @@ def _repair(build: Build, token: str | None, begun: Manifest, *, is_asked: bool,
         before = Manifest() if published is None else published.manifest
         if before.begun_at_s is None and not is_asked:
             return None
-        if not _may_go_on(before, begun, is_asked=is_asked) or origin_fault(build.banks, before) is not None:
+        if not _may_go_on(before, begun, is_asked=is_asked) or origin_mismatch(build.banks, before) is not None:
             before = begun
         drafts = drafts_upon(step, before, {})
         count = read_on(step, drafts.values(), contents_read) - contents_read

@@ -3,15 +3,17 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 from countermark.domain.bank import BankContent
-from countermark.domain.decision import Candidate, Match, Policy, decide
+from countermark.domain.caller import Caller
+from countermark.domain.decision import EVERY_BANK, Candidate, Lookup, Match, MatchRequest, OnMatch, Policy, decide
 from countermark.domain.event import REMEMBER_EVENTS_S, ContentHashed, MatchFound, event_id
 from countermark.domain.json import JSON
 from countermark.domain.opinion import aggregate, tags
+from countermark.domain.pages import in_pages
 from countermark.domain.signal import Signal, SignalType, accepted, refusal
-from countermark.domain.stores import MAX_PAGE, BankStore, EventLedger, EventPublisher
+from countermark.domain.stores import MAX_PAGE, BankStore, EventLedger, EventPublisher, Ports
 from countermark.errors import InvalidInput, NotFound
 from countermark.flows.cached import BankDirectory
 from countermark.indexes.shards import ServedIndex, ServesIndex
@@ -21,19 +23,6 @@ ReadQueries: TypeAlias = Callable[[ContentHashed], Iterable[Signal]]
 
 MAX_EVENT_BYTES = 160 * 1024
 """How much of matches one event carries, as JSON: EventBridge takes 256 KB an entry, envelope included."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lookup:
-    """One signal's lookup, with the index build that found the candidates.
-
-    `partial` says what was left out: the signal is of a part of its content, or not all of it was asked for.
-    """
-
-    signal: Signal
-    matches: tuple[Match, ...]
-    build_id: str
-    partial: str | None = None
 
 
 def parse_query(signal_types: Mapping[str, SignalType], type_name: str, text: str) -> Signal:
@@ -58,149 +47,141 @@ def raw_lookup(index: ServedIndex, signal: Signal) -> Sequence[Candidate]:
     return index.searcher(signal.type).query(signal.value)
 
 
-def lookup(
-    index: ServedIndex,
-    banks: BankStore,
-    directory: BankDirectory,
-    signal: Signal,
-    *,
-    only_banks: frozenset[str] | None = None,
-    content_id: str | None = None,
-    bypass_coin: bool = False,
-    partial: Mapping[Signal, str] | None = None,
-    now_s: int,
-) -> Lookup:
-    """Look one canonical signal up: as `lookups` does of many."""
-    [found] = lookups(
-        index,
-        banks,
-        directory,
-        [signal],
-        only_banks=only_banks,
-        content_id=content_id,
-        bypass_coin=bypass_coin,
-        partial=partial,
-        now_s=now_s,
-    )
-    return found
+class _Near(NamedTuple):
+    """What the index holds near a signal, nearest first, and why a match may be missing; None where none is."""
+
+    signal: Signal
+    candidates: Sequence[Candidate]
+    partial: str | None
 
 
-def lookups(
-    index: ServedIndex,
-    banks: BankStore,
-    directory: BankDirectory,
-    signals: Sequence[Signal],
-    *,
-    only_banks: frozenset[str] | None = None,
-    content_id: str | None = None,
-    bypass_coin: bool = False,
-    partial: Mapping[Signal, str] | None = None,
-    now_s: int,
-) -> list[Lookup]:
-    """Look canonical signals up, in their order. The index is asked once for all of one signal type.
-
-    `partial` says of signals of a part of their content what is missing of it, as a hash report does.
-    What finds nothing in the index reads no store at all. The index may hold an older signal of a content
-    than the store does: the current one counts, and its distance.
-
-    Raises:
-        IndexNotReady: There is no index of a signal type yet.
-    """
-    found = zip(signals, _candidates(index, signals), strict=True)
-    return [
-        _decided(
-            index,
-            read,
-            directory,
-            signal,
-            candidates,
-            policy=Policy(
-                seed=signal.value if content_id is None else content_id,
-                banks=only_banks,
-                bypass_coin=bypass_coin,
-            ),
-            partial=(partial or {}).get(signal) or undecided,
-            now_s=now_s,
-        )
-        for signal, (candidates, undecided), read in _with_contents(banks, found)
-    ]
-
-
-_Found: TypeAlias = tuple[Signal, tuple[Sequence[Candidate], str | None]]
 _ReadContents: TypeAlias = Callable[[Sequence[int]], Mapping[int, BankContent]]
 
 
-def _with_contents(banks: BankStore, found: Iterable[_Found]) -> Iterator[tuple[*_Found, _ReadContents]]:
-    """Yield what was found near each signal, with what reads its contents: the store is read once for many signals."""
-    waiting: list[_Found] = []
-    ids: set[int] = set()
-    for each in found:
-        own = {candidate.content_id for candidate in each[1][0]}
-        if len(ids | own) > MAX_PAGE:
-            yield from _with_contents_of(banks, waiting, ids)
-            waiting, ids = [], set()
-        waiting.append(each)
-        ids |= own
-    yield from _with_contents_of(banks, waiting, ids)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matcher:
+    """Looks signals up: the index finds candidates, and the current state of the banks decides.
+
+    `directory` holds what is known of `banks` for some seconds. `on_match` is called with what matched; None calls
+    nothing.
+    """
+
+    index: ServedIndex
+    banks: BankStore
+    directory: BankDirectory
+    on_match: OnMatch | None = None
+
+    @classmethod
+    def of(cls, ports: Ports, index: ServedIndex, *, directory: BankDirectory | None = None) -> Self:
+        """Return what decides by these ports; where lookups share a directory, it is theirs."""
+        return cls(
+            index=index,
+            banks=ports.banks,
+            directory=directory or BankDirectory(ports.banks),
+            on_match=ports.on_match,
+        )
+
+    def match(
+        self, asked: MatchRequest, signals: Sequence[Signal], *, partial: Mapping[Signal, str] | None = None
+    ) -> list[Lookup]:
+        """Look up the signals that were asked for, as `lookups` does, and call `on_match` for content that matched.
+
+        All uploads and lookups go through here.
+
+        Raises:
+            IndexNotReady: There is no index of a signal type yet.
+        """
+        found = self.lookups(signals, asked.policy, partial=partial, now_s=asked.at_s)
+        if self.on_match is not None:
+            for content in [[each] for each in found] if asked.source == "batch" else [found]:
+                if any(each.matches for each in content):
+                    self.on_match(asked, content)
+        return found
+
+    def lookups(
+        self,
+        signals: Sequence[Signal],
+        policy: Policy = EVERY_BANK,
+        *,
+        partial: Mapping[Signal, str] | None = None,
+        now_s: int,
+    ) -> list[Lookup]:
+        """Look canonical signals up, in their order. The index is asked once for all of one signal type.
+
+        `partial` says of signals of a part of their content what is missing of it, as a hash report does.
+        What finds nothing in the index reads no store at all. The index may hold an older signal of a content
+        than the store does: the current one counts, and its distance.
+
+        Raises:
+            IndexNotReady: There is no index of a signal type yet.
+        """
+        found = _near(self.index, signals, partial or {})
+        return [self._decided(near, read, policy, now_s=now_s) for near, read in self._with_contents(found)]
+
+    def _with_contents(self, found: Iterable[_Near]) -> Iterator[tuple[_Near, _ReadContents]]:
+        """Yield each with what reads its contents: the store is read once for many signals."""
+        waiting: list[_Near] = []
+        ids: set[int] = set()
+        for near in found:
+            if not near.candidates and not waiting:
+                yield near, self.banks.contents  # it is asked for none
+                continue
+            own = {candidate.content_id for candidate in near.candidates}
+            if len(ids | own) > MAX_PAGE:
+                yield from self._with_contents_of(waiting, ids)
+                waiting, ids = [], set()
+            waiting.append(near)
+            ids |= own
+        if waiting:
+            yield from self._with_contents_of(waiting, ids)
+
+    def _with_contents_of(self, waiting: Sequence[_Near], ids: set[int]) -> Iterator[tuple[_Near, _ReadContents]]:
+        """Yield what waits; one signal alone may have more contents than one read gives, and reads them in pages."""
+        contents = self.banks.contents(ids) if 0 < len(ids) <= MAX_PAGE else {}
+        for near in waiting:
+            yield near, self.banks.contents if len(ids) > MAX_PAGE else _read_already(contents)
+
+    def _decided(self, near: _Near, read: _ReadContents, policy: Policy, *, now_s: int) -> Lookup:
+        """Return what matches a signal, by the store's current state."""
+        signal = near.signal
+        matches: list[Match] = []
+        given_up: list[str] = []
+        for page in in_pages(near.candidates, MAX_PAGE) if near.candidates else ():
+            contents = read([candidate.content_id for candidate in page])
+            bank_ids = {content.bank_id for content in contents.values()}
+            matches += decide(
+                _current(page, contents, signal, self.index.signal_types[signal.type], given_up),
+                signal=signal,
+                contents=contents,
+                banks=self.directory.by_id(bank_ids, now_s=now_s) if contents else {},
+                policy=policy,
+                now_s=now_s,
+            )
+        return Lookup(
+            signal=signal,
+            matches=tuple(matches),
+            build_id=self.index.manifest.types[signal.type].build_id,
+            partial=near.partial or next(iter(given_up), None),
+        )
 
 
-def _with_contents_of(
-    banks: BankStore, waiting: Sequence[_Found], ids: set[int]
-) -> Iterator[tuple[*_Found, _ReadContents]]:
-    """Yield what waits; one signal alone may have more contents than one read gives, and reads them in pages."""
-    contents = banks.contents(ids) if 0 < len(ids) <= MAX_PAGE else {}
-    for signal, found in waiting:
-        yield signal, found, banks.contents if len(ids) > MAX_PAGE else _read_already(contents)
+def _near(index: ServedIndex, signals: Sequence[Signal], partial: Mapping[Signal, str]) -> list[_Near]:
+    """Return what the index holds near each signal, in their order."""
+    by_type: dict[str, list[Signal]] = {}
+    for signal in signals:
+        by_type.setdefault(signal.type, []).append(signal)
+    found: dict[str, Iterator[_Near]] = {}
+    for name, asked in by_type.items():
+        undecided: dict[int, str] = {}
+        near = index.searcher(name).query_batch([signal.value for signal in asked], undecided=undecided)
+        places = enumerate(zip(asked, near, strict=True))
+        found[name] = iter([_Near(s, each, partial.get(s) or undecided.get(place)) for place, (s, each) in places])
+    return [next(found[signal.type]) for signal in signals]
 
 
 def _read_already(contents: Mapping[int, BankContent]) -> _ReadContents:
     """Return what reads contents from those that were read already."""
     return lambda ids: {content_id: contents[content_id] for content_id in ids if content_id in contents}
-
-
-def _candidates(index: ServedIndex, signals: Sequence[Signal]) -> Sequence[tuple[Sequence[Candidate], str | None]]:
-    """Return what the index holds near each signal, nearest first, and why that may not be all; None where it is."""
-    values: dict[str, list[str]] = {}
-    for signal in signals:
-        values.setdefault(signal.type, []).append(signal.value)
-    found: dict[str, Iterator[tuple[Sequence[Candidate], str | None]]] = {}
-    for name, asked in values.items():
-        undecided: dict[int, str] = {}
-        near = index.searcher(name).query_batch(asked, undecided=undecided)
-        found[name] = iter([(candidates, undecided.get(place)) for place, candidates in enumerate(near)])
-    return [next(found[signal.type]) for signal in signals]
-
-
-def _decided(
-    index: ServedIndex,
-    read: _ReadContents,
-    directory: BankDirectory,
-    signal: Signal,
-    candidates: Sequence[Candidate],
-    *,
-    policy: Policy,
-    partial: str | None,
-    now_s: int,
-) -> Lookup:
-    """Return what of the candidates of a signal matches, by the store's current state."""
-    matches: list[Match] = []
-    given_up: list[str] = []
-    for start in range(0, len(candidates), MAX_PAGE):
-        page = candidates[start : start + MAX_PAGE]
-        contents = read([candidate.content_id for candidate in page])
-        bank_ids = {content.bank_id for content in contents.values()}
-        matches += decide(
-            _current(page, contents, signal, index.signal_types[signal.type], given_up),
-            signal_type=signal.type,
-            contents=contents,
-            banks=directory.by_id(bank_ids, now_s=now_s) if contents else {},
-            policy=policy,
-            now_s=now_s,
-        )
-    build_id = index.manifest.types[signal.type].build_id
-    return Lookup(
-        signal=signal, matches=tuple(matches), build_id=build_id, partial=partial or next(iter(given_up), None)
-    )
 
 
 def _current(
@@ -265,7 +246,9 @@ def match_hashed(
     directory: BankDirectory,
     publisher: EventPublisher,
     ledger: EventLedger,
+    caller: Caller,
     now_s: int,
+    on_match: OnMatch | None,
     read_queries: ReadQueries | None = None,
     on_partial: Callable[[Mapping[str, str]], None] | None = None,
 ) -> Sequence[Mapping[str, JSON]] | None:
@@ -273,7 +256,8 @@ def match_hashed(
 
     `read_queries` reads those that were too large for the event from the content. `on_partial` takes by signal type why
     not all of the content was compared with all that is banked: then no match does not mean that it is unknown.
-    The coin of all the content's signals is its content id, or else each signal's own value.
+    The coin of all the content's signals is its content id, or else each signal's own value. `caller` is who uploaded
+    it, or the stage; `on_match` is called with what matches, before it is published.
 
     Raises:
         IndexNotReady: There is no index yet; the event must come again, or an upload would slip through.
@@ -293,16 +277,16 @@ def match_hashed(
         refused = {s for s in event.signals if s.type in types and refusal(types[s.type], s.value) is not None}
         enabled = [signal for signal in enabled if signal not in refused or signal in queries]
         partial = {signal: event.partial[signal.type] for signal in enabled if signal.type in event.partial}
-        results = lookups(
-            index,
-            banks,
-            directory,
-            enabled,
-            content_id=event.content_id,
-            partial=partial,
-            now_s=now_s,
+        upload = MatchRequest(
+            caller=caller,
+            at_s=now_s,
+            source="upload",
+            policy=Policy(content_id=event.content_id),
+            content_key=event.content_key,
+            event_id=fact,
         )
-        for result in results:
+        matcher = Matcher(index=index, banks=banks, directory=directory, on_match=on_match)
+        for result in matcher.match(upload, enabled, partial=partial):
             found += (detail(result, match) for match in result.matches)
             if result.partial is not None:
                 partials.setdefault(result.signal.type, result.partial)

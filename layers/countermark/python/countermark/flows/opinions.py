@@ -9,15 +9,16 @@ Nothing is sent for a collaboration that does not write back.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 
+from countermark.domain.caller import Caller
 from countermark.domain.collaboration import Collaboration
 from countermark.domain.event import OpinionGiven, event_id
-from countermark.domain.exchange import Exchange, OffersReasons, TakesOpinions, TakesSignals, TakesWithdrawals
+from countermark.domain.exchange import Exchange, Joined, OffersReasons, TakesOpinions, TakesSignals, TakesWithdrawals
 from countermark.domain.json import JSON
-from countermark.domain.opinion import SharedOpinion, ToldOpinion, Verdict
+from countermark.domain.opinion import ProcessedOpinion, SharedOpinion, Verdict
 from countermark.domain.signal import Signal
-from countermark.domain.stores import CollaborationStore, OpinionLedger, SecretStore
+from countermark.domain.stores import CollaborationStore, OpinionLedger, Ports, SecretStore
 from countermark.domain.transport import Request, Transport
 from countermark.errors import Conflict, ExchangeFailed, InvalidInput, NotFound
 from countermark.flows.curate import Curator, content_of
@@ -43,12 +44,24 @@ LONGEST_REQUEST_S = 90
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teller:
-    """What it takes to say what an exchange would be sent, and to know what it was sent."""
+    """What it takes to say what an exchange would be sent, and to know what it was sent; `caller` is who sends it."""
 
     exchanges: Mapping[str, Exchange]
     collaborations: CollaborationStore
     secrets: SecretStore
     opinions: OpinionLedger
+    caller: Caller
+
+    @classmethod
+    def of(cls, ports: Ports, *, exchanges: Mapping[str, Exchange], caller: Caller) -> Self:
+        """Return what it takes, of these ports."""
+        return cls(
+            exchanges=exchanges,
+            collaborations=ports.collaborations,
+            secrets=ports.secrets,
+            opinions=ports.opinions,
+            caller=caller,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,31 +166,31 @@ def opinion_requests(teller: Teller, given: OpinionGiven, *, now_s: int) -> list
         NotFound: There is no such collaboration, or it has no such record any more.
         InvalidInput: The exchange takes no such opinion or signal, or there are no credentials that can work.
     """
-    told = [each.opinion for each in teller.opinions.told(_subject(given))]
+    told = [each.opinion for each in teller.opinions.processed(_subject(given))]
     return _requests(teller, replace(given, opinion=_after(told, given.opinion)), now_s=now_s)
 
 
 def _requests(teller: Teller, given: OpinionGiven, *, now_s: int) -> list[Request]:
     collaboration = teller.collaborations.collaboration(given.collaboration)
-    exchange, config, credentials = _addressed(teller, collaboration)
+    joined, credentials = _addressed(teller, collaboration)
     if given.record_key is not None:
         if given.opinion.verdict is Verdict.WITHDRAWN:
-            if not isinstance(exchange, TakesWithdrawals):
-                raise InvalidInput(f"{exchange.kind} lets no opinion be withdrawn")
+            if not isinstance(joined, TakesWithdrawals):
+                raise InvalidInput(f"{collaboration.api} lets no opinion be withdrawn")
             data = _record_data(teller, given, given.record_key)
-            return list(exchange.withdrawal_requests(data, given.opinion, credentials=credentials))
-        if not isinstance(exchange, TakesOpinions):
-            raise InvalidInput(f"{exchange.kind} takes no opinions")
+            return list(joined.withdrawal_requests(data, given.opinion, credentials=credentials))
+        if not isinstance(joined, TakesOpinions):
+            raise InvalidInput(f"{collaboration.api} takes no opinions")
         data = _record_data(teller, given, given.record_key)
-        return list(exchange.opinion_requests(config, data, given.opinion, credentials=credentials))
+        return list(joined.opinion_requests(data, given.opinion, credentials=credentials))
     if given.opinion.verdict is Verdict.WITHDRAWN:
         raise InvalidInput("what was not fetched yet cannot be withdrawn: fetch, and try again")
-    if not isinstance(exchange, TakesSignals):
-        raise InvalidInput(f"{exchange.kind} takes no new signals")
+    if not isinstance(joined, TakesSignals):
+        raise InvalidInput(f"{collaboration.api} takes no new signals")
     return [
         request
         for signal in given.signals
-        for request in exchange.signal_requests(config, signal, given.opinion, credentials=credentials, now_s=now_s)
+        for request in joined.signal_requests(signal, given.opinion, credentials=credentials, now_s=now_s)
     ]
 
 
@@ -212,7 +225,7 @@ def give_opinions(curator: Curator, teller: Teller, given: Sequence[OpinionGiven
     for name in dict.fromkeys(each.collaboration for each in given):
         check_writes_back(teller.collaborations.collaboration(name))
     taken = taken_opinions(teller, given, now_s=curator.now_s)
-    place = teller.opinions.next_place()
+    place = teller.opinions.allot_place()
     curator.publisher.publish([placed(each, place) for each, _ in taken])
     return [request for _, requests in taken for request in requests]
 
@@ -235,10 +248,11 @@ def opinion_reasons(teller: Teller, collaboration_name: str, signal_type: str) -
         InvalidInput: The exchange asks for no reasons, or has no such signals, or there are no credentials.
         ExchangeFailed: It could not be asked.
     """
-    exchange, config, credentials = _addressed(teller, teller.collaborations.collaboration(collaboration_name))
-    if not isinstance(exchange, OffersReasons):
-        raise InvalidInput(f"{exchange.kind} asks for no reasons")
-    return exchange.feedback_reasons(config, signal_type, credentials=credentials)
+    collaboration = teller.collaborations.collaboration(collaboration_name)
+    joined, credentials = _addressed(teller, collaboration)
+    if not isinstance(joined, OffersReasons):
+        raise InvalidInput(f"{collaboration.api} asks for no reasons")
+    return joined.feedback_reasons(signal_type, credentials=credentials)
 
 
 def tell_opinion(
@@ -257,7 +271,7 @@ def tell_opinion(
     """
     subject = _subject(given)
     ends_at_s = clock() + TURN_S
-    told = teller.opinions.take_turn(subject, holder=holder, now_s=ends_at_s - TURN_S, lease_s=TURN_S)
+    told = teller.opinions.acquire_lease(subject, holder=holder, now_s=ends_at_s - TURN_S, lease_s=TURN_S)
     is_dealt_with = False
     try:
         report = _passed_over(given, told)
@@ -266,16 +280,16 @@ def tell_opinion(
             is_dealt_with = True
     finally:
         if not is_dealt_with:
-            teller.opinions.leave_turn(subject, holder=holder)
+            teller.opinions.release_lease(subject, holder=holder)
     if is_dealt_with:
-        teller.opinions.finish_turn(subject, _remembered(given, told), holder=holder, now_s=clock())
+        teller.opinions.record_processed(subject, _remembered(given, told), holder=holder, now_s=clock())
     return report
 
 
-def _passed_over(given: OpinionGiven, told: Sequence[ToldOpinion]) -> OpinionReport | None:
+def _passed_over(given: OpinionGiven, told: Sequence[ProcessedOpinion]) -> OpinionReport | None:
     """Return the report of an opinion of which nothing is to be told any more; None where something is."""
     name = given.collaboration
-    if ToldOpinion(place=given.place, opinion=given.opinion) in told:
+    if ProcessedOpinion(place=given.place, opinion=given.opinion) in told:
         return OpinionReport(collaboration=name, outcome="repeated", why="it was dealt with before")
     if any(each.opinion.supersedes(given.opinion) for each in _newer(given, told)):
         return OpinionReport(collaboration=name, outcome="superseded", why="a newer opinion of the same was dealt with")
@@ -286,7 +300,7 @@ def _sent(
     teller: Teller,
     transport: Transport,
     given: OpinionGiven,
-    told: Sequence[ToldOpinion],
+    told: Sequence[ProcessedOpinion],
     *,
     clock: Callable[[], int],
     ends_at_s: int,
@@ -321,15 +335,15 @@ def _after(told: Sequence[SharedOpinion], opinion: SharedOpinion) -> SharedOpini
     return replace(opinion, replaces=judged[-1] if judged else None)
 
 
-def _newer(given: OpinionGiven, told: Sequence[ToldOpinion]) -> list[ToldOpinion]:
+def _newer(given: OpinionGiven, told: Sequence[ProcessedOpinion]) -> list[ProcessedOpinion]:
     """Return the opinions of the same subject that were given after this one, oldest first."""
     return sorted((each for each in told if each.place > given.place), key=lambda each: each.place)
 
 
-def _remembered(given: OpinionGiven, told: Sequence[ToldOpinion]) -> list[ToldOpinion]:
+def _remembered(given: OpinionGiven, told: Sequence[ProcessedOpinion]) -> list[ProcessedOpinion]:
     """Return what is remembered of a subject: each opinion of which no newer one leaves nothing."""
     left = [each for each in told if each.place > given.place or not given.opinion.supersedes(each.opinion)]
-    mine = ToldOpinion(place=given.place, opinion=given.opinion)
+    mine = ProcessedOpinion(place=given.place, opinion=given.opinion)
     return sorted([*left, mine], key=lambda each: each.place)[-MAX_TOLD:]
 
 
@@ -338,8 +352,8 @@ def _subject(given: OpinionGiven) -> str:
     return json.dumps([given.collaboration, given.record_key, [[s.type, s.value] for s in given.signals]])
 
 
-def _addressed(teller: Teller, collaboration: Collaboration) -> tuple[Exchange, Mapping[str, JSON], Mapping[str, str]]:
-    """Return the exchange of a collaboration, with the configuration and the credentials that it is asked with.
+def _addressed(teller: Teller, collaboration: Collaboration) -> tuple[Joined, Mapping[str, str]]:
+    """Return the exchange of a collaboration with its configuration, and the credentials that it is asked with.
 
     Raises:
         InvalidInput: There is no such exchange, or it needs credentials and has none.
@@ -347,13 +361,13 @@ def _addressed(teller: Teller, collaboration: Collaboration) -> tuple[Exchange, 
     exchange = teller.exchanges.get(collaboration.api)
     if exchange is None:
         raise InvalidInput(f"No such exchange type '{collaboration.api}'")
-    config = exchange.parse_config(collaboration.config)
+    joined = exchange.joined(collaboration.config)
     credentials = teller.secrets.credentials(exchange.kind)
     if credentials is None:
         if exchange.credential_fields is not None:
             raise InvalidInput(f"{exchange.kind} needs credentials, and none are set")
         credentials = {}
-    return exchange, config, credentials
+    return joined, credentials
 
 
 def _record_data(teller: Teller, given: OpinionGiven, record_key: str) -> Mapping[str, JSON]:

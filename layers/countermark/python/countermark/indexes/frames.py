@@ -103,13 +103,15 @@ class FrameKeys:
         if not places:
             return
         _, signals, frames_of = self._tables()
-        rows, query_alike = np.unique(np.concatenate(in_signals), return_counts=True)
+        rows, query_similar = np.unique(np.concatenate(in_signals), return_counts=True)
         # The same signals, as a frame is alike one of a signal where that one is alike it.
-        _, banked_alike = np.unique(signals[np.unique(np.concatenate(places))], return_counts=True)
-        counts = zip(rows.tolist(), query_alike.tolist(), banked_alike.tolist(), frames_of[rows].tolist(), strict=True)
+        _, banked_similar = np.unique(signals[np.unique(np.concatenate(places))], return_counts=True)
+        counts = zip(
+            rows.tolist(), query_similar.tolist(), banked_similar.tolist(), frames_of[rows].tolist(), strict=True
+        )
         for row, of_query, of_banked, banked_frames in counts:
             comparison = self._decider.compare_counts(
-                query_alike=of_query, query_frames=len(values), banked_alike=of_banked, banked_frames=banked_frames
+                query_similar=of_query, query_frames=len(values), banked_similar=of_banked, banked_frames=banked_frames
             )
             distance = NO_DISTANCE if comparison.distance is None else comparison.distance
             if comparison.matches and (max_distance is None or distance <= max_distance):

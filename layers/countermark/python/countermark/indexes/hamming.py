@@ -227,6 +227,9 @@ def _within(
 def _within_few(
     queries: NDArray[np.uint64], plane: NDArray[np.uint64], reach: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    if len(queries) == 1:
+        (row,) = (_distances(plane, queries) <= reach).nonzero()
+        return np.zeros(len(row), np.int64), row
     distance = np.zeros((len(queries), len(plane)), np.uint16)
     for column in range(plane.shape[1]):
         distance += np.bitwise_count(queries[:, column, None] ^ plane[:, column])

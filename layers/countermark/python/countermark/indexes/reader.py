@@ -297,7 +297,7 @@ class IndexReader:
         self._max_age_s = max_age_s
         self._ahead = ahead
         self._arriving: dict[str, ArrivingSections] = {}
-        self._recent: Recent[LoadedIndex] = Recent(max_age_s=max_age_s, serves_meanwhile=True, reading=refreshing)
+        self._recent: Recent[LoadedIndex] = Recent(max_age_s=max_age_s, serves_stale=True, reading=refreshing)
         self._index: LoadedIndex | None = None
         self._failure: CountermarkError | None = None
         self._damaged_tries = 0
@@ -355,7 +355,15 @@ class IndexReader:
             IndexDamaged: The first one fails a check.
             Unavailable: The store cannot be reached, and none was loaded before.
         """
-        return self._recent.value(now_s, lambda: self._refreshed(now_s), will_do=lambda index: not index.is_failing)
+        return self._recent.value(now_s, lambda: self._refreshed(now_s), is_usable=lambda index: not index.is_failing)
+
+    def cached(self, now_s: int) -> LoadedIndex | None:
+        """Return the index that `current` would return without a look at the store or a read; else None."""
+        return (
+            None
+            if self._ahead is not None
+            else self._recent.cached(now_s, is_usable=lambda index: not index.is_failing)
+        )
 
     def _refreshed(self, now_s: int) -> LoadedIndex:
         """Return the newest index, or the one in use where that cannot be loaded."""

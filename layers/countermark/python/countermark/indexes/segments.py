@@ -6,8 +6,7 @@ segments, oldest first: a base, and the deltas upon it. Nothing is ever changed 
 
 import itertools
 import threading
-from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -39,8 +38,6 @@ from countermark.indexes.keys import (
     Sections,
     as_bytes,
     hash_width,
-    join_keys,
-    key_width,
     pack_keys,
 )
 from countermark.indexes.linear import LinearKeys, join_texts
@@ -53,9 +50,6 @@ _SPLIT = {
     IndexKind.LINEAR: join_texts,
     IndexKind.VECTOR: join_vectors,
 }
-
-MAX_PAIRS = 2**10
-"""How many pairs of value and content a build takes in at once: they stay in the processor's cache."""
 
 
 class Segment:
@@ -139,41 +133,6 @@ class Segment:
 
         if self._settling.acquire(blocking=False):
             threading.Thread(target=settle, name="countermark-settling", daemon=True).start()
-
-
-def build_segment(
-    signal_type: SignalType,
-    entries: Iterable[tuple[str, int]],
-    *,
-    removed: Iterable[int] = (),
-    build_id: str,
-) -> bytes:
-    """Build a segment of pairs of canonical value and content id, in any order.
-
-    `removed` names contents whose entries in earlier segments no longer hold. The same arguments, in
-    whatever order, give the same bytes.
-
-    Raises:
-        InvalidSignal: A value is not a signal of the type.
-    """
-    pairs = iter(entries)
-    width = key_width(signal_type)
-    joined, texts, content_ids = bytearray(), list[bytes](), array("Q")
-    while some := list(itertools.islice(pairs, MAX_PAIRS)):
-        values, ids = zip(*some, strict=True)
-        keys = pack_keys(signal_type, values)
-        if width:
-            joined += as_bytes(keys)
-        else:
-            texts += keys.tolist()
-        content_ids.extend(ids)
-    return assemble_segment(
-        signal_type,
-        join_keys(joined if width else texts, width=width),
-        np.frombuffer(content_ids, np.uint64),
-        removed=np.unique(np.array(list(removed), np.uint64)),
-        build_id=build_id,
-    )
 
 
 def assemble_segment(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from countermark.domain.api_key import ApiKey, Role
+from countermark.domain.api_key import ApiKey, Role, duplicate_name_error
 from countermark.local.database import Database
 from countermark.local.json_text import from_text, to_text
 
@@ -23,6 +23,9 @@ class SqliteApiKeyStore:
 
     def put_key(self, key: ApiKey) -> None:
         with self._database.write() as connection:
+            same_name = "SELECT 1 FROM api_keys WHERE name = ? AND digest <> ?"
+            if connection.execute(same_name, (key.name, key.digest)).fetchone() is not None:
+                raise duplicate_name_error(key.name)
             connection.execute(
                 "INSERT OR REPLACE INTO api_keys (digest, name, roles, created_at_s) VALUES (?, ?, ?, ?)",
                 (key.digest, key.name, to_text(sorted(key.roles)), key.created_at_s),

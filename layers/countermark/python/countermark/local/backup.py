@@ -17,7 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from countermark.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
-from countermark.local.database import OPEN_SUFFIX, SMALLEST_BYTES, Database, check_owner, in_use_alone, take_steps
+from countermark.local.database import (
+    OPEN_SUFFIX,
+    SMALLEST_BYTES,
+    Database,
+    apply_migrations,
+    check_owner,
+    exclusive_use,
+)
 from countermark.local.files import TEMPORARY_SUFFIX, Locked, locked, sync_directory, translated
 from countermark.local.schema import APPLICATION_ID
 
@@ -82,7 +89,7 @@ def restore(source: Path, database: Path, *, now_s: int) -> tuple[Counts, Path |
         # In this order: whoever opens a database takes the locks in it as well.
         with (
             locked(database.with_name(database.name + OPEN_SUFFIX)),
-            in_use_alone(database),
+            exclusive_use(database),
             _temporary(database) as temporary,
         ):
             counts = _prepare(source, temporary, database)
@@ -113,7 +120,7 @@ def _prepare(source: Path, temporary: Path, database: Path) -> Counts:
                 copy.execute("PRAGMA journal_mode = MEMORY")
                 # A damaged backup must not be half migrated before that is found.
                 _check_integrity(copy, name)
-                take_steps(copy, copy.execute("PRAGMA user_version").fetchone()[0])
+                apply_migrations(copy, copy.execute("PRAGMA user_version").fetchone()[0])
                 copy.execute("UPDATE store SET id = lower(hex(randomblob(16)))")
                 copy.execute("DELETE FROM builds")
                 copy.execute("UPDATE next_content_id SET id = max(id, ?)", (_next_content_id(database),))

@@ -3,20 +3,20 @@
 import hashlib
 import secrets
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from countermark.domain.bank import (
     Bank,
+    BankChange,
     BankContent,
+    ContentChange,
     ContentDraft,
     Provenance,
     batch_digest,
     is_permanently_disabled,
 )
 from countermark.domain.index import Origin
-from countermark.domain.json import JSON
-from countermark.domain.opinion import Category, Opinion
 from countermark.domain.stores import REMEMBER_BATCHES_S, Change, ChangePage, ContentPage
 from countermark.errors import AlreadyExists, Conflict, CursorLost, InvalidInput, NotFound
 from countermark.local.database import Database, check_page
@@ -25,21 +25,21 @@ from countermark.local.json_text import from_text, to_text
 _SELECT_BANK = "SELECT id, name, ratio, distance_limits FROM banks "
 
 _SELECT_CONTENT = """
-    SELECT id, bank_id, signals, disable_until_ts, note, original_media_uri, metadata, provenance, created_at_s
+    SELECT id, bank_id, signals, disable_until_ts, note, reason, original_media_uri, metadata, provenance, created_at_s
     FROM contents """
 
 _INSERT_CONTENT = """
-    INSERT INTO contents (id, bank_id, signals, disable_until_ts, note, original_media_uri, metadata,
+    INSERT INTO contents (id, bank_id, signals, disable_until_ts, note, reason, original_media_uri, metadata,
                           provenance, created_at_s, source_key)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) """
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) """
 
 
 _ABOVE_ALL_IDS = 2**63 - 1
 
-KEPT_CHANGES = 10_000
+RETAINED_CHANGES = 10_000
 """How many of the newest changes stay in the feed, whatever they say."""
 
-TRIMMED_AT_ONCE = 5_000
+TRIM_BATCH = 5_000
 """How many places of the feed one write looks at: some milliseconds, and other writers wait meanwhile."""
 
 MARKS = 10_000
@@ -66,25 +66,16 @@ class SqliteBankStore:
         with self._database.read() as connection:
             return [_bank_of(row) for row in connection.execute(_SELECT_BANK + "ORDER BY name")]
 
-    def update_bank(
-        self,
-        name: str,
-        *,
-        new_name: str | None = None,
-        ratio: float | None = None,
-        distance_limits: Mapping[str, int] | None = None,
-    ) -> Bank:
+    def update_bank(self, name: str, change: BankChange) -> Bank:
         with self._database.write() as connection:
             before = _bank(connection, name)
-            if new_name is not None and new_name != name:
-                _refuse_taken(connection, new_name)
+            after = change.applied_to(before)
+            if after.name != name:
+                _refuse_taken(connection, after.name)
             connection.execute(
-                """UPDATE banks SET name = coalesce(?, name), ratio = coalesce(?, ratio),
-                                    distance_limits = coalesce(?, distance_limits)
-                   WHERE id = ?""",
-                (new_name, ratio, None if distance_limits is None else to_text(distance_limits), before.id),
+                "UPDATE banks SET name = ?, ratio = ?, distance_limits = ? WHERE id = ?",
+                (after.name, after.matching_enabled_ratio, to_text(after.distance_limits), after.id),
             )
-            after = _bank(connection, name if new_name is None else new_name)
             if (before.matching_enabled_ratio > 0.0) != (after.matching_enabled_ratio > 0.0):
                 _tell(connection, [after.id], is_bank=True)
             return after
@@ -210,25 +201,21 @@ class SqliteBankStore:
         contents = tuple(_content_of(row) for row in rows[:limit])
         return ContentPage(contents=contents, before=contents[-1].id if len(rows) > limit else None)
 
-    def update_content(
-        self,
-        bank_id: int,
-        content_id: int,
-        *,
-        disable_until_ts: int | None = None,
-        note: str | None = None,
-    ) -> BankContent:
+    def content(self, bank_name: str, content_id: int) -> tuple[Bank, BankContent]:
+        with self._database.read() as connection:
+            return _content_in(connection, bank_name, content_id)
+
+    def update_content(self, bank_name: str, content_id: int, change: ContentChange) -> tuple[Bank, BankContent]:
         with self._database.write() as connection:
-            before = _content_in(connection, bank_id, content_id)
+            bank, before = _content_in(connection, bank_name, content_id)
+            after = change.applied_to(before)
             connection.execute(
-                """UPDATE contents SET disable_until_ts = coalesce(?, disable_until_ts), note = coalesce(?, note)
-                   WHERE id = ?""",
-                (disable_until_ts, note, content_id),
+                "UPDATE contents SET disable_until_ts = ?, note = ?, reason = ? WHERE id = ?",
+                (after.disable_until_ts, after.note, after.reason, content_id),
             )
-            after = _content_in(connection, bank_id, content_id)
             if is_permanently_disabled(before.disable_until_ts) != is_permanently_disabled(after.disable_until_ts):
                 _tell(connection, [content_id])
-            return after
+            return bank, after
 
     def delete_contents(self, bank_id: int, ids: Sequence[int]) -> int:
         check_page(len(ids))
@@ -268,17 +255,17 @@ class SqliteBankStore:
         `cursors` are those of all indexes that are built from this store. A reader from the start needs no such row,
         as it has nothing to remove. One that comes back from an older place, such as an index that was copied, may
         keep what was deleted since: the store decides on each match, so that never matches. The newest
-        `KEPT_CHANGES` stay, so that this is rare. Looks at some thousand rows; returns whether there are more.
+        `RETAINED_CHANGES` stay, so that this is rare. Looks at some thousand rows; returns whether there are more.
         """
         places = [0 if cursor is None else _place_of(cursor) for cursor in cursors]
         with self._database.write() as connection:
             done: int = connection.execute("SELECT place FROM trimmed").fetchone()[0]
             last: int = connection.execute("SELECT coalesce(max(place), 0) FROM changes").fetchone()[0]
-            upto = min([*places, last - KEPT_CHANGES])
+            upto = min([*places, last - RETAINED_CHANGES])
             if upto <= done:
                 return False
             # Places are consecutive numbers with gaps, so this many places are so many rows at most.
-            reached = min(upto, done + TRIMMED_AT_ONCE)
+            reached = min(upto, done + TRIM_BATCH)
             connection.execute(
                 """DELETE FROM changes WHERE place > ? AND place <= ? AND CASE WHEN is_bank
                        THEN NOT EXISTS (SELECT 1 FROM banks WHERE banks.id = changes.id)
@@ -295,7 +282,7 @@ class SqliteBankStore:
             connection.execute("DELETE FROM builds WHERE place <= ?", ((place or 0) - MARKS,))
             return Origin(store_id=_store_id(connection), mark=mark)
 
-    def origin_fault(self, origin: Origin | None, cursor: str | None) -> str | None:
+    def origin_mismatch(self, origin: Origin | None, cursor: str | None) -> str | None:
         with self._database.read() as connection:
             if origin is not None and origin.store_id != _store_id(connection):
                 return "the index was built from another database"
@@ -368,11 +355,12 @@ def _allot(connection: sqlite3.Connection, count: int) -> range:
     return range(first, first + count)
 
 
-def _content_in(connection: sqlite3.Connection, bank_id: int, content_id: int) -> BankContent:
-    row = connection.execute(_SELECT_CONTENT + "WHERE id = ? AND bank_id = ?", (content_id, bank_id)).fetchone()
+def _content_in(connection: sqlite3.Connection, bank_name: str, content_id: int) -> tuple[Bank, BankContent]:
+    bank = _bank(connection, bank_name)
+    row = connection.execute(_SELECT_CONTENT + "WHERE id = ? AND bank_id = ?", (content_id, bank.id)).fetchone()
     if row is None:
         raise NotFound(f"content '{content_id}' not found")
-    return _content_of(row)
+    return bank, _content_of(row)
 
 
 def _is_new_to_a_build(connection: sqlite3.Connection, row: Sequence[Any]) -> bool:
@@ -394,43 +382,25 @@ def _row_of(content: BankContent) -> tuple[Any, ...]:
         to_text(dict(sorted(content.signals.items()))),
         content.disable_until_ts,
         content.note,
+        content.reason,
         content.original_media_uri,
         to_text(content.metadata) if content.metadata else None,
-        None if content.provenance is None else _provenance_text(content.provenance),
+        None if content.provenance is None else to_text(content.provenance.to_json()),
         content.created_at_s,
     )
 
 
 def _content_of(row: Sequence[Any]) -> BankContent:
-    content_id, bank_id, signals, disable_until_ts, note, uri, metadata, provenance, created_at_s = row
+    content_id, bank_id, signals, disable_until_ts, note, reason, uri, metadata, provenance, created_at_s = row
     return BankContent(
         id=content_id,
         bank_id=bank_id,
         signals=from_text(signals),
         disable_until_ts=disable_until_ts,
         note=note,
+        reason=reason,
         original_media_uri=uri,
         metadata={} if metadata is None else from_text(metadata),
-        provenance=None if provenance is None else _provenance_of(provenance),
+        provenance=None if provenance is None else Provenance.from_json(from_text(provenance)),
         created_at_s=created_at_s,
-    )
-
-
-def _provenance_text(provenance: Provenance) -> str:
-    opinions: list[JSON] = [
-        [opinion.category, sorted(opinion.tags), opinion.is_mine] for opinion in provenance.opinions
-    ]
-    return to_text([provenance.collaboration, provenance.record_key, provenance.record_digest, opinions])
-
-
-def _provenance_of(text: str) -> Provenance:
-    collaboration, record_key, record_digest, opinions = from_text(text)
-    return Provenance(
-        collaboration=collaboration,
-        record_key=record_key,
-        opinions=tuple(
-            Opinion(category=Category(category), tags=frozenset(tags), is_mine=is_mine)
-            for category, tags, is_mine in opinions
-        ),
-        record_digest=record_digest,
     )

@@ -2,15 +2,15 @@
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from countermark.domain.bank import Provenance
-from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, RecordPolicy, held_text
+from countermark.domain.collaboration import Collaboration, FetchState, Lease, Record, lease_held_message
 from countermark.domain.stores import RecordPage
 from countermark.errors import AlreadyExists, Conflict, InvalidInput, LeaseHeld, LeaseLost, NotFound, Unavailable
 from countermark.local.database import Database, check_page
-from countermark.local.holds import Hold, Holds
+from countermark.local.holds import LeaseHold, LeaseHolds
 from countermark.local.json_text import from_text, to_text
 
 _SELECT_RECORD = "SELECT id, key, data, generation, content_id, is_withheld FROM records "
@@ -100,10 +100,10 @@ class SqliteCollaborationStore:
             ).fetchone()
         if row is None or row[0] is None:
             return FetchState()
-        state = FetchState(**from_text(row[0]))
+        state = FetchState.from_json(from_text(row[0]))
         # The process of a run that was killed could not say that it ended.
         if state.running_since_s is not None and row[1] is not None:
-            hold = Holds.read(row[1], row[2])
+            hold = LeaseHolds.read(row[1], row[2])
             if hold.run is not None and self._database.holds.is_over(hold, now_s=0):
                 return replace(state, running_since_s=None)
         return state
@@ -120,11 +120,11 @@ class SqliteCollaborationStore:
                 raise _not_found(name)
             collaboration_id, held_by, expires_at_s, kept = row
             if held_by is not None:
-                held = Holds.read(kept, expires_at_s)
+                held = LeaseHolds.read(kept, expires_at_s)
                 is_own = held_by == holder and holds.is_of_this_process(held)
                 if not is_own and not holds.is_over(held, now_s=now_s, lease_s=lease_s):
                     raise LeaseHeld(
-                        held_text(name, holder=held_by, since_s=held.since_s, expires_at_s=held.expires_at_s)
+                        lease_held_message(name, holder=held_by, since_s=held.since_s, expires_at_s=held.expires_at_s)
                     )
             hold = holds.begin(now_s=now_s, lease_s=lease_s)
             connection.execute(
@@ -139,7 +139,7 @@ class SqliteCollaborationStore:
             hold = self._database.holds.begin(now_s=now_s, lease_s=lease_s, since_s=held.since_s)
             connection.execute(
                 """UPDATE collaborations SET fetch_state = ?, lease_expires_at_s = ?, lease_hold = ? WHERE id = ?""",
-                (to_text(asdict(state)), hold.expires_at_s, hold.to_text(), collaboration_id),
+                (to_text(state.to_json()), hold.expires_at_s, hold.to_text(), collaboration_id),
             )
         return Lease(collaboration=lease.collaboration, holder=lease.holder, expires_at_s=hold.expires_at_s)
 
@@ -229,7 +229,7 @@ class SqliteCollaborationStore:
                 (_id_of(connection, provenance.collaboration), _key_bytes(provenance.record_key)),
             )
 
-    def _held(self, connection: sqlite3.Connection, lease: Lease, now_s: int) -> tuple[int, Hold]:
+    def _held(self, connection: sqlite3.Connection, lease: Lease, now_s: int) -> tuple[int, LeaseHold]:
         """Return the id of the collaboration whose lease it is, while it is held, and how."""
         row = connection.execute(
             """SELECT id, lease_expires_at_s, lease_hold FROM collaborations WHERE name = ? AND lease_holder = ?""",
@@ -237,7 +237,7 @@ class SqliteCollaborationStore:
         ).fetchone()
         if row is not None:
             collaboration_id, expires_at_s, kept = row
-            hold = Holds.read(kept, expires_at_s)
+            hold = LeaseHolds.read(kept, expires_at_s)
             holds = self._database.holds
             if holds.is_of_this_process(hold) and not holds.is_over(hold, now_s=now_s):
                 return collaboration_id, hold
@@ -265,22 +265,12 @@ def _forget(connection: sqlite3.Connection, collaboration_id: int) -> bool:
 
 
 def _configuration(collaboration: Collaboration) -> str:
-    fields = asdict(collaboration)
-    del fields["name"]
-    return to_text(fields)
+    return to_text({name: value for name, value in collaboration.to_json().items() if name != "name"})
 
 
 def _collaboration_of(row: Sequence[Any]) -> Collaboration:
     name, configuration = row
-    fields = from_text(configuration)
-    return Collaboration(
-        **fields
-        | {
-            "name": name,
-            "disputed": RecordPolicy(fields["disputed"]),
-            "negative": RecordPolicy(fields["negative"]),
-        }
-    )
+    return Collaboration.from_json({**from_text(configuration), "name": name})
 
 
 def _key_bytes(key: str) -> bytes:

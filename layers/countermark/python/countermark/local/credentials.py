@@ -1,6 +1,6 @@
 """Credentials of exchanges from wherever a machine has them: the store, the environment, or the home directory."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class CredentialChain:
     """
 
     store: SecretStore
-    exchanges: Mapping[str, Exchange]
+    exchanges: Callable[[], Mapping[str, Exchange]]
     environ: Mapping[str, str]
     home: Path
 
@@ -33,8 +33,8 @@ class CredentialChain:
             Unavailable: The store, or the file, cannot be read.
         """
         stored = self.store.credentials(kind)
-        exchange = self.exchanges.get(kind)
-        if stored is not None or exchange is None or exchange.credential_source is None:
+        exchange = self.exchanges().get(kind) if stored is None else None
+        if exchange is None or exchange.credential_source is None:
             return stored
         place, text = self._found(exchange.credential_source)
         if not text.strip():

@@ -18,7 +18,7 @@ from typing import Self
 from countermark.domain.stores import MAX_PAGE
 from countermark.errors import InvalidInput, Unavailable
 from countermark.local.files import LOCK_POLL_S, TEMPORARY_SUFFIX, locked, sync_directory, translated, why_not_written
-from countermark.local.holds import Holds, LiveFile
+from countermark.local.holds import LeaseHolds, LiveFile
 from countermark.local.schema import APPLICATION_ID, MIGRATIONS
 
 TIMEOUT_S = 30.0
@@ -102,7 +102,7 @@ class Database:
         """
         self._path = path
         self._live_file = LiveFile(path)
-        self.holds = Holds(self._live_file, uptime_s=uptime_s)
+        self.holds = LeaseHolds(self._live_file, uptime_s=uptime_s)
         self._timeout_s = timeout_s
         self._idle: list[sqlite3.Connection] = []
         # A database in memory is its connection: whoever uses it has it alone.
@@ -432,7 +432,7 @@ def _gone(path: Path, what: str) -> str:
 
 
 @contextmanager
-def in_use_alone(path: Path) -> Iterator[None]:
+def exclusive_use(path: Path) -> Iterator[None]:
     """Hold a database that nobody has open, so that nobody opens it: to put another file in its place.
 
     Raises:
@@ -479,7 +479,7 @@ def _create(path: Path) -> None:
                 connection.execute("PRAGMA synchronous = FULL")
                 # It can be set before the first table alone, or by a VACUUM.
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-                take_steps(connection, 0)
+                apply_migrations(connection, 0)
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -508,7 +508,7 @@ def _migrate(connection: sqlite3.Connection, name: str, *, is_memory: bool) -> N
         if _pragma_text(connection, "journal_mode") != "wal":
             connection.execute("PRAGMA journal_mode = WAL")
     if version < len(MIGRATIONS):
-        take_steps(connection, version)
+        apply_migrations(connection, version)
 
 
 def check_owner(connection: sqlite3.Connection, name: str) -> None:
@@ -528,7 +528,7 @@ def check_owner(connection: sqlite3.Connection, name: str) -> None:
         )
 
 
-def take_steps(connection: sqlite3.Connection, version: int) -> None:
+def apply_migrations(connection: sqlite3.Connection, version: int) -> None:
     """Bring a database of a version of the schema up to date."""
     with _transaction(connection, "BEGIN IMMEDIATE"):
         for step in MIGRATIONS[version:]:

@@ -53,7 +53,7 @@ _MAX_JSON_BYTES = 1024 * 1024
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def is_ours(directory: Path) -> bool:
+def is_state_directory(directory: Path) -> bool:
     """Tell whether a directory holds a state of countermark; one that is empty, missing or of loose content does not.
 
     Raises:
@@ -97,14 +97,14 @@ def remove(directory: Path) -> Sequence[str]:
         Conflict: Another process has the state open.
         OSError: A file could not be removed.
     """
-    from countermark.local.database import OPEN_SUFFIX, in_use_alone
+    from countermark.local.database import OPEN_SUFFIX, exclusive_use
     from countermark.local.files import locked
 
     if not any(map(_is_sign, _names(directory))):
         raise InvalidInput(f"{directory} holds no state of countermark: nothing was removed")
     database = directory / DATABASE_FILE
     try:
-        with locked(database.with_name(database.name + OPEN_SUFFIX)), in_use_alone(database):
+        with locked(database.with_name(database.name + OPEN_SUFFIX)), exclusive_use(database):
             if _is_foreign_database(database):
                 raise InvalidInput(
                     f"the database {database} is not countermark's: nothing was removed. Move it away first"

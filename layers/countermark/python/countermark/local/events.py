@@ -1,20 +1,17 @@
 """Events and the ledger of those that were dealt with, over SQLite."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Any
 
-from countermark.domain.event import BankChanged, ContentHashed, Event, MatchFound, OpinionGiven
-from countermark.domain.opinion import SharedOpinion, Verdict
-from countermark.domain.signal import ContentType, Signal, Unhashable
+from countermark.domain import event_json
+from countermark.domain.event import Event, MatchFound, OpinionGiven
 from countermark.local.database import Database
 from countermark.local.json_text import from_text, to_text
 
 MAX_EVENTS = 10_000
-"""How many events are kept, the newest: enough to look back on, some megabytes. Opinions are counted apart: one that
-waits for its exchange is not to make room for the changes of a busy day."""
+"""How many events are kept, the newest: enough to look back on, some megabytes. Opinions and matches are counted apart
+from others and each other: a busy day of changes and of uploads that match nothing must not remove them."""
 
-_OPINION = OpinionGiven.__name__
+_APART = (OpinionGiven.__name__, MatchFound.__name__)
 
 
 class SqliteEventPublisher:
@@ -29,17 +26,17 @@ class SqliteEventPublisher:
         with self._database.write() as connection:
             connection.executemany(
                 "INSERT OR IGNORE INTO events (id, kind, body) VALUES (?, ?, ?)",
-                [(event.id, type(event).__name__, to_text(asdict(event))) for event in events],
+                [(event.id, kind, to_text(body)) for event in events for kind, body in [event_json.to_json(event)]],
             )
             connection.execute(
-                "DELETE FROM events WHERE kind <> ? AND place <= (SELECT max(place) FROM events) - ?",
-                (_OPINION, MAX_EVENTS),
+                "DELETE FROM events WHERE kind NOT IN (?, ?) AND place <= (SELECT max(place) FROM events) - ?",
+                (*_APART, MAX_EVENTS),
             )
-            if any(isinstance(event, OpinionGiven) for event in events):
+            for kind in {type(event).__name__ for event in events}.intersection(_APART):
                 connection.execute(
                     """DELETE FROM events WHERE kind = ? AND place NOT IN
                        (SELECT place FROM events WHERE kind = ? ORDER BY place DESC LIMIT ?)""",
-                    (_OPINION, _OPINION, MAX_EVENTS),
+                    (kind, kind, MAX_EVENTS),
                 )
         if self._on_event is not None:
             for event in events:
@@ -49,7 +46,7 @@ class SqliteEventPublisher:
         """Return the events that are kept, oldest first."""
         with self._database.read() as connection:
             rows = connection.execute("SELECT kind, body FROM events ORDER BY place").fetchall()
-        return [_event_of(kind, from_text(body)) for kind, body in rows]
+        return [event_json.from_json(kind, from_text(body)) for kind, body in rows]
 
 
 class SqliteEventLedger:
@@ -71,34 +68,3 @@ class SqliteEventLedger:
             connection.execute(
                 "INSERT OR REPLACE INTO done_events (id, forget_at_s) VALUES (?, ?)", (event_id, now_s + forget_after_s)
             )
-
-
-def _event_of(kind: str, fields: dict[str, Any]) -> Event:
-    match kind:
-        case "ContentHashed":
-            return ContentHashed(
-                **fields
-                | {
-                    "content_type": ContentType(fields["content_type"]),
-                    "signals": tuple(Signal(**signal) for signal in fields["signals"]),
-                    # Events of versions that asked with nothing are kept as well.
-                    "queries": tuple(Signal(**query) for query in fields.get("queries", ())),
-                    "unhashable": {name: Unhashable.stored(**why) for name, why in fields["unhashable"].items()},
-                    "left_in_content": tuple(fields.get("left_in_content", ())),
-                }
-            )
-        case "MatchFound":
-            return MatchFound(**fields)
-        case "OpinionGiven":
-            opinion = fields["opinion"]
-            return OpinionGiven(
-                **fields
-                | {
-                    "signals": tuple(Signal(**signal) for signal in fields["signals"]),
-                    "opinion": SharedOpinion(
-                        **opinion | {"verdict": Verdict(opinion["verdict"]), "tags": tuple(opinion["tags"])}
-                    ),
-                }
-            )
-        case _:
-            return BankChanged(**fields)

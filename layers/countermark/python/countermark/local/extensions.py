@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from countermark.errors import Unavailable
-from countermark.local.directory import EXTENSIONS_FILE, claim, is_ours
+from countermark.local.directory import EXTENSIONS_FILE, claim, is_state_directory
 from countermark.local.files import locked, make_directory, translated, write_atomically
 
 
@@ -22,7 +22,7 @@ class ExtensionList:
         Raises:
             Unavailable: The file cannot be read, or holds something else.
         """
-        if not self._path.exists() or not is_ours(self._path.parent):
+        if not self._path.exists() or not is_state_directory(self._path.parent):
             return []
         with translated(self._path):
             try:

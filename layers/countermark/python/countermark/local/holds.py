@@ -117,7 +117,7 @@ def _is_left(path: Path) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class LeaseHold:
     """Who holds a lease, and until when: as a row keeps it beside the holder's name.
 
     `run` is the locked file of its process, None where there are no locks. `ends_at_uptime_s` is of the machine whose
@@ -135,7 +135,7 @@ class Hold:
         return json.dumps([self.run, self.boot, self.ends_at_uptime_s, self.since_s])
 
 
-class Holds:
+class LeaseHolds:
     """Makes and judges the holds of one database."""
 
     def __init__(self, file: LiveFile, *, uptime_s: Callable[[], float] = time.monotonic) -> None:
@@ -143,13 +143,13 @@ class Holds:
         self._uptime_s = uptime_s
         self._boot = _boot_id()
 
-    def begin(self, *, now_s: int, lease_s: int, since_s: int | None = None) -> Hold:
+    def begin(self, *, now_s: int, lease_s: int, since_s: int | None = None) -> LeaseHold:
         """Return a hold of this process for `lease_s` from now; `since_s` is when it began, where it is renewed.
 
         Raises:
             Unavailable: The file that says that this process lives cannot be made.
         """
-        return Hold(
+        return LeaseHold(
             run=self._file.name(),
             boot=self._boot,
             ends_at_uptime_s=self._uptime_s() + lease_s,
@@ -158,15 +158,15 @@ class Holds:
         )
 
     @staticmethod
-    def read(text: str | None, expires_at_s: int | None) -> Hold:
+    def read(text: str | None, expires_at_s: int | None) -> LeaseHold:
         """Return a hold as a row has it; a row of an older countermark has its time only."""
         kept: Any = [None, "", 0.0, 0] if text is None else json.loads(text)
         run, boot, ends_at_uptime_s, since_s = kept
-        return Hold(
+        return LeaseHold(
             run=run, boot=boot, ends_at_uptime_s=ends_at_uptime_s, since_s=since_s, expires_at_s=expires_at_s or 0
         )
 
-    def is_over(self, hold: Hold, *, now_s: int, lease_s: int | None = None) -> bool:
+    def is_over(self, hold: LeaseHold, *, now_s: int, lease_s: int | None = None) -> bool:
         """Tell whether a hold ended: its process did, or its time ran out.
 
         A hold that would end later than one of `lease_s` that begins now was made by a clock that was wrong.
@@ -181,7 +181,7 @@ class Holds:
         """Have every hold of this process end now, as it cannot be written down that one of them did."""
         self._file.close()
 
-    def is_of_this_process(self, hold: Hold) -> bool:
+    def is_of_this_process(self, hold: LeaseHold) -> bool:
         """Tell whether a hold is of this process, or of none in particular."""
         return hold.run is None or hold.run == self._file.name()
 

@@ -135,5 +135,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE trimmed (place INTEGER NOT NULL)",
         "INSERT INTO trimmed VALUES (0)",
     ),
+    (
+        # Why a content was disabled.
+        "ALTER TABLE contents ADD COLUMN reason TEXT NOT NULL DEFAULT ''",
+    ),
 )
 """What each version of the schema adds to the one before it; the first makes version 1."""

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from countermark.domain.event import Event
-from countermark.domain.stores import origin_fault
+from countermark.domain.stores import SecretStore, origin_mismatch
 from countermark.errors import IndexDamaged
 from countermark.local.api_keys import SqliteApiKeyStore
 from countermark.local.banks import SqliteBankStore
@@ -19,12 +19,18 @@ from countermark.local.index import FileIndexStore
 from countermark.local.opinions import SqliteOpinionLedger
 from countermark.local.secrets import FileSecretStore
 
+if TYPE_CHECKING:
+    from countermark.domain.decision import OnMatch
+
 
 class LocalState:
     """Every port over one state directory. Several processes may have it open at once.
 
     `notices` are sentences for the user: what was wrong with the directory and was put right.
     """
+
+    on_match: "OnMatch | None" = None
+    """Called with what matches, of uploads and of lookups."""
 
     def __init__(self, directory: Path, database: Database, on_event: Callable[[Event], None] | None) -> None:
         self._database = database
@@ -35,10 +41,11 @@ class LocalState:
         self.publisher = SqliteEventPublisher(database, on_event=on_event)
         self.ledger = SqliteEventLedger(database)
         self.opinions = SqliteOpinionLedger(database)
-        self.secrets = FileSecretStore(directory / SECRETS_FILE, check=database.check)
+        secrets = FileSecretStore(directory / SECRETS_FILE, check=database.check)
+        self.secrets: SecretStore = secrets
         self.api_keys = SqliteApiKeyStore(database)
         self.content = FileContentReader()
-        notice = self.secrets.tighten()
+        notice = secrets.tighten()
         self.notices: tuple[str, ...] = () if notice is None else (notice,)
 
     @classmethod
@@ -99,7 +106,7 @@ class LocalState:
             if published is None:
                 continue
             manifest = published.manifest
-            if origin_fault(self.banks, manifest) is not None or (
+            if origin_mismatch(self.banks, manifest) is not None or (
                 manifest.begun_at_s is not None and not manifest.types
             ):
                 return []

@@ -15,9 +15,6 @@ from countermark.signals.buffered import BufferedHasher
 from countermark.signals.hexadecimal import keys_of_hex
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from countermark.signals.picture import Picture
 
 MIN_QUALITY = 50
@@ -35,38 +32,24 @@ Measured: 0, of 1,744 turned copies of 23 photos.
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
-def from_pixels(pixels: "NDArray[np.uint8]") -> tuple[str, int]:
+def from_picture(picture: "Picture") -> tuple[str, int]:
     """Return the hash in hex, and its quality in 0..100; to the bit what the reference implementation gives.
 
-    Takes shape (rows, columns) for grey or (rows, columns, 3) for RGB. An image with a side below 5 pixels has a hash
-    of zeros and quality 0.
+    The hash of a draft lies near that of the whole. A picture with a side below 5 pixels has a hash of zeros and
+    quality 0.
     """
-    from countermark.signals.picture import of_pixels
-
-    return from_picture(of_pixels(pixels))
-
-
-def from_picture(picture: "Picture") -> tuple[str, int]:
-    """Return the hash of a picture, as of its pixels; that of a draft lies near to it."""
     from countermark.signals.pdq_transform import hash_picture
 
     hashed = hash_picture(picture)
     return hashed.value, hashed.quality
 
 
-def variants_from_pixels(pixels: "NDArray[np.uint8]") -> tuple[dict[str, str], int]:
+def variants_from_picture(picture: "Picture") -> tuple[dict[str, str], int]:
     """Return the hashes of a photo's eight variants by their names, as in `photo.variants`, and their quality.
 
     The first is exact. The others come from the same pass over the pixels, and no referee settles their ties: they lie
     up to `VARIANT_TOLERANCE_BITS` from the hashes of turned pixels.
     """
-    from countermark.signals.picture import of_pixels
-
-    return variants_from_picture(of_pixels(pixels))
-
-
-def variants_from_picture(picture: "Picture") -> tuple[dict[str, str], int]:
-    """Return the hashes of a picture's variants, as of its pixels."""
     from countermark.signals.pdq_transform import hash_variants
 
     return hash_variants(picture)

@@ -81,24 +81,24 @@ class Vpdq:
 
     def compare(self, query: str, banked: str) -> Comparison:
         asked, known = hashes(query), hashes(banked)
-        query_alike, banked_alike = _alike(asked, known)
+        query_similar, banked_similar = _alike(asked, known)
         return self.compare_counts(
-            query_alike=query_alike,
+            query_similar=query_similar,
             query_frames=len(asked),
-            banked_alike=banked_alike,
+            banked_similar=banked_similar,
             banked_frames=len(known),
         )
 
     def compare_counts(
         self,
         *,
-        query_alike: int,
+        query_similar: int,
         query_frames: int,
-        banked_alike: int,  # noqa: ARG002  # the port's: of the banked video any share will do
+        banked_similar: int,  # noqa: ARG002  # the port's: of the banked video any share will do
         banked_frames: int,  # noqa: ARG002  # as above
     ) -> Comparison:
         # Rounded up, so that less than the share never looks like it.
-        missing_percent = -(-100 * (query_frames - query_alike) // query_frames)
+        missing_percent = -(-100 * (query_frames - query_similar) // query_frames)
         return Comparison(matches=missing_percent <= self.match_distance, distance=missing_percent)
 
     def hasher(self) -> "VideoHasher":
@@ -110,8 +110,8 @@ class Vpdq:
         """Return the shares of both that are alike the other, the banked one's in brackets: `80%[0%]`."""
         del distance
         asked, known = hashes(query), hashes(banked)
-        query_alike, banked_alike = _alike(asked, known)
-        return f"{100 * query_alike / len(asked):.0f}%[{100 * banked_alike / len(known):.0f}%]"
+        query_similar, banked_similar = _alike(asked, known)
+        return f"{100 * query_similar / len(asked):.0f}%[{100 * banked_similar / len(known):.0f}%]"
 
 
 VPDQ = Vpdq()
@@ -143,13 +143,13 @@ def _alike(query: Sequence[str], banked: Sequence[str]) -> tuple[int, int]:
     import numpy as np
 
     asked, known = (np.frombuffer(bytes.fromhex("".join(each)), np.uint64).reshape(-1, 4) for each in (query, banked))
-    query_alike = 0
+    query_similar = 0
     is_known = np.zeros(len(known), bool)
     step = max(1, _PAIRS // max(1, len(known)))
     for start in range(0, len(asked), step):
         some = asked[start : start + step, None]
         bits = np.bitwise_count(some ^ known).sum(axis=2, dtype=np.uint16)
         is_alike = bits <= PDQ.match_distance
-        query_alike += int(np.count_nonzero(is_alike.any(axis=1)))
+        query_similar += int(np.count_nonzero(is_alike.any(axis=1)))
         is_known |= is_alike.any(axis=0)
-    return query_alike, int(np.count_nonzero(is_known))
+    return query_similar, int(np.count_nonzero(is_known))

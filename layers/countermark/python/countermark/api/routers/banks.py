@@ -8,6 +8,7 @@ from countermark.api.call import Call
 from countermark.api.messages import Answer
 from countermark.api.routers import Router, answers
 from countermark.api.schemas import BankChange, BankView, Message, NewBank
+from countermark.domain import bank as rules
 from countermark.errors import AlreadyExists, NotFound
 from countermark.flows import curate
 
@@ -17,7 +18,7 @@ router = Router("Banks")
 @router.get("/c/banks", summary="List the banks", responses=answers(list[BankView], "All banks, by name."))
 def list_banks(call: Call) -> Answer:
     """Answer all banks, by name."""
-    return wire.json_answer([wire.bank_view(bank) for bank in call.services.banks.banks()])
+    return wire.json_answer([wire.bank_view(bank) for bank in call.services.ports.banks.banks()])
 
 
 @router.post(
@@ -37,17 +38,15 @@ def create_bank(call: Call, body: Annotated[NewBank, Body()]) -> Answer:
 @router.get("/c/bank/<bank_name>", summary="Show a bank", responses=answers(BankView, "The bank."))
 def show_bank(call: Call, bank_name: str) -> Answer:
     """Answer a bank."""
-    try:
-        return wire.json_answer(wire.bank_view(call.services.banks.bank(bank_name)))
-    except NotFound as error:
-        raise NotFound(f"bank '{bank_name}' not found") from error
+    return wire.json_answer(wire.bank_view(call.services.ports.banks.bank(bank_name)))
 
 
 @router.put("/c/bank/<bank_name>", summary="Change a bank", responses=answers(BankView, "The bank."))
 def change_bank(call: Call, bank_name: str, body: Annotated[BankChange, Body()]) -> Answer:
     """Rename a bank, set its ratio, or both."""
+    change = rules.BankChange.checked(name=body.name, ratio=_ratio(body, default=None))
     try:
-        bank = curate.update_bank(call.curator, bank_name, new_name=body.name, ratio=_ratio(body, default=None))
+        bank = curate.update_bank(call.curator, bank_name, change)
     except NotFound as error:
         raise NotFound("Bank not found") from error
     except AlreadyExists as error:

@@ -22,6 +22,7 @@ from countermark.api.schemas import (
     Object,
     ToldOpinion,
 )
+from countermark.domain import bank as rules
 from countermark.domain.bank import MAX_CONTENT_ID, Bank, ContentDraft, batch_key
 from countermark.domain.json import JSON
 from countermark.errors import InvalidInput, NotFound
@@ -124,7 +125,7 @@ def list_contents(
     """Answer a page of a bank's contents, newest first."""
     bank = _bank(call, bank_name)
     before = None if not cursor else _content_id(cursor)
-    page = call.services.banks.content_page(bank.id, before=before, limit=min(limit, call.services.limits.page))
+    page = call.services.ports.banks.content_page(bank.id, before=before, limit=min(limit, call.services.limits.page))
     return wire.json_answer(
         {
             "contents": [wire.content_view(bank, each, signals=True, metadata=True) for each in page.contents],
@@ -147,8 +148,7 @@ def show_content(
     include_metadata: Annotated[bool, Query(description="Answer its metadata and note as well.")] = True,
 ) -> Answer:
     """Answer a content."""
-    bank = _bank(call, bank_name)
-    _, found = curate.content_of(call.curator, bank.name, _existing_id(content_id))
+    bank, found = curate.content_of(call.curator, bank_name, _existing_id(call, bank_name, content_id))
     return wire.json_answer(wire.content_view(bank, found, signals=include_signals, metadata=include_metadata))
 
 
@@ -159,14 +159,13 @@ def show_content(
 )
 def change_content(call: Call, bank_name: str, content_id: str, body: Annotated[ContentChange, Body()]) -> Answer:
     """Disable or enable a content, set its note, or both. A disable acts at the next lookup."""
-    _bank(call, bank_name)
-    bank, changed = curate.update_content(
-        call.curator,
-        bank_name,
-        _existing_id(content_id),
-        disable_until_ts=body.disable_until_ts,
-        note=body.note,
-    )
+    existing_id = _existing_id(call, bank_name, content_id)
+    try:
+        change = rules.ContentChange.checked(body.model_dump(), now_s=call.now_s)
+    except InvalidInput:
+        _bank(call, bank_name)  # that there is no such bank is said first
+        raise
+    bank, changed = curate.update_content(call.curator, bank_name, existing_id, change)
     return wire.json_answer(
         {
             **wire.content_view(bank, changed, signals=False, metadata=False),
@@ -184,8 +183,8 @@ def change_content(call: Call, bank_name: str, content_id: str, body: Annotated[
 )
 def delete_content(call: Call, bank_name: str, content_id: str) -> Answer:
     """Delete a content of this bank; no fetch banks it again."""
-    _bank(call, bank_name)
-    return wire.json_answer({"deleted": curate.delete_content(call.curator, bank_name, _existing_id(content_id))})
+    existing_id = _existing_id(call, bank_name, content_id)
+    return wire.json_answer({"deleted": curate.delete_content(call.curator, bank_name, existing_id)})
 
 
 @router.post(
@@ -204,7 +203,7 @@ def give_opinion(call: Call, bank_name: str, content_id: str, body: Annotated[Co
     opinion = opinions.shared_opinion(
         body.opinion, tags=body.tags, signal_type=body.signal_type or None, reason=body.reason or None
     )
-    given = opinions.opinions_of_content(call.curator, bank_name, _existing_id(content_id), opinion)
+    given = opinions.opinions_of_content(call.curator, bank_name, _existing_id(call, bank_name, content_id), opinion)
     if body.dry_run:
         taken = opinions.taken_opinions(call.teller, given, now_s=call.now_s)
         requests = [request for _, each in taken for request in each]
@@ -214,10 +213,7 @@ def give_opinion(call: Call, bank_name: str, content_id: str, body: Annotated[Co
 
 
 def _bank(call: Call, name: str) -> Bank:
-    try:
-        return call.services.banks.bank(name)
-    except NotFound as error:
-        raise NotFound(f"bank '{name}' not found") from error
+    return call.services.ports.banks.bank(name)
 
 
 def _banked(call: Call, bank: Bank, draft: ContentDraft, *, headers: Mapping[str, str] | None = None) -> Answer:
@@ -225,11 +221,12 @@ def _banked(call: Call, bank: Bank, draft: ContentDraft, *, headers: Mapping[str
     return wire.json_answer({"id": banked.id, "signals": dict(banked.signals)}, headers=headers)
 
 
-def _existing_id(text: str) -> int:
-    """Return the id of a path; a content whose id is no number is not there."""
+def _existing_id(call: Call, bank_name: str, text: str) -> int:
+    """Return the id of a path; a content whose id is no number is not there, in a bank that is."""
     try:
         return _content_id(text)
     except InvalidInput as error:
+        _bank(call, bank_name)
         raise NotFound(f"content '{text}' not found") from error
 
 

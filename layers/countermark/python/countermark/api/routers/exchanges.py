@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Annotated, Any
 
 from countermark.api import wire
@@ -61,7 +60,7 @@ def set_credentials(call: Call, api_name: str, body: Annotated[Credentials, Body
     """Set the credentials of a kind of exchange; an empty object unsets them."""
     exchange = _exchange(call, api_name)
     if body.credential_json is not None:
-        call.services.secrets.set_credentials(exchange.kind, _credentials(exchange, body.credential_json))
+        call.services.ports.secrets.set_credentials(exchange.kind, _credentials(exchange, body.credential_json))
     return _api(call, exchange)
 
 
@@ -89,7 +88,7 @@ def show_schema(call: Call, api_name: str) -> Answer:
 )
 def list_exchanges(call: Call) -> Answer:
     """Answer the names of the configured exchanges."""
-    return wire.json_answer([each.name for each in call.services.collaborations.collaborations()])
+    return wire.json_answer([each.name for each in call.services.ports.collaborations.collaborations()])
 
 
 @router.post(
@@ -103,7 +102,7 @@ def create_exchange(call: Call, body: Annotated[NewExchange, Body()]) -> Answer:
     try:
         curate.create_collaboration(call.curator, collaboration)
     except AlreadyExists as error:
-        names = {each.name for each in call.services.collaborations.collaborations()}
+        names = {each.name for each in call.services.ports.collaborations.collaborations()}
         what = "Exchange" if collaboration.name in names else "Bank"
         raise AlreadyExists(f"{what} already exists") from error
     return wire.message("Created successfully", status=201)
@@ -131,12 +130,9 @@ def change_exchange(call: Call, exchange_name: str, body: Annotated[ExchangeChan
     """
     collaboration = _collaboration(call, exchange_name)
     if body.enabled is not None or body.writes_back is not None:
-        collaboration = replace(
-            collaboration,
-            enabled=collaboration.enabled if body.enabled is None else body.enabled,
-            writes_back=collaboration.writes_back if body.writes_back is None else body.writes_back,
+        collaboration = curate.update_collaboration(
+            call.curator, collaboration, enabled=body.enabled, writes_back=body.writes_back
         )
-        call.services.collaborations.update_collaboration(collaboration)
     return wire.json_answer(wire.collaboration_view(collaboration))
 
 
@@ -159,7 +155,7 @@ def delete_exchange(call: Call, exchange_name: str) -> Answer:
 def show_status(call: Call, exchange_name: str) -> Answer:
     """Answer how far the fetch of an exchange has come."""
     name = _collaboration(call, exchange_name).name
-    return wire.json_answer(wire.fetch_state_view(call.services.collaborations.fetch_state(name)))
+    return wire.json_answer(wire.fetch_state_view(call.services.ports.collaborations.fetch_state(name)))
 
 
 @router.get(
@@ -203,17 +199,17 @@ def _exchange(call: Call, name: str) -> Exchange:
 
 def _collaboration(call: Call, name: str) -> Collaboration:
     try:
-        return call.services.collaborations.collaboration(name)
+        return call.services.ports.collaborations.collaboration(name)
     except NotFound as error:
         raise NotFound(f"Exchange '{name}' not found") from error
 
 
 def _api(call: Call, exchange: Exchange) -> Answer:
-    takes_some = exchange.credential_fields is not None
+    takes_some, secrets = exchange.credential_fields is not None, call.services.ports.secrets
     return wire.json_answer(
         {
             "supports_authentification": takes_some,
-            "has_set_authentification": takes_some and call.services.secrets.credentials(exchange.kind) is not None,
+            "has_set_authentification": takes_some and secrets.credentials(exchange.kind) is not None,
         }
     )
 

@@ -1,6 +1,6 @@
 """Signals or content in, matches out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,15 +11,14 @@ from countermark.api.index_status import index_size
 from countermark.api.messages import Answer
 from countermark.api.routers import COVERAGE, Router, answers
 from countermark.api.schemas import BatchQuery, ByBank, IndexStatus, Message, Object, RawMatches
-from countermark.domain.decision import Candidate
+from countermark.domain.decision import Candidate, Lookup, MatchRequest, Policy, Source
 from countermark.domain.json import JSON
+from countermark.domain.pages import in_pages
 from countermark.domain.signal import IndexKind, Signal
 from countermark.domain.stores import MAX_PAGE
 from countermark.errors import IndexNotReady, InvalidInput, InvalidSignal
 from countermark.flows import match as flow
-from countermark.flows.cached import BankDirectory
 from countermark.flows.hash import HashReport
-from countermark.indexes.shards import ServedIndex
 
 router = Router("Match")
 
@@ -53,9 +52,7 @@ _BY_BANK_OR_TYPE = answers(
 class _Ask:
     """What a caller asks of each of its lookups."""
 
-    banks: frozenset[str] | None
-    content_id: str | None
-    bypass_coin: bool
+    asked: MatchRequest
     wants_detail: bool
 
 
@@ -76,7 +73,8 @@ def lookup(
     rotations: Rotations = False,
 ) -> Answer:
     """Answer the matches of a signal by bank, or those of the content at a URL by signal type."""
-    ask = _ask(banks=banks, content_id=content_id or seed, bypass=bypass_coinflip, include=include)
+    source: Source = "url" if url else "lookup"
+    ask = _ask(call, source, banks=banks, content_id=content_id or seed, bypass=bypass_coinflip, include=include)
     if url:
         content.check_may_hash(call)
         wanted = _one_of(types, signal_type) if signal_type else types
@@ -84,7 +82,9 @@ def lookup(
         return _answer_to_content(call, report, ask, signal_type=signal_type or None)
     if not signal or not signal_type:
         raise InvalidInput("Either url or both signal and signal_type are required")
-    return wire.json_answer(_matches(call, _index(call), _query(call, signal_type, signal), ask))
+    matcher = _matcher(call)
+    [found] = matcher.match(ask.asked, [_query(call, signal_type, signal)])
+    return wire.json_answer(_by_bank(call, found, ask))
 
 
 @router.post("/m/lookup", summary="Look up an upload", responses=_BY_BANK_OR_TYPE)
@@ -101,7 +101,7 @@ def lookup_upload(
 ) -> Answer:
     """Answer the matches of the one file of a form, by signal type and bank."""
     content.check_may_hash(call)
-    ask = _ask(banks=banks, content_id=content_id or seed, bypass=bypass_coinflip, include=include)
+    ask = _ask(call, "lookup", banks=banks, content_id=content_id or seed, bypass=bypass_coinflip, include=include)
     report = content.hash_upload(call, call.parts(), types=types, with_variants=rotations)
     return _answer_to_content(call, report, ask)
 
@@ -118,10 +118,15 @@ def lookup_batch(call: Call, query: Annotated[BatchQuery, Body()]) -> Answer:
         raise InvalidInput(f"a batch takes at most {limit} signals, not {len(query.signals)}")
     banks = ",".join(query.banks) if isinstance(query.banks, list) else query.banks
     ask = _ask(
-        banks=banks, content_id=query.content_id or query.seed, bypass=query.bypass_coinflip, include=query.include
+        call,
+        "batch",
+        banks=banks,
+        content_id=query.content_id or query.seed,
+        bypass=query.bypass_coinflip,
+        include=query.include,
     )
     _check_enabled(call, query.signal_type)
-    index = _index(call)
+    matcher = _matcher(call)
     signals: list[Signal] = []
     refused: dict[int, JSON] = {}
     for place, text in enumerate(query.signals):
@@ -129,7 +134,7 @@ def lookup_batch(call: Call, query: Annotated[BatchQuery, Body()]) -> Answer:
             signals.append(_query(call, query.signal_type, text))
         except InvalidInput as error:
             refused[place] = {"message": str(error)}
-    found = (_by_bank(call, looked_up, ask) for looked_up in _lookups(call, index, signals, ask))
+    found = (_by_bank(call, each, ask) for each in matcher.match(ask.asked, signals))
     return wire.json_answer(
         [refused[place] if place in refused else next(found) for place in range(len(query.signals))]
     )
@@ -150,7 +155,7 @@ def raw_lookup(
 ) -> Answer:
     """Answer the ids that the index holds near a signal: no state is checked, no coin tossed."""
     query = _query(call, signal_type, signal)
-    candidates = flow.raw_lookup(_index(call), query)
+    candidates = flow.raw_lookup(_matcher(call).index, query)
     only = wire.names(banks)
     if only is not None:
         candidates = _in_banks(call, candidates, frozenset(only))
@@ -198,7 +203,7 @@ def index_status(call: Call, signal_type: SignalType_ = None) -> Answer:
             raise InvalidInput(f"No such signal type '{signal_type}'")
         names = [signal_type]
     try:
-        types = _index(call).manifest.types
+        types = _matcher(call).index.manifest.types
     except IndexNotReady:
         types = {}
     return wire.json_answer(
@@ -211,12 +216,15 @@ def index_status(call: Call, signal_type: SignalType_ = None) -> Answer:
     )
 
 
-def _ask(*, banks: str | None, content_id: str | None, bypass: bool, include: str | None) -> _Ask:
+def _ask(
+    call: Call, source: Source, *, banks: str | None, content_id: str | None, bypass: bool, include: str | None
+) -> _Ask:
     named = wire.names(banks)
+    policy = Policy(
+        banks=None if named is None else frozenset(named), content_id=content_id or None, bypass_coin=bypass
+    )
     return _Ask(
-        banks=None if named is None else frozenset(named),
-        content_id=content_id or None,
-        bypass_coin=bypass,
+        asked=MatchRequest(caller=call.caller, at_s=call.now_s, source=source, policy=policy),
         wants_detail="detail" in (wire.names(include) or []),
     )
 
@@ -233,10 +241,16 @@ def _one_of(types: str | None, signal_type: str) -> str:
     return signal_type
 
 
-def _index(call: Call) -> ServedIndex:
-    if call.services.index is None:
+def _matcher(call: Call) -> flow.Matcher:
+    """Return what looks signals up, in the index as it is now.
+
+    Raises:
+        IndexNotReady: None has been published yet, or this function holds none.
+    """
+    services = call.services
+    if services.index is None:
         raise IndexNotReady("this function holds no index")
-    return call.services.index.current(call.now_s)
+    return flow.Matcher.of(services.ports, services.index.current(call.now_s), directory=services.directory)
 
 
 def _query(call: Call, type_name: str, text: object) -> Signal:
@@ -248,7 +262,7 @@ def _query(call: Call, type_name: str, text: object) -> Signal:
 def _check_enabled(call: Call, type_name: str) -> None:
     if type_name not in call.services.signal_types:
         raise InvalidInput(f"No such SignalType '{type_name}'")
-    if call.services.ratios.current(call.now_s).get(type_name, 1.0) <= 0.0:
+    if call.services.directory.ratios.current(call.now_s).get(type_name, 1.0) <= 0.0:
         raise InvalidInput(f"SignalType '{type_name}' is not enabled")
 
 
@@ -267,7 +281,7 @@ def _answer_to_content(call: Call, report: HashReport, ask: _Ask, *, signal_type
     A type that could not hash it has none. Where nothing matches, content that was not looked at in full is refused:
     that there is no match would not be true.
     """
-    index = _index(call)
+    matcher = _matcher(call)
     found: dict[str, dict[str, list[JSON]]] = {
         name: {} for _, each in report.walk() for name in content.unhashable(each)
     }
@@ -275,7 +289,7 @@ def _answer_to_content(call: Call, report: HashReport, ask: _Ask, *, signal_type
     for _, each in report.walk():
         asked |= dict.fromkeys((None, signal) for signal in each.signals + each.queries)
         asked |= dict.fromkeys(each.turned)
-    looked_up = _lookups(call, index, [signal for _, signal in asked], ask, partial=report.partial_signals())
+    looked_up = matcher.match(ask.asked, [signal for _, signal in asked], partial=report.partial_signals())
     for (rotation, signal), result in zip(asked, looked_up, strict=True):
         by_bank = found.setdefault(signal.type, {})
         for bank, matches in _by_bank(call, result, ask, rotation=rotation).items():
@@ -289,34 +303,7 @@ def _answer_to_content(call: Call, report: HashReport, ask: _Ask, *, signal_type
     return wire.json_answer(found if signal_type is None else found.get(signal_type, {}), headers=headers)
 
 
-def _matches(call: Call, index: ServedIndex, signal: Signal, ask: _Ask) -> dict[str, list[JSON]]:
-    """Return the matches of a signal by bank."""
-    [looked_up] = _lookups(call, index, [signal], ask)
-    return _by_bank(call, looked_up, ask)
-
-
-def _lookups(
-    call: Call,
-    index: ServedIndex,
-    signals: Sequence[Signal],
-    ask: _Ask,
-    *,
-    partial: Mapping[Signal, str] | None = None,
-) -> list[flow.Lookup]:
-    return flow.lookups(
-        index,
-        call.services.banks,
-        call.services.directory or BankDirectory(call.services.banks),
-        signals,
-        only_banks=ask.banks,
-        content_id=ask.content_id,
-        bypass_coin=ask.bypass_coin,
-        partial=partial,
-        now_s=call.now_s,
-    )
-
-
-def _by_bank(call: Call, looked_up: flow.Lookup, ask: _Ask, *, rotation: str | None = None) -> dict[str, list[JSON]]:
+def _by_bank(call: Call, looked_up: Lookup, ask: _Ask, *, rotation: str | None = None) -> dict[str, list[JSON]]:
     """Return matches by bank; each tells the rotation of the photo that the signal is of, if any."""
     signal = looked_up.signal
     by_bank: dict[str, list[JSON]] = {}
@@ -340,10 +327,10 @@ def _distance(call: Call, query: Signal, banked: str, distance: int | None) -> s
 
 def _in_banks(call: Call, candidates: Sequence[Candidate], names: frozenset[str]) -> list[Candidate]:
     """Return the candidates whose contents are in one of the banks now."""
-    ids = {bank.id for bank in call.services.banks.banks() if bank.name in names}
+    ids = {bank.id for bank in call.services.ports.banks.banks() if bank.name in names}
     kept = []
-    for page in _pages(candidates):
-        contents = call.services.banks.contents(candidate.content_id for candidate in page)
+    for page in in_pages(candidates, MAX_PAGE):
+        contents = call.services.ports.banks.contents(candidate.content_id for candidate in page)
         kept += [c for c in page if c.content_id in contents and contents[c.content_id].bank_id in ids]
     return kept
 
@@ -354,11 +341,7 @@ def _banked_signals(call: Call, query: Signal, candidates: Sequence[Candidate]) 
         return {}
     return {
         content_id: banked.signals[query.type]
-        for page in _pages(candidates)
-        for content_id, banked in call.services.banks.contents(c.content_id for c in page).items()
+        for page in in_pages(candidates, MAX_PAGE)
+        for content_id, banked in call.services.ports.banks.contents(c.content_id for c in page).items()
         if query.type in banked.signals
     }
-
-
-def _pages(candidates: Sequence[Candidate]) -> Iterable[Sequence[Candidate]]:
-    return (candidates[start : start + MAX_PAGE] for start in range(0, len(candidates), MAX_PAGE))

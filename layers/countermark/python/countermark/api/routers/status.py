@@ -9,7 +9,7 @@ from countermark.api.messages import Answer
 from countermark.api.routers import Router, answers
 from countermark.api.routes import ROUTES
 from countermark.domain.index import Manifest
-from countermark.domain.stores import origin_fault
+from countermark.domain.stores import origin_mismatch
 from countermark.errors import IndexDamaged, IndexNotReady, Unavailable
 
 router = Router("Status")
@@ -71,7 +71,7 @@ def _state(call: Call) -> tuple[str, str]:
             index = call.services.index.current(call.now_s)
             manifest, age_s = index.manifest, index.age_s(call.now_s)
         else:
-            published = call.services.index_store.manifest()
+            published = call.services.ports.index.manifest()
             if published is None:
                 return "INDEX-NOT-LOADED", "no index has been published yet"
             manifest = published.manifest
@@ -94,7 +94,7 @@ def _why_stale(call: Call, manifest: Manifest, age_s: int) -> list[str]:
     why = [str(fault) for fault in faults if fault.is_stale(call.now_s)]
     # Where the banks cannot be asked, lookups say so themselves.
     with suppress(Unavailable):
-        fault = origin_fault(call.services.banks, manifest)
+        fault = origin_mismatch(call.services.ports.banks, manifest)
         why += [] if fault is None else [fault]
     if age_s > call.services.limits.index_stale_s:
         why.append(f"no build has found the index current for {age_s} s")

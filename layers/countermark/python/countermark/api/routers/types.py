@@ -26,7 +26,7 @@ router = Router("Types")
 def list_signal_types(call: Call) -> Answer:
     """Answer all signal types with their ratios."""
     services = call.services
-    ratios = services.banks.signal_type_ratios()
+    ratios = services.ports.banks.signal_type_ratios()
     return wire.json_answer([{"name": name, "enabled_ratio": ratios.get(name, 1.0)} for name in services.signal_types])
 
 
@@ -53,14 +53,14 @@ def show_index_lag(
     services = call.services
     if signal_type is not None and signal_type not in services.signal_types:
         raise InvalidInput(f"No such signal type '{signal_type}'")
-    published = services.index_store.manifest()
+    published = services.ports.index.manifest()
     manifest = Manifest() if published is None else published.manifest
     names = list(services.signal_types) if signal_type is None else [signal_type]
-    ratios = services.banks.signal_type_ratios()
+    ratios = services.ports.banks.signal_type_ratios()
     return wire.json_answer(
         {
             name: index_lag(
-                services.banks,
+                services.ports.banks,
                 name,
                 manifest.types.get(name),
                 origin=manifest.origin,
@@ -82,7 +82,7 @@ def list_content_types(call: Call) -> Answer:
     So is one whose content holds other content. `file` is left out: it is one of the others, as its bytes tell.
     """
     services = call.services
-    ratios = services.banks.signal_type_ratios()
+    ratios = services.ports.banks.signal_type_ratios()
 
     def is_enabled(kind: ContentType) -> bool:
         is_opened = services.content_types.holding(kind) is not None

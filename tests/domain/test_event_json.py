@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from countermark.aws.event_json import decode_event, encode_event
 from countermark.aws.events import MAX_REQUEST_BYTES, EventBridgePublisher, entry_bytes
+from countermark.domain import event_json
 from countermark.domain.event import ContentHashed, MatchFound, OpinionGiven
 from countermark.domain.opinion import SharedOpinion, Verdict
 from countermark.domain.signal import ContentType, Signal
@@ -43,18 +43,18 @@ def event(*, signals: dict[str, str], queries: dict[str, str], content_key: str 
 
 
 def detail(event: ContentHashed) -> dict[str, Any]:
-    return dict(encode_event(event)[1])
+    return dict(event_json.to_json(event)[1])
 
 
 def test_an_event_of_the_first_version_is_read_and_asks_with_nothing() -> None:
-    read = decode_event("ContentHashed", FIRST_DETAIL)
+    read = event_json.from_json("ContentHashed", FIRST_DETAIL)
     assert isinstance(read, ContentHashed)
     assert (read.signals, read.queries) == ((Signal(type="raw_text", value="bball now?"),), ())
     assert read.unhashable["text_tlsh"].reason == "too short"
 
 
 def test_what_stays_in_the_content_and_what_was_not_compared_come_back() -> None:
-    hashed = decode_event("ContentHashed", FIRST_DETAIL)
+    hashed = event_json.from_json("ContentHashed", FIRST_DETAIL)
     assert isinstance(hashed, ContentHashed)
     found = MatchFound(id="1", content_key="k", content_id=None, matches=[], total_matches=0, at_s=1)
     for event in (
@@ -62,12 +62,12 @@ def test_what_stays_in_the_content_and_what_was_not_compared_come_back() -> None
         replace(found, partial={"trend_query": "it took too long"}),
         found,
     ):
-        kind, written = encode_event(event)
-        assert decode_event(kind, json.loads(json.dumps(written))) == event
+        kind, written = event_json.to_json(event)
+        assert event_json.from_json(kind, json.loads(json.dumps(written))) == event
 
 
 def test_the_first_version_finds_all_that_it_reads_where_it_was() -> None:
-    read = decode_event("ContentHashed", FIRST_DETAIL)
+    read = event_json.from_json("ContentHashed", FIRST_DETAIL)
     assert isinstance(read, ContentHashed)
     written = json.loads(json.dumps(detail(read)))
     assert written == FIRST_DETAIL | {"queries": [], "partial": {}}
@@ -77,10 +77,10 @@ def test_an_opinion_from_before_opinions_had_places_has_none() -> None:
     given = OpinionGiven(
         id="1", collaboration="C", record_key="k", opinion=SharedOpinion(verdict=Verdict.WITHDRAWN), at_s=1, place=7
     )
-    detail_type, written = encode_event(given)
-    assert decode_event(detail_type, json.loads(json.dumps(written))) == given
+    detail_type, written = event_json.to_json(given)
+    assert event_json.from_json(detail_type, json.loads(json.dumps(written))) == given
     del written["place"]
-    assert decode_event(detail_type, written) == replace(given, place=0)
+    assert event_json.from_json(detail_type, written) == replace(given, place=0)
 
 
 def test_a_text_that_is_a_signal_and_a_query_is_written_once() -> None:
@@ -91,7 +91,7 @@ def test_a_text_that_is_a_signal_and_a_query_is_written_once() -> None:
         {"type": "trend_query", "value_of": "raw_text"},
         {"type": "other_query", "value_of": "raw_text"},
     ]
-    assert decode_event("ContentHashed", detail(hashed)) == hashed
+    assert event_json.from_json("ContentHashed", detail(hashed)) == hashed
 
 
 def test_a_text_of_queries_alone_is_written_once_as_well() -> None:
@@ -101,7 +101,7 @@ def test_a_text_of_queries_alone_is_written_once_as_well() -> None:
         {"type": "other_query", "value_of": "trend_query"},
         {"type": "third_query", "value": "b"},
     ]
-    assert decode_event("ContentHashed", detail(hashed)) == hashed
+    assert event_json.from_json("ContentHashed", detail(hashed)) == hashed
 
 
 texts = st.sampled_from(["", "a", "b", "Ünï 👍\x00"])
@@ -111,7 +111,7 @@ types = st.sampled_from(["raw_text", "text_tlsh", "trend_query", "other_query"])
 @given(signals=st.dictionaries(types, texts), queries=st.dictionaries(types, texts))
 def test_any_event_is_read_as_it_was_written(signals: dict[str, str], queries: dict[str, str]) -> None:
     hashed = event(signals=signals, queries=queries)
-    assert decode_event("ContentHashed", json.loads(json.dumps(detail(hashed)))) == hashed
+    assert event_json.from_json("ContentHashed", json.loads(json.dumps(detail(hashed)))) == hashed
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_any_event_is_read_as_it_was_written(signals: dict[str, str], queries: d
 def test_a_query_that_makes_no_sense_is_refused(queries: Any) -> None:
     told = FIRST_DETAIL | {"signals": [], "queries": queries}
     with pytest.raises(InvalidInput, match="ContentHashed"):
-        decode_event("ContentHashed", told)
+        event_json.from_json("ContentHashed", told)
 
 
 @pytest.mark.parametrize("signals", [{}, {"raw_text"}])
@@ -142,7 +142,7 @@ def test_the_longest_text_fits_into_an_event_whatever_its_characters(
         queries={"trend_query": text, "other_query": text},
         content_key=f"s3://{'b' * 63}/{'é' * 512}#{'v' * 1_024}",  # the longest names that S3 gives
     )
-    name, told = encode_event(hashed)
+    name, told = event_json.to_json(hashed)
     size = entry_bytes(
         {
             "Source": "countermark",

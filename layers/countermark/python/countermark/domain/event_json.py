@@ -1,4 +1,4 @@
-"""Events as EventBridge and SQS carry them: a detail type, which is the event's name, and a detail in JSON.
+"""Events as EventBridge, SQS and SQLite hold them: a detail type, which is the event's name, and a detail in JSON.
 
 Functions of two versions understand each other while a deployment changes: a newer one adds fields and changes none,
 an older one passes over those that it does not know, and what an older event lacks has a default.
@@ -10,12 +10,12 @@ from typing import Any
 
 from countermark.domain.event import BankChanged, ContentHashed, Event, MatchFound, OpinionGiven
 from countermark.domain.json import JSON
-from countermark.domain.opinion import SharedOpinion, Verdict
+from countermark.domain.opinion import SharedOpinion
 from countermark.domain.signal import ContentType, Signal, Unhashable
 from countermark.errors import InvalidInput
 
 
-def encode_event(event: Event) -> tuple[str, dict[str, JSON]]:
+def to_json(event: Event) -> tuple[str, dict[str, JSON]]:
     """Return the detail type and the detail of an event."""
     detail: dict[str, JSON] = asdict(event)
     if isinstance(event, ContentHashed):
@@ -27,7 +27,7 @@ def encode_event(event: Event) -> tuple[str, dict[str, JSON]]:
     return type(event).__name__, detail
 
 
-def decode_event(detail_type: str, detail: Mapping[str, Any]) -> Event:
+def from_json(detail_type: str, detail: Mapping[str, Any]) -> Event:
     """Return the event of a detail; fields that a newer version added are passed over.
 
     Raises:
@@ -106,18 +106,12 @@ def _with_repeats(signals: Iterable[Signal], told: Iterable[Mapping[str, Any]]) 
 
 
 def _opinion_given(detail: Mapping[str, Any]) -> OpinionGiven:
-    told = detail["opinion"]
     return OpinionGiven(
         id=str(detail["id"]),
         collaboration=str(detail["collaboration"]),
         record_key=_text(detail["record_key"]),
         signals=tuple(Signal(type=one["type"], value=one["value"]) for one in detail["signals"]),
-        opinion=SharedOpinion(
-            verdict=Verdict(told["verdict"]),
-            signal_type=_text(told["signal_type"]),
-            tags=tuple(str(tag) for tag in told["tags"]),
-            reason=_text(told["reason"]),
-        ),
+        opinion=SharedOpinion.from_json(detail["opinion"]),
         at_s=int(detail["at_s"]),
         place=int(detail.get("place", 0)),
     )

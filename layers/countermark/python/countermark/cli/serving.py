@@ -1,0 +1,149 @@
+"""What one process serves: the API over a state, on uvicorn. `serve` does so itself, or has workers do it."""
+
+import importlib
+import ipaddress
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from countermark.cli.connections import ConnectionLimits, protocol_of
+from countermark.cli.session import Session
+from countermark.errors import MissingExtra
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from countermark.api.services import Services
+    from countermark.indexes.reader import IndexReader
+    from countermark.local.state import LocalState
+
+MAX_BODY_BYTES = 50 * 1024 * 1024
+"""The largest request: as large as content that is fetched by URL. No gateway sets a lower limit here."""
+
+MAX_AGE_S = 1
+"""How long the server relies on what it read of the index, of banks and of ratios before it looks again, in seconds.
+
+A change matches within two seconds: this, the debounce of a build, and the build.
+"""
+
+SHUTDOWN_S = 10
+"""How long requests under way may take once the server is told to end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """How one process serves: `limits` are its own, `backlog` is how many connections may wait to be accepted.
+
+    It is one of `processes` over the same state, which share the memory for the bodies of requests.
+    """
+
+    host: str
+    asks_for_keys: bool
+    limits: ConnectionLimits
+    backlog: int
+    processes: int = 1
+
+
+def check_installed() -> None:
+    """Check that everything is installed that a server needs.
+
+    Raises:
+        MissingExtra: A package is not.
+    """
+    try:
+        for name in ("uvicorn", "httptools", "uvloop"):
+            importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"serve needs {error.name}: pip install 'countermark[serve]'") from error
+
+
+def configured(
+    session: Session,
+    state: "LocalState",
+    serving: Serving,
+    *,
+    index: "IndexReader",
+    start_fetch: Callable[[str], None],
+    on_leave: Callable[[], None] | None = None,
+) -> "uvicorn.Config":
+    """Return what uvicorn serves, and how; `on_leave` is called after each connection that ended."""
+    import uvicorn
+
+    from countermark.api.asgi import BUFFERED_BODIES, asgi_app
+    from countermark.api.own_pages import OwnPages
+
+    services = _services(session, state, index=index, start_fetch=start_fetch, asks_for_keys=serving.asks_for_keys)
+    app = asgi_app(services, buffered_bodies=-(-BUFFERED_BODIES // serving.processes))
+    return uvicorn.Config(
+        app if serving.asks_for_keys else OwnPages(app, loopback_only=is_loopback(serving.host)),
+        http=protocol_of(serving.limits, on_leave=on_leave),
+        # Where no more files can be opened, asyncio's own loop logs a line for each connection that waits.
+        loop="uvloop",
+        # No route has a WebSocket, whatever library for them is installed.
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=serving.backlog,
+        timeout_keep_alive=math.ceil(serving.limits.header_s),
+        timeout_graceful_shutdown=SHUTDOWN_S,
+    )
+
+
+def share_memory(processes: int) -> None:
+    """Give this process its part of the memory for decoding, one of so many; what it frees goes back to the system."""
+    from countermark.signals import memory
+
+    memory.give_back_freed_memory()
+    if processes > 1:
+        share_mb = (memory.process_budget().limit_bytes >> 20) // processes
+        os.environ[memory.VARIABLE] = str(max(1, share_mb))
+        memory.process_budget.cache_clear()
+
+
+def index_reader(session: Session, state: "LocalState") -> "IndexReader":
+    """Return what a process answers lookups from."""
+    from countermark.indexes.reader import IndexReader
+
+    return IndexReader(state.index, session.signal_types(), max_age_s=MAX_AGE_S)
+
+
+def _services(
+    session: Session,
+    state: "LocalState",
+    *,
+    index: "IndexReader",
+    start_fetch: Callable[[str], None],
+    asks_for_keys: bool,
+) -> "Services":
+    """Return what the routes work with."""
+    from countermark.api.keys import access_by_keys, open_access
+    from countermark.api.services import Limits, Services
+    from countermark.flows.cached import BankDirectory
+
+    services = Services.of(
+        state,
+        session.registries(),
+        exchanges=session.exchanges(),
+        directory=BankDirectory(state.banks, max_age_s=MAX_AGE_S),
+        clock=session.now_s,
+        access=access_by_keys(state.api_keys) if asks_for_keys else open_access(session.caller()),
+        index=index,
+        start_fetch=start_fetch,
+    )
+    return replace(
+        services,
+        check_store=state.check,
+        confined_exchanges=session.exchanges(is_confined=True),
+        limits=Limits(body_bytes=MAX_BODY_BYTES),
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches a server at an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

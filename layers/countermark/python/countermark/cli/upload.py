@@ -1,0 +1,175 @@
+"""`countermark upload`: files are hashed and matched as uploads of a deployment are, and what matches is published."""
+
+import os
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from countermark.cli import output
+from countermark.cli.content import Complaint, Complaints, ContentCommand, content_type_argument, kind_of
+from countermark.cli.session import Session
+from countermark.domain import event_json
+from countermark.domain.event import ContentHashed, Event, MatchFound
+from countermark.domain.signal import ContentType, Signal
+from countermark.errors import CountermarkError, InvalidInput
+
+if TYPE_CHECKING:
+    from countermark.flows.hash import TypesOf
+    from countermark.local.state import LocalState
+
+
+@click.command(cls=ContentCommand)
+@content_type_argument
+@click.argument(
+    "files",
+    metavar="FILE…",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+)
+@click.option("--content-id", metavar="ID", help="Your id of the content: decides where a bank matches only in part.")
+@click.pass_obj
+def command(session: Session, *, content_type: ContentType, files: tuple[Path, ...], content_id: str | None) -> None:
+    """Take files in as uploads: hash and match each, and publish what matches.
+
+    A deployment does this with each object in its upload bucket; `match` only looks up. The events are stored in the
+    state: `ContentHashed` for each file, and `MatchFound` for each that matches, which is printed as a line of JSON.
+
+    A file that was uploaded before, and has not changed since, is passed over for two weeks. One that a signal type
+    could not look at, or that was not compared with all signals, is reported on standard error, and the command ends
+    with 2 after all others are done.
+
+    \b
+    Examples:
+      countermark upload photo upload.jpg
+      countermark upload file --content-id post-17 upload.mp4
+    """
+    complaints = Complaints()
+    with session.state() as state:
+        uploads = Uploads(session, state, content_type)
+        for path in files:
+            try:
+                uploads.take(path, content_id)
+            except CountermarkError as error:
+                complaints.add(Complaint.of(str(path), error))
+            for text in uploads.left_out:
+                complaints.add(Complaint(text=f"{path}{text}", is_outside=False))
+            for event in uploads.found:
+                output.result(output.json_text(event_json.to_json(event)[1]))
+            uploads.left_out, uploads.found = [], []
+    complaints.raise_all()
+
+
+class Uploads:
+    """Hashes files, and matches each as soon as it is hashed.
+
+    It stands where a deployment has its event bus and the queue behind it: `publish` stores events, and has hashed
+    content matched before the hash stage remembers the upload, so one that was interrupted may be repeated.
+    `found` are the matches, and `left_out` says what was not looked at, each with its place in the file.
+    """
+
+    def __init__(self, session: Session, state: "LocalState", content_type: ContentType) -> None:
+        from countermark.flows.cached import BankDirectory
+        from countermark.indexes.reader import IndexReader
+
+        session.build_index(state, tells=session.detail)
+        self._session = session
+        self._state = state
+        self._content_type = content_type
+        self._reader = IndexReader(state.index, session.signal_types())
+        self._directory = BankDirectory(state.banks)
+        self._path = Path()
+        self.found: list[MatchFound] = []
+        self.left_out: list[str] = []
+
+    def take(self, path: Path, content_id: str | None) -> None:
+        """Take a file in, unless it was taken before.
+
+        Raises:
+            InvalidInput: It cannot be read, or is of no known content type.
+        """
+        from countermark.flows.hash import hash_upload
+
+        self._path = path.absolute()
+        with self._opened() as stream:
+            version = os.fstat(stream.fileno())
+            if not stat.S_ISREG(version.st_mode):
+                raise InvalidInput("an upload is a file: a pipe or a device has no version to know it by")
+            report = hash_upload(
+                stream,
+                content_key=f"{self._path.as_uri()}#{version.st_ino}-{version.st_ctime_ns}-{version.st_size}",
+                content_type=self._kind(stream),
+                content_id=content_id,
+                types_of=self._types_of(self._state.banks.signal_type_ratios()),
+                content_types=self._session.content_types(),
+                name=path.name,
+                publisher=self,
+                ledger=self._state.ledger,
+                now_s=self._session.now_s(),
+            )
+        if report is None:
+            self._session.note(f"{path}: it was uploaded before")
+            return
+        self.left_out += [f"{place}: no {name}: {why.reason}" for place, name, why in report.not_looked_at(asks=True)]
+
+    def publish(self, events: Sequence[Event]) -> None:
+        """Store events, and match the content that was hashed."""
+        from countermark.flows.match import match_hashed
+
+        self._state.publisher.publish(events)
+        for event in events:
+            if isinstance(event, MatchFound):
+                self.found.append(event)
+            elif isinstance(event, ContentHashed):
+                match_hashed(
+                    event,
+                    reader=self._reader,
+                    banks=self._state.banks,
+                    directory=self._directory,
+                    publisher=self,
+                    ledger=self._state.ledger,
+                    caller=self._session.caller(),
+                    now_s=self._session.now_s(),
+                    on_match=self._state.on_match,
+                    read_queries=self._read_queries,
+                    on_partial=partial(self._note_partial, event),
+                )
+
+    def _note_partial(self, event: ContentHashed, why: Mapping[str, str]) -> None:
+        place = event.content_key.rpartition("#")[2].partition("/")
+        for name, reason in why.items():
+            text = f"{''.join(place[1:])}: {name}: {reason}"
+            if name in event.partial:
+                self._session.note(f"{self._path}{text}")
+            else:
+                self.left_out.append(text)
+
+    def _read_queries(self, event: ContentHashed) -> Iterable[Signal]:
+        """Read what the event has left in the file."""
+        from countermark.flows.hash import hash_opened
+
+        with self._opened() as stream:
+            kind, types_of = self._kind(stream), self._types_of({})
+            report = hash_opened(stream, kind, types_of, self._session.content_types(), name=self._path.name)
+        place = "".join(event.content_key.rpartition("#")[2].partition("/")[1:])
+        return dict(report.walk())[place].queries
+
+    def _opened(self) -> BinaryIO:
+        try:
+            return self._path.open("rb")
+        except OSError as error:
+            raise InvalidInput(f"{error.strerror}") from error
+
+    def _kind(self, stream: BinaryIO) -> ContentType:
+        if self._content_type != ContentType.FILE:
+            return self._content_type
+        return kind_of(stream, self._path.name, self._session.content_types())
+
+    def _types_of(self, ratios: Mapping[str, float]) -> "TypesOf":
+        from countermark.flows.hash import applicable
+
+        return partial(applicable, self._session.signal_types(), ratios=ratios)
