@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ LOCKS = [
     "layers/light/requirements.txt",
     "layers/heavy/requirements.txt",
     "infra/requirements.txt",
+    "tests/lowest-requirements.txt",
 ]
 
 INDEX_S = 120
@@ -38,8 +41,8 @@ class Machine:
     def command(self, name: str, *, code: int = 0, text: str = "") -> Path:
         return self._script(self.bin / name, code, text)
 
-    def pyenv_version(self, version: str, *, code: int = 0) -> Path:
-        return self._script(self.pyenv / "versions" / version / "bin" / "python3.13", code, "")
+    def pyenv_version(self, version: str, *, code: int = 0, command: str = "python3.13") -> Path:
+        return self._script(self.pyenv / "versions" / version / "bin" / command, code, "")
 
     def run(self, script: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
         environment = {"PATH": str(self.bin), "PYENV_ROOT": str(self.pyenv)}
@@ -78,6 +81,15 @@ def test_without_python_3_13_any_recent_python3_serves(machine: Machine) -> None
     assert machine.run(".ci/find-python").stdout == f"{expected}\n"
     only = machine.run(".ci/find-python", "--only-3.13")
     assert (only.returncode, only.stdout, only.stderr) == (1, "", "")
+
+
+def test_the_lowest_python_can_be_asked_for(machine: Machine) -> None:
+    machine.command("python3")
+    machine.command("python3.13")
+    assert machine.run(".ci/find-python", "--only-3.11").returncode == 1
+    machine.command("python3.11", code=127)
+    expected = machine.pyenv_version("3.11.7", command="python3.11")
+    assert machine.run(".ci/find-python", "--only-3.11").stdout == f"{expected}\n"
 
 
 def test_an_old_python_is_refused_with_what_is_needed(machine: Machine) -> None:
@@ -129,6 +141,29 @@ def test_locks_pin_and_hash_everything_and_name_no_registry(lock: str) -> None:
     assert "://" not in text
     assert "index-url" not in text
     assert "find-links" not in text
+
+
+def dependencies() -> Iterator[str]:
+    """Yield every dependency that pyproject.toml declares and that the locks may hold."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    yield from pyproject["project"]["dependencies"]
+    for extra, declared in pyproject["project"]["optional-dependencies"].items():
+        yield from declared if extra != "vpdq" else ()
+    for group, declared in pyproject["dependency-groups"].items():
+        # The emulator pins a version of botocore: `make test-lowest` runs without it.
+        yield from (each for each in declared if isinstance(each, str) and group != "test")
+
+
+@pytest.mark.parametrize("dependency", [*dependencies()])
+def test_every_dependency_has_a_floor_and_the_lowest_versions_are_the_floors(dependency: str) -> None:
+    declared = re.fullmatch(r"([\w.-]+)(\[[\w,]+\])?((?:>=|==)[\d.]+)?\S*", dependency)
+    assert declared is not None
+    name, extras, floor = declared[1], declared[2], declared[3]
+    [pinned] = re.findall(rf"^{name}==(\S+)", (ROOT / "tests/lowest-requirements.txt").read_text(), re.MULTILINE)
+    if floor is None:
+        assert extras, f"{name} has no floor"  # what it adds to a dependency that has one
+        return
+    assert f"{pinned}.".startswith(f"{floor[2:].rstrip('.')}."), "make lock UPGRADE=1 takes floors that went down"
 
 
 def test_the_tests_run_with_the_pins_of_the_demo() -> None:
