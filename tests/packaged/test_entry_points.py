@@ -122,9 +122,17 @@ def test_make_alone_lists_every_target_with_one_line() -> None:
 def test_ci_runs_the_demo_and_the_tests_and_fails_when_one_fails(machine: Machine) -> None:
     python = machine.command("python3", text="echo Python 3.12.0")
     machine.command("make", text='[ "$1" = --version ] || echo "ran make $*"')
-    passed = machine.run(".ci/run")
-    ran = [line for line in passed.stdout.splitlines() if line.startswith("ran make")]
-    assert (passed.returncode, ran) == (0, [f"ran make demo PYTHON={python}", f"ran make test PYTHON={python}"])
+    expected = [f"ran make demo PYTHON={python}", f"ran make test PYTHON={python}"]
+
+    def ran() -> tuple[int, list[str]]:
+        done = machine.run(".ci/run")
+        return done.returncode, [line for line in done.stdout.splitlines() if line.startswith("ran make")]
+
+    assert ran() == (0, expected)
+    machine.command("python3.11")
+    code, made = ran()
+    assert (code, made[:2], len(made)) == (0, expected, 3)
+    assert made[2].startswith(f"ran make test-lowest PYTHON={python} ")
     machine.command("make", text='[ "$1" = --version ] && exit 0', code=2)
     failed = machine.run(".ci/run")
     assert failed.returncode == 2
