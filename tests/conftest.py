@@ -34,14 +34,14 @@ SYNTHESIS_S = 500
 
 
 @pytest.fixture(scope="session")
-def cloud_assembly(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+def cloud_assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of the app as synthesised, with the layers as built. Most tests want `templates` alone.
 
     In a process of its own: the CDK's library starts Node, and leaves it running. The first worker of a run that wants
     it makes it, and the others wait.
     """
     base = tmp_path_factory.getbasetemp()
-    directory = base if worker_id == "master" else base.parent
+    directory = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     assembly = directory / "cdk.out"
     with locked(directory / "cdk.lock", timeout_s=SYNTHESIS_S):
         if not assembly.exists():
