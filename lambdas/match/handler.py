@@ -12,7 +12,7 @@ from countermark.domain.caller import stage_caller
 from countermark.domain.event import ContentHashed
 from countermark.domain.signal import Signal
 from countermark.errors import InvalidInput, NotFound
-from countermark.flows.hash import hash_opened
+from countermark.flows.hash import hash_with_parts
 from countermark.flows.match import match_hashed
 from countermark.flows.opening import MAX_OPENED_BYTES
 from lambdas.composition import app, bank_directory, content_types, index_reader, now_s, signal_types, stores
@@ -105,7 +105,9 @@ def read_queries(hashed: ContentHashed) -> Iterable[Signal]:
             ratios={},
             content_types=content_types(),
         )
-        report = hash_opened(opened.content, kind or hashed.content_type, types_of, content_types(), name=upload.key)
+        report = hash_with_parts(
+            opened.content, kind or hashed.content_type, types_of, content_types(), name=upload.key
+        )
     found = dict(report.walk()).get(upload.place)
     if found is None:
         raise NotFound("the upload has no part at the place of the event")

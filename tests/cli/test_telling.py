@@ -40,7 +40,7 @@ def state(countermark: CommandLine, network: Exchanges, home: Path) -> Iterator[
 def give(session: Session, state: LocalState, verdict: str) -> OpinionGiven:
     content = state.banks.content_page(state.banks.bank("C").id, limit=1).contents[0]
     given = opinions.opinions_of_content(session.curator(state), "C", content.id, shared_opinion(verdict))
-    opinions.give_opinions(session.curator(state), session.teller(state), given)
+    opinions.publish_opinions(session.curator(state), session.opinion_sender(state), given)
     event = state.publisher.events()[-1]
     assert isinstance(event, OpinionGiven)
     return event

@@ -25,7 +25,14 @@ from countermark.domain.stores import BankStore, CollaborationStore, OpinionLedg
 from countermark.domain.transport import Request, Response
 from countermark.errors import CountermarkError, ExchangeFailed
 from countermark.flows import curate, opinions
-from countermark.flows.opinions import LONGEST_REQUEST_S, TURN_S, Teller, opinion_given, placed, tell_opinion
+from countermark.flows.opinions import (
+    LONGEST_REQUEST_S,
+    OPINION_LEASE_S,
+    OpinionSender,
+    opinion_event,
+    send_opinion,
+    with_place,
+)
 from tests.callers import CALLER
 from tests.contracts.ports import Publishing
 
@@ -166,7 +173,7 @@ class House:
 
     def tell(self, board: Board, message: OpinionGiven, *, ledger: OpinionLedger | None = None) -> str:
         """Deliver a message; returns what came of it: the outcome, or the error with which it is to come again."""
-        teller = Teller(
+        sender = OpinionSender(
             exchanges={"board": board},
             collaborations=self.collaborations,
             secrets=NoCredentials(),
@@ -174,7 +181,7 @@ class House:
             caller=CALLER,
         )
         try:
-            report = tell_opinion(teller, board, message, holder=f"run {next(self.runs)}", clock=self.clock)
+            report = send_opinion(sender, board, message, holder=f"run {next(self.runs)}", clock=self.clock)
         except CountermarkError as error:
             return type(error).__name__
         assert report.outcome in {"told", "repeated", "superseded"}, report
@@ -224,7 +231,7 @@ DELIVERIES = st.builds(
     at_moment=st.integers(0, 4 * PARTS),
     other_message=st.none() | st.integers(0, 9),
     fault=st.sampled_from(["", "", "fails", "is killed"]),
-    passes_s=st.sampled_from([0, LONGEST_REQUEST_S, TURN_S]),
+    passes_s=st.sampled_from([0, LONGEST_REQUEST_S, OPINION_LEASE_S]),
 )
 
 
@@ -236,12 +243,12 @@ class History:
         self.board = Board(has_two_slots=has_two_slots)
         key = house.add_record()
         self.messages = [
-            placed(opinion_given(each, collaboration="C", record_key=key, now_s=NOW_S), house.ledger.allot_place())
+            with_place(opinion_event(each, collaboration="C", record_key=key, now_s=NOW_S), house.ledger.allot_place())
             for each in given_opinions
         ]
         self.waiting = set(range(len(self.messages)))
         in_order = Board(has_two_slots=has_two_slots)
-        teller = Teller(
+        sender = OpinionSender(
             exchanges={"board": in_order},
             collaborations=house.collaborations,
             secrets=NoCredentials(),
@@ -249,7 +256,7 @@ class History:
             caller=CALLER,
         )
         for message in self.messages:
-            for request in opinions.opinion_requests(teller, message, now_s=NOW_S):
+            for request in opinions.opinion_requests(sender, message, now_s=NOW_S):
                 in_order.take(request)
         self.expected = in_order.held
 
@@ -280,7 +287,7 @@ class History:
 
     def deliver_the_rest(self) -> None:
         """Deliver what was not dealt with, once no turn of the dead is left."""
-        self.house.now_s += TURN_S
+        self.house.now_s += OPINION_LEASE_S
         for place in sorted(self.waiting, reverse=True):
             self._deliver(place, self.house.ledger)
         assert not self.waiting
@@ -354,14 +361,14 @@ def test_a_record_that_nobody_finishes_telling_of_keeps_no_other_waiting(house: 
     stuck.deliver(Delivery(message=0, fault="is killed"))
     assert house.tell(stuck.board, stuck.messages[1]) == "LeaseHeld"
     assert house.tell(other.board, other.messages[0]) == "told"
-    house.now_s += TURN_S
+    house.now_s += OPINION_LEASE_S
     assert house.tell(stuck.board, stuck.messages[1]) == "told"
     assert house.tell(stuck.board, stuck.messages[0]) == "superseded"
 
 
 def test_a_run_that_is_too_slow_stops_before_its_turn_is_over(house: House) -> None:
     history = History(house, [TRUE], has_two_slots=False)
-    history.board.at_each_moment = lambda: setattr(house, "now_s", house.now_s + TURN_S // 4)
+    history.board.at_each_moment = lambda: setattr(house, "now_s", house.now_s + OPINION_LEASE_S // 4)
     assert house.tell(history.board, history.messages[0]) == "ExchangeFailed"
     history.board.at_each_moment = lambda: None
     assert house.tell(history.board, history.messages[0]) == "told", "and its turn is free at once"

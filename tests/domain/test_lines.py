@@ -4,7 +4,7 @@ import io
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from countermark.domain import lines as module
@@ -47,6 +47,8 @@ def test_lines_end_in_cr_lf_or_crlf_wherever_the_reads_end(pieces: list[bytes], 
 def test_a_byte_order_mark_names_the_encoding_and_is_no_part_of_the_first_line(
     text: str, encoding: str, step: int
 ) -> None:
+    # The mark of UTF-16 followed by a NUL is the mark of UTF-32: no reader can tell them apart.
+    assume(not (encoding == "utf-16" and text.startswith("\0")))
     data = text.encode(encoding)
     assert list(lines(Drip(data, step), max_bytes=1000)) == split(text.encode())
 

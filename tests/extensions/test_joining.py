@@ -18,8 +18,8 @@ from countermark.domain.exchange import (
     TakesWithdrawals,
 )
 from countermark.errors import InvalidInput
-from countermark.extensions.joining import joinable
-from countermark.extensions.registries import class_of
+from countermark.extensions.joining import adapt_unjoined
+from countermark.extensions.registries import implementation_class
 from tests.cli.conftest import CommandLine, countermark, home
 
 __all__ = ["countermark", "home"]
@@ -81,7 +81,7 @@ class Full(Plain):
 
 
 def test_the_configuration_is_checked_once_and_given_with_each_call() -> None:
-    exchange = joinable(Full())
+    exchange = adapt_unjoined(Full())
     joined: Any = exchange.joined({"a": 1})
     config = {"a": 1, "checked": True}
     assert joined.fetch("c", credentials="k", now_s=7) == (config, "c", "k", 7)
@@ -98,12 +98,12 @@ def test_the_configuration_is_checked_once_and_given_with_each_call() -> None:
 @pytest.mark.parametrize("is_full", [True, False])
 def test_it_offers_what_the_exchange_offers_and_no_more(is_full: bool) -> None:
     unjoined = Full() if is_full else Plain()
-    exchange = joinable(unjoined)
+    exchange = adapt_unjoined(unjoined)
     joined = exchange.joined({"a": 1})
     assert [isinstance(joined, offer) for offer in OFFERS] == [is_full] * len(OFFERS)
     assert isinstance(exchange, ChecksCredentials) is isinstance(exchange, ListsMemberships) is is_full
     assert (exchange.kind, exchange.parse_credentials("x")) == ("plain", {"line": "x"})
-    assert class_of(exchange) is type(unjoined)
+    assert implementation_class(exchange) is type(unjoined)
 
 
 def test_an_extension_in_the_older_form_fetches_and_matches(

@@ -15,7 +15,14 @@ from countermark.domain.signal import Comparison, ContentType, IndexKind, Signal
 from countermark.errors import InvalidInput
 from countermark.exchanges.sample import SampleExchange
 from countermark.extensions import Manifest, Means
-from countermark.extensions.registries import MAX_EXTENSIONS, Registries, class_of, load, registries, try_out
+from countermark.extensions.registries import (
+    MAX_EXTENSIONS,
+    Registries,
+    implementation_class,
+    load,
+    registries,
+    verify_extension,
+)
 from countermark.signals import SIGNAL_TYPES
 from countermark.signals.digest import DigestType
 from countermark.signals.pdq import PDQ
@@ -83,7 +90,7 @@ def test_what_an_extension_brings_comes_after_countermarks_own(monkeypatch: pyte
     assert list(installed.signal_types) == [*SIGNAL_TYPES, "text_sha256"]
     assert list(made(installed))[-1] == "addresses"
     assert [each.module for each in installed.extensions] == [module]
-    assert class_of(TEXT_SHA256) is DigestType
+    assert implementation_class(TEXT_SHA256) is DigestType
 
 
 def test_an_exchange_is_given_the_signal_types_of_all_extensions(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
@@ -304,7 +311,7 @@ def test_a_signal_type_that_fails_on_its_examples_is_not_added(
 ) -> None:
     extension = load(given(monkeypatch, write, Manifest(signal_types=(signal_type,))))
     with pytest.raises(InvalidInput, match=f"the extension {extension.module}: .*{message}"):
-        try_out(extension)
+        verify_extension(extension)
 
 
 class PeerManifest:
@@ -329,10 +336,10 @@ class PeerManifest:
 def test_an_extension_of_the_peer_is_prepared_when_it_is_added(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
     extension = load(given(monkeypatch, write, PeerManifest(), name="TX_MANIFEST"))
     assert PeerManifest.steps == []
-    try_out(extension)
+    verify_extension(extension)
     assert PeerManifest.steps == ["bootstrap", "verify"]
     with pytest.raises(InvalidInput, match="it cannot be prepared: RuntimeError: no model"):
-        try_out(extension)
+        verify_extension(extension)
 
 
 def test_an_extension_of_the_peer_that_brings_nothing_is_refused(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
@@ -342,14 +349,16 @@ def test_an_extension_of_the_peer_that_brings_nothing_is_refused(monkeypatch: py
 
 
 def test_every_signal_type_of_countermark_could_be_an_extensions(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
-    try_out(load(given(monkeypatch, write, Manifest(signal_types=(*SIGNAL_TYPES.values(), CLIPS, NUMBERS, ODD_BITS)))))
+    verify_extension(
+        load(given(monkeypatch, write, Manifest(signal_types=(*SIGNAL_TYPES.values(), CLIPS, NUMBERS, ODD_BITS))))
+    )
 
 
 def test_content_types_of_extensions_come_after_countermarks_own(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
     first = given(monkeypatch, write, Manifest(content_types=(Letter(), Box())))
     installed = registries([first])
     assert installed.content_types.names() == (*BUILT_IN_CONTENT_TYPES, "letter", "box")
-    assert class_of(installed.content_types.forms[LETTER]) is Letter
+    assert implementation_class(installed.content_types.forms[LETTER]) is Letter
     assert registries().content_types.names() == BUILT_IN_CONTENT_TYPES
 
 
@@ -425,7 +434,7 @@ def test_an_extension_of_the_peer_may_bring_nothing_but_content_types(
     )
     installed = registries([module])
     assert installed.content_types.names()[-1] == "post"
-    try_out(*installed.extensions)
+    verify_extension(*installed.extensions)
 
 
 def test_the_peers_failure_is_told_with_the_extensions_name(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:

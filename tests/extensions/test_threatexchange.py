@@ -20,7 +20,7 @@ from countermark.extensions.threatexchange import (
     MAX_SIGNAL_BYTES,
     FileHasher,
     PeerSignalType,
-    adapted,
+    adapt_manifest,
 )
 from countermark.extensions.threatexchange_api import PeerExchange
 from countermark.signals import SIGNAL_TYPES
@@ -89,7 +89,7 @@ class LengthSignal:
 
 
 def signal_type(peer: type = LengthSignal) -> Any:
-    [made] = adapted("ext", SimpleNamespace(signal_types=(peer,), content_types=(), apis=())).signal_types
+    [made] = adapt_manifest("ext", SimpleNamespace(signal_types=(peer,), content_types=(), apis=())).signal_types
     return made
 
 
@@ -363,7 +363,7 @@ CONFIG: Mapping[str, JSON] = {"path": "/x", "limit": None, "mode": "fast", "only
 def exchange(**members: Any) -> PeerExchange:
     """Return the exchange of a class with other members than `Api`."""
     peer = type("OtherApi", (Api,), members)
-    [make] = adapted("ext", SimpleNamespace(signal_types=(), content_types=(), apis=(peer,))).exchanges
+    [make] = adapt_manifest("ext", SimpleNamespace(signal_types=(), content_types=(), apis=(peer,))).exchanges
     made = make(Means(reader=MemoryReader({}), transport=quick_transport(), signal_types=SIGNAL_TYPES))
     assert isinstance(made, PeerExchange)
     return made
@@ -565,6 +565,6 @@ def test_a_signal_type_of_the_peer_is_handed_back_as_it_came() -> None:
 
     peer = type("OtherApi", (Api,), {"fetch_iter": fetch_iter})
     manifest = SimpleNamespace(signal_types=(), content_types=(), apis=(peer,))
-    make: Callable[[Means], Any] = adapted("ext", manifest).exchanges[0]
+    make: Callable[[Means], Any] = adapt_manifest("ext", manifest).exchanges[0]
     deltas(make(Means(reader=MemoryReader({}), transport=quick_transport(), signal_types={"length": made})))
     assert seen == [LengthSignal]

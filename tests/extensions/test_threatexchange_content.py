@@ -10,9 +10,9 @@ from countermark.domain.content import HoldsParts, Part
 from countermark.domain.signal import ContentType
 from countermark.errors import ContentTooLarge, CountermarkError, InvalidContent, InvalidInput, MissingExtra
 from countermark.extensions import threatexchange_content as module
-from countermark.extensions.registries import class_of
-from countermark.extensions.threatexchange import adapted
-from countermark.flows.opening import parts_of
+from countermark.extensions.registries import implementation_class
+from countermark.extensions.threatexchange import adapt_manifest
+from countermark.flows.opening import read_parts
 
 
 class PeerContent:
@@ -54,20 +54,20 @@ class PdfContent(PeerContent):
 
 def form(peer: type) -> Any:
     manifest = SimpleNamespace(signal_types=(), content_types=(peer,), apis=())
-    [made] = adapted("ext", manifest).content_types
+    [made] = adapt_manifest("ext", manifest).content_types
     return made
 
 
 def parts(gives: list[Any], *, name: str = "a.PDF", content: bytes = b"%PDF") -> list[Part]:
     PdfContent.gives = gives
-    return list(parts_of(form(PdfContent), content, name))
+    return list(read_parts(form(PdfContent), content, name))
 
 
 def test_a_content_type_is_what_the_peer_calls_it_and_files_end_in_its_name() -> None:
     made = form(PdfContent)
     assert (made.name, made.suffixes, made.starts) == (ContentType("pdf"), {".pdf"}, ())
     assert made.mime_types == {"application/pdf"}
-    assert class_of(made) is PdfContent
+    assert implementation_class(made) is PdfContent
 
 
 @pytest.mark.parametrize("name", ["gif", "mp4", "html", "post"])
@@ -115,7 +115,7 @@ def test_one_that_is_a_text_is_given_the_text() -> None:
     made = form(PostContent)
     assert [part.content for part in made.parts(b"known words", "")] == [b"known", b"words"]
     with pytest.raises(InvalidContent, match="post cannot be taken apart: UnicodeDecodeError"):
-        list(parts_of(made, b"\xff", ""))
+        list(read_parts(made, b"\xff", ""))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_what_it_raises_is_told_by_its_kind_alone(
             raise raised
 
     with pytest.raises(error, match=f"^{message}$"):
-        list(parts_of(form(Failing), b"", ""))
+        list(read_parts(form(Failing), b"", ""))
 
 
 def test_one_without_a_name_that_fits_is_refused() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from countermark.domain.signal import ContentType, Signal, Unhashable, UnhashableCode
-from countermark.flows.hash import HashReport, coverage, left_out
+from countermark.flows.hash import HashReport, coverage, coverage_gaps
 from countermark.signals import SIGNAL_TYPES
 from tests.extensions.boxes import BOX, box
 from tests.flows.test_opening import opened
@@ -19,7 +19,7 @@ def report(
     *made: str,
     queries: tuple[str, ...] = (),
     failed: dict[str, UnhashableCode] | None = None,
-    unasked: dict[str, UnhashableCode] | None = None,
+    missing_queries: dict[str, UnhashableCode] | None = None,
     partial: tuple[str, ...] = (),
     parts: tuple[HashReport, ...] | None = None,
     unopened: UnhashableCode | None = None,
@@ -29,7 +29,7 @@ def report(
         signals=tuple(Signal(type=name, value="0") for name in made),
         queries=tuple(Signal(type=name, value="0") for name in queries),
         unhashable={name: Unhashable(code=code, reason="why") for name, code in (failed or {}).items()},
-        unasked={name: Unhashable(code=code, reason="why") for name, code in (unasked or {}).items()},
+        missing_queries={name: Unhashable(code=code, reason="why") for name, code in (missing_queries or {}).items()},
         partial=dict.fromkeys(partial, "half"),
         size_bytes=1,
         parts=parts,
@@ -46,7 +46,7 @@ BROKEN = report(*DIGESTS, failed={"pdq": "damaged"})
     [
         (WHOLE, "hashed", set()),
         (report(*DIGESTS, failed={"pdq": "low_quality"}), "hashed", set()),
-        (report(failed={"raw_text": "empty"}, unasked={"trend_query": "empty"}), "hashed", set()),
+        (report(failed={"raw_text": "empty"}, missing_queries={"trend_query": "empty"}), "hashed", set()),
         (report("video_md5"), "hashed", set()),
         (report(queries=("trend_query",)), "hashed", set()),
         (BROKEN, "unhashable", {("pdq", "damaged")}),
@@ -55,7 +55,7 @@ BROKEN = report(*DIGESTS, failed={"pdq": "damaged"})
         (report(), "unhashable", set()),
         (report("pdq", partial=("pdq",)), "partly", {("pdq", "partial")}),
         (report("pdq", failed={"other": "unsupported"}), "partly", {("other", "unsupported")}),
-        (report("raw_text", unasked={"trend_query": "too_large"}), "partly", {("trend_query", "too_large")}),
+        (report("raw_text", missing_queries={"trend_query": "too_large"}), "partly", {("trend_query", "too_large")}),
         (report(failed={"pdq": "low_quality", "other": "damaged"}), "partly", {("other", "damaged")}),
         (report(parts=()), "hashed", set()),
         (report(parts=(), unopened="damaged"), "unhashable", {("box", "damaged")}),
@@ -68,7 +68,7 @@ BROKEN = report(*DIGESTS, failed={"pdq": "damaged"})
 def test_content_is_covered_as_far_as_somebody_looked_at_it(
     of: HashReport, expected: str, left: set[tuple[str, str]]
 ) -> None:
-    assert (coverage(of, SIGNAL_TYPES), set(left_out(of))) == (expected, left)
+    assert (coverage(of, SIGNAL_TYPES), set(coverage_gaps(of))) == (expected, left)
 
 
 @given(

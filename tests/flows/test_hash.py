@@ -35,7 +35,7 @@ def test_types_that_are_never_made_from_content_are_asked_with_it() -> None:
     broken = hash_content(io.BytesIO(b"\xff"), ContentType.TEXT, applicable(SIGNAL_TYPES, ContentType.TEXT))
     assert broken.queries == ()
     assert list(broken.unhashable) == ["raw_text"]
-    assert [(name, why.code) for name, why in broken.unasked.items()] == [("trend_query", "damaged")]
+    assert [(name, why.code) for name, why in broken.missing_queries.items()] == [("trend_query", "damaged")]
 
 
 def test_variants_are_hashed_by_the_types_that_offer_it_where_they_are_asked_for() -> None:
@@ -45,8 +45,8 @@ def test_variants_are_hashed_by_the_types_that_offer_it_where_they_are_asked_for
     plain = hash_content(io.BytesIO(file.getvalue()), ContentType.PHOTO, types)
     turned = hash_content(io.BytesIO(file.getvalue()), ContentType.PHOTO, types, with_variants=True)
     assert turned.signals == plain.signals
-    assert plain.turned == ()
-    assert [name for name, signal in turned.turned if signal.type == "pdq"] == [
+    assert plain.variant_signals == ()
+    assert [name for name, signal in turned.variant_signals if signal.type == "pdq"] == [
         "ROTATE90",
         "ROTATE180",
         "ROTATE270",

@@ -58,7 +58,7 @@ def house() -> Iterator[House]:
 def test_the_first_build_of_an_empty_store_publishes_an_index_that_finds_nothing(house: House) -> None:
     report = house.build()
     assert report.types.keys() == SIGNAL_TYPES.keys() == house.manifest().types.keys()
-    assert (report.contents_read, report.has_more, report.left) == (0, False, ())
+    assert (report.contents_read, report.has_more, report.dropped_types) == (0, False, ())
     assert all(each.rebuilt and not each.added for each in report.types.values())
     assert house.query("pdq", pdq(0)) == []
 
@@ -194,7 +194,7 @@ def test_a_signal_type_at_zero_leaves_the_index_and_is_rebuilt_when_it_comes_bac
     first = house.add(bank.id, pdq=pdq(0), video_md5=md5(0))
     house.build()
     house.banks.set_signal_type_ratio("pdq", 0.0)
-    assert house.build().left == ("pdq",)
+    assert house.build().dropped_types == ("pdq",)
     assert "pdq" not in house.manifest().types
     with pytest.raises(IndexNotReady):
         house.query("pdq", pdq(0))

@@ -12,14 +12,14 @@ import pytest
 from countermark.domain.content import ContentTypes, Part
 from countermark.domain.signal import ContentType, Signal, Unhashable
 from countermark.flows import opening
-from countermark.flows.hash import HashReport, applicable, hash_opened
+from countermark.flows.hash import HashReport, applicable, hash_with_parts
 from countermark.signals import SIGNAL_TYPES
 from tests.extensions.boxes import BOX, BOXES, Box, box
 from tests.signals.photos import photo, saved
 
 
 def opened(content: bytes, kind: ContentType = BOX, name: str = "a.box") -> HashReport:
-    return hash_opened(io.BytesIO(content), kind, partial(applicable, SIGNAL_TYPES), BOXES, name=name)
+    return hash_with_parts(io.BytesIO(content), kind, partial(applicable, SIGNAL_TYPES), BOXES, name=name)
 
 
 def told(report: HashReport) -> dict[str, list[str]]:
@@ -44,7 +44,7 @@ def test_a_signal_is_partial_unless_the_whole_of_another_part_gives_it_as_well()
         return HashReport(
             content_type=BOX,
             signals=(signal,),
-            turned=(("FLIPX", replace(signal, value=f"{value} turned")),),
+            variant_signals=(("FLIPX", replace(signal, value=f"{value} turned")),),
             unhashable={},
             partial={} if why is None else {"pdq": why},
             size_bytes=1,
@@ -79,7 +79,7 @@ def test_of_a_part_that_is_a_file_its_bytes_tell_what_it_is() -> None:
             return [Part(content_type=ContentType.FILE, content=each) for each in files]
 
     types = ContentTypes(forms={BOX: Album()})
-    report = hash_opened(io.BytesIO(b""), BOX, partial(applicable, SIGNAL_TYPES), types)
+    report = hash_with_parts(io.BytesIO(b""), BOX, partial(applicable, SIGNAL_TYPES), types)
     known, unknown = report.parts or ()
     assert (known.content_type, {signal.type for signal in known.signals} >= {"pdq"}) == (ContentType.PHOTO, True)
     assert (unknown.content_type, unknown.unopened and unknown.unopened.code) == (ContentType.FILE, "unsupported")
@@ -182,8 +182,8 @@ def test_variants_of_photos_within_are_made_on_request() -> None:
             return [Part(content_type=ContentType.PHOTO, content=picture)]
 
     types = ContentTypes(forms={BOX: Frame()})
-    report = hash_opened(io.BytesIO(b""), BOX, partial(applicable, SIGNAL_TYPES), types, with_variants=True)
-    assert len((report.parts or ())[0].turned) == 7
+    report = hash_with_parts(io.BytesIO(b""), BOX, partial(applicable, SIGNAL_TYPES), types, with_variants=True)
+    assert len((report.parts or ())[0].variant_signals) == 7
 
 
 @pytest.mark.parametrize(
@@ -217,6 +217,6 @@ def test_what_an_extension_gives_is_checked(given: object, code: str, reason: st
             yield from given  # type: ignore[misc]  # it is to fail
 
     types = ContentTypes(forms={BOX: Odd()})
-    why = hash_opened(io.BytesIO(b""), BOX, partial(applicable, SIGNAL_TYPES), types).unopened
+    why = hash_with_parts(io.BytesIO(b""), BOX, partial(applicable, SIGNAL_TYPES), types).unopened
     assert why is not None
     assert (why.code, bool(re.fullmatch(reason, why.reason))) == (code, True), why.reason

@@ -18,7 +18,14 @@ from countermark.errors import Conflict, ExchangeFailed, InvalidInput, NotFound
 from countermark.exchanges import exchanges
 from countermark.flows import curate, opinions
 from countermark.flows.curate import Curator
-from countermark.flows.opinions import MAX_TAG_LENGTH, MAX_TAGS, MAX_TOLD, OpinionReport, Teller, shared_opinion
+from countermark.flows.opinions import (
+    MAX_PROCESSED,
+    MAX_TAG_LENGTH,
+    MAX_TAGS,
+    OpinionReport,
+    OpinionSender,
+    shared_opinion,
+)
 from countermark.local.banks import SqliteBankStore
 from countermark.local.collaborations import SqliteCollaborationStore
 from countermark.local.content import FileContentReader
@@ -68,7 +75,7 @@ class Place:
     """A bank of a collaboration that writes back, with one content of two signals."""
 
     curator: Curator
-    teller: Teller
+    sender: OpinionSender
     transport: Answering
     publisher: SqliteEventPublisher
     content_id: int
@@ -83,16 +90,16 @@ class Place:
     def one(self, verdict: str = "true_positive") -> OpinionGiven:
         """Return an opinion of the PDQ alone, at the next place."""
         [given] = self.given(verdict, signal_type="pdq")
-        return opinions.placed(given, self.teller.opinions.allot_place())
+        return opinions.with_place(given, self.sender.opinions.allot_place())
 
     def of_both(self) -> OpinionGiven:
         """Return an opinion that takes two requests, at the next place."""
         [pdq, md5] = self.given()
         both = replace(pdq, signals=(*pdq.signals, *md5.signals))
-        return opinions.placed(both, self.teller.opinions.allot_place())
+        return opinions.with_place(both, self.sender.opinions.allot_place())
 
     def tell(self, given: OpinionGiven) -> OpinionReport:
-        return opinions.tell_opinion(self.teller, self.transport, given, holder="run", clock=lambda: NOW_S)
+        return opinions.send_opinion(self.sender, self.transport, given, holder="run", clock=lambda: NOW_S)
 
 
 @pytest.fixture
@@ -119,7 +126,7 @@ def place() -> Iterator[Place]:
         secrets = Secrets(by_kind={"fb_threatexchange": {"api_token": TOKEN}})
         yield Place(
             curator=curator,
-            teller=Teller(
+            sender=OpinionSender(
                 exchanges=kinds,
                 collaborations=curator.collaborations,
                 secrets=secrets,
@@ -139,7 +146,7 @@ def opinions_told(place: Place) -> list[OpinionGiven]:
 def test_an_opinion_is_published_and_sent_by_whoever_tells_it(place: Place) -> None:
     given = place.given(tags=["a"])
     assert [signal.type for each in given for signal in each.signals] == ["pdq", "video_md5"]
-    assert len(opinions.give_opinions(place.curator, place.teller, given)) == 2
+    assert len(opinions.publish_opinions(place.curator, place.sender, given)) == 2
     told = opinions_told(place)
     assert [replace(each, id="", place=0) for each in told] == [replace(each, id="") for each in given]
     assert place.transport.sent == []
@@ -154,7 +161,7 @@ def test_an_opinion_of_one_signal_is_of_no_other(place: Place) -> None:
 
 def test_the_same_opinion_given_again_is_another_and_a_later_one(place: Place) -> None:
     for verdict in ("seen", "seen", "false_positive"):
-        opinions.give_opinions(place.curator, place.teller, place.given(verdict, signal_type="pdq"))
+        opinions.publish_opinions(place.curator, place.sender, place.given(verdict, signal_type="pdq"))
     told = opinions_told(place)
     assert len({each.id for each in told}) == 3
     assert [each.place for each in told] == sorted({each.place for each in told})
@@ -192,8 +199,8 @@ def test_nothing_is_sent_for_a_collaboration_that_does_not_write_back(place: Pla
     given = place.one()
     place.configure(writes_back=False)
     with pytest.raises(Conflict, match="'C' does not write back"):
-        opinions.give_opinions(place.curator, place.teller, [given])
-    assert opinions.opinion_requests(place.teller, given, now_s=NOW_S), "a dry run shows what would be"
+        opinions.publish_opinions(place.curator, place.sender, [given])
+    assert opinions.opinion_requests(place.sender, given, now_s=NOW_S), "a dry run shows what would be"
     assert place.tell(given).outcome == "off"
     assert (opinions_told(place), place.transport.sent) == ([], [])
 
@@ -203,9 +210,9 @@ def test_a_new_collaboration_does_not_write_back() -> None:
 
 
 def test_a_collaboration_or_a_record_that_is_gone_is_told_nothing(place: Place) -> None:
-    record = opinions.opinion_given(shared_opinion("seen"), collaboration="C", record_key="gone", now_s=NOW_S)
+    record = opinions.opinion_event(shared_opinion("seen"), collaboration="C", record_key="gone", now_s=NOW_S)
     with pytest.raises(NotFound, match="no such record any more"):
-        opinions.give_opinions(place.curator, place.teller, [record])
+        opinions.publish_opinions(place.curator, place.sender, [record])
     assert place.tell(record).outcome == "off"
     given = place.one()
     curate.delete_collaboration(place.curator, "C")
@@ -214,9 +221,9 @@ def test_a_collaboration_or_a_record_that_is_gone_is_told_nothing(place: Place) 
 
 
 def test_without_credentials_nothing_is_sent(place: Place) -> None:
-    place.teller.secrets.set_credentials("fb_threatexchange", None)
+    place.sender.secrets.set_credentials("fb_threatexchange", None)
     with pytest.raises(InvalidInput, match="needs credentials, and none are set"):
-        opinions.give_opinions(place.curator, place.teller, place.given())
+        opinions.publish_opinions(place.curator, place.sender, place.given())
     assert place.tell(place.one()).outcome == "refused"
 
 
@@ -235,18 +242,18 @@ def test_a_kind_that_takes_nothing_says_so(
     given = replace(place.one(), record_key=record_key, opinion=shared_opinion(verdict))
     place.configure(api=api, config={})
     with pytest.raises(InvalidInput, match=message):
-        opinions.opinion_requests(place.teller, given, now_s=NOW_S)
+        opinions.opinion_requests(place.sender, given, now_s=NOW_S)
     assert place.tell(given).why == message
 
 
 def test_of_several_signals_those_that_the_exchange_takes_are_shared(place: Place) -> None:
     given = place.given()
     unknown = replace(given[0], signals=(Signal(type="nosuch", value="x"),))
-    assert [each for each, _ in opinions.taken_opinions(place.teller, [unknown, *given], now_s=NOW_S)] == given
+    assert [each for each, _ in opinions.accepted_opinions(place.sender, [unknown, *given], now_s=NOW_S)] == given
     with pytest.raises(InvalidInput, match="takes no signals of type 'nosuch'"):
-        opinions.give_opinions(place.curator, place.teller, [unknown])
+        opinions.publish_opinions(place.curator, place.sender, [unknown])
     with pytest.raises(InvalidInput, match="there is no signal to share"):
-        opinions.give_opinions(place.curator, place.teller, [])
+        opinions.publish_opinions(place.curator, place.sender, [])
 
 
 def of_descriptor(place: Place, verdict: str, *, owner: str = TOKEN.partition("|")[0]) -> OpinionGiven:
@@ -260,8 +267,8 @@ def of_descriptor(place: Place, verdict: str, *, owner: str = TOKEN.partition("|
         "descriptors": {"data": [{"id": "977", "owner": {"id": owner}, "tags": [], "status": "X"}]},
     }
     store.put_records(lease, [Record(key="1", data=data, generation=1)], now_s=NOW_S)
-    given = opinions.opinion_given(shared_opinion(verdict), collaboration="C", record_key="1", now_s=NOW_S)
-    return opinions.placed(given, place.teller.opinions.allot_place())
+    given = opinions.opinion_event(shared_opinion(verdict), collaboration="C", record_key="1", now_s=NOW_S)
+    return opinions.with_place(given, place.sender.opinions.allot_place())
 
 
 def test_an_opinion_takes_back_the_contrary_one_that_was_told_last(place: Place) -> None:
@@ -270,7 +277,7 @@ def test_an_opinion_takes_back_the_contrary_one_that_was_told_last(place: Place)
     )
     place.tell(first)
     place.tell(seen)
-    dry_run = opinions.opinion_requests(place.teller, second, now_s=NOW_S)
+    dry_run = opinions.opinion_requests(place.sender, second, now_s=NOW_S)
     assert place.tell(second).requests == tuple(dry_run) == tuple(place.transport.sent[2:])
     queries = [request.url.partition("?")[2] for request in place.transport.sent]
     assert queries[:2] == ["reactions=HELPFUL", "reactions=SAW_THIS_TOO"]
@@ -308,28 +315,28 @@ def test_what_is_not_withdrawn_whole_or_was_never_fetched_is_refused(place: Plac
         with pytest.raises(InvalidInput, match="withdrawn whole"):
             shared_opinion("withdrawn", **more)
     with pytest.raises(InvalidInput, match="was not fetched yet"):
-        opinions.give_opinions(place.curator, place.teller, place.given("withdrawn"))
+        opinions.publish_opinions(place.curator, place.sender, place.given("withdrawn"))
 
 
 def test_only_an_exchange_that_asks_for_reasons_lists_some(place: Place) -> None:
     with pytest.raises(InvalidInput, match="fb_threatexchange asks for no reasons"):
-        opinions.opinion_reasons(place.teller, "C", "pdq")
+        opinions.opinion_reasons(place.sender, "C", "pdq")
     with pytest.raises(NotFound):
-        opinions.opinion_reasons(place.teller, "D", "pdq")
+        opinions.opinion_reasons(place.sender, "D", "pdq")
 
 
 def test_only_so_many_opinions_of_one_subject_are_remembered_the_newest(place: Place) -> None:
     given = place.one()
-    for number in range(MAX_TOLD + 5):
+    for number in range(MAX_PROCESSED + 5):
         opinion = shared_opinion("seen", signal_type=f"type {number}")
-        place.tell(opinions.placed(replace(given, opinion=opinion), place.teller.opinions.allot_place()))
+        place.tell(opinions.with_place(replace(given, opinion=opinion), place.sender.opinions.allot_place()))
     subject = opinions._subject(given)
-    told = place.teller.opinions.acquire_lease(subject, holder="run", now_s=NOW_S, lease_s=60)
-    assert [each.opinion.signal_type for each in told] == [f"type {number}" for number in range(5, MAX_TOLD + 5)]
+    told = place.sender.opinions.acquire_lease(subject, holder="run", now_s=NOW_S, lease_s=60)
+    assert [each.opinion.signal_type for each in told] == [f"type {number}" for number in range(5, MAX_PROCESSED + 5)]
 
 
 def test_a_dry_run_shows_the_request_without_its_credentials(place: Place) -> None:
-    [first, _] = [each.shown() for each in opinions.opinion_requests(place.teller, place.of_both(), now_s=NOW_S)]
+    [first, _] = [each.shown() for each in opinions.opinion_requests(place.sender, place.of_both(), now_s=NOW_S)]
     assert first["url"] == "https://graph.facebook.com/v26.0/threat_descriptors?access_token=***"
     assert (first["method"], first["headers"]) == ("POST", {"Content-Type": "application/x-www-form-urlencoded"})
     assert f"indicator={PDQ}" in str(first["body"])
@@ -371,7 +378,7 @@ def test_an_opinion_has_bounded_tags() -> None:
 def test_a_line_of_a_file_is_one_that_a_fetch_reads_back(
     place: Place, config_type: str | None, signal: Signal, line: str | None
 ) -> None:
-    exchange = place.teller.exchanges["local_file"].joined({"filename": "x", "signal_type": config_type})
+    exchange = place.sender.exchanges["local_file"].joined({"filename": "x", "signal_type": config_type})
     assert isinstance(exchange, TakesLines)
     if line is None:
         with pytest.raises(InvalidInput):

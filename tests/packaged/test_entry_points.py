@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ LOCKS = [
     "layers/light/requirements.txt",
     "layers/heavy/requirements.txt",
     "infra/requirements.txt",
+    "tests/lowest-requirements.txt",
 ]
 
 INDEX_S = 120
@@ -38,8 +41,8 @@ class Machine:
     def command(self, name: str, *, code: int = 0, text: str = "") -> Path:
         return self._script(self.bin / name, code, text)
 
-    def pyenv_version(self, version: str, *, code: int = 0) -> Path:
-        return self._script(self.pyenv / "versions" / version / "bin" / "python3.13", code, "")
+    def pyenv_version(self, version: str, *, code: int = 0, command: str = "python3.13") -> Path:
+        return self._script(self.pyenv / "versions" / version / "bin" / command, code, "")
 
     def run(self, script: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
         environment = {"PATH": str(self.bin), "PYENV_ROOT": str(self.pyenv)}
@@ -80,6 +83,15 @@ def test_without_python_3_13_any_recent_python3_serves(machine: Machine) -> None
     assert (only.returncode, only.stdout, only.stderr) == (1, "", "")
 
 
+def test_the_lowest_python_can_be_asked_for(machine: Machine) -> None:
+    machine.command("python3")
+    machine.command("python3.13")
+    assert machine.run(".ci/find-python", "--only-3.11").returncode == 1
+    machine.command("python3.11", code=127)
+    expected = machine.pyenv_version("3.11.7", command="python3.11")
+    assert machine.run(".ci/find-python", "--only-3.11").stdout == f"{expected}\n"
+
+
 def test_an_old_python_is_refused_with_what_is_needed(machine: Machine) -> None:
     machine.command("python3", code=1, text="echo Python 3.9.2")
     refused = machine.run(".ci/find-python")
@@ -110,9 +122,17 @@ def test_make_alone_lists_every_target_with_one_line() -> None:
 def test_ci_runs_the_demo_and_the_tests_and_fails_when_one_fails(machine: Machine) -> None:
     python = machine.command("python3", text="echo Python 3.12.0")
     machine.command("make", text='[ "$1" = --version ] || echo "ran make $*"')
-    passed = machine.run(".ci/run")
-    ran = [line for line in passed.stdout.splitlines() if line.startswith("ran make")]
-    assert (passed.returncode, ran) == (0, [f"ran make demo PYTHON={python}", f"ran make test PYTHON={python}"])
+    expected = [f"ran make demo PYTHON={python}", f"ran make test PYTHON={python}"]
+
+    def ran() -> tuple[int, list[str]]:
+        done = machine.run(".ci/run")
+        return done.returncode, [line for line in done.stdout.splitlines() if line.startswith("ran make")]
+
+    assert ran() == (0, expected)
+    machine.command("python3.11")
+    code, made = ran()
+    assert (code, made[:2], len(made)) == (0, expected, 3)
+    assert made[2].startswith(f"ran make test-lowest PYTHON={python} ")
     machine.command("make", text='[ "$1" = --version ] && exit 0', code=2)
     failed = machine.run(".ci/run")
     assert failed.returncode == 2
@@ -129,6 +149,29 @@ def test_locks_pin_and_hash_everything_and_name_no_registry(lock: str) -> None:
     assert "://" not in text
     assert "index-url" not in text
     assert "find-links" not in text
+
+
+def dependencies() -> Iterator[str]:
+    """Yield every dependency that pyproject.toml declares and that the locks may hold."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    yield from pyproject["project"]["dependencies"]
+    for extra, declared in pyproject["project"]["optional-dependencies"].items():
+        yield from declared if extra != "vpdq" else ()
+    for group, declared in pyproject["dependency-groups"].items():
+        # The emulator pins a version of botocore: `make test-lowest` runs without it.
+        yield from (each for each in declared if isinstance(each, str) and group != "test")
+
+
+@pytest.mark.parametrize("dependency", [*dependencies()])
+def test_every_dependency_has_a_floor_and_the_lowest_versions_are_the_floors(dependency: str) -> None:
+    declared = re.fullmatch(r"([\w.-]+)(\[[\w,]+\])?((?:>=|==)[\d.]+)?\S*", dependency)
+    assert declared is not None
+    name, extras, floor = declared[1], declared[2], declared[3]
+    [pinned] = re.findall(rf"^{name}==(\S+)", (ROOT / "tests/lowest-requirements.txt").read_text(), re.MULTILINE)
+    if floor is None:
+        assert extras, f"{name} has no floor"  # what it adds to a dependency that has one
+        return
+    assert f"{pinned}.".startswith(f"{floor[2:].rstrip('.')}."), "make lock UPGRADE=1 takes floors that went down"
 
 
 def test_the_tests_run_with_the_pins_of_the_demo() -> None:

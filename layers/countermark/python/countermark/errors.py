@@ -1,22 +1,22 @@
-"""Every deliberate error of countermark, with its HTTP status and its exit code.
+"""All errors that countermark raises deliberately, with their HTTP status and exit code.
 
-Adapters translate what they catch into this tree on exact codes, `from` the cause. A subclass exists
-only where a caller acts differently. Anything that is not a `CountermarkError` is our fault: it
-crashes, the event is tried again, and the dead-letter queue keeps it.
+Adapters translate the errors that they catch into these classes by exact codes, with `from` the cause. A subclass
+exists only if a caller handles it differently. An error that is not a `CountermarkError` is a bug: it crashes the
+process, the event is retried, and the dead-letter queue stores the event.
 """
 
 from typing import ClassVar
 
 
 class CountermarkError(Exception):
-    """Something that countermark foresees going wrong; its text is fit for a user to read."""
+    """An error that countermark expects. Its text can be shown to a user."""
 
     http_status = 500
     exit_code = 1
 
 
 class InvalidInput(CountermarkError):
-    """What the caller gave is wrong; the text names the value."""
+    """The caller's input is wrong. The text names the value."""
 
     http_status = 400
     exit_code = 2
@@ -27,11 +27,11 @@ class InvalidSignal(InvalidInput):
 
 
 class InvalidContent(InvalidInput):
-    """Bytes are not the content that they are said to be: truncated, hostile or of another format."""
+    """Bytes are not content of the stated type: they are truncated, hostile or of another format."""
 
 
 class UnsupportedContent(InvalidContent):
-    """Bytes are content of a format, or of a variant of one, that is not read here; the text names it."""
+    """Bytes are content of a format, or of a variant of a format, that is not supported. The text names it."""
 
 
 class ContentTooLarge(InvalidContent):
@@ -41,51 +41,51 @@ class ContentTooLarge(InvalidContent):
 
 
 class UnsafeURL(InvalidInput):
-    """A URL points where content must not be fetched from: its scheme, its host or a redirect."""
+    """Content must not be fetched from a URL, because of its scheme, its host or a redirect."""
 
 
 class NotFound(CountermarkError):
-    """What was asked for by name or id is not there."""
+    """The requested object does not exist."""
 
     http_status = 404
     exit_code = 2
 
 
 class Conflict(CountermarkError):
-    """The state does not allow it: somebody else was first, or holds it now."""
+    """The current state does not allow the operation: another caller was first, or holds the object now."""
 
     http_status = 409
     exit_code = 2
 
 
 class AlreadyExists(Conflict):
-    """A name is taken. The status is what HMA's clients expect."""
+    """A name is already in use. The status is the one that HMA's clients expect."""
 
     http_status = 403
 
 
 class CursorLost(InvalidInput):
-    """A place in the changes of a store that this store never reached: it is another store, or an older copy."""
+    """A cursor is past the last change of this store. It is of another store, or this store is an older copy."""
 
 
 class PublishConflict(Conflict):
-    """Another build published its manifest first; the loser reads it and starts again."""
+    """Another build published its manifest first. The caller reads that manifest and starts again."""
 
 
 class LeaseHeld(Conflict):
-    """Another run holds the lease of this collaboration: nothing that the caller gave is wrong."""
+    """Another run holds the lease of this collaboration. The caller's input is correct."""
 
     exit_code = 3
 
 
 class LeaseLost(Conflict):
-    """The run's own lease expired or was taken over: nothing more may be written under it."""
+    """The lease of this run expired or was taken over. The run must not write anything more."""
 
     exit_code = 3
 
 
 class Unauthorized(CountermarkError):
-    """No API key was given, or one that is not known."""
+    """The request has no API key, or an unknown one."""
 
     http_status = 401
     exit_code = 2
@@ -99,16 +99,16 @@ class Forbidden(CountermarkError):
 
 
 class Unavailable(CountermarkError):
-    """Something outside failed, or is not ready; the same request may succeed later."""
+    """An external service failed, or is not ready. The same request can succeed later."""
 
     http_status = 503
     exit_code = 3
     retry_after_s: ClassVar[int | None] = None
-    """How long a caller should wait before the same request; None where nothing is known of that."""
+    """How long a caller should wait before sending the same request again, in seconds; None if this is not known."""
 
 
 class Busy(Unavailable):
-    """This process has too much to do at the same time: no room became free in time."""
+    """This process has too many requests, and none of them finished in time to make space for this one."""
 
     retry_after_s: ClassVar[int | None] = 10
 
@@ -118,13 +118,13 @@ class IndexNotReady(Unavailable):
 
 
 class IndexDamaged(Unavailable):
-    """Bytes of the index fail a check. Never answered from; repaired by a full build."""
+    """Bytes of the index fail a check. Lookups never use them; a full build repairs the index."""
 
 
 class ExchangeFailed(Unavailable):
-    """An exchange refused, timed out, or answered outside its format.
+    """An exchange refused, timed out, or sent an answer that is not in its format.
 
-    `status` is the HTTP status of its answer; None where there was none, or where the status was not at fault.
+    `status` is the HTTP status of the answer. It is None if there was no answer, or if the status was not the reason.
     """
 
     def __init__(self, text: str, *, status: int | None = None) -> None:
@@ -133,6 +133,6 @@ class ExchangeFailed(Unavailable):
 
 
 class MissingExtra(Unavailable):
-    """An optional package is needed and not installed; the text names it."""
+    """A required optional package is not installed. The text names it."""
 
     exit_code = 2

@@ -9,7 +9,7 @@ from countermark.api.services import Services
 from countermark.domain.caller import Caller
 from countermark.errors import InvalidInput
 from countermark.flows.curate import Curator
-from countermark.flows.opinions import Teller
+from countermark.flows.opinions import OpinionSender
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +28,9 @@ class Call:
         return Curator.of(self.services.ports, caller=self.caller, now_s=self.now_s)
 
     @property
-    def teller(self) -> Teller:
+    def opinion_sender(self) -> OpinionSender:
         """What says what an exchange would be sent."""
-        return Teller.of(self.services.ports, exchanges=self.services.exchanges, caller=self.caller)
+        return OpinionSender.of(self.services.ports, exchanges=self.services.exchanges, caller=self.caller)
 
     def parts(self) -> list[multipart.Part]:
         """Return the parts of the body; none where it is no form of parts.

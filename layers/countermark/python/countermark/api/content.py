@@ -21,7 +21,7 @@ from countermark.errors import (
     Unavailable,
     UnsafeURL,
 )
-from countermark.flows.hash import HashReport, TypesOf, applicable, hash_opened
+from countermark.flows.hash import HashReport, TypesOf, applicable, hash_with_parts
 from countermark.signals.content_type import content_type_of
 
 _MAX_REASONS = 5
@@ -113,7 +113,7 @@ def hashed_by_type(report: HashReport) -> Mapping[str, str | list[str]]:
     has_signals = any(each.signals for _, each in report.walk())
     spoiling = [
         (place, name, why)
-        for place, name, why in report.not_looked_at(asks=False)
+        for place, name, why in report.not_examined(asks=False)
         if not place and not (has_signals and why.code == "missing_extra" and why is not report.unopened)
     ]
     if (error := refusal(report, spoiling)) is not None:
@@ -177,7 +177,7 @@ def coverage_headers(report: HashReport, lookups: Iterable[Lookup] | None = None
     reports = [each for _, each in report.walk()]
     made = {signal.type for each in reports for signal in each.signals + (each.queries if asks else ())}
     return coverage.written(
-        unhashable=((name, why.code) for _, name, why in report.without_signal(asks=asks)),
+        unhashable=((name, why.code) for _, name, why in report.missing_signals(asks=asks)),
         partial=[name for each in reports for name in each.partial if name in made]
         + [each.signal.type for each in lookups or () if each.partial is not None],
     )
@@ -205,7 +205,7 @@ def _hashed(
     if kind == ContentType.FILE:
         kind = content_type_of(body, name, content_types)
     types_of = _types_of(call, kind, types)
-    return hash_opened(io.BytesIO(body), kind, types_of, content_types, name=name, with_variants=with_variants)
+    return hash_with_parts(io.BytesIO(body), kind, types_of, content_types, name=name, with_variants=with_variants)
 
 
 def _types_of(call: Call, kind: ContentType, csv: str | None) -> TypesOf:

@@ -5,7 +5,7 @@ from typing import Any
 
 from countermark.aws import keys, names
 from countermark.aws.table import Item, Value, to_json
-from countermark.domain.bank import Bank, BankContent, ContentChange, Provenance, given
+from countermark.domain.bank import Bank, BankContent, ContentChange, Provenance, changed_fields
 
 DERIVED = ("bank_id", names.BANK_INDEX.partition_key, "signals", "provenance", "original_media_uri")
 """Attributes that a put sets anew; a missing one is None."""
@@ -38,7 +38,7 @@ def curated(content: BankContent) -> dict[str, Value]:
 
 def changed(change: ContentChange) -> dict[str, Value]:
     """Return the attributes that a change sets: they have the names of its fields."""
-    return {name: value if isinstance(value, int) else to_json(value) for name, value in given(change).items()}
+    return {name: value if isinstance(value, int) else to_json(value) for name, value in changed_fields(change).items()}
 
 
 def content_of(item: Item) -> BankContent:

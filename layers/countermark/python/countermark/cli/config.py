@@ -162,10 +162,10 @@ def signal(session: Session) -> None:
     Example:
       countermark config signal
     """
-    from countermark.extensions.registries import class_of
+    from countermark.extensions.registries import implementation_class
 
     for name, signal_type in sorted(session.signal_types().items()):
-        output.result(f"{name} {_class_name(class_of(signal_type))}")
+        output.result(f"{name} {_class_name(implementation_class(signal_type))}")
 
 
 command.add_command(extensions)
@@ -180,11 +180,11 @@ def content(session: Session) -> None:
     Example:
       countermark config content
     """
-    from countermark.extensions.registries import class_of
+    from countermark.extensions.registries import implementation_class
 
     own = {name: f"{_class_name(ContentType)}.{name.upper()}" for name in BUILT_IN_CONTENT_TYPES}
     forms = session.content_types().forms
-    brought = {name: _class_name(class_of(form)) for name, form in forms.items()}
+    brought = {name: _class_name(implementation_class(form)) for name, form in forms.items()}
     for name, where in sorted((own | brought).items()):
         output.result(f"{name} {where}")
 

@@ -263,20 +263,20 @@ def outcomes_of(session: Session, wanted: Wanted) -> Callable[[Given], Iterator[
     types_of = _types_of(session, wanted.content_type, only=wanted.only, ratios=wanted.ratios)
 
     def outcomes(each: Given) -> Iterator[Outcome]:
-        from countermark.flows.hash import hash_opened
+        from countermark.flows.hash import hash_with_parts
 
         kind = wanted.content_type
         try:
             with each.open() as stream:
                 if kind == ContentType.FILE:
                     kind = kind_of(stream, each.name, content_types)
-                opened = hash_opened(
+                opened = hash_with_parts(
                     stream, kind, types_of, content_types, name=each.name, with_variants=wanted.with_variants
                 )
         except CountermarkError as error:
             yield Complaint.of(each.name, error)
             return
-        missed = {(place, name) for place, name, _ in opened.not_looked_at(asks=wanted.asks)}
+        missed = {(place, name) for place, name, _ in opened.not_examined(asks=wanted.asks)}
         partial_signals = opened.partial_signals()
         for place, report in opened.walk():
             piece = _piece(replace(each, name=f"{each.name}{place}"), report, partial_signals, asks=wanted.asks)
@@ -311,13 +311,13 @@ def note_partial(session: Session, given: Given, partial: Mapping[str, str]) -> 
 
 def _piece(given: Given, report: "HashReport", partial_signals: Mapping[Signal, str], *, asks: bool) -> Piece:
     """Return what a report says of one piece of content, without what lies within it."""
-    variants = {signal: name for name, signal in reversed(report.turned) if signal not in report.signals}
-    turned = tuple(dict.fromkeys(signal for _, signal in report.turned if signal in variants))
+    variants = {signal: name for name, signal in reversed(report.variant_signals) if signal not in report.signals}
+    turned = tuple(dict.fromkeys(signal for _, signal in report.variant_signals if signal in variants))
     signals = report.signals + turned + (report.queries if asks else ())
     unhashable: dict[str, Unhashable] = {}
-    for name, why in (report.unasked_and_unhashable() if asks else report.unhashable).items():
+    for name, why in (report.without_signal_or_query() if asks else report.unhashable).items():
         # The same reason twice is one too many: a text that is empty is neither hashed nor asked.
-        if name not in report.unasked or why not in unhashable.values():
+        if name not in report.missing_queries or why not in unhashable.values():
             unhashable[name] = why
     return Piece(
         given=given,

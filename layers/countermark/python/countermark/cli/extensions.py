@@ -64,13 +64,13 @@ def add(session: Session, module: str) -> None:
     Example:
       countermark config extensions add my_platform.countermark
     """
-    from countermark.extensions.registries import load, registries, try_out
+    from countermark.extensions.registries import load, registries, verify_extension
     from countermark.local.content import FileContentReader
 
     names = session.extension_list().modules()
     extension = load(module)
     if module not in names:
-        try_out(extension)
+        verify_extension(extension)
         # Together with the others: no name may be taken.
         registries([*names, module]).exchanges(reader=FileContentReader(), transport=session.transport())
         session.extension_list().add(module)
@@ -103,15 +103,17 @@ def _print(session: Session, extension: "Extension", *, indent: str) -> None:
 def _sections(session: Session, extension: "Extension") -> Iterator[tuple[str, list[str]]]:
     """Yield what an extension brings, under the titles of the peer; those with nothing are left out."""
     from countermark.extensions import Means
-    from countermark.extensions.registries import class_of, exchanges_of
+    from countermark.extensions.registries import exchanges_of, implementation_class
     from countermark.local.content import FileContentReader
     from countermark.signals import SIGNAL_TYPES
 
     signal_types = extension.manifest.signal_types
     means = Means(reader=FileContentReader(), transport=session.transport(), signal_types=SIGNAL_TYPES)
     sections = {
-        "Signal": [f"{each.name} - {class_of(each).__name__}" for each in signal_types],
-        "Content": [f"{each.name} - {class_of(each).__name__}" for each in extension.manifest.content_types],
-        "Exchange": [f"{each.kind} - {class_of(each).__name__}" for each in exchanges_of(extension, means)],
+        "Signal": [f"{each.name} - {implementation_class(each).__name__}" for each in signal_types],
+        "Content": [
+            f"{each.name} - {implementation_class(each).__name__}" for each in extension.manifest.content_types
+        ],
+        "Exchange": [f"{each.kind} - {implementation_class(each).__name__}" for each in exchanges_of(extension, means)],
     }
     yield from ((title, lines) for title, lines in sections.items() if lines)

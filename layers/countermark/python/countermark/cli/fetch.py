@@ -54,11 +54,11 @@ def command(
     with session.state() as state:
         collaborations = _chosen(session, state, only_api=only_api, only_collab=only_collab)
         if clear:
-            from countermark.flows.curate import forget_fetched
+            from countermark.flows.curate import delete_fetched
 
             session.note("clearing what was fetched")
             for collaboration in collaborations:
-                forget_fetched(session.curator(state), collaboration.name)
+                delete_fetched(session.curator(state), collaboration.name)
             return
         failed, held = fetch_all(session, state, collaborations, time_limit_s=time_limit_sec, max_items=limit)
         if not skip_index_rebuild:

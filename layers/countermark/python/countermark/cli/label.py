@@ -129,7 +129,7 @@ def _list_reasons(session: Session, collab: str, content_type: ContentType, *, o
         name = _collaboration(state, collab).name
         for signal_type in wanted:
             try:
-                found[signal_type] = opinion_reasons(session.teller(state), name, signal_type)
+                found[signal_type] = opinion_reasons(session.opinion_sender(state), name, signal_type)
             except InvalidInput as error:
                 refusal = error
     if not found:
@@ -205,12 +205,12 @@ class Label:
 
         self._session.build_index(self._state, tells=self._session.detail)
         self._index = current_index(self._session, self._state)
-        teller = self._session.teller(self._state)
+        sender = self._session.opinion_sender(self._state)
         refusals: list[CountermarkError] = []
         told = []
         for given in self._given(signals):
             try:
-                requests = opinion_requests(teller, given, now_s=self._session.now_s())
+                requests = opinion_requests(sender, given, now_s=self._session.now_s())
             except InvalidInput as error:
                 refusals.append(error)
             else:
@@ -227,12 +227,12 @@ class Label:
                 self._send_one(given)
 
     def _send_one(self, given: "OpinionGiven") -> None:
-        from countermark.flows.opinions import placed, tell_opinion
+        from countermark.flows.opinions import send_opinion, with_place
 
-        report = tell_opinion(
-            self._session.teller(self._state),
+        report = send_opinion(
+            self._session.opinion_sender(self._state),
             self._session.transport(),
-            placed(given, self._state.opinions.allot_place()),
+            with_place(given, self._state.opinions.allot_place()),
             holder=self._session.holder(),
             clock=self._session.now_s,
         )
@@ -246,7 +246,7 @@ class Label:
 
     def _given(self, signals: Sequence[Signal]) -> "Iterator[OpinionGiven]":
         """Yield an opinion of each record that has one of the signals, and one that shares each of the others."""
-        from countermark.flows.opinions import opinion_given
+        from countermark.flows.opinions import opinion_event
 
         name, now_s = self._collaboration.name, self._session.now_s()
         for signal in signals:
@@ -254,9 +254,9 @@ class Label:
             opinion = self._opinion if is_whole else replace(self._opinion, signal_type=signal.type)
             keys = self._record_keys(signal)
             for key in keys:
-                yield opinion_given(opinion, collaboration=name, record_key=key, now_s=now_s)
+                yield opinion_event(opinion, collaboration=name, record_key=key, now_s=now_s)
             if not keys:
-                yield opinion_given(opinion, collaboration=name, signals=(signal,), now_s=now_s)
+                yield opinion_event(opinion, collaboration=name, signals=(signal,), now_s=now_s)
 
     def _record_keys(self, signal: Signal) -> list[str]:
         """Return the keys of the collaboration's records that have this very signal: one that is near is another."""

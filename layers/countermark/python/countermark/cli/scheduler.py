@@ -197,12 +197,12 @@ class Scheduler:
         return self._session.now_s() - given.at_s > GIVE_UP_S
 
     def _tell(self, given: OpinionGiven) -> bool:
-        from countermark.flows.opinions import tell_opinion
+        from countermark.flows.opinions import send_opinion
 
         if self._is_stopping.is_set():
             return True  # the next server tells it
-        report = tell_opinion(
-            self._session.teller(self._state, caller=stage_caller("curate")),
+        report = send_opinion(
+            self._session.opinion_sender(self._state, caller=stage_caller("curate")),
             self._session.transport(),
             given,
             holder=self._session.holder(),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from countermark.flows.curate import Curator
     from countermark.flows.fetch import Fetcher
     from countermark.flows.index import IndexReport
-    from countermark.flows.opinions import Teller
+    from countermark.flows.opinions import OpinionSender
     from countermark.local.content import FileContentReader
     from countermark.local.extensions import ExtensionList
     from countermark.local.state import LocalState
@@ -216,11 +216,11 @@ class Session:
 
         return Curator.of(state, caller=caller or self.caller(), now_s=self.now_s())
 
-    def teller(self, state: "LocalState", *, caller: "Caller | None" = None) -> "Teller":
+    def opinion_sender(self, state: "LocalState", *, caller: "Caller | None" = None) -> "OpinionSender":
         """Return what says what an exchange would be sent, by this user unless another caller is given."""
-        from countermark.flows.opinions import Teller
+        from countermark.flows.opinions import OpinionSender
 
-        return Teller.of(state, exchanges=self.exchanges(), caller=caller or self.caller())
+        return OpinionSender.of(state, exchanges=self.exchanges(), caller=caller or self.caller())
 
     def fetcher(self, state: "LocalState", *, caller: "Caller | None" = None) -> "Fetcher":
         """Return what every fetch needs; it is this user's unless another caller is given."""

@@ -114,7 +114,7 @@ class Uploads:
         if report is None:
             self._session.note(f"{path}: it was uploaded before")
             return
-        self.left_out += [f"{place}: no {name}: {why.reason}" for place, name, why in report.not_looked_at(asks=True)]
+        self.left_out += [f"{place}: no {name}: {why.reason}" for place, name, why in report.not_examined(asks=True)]
 
     def publish(self, events: Sequence[Event]) -> None:
         """Store events, and match the content that was hashed."""
@@ -150,11 +150,11 @@ class Uploads:
 
     def _read_queries(self, event: ContentHashed) -> Iterable[Signal]:
         """Read what the event has left in the file."""
-        from countermark.flows.hash import hash_opened
+        from countermark.flows.hash import hash_with_parts
 
         with self._opened() as stream:
             kind, types_of = self._kind(stream), self._types_of({})
-            report = hash_opened(stream, kind, types_of, self._session.content_types(), name=self._path.name)
+            report = hash_with_parts(stream, kind, types_of, self._session.content_types(), name=self._path.name)
         place = "".join(event.content_key.rpartition("#")[2].partition("/")[1:])
         return dict(report.walk())[place].queries
 

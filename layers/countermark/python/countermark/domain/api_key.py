@@ -1,4 +1,4 @@
-"""API keys: who may call what. Only digests of keys are ever stored."""
+"""API keys, and the roles that they grant. Only digests of keys are ever stored."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from countermark.errors import AlreadyExists
 
 
 class Role(StrEnum):
-    """What a key may do. ADMIN may do all."""
+    """An operation that a key allows. ADMIN allows all operations."""
 
     HASH = "hash"
     MATCH = "match"
@@ -18,9 +18,9 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A key as stored: the SHA-256 of its text in hex, its name, and its roles.
+    """A stored key: the SHA-256 of its text in hex, its name, and its roles.
 
-    The name is the id of the key in logs: no two keys of a store have the same.
+    Logs show the name as the id of the key. No two keys of a store have the same name.
     """
 
     digest: str
@@ -32,11 +32,11 @@ class ApiKey:
 def digest(key: str) -> str:
     """Return the digest under which a key is stored.
 
-    Keys are 256 random bits, so a plain hash is as good as a slow one: there is no word to guess.
+    A key is 256 random bits, which cannot be guessed, so a plain hash is as safe as a slow one.
     """
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def duplicate_name_error(name: str) -> AlreadyExists:
-    """Return the error of a store that is given a second key of one name."""
-    return AlreadyExists(f"there is a key {name!r}: delete it first, or take another name")
+    """Return the error for adding a second key with the same name to a store."""
+    return AlreadyExists(f"a key {name!r} already exists: delete it first, or choose another name")

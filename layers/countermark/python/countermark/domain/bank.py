@@ -1,4 +1,4 @@
-"""Banks, their contents, and the states that keep them from matching."""
+"""Banks, their contents, and the states that prevent them from matching."""
 
 import hashlib
 import json
@@ -14,41 +14,41 @@ from countermark.domain.opinion import Opinion
 from countermark.errors import InvalidInput
 
 ENABLED = 1
-"""`disable_until_ts` of a content that is enabled."""
+"""The `disable_until_ts` of an enabled content."""
 
 PERMANENTLY_DISABLED = 253402300800
-"""`disable_until_ts` from which on a content is disabled for good: 10000-01-01T00:00:00Z."""
+"""The `disable_until_ts` from which a content is disabled permanently: 10000-01-01T00:00:00Z."""
 
 LEGACY_PERMANENTLY_DISABLED = 0
-"""`disable_until_ts` with which clients of HMA 2.0 disable a content for good."""
+"""The `disable_until_ts` with which clients of HMA 2.0 disable a content permanently."""
 
 MAX_DISABLE_AHEAD_S = 5 * 365 * 24 * 3600
-"""How far ahead a timed disable may end, in seconds: beyond 5 years it is a mistake or means for good."""
+"""How far ahead a timed disable can end, in seconds. More than 5 years is a mistake, or means permanently."""
 
 MAX_CONTENT_ID = 2**53 - 1
-"""The largest content id: what every JSON reader takes without loss (RFC 8259, section 6)."""
+"""The largest content id, which every JSON reader accepts without loss (RFC 8259, section 6)."""
 
 MAX_NOTE_LENGTH = 255
-"""The longest note, in characters: HMA's column."""
+"""The longest note, in characters: the size of HMA's column."""
 
 MAX_REASON_LENGTH = 255
-"""The longest reason of a disable, in characters: as long as a note."""
+"""The longest reason for a disable, in characters: as long as a note."""
 
 MAX_BANK_NAME_LENGTH = 255
-"""The longest bank name, in characters: HMA's column."""
+"""The longest bank name, in characters: the size of HMA's column."""
 
 MAX_BATCH_KEY_LENGTH = 255
-"""The longest key of a batch of contents, in characters: a UUID has 36."""
+"""The longest key of a batch of contents, in characters. A UUID has 36."""
 
 _BANK_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bank:
-    """A folder of contents that were labelled alike.
+    """A named collection of contents with the same label.
 
-    `id` never changes, `name` may. `matching_enabled_ratio` lies in 0.0..1.0. `distance_limits` maps a
-    signal type to the largest distance at which this bank matches; a type without one has the type's own.
+    `id` never changes, but `name` can. `matching_enabled_ratio` is in 0.0..1.0. `distance_limits` maps a signal type to
+    the largest distance at which this bank matches. A signal type without a limit has its own `match_distance`.
     """
 
     id: int
@@ -59,7 +59,7 @@ class Bank:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BankChange:
-    """What to change of a bank, by the fields of `Bank`: None leaves a field as it is, an empty mapping clears it."""
+    """A change of the fields of a `Bank`. None keeps the old value; an empty mapping removes all limits."""
 
     name: str | None = None
     matching_enabled_ratio: float | None = None
@@ -67,10 +67,10 @@ class BankChange:
 
     @classmethod
     def checked(cls, *, name: object = None, ratio: object = None) -> Self:
-        """Return the change that a caller asks for; None leaves as it is.
+        """Return the change that a caller requests. None keeps the old value.
 
         Raises:
-            InvalidInput: The name or the ratio is wrong.
+            InvalidInput: The name or the ratio is invalid.
         """
         return cls(
             name=None if name is None else bank_name(name),
@@ -78,29 +78,29 @@ class BankChange:
         )
 
     def applied_to(self, bank: Bank) -> Bank:
-        """Return a bank after the change."""
-        return replace(bank, **given(self))
+        """Return the bank after the change."""
+        return replace(bank, **changed_fields(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """The record of an exchange that a content was banked from."""
+    """The record of an exchange from which a content was banked."""
 
     collaboration: str
     record_key: str
     opinions: tuple[Opinion, ...] = ()
     record_digest: str = ""
-    """Of the record as it was banked: a fetch that finds another one banks it again."""
+    """The digest of the record when it was banked. A fetch that finds another digest banks the record again."""
 
     def to_json(self) -> JSON:
-        """Return it as stores keep it."""
+        """Return the provenance in its stored form."""
         opinions = [opinion.to_json() for opinion in self.opinions]
         return [self.collaboration, self.record_key, opinions, self.record_digest]
 
     @classmethod
-    def from_json(cls, kept: Any) -> Self:
-        """Return what `to_json` made, or what SQLite kept before schema 8: the digest before the opinions."""
-        collaboration, record_key, opinions, record_digest = kept
+    def from_json(cls, stored: Any) -> Self:
+        """Return the provenance of a stored form. SQLite stored the digest before the opinions until schema 8."""
+        collaboration, record_key, opinions, record_digest = stored
         if isinstance(opinions, str):
             opinions, record_digest = record_digest, opinions
         return cls(
@@ -115,9 +115,9 @@ class Provenance:
 class ContentDraft:
     """A content that has no id yet.
 
-    `signals` maps a signal type to a canonical value: at most one of a type, at least one in all.
-    `source_key` names the event that banks it (an upload, say): a second draft with the same key is the
-    same content. None means that each draft is a content of its own.
+    `signals` maps a signal type to a canonical value: at most one per type, and at least one in total. `source_key`
+    names the event that banks the content, for example an upload. A second draft with the same key is the same content.
+    None means that each draft is a separate content.
     """
 
     signals: Mapping[str, str]
@@ -142,7 +142,7 @@ class ContentDraft:
 
 
 def batch_digest(drafts: Sequence[ContentDraft]) -> str:
-    """Return a digest of drafts in their order: equal for equal drafts only."""
+    """Return a digest of drafts and their order. Only equal drafts have equal digests."""
     values = [
         [
             sorted(draft.signals.items()),
@@ -158,10 +158,10 @@ def batch_digest(drafts: Sequence[ContentDraft]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BankContent:
-    """One banked piece of content; it matches by any of its signals.
+    """One banked content, which matches by any of its signals.
 
-    `id` counts up from 1 and fits JSON. `metadata` is the curator's own: content_id, content_uri, json. `reason` says
-    why it was disabled, "" where nobody gave a reason; like the note, it stays until it is changed.
+    `id` counts up from 1 and fits JSON. `metadata` has the curator's fields content_id, content_uri and json. `reason`
+    is why the content was disabled, or "" without a reason. Like the note, it stays until it is changed.
     """
 
     id: int
@@ -178,41 +178,41 @@ class BankContent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentChange:
-    """What to change of a content, by the fields of `BankContent`: None leaves a field as it is, "" clears a text."""
+    """A change of the fields of a `BankContent`. None keeps the old value; "" clears a text."""
 
     disable_until_ts: int | None = None
     note: str | None = None
     reason: str | None = None
 
     @classmethod
-    def checked(cls, asked: Mapping[str, object], *, now_s: int) -> Self:
-        """Return the change that a caller asks for, by field; a field that is missing or None stays as it is.
+    def checked(cls, values: Mapping[str, object], *, now_s: int) -> Self:
+        """Return the change that a caller requests, by field name. A field that is missing or None keeps its value.
 
         Raises:
-            InvalidInput: The time or a text is wrong.
+            InvalidInput: The time or a text is invalid.
         """
         checks: dict[str, Callable[[object], Any]] = {
             "disable_until_ts": partial(disable_until_ts, now_s=now_s),
             "note": note,
             "reason": reason,
         }
-        return cls(**{name: check(asked[name]) for name, check in checks.items() if asked.get(name) is not None})
+        return cls(**{name: check(values[name]) for name, check in checks.items() if values.get(name) is not None})
 
     def applied_to(self, content: BankContent) -> BankContent:
-        """Return a content after the change."""
-        return replace(content, **given(self))
+        """Return the content after the change."""
+        return replace(content, **changed_fields(self))
 
 
-def given(change: BankChange | ContentChange) -> dict[str, Any]:
+def changed_fields(change: BankChange | ContentChange) -> dict[str, Any]:
     """Return the fields that a change sets, with their new values."""
     return {each.name: value for each in fields(change) if (value := getattr(change, each.name)) is not None}
 
 
 def bank_name(text: object) -> str:
-    """Return a bank's name.
+    """Return a valid bank name.
 
     Raises:
-        InvalidInput: It is not upper case with underscores, or too long. The text is HMA's.
+        InvalidInput: The name is not upper case with underscores, or is too long. The text is HMA's.
     """
     if not isinstance(text, str) or not _BANK_NAME.fullmatch(text):
         raise InvalidInput("Bank names must be UPPER_WITH_UNDERSCORE")
@@ -225,7 +225,7 @@ def enabled_ratio(value: object) -> float:
     """Return a ratio in 0.0..1.0 from a number or a numeric string.
 
     Raises:
-        InvalidInput: It is no number, NaN, or outside 0..1.
+        InvalidInput: The value is not a number, is NaN, or is outside 0..1.
     """
     try:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -242,7 +242,8 @@ def disable_until_ts(value: object, *, now_s: int) -> int:
     """Return a disable time in epoch seconds from an integer, an integral float or a numeric string.
 
     Raises:
-        InvalidInput: It is no whole number, negative, or a timed disable more than 5 years after `now_s`.
+        InvalidInput: The value is not a whole number, is negative, or is a timed disable more than 5 years after
+            `now_s`.
     """
     wrong = InvalidInput(f"disable_until_ts is a whole number of epoch seconds, not {value!r}")
     if isinstance(value, str):
@@ -259,25 +260,25 @@ def disable_until_ts(value: object, *, now_s: int) -> int:
         raise wrong
     if value < PERMANENTLY_DISABLED and value > now_s + MAX_DISABLE_AHEAD_S:
         raise InvalidInput(
-            f"disable_until_ts may lie at most 5 years ahead, not at {value}; {PERMANENTLY_DISABLED} disables for good"
+            f"disable_until_ts must be at most 5 years ahead, not {value}; {PERMANENTLY_DISABLED} disables permanently"
         )
     return value
 
 
 def note(value: object) -> str:
-    """Return a note.
+    """Return a valid note.
 
     Raises:
-        InvalidInput: It is no text, or longer than 255 characters.
+        InvalidInput: The value is not a text, or is longer than 255 characters.
     """
     return _text(value, "note", max_length=MAX_NOTE_LENGTH)
 
 
 def reason(value: object) -> str:
-    """Return the reason of a disable.
+    """Return a valid reason for a disable.
 
     Raises:
-        InvalidInput: It is no text, or longer than 255 characters.
+        InvalidInput: The value is not a text, or is longer than 255 characters.
     """
     return _text(value, "reason", max_length=MAX_REASON_LENGTH)
 
@@ -291,10 +292,10 @@ def _text(value: object, name: str, *, max_length: int) -> str:
 
 
 def batch_key(value: object) -> str:
-    """Return the caller's key of a batch of contents.
+    """Return a valid key of a batch of contents.
 
     Raises:
-        InvalidInput: It is no text, empty, or longer than 255 characters.
+        InvalidInput: The value is not a text, is empty, or is longer than 255 characters.
     """
     if not isinstance(value, str) or not value:
         raise InvalidInput(f"an idempotency_key is text that is not empty, not {value!r}")
@@ -304,17 +305,17 @@ def batch_key(value: object) -> str:
 
 
 def is_permanently_disabled(disable_until_ts: int) -> bool:
-    """Tell whether a content is disabled for good, and so leaves the index at the next build."""
+    """Return whether a content is disabled permanently. The next build removes such a content from the index."""
     return disable_until_ts == LEGACY_PERMANENTLY_DISABLED or disable_until_ts >= PERMANENTLY_DISABLED
 
 
 def can_match(disable_until_ts: int, *, now_s: int) -> bool:
-    """Tell whether a content may match a request made at `now_s`, in epoch seconds."""
+    """Return whether a content can match a request made at `now_s`, in epoch seconds."""
     return not is_permanently_disabled(disable_until_ts) and disable_until_ts <= now_s
 
 
 def is_indexed(bank: Bank | None, content: BankContent | None) -> bool:
-    """Tell whether an index build takes a content in: timed disables and partial ratios stay in."""
+    """Return whether an index build includes a content. Timed disables and ratios above 0 do not exclude it."""
     return (
         bank is not None
         and content is not None

@@ -1,4 +1,4 @@
-"""Collaborations: configured memberships in exchanges, what was fetched for them, and how far."""
+"""Collaborations: configured memberships in exchanges, their fetched records, and the progress of their fetches."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,7 +10,7 @@ from countermark.domain.json import JSON, known_fields
 
 
 class RecordPolicy(StrEnum):
-    """What becomes of a record whose aggregate opinion asks for care."""
+    """What a fetch does with a record whose aggregate opinion is DISPUTED or NEGATIVE_CLASS."""
 
     MATCH = "match"
     SKIP = "skip"
@@ -20,10 +20,11 @@ class RecordPolicy(StrEnum):
 class Collaboration:
     """One membership in an exchange.
 
-    `api` is the exchange's kind, `bank` the name of the bank that its contents go to, `config` the
-    kind's own fields. `disputed` and `negative` are the policies for records whose opinions come to
-    DISPUTED, and to NEGATIVE_CLASS alone. Only where it `writes_back` is anything sent to the exchange. One that
-    `is_confined` was made over the API: it reads and writes no files but those that the server's operator offers.
+    `api` is the kind of the exchange. `bank` is the name of the bank that receives the contents. `config` has the
+    fields that are specific to the kind. `disputed` is the policy for records whose aggregate opinion is DISPUTED, and
+    `negative` for those with NEGATIVE_CLASS. Nothing is sent to the exchange unless `writes_back` is set. A
+    collaboration that `is_confined` was made over the API. It reads and writes only the files that the server's
+    operator offers.
     """
 
     name: str
@@ -37,25 +38,26 @@ class Collaboration:
     config: Mapping[str, JSON] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, JSON]:
-        """Return it as stores keep it: its fields by name."""
+        """Return the fields by name: the stored form."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> Self:
-        """Return what `to_json` made."""
-        policies = {name: RecordPolicy(kept[name]) for name in ("disputed", "negative")}
-        return cls(**known_fields(cls, kept) | policies)
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Return the collaboration of a stored form."""
+        policies = {name: RecordPolicy(stored[name]) for name in ("disputed", "negative")}
+        return cls(**known_fields(cls, stored) | policies)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchState:
-    """How far the fetch of a collaboration has come; the status that users see is made from it.
+    """The progress of a collaboration's fetch. Users see a status that is made from it.
 
-    `checkpoint` is the exchange's own, opaque; None means from the start. `generation` counts the
-    fetches from the start: records of an older one are removed when a fetch `completes_generation`. `begun_at_s` is
-    the first run's: one that never completes has an age by it.
-    Times are epoch seconds; None means never (for `running_since_s`: not running). `unreadable_items` counts the
-    records of this generation that stood on a damaged page and are missing since.
+    `checkpoint` belongs to the exchange and is opaque; None means from the start. `generation` counts the fetches from
+    the start. Records of an older generation are removed when a fetch completes its generation. `begun_at_s` is when
+    the first run began. It gives an age to a fetch that never completes.
+
+    Times are epoch seconds; None means never. `running_since_s` is None if the fetch is not running. `unreadable_items`
+    counts the records of this generation that were on a damaged page and are still missing.
     """
 
     checkpoint: Mapping[str, JSON] | None = None
@@ -73,13 +75,13 @@ class FetchState:
     unreadable_items: int = 0
 
     def to_json(self) -> dict[str, JSON]:
-        """Return it as stores keep it: its fields by name."""
+        """Return the fields by name: the stored form."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> Self:
-        """Return what `to_json` made."""
-        return cls(**known_fields(cls, kept))
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Return the state of a stored form."""
+        return cls(**known_fields(cls, stored))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,14 +94,14 @@ class Lease:
 
 
 def lease_held_message(name: str, *, holder: str, since_s: int, expires_at_s: int) -> str:
-    """Return how a store says that another run holds the lease of a collaboration; times are epoch seconds.
+    """Return the message that another run holds the lease of a collaboration. Times are epoch seconds.
 
-    A `since_s` of 0 is not known.
+    A `since_s` of 0 means that the time is not known.
     """
     began = f" since {_utc(since_s)}" if since_s else ""
     return (
-        f"{holder or 'another run'} has been fetching collaboration {name!r}{began}, and has until "
-        f"{_utc(expires_at_s)} at most unless it makes progress"
+        f"{holder or 'another run'} has been fetching collaboration {name!r}{began}; its lease ends at "
+        f"{_utc(expires_at_s)} unless it makes progress"
     )
 
 
@@ -112,10 +114,10 @@ def _utc(at_s: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """An exchange's own record as stored: by its own key, in the generation that saw it last.
+    """An exchange's record as stored, by the exchange's key and with the last generation that contained it.
 
-    `content_id` is the content banked from it; None where it gave no signal that is banked.
-    `is_withheld` says that a curator deleted its content: a fetch does not bank it again.
+    `content_id` is the content banked from the record. It is None if no signal of the record was banked. `is_withheld`
+    means that a curator deleted the content, so that a fetch does not bank it again.
     """
 
     key: str

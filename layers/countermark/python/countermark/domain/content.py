@@ -1,4 +1,4 @@
-"""Content types that extensions bring: what tells them, and what content of them holds."""
+"""Content types of extensions: how they are recognised, and the parts that their content contains."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,19 +15,19 @@ BUILT_IN_CONTENT_TYPES = (
     ContentType.URL,
     ContentType.FILE,
 )
-"""Countermark's own, in the order in which they are listed."""
+"""Countermark's content types, in the order in which lists show them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Content that lies within other content, as a text or a photo lies in a document; a text is in UTF-8."""
+    """Content inside other content, for example a text or a photo in a document. A text is in UTF-8."""
 
     content_type: ContentType
     content: bytes
 
 
 class ContentForm(Protocol):
-    """A content type that an extension brings, and what tells it. Stateless; its name is an interchange format."""
+    """A content type of an extension, and how to recognise it. Stateless; its name is an interchange format."""
 
     @property
     def name(self) -> ContentType:
@@ -35,35 +35,36 @@ class ContentForm(Protocol):
 
     @property
     def mime_types(self) -> frozenset[str]:
-        """The MIME types that tell it, in lower case and without parameters."""
+        """The MIME types of this content type, in lower case and without parameters."""
 
     @property
     def suffixes(self) -> frozenset[str]:
-        """The ends of file names that tell it, in lower case, each with its dot."""
+        """The suffixes of its file names, in lower case, each with its dot."""
 
     @property
     def starts(self) -> tuple[bytes, ...]:
-        """The first bytes that tell it; none where they don't."""
+        """The first bytes of files of this type. Empty if the first bytes do not identify it."""
 
 
 @runtime_checkable
 class HoldsParts(ContentForm, Protocol):
-    """A content type of an extension whose content holds other content."""
+    """A content type of an extension whose content contains other content."""
 
     def parts(self, content: bytes, name: str) -> Iterable[Part]:
-        """Yield what a piece of content holds, in its order; `name` is its file's, or "".
+        """Yield the parts of a content, in their order. `name` is the name of its file, or "".
 
-        A part may hold others in its turn: whoever asks opens it, and counts parts, bytes and depth.
+        A part can contain further parts. The caller opens them, and limits the number of parts, bytes and levels.
 
         Raises:
-            InvalidContent: It is not of this type, or damaged; also from the iteration. What came before it counts.
-            MissingExtra: A package that is needed is not installed.
+            InvalidContent: The content is not of this type, or is damaged. The iteration can raise this too; parts that
+                were yielded before remain valid.
+            MissingExtra: A required package is not installed.
         """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentTypes:
-    """The content types that are installed: countermark's own, and those of extensions, by name in their order."""
+    """The installed content types: countermark's own, and those of extensions, by name and in order."""
 
     forms: Mapping[ContentType, ContentForm] = field(default_factory=dict)
 
@@ -72,10 +73,10 @@ class ContentTypes:
         return (*BUILT_IN_CONTENT_TYPES, *self.forms)
 
     def named(self, name: str) -> ContentType:
-        """Return the content type of a name.
+        """Return the content type with a name.
 
         Raises:
-            InvalidInput: There is none; the error names those that there are.
+            InvalidInput: The type does not exist. The error lists the existing types.
         """
         names = self.names()
         if name not in names:
@@ -83,22 +84,25 @@ class ContentTypes:
         return names[names.index(name)]
 
     def holding(self, content_type: ContentType) -> HoldsParts | None:
-        """Return what opens content of a type; None where it holds no other."""
+        """Return the form that opens content of a type; None if such content contains no other content."""
         form = self.forms.get(content_type)
         return form if isinstance(form, HoldsParts) else None
 
     def by_mime_type(self, mime_type: str) -> ContentType | None:
-        """Return the type of an extension that a MIME type tells, with or without parameters; None where none does."""
-        told = mime_type.partition(";")[0].strip().lower()
-        return next((name for name, form in self.forms.items() if told in form.mime_types), None)
+        """Return the extension's type for a MIME type, with or without parameters; None if no extension has it."""
+        essence = mime_type.partition(";")[0].strip().lower()
+        return next((name for name, form in self.forms.items() if essence in form.mime_types), None)
 
     def by_suffix(self, filename: str) -> ContentType | None:
-        """Return the type of an extension that the end of a file's name tells; None where none does."""
+        """Return the extension's type for the suffix of a file name; None if no extension has it."""
         suffix = PurePosixPath(filename).suffix.lower()
         return next((name for name, form in self.forms.items() if suffix in form.suffixes), None)
 
     def by_start(self, head: bytes, filename: str = "") -> ContentType | None:
-        """Return the type of an extension that the first bytes tell; of several, the one that the name tells, too."""
-        told = [name for name, form in self.forms.items() if head.startswith(form.starts)]
+        """Return the extension's type for the first bytes of a file; None if no extension has it.
+
+        If several types match, the type of the file name's suffix comes first.
+        """
+        matching = [name for name, form in self.forms.items() if head.startswith(form.starts)]
         by_name = self.by_suffix(filename)
-        return by_name if by_name in told else next(iter(told), None)
+        return by_name if by_name in matching else next(iter(matching), None)

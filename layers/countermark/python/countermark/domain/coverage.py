@@ -1,8 +1,8 @@
-"""How much of content was looked at, as two headers of an answer say it.
+"""The two headers of an answer that report which content was not hashed, or only in part.
 
-`countermark-unhashable: pdq=damaged,vpdq=missing-extra` names the signal types that gave no signal, each with its code.
-`countermark-partial: pdq` names those that saw only a part of the content. Where there is nothing to say, there is no
-header.
+`countermark-unhashable: pdq=damaged,vpdq=missing-extra` names the signal types that made no signal, each with its code.
+`countermark-partial: pdq` names the types that processed only a part of the content. A header without a value is left
+out.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ PARTIAL = "countermark-partial"
 
 
 def written(*, unhashable: Iterable[tuple[str, str]], partial: Iterable[str]) -> dict[str, str]:
-    """Return the headers for pairs of signal type and code (as `Unhashable` has it), and for types that saw a part."""
+    """Return the headers for pairs of signal type and `UnhashableCode`, and for types that processed only a part."""
     headers = {
         UNHASHABLE: ",".join(sorted({f"{name}={code.replace('_', '-')}" for name, code in unhashable})),
         PARTIAL: ",".join(sorted(set(partial))),
@@ -21,7 +21,7 @@ def written(*, unhashable: Iterable[tuple[str, str]], partial: Iterable[str]) ->
 
 
 def read(headers: Mapping[str, str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return what `written` wrote, from headers with names in lower case. What cannot be read is left out."""
+    """Return the arguments of `written` from headers with names in lower case. Malformed parts are left out."""
     pairs = [pair.strip().partition("=") for pair in headers.get(UNHASHABLE, "").split(",")]
     unhashable = [(name, code.replace("-", "_")) for name, _, code in pairs if name and code]
     return unhashable, [name for each in headers.get(PARTIAL, "").split(",") if (name := each.strip())]

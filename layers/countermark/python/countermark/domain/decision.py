@@ -1,7 +1,7 @@
-"""The decision to match: which of the index's candidates are matches, now, for this caller.
+"""The decision to match: which candidates of the index are matches at this moment, for this caller.
 
-The index finds candidates; the store's current state decides. A wrong match harms a person, and a
-missed one lets harm through, so every rule here is one line, in the order of the documentation.
+The index finds candidates, and the current state of the store decides. A wrong match harms a person, and a missed one
+lets harm through, so each rule here is one line, in the order of the documentation.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ _LARGEST_COIN = 1.0 - 2**-53
 class Candidate:
     """A content that the index found near a query.
 
-    `distance` is in the signal type's own unit; None where the type knows only equality.
+    `distance` is in the unit of the signal type. It is None if the type can only compare for equality.
     """
 
     content_id: int
@@ -29,7 +29,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """A candidate that the decision let through, with the state that it was decided on."""
+    """A candidate that the decision accepted, with the bank and content on which it was decided."""
 
     bank: Bank
     content: BankContent
@@ -38,10 +38,10 @@ class Match:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What the caller asks of the decision.
+    """The caller's conditions for the decision.
 
-    `banks` names the only banks that may match; None means every bank. `content_id` is the platform's name of the
-    content, and the coin's seed; without one the seed is the canonical value of each query signal.
+    `banks` names the only banks that can match; None means all banks. `content_id` is the platform's name of the
+    content, and the seed of the coin. Without it, the seed is the canonical value of each query signal.
     """
 
     banks: frozenset[str] | None = None
@@ -54,9 +54,10 @@ EVERY_BANK = Policy()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup:
-    """One signal's lookup, with the index build that found the candidates.
+    """The lookup of one signal, with the index build that found the candidates.
 
-    `partial` says what was left out: the signal is of a part of its content, or not all of it was asked for.
+    `partial` says why there can be more matches: the signal is of a part of its content, or only a part of it was
+    compared.
     """
 
     signal: Signal
@@ -70,11 +71,11 @@ Source: TypeAlias = Literal["upload", "lookup", "url", "batch"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchRequest:
-    """Who asked for matches, when (epoch seconds), how, and of which content.
+    """A request for matches: the caller, the time in epoch seconds, the source, and the content.
 
-    `source` is the door: an `upload`, a `lookup` of a signal or of content that was sent, of content at a `url`, or a
-    `batch`, each of whose signals is a content of its own. `policy` has the platform's name of the content.
-    `content_key` is the key of an upload, and `event_id` the id of its `MatchFound`, the same at every delivery.
+    `source` is `upload`, `lookup` (of a signal or of content in the request), `url` (content at a URL) or `batch` (each
+    signal is a separate content). `policy` has the platform's name of the content. `content_key` is the key of an
+    upload. `event_id` is the id of its `MatchFound`, and is the same for each delivery.
     """
 
     caller: Caller
@@ -86,18 +87,18 @@ class MatchRequest:
 
 
 OnMatch: TypeAlias = Callable[[MatchRequest, Sequence[Lookup]], None]
-"""Takes what was found of one content that matched, once: all its lookups, those without a match as well.
+"""A function that receives the result of one matched content, once: all its lookups, with and without matches.
 
-It is called before a lookup is answered, or before `MatchFound` is published. What it raises fails the lookup, and has
-the upload tried again: then it is called again, with the same `event_id`.
+It is called before a lookup is answered, or before `MatchFound` is published. If it raises, the lookup fails, or the
+upload is processed again. The function is then called again with the same `event_id`.
 """
 
 
 def coin(seed: str) -> float:
-    """Return the coin of a seed: uniform over 0 <= coin < 1, the same on every machine for ever.
+    """Return the coin of a seed: uniform over 0 <= coin < 1, and always the same on every machine.
 
-    It is the first 64 bits of the seed's SHA-256 as a fraction. The largest ones would round to 1.0, and
-    a bank at 100 % would lose a match: they become the largest float below 1.
+    It is the first 64 bits of the seed's SHA-256 as a fraction. The largest values would round to 1.0, so that a bank
+    at 100 % would lose a match. They become the largest float below 1.
     """
     digest = hashlib.sha256(seed.encode("utf-8", "surrogatepass")).digest()
     return min(int.from_bytes(digest[:8], "big") / 2**64, _LARGEST_COIN)
@@ -112,10 +113,10 @@ def decide(
     policy: Policy,
     now_s: int,
 ) -> list[Match]:
-    """Return the matches of a query signal among the candidates, in the candidates' order.
+    """Return the matches of a query signal among the candidates, in the order of the candidates.
 
-    `contents` and `banks` hold the current state by id, read after the index was asked: what is missing
-    there does not exist.
+    `contents` and `banks` hold the current state by id, read after the index was searched. An id that is missing there
+    does not exist.
     """
     toss = coin(signal.value if policy.content_id is None else policy.content_id)
     matches = []

@@ -1,6 +1,7 @@
-"""The events that stages tell each other and the platform.
+"""The events that stages send to each other and to the platform.
 
-Each may be delivered twice. `id` is the same for the same fact, so that whoever receives it can tell.
+Each event can be delivered twice. `id` is the same for the same fact, so that a receiver recognises the second
+delivery.
 """
 
 import hashlib
@@ -13,25 +14,27 @@ from countermark.domain.opinion import SharedOpinion
 from countermark.domain.signal import ContentType, Signal, Unhashable
 
 REMEMBER_EVENTS_S = 14 * 24 * 3600
-"""How long a dealt-with event is remembered: the longest that a queue may keep a second delivery."""
+"""How long a processed event is remembered, in seconds: the longest that a queue can delay a second delivery."""
 
 
 def event_id(*parts: str) -> str:
-    """Return the id of a fact: the same parts give the same id, whoever delivers it, however often."""
+    """Return the id of a fact. The same parts always give the same id."""
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentHashed:
-    """A piece of content was hashed. `content_key` names it (a bucket, key and version, say).
+    """A content was hashed. `content_key` names it, for example by bucket, key and version.
 
-    `content_id` is the platform's own name for it, and the coin's seed; None where it gave none.
-    `unhashable` says, by signal type, why a type gave no signal or query, and by content type, why what lies within
-    was not hashed in full.
-    `partial` says, by signal type, what is missing of content that was hashed in part.
-    `queries` are what types that are never made from content are asked with: to look up, never
-    to bank or share. `left_in_content` names the types whose query is too large for an event: whoever matches the
-    content reads it there. What lies within other content has an event of its own: its key ends in its place, `/1`.
+    `content_id` is the platform's name for the content, and the seed of the coin; None if the platform gave none.
+    `unhashable` maps a signal type to the reason why it made no signal or query. It also maps a content type to the
+    reason why the parts inside the content were not all hashed. `partial` maps a signal type to a description of the
+    missing part, if the content was hashed in part.
+
+    `queries` are for signal types that make no signals from content. They are only looked up, and never banked or
+    shared. `left_in_content` names the types whose query is too large for an event. The match stage reads such a query
+    from the content. A part of the content has an event of its own, whose key ends in the place of the part, such as
+    `/1`.
     """
 
     id: str
@@ -48,10 +51,10 @@ class ContentHashed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchFound:
-    """A piece of content matched.
+    """A content matched.
 
-    `matches` is one object for each match, ready for JSON, nearest first for each signal; as many as an
-    event can carry, of `total_matches`. `partial` says, by signal type, why there may be more: a part of the content is
+    `matches` has one JSON object per match, nearest first for each signal. It has as many of the `total_matches` as fit
+    into an event. `partial` maps a signal type to the reason why there can be more matches: a part of the content is
     missing, or comparing all of it took too long.
     """
 
@@ -66,9 +69,10 @@ class MatchFound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BankChanged:
-    """What an index build reads has changed: a nudge, never the data itself.
+    """Data that an index build reads has changed. The event starts a build and does not contain the data.
 
-    `deleted_bank_id` and `deleted_collaboration` ask for what is left of them to be purged.
+    `deleted_bank_id` and `deleted_collaboration` request that the remaining data of a bank or a collaboration is
+    purged.
     """
 
     id: str
@@ -80,11 +84,11 @@ class BankChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpinionGiven:
-    """A curator has an opinion that the exchange of a collaboration is to be told.
+    """A curator has an opinion to send to the exchange of a collaboration.
 
-    It is of the record of `record_key`; None means that `signals` are new to the exchange, and shared with it.
-    `place` is its place among all opinions that were given, from 1: the greater one is the newer. 0 is that of one
-    that is only looked at, or that was given before opinions had places.
+    The opinion is about the record with `record_key`. If `record_key` is None, `signals` are new to the exchange and
+    are shared with it. `place` is the number of the opinion, from 1; a newer opinion has a greater number. It is 0 for
+    an opinion that is only displayed, and for one from before opinions had numbers.
     """
 
     id: str

@@ -1,7 +1,7 @@
-"""Events as EventBridge, SQS and SQLite hold them: a detail type, which is the event's name, and a detail in JSON.
+"""Events as EventBridge, SQS and SQLite store them: a detail type (the event's name) and a detail in JSON.
 
-Functions of two versions understand each other while a deployment changes: a newer one adds fields and changes none,
-an older one passes over those that it does not know, and what an older event lacks has a default.
+During a deployment, functions of two versions exchange events. A newer version only adds fields. An older version
+ignores unknown fields, and each field that older events lack has a default.
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,10 +28,10 @@ def to_json(event: Event) -> tuple[str, dict[str, JSON]]:
 
 
 def from_json(detail_type: str, detail: Mapping[str, Any]) -> Event:
-    """Return the event of a detail; fields that a newer version added are passed over.
+    """Return the event of a detail. Unknown fields, which a newer version added, are ignored.
 
     Raises:
-        InvalidInput: It is no event of ours, or lacks a field.
+        InvalidInput: The detail type is unknown, or the detail is malformed.
     """
     try:
         match detail_type:
@@ -59,12 +59,12 @@ def from_json(detail_type: str, detail: Mapping[str, Any]) -> Event:
             case "OpinionGiven":
                 return _opinion_given(detail)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InvalidInput(f"a {detail_type} event makes no sense: {type(error).__name__}") from error
+        raise InvalidInput(f"a {detail_type} event is malformed: {type(error).__name__}") from error
     raise InvalidInput(f"there is no event of the type {detail_type!r}")
 
 
 def _content_hashed(detail: Mapping[str, Any]) -> ContentHashed:
-    signals = tuple(Signal(type=one["type"], value=one["value"]) for one in detail["signals"])
+    signals = tuple(Signal(type=signal["type"], value=signal["value"]) for signal in detail["signals"])
     return ContentHashed(
         id=str(detail["id"]),
         content_key=str(detail["content_key"]),
@@ -80,28 +80,28 @@ def _content_hashed(detail: Mapping[str, Any]) -> ContentHashed:
 
 
 def _without_repeats(event: ContentHashed) -> list[JSON]:
-    """Return the queries as JSON: a value that stands in the event already is named by its type.
+    """Return the queries as JSON. A value that is already in the event is replaced by the name of its type.
 
-    The longest text, escaped, is three quarters of what an event holds, and as a rule it is a signal and a query.
+    The longest text takes three quarters of an event when it is escaped, and usually it is both a signal and a query.
     """
     values = {signal.type: signal.value for signal in event.signals}
     queries: list[JSON] = []
     for query in event.queries:
-        told_by = next((name for name, value in values.items() if value == query.value), None)
-        told = {"value": query.value} if told_by is None else {"value_of": told_by}
-        queries.append({"type": query.type, **told})
+        equal_type = next((name for name, value in values.items() if value == query.value), None)
+        encoded = {"value": query.value} if equal_type is None else {"value_of": equal_type}
+        queries.append({"type": query.type, **encoded})
         values.setdefault(query.type, query.value)
     return queries
 
 
-def _with_repeats(signals: Iterable[Signal], told: Iterable[Mapping[str, Any]]) -> tuple[Signal, ...]:
-    """Return the queries that `_without_repeats` wrote."""
+def _with_repeats(signals: Iterable[Signal], encoded: Iterable[Mapping[str, Any]]) -> tuple[Signal, ...]:
+    """Return the queries of a list that `_without_repeats` returned."""
     values = {signal.type: signal.value for signal in signals}
     queries = []
-    for one in told:
-        value = values[one["value_of"]] if "value_of" in one else one["value"]
-        values.setdefault(one["type"], value)
-        queries.append(Signal(type=one["type"], value=value))
+    for query in encoded:
+        value = values[query["value_of"]] if "value_of" in query else query["value"]
+        values.setdefault(query["type"], value)
+        queries.append(Signal(type=query["type"], value=value))
     return tuple(queries)
 
 
@@ -110,15 +110,15 @@ def _opinion_given(detail: Mapping[str, Any]) -> OpinionGiven:
         id=str(detail["id"]),
         collaboration=str(detail["collaboration"]),
         record_key=_text(detail["record_key"]),
-        signals=tuple(Signal(type=one["type"], value=one["value"]) for one in detail["signals"]),
+        signals=tuple(Signal(type=signal["type"], value=signal["value"]) for signal in detail["signals"]),
         opinion=SharedOpinion.from_json(detail["opinion"]),
         at_s=int(detail["at_s"]),
         place=int(detail.get("place", 0)),
     )
 
 
-def _texts(told: Mapping[str, Any]) -> Mapping[str, str]:
-    return {str(name): str(text) for name, text in told.items()}
+def _texts(values: Mapping[str, Any]) -> Mapping[str, str]:
+    return {str(name): str(text) for name, text in values.items()}
 
 
 def _text(value: object) -> str | None:

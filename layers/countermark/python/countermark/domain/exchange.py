@@ -1,4 +1,4 @@
-"""The port of an exchange: what every kind offers, what some offer besides, and the fields of its configuration."""
+"""The port of an exchange: the required methods, the optional ones, and the fields of the configuration."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -15,9 +15,9 @@ from countermark.domain.transport import Request
 class Delta:
     """One step of a fetch: changes by record key, and the checkpoint after them.
 
-    None is a tombstone. The fetch may be abandoned after any delta, and resumed from its checkpoint.
-    `malformed_items` counts records of the step that were passed over. `unreadable_items` counts those that the page
-    should have held and that could not be read, as the page was damaged: which ones they are is not known.
+    A change to None means that the record was deleted. The fetch can stop after any delta, and continue later from its
+    checkpoint. `malformed_items` counts records of the step that were skipped. `unreadable_items` counts records that
+    could not be read because their page was damaged. It is not known which records these are.
     """
 
     changes: Mapping[str, Mapping[str, JSON] | None]
@@ -28,7 +28,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetch:
-    """A fetch that has begun. `restarts` says that it yields everything again: a new generation."""
+    """A running fetch. `restarts` means that it yields all records again, in a new generation."""
 
     restarts: bool
     deltas: Iterator[Delta]
@@ -36,7 +36,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """One field of a kind's configuration, or of its credentials, as the edges show it."""
+    """One field of a kind's configuration or credentials, as the API and the command line show it."""
 
     name: str
     type: str
@@ -48,9 +48,9 @@ class Field:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialSource:
-    """Where a kind's credentials stand outside of the store: one line of text, of the `form` that users are told.
+    """A place outside the store for a kind's credentials: one line of text.
 
-    `dot_file` is a name in the home directory.
+    `form` describes the line to users. `dot_file` is a file name in the home directory.
     """
 
     environment_variable: str
@@ -59,28 +59,28 @@ class CredentialSource:
 
 
 class ContentReader(Protocol):
-    """Opens what a collaboration's configuration points to: a path, or an s3:// URL."""
+    """Opens a file that a collaboration's configuration names: by a path, or by an s3:// URL."""
 
     def open(self, uri: str) -> AbstractContextManager[BinaryIO]:
-        """Open for reading in order.
+        """Open a file for sequential reading.
 
         Raises:
-            NotFound: There is nothing there.
-            InvalidInput: The URI is of a scheme, or in a place, that this reader does not read.
-            Unavailable: It could not be read now.
+            NotFound: The file does not exist.
+            InvalidInput: This reader does not read URIs of this scheme, or from this place.
+            Unavailable: The file cannot be read at the moment.
         """
 
 
 @runtime_checkable
 class ChecksPlaces(Protocol):
-    """What a content reader offers besides, where it reads in some places only."""
+    """An optional method of a content reader that reads from some places only."""
 
     def check(self, uri: str) -> None:
-        """Refuse a URI that this reader would not open wherever it may lead; nothing is opened.
+        """Refuse a URI that this reader would never open. Nothing is opened.
 
         Raises:
-            InvalidInput: The URI is of a scheme, or in a place, that this reader does not read. The error does not
-                say whether there is anything.
+            InvalidInput: This reader does not read URIs of this scheme, or from this place. The error does not reveal
+                whether the file exists.
         """
 
 
@@ -89,32 +89,32 @@ class Exchange(Protocol):
 
     @property
     def kind(self) -> str:
-        """The name of the kind, as configurations give it."""
+        """The name of the kind in configurations."""
 
     @property
     def config_fields(self) -> Sequence[Field]:
-        """The kind's own fields of a collaboration's configuration."""
+        """The configuration fields of a collaboration that are specific to this kind."""
 
     @property
     def credential_fields(self) -> Sequence[Field] | None:
-        """The fields of its credentials; None where it needs none."""
+        """The fields of the credentials; None if this kind needs no credentials."""
 
     @property
     def credential_source(self) -> CredentialSource | None:
-        """Where its credentials stand outside of the store; None where it needs none."""
+        """The place of the credentials outside the store; None if this kind needs no credentials."""
 
     def parse_credentials(self, text: str) -> Mapping[str, str]:
-        """Return the credentials that one line of text holds, by field.
+        """Return the credentials in one line of text, by field.
 
         Raises:
-            InvalidInput: They are not of their form, or it needs none. The error does not show them.
+            InvalidInput: The credentials are malformed, or this kind needs none. The error does not show them.
         """
 
     def parse_config(self, config: Mapping[str, JSON]) -> Mapping[str, JSON]:
         """Return the checked configuration, with defaults filled in.
 
         Raises:
-            InvalidInput: A field is missing, unknown or wrong; the error names it.
+            InvalidInput: A field is missing, unknown or invalid. The error names it.
         """
 
     def joined(self, config: Mapping[str, JSON]) -> "Joined":
@@ -137,35 +137,36 @@ class Joined(Protocol):
     ) -> Fetch:
         """Begin a fetch after `checkpoint`; None means from the start.
 
-        An exchange whose checkpoint is stale, or that keeps none, begins again from the start and says so.
+        If the checkpoint is stale, or the exchange has no checkpoints, the fetch begins from the start and sets
+        `restarts`.
 
         Raises (here, or from the deltas):
-            ExchangeFailed: It refused, timed out, or answered outside its format.
-            InvalidInput: The configuration or the credentials cannot work.
+            ExchangeFailed: The exchange refused, timed out, or sent an answer that is not in its format.
+            InvalidInput: The configuration or the credentials are invalid.
         """
 
     def signals(self, data: Mapping[str, JSON]) -> Sequence[Signal]:
-        """Return the signals that a record carries, not yet parsed by their types."""
+        """Return the signals of a record, before their types parse them."""
 
     def opinions(self, data: Mapping[str, JSON]) -> Sequence[Opinion]:
-        """Return the opinions that a record carries."""
+        """Return the opinions of a record."""
 
 
 @runtime_checkable
 class ChecksCredentials(Protocol):
-    """What an exchange offers besides, where credentials have a form beyond their fields being there."""
+    """An optional method of an exchange whose credentials must have a certain form."""
 
     def check_credentials(self, credentials: Mapping[str, str]) -> None:
-        """Check credentials before they are stored; whether the exchange takes them, a fetch tells.
+        """Check the form of credentials before they are stored. Only a fetch shows whether the exchange accepts them.
 
         Raises:
-            InvalidInput: They are not of their form. The error does not show them.
+            InvalidInput: The credentials are malformed. The error does not show them.
         """
 
 
 @runtime_checkable
 class TakesOpinions(Protocol):
-    """What a joined exchange may offer besides, where opinions can be sent to it."""
+    """An optional method of a joined exchange that accepts opinions."""
 
     def opinion_requests(
         self,
@@ -174,47 +175,48 @@ class TakesOpinions(Protocol):
         *,
         credentials: Mapping[str, str],
     ) -> Sequence[Request]:
-        """Return the requests that tell the exchange an opinion of a record, in order; none are sent.
+        """Return the requests that send an opinion of a record, in order. None is sent.
 
-        Each may be sent twice to the same effect. A dry run shows them as `Request.shown` does.
+        Sending a request twice has the same effect as sending it once. A dry run shows the requests as `Request.shown`
+        does.
 
         Raises:
-            InvalidInput: The exchange takes no such opinion of this record, or needs more to be said.
+            InvalidInput: The exchange does not accept this opinion of this record, or needs more information.
         """
 
 
 @runtime_checkable
 class TakesWithdrawals(Protocol):
-    """What a joined exchange may offer besides, where what the platform stated or thought can be taken back."""
+    """An optional method of a joined exchange where the platform can withdraw its statements and opinions."""
 
     def withdrawal_requests(
         self, data: Mapping[str, JSON], opinion: SharedOpinion, *, credentials: Mapping[str, str]
     ) -> Sequence[Request]:
-        """Return the requests that take back what the platform stated of a record, in order; none are sent.
+        """Return the requests that withdraw what the platform stated about a record, in order. None is sent.
 
-        That something was seen stays: it is no judgement.
+        A report that the platform saw the record is not withdrawn, because it is not an opinion.
 
         Raises:
-            InvalidInput: It stated nothing of this record, or the credentials cannot work.
+            InvalidInput: The platform stated nothing about this record, or the credentials are invalid.
         """
 
 
 @runtime_checkable
 class OffersReasons(Protocol):
-    """What a joined exchange may offer besides, where a false positive is told with a reason out of its own list."""
+    """An optional method of a joined exchange that requires a reason for a false positive, from its own list."""
 
     def feedback_reasons(self, signal_type: str, *, credentials: Mapping[str, str]) -> Mapping[str, str]:
-        """Return what the reasons say, by their ids, for signals of one type.
+        """Return the texts of the reasons by their ids, for signals of one type.
 
         Raises:
-            ExchangeFailed: It refused, or answered outside its format.
-            InvalidInput: It has no such signals, or the credentials cannot work.
+            ExchangeFailed: The exchange refused, or sent an answer that is not in its format.
+            InvalidInput: The exchange has no signals of this type, or the credentials are invalid.
         """
 
 
 @runtime_checkable
 class TakesSignals(Protocol):
-    """What a joined exchange may offer besides, where new signals can be sent to it."""
+    """An optional method of a joined exchange that accepts new signals."""
 
     def signal_requests(
         self,
@@ -224,24 +226,25 @@ class TakesSignals(Protocol):
         credentials: Mapping[str, str],
         now_s: int,
     ) -> Sequence[Request]:
-        """Return the requests that share a signal with an opinion of it, in order; none are sent.
+        """Return the requests that share a signal with an opinion of it, in order. None is sent.
 
-        Each may be sent twice to the same effect. A dry run shows them as `Request.shown` does.
+        Sending a request twice has the same effect as sending it once. A dry run shows the requests as `Request.shown`
+        does.
 
         Raises:
-            InvalidInput: The exchange takes no such signal or opinion.
+            InvalidInput: The exchange does not accept this signal or opinion.
         """
 
 
 @runtime_checkable
 class TakesLines(Protocol):
-    """What a joined exchange may offer besides, where new signals are lines of a file that its reader may add."""
+    """An optional method of a joined exchange whose new signals are lines that are added to a file."""
 
     def line(self, signal: Signal, opinion: SharedOpinion) -> str:
-        """Return the line of a signal, without its end; a file that has it already needs no other.
+        """Return the line of a signal, without the line ending. It is not added if the file already contains it.
 
         Raises:
-            InvalidInput: The file takes no such signal or opinion.
+            InvalidInput: The file does not accept this signal or opinion.
         """
 
 
@@ -249,7 +252,7 @@ class TakesLines(Protocol):
 class Membership:
     """A collaboration that the credentials of an exchange give access to, and the configuration that joins it.
 
-    `is_enabled` says that the exchange lets it be fetched.
+    `is_enabled` means that the exchange allows fetching it.
     """
 
     id: str
@@ -261,12 +264,12 @@ class Membership:
 
 @runtime_checkable
 class ListsMemberships(Protocol):
-    """What an exchange offers besides, where it tells which collaborations there are."""
+    """An optional method of an exchange that lists the available collaborations."""
 
     def memberships(self, *, credentials: Mapping[str, str]) -> Sequence[Membership]:
         """Return the collaborations that the credentials give access to, by name.
 
         Raises:
-            ExchangeFailed: It refused, timed out, or answered outside its format.
-            InvalidInput: The credentials cannot work.
+            ExchangeFailed: The exchange refused, timed out, or sent an answer that is not in its format.
+            InvalidInput: The credentials are invalid.
         """

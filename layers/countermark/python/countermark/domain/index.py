@@ -1,15 +1,15 @@
-"""The manifest: which segments make up the index that is served now."""
+"""The manifest: the list of the segments that make up the current index."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 FORMAT_VERSION = 1
-"""The manifest's own version; a reader refuses every other."""
+"""The version of the manifest's format. A reader refuses every other version."""
 
 
 class SegmentKind(StrEnum):
-    """A base holds everything up to its build; a delta holds what came after."""
+    """The kind of a segment. A base holds everything up to its build; a delta holds later changes."""
 
     BASE = "base"
     DELTA = "delta"
@@ -19,8 +19,8 @@ class SegmentKind(StrEnum):
 class SegmentRef:
     """An immutable segment, by the name of its object.
 
-    `hashes` counts distinct signals, `entries` pairs of signal and content, `removed` the contents whose
-    entries in all *earlier* segments no longer hold. `sha256` is of the whole object, in hex.
+    `hashes` counts distinct signals, and `entries` counts pairs of signal and content. `removed` counts the contents
+    whose entries in all *earlier* segments are no longer valid. `sha256` is the SHA-256 of the whole object, in hex.
     """
 
     name: str
@@ -35,9 +35,9 @@ class SegmentRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnreadBank:
-    """A bank that changed as a whole, of which the contents with ids below `before` are still to be read.
+    """A bank that changed as a whole and is not fully read yet.
 
-    `before` is None where all are.
+    The contents with ids below `before` are still to be read; None means all contents.
     """
 
     bank_id: int
@@ -46,12 +46,12 @@ class UnreadBank:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeIndex:
-    """The index of one signal type: segments oldest first, bases before the deltas upon them.
+    """The index of one signal type: segments oldest first, each base before its deltas.
 
-    `cursor` is the place in the store's changes up to which they have been read; None is the start.
-    `unread_banks` are what those changes ask for that no build had room for yet.
-    `largest_content_id` is the largest that was ever added: a larger one cannot be in any segment.
-    `built_at_s` is when the segments last changed, `checked_at_s` when a build last found them current.
+    `cursor` is the place in the store's changes up to which they have been read; None is the start. `unread_banks` are
+    the changed banks that no build has had the capacity to read yet. `largest_content_id` is the largest id that was
+    ever added. A larger id cannot be in any segment. `built_at_s` is when the segments last changed. `checked_at_s` is
+    when a build last found them current.
     """
 
     cursor: str | None
@@ -62,14 +62,16 @@ class TypeIndex:
     build_id: str
     unread_banks: tuple[UnreadBank, ...] = ()
     sizes: tuple[int | None, ...] = ()
-    """How many contents each shard answers from, by shard: None where nobody has counted, () where no shard was.
+    """The number of contents that each shard finds, by shard. None for a shard that was not counted; () if no shard
+    was.
 
-    It is counted, and not computed from the segments: one removes contents that none before it holds any more.
+    The number is counted and not computed from the segments, because a segment can remove contents that no earlier
+    segment holds.
     """
 
     @property
     def size(self) -> int | None:
-        """How many contents this index answers from; None where not every shard was counted."""
+        """The number of contents that this index finds; None if some shard was not counted."""
         if not self.segments:
             return 0
         counted = [size for size in self.sizes if size is not None]
@@ -78,10 +80,10 @@ class TypeIndex:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Which store an index was built from, and in which state.
+    """The store from which an index was built, and the state of that store.
 
-    `store_id` was made at random with the store. `mark` is one that the store remembers of a build: a copy of the
-    store that was taken before that build does not know it, whatever was written to the copy since.
+    `store_id` is the random id that the store got when it was created. `mark` is a mark that a build left in the store.
+    A copy of the store from before that build does not have the mark, whatever was written to the copy later.
     """
 
     store_id: str
@@ -90,10 +92,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """The whole index: the index of each signal type that is enabled, by name.
+    """The whole index: the index of each enabled signal type, by name.
 
-    `begun_at_s` is when the repair began that builds it; None is of no repair, as all that is served.
-    `origin` says which store it was built from; None where a countermark built it that did not know.
+    `begun_at_s` is when the repair that builds this index began; None unless this is a repair. `origin` is the store
+    from which the index was built; None if an older version of countermark built it.
     """
 
     types: Mapping[str, TypeIndex] = field(default_factory=dict)
@@ -104,15 +106,15 @@ class Manifest:
 
 
 OUTAGE_S = 60
-"""How long a store may be away before an index that cannot be refreshed is called stale, in seconds."""
+"""How long the store can be unreachable before an index that cannot be refreshed counts as stale, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexFault:
-    """Why a reader does not serve the newest index of a signal type; of all of them, where none is named.
+    """The reason why a reader does not serve the newest index of a signal type, or of all types if none is named.
 
-    `kind` is the class of the error and `reason` its text, which holds no secret. `is_damage` says that another try
-    alone does not help. `served` and `newest` are build ids; None is not known, or that nothing is served.
+    `kind` is the class of the error. `reason` is its text, which contains no secrets. `is_damage` means that a retry
+    alone does not help. `served` and `newest` are build ids; None means not known, or that nothing is served.
     """
 
     signal_type: str | None
@@ -124,12 +126,12 @@ class IndexFault:
     newest: str | None = None
 
     def is_stale(self, now_s: int) -> bool:
-        """Tell whether what is served is stale by that: damage is at once, an outage when it lasts."""
+        """Return whether the served index is stale. Damage makes it stale immediately, an outage after `OUTAGE_S`."""
         return self.is_damage or now_s - self.since_s >= OUTAGE_S
 
     def __str__(self) -> str:
-        """Return one line: what fails, why, since when, and what is served meanwhile."""
-        # The reason of an outage may name paths and hosts; that of a damage names a segment.
+        """Return one line: the error, its reason, its start, and the build that is served."""
+        # The reason of an outage can name paths and hosts. The reason of damage only names a segment.
         why = f"{self.kind}: {self.reason}" if self.is_damage else self.kind
         return (
             f"{self.signal_type or 'index'}: {why} (since {self.since_s}, serves build {self.served or 'none'}, "
@@ -139,23 +141,23 @@ class IndexFault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardGroup:
-    """The shards that one of several readers serves: every `groups`-th from `number` on.
+    """The shards that one of several readers serves: every `groups`-th shard, starting at `number`.
 
-    So each shard has one reader, whatever the shard count is, and no index is served but for a part of it
-    while its shard count changes.
+    Each shard has exactly one reader, for any shard count. While the shard count changes, no part of the index is
+    missing.
     """
 
     number: int
     groups: int
 
     def of(self, shards: int) -> range:
-        """Return the shards of this group, of an index of so many."""
+        """Return the shards of this group in an index with `shards` shards."""
         return range(self.number, shards, self.groups)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedManifest:
-    """A manifest as read, with the token that a conditional write needs to replace it."""
+    """A manifest that was read, with the token that a conditional write needs to replace it."""
 
     manifest: Manifest
     token: str
@@ -163,14 +165,14 @@ class PublishedManifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexLimits:
-    """How much a build takes on.
+    """The limits of one build.
 
-    `changes` bounds the contents that one build reads, give or take a page, and leaves the rest to the next: so
-    many of the changes, and as many again of banks that changed as a whole. `repair_changes` bounds a repair's
-    step likewise, which has no more than the build before it left of `changes`: it is less, since what is banked
-    meanwhile waits for the end of a step. `segment_rows` bounds a segment and so the memory of a build: some 350
-    bytes for each row of a PDQ signal. `deltas` and `delta_rows` say from where on deltas are compacted: every one
-    costs each lookup a scan.
+    `changes` limits the contents that one build reads, with a tolerance of one page: this many of the changes, and
+    again as many of banks that changed as a whole. The next build reads the rest. `repair_changes` limits a step of a
+    repair in the same way, and a step gets at most the part of `changes` that the build before it did not use. It is
+    smaller, because new contents wait until the step ends. `segment_rows` limits the size of a segment, and so
+    the memory of a build: about 350 bytes per row of a PDQ signal. Deltas are compacted from `deltas` segments or
+    `delta_rows` rows on, because each lookup scans each delta.
     """
 
     changes: int = 1_000_000
@@ -195,13 +197,13 @@ class StoredSegment:
 def garbage(
     segments: Iterable[StoredSegment], *, older_than_s: int, now_s: int, max_bytes: int | None, grace_s: int
 ) -> list[StoredSegment]:
-    """Return which segments that no manifest names are to be removed: see `IndexStore.collect_garbage`."""
+    """Return the segments to remove among those that no manifest names. See `IndexStore.collect_garbage`."""
     chosen = []
-    left_bytes = 0
+    retained_bytes = 0
     for segment in sorted(segments, key=lambda segment: segment.written_at_s, reverse=True):
         age_s = now_s - segment.written_at_s
-        left_bytes += segment.size_bytes
-        is_too_much = max_bytes is not None and left_bytes > max_bytes and age_s > grace_s
-        if age_s > older_than_s or is_too_much:
+        retained_bytes += segment.size_bytes
+        exceeds_limit = max_bytes is not None and retained_bytes > max_bytes and age_s > grace_s
+        if age_s > older_than_s or exceeds_limit:
             chosen.append(segment)
     return chosen

@@ -1,4 +1,4 @@
-"""The type of values that came from, or go to, JSON, and the fields of a value that older or newer code wrote."""
+"""The type of JSON values, and reading of objects that older or newer code wrote."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 JSON: TypeAlias = None | bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"]
 
 
-def known_fields(kind: type, kept: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a dataclass that an object has; those that a newer version added are passed over.
+def known_fields(kind: type, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of an object for the fields of a dataclass. Fields that a newer version added are ignored.
 
-    Functions of two versions read the same tables while a deployment changes.
+    During a deployment, functions of two versions read the same tables.
     """
-    return {field.name: kept[field.name] for field in fields(kind) if field.name in kept}
+    return {field.name: stored[field.name] for field in fields(kind) if field.name in stored}

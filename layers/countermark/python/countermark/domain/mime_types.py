@@ -1,6 +1,6 @@
-"""What the name or the MIME type of a file says that it is, the same on every machine.
+"""The content type of a file by its name or MIME type, the same on every machine.
 
-The system's own table of MIME types is not read: Lambda has none, and no two machines have the same.
+The system's table of MIME types is not read: Lambda has none, and it differs between machines.
 """
 
 import mimetypes
@@ -73,9 +73,9 @@ _MIME_TYPES = {
     for mime_type, suffixes in table.items()
     for suffix in suffixes.split()
 }
-_KINDS = {"image": ContentType.PHOTO, "video": ContentType.VIDEO, "text": ContentType.TEXT}
+_CONTENT_TYPES = {"image": ContentType.PHOTO, "video": ContentType.VIDEO, "text": ContentType.TEXT}
 
-# Of containers of video that were not registered as one.
+# Video containers that are not registered as video.
 _VIDEO_MIME_TYPES = frozenset(
     {
         "application/asf",
@@ -94,26 +94,26 @@ _VIDEO_MIME_TYPES = frozenset(
 
 
 def mime_type_of_name(name: str) -> str:
-    """Return the MIME type that the end of a file's name says; "" where it says none."""
+    """Return the MIME type for the suffix of a file name; "" if the suffix is unknown."""
     suffix = PurePosixPath(name).suffix.lower()
     return _MIME_TYPES.get(suffix) or _standard().get(suffix, "")
 
 
 def by_mime_type(mime_type: str) -> ContentType | None:
-    """Return PHOTO, VIDEO or TEXT as a MIME type says, with or without parameters; None where it says none of them."""
+    """Return PHOTO, VIDEO or TEXT for a MIME type, with or without parameters; None for other MIME types."""
     essence = mime_type.partition(";")[0].strip().lower()
     if essence in _VIDEO_MIME_TYPES:
         return ContentType.VIDEO
-    kind, _, rest = essence.partition("/")
-    return _KINDS.get(kind.strip()) if rest else None
+    main_type, _, subtype = essence.partition("/")
+    return _CONTENT_TYPES.get(main_type.strip()) if subtype else None
 
 
 def by_name(name: str) -> ContentType | None:
-    """Return PHOTO, VIDEO or TEXT as the end of a file's name says; None where it says none of them."""
+    """Return PHOTO, VIDEO or TEXT for the suffix of a file name; None for other suffixes."""
     return by_mime_type(mime_type_of_name(name))
 
 
 @cache
 def _standard() -> Mapping[str, str]:
-    """Return Python's own table, without what the system adds to it: documents, archives and others."""
+    """Return Python's table without the system's additions. It has documents, archives and others."""
     return mimetypes.MimeTypes().types_map[True]

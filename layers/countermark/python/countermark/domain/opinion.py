@@ -1,4 +1,4 @@
-"""Opinions of a record: those that members of an exchange gave, and those that the platform sends to it."""
+"""Opinions of a record: those that members of an exchange gave, and those that the platform sends."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from countermark.domain.json import JSON
 
 
 class Category(IntEnum):
-    """An opinion's category, and the aggregate of several. The numbers are the peers' own."""
+    """The category of an opinion, or of the aggregate of several. The numbers are those of python-threatexchange."""
 
     NEGATIVE_CLASS = 0
     INVESTIGATION_SEED = 1
@@ -19,28 +19,28 @@ class Category(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opinion:
-    """One member's opinion. `category` is never DISPUTED: only an aggregate is."""
+    """The opinion of one member. `category` is never DISPUTED, because only an aggregate can be."""
 
     category: Category
     tags: frozenset[str] = field(default_factory=frozenset)
     is_mine: bool = False
 
     def to_json(self) -> JSON:
-        """Return it as stores keep it."""
+        """Return the opinion in its stored form."""
         return [int(self.category), sorted(self.tags), self.is_mine]
 
     @classmethod
-    def from_json(cls, kept: Any) -> Self:
-        """Return what `to_json` made."""
-        category, tags, is_mine = kept
+    def from_json(cls, stored: Any) -> Self:
+        """Return the opinion of a stored form."""
+        category, tags, is_mine = stored
         return cls(category=Category(category), tags=frozenset(tags), is_mine=is_mine)
 
 
 def aggregate(opinions: Iterable[Opinion]) -> Category:
-    """Return what the opinions come to together.
+    """Return the aggregate category of opinions.
 
-    All equal gives that one; NEGATIVE_CLASS beside a higher one gives DISPUTED; otherwise the highest.
-    No opinion at all gives INVESTIGATION_SEED.
+    Equal categories give that category. NEGATIVE_CLASS together with a higher one gives DISPUTED. Otherwise the highest
+    one is returned. Without opinions, the result is INVESTIGATION_SEED.
     """
     categories = {opinion.category for opinion in opinions}
     if not categories:
@@ -51,12 +51,12 @@ def aggregate(opinions: Iterable[Opinion]) -> Category:
 
 
 def tags(opinions: Iterable[Opinion]) -> tuple[str, ...]:
-    """Return the tags of all the opinions, each once, sorted."""
+    """Return the distinct tags of all opinions, sorted."""
     return tuple(sorted({tag for opinion in opinions for tag in opinion.tags}))
 
 
 class Verdict(StrEnum):
-    """What a platform tells an exchange of a record that it matched; the last takes back what it stated before."""
+    """The platform's opinion of a record that it matched. WITHDRAWN takes back what the platform stated before."""
 
     TRUE_POSITIVE = "true_positive"
     FALSE_POSITIVE = "false_positive"
@@ -68,9 +68,9 @@ class Verdict(StrEnum):
 class SharedOpinion:
     """An opinion that is sent to an exchange.
 
-    `signal_type` names the record's signal that it is about; None means all of them. `reason` is the
-    exchange's own id of a reason, where it asks for one. `replaces` is how the same was judged when the
-    exchange was last told; None where it was not, as far as is known. Whoever sends the opinion says so.
+    `signal_type` names the signal of the record that the opinion is about; None means all signals. `reason` is the
+    exchange's id of a reason, if the exchange requires one. `replaces` is the last verdict that was sent to the
+    exchange about the same signal; None if no earlier verdict is known. The code that sends the opinion sets it.
     """
 
     verdict: Verdict
@@ -80,46 +80,46 @@ class SharedOpinion:
     replaces: Verdict | None = None
 
     @classmethod
-    def from_json(cls, kept: Any) -> Self:
-        """Return the opinion of an event, with the fields of the class by name.
+    def from_json(cls, stored: Any) -> Self:
+        """Return the opinion of an event: an object with the fields of this class.
 
         Raises:
-            KeyError, TypeError, ValueError: It lacks a field, or has a wrong one.
+            KeyError, TypeError, ValueError: A field is missing or invalid.
         """
-        replaces = kept.get("replaces")
+        replaces = stored.get("replaces")
         return cls(
-            verdict=Verdict(kept["verdict"]),
-            signal_type=kept["signal_type"],
-            tags=tuple(str(tag) for tag in kept["tags"]),
-            reason=kept["reason"],
+            verdict=Verdict(stored["verdict"]),
+            signal_type=stored["signal_type"],
+            tags=tuple(str(tag) for tag in stored["tags"]),
+            reason=stored["reason"],
             replaces=None if replaces is None else Verdict(replaces),
         )
 
     def supersedes(self, older: "SharedOpinion") -> bool:
-        """Tell whether nothing is left to be told of an older opinion of the same subject once this one was told.
+        """Return whether an older opinion of the same subject need not be sent once this opinion was sent.
 
-        To have seen it and to judge it stand beside each other.
+        SEEN does not replace a judgement, and a judgement does not replace SEEN.
         """
-        is_of_all = self.signal_type in {None, older.signal_type}
-        return is_of_all and (self.verdict is Verdict.SEEN) == (older.verdict is Verdict.SEEN)
+        covers_signal = self.signal_type in {None, older.signal_type}
+        return covers_signal and (self.verdict is Verdict.SEEN) == (older.verdict is Verdict.SEEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessedOpinion:
-    """An opinion that was dealt with, and its place among all that were given."""
+    """An opinion that needs no further sending, and its place among all opinions."""
 
     place: int
     opinion: SharedOpinion
 
     def to_json(self) -> JSON:
-        """Return it as a ledger keeps it."""
-        told = self.opinion
-        return [self.place, str(told.verdict), told.signal_type, list(told.tags), told.reason]
+        """Return the opinion in its stored form."""
+        opinion = self.opinion
+        return [self.place, str(opinion.verdict), opinion.signal_type, list(opinion.tags), opinion.reason]
 
     @classmethod
-    def from_json(cls, kept: Any) -> Self:
-        """Return what `to_json` made."""
-        place, verdict, signal_type, tags, reason = kept
+    def from_json(cls, stored: Any) -> Self:
+        """Return the opinion of a stored form."""
+        place, verdict, signal_type, tags, reason = stored
         return cls(
             place=place,
             opinion=SharedOpinion(verdict=Verdict(verdict), signal_type=signal_type, tags=tuple(tags), reason=reason),

@@ -1,4 +1,4 @@
-"""Going through many items page by page: as a port returns them, or as it takes them."""
+"""Iteration over many items page by page."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -10,10 +10,10 @@ Cursor = TypeVar("Cursor")
 
 
 def all_pages(read: Callable[[Cursor | None], Page], *, next_cursor: Callable[[Page], Cursor | None]) -> Iterator[Page]:
-    """Yield every page of a port. Each is read when it is asked for, so what was done with the last one is done.
+    """Yield every page of a port. A page is read when the caller requests it, after the previous page was processed.
 
-    `read` returns the page at a place, the first at None. `next_cursor` returns where the next page starts; None after
-    the last.
+    `read` returns the page at a cursor; None is the first page. `next_cursor` returns the cursor of the next page, or
+    None after the last page.
     """
     page = read(None)
     yield page
@@ -23,7 +23,7 @@ def all_pages(read: Callable[[Cursor | None], Page], *, next_cursor: Callable[[P
 
 
 def in_pages(items: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
-    """Yield the items in order, `size` at a time; fewer at the end."""
-    left = iter(items)
-    while page := tuple(islice(left, size)):
+    """Yield the items in order, `size` at a time. The last group can be smaller."""
+    remaining = iter(items)
+    while page := tuple(islice(remaining, size)):
         yield page

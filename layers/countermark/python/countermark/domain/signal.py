@@ -17,7 +17,7 @@ from countermark.errors import (
 
 
 class ContentType(str):
-    """What a piece of content is: its name on the wire. Five are countermark's own; extensions bring others.
+    """The type of a content, by its name on the wire. countermark has five types; extensions add others.
 
     Raises:
         InvalidInput: The name is not 1 to 64 lower-case letters, digits and underscores, a letter first.
@@ -30,7 +30,8 @@ class ContentType(str):
     TEXT: ClassVar["ContentType"]
     URL: ClassVar["ContentType"]
     FILE: ClassVar["ContentType"]
-    """Content whose bytes tell what it is: a photo, a video, or of an extension's. No signal type takes it as such."""
+    """Content whose bytes identify its type: a photo, a video, or a type of an extension. No signal type accepts
+    FILE itself."""
 
     def __new__(cls, name: str) -> Self:
         """Check the name."""
@@ -41,7 +42,7 @@ class ContentType(str):
         return super().__new__(cls, name)
 
 
-# What fits into a URL, into the name of a form's field and into the first part of an upload's key.
+# These names fit into a URL, the name of a form field, and the first part of an upload's key.
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 ContentType.PHOTO = ContentType("photo")
@@ -52,19 +53,19 @@ ContentType.FILE = ContentType("file")
 
 
 class IndexKind(StrEnum):
-    """Which index searches a signal type."""
+    """The index that searches a signal type."""
 
     HAMMING = "hamming"
     EXACT = "exact"
     LINEAR = "linear"
     FRAMES = "frames"
-    """Several hashes a signal, as of a video's frames: such a type is `HasFrames` as well."""
+    """Several hashes per signal, such as those of a video's frames. Such a type implements `HasFrames`."""
     VECTOR = "vector"
-    """One vector a signal, of numbers or of bits: such a type is `IsVector` as well."""
+    """One vector per signal, of numbers or of bits. Such a type implements `IsVector`."""
 
 
 class Metric(StrEnum):
-    """How near vectors are: bits that differ, the Euclidean distance, or the inner product, where more is nearer."""
+    """The measure for vectors: differing bits, the Euclidean distance, or the inner product (more is nearer)."""
 
     HAMMING = "hamming"
     EUCLIDEAN = "euclidean"
@@ -81,11 +82,11 @@ class Signal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Whether two signals of one type match, and how far they lie apart.
+    """Whether two signals of one type match, and their distance.
 
-    `distance` is in the type's own unit (bits for PDQ, edits for raw_text); None where the type knows
-    only equal and unequal. `undecided` says why the comparison was given up, as it took too long: then
-    `matches` is False and says nothing.
+    `distance` is in the unit of the type, for example bits for PDQ and edits for raw_text. It is None if the type can
+    only compare for equality. `undecided` is the reason why the comparison stopped because it took too long. In this
+    case `matches` is False and has no meaning.
     """
 
     matches: bool
@@ -94,16 +95,16 @@ class Comparison:
 
 
 UnhashableCode: TypeAlias = Literal["low_quality", "empty", "damaged", "unsupported", "too_large", "missing_extra"]
-"""Why content gave no signal; on the wire with hyphens for underscores."""
+"""The reason why content made no signal. On the wire, hyphens replace the underscores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unhashable:
-    """Why a piece of content gave no signal of a type: a recorded fact, never an empty string.
+    """The reason why a content made no signal of a type. It is recorded, and never an empty string.
 
-    `low_quality`: it was looked at, and has too little to be known again. `empty`: nothing is left of it to hash.
-    The others say why it was not looked at: `damaged`, of an `unsupported` format, `too_large`, or a package is
-    missing (`missing_extra`).
+    `low_quality` means that the content has too little detail to be recognised. `empty` means that nothing remains to
+    be hashed. With the other codes the content was not examined: it is `damaged`, its format is `unsupported`, it is
+    `too_large`, or a package is missing (`missing_extra`).
     """
 
     code: UnhashableCode
@@ -111,12 +112,12 @@ class Unhashable:
 
     @property
     def was_examined(self) -> bool:
-        """Whether the content was looked at all the same: then no match of it may be said."""
+        """Whether the content was examined nevertheless. In this case countermark can answer that it has no match."""
         return self.code in {"low_quality", "empty"}
 
     @classmethod
     def because(cls, error: InvalidContent | MissingExtra) -> Self:
-        """Return what an error says of a piece of content."""
+        """Return the reason that an error gives."""
         code: UnhashableCode = "damaged"
         if isinstance(error, MissingExtra):
             code = "missing_extra"
@@ -128,7 +129,7 @@ class Unhashable:
 
     @classmethod
     def stored(cls, code: str, reason: str) -> Self:
-        """Return what a stored event says; version 0.1 wrote `undecodable` for `damaged` and for `unsupported`."""
+        """Return the reason in a stored event. Version 0.1 wrote `undecodable` for `damaged` and for `unsupported`."""
         return cls(code="damaged" if code == "undecodable" else cast(UnhashableCode, code), reason=reason)
 
 
@@ -137,24 +138,24 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partial(Generic[Value]):
-    """What a hasher made of the part of a piece of content that is there; `reason` says how much is missing."""
+    """A value that a hasher made from an incomplete content. `reason` describes the missing part."""
 
     value: Value
     reason: str
 
 
 class Hasher(Protocol):
-    """Makes one signal from one piece of content, in one pass over its bytes."""
+    """Makes one signal from one content, in one pass over its bytes."""
 
     def update(self, chunk: bytes) -> None:
-        """Take the next bytes. Never raises for what they hold: `finish` tells."""
+        """Process the next bytes. Never raises because of their content; `finish` returns the error."""
 
     def finish(self) -> str | Partial[str] | Unhashable:
-        """Return the canonical value, that of a part, or why there is none. Call once, after the last `update`."""
+        """Return the canonical value, a partial value, or the reason for none. Call once, after the last `update`."""
 
 
 class SignalType(Protocol):
-    """A technique to know content again. Stateless; its name and values are an interchange format."""
+    """A method to recognise content. Stateless; its name and values are an interchange format."""
 
     @property
     def name(self) -> str:
@@ -162,7 +163,7 @@ class SignalType(Protocol):
 
     @property
     def content_types(self) -> frozenset[ContentType]:
-        """The content that it applies to."""
+        """The content types that it applies to."""
 
     @property
     def index_kind(self) -> IndexKind:
@@ -170,65 +171,65 @@ class SignalType(Protocol):
 
     @property
     def match_distance(self) -> int:
-        """The largest distance that matches, in the type's own unit; 0 for equality.
+        """The largest distance that matches, in the unit of the type; 0 for equality.
 
-        For a linear type whose limit depends on the signals, `compare` alone decides and this is 0.
+        If the limit of a linear type depends on the signals, `compare` alone decides, and this is 0.
         """
 
     @property
     def examples(self) -> Sequence[str]:
-        """Harmless canonical values, for the sample exchange and for tests; at least one."""
+        """Harmless canonical values for the sample exchange and for tests; at least one."""
 
     def parse(self, text: str) -> str:
         """Return the canonical value of a text.
 
         Raises:
-            InvalidSignal: The text is not a signal of this type; the error names it.
+            InvalidSignal: The text is not a signal of this type. The error names the text.
         """
 
     def key(self, value: str) -> bytes:
         """Return the bytes that an index stores for a canonical value.
 
-        Of fixed length for HAMMING (bits in order) and EXACT (a digest); the UTF-8 text for LINEAR. `HasFrames` and
-        `IsVector` say what it is for the others.
+        They have a fixed length for HAMMING (bits in order) and EXACT (a digest), and are the UTF-8 text for LINEAR.
+        `HasFrames` and `IsVector` describe the keys of the other kinds.
         """
 
     def value(self, key: bytes) -> str | None:
-        """Return the canonical value of an index's key; None where the key is only a digest of it."""
+        """Return the canonical value of an index's key; None if the key is only a digest of the value."""
 
     def compare(self, query: str, banked: str) -> Comparison:
-        """Compare two canonical values: the oracle of every index."""
+        """Compare two canonical values. Every index must agree with this method."""
 
     def hasher(self) -> Hasher | None:
-        """Return a fresh hasher, or None where this type is never made from content."""
+        """Return a new hasher; None if this type is never made from content."""
 
     def wire_distance(self, query: str, banked: str, distance: int | None) -> str:
-        """Return a distance as HMA's wire and the command line show it: `"2"`, `"96%"` or `"-"`."""
+        """Return a distance as HMA's API and the command line show it: `"2"`, `"96%"` or `"-"`."""
 
 
 @runtime_checkable
 class Refuses(Protocol):
-    """What a signal type may offer besides: it refuses values that would match content that is unlike each other."""
+    """An optional method of a signal type: it refuses values that would match content that is not similar."""
 
     def refusal(self, value: str) -> str | None:
-        """Return why a canonical value is no signal to bank or to ask for, such as the digest of no bytes; or None.
+        """Return why a canonical value must not be banked or looked up, for example the digest of no bytes; or None.
 
-        No content hashes to such a value, so one that was banked by an earlier version matches nothing.
+        No content hashes to such a value, so a value that an earlier version banked matches nothing.
         """
 
 
 def refusal(signal_type: SignalType, value: str) -> str | None:
-    """Return why a type refuses a canonical value; None where it does not."""
-    # Asked for each signal of a fetch: checking the type against the protocol would take ten times as long.
+    """Return why a type refuses a canonical value; None if it accepts the value."""
+    # Called for each signal of a fetch. An isinstance check of the protocol would take ten times as long.
     refuse: Callable[[str], str | None] | None = getattr(signal_type, "refusal", None)
     return None if refuse is None else refuse(value)
 
 
 def accepted(signal_type: SignalType, text: str) -> str:
-    """Return the canonical value of a signal to bank, to index or to ask for.
+    """Return the canonical value of a signal to bank, to index or to look up.
 
     Raises:
-        InvalidSignal: The text is not a signal of that type, or its type refuses it; the error names it.
+        InvalidSignal: The text is not a signal of this type, or the type refuses it. The error names the text.
     """
     value = signal_type.parse(text)
     if (why := refusal(signal_type, value)) is not None:
@@ -238,70 +239,70 @@ def accepted(signal_type: SignalType, text: str) -> str:
 
 @runtime_checkable
 class LengthBounded(Protocol):
-    """What a linear signal type may offer besides: a length that tells most pairs apart, uncompared."""
+    """Optional methods of a linear signal type: a length that rules out most pairs without a comparison."""
 
     def length(self, value: str) -> int:
-        """Return the length of a canonical value, as `compare` sees it."""
+        """Return the length of a canonical value, as `compare` counts it."""
 
     def matching_lengths(self, query: str) -> range:
-        """Return the lengths, without a step, outside which no banked value matches a canonical query."""
+        """Return the lengths, with step 1, outside which no banked value matches a canonical query."""
 
 
 @runtime_checkable
 class HasFrames(Protocol):
-    """What a signal type of FRAMES offers besides: how many of the frames are alike decides whether two signals match.
+    """Methods of a FRAMES signal type: two signals match depending on how many of their frames are similar.
 
-    A key is the keys of the signal's distinct frames, ascending, one after the other; at least one.
+    The key of a signal is the concatenation of the keys of its distinct frames, in ascending order; at least one.
     """
 
     @property
     def frame_type(self) -> SignalType:
-        """The type of a frame's hash, of index kind HAMMING: frames within its `match_distance` are alike."""
+        """The type of a frame's hash, of index kind HAMMING. Frames within its `match_distance` are similar."""
 
     def compare_counts(
         self, *, query_similar: int, query_frames: int, banked_similar: int, banked_frames: int
     ) -> Comparison:
-        """Compare two signals by how many distinct frames each has, and how many of them are alike one of the other's.
+        """Compare two signals by the numbers of their distinct frames, and of those similar to a frame of the other.
 
-        It agrees with `compare`. Signals of which no frames are alike do not match.
+        The result agrees with `compare`. Signals without similar frames do not match.
         """
 
 
 @runtime_checkable
 class IsVector(Protocol):
-    """What a signal type of VECTOR offers besides.
+    """Methods of a VECTOR signal type.
 
-    A key is `dimension` bits, eight a byte, for `Metric.HAMMING`, and as many little-endian float32 else. `value`
-    gives the value of every key.
+    For `Metric.HAMMING`, a key is `dimension` bits, eight per byte. For the other metrics it is `dimension`
+    little-endian float32 numbers. `value` returns a value for every key.
     """
 
     @property
     def dimension(self) -> int:
-        """How many bits or numbers each vector has; of bits a multiple of 8."""
+        """The number of bits or numbers in each vector. A number of bits is a multiple of 8."""
 
     @property
     def metric(self) -> Metric:
-        """What `threshold` is measured by."""
+        """The metric of `threshold`."""
 
     @property
     def threshold(self) -> float:
-        """The bound beyond which `compare` lets none match: the largest distance, or the smallest inner product.
+        """The largest distance, or the smallest inner product, at which `compare` can return a match.
 
-        An index finds what is within it, and `compare` decides on that.
+        An index finds the candidates within it, and `compare` decides.
         """
 
 
 def vector_bytes(signal_type: IsVector) -> int:
-    """Return how many bytes the key of each vector has."""
+    """Return the number of bytes in the key of a vector."""
     return signal_type.dimension // 8 if signal_type.metric is Metric.HAMMING else 4 * signal_type.dimension
 
 
 @runtime_checkable
 class PacksKeys(Protocol):
-    """What a signal type of keys of one length may offer besides: those of many values at once, for a tenth as much."""
+    """An optional method of a signal type with keys of one length: many keys in one call, in a tenth of the time."""
 
     def keys(self, values: Sequence[str]) -> bytes:
-        """Return what `key` does of each value, one after the other.
+        """Return the concatenation of the results of `key` for each value.
 
         Raises:
             ValueError: A value is not canonical.
@@ -309,10 +310,10 @@ class PacksKeys(Protocol):
 
 
 class VariantsHasher(Protocol):
-    """Makes the signals of one piece of content and of its variants, in one pass over its bytes."""
+    """Makes the signals of one content and of its variants, in one pass over its bytes."""
 
     def update(self, chunk: bytes) -> None:
-        """Take the next bytes, as a hasher does."""
+        """Process the next bytes, as `Hasher.update` does."""
 
     def finish(self) -> Mapping[str, str] | Partial[Mapping[str, str]] | Unhashable:
         """Return the canonical values by the names of the variants, `ORIGINAL` first, or why there are none."""
@@ -320,19 +321,19 @@ class VariantsHasher(Protocol):
 
 @runtime_checkable
 class HashesVariants(Protocol):
-    """What a signal type may offer besides: signals of content turned and mirrored, for little more than one costs."""
+    """An optional method of a signal type: signals of rotated and mirrored content, for little more time than one."""
 
     def variants_hasher(self) -> VariantsHasher:
-        """Return a fresh hasher. The value of `ORIGINAL` is what `hasher` gives; the others may be some units off."""
+        """Return a new hasher. `ORIGINAL` has the value of `hasher`. The others can differ by a few units."""
 
 
 @runtime_checkable
 class MakesQueries(Protocol):
-    """What a signal type may offer besides: a query for content that it makes no signal from.
+    """An optional method of a signal type: it makes a query from content from which it makes no signal.
 
-    Queries of words are asked of content and never made from it. A text that is too long to be banked can still
-    match: where the hasher gives no signal, the reader's value is asked.
+    A query of words is matched against content and never made from content. A text that is too long to be banked can
+    still match. If the hasher makes no signal, the value of the reader is looked up.
     """
 
     def reader(self) -> Hasher:
-        """Return a fresh hasher of what `compare` and an index take for the query; no canonical value."""
+        """Return a new hasher of the query for `compare` and an index. The query is not a canonical value."""

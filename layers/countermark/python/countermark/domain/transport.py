@@ -1,4 +1,4 @@
-"""The port through which exchanges speak HTTP, so that a test can put a server of its own behind it."""
+"""The port through which exchanges send HTTP requests. Tests replace it with a server of their own."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,19 +7,20 @@ from typing import Protocol
 from countermark.domain.json import JSON
 
 HIDDEN = "***"
-"""What stands for a credential wherever a request is shown."""
+"""The text that replaces a credential in a displayed request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request. Its representation tells nothing but the method: a URL or a header may hold credentials.
+    """One HTTP request. Its representation contains only the method, because a URL or a header can contain credentials.
 
-    What a user may be shown of a request goes into `url`, `headers` and `body`, the credentials into
-    `secret_query` and `secret_headers`: they are sent beside them, and `shown` hides them.
-    `is_repeatable` says of a POST that sending it twice does what sending it once does; of the methods that
-    are idempotent by themselves it need not be said. `why_wait` says why an answer is to be asked for again, where
-    an exchange tells that otherwise than by 429 or 5xx; None where the answer stands. `is_final` picks out the answers
-    that would be asked for again, but of which the caller can make something at once: they are returned as they are.
+    `url`, `headers` and `body` can be shown to a user. `secret_query` and `secret_headers` hold the credentials. They
+    are sent as well, and `shown` hides them.
+
+    `is_repeatable` states that sending a POST twice has the same effect as sending it once. It has no meaning for
+    idempotent methods. `why_wait` returns why the request must be sent again, if an exchange reports that in another
+    way than by 429 or 5xx. It returns None if the answer is final. `is_final` accepts answers that would be retried but
+    are useful to the caller. They are returned unchanged.
     """
 
     url: str = field(repr=False)
@@ -46,7 +47,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """One answer. The names of the headers are lower case; the body is unpacked."""
+    """One answer. The names of the headers are in lower case; the body is decompressed."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -54,19 +55,19 @@ class Response:
 
 
 class Transport(Protocol):
-    """Sends requests to exchanges: tried again where that may help, within limits of size and time."""
+    """Sends requests to exchanges, with retries where these can help, and with limits of size and time."""
 
     def send(self, request: Request, *, max_bytes: int) -> Response:
-        """Return the answer, whatever its status but those that are tried again: 429, 5xx, and what `why_wait` says.
+        """Return the answer with any status, except those that are retried: 429, 5xx, and those that `why_wait` names.
 
-        An answer that the request's `is_final` accepts is returned in any case.
+        An answer that the request's `is_final` accepts is always returned.
 
-        Redirects are not followed: they are answers as well. A request that is not repeatable is tried again
-        only where it was certainly not carried out: no connection was made, or it was answered by 429.
+        Redirects are not followed; they are returned as answers. A request that is not repeatable is retried only if it
+        certainly had no effect: the connection failed, or the answer was 429.
 
         Raises:
-            ExchangeFailed: The host could not be reached or took too long, the body was cut short or is
-                longer than `max_bytes`, or the last try was still answered by what is tried again. The text names
-                the host, the status and what `why_wait` says, and nothing else of the request.
-            InvalidInput: The URL is not one of https (or of http on this machine), or a header cannot be sent.
+            ExchangeFailed: The host could not be reached or took too long. Or the body was truncated or is longer than
+                `max_bytes`. Or the last attempt still got an answer that is retried. The text names the host, the
+                status and the text of `why_wait`, and nothing else of the request.
+            InvalidInput: The URL does not use https (or http on this machine), or a header cannot be sent.
         """

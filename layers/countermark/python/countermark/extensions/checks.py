@@ -28,7 +28,7 @@ _EXCHANGE_MEMBERS = tuple(name for name in vars(Exchange) if not name.startswith
 _UNJOINED_MEMBERS = (*(name for name in _EXCHANGE_MEMBERS if name != "joined"), "fetch", "signals", "opinions")
 
 
-def refused(module: str, why: str) -> InvalidInput:
+def extension_error(module: str, why: str) -> InvalidInput:
     """Return the error that names an extension, and why it is not taken."""
     return InvalidInput(f"the extension {module}: {why}")
 
@@ -44,15 +44,15 @@ def check_signal_type(module: str, signal_type: SignalType) -> None:
     contents: object = signal_type.content_types
     distance: object = signal_type.match_distance
     if not isinstance(contents, frozenset) or not all(isinstance(each, ContentType) for each in contents):
-        raise refused(module, f"the content_types of {name} are a frozenset of ContentType, not {contents!r}")
+        raise extension_error(module, f"the content_types of {name} are a frozenset of ContentType, not {contents!r}")
     if not isinstance(signal_type.index_kind, IndexKind):
-        raise refused(module, f"the index_kind of {name} is an IndexKind, not {signal_type.index_kind!r}")
+        raise extension_error(module, f"the index_kind of {name} is an IndexKind, not {signal_type.index_kind!r}")
     if not isinstance(distance, int) or distance < 0:
-        raise refused(module, f"the match_distance of {name} is a whole number from 0, not {distance!r}")
+        raise extension_error(module, f"the match_distance of {name} is a whole number from 0, not {distance!r}")
     if not signal_type.examples:
-        raise refused(module, f"{name} has no examples: one harmless signal is needed")
+        raise extension_error(module, f"{name} has no examples: one harmless signal is needed")
     if (wrong := _index_fault(signal_type)) is not None:
-        raise refused(module, f"{name} {wrong}")
+        raise extension_error(module, f"{name} {wrong}")
 
 
 def check_content_type(module: str, form: ContentForm) -> None:
@@ -64,10 +64,12 @@ def check_content_type(module: str, form: ContentForm) -> None:
     _check_members(module, form, _CONTENT_FORM_MEMBERS, "content type")
     name: object = form.name
     if not isinstance(name, ContentType):
-        raise refused(module, f"the name of the content type {type(form).__name__} is a ContentType, not {name!r}")
+        raise extension_error(
+            module, f"the name of the content type {type(form).__name__} is a ContentType, not {name!r}"
+        )
     parts: object = getattr(form, "parts", None)
     if parts is not None and not callable(parts):
-        raise refused(module, f"the parts of {name} are a method")
+        raise extension_error(module, f"the parts of {name} are a method")
     tells: Sequence[tuple[str, object, re.Pattern[str]]] = (
         ("mime_types", form.mime_types, _MIME_TYPE),
         ("suffixes", form.suffixes, _SUFFIX),
@@ -76,10 +78,10 @@ def check_content_type(module: str, form: ContentForm) -> None:
         if not isinstance(told, frozenset) or not all(
             isinstance(each, str) and wanted.fullmatch(each) for each in told
         ):
-            raise refused(module, f"the {what} of {name} are a frozenset, in lower case, not {told!r}")
+            raise extension_error(module, f"the {what} of {name} are a frozenset, in lower case, not {told!r}")
     starts: object = form.starts
     if not isinstance(starts, tuple) or not all(isinstance(each, bytes) and each for each in starts):
-        raise refused(module, f"the starts of {name} are a tuple of bytes, not {starts!r}")
+        raise extension_error(module, f"the starts of {name} are a tuple of bytes, not {starts!r}")
 
 
 def check_exchange(module: str, exchange: Exchange) -> None:
@@ -97,26 +99,28 @@ def check_exchange(module: str, exchange: Exchange) -> None:
     for field in (*exchange.config_fields, *(exchange.credential_fields or ())):
         if field.type not in FIELD_TYPES:
             known = ", ".join(FIELD_TYPES)
-            raise refused(module, f"the field {field.name!r} of {kind} is of one of {known}, not {field.type!r}")
+            raise extension_error(
+                module, f"the field {field.name!r} of {kind} is of one of {known}, not {field.type!r}"
+            )
 
 
 def _check_members(module: str, given: object, wanted: Sequence[str], what: str) -> None:
     """Check that a part has every member of its port, so that what is missing shows now and not in the middle."""
     if isinstance(given, type):
-        raise refused(module, f"the {what} {given.__name__} is a class: a manifest holds instances")
+        raise extension_error(module, f"the {what} {given.__name__} is a class: a manifest holds instances")
     if missing := [name for name in wanted if not hasattr(given, name)]:
-        raise refused(module, f"the {what} {type(given).__name__} lacks {', '.join(missing)}")
+        raise extension_error(module, f"the {what} {type(given).__name__} lacks {', '.join(missing)}")
 
 
 def _checked_name(module: str, what: str, name: object) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise refused(
+        raise extension_error(
             module, f"the name of a {what} has 1 to 64 lower-case letters, digits and underscores, not {name!r}"
         )
     return name
 
 
-def first_fault(signal_type: SignalType) -> str | None:
+def example_error(signal_type: SignalType) -> str | None:
     """Return what is wrong with a signal type, as its examples show it."""
     for example in signal_type.examples:
         if signal_type.parse(example) != example:

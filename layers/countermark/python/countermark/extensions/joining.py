@@ -21,7 +21,7 @@ _KEPT = (
 _TAKE_CONFIG = ("fetch", "signals", "opinions", "opinion_requests", "signal_requests", "feedback_reasons", "line")
 
 
-def joinable(unjoined: Any) -> Exchange:
+def adapt_unjoined(unjoined: Any) -> Exchange:
     """Return an exchange of the older form in today's; it offers besides what that offers."""
 
     def joined(config: Mapping[str, JSON]) -> Joined:

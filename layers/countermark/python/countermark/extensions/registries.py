@@ -17,8 +17,14 @@ from countermark.domain.signal import ContentType, SignalType
 from countermark.domain.transport import Transport
 from countermark.errors import InvalidInput
 from countermark.extensions import Manifest, Means
-from countermark.extensions.checks import check_content_type, check_exchange, check_signal_type, first_fault, refused
-from countermark.extensions.joining import joinable
+from countermark.extensions.checks import (
+    check_content_type,
+    check_exchange,
+    check_signal_type,
+    example_error,
+    extension_error,
+)
+from countermark.extensions.joining import adapt_unjoined
 from countermark.signals import SIGNAL_TYPES
 
 MANIFEST = "COUNTERMARK_MANIFEST"
@@ -37,12 +43,12 @@ _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 class Extension:
     """An extension that was imported, and whose signal types were checked.
 
-    `prepares` is what it wants called once, when it is added.
+    `setup` is what it wants called once, when it is added.
     """
 
     module: str
     manifest: Manifest
-    prepares: tuple[Callable[[], object], ...] = ()
+    setup: tuple[Callable[[], object], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +72,7 @@ class Registries:
         for extension in self.extensions:
             for exchange in exchanges_of(extension, means):
                 if exchange.kind in found:
-                    raise refused(extension.module, f"there is an exchange {exchange.kind!r} already")
+                    raise extension_error(extension.module, f"there is an exchange {exchange.kind!r} already")
                 found[exchange.kind] = exchange
         return found
 
@@ -86,10 +92,10 @@ def registries(modules: Iterable[str] = ()) -> Registries:
     for extension in extensions:
         for signal_type in extension.manifest.signal_types:
             if signal_type.name in signal_types:
-                raise refused(extension.module, f"there is a signal type {signal_type.name!r} already")
+                raise extension_error(extension.module, f"there is a signal type {signal_type.name!r} already")
             if signal_type.content_types and signal_type.content_types.isdisjoint(content_types.names()):
                 taken = ", ".join(sorted(signal_type.content_types))
-                raise refused(extension.module, f"{signal_type.name} takes {taken}, which no extension brings")
+                raise extension_error(extension.module, f"{signal_type.name} takes {taken}, which no extension brings")
             signal_types[signal_type.name] = signal_type
     return Registries(signal_types=MappingProxyType(signal_types), content_types=content_types, extensions=extensions)
 
@@ -104,7 +110,7 @@ def _content_types(extensions: Iterable[Extension]) -> ContentTypes:
     for extension in extensions:
         for form in extension.manifest.content_types:
             if form.name in ContentTypes(forms=forms).names():
-                raise refused(extension.module, f"there is a content type {form.name!r} already")
+                raise extension_error(extension.module, f"there is a content type {form.name!r} already")
             forms[form.name] = form
     return ContentTypes(forms=MappingProxyType(forms))
 
@@ -117,24 +123,26 @@ def load(module: str) -> Extension:
     """
     imported = _imported(module)
     manifest = getattr(imported, MANIFEST, None)
-    prepares: tuple[Callable[[], object], ...] = ()
+    setup: tuple[Callable[[], object], ...] = ()
     if manifest is None and hasattr(imported, PEER_MANIFEST):
-        from countermark.extensions.threatexchange import adapted, preparations
+        from countermark.extensions.threatexchange import adapt_manifest, setup_functions
 
         with _isolated(module, f"its {PEER_MANIFEST} fails"):
-            manifest = adapted(module, getattr(imported, PEER_MANIFEST))
-        prepares = preparations(getattr(imported, PEER_MANIFEST))
+            manifest = adapt_manifest(module, getattr(imported, PEER_MANIFEST))
+        setup = setup_functions(getattr(imported, PEER_MANIFEST))
     if manifest is None:
-        raise refused(module, f"it exports neither a {MANIFEST} nor a {PEER_MANIFEST}")
+        raise extension_error(module, f"it exports neither a {MANIFEST} nor a {PEER_MANIFEST}")
     if not isinstance(manifest, Manifest):
-        raise refused(module, f"its {MANIFEST} is a {type(manifest).__name__}, not a countermark.extensions.Manifest")
+        raise extension_error(
+            module, f"its {MANIFEST} is a {type(manifest).__name__}, not a countermark.extensions.Manifest"
+        )
     for signal_type in manifest.signal_types:
         with _isolated(module, "a signal type fails"):
             check_signal_type(module, signal_type)
     for form in manifest.content_types:
         with _isolated(module, "a content type fails"):
             check_content_type(module, form)
-    return Extension(module=module, manifest=manifest, prepares=prepares)
+    return Extension(module=module, manifest=manifest, setup=setup)
 
 
 def exchanges_of(extension: Extension, means: Means) -> Sequence[Exchange]:
@@ -148,29 +156,29 @@ def exchanges_of(extension: Extension, means: Means) -> Sequence[Exchange]:
         with _isolated(extension.module, "an exchange cannot be made"):
             exchange = make(means)
             check_exchange(extension.module, exchange)
-            made.append(exchange if hasattr(exchange, "joined") else joinable(exchange))
+            made.append(exchange if hasattr(exchange, "joined") else adapt_unjoined(exchange))
     return made
 
 
-def class_of(part: SignalType | ContentForm | Exchange) -> type:
+def implementation_class(part: SignalType | ContentForm | Exchange) -> type:
     """Return the class that makes a part what it is: of one of the peer's, the peer's."""
     peer = getattr(part, "peer", None)
     return peer if isinstance(peer, type) else type(part)
 
 
-def try_out(extension: Extension) -> None:
+def verify_extension(extension: Extension) -> None:
     """Prepare an extension, and check that its signal types know their own examples: once, when it is added.
 
     Raises:
         InvalidInput: It fails, or one does not; the error names it.
     """
-    for prepare in extension.prepares:
+    for prepare in extension.setup:
         with _isolated(extension.module, "it cannot be prepared"):
             prepare()
     for signal_type in extension.manifest.signal_types:
         with _isolated(extension.module, f"{signal_type.name} fails on its own examples"):
-            if (wrong := first_fault(signal_type)) is not None:
-                raise refused(extension.module, f"{signal_type.name} {wrong}")
+            if (wrong := example_error(signal_type)) is not None:
+                raise extension_error(extension.module, f"{signal_type.name} {wrong}")
 
 
 def _imported(module: str) -> ModuleType:
@@ -180,10 +188,10 @@ def _imported(module: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module}.".startswith(f"{error.name}."):
-            raise refused(module, "there is no such module where countermark is installed") from error
-        raise refused(module, f"it needs a module that is not installed: {error.name}") from error
+            raise extension_error(module, "there is no such module where countermark is installed") from error
+        raise extension_error(module, f"it needs a module that is not installed: {error.name}") from error
     except Exception as error:
-        raise refused(module, f"it cannot be imported: {type(error).__name__}: {error}") from error
+        raise extension_error(module, f"it cannot be imported: {type(error).__name__}: {error}") from error
 
 
 @contextmanager
@@ -195,6 +203,6 @@ def _isolated(module: str, what: str) -> Iterator[None]:
         named = str(error).startswith(f"the extension {module}: ")
         if named:
             raise
-        raise refused(module, f"{what}: {error}") from error
+        raise extension_error(module, f"{what}: {error}") from error
     except Exception as error:
-        raise refused(module, f"{what}: {type(error).__name__}: {error}") from error
+        raise extension_error(module, f"{what}: {type(error).__name__}: {error}") from error

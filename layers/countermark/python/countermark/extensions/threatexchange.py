@@ -33,7 +33,7 @@ MAX_FILE_BYTES = 400 * 1024 * 1024
 """The largest content that is hashed from a file: a function has 512 MB of disk."""
 
 
-def adapted(module: str, manifest: Any) -> Manifest:
+def adapt_manifest(module: str, manifest: Any) -> Manifest:
     """Return our manifest of what a module's `TX_MANIFEST` holds.
 
     Raises:
@@ -53,7 +53,7 @@ def adapted(module: str, manifest: Any) -> Manifest:
     )
 
 
-def preparations(manifest: Any) -> tuple[Callable[[], object], ...]:
+def setup_functions(manifest: Any) -> tuple[Callable[[], object], ...]:
     """Return what a manifest wants called when it is added: a model may be loaded then, a setup verified."""
     given = [getattr(manifest, name, None) for name in ("bootstrap", "verify")]
     return tuple(each for each in given if callable(each))

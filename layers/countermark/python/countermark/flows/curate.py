@@ -31,7 +31,7 @@ METADATA_KEYS = frozenset({"content_id", "content_uri", "json"})
 """What a curator's metadata may hold: HMA's fields."""
 
 
-BESIDE_SIGNALS = frozenset({"note", "metadata"})
+NON_SIGNAL_FIELDS = frozenset({"note", "metadata"})
 """What stands beside the signals of a content in a batch: no signal type has such a name."""
 
 MAX_SIGNALS_BYTES = 320 * 1024
@@ -228,7 +228,7 @@ def content_draft(signal_types: Mapping[str, SignalType], given: Mapping[str, ob
         raise InvalidInput("metadata should be a json object")
     signals: dict[str, str] = {}
     for name, value in given.items():
-        if name in BESIDE_SIGNALS:
+        if name in NON_SIGNAL_FIELDS:
             continue
         if not isinstance(value, str) and name in signal_types:
             raise InvalidInput(f"Invalid {name} signal: a signal is text, not {value!r}")
@@ -379,7 +379,7 @@ def delete_collaboration(curator: Curator, name: str) -> bool:
     return True
 
 
-def forget_fetched(curator: Curator, name: str) -> None:
+def delete_fetched(curator: Curator, name: str) -> None:
     """Delete what was fetched for a collaboration, so that its next fetch starts from the beginning.
 
     Its configuration and its bank stay, with what curators or other collaborations banked there. A running fetch loses
@@ -392,14 +392,14 @@ def forget_fetched(curator: Curator, name: str) -> None:
     curator.collaborations.delete_collaboration(name)
     for bank in curator.banks.banks():
         if bank.name == collaboration.bank:
-            _delete_fetched(curator.banks, bank, name)
+            _delete_fetched_contents(curator.banks, bank, name)
     while curator.collaborations.purge_records(name, limit=MAX_PAGE):
         pass
     curator.collaborations.create_collaboration(collaboration)
     curator.nudge("content", name)
 
 
-def _delete_fetched(banks: BankStore, bank: Bank, name: str) -> None:
+def _delete_fetched_contents(banks: BankStore, bank: Bank, name: str) -> None:
     for page in content_pages(banks, bank.id):
         fetched = [
             each.id for each in page.contents if each.provenance is not None and each.provenance.collaboration == name

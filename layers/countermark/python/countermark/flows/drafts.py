@@ -105,7 +105,7 @@ class Draft:
         return tuple(sizes)
 
 
-def drafts_upon(build: Build, manifest: Manifest, earlier: Mapping[str, Draft]) -> dict[str, Draft]:
+def start_drafts(build: Build, manifest: Manifest, earlier: Mapping[str, Draft]) -> dict[str, Draft]:
     """Return a draft of each enabled type upon a manifest: an earlier one where that still is upon it.
 
     So a build of many from the start that loses a race reads on from where it is.
@@ -132,10 +132,10 @@ def drafts_upon(build: Build, manifest: Manifest, earlier: Mapping[str, Draft]) 
     return drafts
 
 
-def read_on(build: Build, drafts: Iterable[Draft], contents_read: int) -> int:
+def read_changes(build: Build, drafts: Iterable[Draft], contents_read: int) -> int:
     """Read on where drafts stand, and write segments of it; returns how many contents were read in all."""
     for group in _by_cursor(drafts):
-        contents_read = _read_changes(build, group, contents_read)
+        contents_read = _read_group(build, group, contents_read)
         for draft in group:
             _write_rows(build, draft)
     return contents_read
@@ -149,7 +149,7 @@ def _by_cursor(drafts: Iterable[Draft]) -> Iterable[list[Draft]]:
     return groups.values()
 
 
-def _read_changes(build: Build, drafts: Sequence[Draft], contents_read: int) -> int:
+def _read_group(build: Build, drafts: Sequence[Draft], contents_read: int) -> int:
     """Read what changed after the drafts' cursor; returns how many contents were read in all.
 
     A bank that changed as a whole may hold millions, so it is read by itself, after the changes: what one

@@ -21,7 +21,7 @@ from countermark.domain.signal import (
 )
 from countermark.domain.stores import EventLedger, EventPublisher
 from countermark.errors import InvalidContent, InvalidInput, MissingExtra
-from countermark.flows.opening import Kept, Opening
+from countermark.flows.opening import Opening, RecordingStream
 from countermark.signals.content_type import content_type_of
 from countermark.signals.digest import is_of_any_bytes
 
@@ -44,10 +44,10 @@ class HashReport:
     """The signals of one piece of content, and why types that apply gave none, by signal type.
 
     `queries` are what types are asked with that made no signal of it: to look up, never to bank or share. Such a type
-    may be among the `unhashable` as well: a text can be too long to bank, and still match. `unasked` says why a type
+    may be among the `unhashable` as well: a text can be too long to bank, and still match. `missing_queries` says why a type
     that is never made from content has no query.
     `partial` says, by signal type, what is missing of content that was hashed in part.
-    `turned` are signals of the content's other variants, each with the variant's name, where they were asked for.
+    `variant_signals` are signals of the content's other variants, each with the variant's name, where they were asked for.
     `parts` are the reports of what lies within, each content once; None where content of this type holds no other.
     `unopened` says why not all that lies within is among them.
     """
@@ -55,10 +55,10 @@ class HashReport:
     content_type: ContentType
     signals: tuple[Signal, ...]
     queries: tuple[Signal, ...] = ()
-    turned: tuple[tuple[str, Signal], ...] = ()
+    variant_signals: tuple[tuple[str, Signal], ...] = ()
     unhashable: Mapping[str, Unhashable]
     partial: Mapping[str, str] = field(default_factory=dict)
-    unasked: Mapping[str, Unhashable] = field(default_factory=dict)
+    missing_queries: Mapping[str, Unhashable] = field(default_factory=dict)
     size_bytes: int
     parts: "tuple[HashReport, ...] | None" = None
     unopened: Unhashable | None = None
@@ -70,30 +70,30 @@ class HashReport:
         """
         missing: dict[Signal, str | None] = {}
         for _, each in self.walk():
-            for signal in (*each.signals, *each.queries, *(turned for _, turned in each.turned)):
+            for signal in (*each.signals, *each.queries, *(turned for _, turned in each.variant_signals)):
                 why = each.partial.get(signal.type)
                 missing[signal] = missing.get(signal, why) and why
         return {signal: why for signal, why in missing.items() if why is not None}
 
-    def without_signal(self, *, asks: bool) -> "Iterator[tuple[str, str, Unhashable]]":
+    def missing_signals(self, *, asks: bool) -> "Iterator[tuple[str, str, Unhashable]]":
         """Yield where there is no signal, here and in all parts: the place, the signal type, and why.
 
         `asks` is for types that are never made from content as well. Content that could not be opened in full comes
         under its content type.
         """
         for place, each in self.walk():
-            unhashable = each.unasked_and_unhashable() if asks else each.unhashable
+            unhashable = each.without_signal_or_query() if asks else each.unhashable
             for name, why in {**unhashable, **_unopened(each)}.items():
                 yield place, name, why
 
-    def unasked_and_unhashable(self) -> Mapping[str, Unhashable]:
+    def without_signal_or_query(self) -> Mapping[str, Unhashable]:
         """Return why types have neither a signal nor a query of this content, without its parts."""
         asked = {query.type for query in self.queries}
-        return {name: why for name, why in {**self.unhashable, **self.unasked}.items() if name not in asked}
+        return {name: why for name, why in {**self.unhashable, **self.missing_queries}.items() if name not in asked}
 
-    def not_looked_at(self, *, asks: bool) -> "Iterator[tuple[str, str, Unhashable]]":
-        """Yield those of `without_signal` that hide whether the content is known. So does a content without bytes."""
-        for place, name, why in self.without_signal(asks=asks):
+    def not_examined(self, *, asks: bool) -> "Iterator[tuple[str, str, Unhashable]]":
+        """Yield those of `missing_signals` that hide whether the content is known. So does a content without bytes."""
+        for place, name, why in self.missing_signals(asks=asks):
             if not why.was_examined or (not place and not self.size_bytes):
                 yield place, name, why
 
@@ -117,19 +117,19 @@ def coverage(report: HashReport, signal_types: Mapping[str, SignalType]) -> Cove
     looked = {name for _, each in report.walk() for name in _looked(each)}
     if not looked:
         return "unhashable"
-    if not left_out(report):
+    if not coverage_gaps(report):
         return "hashed"
     # A name that is of no signal type is that of content that was opened.
     sees = any(name not in signal_types or not is_of_any_bytes(signal_types[name]) for name in looked)
     return "partly" if sees else "unhashable"
 
 
-def left_out(report: HashReport) -> frozenset[tuple[str, str]]:
+def coverage_gaps(report: HashReport) -> frozenset[tuple[str, str]]:
     """Return what was not looked at in full, in a piece of content or in what it holds: signal types, with the reason.
 
     The reason is a code of `Unhashable`, or "partial". What was not opened stands by its content type.
     """
-    missed = {(name, str(why.code)) for _, name, why in report.without_signal(asks=True) if not why.was_examined}
+    missed = {(name, str(why.code)) for _, name, why in report.missing_signals(asks=True) if not why.was_examined}
     return frozenset(missed | {(name, "partial") for _, each in report.walk() for name in each.partial})
 
 
@@ -139,7 +139,7 @@ def _looked(report: HashReport) -> Iterator[str]:
         yield report.content_type
     for signal in (*report.signals, *report.queries):
         yield signal.type
-    for name, why in report.unasked_and_unhashable().items():
+    for name, why in report.without_signal_or_query().items():
         if why.was_examined:
             yield name
 
@@ -226,15 +226,15 @@ def hash_content(
         content_type=content_type,
         signals=tuple(signals),
         queries=tuple(Signal(type=name, value=text) for name, text in read.items() if isinstance(text, str)),
-        turned=tuple(turned),
+        variant_signals=tuple(turned),
         unhashable=unhashable,
         partial=partial,
-        unasked={name: why for name, why in read.items() if isinstance(why, Unhashable)},
+        missing_queries={name: why for name, why in read.items() if isinstance(why, Unhashable)},
         size_bytes=size_bytes,
     )
 
 
-def hash_opened(
+def hash_with_parts(
     stream: BinaryIO,
     content_type: ContentType,
     types_of: TypesOf,
@@ -266,7 +266,7 @@ class _Opened:
         types = self._types_of(content_type)
         if opens is None:
             return hash_content(stream, content_type, types, with_variants=self._with_variants)
-        kept = Kept(stream)
+        kept = RecordingStream(stream)
         report = hash_content(cast(BinaryIO, kept), content_type, types, with_variants=self._with_variants)
         content = kept.content.finish()
         if isinstance(content, Unhashable):
@@ -322,7 +322,7 @@ def hash_upload(
     if ledger.is_done(fact, now_s=now_s):
         return None
     if refusal is None:
-        report = hash_opened(stream, content_type, types_of, content_types, name=name)
+        report = hash_with_parts(stream, content_type, types_of, content_types, name=name)
     else:
         report = _refused(refusal, content_type, types_of(content_type))
         if content_types.holding(content_type) is not None:
@@ -339,7 +339,7 @@ def hash_upload(
                     content_id=content_id,
                     signals=each.signals,
                     queries=each.queries,
-                    unhashable={**each.unasked_and_unhashable(), **_unopened(each)},
+                    unhashable={**each.without_signal_or_query(), **_unopened(each)},
                     partial=each.partial,
                     at_s=now_s,
                 )

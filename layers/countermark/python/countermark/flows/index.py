@@ -22,7 +22,7 @@ from countermark.domain.signal import SignalType
 from countermark.domain.stores import BankStore, IndexStore, ManifestSlot, origin_mismatch
 from countermark.errors import IndexDamaged, PublishConflict
 from countermark.flows.compaction import compact, publish_sizes, with_sizes
-from countermark.flows.drafts import MAX_TRIES, Build, Draft, drafts_upon, read_on, read_segment
+from countermark.flows.drafts import MAX_TRIES, Build, Draft, read_changes, read_segment, start_drafts
 
 GARBAGE_AGE_S = 6 * 3600
 """How old a segment that no manifest names becomes, in seconds."""
@@ -65,13 +65,13 @@ class TypeReport:
 class IndexReport:
     """What a build did.
 
-    `left` names the signal types that are not enabled any more and left the index. `has_more` says that
+    `dropped_types` names the signal types that are not enabled any more and left the index. `has_more` says that
     the next build has work at once. `origin_mismatch` says why the index that was served was not of this store; such a
     build begins a repair. None is the rule.
     """
 
     types: Mapping[str, TypeReport]
-    left: tuple[str, ...]
+    dropped_types: tuple[str, ...]
     contents_read: int
     has_more: bool
     collected: int
@@ -161,7 +161,7 @@ def build_index(
         runs += [] if repair is None else [repair]
     return IndexReport(
         types=_type_reports(runs),
-        left=tuple(sorted(served.types.keys() - {name for run in runs for name in run.drafts})),
+        dropped_types=tuple(sorted(served.types.keys() - {name for run in runs for name in run.drafts})),
         contents_read=sum(run.contents_read for run in runs),
         has_more=has_more,
         collected=_collect_garbage(build, staged, runs),
@@ -225,8 +225,8 @@ def _bring_up(build: Build, shards: int | None) -> _Run:
             # What built it did not say from which store: that it fits is likely, and a repair makes sure.
             fault = "the index does not say which store it was built from"
             _begin(build, Manifest(shards=shards or before.shards, begun_at_s=build.now_s))
-        drafts = drafts_upon(build, upon, drafts)
-        contents_read = read_on(build, drafts.values(), contents_read)
+        drafts = start_drafts(build, upon, drafts)
+        contents_read = read_changes(build, drafts.values(), contents_read)
         try:
             token = None if published is None else published.token
             run = _publish(build, build.store, before, token, drafts, contents_read)
@@ -270,8 +270,8 @@ def _repair(build: Build, token: str | None, begun: Manifest, *, is_asked: bool,
             return None
         if not _may_go_on(before, begun, is_asked=is_asked) or origin_mismatch(build.banks, before) is not None:
             before = begun
-        drafts = drafts_upon(step, before, {})
-        count = read_on(step, drafts.values(), contents_read) - contents_read
+        drafts = start_drafts(step, before, {})
+        count = read_changes(step, drafts.values(), contents_read) - contents_read
         run = _publish(step, slot, before, None if published is None else published.token, drafts, count)
         if not _is_whole(run):
             return replace(run, has_more=True, has_published=False)

@@ -43,7 +43,7 @@ class Opening:
         """
         if depth == MAX_DEPTH:
             raise ContentTooLarge(f"content within content is opened {MAX_DEPTH} deep")
-        for part in parts_of(opens, content, name):
+        for part in read_parts(opens, content, name):
             if self._is_new(part):
                 yield part
 
@@ -62,7 +62,7 @@ class Opening:
         return is_new
 
 
-def parts_of(opens: HoldsParts, content: bytes, name: str) -> Iterator[Part]:
+def read_parts(opens: HoldsParts, content: bytes, name: str) -> Iterator[Part]:
     """Yield what a piece of content holds. Whatever the code of an extension raises is told of this content alone.
 
     Raises:
@@ -82,7 +82,7 @@ def parts_of(opens: HoldsParts, content: bytes, name: str) -> Iterator[Part]:
         raise InvalidContent(f"{opens.name} cannot be taken apart: {type(error).__name__}") from error
 
 
-class Kept:
+class RecordingStream:
     """A stream that keeps what is read from it, up to a limit."""
 
     def __init__(self, stream: BinaryIO) -> None:

@@ -1,6 +1,6 @@
 """The curate stage's other part: what curators think of contents is told to the exchanges that these came from.
 
-It takes two steps, as exchanges fail: `give_opinions` checks, numbers and publishes opinions, and `tell_opinion` sends
+It takes two steps, as exchanges fail: `publish_opinions` checks, numbers and publishes opinions, and `send_opinion` sends
 one, tried again by whoever calls until it returns. Opinions come twice, and in any order, so each is told in a turn
 of its subject, and what was told is remembered: an older one is dropped, or the newer one is told again after it.
 Nothing is sent for a collaboration that does not write back.
@@ -29,13 +29,13 @@ MAX_TAGS = 50
 MAX_TAG_LENGTH = 100
 """The longest tag of such an opinion, in characters."""
 
-MAX_TOLD = 32
+MAX_PROCESSED = 32
 """How many opinions of one subject are remembered, the newest: two of each signal type, far more than there are."""
 
 MAX_ANSWER_BYTES = 1024 * 1024
 """The most that is read of an exchange's answer to an opinion: its status is what counts."""
 
-TURN_S = 15 * 60
+OPINION_LEASE_S = 15 * 60
 """How long the turn of whoever died lasts: some hundred requests, and longer than the function lives (5 minutes)."""
 
 LONGEST_REQUEST_S = 90
@@ -43,7 +43,7 @@ LONGEST_REQUEST_S = 90
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Teller:
+class OpinionSender:
     """What it takes to say what an exchange would be sent, and to know what it was sent; `caller` is who sends it."""
 
     exchanges: Mapping[str, Exchange]
@@ -117,11 +117,11 @@ def opinions_of_content(
     if content.provenance is not None:
         record_key = content.provenance.record_key
         name = content.provenance.collaboration
-        return [opinion_given(opinion, collaboration=name, record_key=record_key, now_s=curator.now_s)]
+        return [opinion_event(opinion, collaboration=name, record_key=record_key, now_s=curator.now_s)]
     for collaboration in curator.collaborations.collaborations():
         if collaboration.bank == bank.name:
             return [
-                opinion_given(
+                opinion_event(
                     replace(opinion, signal_type=signal_type),
                     collaboration=collaboration.name,
                     signals=(Signal(type=signal_type, value=value),),
@@ -133,7 +133,7 @@ def opinions_of_content(
     raise InvalidInput(f"bank {bank.name!r} is no collaboration's: there is no exchange to tell")
 
 
-def opinion_given(
+def opinion_event(
     opinion: SharedOpinion,
     *,
     collaboration: str,
@@ -154,34 +154,34 @@ def opinion_given(
     )
 
 
-def placed(given: OpinionGiven, place: int) -> OpinionGiven:
+def with_place(given: OpinionGiven, place: int) -> OpinionGiven:
     """Return an opinion at its place among all that were given: the same one, given again, is another event."""
     return replace(given, id=event_id(given.id, str(place)), place=place)
 
 
-def opinion_requests(teller: Teller, given: OpinionGiven, *, now_s: int) -> list[Request]:
+def opinion_requests(sender: OpinionSender, given: OpinionGiven, *, now_s: int) -> list[Request]:
     """Return the requests that tell an exchange of an opinion, in order; none are sent. This is the dry run.
 
     Raises:
         NotFound: There is no such collaboration, or it has no such record any more.
         InvalidInput: The exchange takes no such opinion or signal, or there are no credentials that can work.
     """
-    told = [each.opinion for each in teller.opinions.processed(_subject(given))]
-    return _requests(teller, replace(given, opinion=_after(told, given.opinion)), now_s=now_s)
+    told = [each.opinion for each in sender.opinions.processed(_subject(given))]
+    return _requests(sender, replace(given, opinion=_after(told, given.opinion)), now_s=now_s)
 
 
-def _requests(teller: Teller, given: OpinionGiven, *, now_s: int) -> list[Request]:
-    collaboration = teller.collaborations.collaboration(given.collaboration)
-    joined, credentials = _addressed(teller, collaboration)
+def _requests(sender: OpinionSender, given: OpinionGiven, *, now_s: int) -> list[Request]:
+    collaboration = sender.collaborations.collaboration(given.collaboration)
+    joined, credentials = _addressed(sender, collaboration)
     if given.record_key is not None:
         if given.opinion.verdict is Verdict.WITHDRAWN:
             if not isinstance(joined, TakesWithdrawals):
                 raise InvalidInput(f"{collaboration.api} lets no opinion be withdrawn")
-            data = _record_data(teller, given, given.record_key)
+            data = _record_data(sender, given, given.record_key)
             return list(joined.withdrawal_requests(data, given.opinion, credentials=credentials))
         if not isinstance(joined, TakesOpinions):
             raise InvalidInput(f"{collaboration.api} takes no opinions")
-        data = _record_data(teller, given, given.record_key)
+        data = _record_data(sender, given, given.record_key)
         return list(joined.opinion_requests(data, given.opinion, credentials=credentials))
     if given.opinion.verdict is Verdict.WITHDRAWN:
         raise InvalidInput("what was not fetched yet cannot be withdrawn: fetch, and try again")
@@ -194,8 +194,8 @@ def _requests(teller: Teller, given: OpinionGiven, *, now_s: int) -> list[Reques
     ]
 
 
-def taken_opinions(
-    teller: Teller, given: Sequence[OpinionGiven], *, now_s: int
+def accepted_opinions(
+    sender: OpinionSender, given: Sequence[OpinionGiven], *, now_s: int
 ) -> list[tuple[OpinionGiven, list[Request]]]:
     """Return those opinions that their exchange takes, each with the requests that tell it: one at least.
 
@@ -206,7 +206,7 @@ def taken_opinions(
     refusal = InvalidInput("there is no signal to share")
     for each in given:
         try:
-            taken.append((each, opinion_requests(teller, each, now_s=now_s)))
+            taken.append((each, opinion_requests(sender, each, now_s=now_s)))
         except InvalidInput as error:
             refusal = error
     if not taken:
@@ -214,19 +214,19 @@ def taken_opinions(
     return taken
 
 
-def give_opinions(curator: Curator, teller: Teller, given: Sequence[OpinionGiven]) -> list[Request]:
+def publish_opinions(curator: Curator, sender: OpinionSender, given: Sequence[OpinionGiven]) -> list[Request]:
     """Have exchanges told of opinions, soon; returns the requests that do. Those that they don't take are left out.
 
     Raises:
         Conflict: A collaboration does not write back.
-        NotFound, InvalidInput: None can be told, as in `taken_opinions`.
+        NotFound, InvalidInput: None can be told, as in `accepted_opinions`.
         Unavailable: Nobody could be asked to tell them.
     """
     for name in dict.fromkeys(each.collaboration for each in given):
-        check_writes_back(teller.collaborations.collaboration(name))
-    taken = taken_opinions(teller, given, now_s=curator.now_s)
-    place = teller.opinions.allot_place()
-    curator.publisher.publish([placed(each, place) for each, _ in taken])
+        check_writes_back(sender.collaborations.collaboration(name))
+    taken = accepted_opinions(sender, given, now_s=curator.now_s)
+    place = sender.opinions.allot_place()
+    curator.publisher.publish([with_place(each, place) for each, _ in taken])
     return [request for _, requests in taken for request in requests]
 
 
@@ -240,7 +240,7 @@ def check_writes_back(collaboration: Collaboration) -> None:
         raise Conflict(f"collaboration {collaboration.name!r} does not write back: that is off until it is turned on")
 
 
-def opinion_reasons(teller: Teller, collaboration_name: str, signal_type: str) -> Mapping[str, str]:
+def opinion_reasons(sender: OpinionSender, collaboration_name: str, signal_type: str) -> Mapping[str, str]:
     """Return what the reasons say, by their ids, that an exchange takes with a false positive of a signal type.
 
     Raises:
@@ -248,15 +248,15 @@ def opinion_reasons(teller: Teller, collaboration_name: str, signal_type: str) -
         InvalidInput: The exchange asks for no reasons, or has no such signals, or there are no credentials.
         ExchangeFailed: It could not be asked.
     """
-    collaboration = teller.collaborations.collaboration(collaboration_name)
-    joined, credentials = _addressed(teller, collaboration)
+    collaboration = sender.collaborations.collaboration(collaboration_name)
+    joined, credentials = _addressed(sender, collaboration)
     if not isinstance(joined, OffersReasons):
         raise InvalidInput(f"{collaboration.api} asks for no reasons")
     return joined.feedback_reasons(signal_type, credentials=credentials)
 
 
-def tell_opinion(
-    teller: Teller, transport: Transport, given: OpinionGiven, *, holder: str, clock: Callable[[], int]
+def send_opinion(
+    sender: OpinionSender, transport: Transport, given: OpinionGiven, *, holder: str, clock: Callable[[], int]
 ) -> OpinionReport:
     """Send what tells an exchange of an opinion, unless it or a newer one was dealt with; the report says what came.
 
@@ -270,19 +270,21 @@ def tell_opinion(
         LeaseLost: Its turn was over before this was remembered: this is to be told again.
     """
     subject = _subject(given)
-    ends_at_s = clock() + TURN_S
-    told = teller.opinions.acquire_lease(subject, holder=holder, now_s=ends_at_s - TURN_S, lease_s=TURN_S)
+    ends_at_s = clock() + OPINION_LEASE_S
+    told = sender.opinions.acquire_lease(
+        subject, holder=holder, now_s=ends_at_s - OPINION_LEASE_S, lease_s=OPINION_LEASE_S
+    )
     is_dealt_with = False
     try:
         report = _passed_over(given, told)
         if report is None:
-            report = _sent(teller, transport, given, told, clock=clock, ends_at_s=ends_at_s)
+            report = _sent(sender, transport, given, told, clock=clock, ends_at_s=ends_at_s)
             is_dealt_with = True
     finally:
         if not is_dealt_with:
-            teller.opinions.release_lease(subject, holder=holder)
+            sender.opinions.release_lease(subject, holder=holder)
     if is_dealt_with:
-        teller.opinions.record_processed(subject, _remembered(given, told), holder=holder, now_s=clock())
+        sender.opinions.record_processed(subject, _remembered(given, told), holder=holder, now_s=clock())
     return report
 
 
@@ -297,7 +299,7 @@ def _passed_over(given: OpinionGiven, told: Sequence[ProcessedOpinion]) -> Opini
 
 
 def _sent(
-    teller: Teller,
+    sender: OpinionSender,
     transport: Transport,
     given: OpinionGiven,
     told: Sequence[ProcessedOpinion],
@@ -308,10 +310,10 @@ def _sent(
     name = given.collaboration
     requests: list[Request] = []
     try:
-        check_writes_back(teller.collaborations.collaboration(name))
+        check_writes_back(sender.collaborations.collaboration(name))
         before = [each.opinion for each in told]
         for opinion in (given.opinion, *(each.opinion for each in _newer(given, told))):
-            requests += _requests(teller, replace(given, opinion=_after(before, opinion)), now_s=clock())
+            requests += _requests(sender, replace(given, opinion=_after(before, opinion)), now_s=clock())
             before.append(opinion)
     except (Conflict, NotFound) as error:
         return OpinionReport(collaboration=name, outcome="off", why=str(error))
@@ -344,7 +346,7 @@ def _remembered(given: OpinionGiven, told: Sequence[ProcessedOpinion]) -> list[P
     """Return what is remembered of a subject: each opinion of which no newer one leaves nothing."""
     left = [each for each in told if each.place > given.place or not given.opinion.supersedes(each.opinion)]
     mine = ProcessedOpinion(place=given.place, opinion=given.opinion)
-    return sorted([*left, mine], key=lambda each: each.place)[-MAX_TOLD:]
+    return sorted([*left, mine], key=lambda each: each.place)[-MAX_PROCESSED:]
 
 
 def _subject(given: OpinionGiven) -> str:
@@ -352,17 +354,17 @@ def _subject(given: OpinionGiven) -> str:
     return json.dumps([given.collaboration, given.record_key, [[s.type, s.value] for s in given.signals]])
 
 
-def _addressed(teller: Teller, collaboration: Collaboration) -> tuple[Joined, Mapping[str, str]]:
+def _addressed(sender: OpinionSender, collaboration: Collaboration) -> tuple[Joined, Mapping[str, str]]:
     """Return the exchange of a collaboration with its configuration, and the credentials that it is asked with.
 
     Raises:
         InvalidInput: There is no such exchange, or it needs credentials and has none.
     """
-    exchange = teller.exchanges.get(collaboration.api)
+    exchange = sender.exchanges.get(collaboration.api)
     if exchange is None:
         raise InvalidInput(f"No such exchange type '{collaboration.api}'")
     joined = exchange.joined(collaboration.config)
-    credentials = teller.secrets.credentials(exchange.kind)
+    credentials = sender.secrets.credentials(exchange.kind)
     if credentials is None:
         if exchange.credential_fields is not None:
             raise InvalidInput(f"{exchange.kind} needs credentials, and none are set")
@@ -370,13 +372,13 @@ def _addressed(teller: Teller, collaboration: Collaboration) -> tuple[Joined, Ma
     return joined, credentials
 
 
-def _record_data(teller: Teller, given: OpinionGiven, record_key: str) -> Mapping[str, JSON]:
+def _record_data(sender: OpinionSender, given: OpinionGiven, record_key: str) -> Mapping[str, JSON]:
     """Return the record that an opinion is of, as the exchange sent it.
 
     Raises:
         NotFound: It is there no more.
     """
-    record = teller.collaborations.records(given.collaboration, [record_key]).get(record_key)
+    record = sender.collaborations.records(given.collaboration, [record_key]).get(record_key)
     if record is None:
         raise NotFound(f"collaboration {given.collaboration!r} has no such record any more")
     return record.data

@@ -284,7 +284,7 @@ class IndexReader:
         max_age_s: int = MAX_AGE_S,
         part: Part = ALL,
         ahead: ReadAhead | None = None,
-        refreshing: threading.Lock | None = None,
+        refreshing: "threading.Lock | None" = None,  # quoted: no class before Python 3.13, so `|` would fail
     ) -> None:
         """Serve an index, or a part of it: others serve the other shards, and `FanOut` asks them all.
 

@@ -205,10 +205,10 @@ def give_opinion(call: Call, bank_name: str, content_id: str, body: Annotated[Co
     )
     given = opinions.opinions_of_content(call.curator, bank_name, _existing_id(call, bank_name, content_id), opinion)
     if body.dry_run:
-        taken = opinions.taken_opinions(call.teller, given, now_s=call.now_s)
+        taken = opinions.accepted_opinions(call.opinion_sender, given, now_s=call.now_s)
         requests = [request for _, each in taken for request in each]
     else:
-        requests = opinions.give_opinions(call.curator, call.teller, given)
+        requests = opinions.publish_opinions(call.curator, call.opinion_sender, given)
     return wire.json_answer({"dry_run": body.dry_run, "requests": [each.shown() for each in requests]})
 
 

@@ -170,7 +170,7 @@ def list_reasons(
     signal_type: Annotated[str, Query(description="The signal type that the opinion is of.", examples=["pdq"])],
 ) -> Answer:
     """Answer the reasons that an exchange takes with a false positive: it is asked for them now."""
-    reasons = opinions.opinion_reasons(call.teller, _collaboration(call, exchange_name).name, signal_type)
+    reasons = opinions.opinion_reasons(call.opinion_sender, _collaboration(call, exchange_name).name, signal_type)
     return wire.json_answer([{"id": reason_id, "name": name} for reason_id, name in reasons.items()])
 
 

@@ -288,7 +288,7 @@ def _answer_to_content(call: Call, report: HashReport, ask: _Ask, *, signal_type
     asked: dict[tuple[str | None, Signal], None] = {}
     for _, each in report.walk():
         asked |= dict.fromkeys((None, signal) for signal in each.signals + each.queries)
-        asked |= dict.fromkeys(each.turned)
+        asked |= dict.fromkeys(each.variant_signals)
     looked_up = matcher.match(ask.asked, [signal for _, signal in asked], partial=report.partial_signals())
     for (rotation, signal), result in zip(asked, looked_up, strict=True):
         by_bank = found.setdefault(signal.type, {})
@@ -297,7 +297,7 @@ def _answer_to_content(call: Call, report: HashReport, ask: _Ask, *, signal_type
             known += (match for match in matches if match not in known)
     headers = content.coverage_headers(report, looked_up)
     if not any(found.values()):
-        error = content.refusal(report, report.not_looked_at(asks=True))
+        error = content.refusal(report, report.not_examined(asks=True))
         if error is not None:
             return wire.message(str(error), status=error.http_status, headers=headers)
     return wire.json_answer(found if signal_type is None else found.get(signal_type, {}), headers=headers)
