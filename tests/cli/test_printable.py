@@ -59,7 +59,7 @@ def test_json_is_printable_and_says_the_same(value: object) -> None:
 def test_json_is_valid_where_the_stream_cannot_encode_it(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1", errors="backslashreplace")
     monkeypatch.setattr(sys, "stdout", stream)
-    output.result(output.json_text({"a": ORDINARY + HOSTILE}))
+    output.print_result(output.json_text({"a": ORDINARY + HOSTILE}))
     stream.flush()
     buffer = stream.buffer
     assert isinstance(buffer, io.BytesIO)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from countermark.cli import content, workers
-from countermark.cli.content import Complaint, Given, Note, Outcome, Piece
+from countermark.cli.content import Complaint, InputItem, Note, Outcome, Piece
 from countermark.cli.session import Session
 from countermark.domain.signal import ContentType, Signal, Unhashable
 from tests.cli.conftest import CommandLine
@@ -78,12 +78,14 @@ def test_standard_input_and_words_stand_in_their_place_among_files(countermark: 
 def pool(tmp_path: Path) -> Callable[..., list[Outcome]]:
     """Hashes files by a number of processes, as the commands do."""
 
-    def hashed(names: list[str], *, jobs: int) -> list[Outcome]:
-        wanted = content.Wanted(content_type=ContentType.PHOTO, only=None, ratios={}, asks=False, with_variants=False)
+    def hash_items(names: list[str], *, jobs: int) -> list[Outcome]:
+        wanted = content.HashOptions(
+            content_type=ContentType.PHOTO, only=None, ratios={}, with_queries=False, with_variants=False
+        )
         session = Session(directory=tmp_path / "state", is_quiet=True)
-        return list(workers.in_order([content.given_name(name) for name in names], session, wanted, jobs=jobs))
+        return list(workers.in_order([content.parse_input(name) for name in names], session, wanted, jobs=jobs))
 
-    return hashed
+    return hash_items
 
 
 def test_a_worker_that_is_killed_costs_the_file_that_it_was_at_and_no_other(
@@ -105,7 +107,7 @@ def test_a_worker_that_is_killed_costs_the_file_that_it_was_at_and_no_other(
     [complaint] = [each for each in made if isinstance(each, Complaint)]
     assert complaint.text.endswith(": the process that hashed it ended with signal SIGKILL")
     lost = complaint.text.partition(":")[0]
-    assert [each.given.name for each in made if isinstance(each, Piece)] == [
+    assert [each.item.name for each in made if isinstance(each, Piece)] == [
         f"{number}.png" for number in range(6) if f"{number}.png" != lost
     ]
 
@@ -148,7 +150,7 @@ def test_an_outcome_is_the_same_after_its_way_through_a_pipe() -> None:
         Note(text="a\udcff\n"),
         Complaint(text="b", is_outside=True),
         Piece(
-            given=Given(name="c/1", open=lambda: pytest.fail("opened"), path=Path("c"), argument="c"),
+            item=InputItem(name="c/1", open=lambda: pytest.fail("opened"), path=Path("c"), argument="c"),
             signals=(signal_,),
             variants={signal_: "ROTATE90"},
             partial={signal_: "half"},
@@ -156,8 +158,8 @@ def test_an_outcome_is_the_same_after_its_way_through_a_pipe() -> None:
         ),
     ]
     for each in outcomes:
-        given = each.given if isinstance(each, Piece) else Given(name="c", open=lambda: pytest.fail("opened"))
-        assert workers.outcome_of(json.loads(json.dumps(workers.outcome_json(each))), given) == each
+        item = each.item if isinstance(each, Piece) else InputItem(name="c", open=lambda: pytest.fail("opened"))
+        assert workers.outcome_of(json.loads(json.dumps(workers.outcome_json(each))), item) == each
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are looked up in /proc")

@@ -34,4 +34,4 @@ def command(session: Session, *, file: Path, force: bool) -> None:
         raise NotFound(f"there is no database at {path}: there is nothing to back up")
     with Database.open(path) as database:
         counts = back_up(database, file, replace=force)
-    output.result(f"{file}: {counts.banks} banks with {counts.contents} contents")
+    output.print_result(f"{file}: {counts.banks} banks with {counts.contents} contents")

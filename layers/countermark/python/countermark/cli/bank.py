@@ -11,8 +11,8 @@ from countermark.cli.content import (
     ContentCommand,
     content_type_argument,
     files_argument,
-    given_content,
-    hashed,
+    hash_items,
+    parse_inputs,
     read_signals,
 )
 from countermark.cli.session import Session
@@ -67,7 +67,7 @@ def list_banks(session: Session) -> None:
     """
     with session.state() as state:
         for bank in state.banks.banks():
-            output.result(f"{bank.name} {bank.matching_enabled_ratio:g}")
+            output.print_result(f"{bank.name} {bank.matching_enabled_ratio:g}")
 
 
 @command.command()
@@ -106,7 +106,7 @@ def show(session: Session, bank: str, content_ids: tuple[int, ...], *, as_json: 
     with session.state() as state:
         found = state.banks.bank(bank)
         for content in _contents(state, found, content_ids):
-            output.result(_json_line(found, content) if as_json else _line(content, now_s=session.now_s()))
+            output.print_result(_json_line(found, content) if as_json else _line(content, now_s=session.now_s()))
 
 
 @command.command(cls=ContentCommand)
@@ -146,24 +146,24 @@ def add(
     from countermark.flows.curate import add_contents
 
     session: Session = context.obj
-    given = given_content(context, files)
+    items = parse_inputs(context, files)
     kind = ContentType(content_type)
     metadata: dict[str, JSON] = {} if content_id is None else {"content_id": content_id}
     with session.state() as state:
         state.banks.bank(bank)
         if hashes:
-            queries = read_signals(given, kind, only=only_signal, signal_types=session.signal_types())
+            pieces = read_signals(items, kind, only=only_signal, signal_types=session.signal_types())
         else:
             ratios = state.banks.signal_type_ratios()
-            queries = hashed(session, given, kind, only=only_signal, ratios=ratios)
+            pieces = hash_items(session, items, kind, only=only_signal, ratios=ratios)
         try:
-            for piece in queries:
+            for piece in pieces:
                 signals = piece.signals
                 contents = [{signal.type: signal.value} for signal in signals] if hashes else [_by_type(signals)]
                 drafts = [ContentDraft(signals=each, note=note, metadata=metadata) for each in contents if each]
                 for page in in_pages(drafts, MAX_PAGE):
                     for banked_id, draft in zip(add_contents(session.curator(state), bank, page), page, strict=True):
-                        _tell(banked_id, draft.signals)
+                        _print_signals(banked_id, draft.signals)
         finally:
             # What was banked before a file that could not be must match as well.
             session.follow(state, skip_index_rebuild=skip_index_rebuild)
@@ -204,7 +204,7 @@ def disable(
     with session.state() as state:
         if content_ids:
             until_ts = PERMANENTLY_DISABLED if until is None else _epoch_s(until)
-            _set(session, state, bank, content_ids, {"disable_until_ts": until_ts, "reason": reason})
+            _update_contents(session, state, bank, content_ids, {"disable_until_ts": until_ts, "reason": reason})
         else:
             _set_ratio(session, state, bank, 0)
         session.follow(state, skip_index_rebuild=skip_index_rebuild)
@@ -234,7 +234,7 @@ def enable(
         raise click.UsageError("--ratio is for whole banks")
     with session.state() as state:
         if content_ids:
-            _set(session, state, bank, content_ids, {"disable_until_ts": ENABLED})
+            _update_contents(session, state, bank, content_ids, {"disable_until_ts": ENABLED})
         else:
             _set_ratio(session, state, bank, 1 if ratio is None else ratio)
         session.follow(state, skip_index_rebuild=skip_index_rebuild)
@@ -260,7 +260,7 @@ def delete(session: Session, *, bank: str, content_ids: tuple[int, ...], skip_in
     with session.state() as state:
         curator = session.curator(state)
         if content_ids:
-            _check_all_there(state, bank, content_ids)
+            _check_contents_exist(state, bank, content_ids)
             for content_id in content_ids:
                 delete_content(curator, bank, content_id)
         else:
@@ -274,13 +274,13 @@ def delete(session: Session, *, bank: str, content_ids: tuple[int, ...], skip_in
         session.follow(state, skip_index_rebuild=skip_index_rebuild)
 
 
-def _set(
-    session: Session, state: "LocalState", bank: str, content_ids: Sequence[int], given: Mapping[str, object]
+def _update_contents(
+    session: Session, state: "LocalState", bank: str, content_ids: Sequence[int], fields: Mapping[str, object]
 ) -> None:
     from countermark.flows.curate import update_content
 
-    _check_all_there(state, bank, content_ids)
-    change = ContentChange.checked(given, now_s=session.now_s())
+    _check_contents_exist(state, bank, content_ids)
+    change = ContentChange.checked(fields, now_s=session.now_s())
     for content_id in content_ids:
         update_content(session.curator(state), bank, content_id, change)
 
@@ -291,7 +291,7 @@ def _set_ratio(session: Session, state: "LocalState", bank: str, ratio: object) 
     update_bank(session.curator(state), bank, BankChange.checked(ratio=ratio))
 
 
-def _check_all_there(state: "LocalState", bank: str, content_ids: Sequence[int]) -> None:
+def _check_contents_exist(state: "LocalState", bank: str, content_ids: Sequence[int]) -> None:
     """Look before the first change: a mistyped id among several must not leave half of them changed."""
     for _ in _contents(state, state.banks.bank(bank), content_ids):
         pass
@@ -319,9 +319,9 @@ def all_contents(state: "LocalState", bank: Bank) -> Iterator[BankContent]:
     return (content for page in content_pages(state.banks, bank.id) for content in page.contents)
 
 
-def _tell(content_id: int, signals: Mapping[str, str]) -> None:
+def _print_signals(content_id: int, signals: Mapping[str, str]) -> None:
     for name, value in signals.items():
-        output.result(f"{content_id} {name} {output.one_line(value)}")
+        output.print_result(f"{content_id} {name} {output.one_line(value)}")
 
 
 def _by_type(signals: Sequence[Signal]) -> dict[str, str]:

@@ -52,7 +52,7 @@ def list_collaborations(session: Session) -> None:
     """
     with session.state() as state:
         for collaboration in state.collaborations.collaborations():
-            output.result(f"{collaboration.api} {collaboration.name}")
+            output.print_result(f"{collaboration.api} {collaboration.name}")
 
 
 @collab.command(name="print")
@@ -67,7 +67,7 @@ def print_collaboration(session: Session, name: str) -> None:
     """
     with session.state() as state:
         collaboration = state.collaborations.collaboration(name)
-    output.results(output.json_text(as_json(collaboration), indent=2))
+    output.print_results(output.json_text(as_json(collaboration), indent=2))
 
 
 @collab.command()
@@ -90,16 +90,16 @@ def delete(session: Session, name: str) -> None:
         session.follow(state)
 
 
-OTHER_NAMES: Mapping[str, str] = {"fb_threat_exchange": "fb_threatexchange"}
+KIND_ALIASES: Mapping[str, str] = {"fb_threat_exchange": "fb_threatexchange"}
 """The peer's other spellings of kinds."""
 
 
 class ExchangeGroup(click.Group):
     """Beside its own sub-commands one for each kind of exchange, made by `makes` from what the kind says of itself."""
 
-    def __init__(self, *args: Any, makes: Callable[[Exchange], click.Command], **attributes: Any) -> None:
+    def __init__(self, *args: Any, make_command: Callable[[Exchange], click.Command], **attributes: Any) -> None:
         super().__init__(*args, **attributes)
-        self._makes = makes
+        self._make_command = make_command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return its own and the kinds."""
@@ -108,11 +108,11 @@ class ExchangeGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return its own, or make that of a kind."""
         own = super().get_command(ctx, cmd_name)
-        exchange = _exchanges(ctx).get(OTHER_NAMES.get(cmd_name, cmd_name)) if own is None else None
-        return own if exchange is None else self._makes(exchange)
+        exchange = _exchanges(ctx).get(KIND_ALIASES.get(cmd_name, cmd_name)) if own is None else None
+        return own if exchange is None else self._make_command(exchange)
 
 
-@collab.group(cls=ExchangeGroup, makes=edit_command)
+@collab.group(cls=ExchangeGroup, make_command=edit_command)
 def edit() -> None:
     """Create or change a collaboration: `edit API NAME`.
 
@@ -124,7 +124,7 @@ def edit() -> None:
     """
 
 
-@command.group(cls=ExchangeGroup, makes=credentials_command, invoke_without_command=True)
+@command.group(cls=ExchangeGroup, make_command=credentials_command, invoke_without_command=True)
 @click.pass_context
 def api(context: click.Context) -> None:
     """List the kinds of exchange, and set the credentials of one.
@@ -150,7 +150,7 @@ def list_apis(context: click.Context) -> None:
       countermark config api list
     """
     for kind in _exchanges(context):
-        output.result(kind)
+        output.print_result(kind)
 
 
 @command.command()
@@ -165,7 +165,7 @@ def signal(session: Session) -> None:
     from countermark.extensions.registries import implementation_class
 
     for name, signal_type in sorted(session.signal_types().items()):
-        output.result(f"{name} {_class_name(implementation_class(signal_type))}")
+        output.print_result(f"{name} {_class_name(implementation_class(signal_type))}")
 
 
 command.add_command(extensions)
@@ -184,9 +184,9 @@ def content(session: Session) -> None:
 
     own = {name: f"{_class_name(ContentType)}.{name.upper()}" for name in BUILT_IN_CONTENT_TYPES}
     forms = session.content_types().forms
-    brought = {name: _class_name(implementation_class(form)) for name, form in forms.items()}
-    for name, where in sorted((own | brought).items()):
-        output.result(f"{name} {where}")
+    added = {name: _class_name(implementation_class(form)) for name, form in forms.items()}
+    for name, where in sorted((own | added).items()):
+        output.print_result(f"{name} {where}")
 
 
 def _class_name(of: type) -> str:

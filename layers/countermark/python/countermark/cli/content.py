@@ -43,11 +43,11 @@ MAX_LINE_CHARACTERS = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class InputItem:
     """One piece of content: its name for messages, and its bytes.
 
     `path` is that of its file, where it is one. A picture made of a photo has the place where it may be saved, and,
-    turned or mirrored, the name of its `variant`. `argument` is that of the command line, where another process can
+    variant_signals or mirrored, the name of its `variant`. `argument` is that of the command line, where another process can
     open it: a path or a URL, and not a picture made of it.
     """
 
@@ -66,7 +66,7 @@ class Piece:
     signal was made of, and `unhashable` says by signal type why there is none.
     """
 
-    given: Given
+    item: InputItem
     signals: tuple[Signal, ...]
     variants: Mapping[Signal, str] = field(default_factory=dict)
     partial: Mapping[Signal, str] = field(default_factory=dict)
@@ -104,13 +104,13 @@ Outcome: TypeAlias = Note | Complaint | Piece
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class HashOptions:
     """What is wanted of each piece of content, and how it is hashed: see `hashed`."""
 
     content_type: ContentType
     only: str | None
     ratios: Mapping[str, float]
-    asks: bool
+    with_queries: bool
     with_variants: bool
 
 
@@ -155,7 +155,7 @@ class ContentCommand(click.Command):
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Name the content types that are installed here after the text."""
         super().format_help_text(ctx, formatter)
-        *names, last = _installed(ctx)
+        *names, last = _content_type_names(ctx)
         formatter.write_paragraph()
         with formatter.indentation():
             formatter.write_text(f"CONTENT is {', '.join(names)} or {last}.")
@@ -175,7 +175,7 @@ class ContentTypeName(click.ParamType[ContentType]):
         return session.content_types().named(value)
 
 
-def _installed(context: click.Context) -> Sequence[ContentType]:
+def _content_type_names(context: click.Context) -> Sequence[ContentType]:
     """Return the content types to name in a help text; countermark's own where an extension cannot be loaded."""
     session: Session | None = context.find_root().obj
     try:
@@ -194,33 +194,33 @@ content_type_argument = click.argument("content_type", metavar="CONTENT", type=C
 files_argument = click.argument("files", metavar="FILE…", nargs=-1)
 
 
-def given_content(context: click.Context, files: Sequence[str]) -> list[Given]:
+def parse_inputs(context: click.Context, files: Sequence[str]) -> list[InputItem]:
     """Return the content that the command line names, in its order; nothing is opened yet.
 
     Raises:
         click.UsageError: It names none.
         InvalidInput: It names standard input twice, or a file that is not there.
     """
-    given = [given_name(name) for name in files]
+    items = [parse_input(name) for name in files]
     words = context.meta.get(WORDS)
     if words:
         text = " ".join(words).encode("utf-8", "surrogateescape")  # bytes of the command line, as they came
-        given.append(Given(name="the words after --", open=lambda: nullcontext(io.BytesIO(text))))
-    if not given:
+        items.append(InputItem(name="the words after --", open=lambda: nullcontext(io.BytesIO(text))))
+    if not items:
         raise click.UsageError("give a file, a URL, - for standard input, or words after --", context)
     if files.count("-") > 1:
         raise InvalidInput("standard input can be read once: give - only once")
-    return given
+    return items
 
 
-def hashed(
+def hash_items(
     session: Session,
-    given: Iterable[Given],
+    items: Iterable[InputItem],
     content_type: ContentType,
     *,
     only: str | None,
     ratios: Mapping[str, float],
-    asks: bool = False,
+    with_queries: bool = False,
     with_variants: bool = False,
     jobs: int | None = None,
 ) -> Iterator[Piece]:
@@ -229,7 +229,7 @@ def hashed(
     What lies within content comes after it, as a piece of its own: the name ends in its place, `/1`.
     `asks` adds what to ask types with that are never made from content. `ratios` are the enabled ratios that were set:
     a type at 0 makes no signal. Too low a quality is noted and is no error, and neither is content that was hashed in
-    part. `with_variants` adds the signals of turned photos. Many files are hashed by up to `jobs` processes,
+    part. `with_variants` adds the signals of variant_signals photos. Many files are hashed by up to `jobs` processes,
     one for each processor by default; the order stays.
 
     Raises:
@@ -239,10 +239,12 @@ def hashed(
     """
     from countermark.cli import workers
 
-    wanted = Wanted(content_type=content_type, only=only, ratios=ratios, asks=asks, with_variants=with_variants)
+    options = HashOptions(
+        content_type=content_type, only=only, ratios=ratios, with_queries=with_queries, with_variants=with_variants
+    )
     complaints = Complaints()
-    with closing(workers.in_order(given, session, wanted, jobs=jobs)) as found:
-        for outcome in found:
+    with closing(workers.in_order(items, session, options, jobs=jobs)) as outcomes:
+        for outcome in outcomes:
             match outcome:
                 case Note():
                     session.note(outcome.text)
@@ -253,74 +255,78 @@ def hashed(
     complaints.raise_all()
 
 
-def outcomes_of(session: Session, wanted: Wanted) -> Callable[[Given], Iterator[Outcome]]:
+def make_hasher(session: Session, options: HashOptions) -> Callable[[InputItem], Iterator[Outcome]]:
     """Return what hashes one piece of content; what lies within it comes after it.
 
     Raises:
         InvalidInput: The signal type that is wanted is none, or does not apply to that content.
     """
     content_types = session.content_types()
-    types_of = _types_of(session, wanted.content_type, only=wanted.only, ratios=wanted.ratios)
+    types_of = _types_of(session, options.content_type, only=options.only, ratios=options.ratios)
 
-    def outcomes(each: Given) -> Iterator[Outcome]:
+    def outcomes(each: InputItem) -> Iterator[Outcome]:
         from countermark.flows.hash import hash_with_parts
 
-        kind = wanted.content_type
+        kind = options.content_type
         try:
             with each.open() as stream:
                 if kind == ContentType.FILE:
-                    kind = kind_of(stream, each.name, content_types)
+                    kind = detect_content_type(stream, each.name, content_types)
                 opened = hash_with_parts(
-                    stream, kind, types_of, content_types, name=each.name, with_variants=wanted.with_variants
+                    stream, kind, types_of, content_types, name=each.name, with_variants=options.with_variants
                 )
         except CountermarkError as error:
             yield Complaint.of(each.name, error)
             return
-        missed = {(place, name) for place, name, _ in opened.not_examined(asks=wanted.asks)}
+        missed = {(place, name) for place, name, _ in opened.not_examined(asks=options.with_queries)}
         partial_signals = opened.partial_signals()
         for place, report in opened.walk():
-            piece = _piece(replace(each, name=f"{each.name}{place}"), report, partial_signals, asks=wanted.asks)
-            name_of_piece = piece.given.name
+            piece = _make_piece(
+                replace(each, name=f"{each.name}{place}"), report, partial_signals, with_queries=options.with_queries
+            )
+            piece_name = piece.item.name
             for name, why in piece.unhashable.items():
-                text = f"{name_of_piece}: no {name} signal: {why.reason}"
+                text = f"{piece_name}: no {name} signal: {why.reason}"
                 if (place, name) in missed:
                     yield Complaint(text=text, is_outside=False, needs_memory=why.code == "too_large")
                 else:
                     yield Note(text=text)
             if report.unopened is not None:
                 too_large = report.unopened.code == "too_large"
-                text = f"{name_of_piece}: not opened in full: {report.unopened.reason}"
+                text = f"{piece_name}: not opened in full: {report.unopened.reason}"
                 yield Complaint(text=text, is_outside=False, needs_memory=too_large)
             for name, missing in {signal.type: why for signal, why in piece.partial.items()}.items():
-                yield Note(text=partial_text(name_of_piece, name, missing))
+                yield Note(text=partial_text(piece_name, name, missing))
             yield piece
 
     return outcomes
 
 
-def partial_text(given_name: str, type_name: str, why: str) -> str:
+def partial_text(item_name: str, type_name: str, why: str) -> str:
     """Return what is said of content that a signal type was made of in part."""
-    return f"{given_name}: the {type_name} signal is of a part of it: {why}"
+    return f"{item_name}: the {type_name} signal is of a part of it: {why}"
 
 
-def note_partial(session: Session, given: Given, partial: Mapping[str, str]) -> None:
+def note_partial(session: Session, item: InputItem, partial: Mapping[str, str]) -> None:
     """Note by which signal types content was hashed in part, and why."""
     for name, why in partial.items():
-        session.note(partial_text(given.name, name, why))
+        session.note(partial_text(item.name, name, why))
 
 
-def _piece(given: Given, report: "HashReport", partial_signals: Mapping[Signal, str], *, asks: bool) -> Piece:
+def _make_piece(
+    item: InputItem, report: "HashReport", partial_signals: Mapping[Signal, str], *, with_queries: bool
+) -> Piece:
     """Return what a report says of one piece of content, without what lies within it."""
     variants = {signal: name for name, signal in reversed(report.variant_signals) if signal not in report.signals}
-    turned = tuple(dict.fromkeys(signal for _, signal in report.variant_signals if signal in variants))
-    signals = report.signals + turned + (report.queries if asks else ())
+    variant_signals = tuple(dict.fromkeys(signal for _, signal in report.variant_signals if signal in variants))
+    signals = report.signals + variant_signals + (report.queries if with_queries else ())
     unhashable: dict[str, Unhashable] = {}
-    for name, why in (report.without_signal_or_query() if asks else report.unhashable).items():
+    for name, why in (report.without_signal_or_query() if with_queries else report.unhashable).items():
         # The same reason twice is one too many: a text that is empty is neither hashed nor asked.
         if name not in report.missing_queries or why not in unhashable.values():
             unhashable[name] = why
     return Piece(
-        given=given,
+        item=item,
         signals=signals,
         variants=variants,
         partial={signal: partial_signals[signal] for signal in signals if signal in partial_signals},
@@ -339,19 +345,19 @@ def _types_of(
     from countermark.flows.hash import applicable
 
     signal_types, content_types = session.signal_types(), session.content_types()
-    wanted = None if only is None else [only]
-    told = tuple(kind for kind in content_types.names() if kind not in {ContentType.TEXT, ContentType.URL})
-    kinds = told if content_type == ContentType.FILE else (content_type,)
+    type_names = None if only is None else [only]
+    detectable = tuple(kind for kind in content_types.names() if kind not in {ContentType.TEXT, ContentType.URL})
+    kinds = detectable if content_type == ContentType.FILE else (content_type,)
     if not any(content_types.holding(kind) for kind in kinds):
-        if wanted is not None and not any(applicable(signal_types, kind, only=wanted) for kind in kinds):
+        if type_names is not None and not any(applicable(signal_types, kind, only=type_names) for kind in kinds):
             raise InvalidInput(f"{only} does not apply to {content_type}")
-        if not any(applicable(signal_types, kind, only=wanted, ratios=ratios) for kind in kinds):
+        if not any(applicable(signal_types, kind, only=type_names, ratios=ratios) for kind in kinds):
             session.note(f"no signal type makes signals from {content_type}")
-    return partial(applicable, signal_types, only=wanted, ratios=ratios)
+    return partial(applicable, signal_types, only=type_names, ratios=ratios)
 
 
 def read_signals(
-    given: Iterable[Given],
+    items: Iterable[InputItem],
     content_type: ContentType,
     *,
     only: str | None,
@@ -362,17 +368,17 @@ def read_signals(
     Raises:
         InvalidInput: The type is not clear, or a line is not a signal of it.
     """
-    for each, batches in read_batches(given, content_type, only=only, signal_types=signal_types):
-        yield Piece(given=each, signals=tuple(chain.from_iterable(batches)))
+    for each, batches in read_batches(items, content_type, only=only, signal_types=signal_types):
+        yield Piece(item=each, signals=tuple(chain.from_iterable(batches)))
 
 
 def read_batches(
-    given: Iterable[Given],
+    items: Iterable[InputItem],
     content_type: ContentType,
     *,
     only: str | None,
     signal_types: Mapping[str, SignalType],
-) -> Iterator[tuple[Given, Iterator[Sequence[Signal]]]]:
+) -> Iterator[tuple[InputItem, Iterator[Sequence[Signal]]]]:
     """Yield each file with the signals in its lines, in batches of at most `BATCH`; raises as `read_signals`.
 
     A file is read as its batches are asked for, so it may be larger than the memory.
@@ -387,21 +393,21 @@ def read_batches(
         raise InvalidInput(
             f"{content_type} has more than one signal type: with -H give one with -S: {', '.join(names)}"
         )
-    return ((each, _batches(each, names[0], signal_types)) for each in given)
+    return ((each, _batches(each, names[0], signal_types)) for each in items)
 
 
-def _batches(given: Given, name: str, signal_types: Mapping[str, SignalType]) -> Iterator[Sequence[Signal]]:
+def _batches(item: InputItem, name: str, signal_types: Mapping[str, SignalType]) -> Iterator[Sequence[Signal]]:
     from countermark.flows.match import parse_query
 
-    found = signal_lines(given)
+    values = signal_lines(item)
     try:
-        while batch := [parse_query(signal_types, name, line) for line in islice(found, BATCH)]:
+        while batch := [parse_query(signal_types, name, line) for line in islice(values, BATCH)]:
             yield batch
     except InvalidSignal as error:
-        raise InvalidInput(f"{given.name}: {error}") from error
+        raise InvalidInput(f"{item.name}: {error}") from error
 
 
-def signal_lines(given: Given) -> Iterator[str]:
+def signal_lines(item: InputItem) -> Iterator[str]:
     """Yield the signals of a file with one a line; blank lines are passed over.
 
     Lines end in LF, CRLF or CR. The file is in UTF-8, or in the encoding of its byte order mark.
@@ -409,21 +415,21 @@ def signal_lines(given: Given) -> Iterator[str]:
     Raises:
         InvalidInput: It cannot be read, is not text in its encoding, or has a line that is too long.
     """
-    with given.open() as stream:
+    with item.open() as stream:
         for number, line in enumerate(lines(stream, max_bytes=4 * MAX_LINE_CHARACTERS), start=1):
             if len(line.decode(errors="replace")) >= MAX_LINE_CHARACTERS:
                 raise InvalidInput(
-                    f"{given.name}: a line has at most {MAX_LINE_CHARACTERS} characters, unlike line {number}"
+                    f"{item.name}: a line has at most {MAX_LINE_CHARACTERS} characters, unlike line {number}"
                 )
             try:
                 text = line.decode()
             except UnicodeDecodeError:
-                raise InvalidInput(f"{given.name}: a file of signals is UTF-8 text, unlike line {number}") from None
+                raise InvalidInput(f"{item.name}: a file of signals is UTF-8 text, unlike line {number}") from None
             if text.strip():
                 yield text.strip()
 
 
-def kind_of(stream: BinaryIO, name: str, content_types: ContentTypes) -> ContentType:
+def detect_content_type(stream: BinaryIO, name: str, content_types: ContentTypes) -> ContentType:
     """Return what a file is, and leave the stream where it stood.
 
     Raises:
@@ -439,7 +445,7 @@ def kind_of(stream: BinaryIO, name: str, content_types: ContentTypes) -> Content
     return content_type_of(head, name, content_types)
 
 
-def given_name(name: str) -> Given:
+def parse_input(name: str) -> InputItem:
     """Return the content of one argument of a command line.
 
     Raises:
@@ -448,9 +454,9 @@ def given_name(name: str) -> Given:
     if name == "-":
         if sys.stdin is None:
             raise InvalidInput("standard input is closed")
-        return Given(name="standard input", open=lambda: nullcontext(sys.stdin.buffer))
+        return InputItem(name="standard input", open=lambda: nullcontext(sys.stdin.buffer))
     if name.startswith(("http://", "https://")):
-        return Given(name=name, open=lambda: _from_url(name), argument=name)
+        return InputItem(name=name, open=lambda: _from_url(name), argument=name)
     path = Path(name)
     try:
         if path.is_dir():
@@ -459,7 +465,7 @@ def given_name(name: str) -> Given:
             raise InvalidInput(f"no such file: {name}")
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{name}: {getattr(error, 'strerror', None) or error}") from error
-    return Given(name=name, open=lambda: _from_path(path), path=path, argument=name)
+    return InputItem(name=name, open=lambda: _from_path(path), path=path, argument=name)
 
 
 @contextmanager

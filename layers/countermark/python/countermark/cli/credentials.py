@@ -15,7 +15,7 @@ from countermark.errors import InvalidInput, NotFound
 MAX_LINE_CHARACTERS = 64 * 1024
 """The most that is read of standard input: a line of credentials is far shorter."""
 
-OTHER_FLAGS: Mapping[str, tuple[str, ...]] = {"fb_threatexchange": ("--api-token", "--access-token")}
+FLAG_ALIASES: Mapping[str, tuple[str, ...]] = {"fb_threatexchange": ("--api-token", "--access-token")}
 """The peer's spellings of `--credentials`, by kind."""
 
 
@@ -27,23 +27,23 @@ def credentials_command(exchange: Exchange) -> click.Command:
         if len([name for name, value in values.items() if value]) > 1:
             raise click.UsageError("one of the flags at a time")
         if values["credentials"] is not None:
-            _set(session, exchange, values["credentials"])
+            _store_credentials(session, exchange, values["credentials"])
         elif values["unset"]:
             with session.state() as state:
                 state.secrets.set_credentials(exchange.kind, None)
             session.note(f"{exchange.kind} has no credentials in the store now")
         elif values.get("lists"):
             for each in _memberships(session, exchange):
-                output.result(output.one_line(f"{each.id} {each.name} - {each.description}"))
+                output.print_result(output.one_line(f"{each.id} {each.name} - {each.description}"))
         elif values.get("imported"):
             _import(session, exchange, values["imported"])
         else:
-            _tell(session, exchange)
+            _print_status(session, exchange)
 
     source = exchange.credential_source
     form = "" if source is None else source.form
-    names = ["--credentials", *OTHER_FLAGS.get(exchange.kind, ()), "credentials"]
-    takes_some = exchange.credential_fields is not None
+    names = ["--credentials", *FLAG_ALIASES.get(exchange.kind, ()), "credentials"]
+    accepts_credentials = exchange.credential_fields is not None
     lists = [
         click.Option(["--list-collabs", "-L", "lists"], is_flag=True, help="List what the credentials give access to."),
         click.Option(["--import-collab", "-I", "imported"], metavar="ID", help="Create the collaboration of this id."),
@@ -55,10 +55,12 @@ def credentials_command(exchange: Exchange) -> click.Command:
             click.Option(
                 names,
                 metavar=f"'{form}'" if form else "TEXT",
-                hidden=not takes_some,
+                hidden=not accepts_credentials,
                 help="The credentials; - reads them from standard input, where no other process sees them.",
             ),
-            click.Option(["--unset"], is_flag=True, hidden=not takes_some, help="Forget the credentials in the store."),
+            click.Option(
+                ["--unset"], is_flag=True, hidden=not accepts_credentials, help="Forget the credentials in the store."
+            ),
             *(lists if isinstance(exchange, ListsMemberships) else []),
         ],
         help=_help(exchange),
@@ -76,7 +78,7 @@ def _help(exchange: Exchange) -> str:
     return f"{about}\n\n\b\nExample:\n  countermark config api {exchange.kind}{flag}"
 
 
-def _set(session: Session, exchange: Exchange, text: str) -> None:
+def _store_credentials(session: Session, exchange: Exchange, text: str) -> None:
     line = (sys.stdin.readline(MAX_LINE_CHARACTERS) if sys.stdin is not None else "") if text == "-" else text
     credentials = exchange.parse_credentials(line.strip())
     with session.state() as state:
@@ -84,15 +86,15 @@ def _set(session: Session, exchange: Exchange, text: str) -> None:
     session.note(f"the credentials of {exchange.kind} are set")
 
 
-def _tell(session: Session, exchange: Exchange) -> None:
+def _print_status(session: Session, exchange: Exchange) -> None:
     if exchange.credential_source is None:
-        output.result(f"{exchange.kind} takes no credentials")
+        output.print_result(f"{exchange.kind} takes no credentials")
         return
     with session.state() as state:
-        has_some = state.secrets.credentials(exchange.kind) is not None
+        has_credentials = state.secrets.credentials(exchange.kind) is not None
     source = exchange.credential_source
-    output.result(f"{exchange.kind} has {'credentials' if has_some else 'no credentials'}")
-    if not has_some:
+    output.print_result(f"{exchange.kind} has {'credentials' if has_credentials else 'no credentials'}")
+    if not has_credentials:
         session.note(
             f"set them with --credentials '{source.form}', in the environment variable {source.environment_variable}, "
             f"or in ~/{source.dot_file}"

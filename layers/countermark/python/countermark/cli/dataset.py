@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CSV_HEADER = ("signal_type", "signal_str", "collab", "category", "tags")
 """The columns of `--csv`: the peer's."""
 
-LISTS = {"-s", "--only-signals", "-C", "--only-content", "-c", "--only-collabs", "-t", "--only-tags"}
+LIST_FLAGS = {"-s", "--only-signals", "-C", "--only-content", "-c", "--only-collabs", "-t", "--only-tags"}
 """The flags that take one value or more."""
 
 
@@ -46,7 +46,7 @@ class Selection:
     sources: frozenset[str]
     tags: frozenset[str]
 
-    def takes(self, row: Row) -> bool:
+    def includes(self, row: Row) -> bool:
         """Tell whether a row is wanted."""
         return (
             row.type in self.types
@@ -60,17 +60,17 @@ class ListsCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Repeat the flag before each further value: that is how click takes them."""
-        spread: list[str] = []
+        expanded: list[str] = []
         flag, values = None, 0
         for arg in args:
             if arg.startswith("-"):
-                flag, values = (arg if arg in LISTS else None), 0
+                flag, values = (arg if arg in LIST_FLAGS else None), 0
             elif flag is not None:
                 if values:
-                    spread.append(flag)
+                    expanded.append(flag)
                 values += 1
-            spread.append(arg)
-        return super().parse_args(ctx, spread)
+            expanded.append(arg)
+        return super().parse_args(ctx, expanded)
 
 
 @click.command(cls=ListsCommand)
@@ -199,7 +199,7 @@ def _rows(state: "LocalState", selection: Selection) -> Iterator[Row]:
                     category=Category.POSITIVE_CLASS if provenance is None else aggregate(opinions),
                     tags=tags(opinions),
                 )
-                if selection.takes(row):
+                if selection.includes(row):
                     yield row
 
 
@@ -208,20 +208,20 @@ def _count(rows: Iterator[Row], zeroes: Sequence[str]) -> None:
     values: dict[str, set[str]] = {name: set() for name in zeroes}
     for row in rows:
         values.setdefault(row.type, set()).add(row.value)
-    for name, different in sorted(values.items(), key=lambda item: (-len(item[1]), item[0])):
-        output.result(f"{name}: {len(different)}")
+    for name, distinct in sorted(values.items(), key=lambda item: (-len(item[1]), item[0])):
+        output.print_result(f"{name}: {len(distinct)}")
 
 
 def _print(rows: Iterator[Row], style: Style, *, as_csv: bool) -> None:
     if as_csv:
-        output.result(",".join(CSV_HEADER))
+        output.print_result(",".join(CSV_HEADER))
     seen = set()
     for row in rows:
         if as_csv:
-            output.result(_csv_line(row))
+            output.print_result(_csv_line(row))
         elif not style.is_bare or (row.type, row.value) not in seen:
             seen |= {(row.type, row.value)} if style.is_bare else set()
-            output.result(style.line(row))
+            output.print_result(style.line(row))
 
 
 def _csv_line(row: Row) -> str:
@@ -234,5 +234,5 @@ def _csv_line(row: Row) -> str:
 def _clear_index(state: "LocalState", types: frozenset[str]) -> None:
     published = state.index.manifest()
     if published is not None:
-        kept = {name: index for name, index in published.manifest.types.items() if name not in types}
-        state.index.publish(replace(published.manifest, types=kept), replaces=published.token)
+        remaining = {name: index for name, index in published.manifest.types.items() if name not in types}
+        state.index.publish(replace(published.manifest, types=remaining), replaces=published.token)

@@ -16,8 +16,8 @@ from urllib.parse import urlencode
 import click
 
 from countermark.cli import output
-from countermark.cli.content import Complaint, Complaints, Given, Piece, note_partial
-from countermark.cli.found import Found
+from countermark.cli.content import Complaint, Complaints, InputItem, Piece, note_partial
+from countermark.cli.match_output import FoundMatch
 from countermark.cli.session import Session
 from countermark.domain import coverage
 from countermark.domain.json import JSON
@@ -70,7 +70,7 @@ class Deployment:
             session=session, url=url.rstrip("/"), key=os.environ.get(KEY_VARIABLE, ""), transport=session.transport()
         )
 
-    def hashed(self, given: Iterable[Given], content_type: ContentType, *, only: str | None) -> Iterator[Piece]:
+    def hash_items(self, items: Iterable[InputItem], content_type: ContentType, *, only: str | None) -> Iterator[Piece]:
         """Yield each piece of content with its signals; complain at the end of what could not be hashed.
 
         Raises:
@@ -78,30 +78,30 @@ class Deployment:
             Forbidden: It asks for another key.
             Unavailable: It cannot be reached, or its answer makes no sense.
         """
-        for each, answer, seen in self._of_each(given, "/h/hash", content_type, types=only):
+        for each, answer, gaps in self._post_items(items, "/h/hash", content_type, types=only):
             signals: list[Signal] = []
-            unhashable = dict(seen.unhashable)
-            for name, told in answer.items():
-                values = told if isinstance(told, list) else [told]
+            unhashable = dict(gaps.unhashable)
+            for name, returned in answer.items():
+                values = returned if isinstance(returned, list) else [returned]
                 signals += (Signal(type=name, value=value) for value in values if value)
                 if not all(values) and name not in unhashable:
                     unhashable[name] = _unhashable("low_quality")
                     self.session.note(f"{each.name}: no {name} signal: {unhashable[name].reason}")
-            partial = {signal: seen.partial[signal.type] for signal in signals if signal.type in seen.partial}
-            yield Piece(given=each, signals=tuple(signals), partial=partial, unhashable=unhashable)
+            partial = {signal: gaps.partial[signal.type] for signal in signals if signal.type in gaps.partial}
+            yield Piece(item=each, signals=tuple(signals), partial=partial, unhashable=unhashable)
 
-    def matched(
+    def match_items(
         self,
-        given: Iterable[Given],
+        items: Iterable[InputItem],
         content_type: ContentType,
         *,
         only: str | None,
         with_rotations: bool,
         content_id: str | None,
-    ) -> Iterator[tuple[Given, list[Found]]]:
+    ) -> Iterator[tuple[InputItem, list[FoundMatch]]]:
         """Yield each piece of content with its matches; complains and raises as `hashed`."""
-        answers = self._of_each(
-            given,
+        answers = self._post_items(
+            items,
             "/m/lookup",
             content_type,
             types=only,
@@ -110,9 +110,9 @@ class Deployment:
             include="detail",
         )
         for each, answer, _ in answers:
-            yield each, [found for name, by_bank in answer.items() for found in _found(name, by_bank)]
+            yield each, [found for name, by_bank in answer.items() for found in _parse_matches(name, by_bank)]
 
-    def looked_up(self, signals: Sequence[Signal], *, content_id: str | None) -> list[Found]:
+    def match_signals(self, signals: Sequence[Signal], *, content_id: str | None) -> list[FoundMatch]:
         """Return the matches of at most `content.BATCH` signals of one type, in their order; raises as `hashed`."""
         name = signals[0].type
         body = {
@@ -122,36 +122,36 @@ class Deployment:
             "content_id": content_id,
         }
         answer, _ = self._post("/m/lookup/batch", json.dumps(body).encode(), {"Content-Type": "application/json"})
-        return [found for by_bank in answer for found in _found(name, by_bank)]
+        return [found for by_bank in answer for found in _parse_matches(name, by_bank)]
 
-    def _of_each(
-        self, given: Iterable[Given], path: str, content_type: ContentType, **query: str | None
-    ) -> Iterator[tuple[Given, Mapping[str, Any], "_Seen"]]:
+    def _post_items(
+        self, items: Iterable[InputItem], path: str, content_type: ContentType, **query: str | None
+    ) -> Iterator[tuple[InputItem, Mapping[str, Any], "_Gaps"]]:
         """Yield each piece of content with the answer to it, and what of it was seen; complain at the end."""
-        told = urlencode({name: value for name, value in query.items() if value is not None})
+        query_string = urlencode({name: value for name, value in query.items() if value is not None})
         complaints = Complaints()
-        for each in given:
+        for each in items:
             try:
-                body, headers = _form(each, content_type)
+                body, headers = _form_body(each, content_type)
             except CountermarkError as error:
                 complaints.add(Complaint.of(each.name, error))
                 continue
             try:
-                answer, answered = self._post(f"{path}?{told}" if told else path, body, headers)
+                answer, answered = self._post(f"{path}?{query_string}" if query_string else path, body, headers)
             except InvalidContent as error:
                 complaints.add(Complaint.of(each.name, error))
                 continue
             if not isinstance(answer, dict):
                 raise Unavailable("the deployment answered what makes no sense")
-            seen = _seen(answered)
-            for name, why in seen.unhashable.items():
+            gaps = _read_gaps(answered)
+            for name, why in gaps.unhashable.items():
                 text = f"no {name} signal: {why.reason}"
                 if why.was_examined:
                     self.session.note(f"{each.name}: {text}")
                 else:
                     complaints.add(Complaint.of(each.name, InvalidContent(text)))
-            note_partial(self.session, each, seen.partial)
-            yield each, answer, seen
+            note_partial(self.session, each, gaps.partial)
+            yield each, answer, gaps
         complaints.raise_all()
 
     def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[Any, Mapping[str, str]]:
@@ -168,30 +168,30 @@ class Deployment:
             max_bytes=MAX_ANSWER_BYTES,
         )
         try:
-            told = json.loads(answer.body)
+            parsed = json.loads(answer.body)
         except ValueError:
-            told = None
+            parsed = None
         if answer.status != 200:
-            raise _refusal(answer, told)
-        if told is None:
+            raise _refusal_error(answer, parsed)
+        if parsed is None:
             raise Unavailable("the deployment answered what is no JSON: is this the URL of its API?")
-        return told, answer.headers
+        return parsed, answer.headers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
+class _Gaps:
     """What the headers of an answer say of the content, by signal type."""
 
     unhashable: Mapping[str, Unhashable]
     partial: Mapping[str, str]
 
 
-def _seen(headers: Mapping[str, str]) -> _Seen:
+def _read_gaps(headers: Mapping[str, str]) -> _Gaps:
     pairs, partial = coverage.read(headers)
     # A type may have several reasons, for parts of the content: the one that must be reported counts.
     found = {name: _unhashable(code) for name, code in pairs}
     found |= {name: why for name, code in pairs if not (why := _unhashable(code)).was_examined}
-    return _Seen(unhashable=found, partial=dict.fromkeys(map(output.one_line, partial), "the deployment saw no more"))
+    return _Gaps(unhashable=found, partial=dict.fromkeys(map(output.one_line, partial), "the deployment saw no more"))
 
 
 def _unhashable(code: str) -> Unhashable:
@@ -200,9 +200,9 @@ def _unhashable(code: str) -> Unhashable:
     return Unhashable(code=cast(UnhashableCode, short), reason=_REASONS.get(short, short))
 
 
-def _refusal(answer: Response, told: JSON) -> InvalidInput | Forbidden:
+def _refusal_error(answer: Response, parsed: JSON) -> InvalidInput | Forbidden:
     """Return what a refusal comes to: what is said of the content, of the key, or of the request."""
-    message = told.get("message") if isinstance(told, dict) else None
+    message = parsed.get("message") if isinstance(parsed, dict) else None
     text = output.one_line(str(message))[:_LONGEST_MESSAGE] if message else f"status {answer.status}"
     match answer.status:
         case 400:
@@ -215,18 +215,18 @@ def _refusal(answer: Response, told: JSON) -> InvalidInput | Forbidden:
             return InvalidInput(f"the deployment refuses: {text}")
 
 
-def _form(given: Given, content_type: ContentType) -> tuple[bytes, Mapping[str, str]]:
+def _form_body(item: InputItem, content_type: ContentType) -> tuple[bytes, Mapping[str, str]]:
     """Return content as a form with one file, and the headers of it.
 
     Raises:
         ContentTooLarge: It is larger than what is sent.
     """
-    with given.open() as stream:
+    with item.open() as stream:
         content = stream.read(MAX_SENT_BYTES + 1)
     if len(content) > MAX_SENT_BYTES:
         raise ContentTooLarge(f"at most {MAX_SENT_BYTES} bytes are sent: put it into the deployment's upload bucket")
     # Of the name, what may tell what it is: the rest is the user's own.
-    suffix = PurePosixPath(given.name).suffix
+    suffix = PurePosixPath(item.name).suffix
     filename = f"content{suffix}" if suffix[1:].isascii() and suffix[1:].isalnum() else "content"
     boundary = uuid.uuid4().hex
     disposition = f'Content-Disposition: form-data; name="{content_type}"; filename="{filename}"'
@@ -234,7 +234,7 @@ def _form(given: Given, content_type: ContentType) -> tuple[bytes, Mapping[str, 
     return body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
 
 
-def _found(signal_type: str, by_bank: Mapping[str, Any]) -> Iterator[Found]:
+def _parse_matches(signal_type: str, by_bank: Mapping[str, Any]) -> Iterator[FoundMatch]:
     """Yield the matches of an answer by bank.
 
     Raises:
@@ -247,13 +247,13 @@ def _found(signal_type: str, by_bank: Mapping[str, Any]) -> Iterator[Found]:
         for bank, matches in by_bank.items():
             for match in matches:
                 detail = match["detail"]
-                own: dict[str, Any] = {"collaboration": bank, "category": "POSITIVE_CLASS", "tags": []}
-                told = next(iter(detail["sources"]), own)
-                yield Found(
+                default: dict[str, Any] = {"collaboration": bank, "category": "POSITIVE_CLASS", "tags": []}
+                source = next(iter(detail["sources"]), default)
+                yield FoundMatch(
                     signal_type=signal_type,
-                    source=told["collaboration"],
-                    category=Category[told["category"]],
-                    tags=told["tags"],
+                    source=source["collaboration"],
+                    category=Category[source["category"]],
+                    tags=source["tags"],
                     distance=detail["distance"],
                     shown_distance=match["distance"],
                     detail=detail,

@@ -37,7 +37,7 @@ _PARSERS: Mapping[str, click.ParamType[Any] | Callable[[str], Any]] = {
 }
 """What reads a flag's value, by the type that a field may have."""
 
-OTHER_FLAGS: Mapping[str, tuple[str, ...]] = {"only_esp_ids": ("--only-esp",)}
+FLAG_ALIASES: Mapping[str, tuple[str, ...]] = {"only_esp_ids": ("--only-esp",)}
 """The peer's other spellings of the flags of fields."""
 
 
@@ -153,21 +153,21 @@ def create(session: Session, state: "LocalState", exchange: Exchange, edit: Edit
 def _change(session: Session, state: "LocalState", exchange: Exchange, edit: Edit) -> None:
     from countermark.flows.curate import update_collaboration
 
-    known = {each.name: each for each in state.collaborations.collaborations()}.get(edit.name)
-    if known is None:
+    stored = {each.name: each for each in state.collaborations.collaborations()}.get(edit.name)
+    if stored is None:
         raise NotFound(f"no such config {edit.name!r}! Did you mean to use --create?")
-    if known.api != exchange.kind:
-        raise InvalidInput(f"{edit.name!r} is a collaboration of {known.api}, not of {exchange.kind}")
-    if edit.bank not in {None, known.bank}:
-        raise InvalidInput(f"the bank of {edit.name!r} is {known.bank}, and stays so")
-    if known.is_confined:  # it stays so: whoever made it named its other fields
+    if stored.api != exchange.kind:
+        raise InvalidInput(f"{edit.name!r} is a collaboration of {stored.api}, not of {exchange.kind}")
+    if edit.bank not in {None, stored.bank}:
+        raise InvalidInput(f"the bank of {edit.name!r} is {stored.bank}, and stays so")
+    if stored.is_confined:  # it stays so: whoever made it named its other fields
         exchange = session.exchanges(is_confined=True)[exchange.kind]
     update_collaboration(
         session.curator(state),
-        known,
+        stored,
         enabled=edit.is_enabled,
         writes_back=edit.writes_back,
-        config=exchange.parse_config({**known.config, **edit.fields}),
+        config=exchange.parse_config({**stored.config, **edit.fields}),
     )
 
 
@@ -197,23 +197,23 @@ def _from_json(exchange: Exchange, values: Mapping[str, Any]) -> Edit:
     if flags.fields or any(each is not None for each in (flags.is_enabled, flags.writes_back, flags.bank)):
         raise click.UsageError("with --json everything is said in the JSON")
     try:
-        given = json.loads(values["name"])
+        parsed = json.loads(values["name"])
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"--json takes a JSON object: {error}") from error
-    if not isinstance(given, dict):
+    if not isinstance(parsed, dict):
         raise InvalidInput("--json takes a JSON object")
-    kind = given.pop("api", exchange.kind)
+    kind = parsed.pop("api", exchange.kind)
     if kind != exchange.kind:
         raise InvalidInput(f"the JSON is of a collaboration of {kind!r}, not of {exchange.kind}")
-    name, bank = given.pop("name", None), given.pop("bank", None)
-    is_enabled, writes_back = given.pop("enabled", None), given.pop("writes_back", None)
+    name, bank = parsed.pop("name", None), parsed.pop("bank", None)
+    is_enabled, writes_back = parsed.pop("enabled", None), parsed.pop("writes_back", None)
     for field, value in (("enabled", is_enabled), ("writes_back", writes_back)):
         if not (value is None or isinstance(value, bool)):
             raise InvalidInput(f"{field} is true or false, not {value!r}")
     if not (bank is None or isinstance(bank, str)):
         raise InvalidInput(f"bank is a name, not {bank!r}")
     return Edit(
-        name=_checked_name(name), is_enabled=is_enabled, writes_back=writes_back, bank=bank, fields=_absolute(given)
+        name=_checked_name(name), is_enabled=is_enabled, writes_back=writes_back, bank=bank, fields=_absolute(parsed)
     )
 
 
@@ -233,7 +233,7 @@ def _absolute(fields: Mapping[str, JSON]) -> Mapping[str, JSON]:
 
 def _option(field: Field) -> click.Option:
     """Return the flag of a field. Whether a required one is missing is told by the exchange."""
-    names = [_flag(field), *OTHER_FLAGS.get(field.name, ()), f"field_{field.name}"]
+    names = [_flag(field), *FLAG_ALIASES.get(field.name, ()), f"field_{field.name}"]
     if field.choices is not None:
         return click.Option(names, type=click.Choice(field.choices), help=field.help)
     return click.Option(names, type=_PARSERS[field.type], metavar=field.type.upper(), help=field.help)

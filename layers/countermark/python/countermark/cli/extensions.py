@@ -42,7 +42,7 @@ def list_extensions(session: Session, module: str | None) -> None:
         return
     is_broken = False
     for name in session.extension_list().modules():
-        output.result(name)
+        output.print_result(name)
         try:
             _print(session, load(name), indent="  ")
         except InvalidInput as error:
@@ -95,9 +95,9 @@ def remove(session: Session, module: str) -> None:
 
 def _print(session: Session, extension: "Extension", *, indent: str) -> None:
     for title, lines in _sections(session, extension):
-        output.result(f"{indent}{title}:")
+        output.print_result(f"{indent}{title}:")
         for line in lines:
-            output.result(f"{indent}  {line}")
+            output.print_result(f"{indent}  {line}")
 
 
 def _sections(session: Session, extension: "Extension") -> Iterator[tuple[str, list[str]]]:

@@ -52,7 +52,7 @@ def command(
     """
     del checkpoint_every  # every step is a checkpoint
     with session.state() as state:
-        collaborations = _chosen(session, state, only_api=only_api, only_collab=only_collab)
+        collaborations = _select_collaborations(session, state, only_api=only_api, only_collab=only_collab)
         if clear:
             from countermark.flows.curate import delete_fetched
 
@@ -86,7 +86,7 @@ def fetch_all(
         elif max_items == 0:
             session.note(f"[{collaboration.api}] {collaboration.name} - not fetched: the limit was reached before")
         else:
-            report = fetch_one(session, state, collaboration, deadline_s=deadline_s, max_items=max_items)
+            report = fetch_and_report(session, state, collaboration, deadline_s=deadline_s, max_items=max_items)
             if report is None or report.outcome == "failed":
                 failed.append(collaboration.name)
             elif report.outcome in {"held", "lost"}:
@@ -104,7 +104,7 @@ def ensure_fetched(session: Session, state: "LocalState") -> None:
         session.build_index(state)
 
 
-def _chosen(
+def _select_collaborations(
     session: Session, state: "LocalState", *, only_api: str | None, only_collab: str | None
 ) -> list[Collaboration]:
     """Return the collaborations that the user means; the sample one where there is none at all."""
@@ -112,16 +112,16 @@ def _chosen(
         raise InvalidInput(f"no such API {only_api!r}: there are {', '.join(session.exchanges())}")
     if not state.collaborations.collaborations():
         use_sample(session, state)
-    known = state.collaborations.collaborations()
-    if only_collab is not None and only_collab not in {each.name for each in known}:
+    stored = state.collaborations.collaborations()
+    if only_collab is not None and only_collab not in {each.name for each in stored}:
         raise NotFound(f"No such collab {only_collab!r}")
-    chosen = [each for each in known if only_collab in {None, each.name} and only_api in {None, each.api}]
+    chosen = [each for each in stored if only_collab in {None, each.name} and only_api in {None, each.api}]
     if not any(each.enabled for each in chosen):
         session.note("all of these collaborations are disabled, so there is nothing to do")
     return chosen
 
 
-def fetch_one(
+def fetch_and_report(
     session: Session,
     state: "LocalState",
     collaboration: Collaboration,
@@ -141,8 +141,8 @@ def fetch_one(
     try:
         with session.progress(label) as show:
 
-            def on_progress(now: FetchState) -> None:
-                show(f"{label} - {now.fetched_items} items")
+            def on_progress(fetch_state: FetchState) -> None:
+                show(f"{label} - {fetch_state.fetched_items} items")
                 if on_step is not None:
                     on_step()
 
@@ -182,5 +182,5 @@ def _counts(report: "FetchReport") -> str:
         "malformed": report.malformed_items,
         "unreadable": report.unreadable_items,
     }
-    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    return f" ({told})" if told else ""
+    text = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    return f" ({text})" if text else ""

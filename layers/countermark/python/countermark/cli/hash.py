@@ -9,13 +9,13 @@ from countermark.cli import deployment as deployments
 from countermark.cli import output, preprocess
 from countermark.cli.content import (
     ContentCommand,
-    Given,
+    InputItem,
     Piece,
     content_type_argument,
     files_argument,
-    given_content,
-    hashed,
+    hash_items,
     jobs_option,
+    parse_inputs,
 )
 from countermark.cli.session import Session
 from countermark.domain.signal import ContentType
@@ -68,47 +68,47 @@ def command(
     failure. A file that is not the content that it should be is one.
     """
     session: Session = context.obj
-    given = given_content(context, files)
+    items = parse_inputs(context, files)
     kind = ContentType(content_type)
-    pictures: Iterable[Given] = given
+    pictures: Iterable[InputItem] = items
     if photo_preprocess is not None:
         preprocess.check_photo(kind, "--photo-preprocess")
-        pictures = preprocess.preprocessed(given, photo_preprocess, black_threshold=black_threshold)
+        pictures = preprocess.preprocess_items(items, photo_preprocess, black_threshold=black_threshold)
     if save_preprocess:
-        _check_savable(given, photo_preprocess)
+        _check_savable(items, photo_preprocess)
     saved: set[Path] = set()
     if deployment is None:
-        made = hashed(session, pictures, kind, only=signal_type, ratios=session.signal_type_ratios(), jobs=jobs)
+        pieces = hash_items(session, pictures, kind, only=signal_type, ratios=session.signal_type_ratios(), jobs=jobs)
     else:
-        made = deployments.Deployment.at(deployment, session).hashed(pictures, kind, only=signal_type)
-    for piece in made:
+        pieces = deployments.Deployment.at(deployment, session).hash_items(pictures, kind, only=signal_type)
+    for piece in pieces:
         for line in _json_lines(piece) if as_json else _lines(piece):
-            output.result(line)
+            output.print_result(line)
         if save_preprocess:
-            path = _save(piece.given, saved)
+            path = _save(piece.item, saved)
             if not as_json:
-                output.result(f"Processed image saved to: {path}")
+                output.print_result(f"Processed image saved to: {path}")
 
 
 def _lines(piece: Piece) -> Iterator[str]:
-    prefix = "" if piece.given.variant is None else f"{piece.given.variant} "
+    prefix = "" if piece.item.variant is None else f"{piece.item.variant} "
     for signal in piece.signals:
         yield f"{prefix}{signal.type} {output.one_line(signal.value)}"
 
 
 def _json_lines(piece: Piece) -> Iterator[str]:
-    variant = {} if piece.given.variant is None else {"variant": piece.given.variant}
+    variant = {} if piece.item.variant is None else {"variant": piece.item.variant}
     for signal in piece.signals:
-        said = {"file": piece.given.name, **variant, "type": signal.type, "signal": signal.value}
+        record = {"file": piece.item.name, **variant, "type": signal.type, "signal": signal.value}
         if signal in piece.partial:
-            said["partial"] = piece.partial[signal]
-        yield output.json_text(said)
+            record["partial"] = piece.partial[signal]
+        yield output.json_text(record)
     for name, why in piece.unhashable.items():
-        gave_none = {"signal": None, "unhashable": why.code, "reason": why.reason}
-        yield output.json_text({"file": piece.given.name, **variant, "type": name, **gave_none})
+        missing = {"signal": None, "unhashable": why.code, "reason": why.reason}
+        yield output.json_text({"file": piece.item.name, **variant, "type": name, **missing})
 
 
-def _check_savable(given: Sequence[Given], photo_preprocess: str | None) -> None:
+def _check_savable(items: Sequence[InputItem], photo_preprocess: str | None) -> None:
     """Check that pictures are made, and that there is a place for them.
 
     Raises:
@@ -117,12 +117,12 @@ def _check_savable(given: Sequence[Given], photo_preprocess: str | None) -> None
     """
     if photo_preprocess is None:
         raise click.UsageError("--save-preprocess saves what --photo-preprocess makes: give that as well")
-    for each in given:
+    for each in items:
         if each.path is None:
             raise InvalidInput(f"--save-preprocess saves beside a file, and {each.name} is none")
 
 
-def _save(picture: Given, saved: set[Path]) -> Path:
+def _save(picture: InputItem, saved: set[Path]) -> Path:
     """Write a picture to its place, unless an earlier run left the same there.
 
     Raises:

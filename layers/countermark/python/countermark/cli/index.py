@@ -39,13 +39,13 @@ def command(session: Session, *, full: bool, shows_status: bool) -> None:
         raise click.UsageError("--status builds nothing: leave out --full")
     with session.state() as state:
         if shows_status:
-            _show(session, state)
+            _print_status(session, state)
             return
         session.purge(state)
         session.build_index(state, is_full=full)
 
 
-def _show(session: Session, state: "LocalState") -> None:
+def _print_status(session: Session, state: "LocalState") -> None:
     """Print the state of the index.
 
     Raises:
@@ -58,26 +58,26 @@ def _show(session: Session, state: "LocalState") -> None:
 
     staged = state.index.staged.manifest()
     if staged is not None and staged.manifest.begun_at_s is not None:
-        output.result(f"index: a repair is under way since {_time(staged.manifest.begun_at_s)}")
+        output.print_result(f"index: a repair is under way since {_time(staged.manifest.begun_at_s)}")
     published = state.index.manifest()
     manifest = Manifest() if published is None else published.manifest
     fault = origin_mismatch(state.banks, manifest)
     if fault is not None:
-        output.result(f"index: {fault}; the next build repairs it")
+        output.print_result(f"index: {fault}; the next build repairs it")
     ratios = state.banks.signal_type_ratios()
     failures: dict[str, CountermarkError] = {}
     for name in sorted(session.signal_types()):
         index = manifest.types.get(name)
         if ratios.get(name, 1.0) <= 0.0:
-            output.result(f"{name}: off")
+            output.print_result(f"{name}: off")
         elif index is None:
-            output.result(f"{name}: no index yet")
+            output.print_result(f"{name}: no index yet")
         else:
             is_behind = fault is not None or _is_behind(state, index)
-            output.result(f"{name}: {_described(index)}, {'behind the banks' if is_behind else 'up to date'}")
-            failure = _failure(session, state, manifest, name)
+            output.print_result(f"{name}: {_describe(index)}, {'behind the banks' if is_behind else 'up to date'}")
+            failure = _load_error(session, state, manifest, name)
             if failure is not None:
-                output.result(f"{name}: cannot be loaded: {type(failure).__name__}: {failure}")
+                output.print_result(f"{name}: cannot be loaded: {type(failure).__name__}: {failure}")
                 failures[name] = failure
     if failures:
         first = next(iter(failures.values()))
@@ -85,7 +85,7 @@ def _show(session: Session, state: "LocalState") -> None:
         raise kind(f"the index of {', '.join(failures)} cannot be loaded: {first}")
 
 
-def _described(index: "TypeIndex") -> str:
+def _describe(index: "TypeIndex") -> str:
     size = "not counted yet" if index.size is None else f"{index.size} contents"
     size_bytes = sum(ref.size_bytes for ref in index.segments)
     count = len(index.segments)
@@ -99,7 +99,7 @@ def _is_behind(state: "LocalState", index: "TypeIndex") -> bool:
     return bool(index.unread_banks) or bool(state.banks.changes(index.cursor, limit=1).changes)
 
 
-def _failure(session: Session, state: "LocalState", manifest: "Manifest", name: str) -> "CountermarkError | None":
+def _load_error(session: Session, state: "LocalState", manifest: "Manifest", name: str) -> "CountermarkError | None":
     """Return why the index of a signal type cannot be loaded, after all of it was read and checked."""
     from countermark.errors import CountermarkError
     from countermark.indexes.reader import LoadedIndex

@@ -81,7 +81,7 @@ def create(session: Session, name: str, roles: tuple[str, ...]) -> None:
         store.put_key(
             ApiKey(digest=digest(key), name=name, roles=frozenset(map(Role, roles)), created_at_s=session.now_s())
         )
-    output.result(key)
+    output.print_result(key)
     session.note("keep it safe: it is shown this once")
 
 
@@ -97,7 +97,7 @@ def list_keys(session: Session) -> None:
     with _store(session) as store:
         for key in store.keys():  # noqa: SIM118  # a port's method
             created = datetime.fromtimestamp(key.created_at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            output.result(f"{key.name} {','.join(sorted(key.roles))} {created}")
+            output.print_result(f"{key.name} {','.join(sorted(key.roles))} {created}")
 
 
 @command.command()

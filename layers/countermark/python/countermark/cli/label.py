@@ -11,8 +11,8 @@ from countermark.cli.content import (
     ContentCommand,
     content_type_argument,
     files_argument,
-    given_content,
-    hashed,
+    hash_items,
+    parse_inputs,
     read_signals,
 )
 from countermark.cli.session import Session
@@ -80,7 +80,7 @@ def command(
     if list_reasons:
         if files:
             raise click.UsageError("--list-reasons takes no FILE")
-        _list_reasons(session, collab, ContentType(content_type), only=only_signal or as_hash)
+        _print_reasons(session, collab, ContentType(content_type), only=only_signal or as_hash)
         return
     verdicts = {Verdict.FALSE_POSITIVE: false_positive, Verdict.SEEN: seen, Verdict.WITHDRAWN: withdraw}
     chosen = [verdict for verdict, is_chosen in verdicts.items() if is_chosen]
@@ -90,19 +90,19 @@ def command(
         raise click.UsageError("-H says the signal type already")
     verdict = chosen[0] if chosen else Verdict.TRUE_POSITIVE
     opinion = shared_opinion(verdict, tags=labels.split(",") if labels else (), reason=reason)
-    given = given_content(context, files)
+    items = parse_inputs(context, files)
     kind = ContentType(content_type)
     with session.state() as state:
         collaboration = _collaboration(state, collab)
         if as_hash is not None:
-            found = read_signals(given, kind, only=as_hash, signal_types=session.signal_types())
+            pieces = read_signals(items, kind, only=as_hash, signal_types=session.signal_types())
         else:
-            found = hashed(session, given, kind, only=only_signal, ratios=state.banks.signal_type_ratios())
+            pieces = hash_items(session, items, kind, only=only_signal, ratios=state.banks.signal_type_ratios())
         # All of it is read before anything is sent: what cannot be read is told first.
-        signals = list(dict.fromkeys(signal for piece in found for signal in piece.signals))
+        signals = list(dict.fromkeys(signal for piece in pieces for signal in piece.signals))
         if not signals:
             raise InvalidInput("there is no signal of it to tell of")
-        Label(session, state, collaboration, opinion, is_dry=dry_run).tell(signals)
+        LabelSender(session, state, collaboration, opinion, is_dry=dry_run).send(signals)
 
 
 def _collaboration(state: "LocalState", name: str) -> Collaboration:
@@ -112,7 +112,7 @@ def _collaboration(state: "LocalState", name: str) -> Collaboration:
         raise NotFound(f"No such collab {name!r}") from error
 
 
-def _list_reasons(session: Session, collab: str, content_type: ContentType, *, only: str | None) -> None:
+def _print_reasons(session: Session, collab: str, content_type: ContentType, *, only: str | None) -> None:
     """Print the reasons that an exchange offers, for each signal type of a content that it has reasons for.
 
     Raises:
@@ -136,10 +136,10 @@ def _list_reasons(session: Session, collab: str, content_type: ContentType, *, o
         raise refusal
     for signal_type, reasons in found.items():
         for reason_id, text in reasons.items():
-            output.result(f"{signal_type} {reason_id} {text}")
+            output.print_result(f"{signal_type} {reason_id} {text}")
 
 
-class Label:
+class LabelSender:
     """Tells the exchange of one collaboration what is thought of signals."""
 
     def __init__(
@@ -157,7 +157,7 @@ class Label:
         self._opinion = opinion
         self._is_dry = is_dry
 
-    def tell(self, signals: Sequence[Signal]) -> None:
+    def send(self, signals: Sequence[Signal]) -> None:
         """Tell of all signals, and print what was sent.
 
         Raises:
@@ -177,7 +177,7 @@ class Label:
         if isinstance(joined, TakesLines):
             self._add_lines(joined, str(self._collaboration.config["filename"]), signals)
         else:
-            self._send(signals)
+            self._send_opinions(signals)
 
     def _add_lines(self, joined: TakesLines, filename: str, signals: Sequence[Signal]) -> None:
         from countermark.local.content import add_lines
@@ -193,13 +193,13 @@ class Label:
         reader = self._session.content_reader(is_confined=self._collaboration.is_confined)
         added = lines if self._is_dry else add_lines(filename, lines, reader=reader)
         for line in added:
-            output.result(
+            output.print_result(
                 output.json_text({"file": filename, "line": line}) if self._is_dry else f"added to {filename}: {line}"
             )
         if not added:
             self._session.note(f"{filename} has it already")
 
-    def _send(self, signals: Sequence[Signal]) -> None:
+    def _send_opinions(self, signals: Sequence[Signal]) -> None:
         from countermark.cli.match import current_index
         from countermark.flows.opinions import opinion_requests
 
@@ -207,32 +207,32 @@ class Label:
         self._index = current_index(self._session, self._state)
         sender = self._session.opinion_sender(self._state)
         refusals: list[CountermarkError] = []
-        told = []
-        for given in self._given(signals):
+        prepared = []
+        for opinion in self._opinions(signals):
             try:
-                requests = opinion_requests(sender, given, now_s=self._session.now_s())
+                requests = opinion_requests(sender, opinion, now_s=self._session.now_s())
             except InvalidInput as error:
                 refusals.append(error)
             else:
-                told.append((given, requests))
-        if not told:
+                prepared.append((opinion, requests))
+        if not prepared:
             raise refusals[0]
         for refusal in refusals:
             self._session.note(f"left out: {refusal}")
-        for given, requests in told:
+        for opinion, requests in prepared:
             if self._is_dry:
                 for request in requests:
-                    output.result(output.json_text(request.shown()))
+                    output.print_result(output.json_text(request.shown()))
             else:
-                self._send_one(given)
+                self._send_opinion(opinion)
 
-    def _send_one(self, given: "OpinionGiven") -> None:
+    def _send_opinion(self, opinion: "OpinionGiven") -> None:
         from countermark.flows.opinions import send_opinion, with_place
 
         report = send_opinion(
             self._session.opinion_sender(self._state),
             self._session.transport(),
-            with_place(given, self._state.opinions.allot_place()),
+            with_place(opinion, self._state.opinions.allot_place()),
             holder=self._session.holder(),
             clock=self._session.now_s,
         )
@@ -240,18 +240,18 @@ class Label:
             raise ExchangeFailed(report.why)
         for request in report.requests:
             shown = request.shown()
-            output.result(
+            output.print_result(
                 f"sent {self._opinion.verdict} to {self._collaboration.name}: {shown['method']} {shown['url']}"
             )
 
-    def _given(self, signals: Sequence[Signal]) -> "Iterator[OpinionGiven]":
+    def _opinions(self, signals: Sequence[Signal]) -> "Iterator[OpinionGiven]":
         """Yield an opinion of each record that has one of the signals, and one that shares each of the others."""
         from countermark.flows.opinions import opinion_event
 
         name, now_s = self._collaboration.name, self._session.now_s()
         for signal in signals:
-            is_whole = self._opinion.verdict is Verdict.WITHDRAWN
-            opinion = self._opinion if is_whole else replace(self._opinion, signal_type=signal.type)
+            is_withdrawal = self._opinion.verdict is Verdict.WITHDRAWN
+            opinion = self._opinion if is_withdrawal else replace(self._opinion, signal_type=signal.type)
             keys = self._record_keys(signal)
             for key in keys:
                 yield opinion_event(opinion, collaboration=name, record_key=key, now_s=now_s)
@@ -272,7 +272,7 @@ class Label:
         for page in in_pages(ids, MAX_PAGE):
             for content in self._state.banks.contents(page).values():
                 provenance = content.provenance
-                is_its = provenance is not None and provenance.collaboration == self._collaboration.name
-                if provenance is not None and is_its and content.signals.get(signal.type) == signal.value:
+                is_fetched = provenance is not None and provenance.collaboration == self._collaboration.name
+                if provenance is not None and is_fetched and content.signals.get(signal.type) == signal.value:
                     keys.add(provenance.record_key)
         return sorted(keys)

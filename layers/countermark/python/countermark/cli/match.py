@@ -11,16 +11,16 @@ from countermark.cli import deployment as deployments
 from countermark.cli import output, preprocess
 from countermark.cli.content import (
     ContentCommand,
-    Given,
+    InputItem,
     Piece,
     content_type_argument,
     files_argument,
-    given_content,
-    hashed,
+    hash_items,
     jobs_option,
+    parse_inputs,
     read_batches,
 )
-from countermark.cli.found import Choice, Found, found_here, json_line, line
+from countermark.cli.match_output import FoundMatch, MatchFilter, as_found_match, json_line, text_line
 from countermark.cli.session import Session
 from countermark.domain.signal import ContentType, Signal
 from countermark.errors import IndexNotReady, Unavailable
@@ -97,7 +97,7 @@ def command(
     command ends with 2 after all others are done. So no match of it is ever said.
     """
     session: Session = context.obj
-    given: Iterable[Given] = given_content(context, files)
+    items: Iterable[InputItem] = parse_inputs(context, files)
     kind = ContentType(content_type)
     if hashes and photo_preprocess is not None:
         raise click.UsageError("--photo-preprocess is for photos, and with --hashes the files hold signals")
@@ -106,30 +106,34 @@ def command(
     if photo_preprocess is not None:
         preprocess.check_photo(kind, "--photo-preprocess")
     if photo_preprocess == preprocess.UNLETTERBOX:
-        given = preprocess.preprocessed(given, photo_preprocess, black_threshold=black_threshold)
-    choice = Choice(
+        items = preprocess.preprocess_items(items, photo_preprocess, black_threshold=black_threshold)
+    match_filter = MatchFilter(
         is_all=is_all,
         max_distance=max_distance,
         shows_false_positives=show_false_positives,
         hides_disputed=hide_disputed,
     )
-    ask = Ask(
+    request = MatchRun(
         content_type=kind,
         only=only_signal,
         are_signals=hashes,
         with_rotations=rotations or photo_preprocess == preprocess.ROTATIONS,
         content_id=content_id,
-        choice=choice,
+        match_filter=match_filter,
         jobs=jobs,
     )
-    asked = ask.here(session, given) if deployment is None else ask.there(session, given, deployment)
-    for each, found in asked:
+    results = (
+        request.match_locally(session, items)
+        if deployment is None
+        else request.match_remotely(session, items, deployment)
+    )
+    for each, found in results:
         for shown in found:
-            output.result(json_line(shown, each.name) if as_json else line(shown))
+            output.print_result(json_line(shown, each.name) if as_json else text_line(shown))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class MatchRun:
     """What the user wants to know of each piece of content, or of the signals in each file: which matches of each."""
 
     content_type: ContentType
@@ -137,67 +141,73 @@ class Ask:
     are_signals: bool
     with_rotations: bool
     content_id: str | None
-    choice: Choice
+    match_filter: MatchFilter
     jobs: int | None
 
-    def here(self, session: Session, given: Iterable[Given]) -> Iterator[tuple[Given, list[Found]]]:
+    def match_locally(
+        self, session: Session, items: Iterable[InputItem]
+    ) -> Iterator[tuple[InputItem, list[FoundMatch]]]:
         """Yield each with its matches in the state of this machine."""
         with session.state() as state:
             if self.are_signals:
-                files = self._signals(session, given)
-                look = Look(session, state, content_id=self.content_id)
+                files = self._read_batches(session, items)
+                lookup = LocalLookup(session, state, content_id=self.content_id)
                 for each, batches in files:
-                    yield each, self._of_batches(batches, partial(look.up_signals, each))
+                    yield each, self._match_batches(batches, partial(lookup.match_signals, each))
             else:
-                pieces = hashed(
+                pieces = hash_items(
                     session,
-                    given,
+                    items,
                     self.content_type,
                     only=self.only,
                     ratios=state.banks.signal_type_ratios(),
-                    asks=True,
+                    with_queries=True,
                     with_variants=self.with_rotations,
                     jobs=self.jobs,
                 )
-                look = Look(session, state, content_id=self.content_id)
+                lookup = LocalLookup(session, state, content_id=self.content_id)
                 for piece in pieces:
-                    yield piece.given, list(self.choice.of(look.up(piece)))
-            for reason in sorted(look.missing):
+                    yield piece.item, list(self.match_filter.select(lookup.match_piece(piece)))
+            for reason in sorted(lookup.missing):
                 session.note(reason)
-            if look.unfinished:
-                raise Unavailable(f"not compared with all signals, so it may be known: {', '.join(look.unfinished)}")
+            if lookup.unfinished:
+                raise Unavailable(f"not compared with all signals, so it may be known: {', '.join(lookup.unfinished)}")
 
-    def there(self, session: Session, given: Iterable[Given], url: str) -> Iterator[tuple[Given, list[Found]]]:
+    def match_remotely(
+        self, session: Session, items: Iterable[InputItem], url: str
+    ) -> Iterator[tuple[InputItem, list[FoundMatch]]]:
         """Yield each with its matches in a deployment."""
         deployment = deployments.Deployment.at(url, session)
         if self.are_signals:
-            look_up = partial(deployment.looked_up, content_id=self.content_id)
-            for each, batches in self._signals(session, given):
-                yield each, self._of_batches(batches, look_up)
+            look_up = partial(deployment.match_signals, content_id=self.content_id)
+            for each, batches in self._read_batches(session, items):
+                yield each, self._match_batches(batches, look_up)
             return
-        matched = deployment.matched(
-            given,
+        matched = deployment.match_items(
+            items,
             self.content_type,
             only=self.only,
             with_rotations=self.with_rotations,
             content_id=self.content_id,
         )
         for each, found in matched:
-            yield each, list(self.choice.of(found))
+            yield each, list(self.match_filter.select(found))
 
-    def _signals(self, session: Session, given: Iterable[Given]) -> Iterator[tuple[Given, Iterator[Sequence[Signal]]]]:
-        return read_batches(given, self.content_type, only=self.only, signal_types=session.signal_types())
+    def _read_batches(
+        self, session: Session, items: Iterable[InputItem]
+    ) -> Iterator[tuple[InputItem, Iterator[Sequence[Signal]]]]:
+        return read_batches(items, self.content_type, only=self.only, signal_types=session.signal_types())
 
-    def _of_batches(
-        self, batches: Iterable[Sequence[Signal]], look_up: Callable[[Sequence[Signal]], list[Found]]
-    ) -> list[Found]:
+    def _match_batches(
+        self, batches: Iterable[Sequence[Signal]], look_up: Callable[[Sequence[Signal]], list[FoundMatch]]
+    ) -> list[FoundMatch]:
         """Return which matches to show of a file of signals; of each batch no more is kept than may be shown."""
-        kept: list[Found] = []
+        matches: list[FoundMatch] = []
         for batch in batches:
-            kept += look_up(batch)
-            if not self.choice.is_all:
-                kept = list(self.choice.of(kept))
-        return list(self.choice.of(kept))
+            matches += look_up(batch)
+            if not self.match_filter.is_all:
+                matches = list(self.match_filter.select(matches))
+        return list(self.match_filter.select(matches))
 
 
 def current_index(session: Session, state: "LocalState") -> "LoadedIndex":
@@ -207,12 +217,12 @@ def current_index(session: Session, state: "LocalState") -> "LoadedIndex":
 
     if state.index.manifest_token() is None:
         ensure_fetched(session, state)
-    if state.index.manifest_token() is None or _is_foreign(state):
+    if state.index.manifest_token() is None or _has_other_origin(state):
         session.build_index(state)
     return IndexReader(state.index, session.signal_types()).current(session.now_s())
 
 
-def _is_foreign(state: "LocalState") -> bool:
+def _has_other_origin(state: "LocalState") -> bool:
     """Tell whether the index was built from another database, or from a later state of this one."""
     from countermark.domain.stores import origin_mismatch
 
@@ -220,7 +230,7 @@ def _is_foreign(state: "LocalState") -> bool:
     return published is not None and origin_mismatch(state.banks, published.manifest) is not None
 
 
-class Look:
+class LocalLookup:
     """Looks signals up in the index of this state.
 
     `missing` says which types have no index yet, and `unfinished` which content was not compared with all signals.
@@ -234,29 +244,29 @@ class Look:
         self._matcher = Matcher.of(state, current_index(session, state))
         self._signal_types = session.signal_types()
         policy = Policy(content_id=content_id)
-        self._asked = MatchRequest(caller=session.caller(), at_s=session.now_s(), source="lookup", policy=policy)
+        self._request = MatchRequest(caller=session.caller(), at_s=session.now_s(), source="lookup", policy=policy)
         self.missing: set[str] = set()
         self.unfinished: dict[str, None] = {}
 
-    def up(self, piece: Piece, *, source: "Source | None" = None) -> list[Found]:
+    def match_piece(self, piece: Piece, *, source: "Source | None" = None) -> list[FoundMatch]:
         """Return the matches of a piece of content, by its signals; note where a lookup was partial."""
-        is_url = piece.given.path is None and piece.given.argument is not None
-        asked = replace(self._asked, source=source or ("url" if is_url else "lookup"))
-        results = self._matcher.match(asked, self._indexed(piece.signals), partial=piece.partial)
-        found: list[Found] = []
+        is_url = piece.item.path is None and piece.item.argument is not None
+        request = replace(self._request, source=source or ("url" if is_url else "lookup"))
+        results = self._matcher.match(request, self._filter_indexed(piece.signals), partial=piece.partial)
+        found: list[FoundMatch] = []
         for result in results:
             if result.partial is not None and result.signal not in piece.partial:
-                self._session.note(f"{piece.given.name}: {result.signal.type}: {result.partial}")
-                self.unfinished[piece.given.name] = None
+                self._session.note(f"{piece.item.name}: {result.signal.type}: {result.partial}")
+                self.unfinished[piece.item.name] = None
             rotation = piece.variants.get(result.signal)
-            found += (found_here(result, match, self._signal_types, rotation=rotation) for match in result.matches)
+            found += (as_found_match(result, match, self._signal_types, rotation=rotation) for match in result.matches)
         return found
 
-    def up_signals(self, given: Given, signals: Sequence[Signal]) -> list[Found]:
+    def match_signals(self, item: InputItem, signals: Sequence[Signal]) -> list[FoundMatch]:
         """Return the matches of some signals of a file."""
-        return self.up(Piece(given=given, signals=tuple(signals)), source="batch")
+        return self.match_piece(Piece(item=item, signals=tuple(signals)), source="batch")
 
-    def _indexed(self, signals: Sequence[Signal]) -> list[Signal]:
+    def _filter_indexed(self, signals: Sequence[Signal]) -> list[Signal]:
         """Return those signals whose type has an index; keep why others have none."""
         ready: dict[str, bool] = {}
         for name in dict.fromkeys(signal.type for signal in signals):

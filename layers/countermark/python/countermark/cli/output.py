@@ -36,7 +36,7 @@ def _escape(found: re.Match[str]) -> str:
     return {9: "\\t", 10: "\\n", 13: "\\r"}.get(code) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
 
 
-def prepare() -> None:
+def configure_streams() -> None:
     """Have both streams write what they cannot encode as escapes: a file's name may be any bytes."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)  # a test's stream may be of another class
@@ -44,13 +44,13 @@ def prepare() -> None:
             reconfigure(errors="backslashreplace")
 
 
-def results(text: str) -> None:
+def print_results(text: str) -> None:
     """Write our own text of several lines, such as JSON with an indent."""
     for line in text.split("\n"):
-        result(line)
+        print_result(line)
 
 
-def result(line: str) -> None:
+def print_result(line: str) -> None:
     """Write one line of results, in printable form.
 
     A reader that went away (`| head`) wants no more: the rest is dropped, and the command goes on, so
@@ -61,30 +61,30 @@ def result(line: str) -> None:
     try:
         sys.stdout.write(f"{printable(line)}\n")
     except BrokenPipeError:
-        _drop_results()
+        _discard_results()
 
 
-def finish() -> OSError | None:
+def flush() -> OSError | None:
     """Hand over what is still held back; returns why it could not be, where somebody still wants it."""
     if sys.stdout is None:
         return None
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        _drop_results()
+        _discard_results()
     except OSError as error:
-        _drop_results()
+        _discard_results()
         return error
     return None
 
 
-def tell_lines(text: str) -> None:
+def print_notes(text: str) -> None:
     """Write our own text of several lines for the person at the terminal, such as a traceback."""
     for line in text.split("\n"):
-        tell(line)
+        print_note(line)
 
 
-def tell(line: str) -> None:
+def print_note(line: str) -> None:
     """Write one line for the person at the terminal, in printable form. Nobody there is no failure."""
     if sys.stderr is None:
         return
@@ -98,7 +98,7 @@ def one_line(text: str) -> str:
     return " ".join(text.splitlines())
 
 
-def _drop_results() -> None:
+def _discard_results() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

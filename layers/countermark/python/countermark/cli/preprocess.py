@@ -10,7 +10,7 @@ from typing import NoReturn, TypeVar
 
 import click
 
-from countermark.cli.content import Given
+from countermark.cli.content import InputItem
 from countermark.domain.signal import ContentType
 from countermark.errors import CountermarkError, InvalidContent, MissingExtra
 
@@ -28,12 +28,12 @@ def options(command: _Command) -> _Command:
         show_default=True,
         help="The brightest value in any colour that is black to unletterbox.",
     )
-    how = click.option(
+    method = click.option(
         "--photo-preprocess",
         type=click.Choice([UNLETTERBOX, ROTATIONS]),
         help="Take photos without their black borders, or all eight that turning and mirroring make of each.",
     )
-    return how(threshold(command))
+    return method(threshold(command))
 
 
 def check_photo(content_type: ContentType, option: str) -> None:
@@ -46,62 +46,62 @@ def check_photo(content_type: ContentType, option: str) -> None:
         raise click.UsageError(f"{option} is for photos, not for {content_type}")
 
 
-def preprocessed(given: Iterable[Given], how: str, *, black_threshold: int) -> Iterator[Given]:
+def preprocess_items(items: Iterable[InputItem], method: str, *, black_threshold: int) -> Iterator[InputItem]:
     """Yield the pictures made of each photo, one photo in memory at a time.
 
     A photo that cannot be decoded is yielded once: opening it raises why.
     """
-    for each in given:
-        yield from _rotated(each) if how == ROTATIONS else [_unletterboxed(each, black_threshold)]
+    for each in items:
+        yield from _rotate(each) if method == ROTATIONS else [_unletterbox(each, black_threshold)]
 
 
-def _rotated(given: Given) -> Iterator[Given]:
+def _rotate(item: InputItem) -> Iterator[InputItem]:
     from countermark.signals import decode, photo
 
     try:
-        content = _read(given)
+        content = _read(item)
         pictures = photo.variants(decode.pixels(content))
     except CountermarkError as error:
-        yield replace(given, open=partial(_refuse, error), argument=None)
+        yield replace(item, open=partial(_raise_error, error), argument=None)
         return
     for name, pixels in pictures.items():
         # The original is hashed by its own bytes: its digests are those of others.
         is_original = name == "ORIGINAL"
         make = partial(bytes, content) if is_original else partial(photo.as_png, pixels)
-        named = replace(given, name=f"{given.name} {name}", variant=name, argument=None)
+        named = replace(item, name=f"{item.name} {name}", variant=name, argument=None)
         yield _in_memory(named, make, suffix=f"_{name}", keeps_extension=is_original)
 
 
-def _unletterboxed(given: Given, threshold: int) -> Given:
+def _unletterbox(item: InputItem, threshold: int) -> InputItem:
     def make() -> bytes:
         from countermark.signals import decode, photo
 
         try:
-            return photo.as_png(photo.unletterbox(decode.pixels(_read(given)), threshold=threshold))
+            return photo.as_png(photo.unletterbox(decode.pixels(_read(item)), threshold=threshold))
         except MissingExtra as error:
             raise InvalidContent(str(error)) from error
 
-    return _in_memory(given, make, suffix="_unletterboxed", keeps_extension=False)
+    return _in_memory(item, make, suffix="_unletterboxed", keeps_extension=False)
 
 
-def _in_memory(given: Given, make: Callable[[], bytes], *, suffix: str, keeps_extension: bool) -> Given:
+def _in_memory(item: InputItem, make: Callable[[], bytes], *, suffix: str, keeps_extension: bool) -> InputItem:
     content = functools.cache(make)
-    path = given.path
+    path = item.path
     return replace(
-        given,
+        item,
         open=lambda: nullcontext(io.BytesIO(content())),
         argument=None,
         path=path and path.with_name(f"{path.stem}{suffix}{path.suffix if keeps_extension else '.png'}"),
     )
 
 
-def _read(given: Given) -> bytes:
+def _read(item: InputItem) -> bytes:
     """Return the bytes of a photo; of one that is too large, as many as tell so."""
     from countermark.signals.decode import MAX_PHOTO_BYTES
 
-    with given.open() as stream:
+    with item.open() as stream:
         return stream.read(MAX_PHOTO_BYTES + 1)
 
 
-def _refuse(error: CountermarkError) -> NoReturn:
+def _raise_error(error: CountermarkError) -> NoReturn:
     raise error

@@ -29,6 +29,6 @@ def command(session: Session, *, file: Path, skip_index_rebuild: bool) -> None:
     counts, aside = restore(file, session.directory / DATABASE_FILE, now_s=session.now_s())
     if aside is not None:
         session.note(f"the database that was replaced is kept as {aside}")
-    output.result(f"{file}: {counts.banks} banks with {counts.contents} contents were restored")
+    output.print_result(f"{file}: {counts.banks} banks with {counts.contents} contents were restored")
     with session.state() as state:
         session.follow(state, skip_index_rebuild=skip_index_rebuild)

@@ -15,7 +15,7 @@ from countermark.cli import INTERRUPTED, output
 from countermark.cli.session import Session
 from countermark.errors import CountermarkError, IndexDamaged, InvalidInput
 
-OURS, THE_USERS, OUTSIDE = 1, 2, 3
+INTERNAL_ERROR, USER_ERROR, OUTSIDE_FAILURE = 1, 2, 3
 """The exit codes but 0 and that of an interrupt."""
 
 COMMANDS: Mapping[str, str] = {
@@ -106,7 +106,7 @@ def command(context: click.Context, *, factory_reset: bool, yes: bool, verbose: 
             raise click.UsageError("--factory-reset stands alone")
         reset(session, is_sure=yes)
     elif context.invoked_subcommand is None:
-        output.results(context.get_help())
+        output.print_results(context.get_help())
 
 
 def state_directory() -> Path:
@@ -141,15 +141,15 @@ def reset(session: Session, *, is_sure: bool) -> None:
             raise InvalidInput("nothing was removed: without a terminal to ask at, say --yes") from None
     if not is_sure:
         raise InvalidInput("nothing was removed")
-    left = session.remove_state()
+    remaining = session.remove_state()
     session.note(f"removed the state in {session.directory}")
-    if left:
-        session.note(f"left what countermark did not make: {', '.join(repr(name) for name in left)}")
+    if remaining:
+        session.note(f"left what countermark did not make: {', '.join(repr(name) for name in remaining)}")
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line, and return its exit code: the one place where errors become words and codes."""
-    output.prepare()
+    output.configure_streams()
     is_verbose = False
     try:
         with command.make_context("countermark", list(arguments)) as context:
@@ -158,50 +158,50 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as stopped:
         code = stopped.exit_code
     except click.ClickException as error:
-        _tell_usage(error)
-        code = THE_USERS
+        _print_usage_error(error)
+        code = USER_ERROR
     except CountermarkError as error:
-        output.tell(f"countermark: {error}")
+        output.print_note(f"countermark: {error}")
         for more in getattr(error, "__notes__", ()):
-            output.tell(more)
+            output.print_note(more)
         if isinstance(error, IndexDamaged):
-            output.tell("repair it with: countermark index --full")
+            output.print_note("repair it with: countermark index --full")
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        output.tell("countermark: interrupted")
+        output.print_note("countermark: interrupted")
         code = INTERRUPTED
     except OSError as error:
         # What adapters and commands have not told in their own words: a full disk, a directory that is not ours.
-        output.tell(f"countermark: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
-        code = OUTSIDE
+        output.print_note(f"countermark: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        code = OUTSIDE_FAILURE
     except Exception as error:  # noqa: BLE001  # the edge: the user sees one line, and the trace when asked for
-        _tell_our_fault(error, is_verbose=is_verbose)
-        code = OURS
+        _print_internal_error(error, is_verbose=is_verbose)
+        code = INTERNAL_ERROR
     else:
         code = 0
-    lost = output.finish()
-    if lost is not None:
-        output.tell(f"countermark: the results could not be written: {lost.strerror}")
-        code = code or OUTSIDE
+    write_error = output.flush()
+    if write_error is not None:
+        output.print_note(f"countermark: the results could not be written: {write_error.strerror}")
+        code = code or OUTSIDE_FAILURE
     return code
 
 
-def _tell_usage(error: click.ClickException) -> None:
+def _print_usage_error(error: click.ClickException) -> None:
     """Tell of a mistake on the command line in click's own words; a value that was given stands in them."""
     if isinstance(error, click.UsageError) and error.ctx is not None:
-        output.tell_lines(error.ctx.get_usage())
+        output.print_notes(error.ctx.get_usage())
         option = max(error.ctx.command.get_help_option_names(error.ctx), key=len)
-        output.tell(f"Try '{error.ctx.command_path} {option}' for help.")
-        output.tell("")
+        output.print_note(f"Try '{error.ctx.command_path} {option}' for help.")
+        output.print_note("")
     message = error.format_message()
     # Only the list of what may be given is click's own lines; no value is in it.
-    (output.tell_lines if isinstance(error, click.MissingParameter) else output.tell)(f"Error: {message}")
+    (output.print_notes if isinstance(error, click.MissingParameter) else output.print_note)(f"Error: {message}")
 
 
-def _tell_our_fault(error: Exception, *, is_verbose: bool) -> None:
+def _print_internal_error(error: Exception, *, is_verbose: bool) -> None:
     if is_verbose:
         import traceback
 
-        output.tell_lines("".join(traceback.format_exception(error)).rstrip())
+        output.print_notes("".join(traceback.format_exception(error)).rstrip())
     else:
-        output.tell(f"countermark: a fault of ours: {type(error).__name__}; see more with: countermark -v …")
+        output.print_note(f"countermark: a fault of ours: {type(error).__name__}; see more with: countermark -v …")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from countermark.cli.fetch import fetch_one
+from countermark.cli.fetch import fetch_and_report
 from countermark.cli.session import Session
 from countermark.cli.upkeep import UpkeepProcess
 from countermark.domain.caller import stage_caller
@@ -149,7 +149,7 @@ class Scheduler:
         # It may have been deleted since it was asked for.
         with suppress(NotFound):
             collaboration = self._state.collaborations.collaboration(name)
-            fetch_one(
+            fetch_and_report(
                 self._session,
                 self._state,
                 collaboration,

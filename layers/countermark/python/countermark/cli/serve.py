@@ -197,8 +197,8 @@ def _serve_by_workers(
 def _announce(state: "LocalState", scheduler: "Scheduler", listener: socket.socket) -> None:
     """Print the address, once there is an index to answer from or that takes long."""
     scheduler.wait_for_index(FRESH_INDEX_S if _has_index(state) else FIRST_INDEX_S)
-    output.result(_address(listener))
-    output.finish()
+    output.print_result(_address(listener))
+    output.flush()
 
 
 def _has_index(state: "LocalState") -> bool:

@@ -161,7 +161,7 @@ def main(setup: Mapping[str, Any]) -> None:
     # What is read there are reports, and nothing that a library prints.
     reports = Reports(os.dup(1))
     os.dup2(2, 1)
-    output.prepare()
+    output.configure_streams()
     session = Session(
         directory=Path(setup["directory"]),
         verbosity=setup["verbosity"],

@@ -51,7 +51,7 @@ class Session:
     def note(self, text: str) -> None:
         """Tell what is good to know."""
         if not self.is_quiet:
-            output.tell(text)
+            output.print_note(text)
 
     def detail(self, text: str) -> None:
         """Tell what only `-v` asks for."""
@@ -60,7 +60,7 @@ class Session:
 
     def complain(self, text: str) -> None:
         """Tell what went wrong, where the command goes on all the same."""
-        output.tell(text)
+        output.print_note(text)
 
     def fault(self, text: str, error: Exception) -> None:
         """Tell of an error that nobody foresaw, where the command goes on; its own text may hold a secret."""
@@ -68,7 +68,7 @@ class Session:
             import traceback
 
             self.complain(f"{text}:")
-            output.tell_lines("".join(traceback.format_exception(error)).rstrip())
+            output.print_notes("".join(traceback.format_exception(error)).rstrip())
         else:
             self.complain(f"{text}: a fault of ours: {type(error).__name__}; see more with: countermark -v …")
 

@@ -221,7 +221,7 @@ def main(arguments: Sequence[str]) -> None:
     session = Session(
         directory=Path(directory), verbosity=int(verbosity), is_quiet=is_quiet == "1", shows_progress=False
     )
-    output.prepare()
+    output.configure_streams()
     try:
         keep(session, sys.stdin, _answer)
     except CountermarkError as error:

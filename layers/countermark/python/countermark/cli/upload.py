@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from countermark.cli import output
-from countermark.cli.content import Complaint, Complaints, ContentCommand, content_type_argument, kind_of
+from countermark.cli.content import Complaint, Complaints, ContentCommand, content_type_argument, detect_content_type
 from countermark.cli.session import Session
 from countermark.domain import event_json
 from countermark.domain.event import ContentHashed, Event, MatchFound
@@ -53,14 +53,14 @@ def command(session: Session, *, content_type: ContentType, files: tuple[Path, .
         uploads = Uploads(session, state, content_type)
         for path in files:
             try:
-                uploads.take(path, content_id)
+                uploads.upload(path, content_id)
             except CountermarkError as error:
                 complaints.add(Complaint.of(str(path), error))
-            for text in uploads.left_out:
+            for text in uploads.incomplete:
                 complaints.add(Complaint(text=f"{path}{text}", is_outside=False))
-            for event in uploads.found:
-                output.result(output.json_text(event_json.to_json(event)[1]))
-            uploads.left_out, uploads.found = [], []
+            for event in uploads.matches:
+                output.print_result(output.json_text(event_json.to_json(event)[1]))
+            uploads.incomplete, uploads.matches = [], []
     complaints.raise_all()
 
 
@@ -83,10 +83,10 @@ class Uploads:
         self._reader = IndexReader(state.index, session.signal_types())
         self._directory = BankDirectory(state.banks)
         self._path = Path()
-        self.found: list[MatchFound] = []
-        self.left_out: list[str] = []
+        self.matches: list[MatchFound] = []
+        self.incomplete: list[str] = []
 
-    def take(self, path: Path, content_id: str | None) -> None:
+    def upload(self, path: Path, content_id: str | None) -> None:
         """Take a file in, unless it was taken before.
 
         Raises:
@@ -95,14 +95,14 @@ class Uploads:
         from countermark.flows.hash import hash_upload
 
         self._path = path.absolute()
-        with self._opened() as stream:
+        with self._open() as stream:
             version = os.fstat(stream.fileno())
             if not stat.S_ISREG(version.st_mode):
                 raise InvalidInput("an upload is a file: a pipe or a device has no version to know it by")
             report = hash_upload(
                 stream,
                 content_key=f"{self._path.as_uri()}#{version.st_ino}-{version.st_ctime_ns}-{version.st_size}",
-                content_type=self._kind(stream),
+                content_type=self._detect_type(stream),
                 content_id=content_id,
                 types_of=self._types_of(self._state.banks.signal_type_ratios()),
                 content_types=self._session.content_types(),
@@ -114,7 +114,7 @@ class Uploads:
         if report is None:
             self._session.note(f"{path}: it was uploaded before")
             return
-        self.left_out += [f"{place}: no {name}: {why.reason}" for place, name, why in report.not_examined(asks=True)]
+        self.incomplete += [f"{place}: no {name}: {why.reason}" for place, name, why in report.not_examined(asks=True)]
 
     def publish(self, events: Sequence[Event]) -> None:
         """Store events, and match the content that was hashed."""
@@ -123,7 +123,7 @@ class Uploads:
         self._state.publisher.publish(events)
         for event in events:
             if isinstance(event, MatchFound):
-                self.found.append(event)
+                self.matches.append(event)
             elif isinstance(event, ContentHashed):
                 match_hashed(
                     event,
@@ -146,28 +146,28 @@ class Uploads:
             if name in event.partial:
                 self._session.note(f"{self._path}{text}")
             else:
-                self.left_out.append(text)
+                self.incomplete.append(text)
 
     def _read_queries(self, event: ContentHashed) -> Iterable[Signal]:
         """Read what the event has left in the file."""
         from countermark.flows.hash import hash_with_parts
 
-        with self._opened() as stream:
-            kind, types_of = self._kind(stream), self._types_of({})
+        with self._open() as stream:
+            kind, types_of = self._detect_type(stream), self._types_of({})
             report = hash_with_parts(stream, kind, types_of, self._session.content_types(), name=self._path.name)
         place = "".join(event.content_key.rpartition("#")[2].partition("/")[1:])
         return dict(report.walk())[place].queries
 
-    def _opened(self) -> BinaryIO:
+    def _open(self) -> BinaryIO:
         try:
             return self._path.open("rb")
         except OSError as error:
             raise InvalidInput(f"{error.strerror}") from error
 
-    def _kind(self, stream: BinaryIO) -> ContentType:
+    def _detect_type(self, stream: BinaryIO) -> ContentType:
         if self._content_type != ContentType.FILE:
             return self._content_type
-        return kind_of(stream, self._path.name, self._session.content_types())
+        return detect_content_type(stream, self._path.name, self._session.content_types())
 
     def _types_of(self, ratios: Mapping[str, float]) -> "TypesOf":
         from countermark.flows.hash import applicable

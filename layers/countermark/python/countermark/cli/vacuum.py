@@ -21,4 +21,4 @@ def command(session: Session) -> None:
     """
     with session.state() as state:
         before, after = state.vacuum()
-        output.result(f"{before} {after}")
+        output.print_result(f"{before} {after}")

@@ -27,7 +27,7 @@ def main() -> None:
     setup = json.loads(requests.readline())
     threading.Thread(target=_read, args=(requests, names), daemon=True).start()
 
-    from countermark.cli.content import Complaint, Wanted, given_name, outcomes_of
+    from countermark.cli.content import Complaint, HashOptions, make_hasher, parse_input
     from countermark.cli.session import Session
     from countermark.cli.workers import outcome_json
     from countermark.domain.signal import ContentType
@@ -41,14 +41,14 @@ def main() -> None:
     memory.process_budget.cache_clear()
     session = Session(directory=Path(setup["directory"]), is_quiet=True, shows_progress=False)
     wanted = setup["wanted"]
-    outcomes = outcomes_of(session, Wanted(**wanted | {"content_type": ContentType(wanted["content_type"])}))
+    outcomes = make_hasher(session, HashOptions(**wanted | {"content_type": ContentType(wanted["content_type"])}))
     answer: object = "ready"
     while True:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
         name = names.get()
         try:
-            made = list(outcomes(given_name(name)))
+            made = list(outcomes(parse_input(name)))
         except CountermarkError as error:
             made = [Complaint.of(name, error)]
         except Exception:  # noqa: BLE001  # the process that asked hashes it itself, and reports what went wrong

@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from countermark.cli.content import Complaint, Given, Note, Outcome, Piece, Wanted, outcomes_of
+from countermark.cli.content import Complaint, HashOptions, InputItem, Note, Outcome, Piece, make_hasher
 from countermark.cli.session import Session
 from countermark.domain.signal import ContentType, Signal, Unhashable
 
@@ -59,7 +59,7 @@ def processors(cgroup: Path = _CGROUP) -> int:
 
 
 def in_order(
-    given: Iterable[Given], session: Session, wanted: Wanted, *, jobs: int | None
+    items: Iterable[InputItem], session: Session, wanted: HashOptions, *, jobs: int | None
 ) -> Generator[Outcome, None, None]:
     """Yield what comes of each piece of content, in the order of `given`, as `content.outcomes_of` says.
 
@@ -69,21 +69,21 @@ def in_order(
     Raises:
         InvalidInput: The signal type that is wanted is none, or does not apply to that content.
     """
-    files = list(given) if isinstance(given, Sequence) else None
+    files = list(items) if isinstance(items, Sequence) else None
     most = processors() if jobs is None else jobs
     count = sum(each.argument is not None for each in files or ())
     if jobs is None:
         most = min(most, max(2, count // FILES_OF_ONE))
     if files is None or min(most, count) < 2 or wanted.content_type in {ContentType.TEXT, ContentType.URL}:
-        outcomes = outcomes_of(session, wanted)
-        for each in given:
+        outcomes = make_hasher(session, wanted)
+        for each in items:
             yield from outcomes(each)
         return
     pool = _Pool(session, wanted, processes=min(most, count))
     try:
         if jobs is not None or count >= AT_ONCE:
             pool.start()  # before this process loads what it hashes with
-        yield from pool.outcomes(files, outcomes_of(session, wanted))
+        yield from pool.outcomes(files, make_hasher(session, wanted))
     finally:
         pool.close()
 
@@ -92,7 +92,7 @@ def in_order(
 class _Task:
     """One piece of content, and what came of it; None until somebody has hashed it."""
 
-    given: Given
+    item: InputItem
     is_taken: bool = False
     made: Sequence[Outcome] | None = None
     error: Exception | None = None
@@ -100,7 +100,7 @@ class _Task:
     """Whether this process hashes it: no other can open it, or none could hash it."""
 
     def __post_init__(self) -> None:
-        self.is_for_us = self.given.argument is None
+        self.is_for_us = self.item.argument is None
 
     @property
     def is_done(self) -> bool:
@@ -110,7 +110,7 @@ class _Task:
 class _Pool:
     """This process and some workers, which hash what lies in one window of files."""
 
-    def __init__(self, session: Session, wanted: Wanted, *, processes: int) -> None:
+    def __init__(self, session: Session, wanted: HashOptions, *, processes: int) -> None:
         self._session = session
         self._wanted = wanted
         self._processes = processes
@@ -120,7 +120,7 @@ class _Pool:
         self._threads: list[threading.Thread] = []
         self._is_closed = False
 
-    def outcomes(self, files: Iterable[Given], own: Callable[[Given], Iterator[Outcome]]) -> Iterator[Outcome]:
+    def outcomes(self, files: Iterable[InputItem], own: Callable[[InputItem], Iterator[Outcome]]) -> Iterator[Outcome]:
         """Yield what comes of each file, in order."""
         source = iter(files)
         window: deque[_Task] = deque()
@@ -138,7 +138,7 @@ class _Pool:
             head = window[0]
             mine = self._next_of_ours(head)
             if mine is head:
-                yield from own(head.given)
+                yield from own(head.item)
             elif mine is not None:
                 self._hash(mine, own)
                 continue
@@ -180,9 +180,9 @@ class _Pool:
             return None
 
     @staticmethod
-    def _hash(task: _Task, own: Callable[[Given], Iterator[Outcome]]) -> None:
+    def _hash(task: _Task, own: Callable[[InputItem], Iterator[Outcome]]) -> None:
         try:
-            task.made = list(own(task.given))
+            task.made = list(own(task.item))
         except Exception as error:  # noqa: BLE001  # it is raised where its turn is, as if one were hashed after another
             task.error = error
 
@@ -234,7 +234,7 @@ class _Pool:
         while True:
             while len(taken) < IN_FLIGHT and (task := self._take(waits=not taken)) is not None:
                 taken.append(task)
-                _send(child, task.given.argument)
+                _send(child, task.item.argument)
             if not taken:
                 return
             answer = _answer(child)
@@ -243,7 +243,7 @@ class _Pool:
                 if answer is None:
                     self._give_back(task, is_for_us=True)
                 else:
-                    task.made = [outcome_of(each, task.given) for each in answer]
+                    task.made = [outcome_of(each, task.item) for each in answer]
                 self._changed.notify_all()
 
     def _take(self, *, waits: bool) -> _Task | None:
@@ -272,7 +272,7 @@ class _Pool:
             if self._is_closed:
                 return
             first = taken.popleft()
-            text = f"{first.given.name}: the process that hashed it ended with {ending}"
+            text = f"{first.item.name}: the process that hashed it ended with {ending}"
             first.made = [Complaint(text=text, is_outside=False)]
             while taken:
                 self._give_back(taken.pop(), is_for_us=False)
@@ -318,7 +318,7 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
             return {"complaint": outcome.text, "is_outside": outcome.is_outside}
         case Piece():
             return {
-                "name": outcome.given.name,
+                "name": outcome.item.name,
                 "signals": [[signal.type, signal.value] for signal in outcome.signals],
                 "variants": [[signal.type, signal.value, name] for signal, name in outcome.variants.items()],
                 "partial": [[signal.type, signal.value, why] for signal, why in outcome.partial.items()],
@@ -326,14 +326,14 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
             }
 
 
-def outcome_of(sent: Mapping[str, Any], given: Given) -> Outcome:
+def outcome_of(sent: Mapping[str, Any], item: InputItem) -> Outcome:
     """Return an outcome that a worker sent."""
     if "note" in sent:
         return Note(text=sent["note"])
     if "complaint" in sent:
         return Complaint(text=sent["complaint"], is_outside=sent["is_outside"])
     return Piece(
-        given=replace(given, name=sent["name"]),
+        item=replace(item, name=sent["name"]),
         signals=tuple(Signal(type=name, value=value) for name, value in sent["signals"]),
         variants={Signal(type=name, value=value): variant for name, value, variant in sent["variants"]},
         partial={Signal(type=name, value=value): why for name, value, why in sent["partial"]},

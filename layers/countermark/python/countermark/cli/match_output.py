@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class FoundMatch:
     """A match. `rotation` is the variant of a photo that matches, where it is not the photo itself.
 
     `source` is the collaboration that it comes from, or the bank of a content that was banked by this platform.
@@ -34,7 +34,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class MatchFilter:
     """Which matches the user wants to see."""
 
     is_all: bool
@@ -42,33 +42,33 @@ class Choice:
     shows_false_positives: bool
     hides_disputed: bool
 
-    def of(self, found: Sequence[Found]) -> Iterator[Found]:
+    def select(self, matches: Sequence[FoundMatch]) -> Iterator[FoundMatch]:
         """Yield what to show of the matches of one file: unless all, the nearest of each type and source."""
         seen = set()
-        for each in sorted(found, key=lambda each: each.distance or 0):
-            place = each.signal_type, each.source
-            if self._takes(each) and (self.is_all or place not in seen):
+        for match in sorted(matches, key=lambda match: match.distance or 0):
+            place = match.signal_type, match.source
+            if self._includes(match) and (self.is_all or place not in seen):
                 seen.add(place)
-                yield each
+                yield match
 
-    def _takes(self, found: Found) -> bool:
-        if self.max_distance is not None and found.distance is not None and found.distance > self.max_distance:
+    def _includes(self, match: FoundMatch) -> bool:
+        if self.max_distance is not None and match.distance is not None and match.distance > self.max_distance:
             return False
-        if found.is_mine_negative or found.category is Category.NEGATIVE_CLASS:
+        if match.is_mine_negative or match.category is Category.NEGATIVE_CLASS:
             return self.shows_false_positives
-        return not (self.hides_disputed and found.category is Category.DISPUTED)
+        return not (self.hides_disputed and match.category is Category.DISPUTED)
 
 
-def found_here(
+def as_found_match(
     lookup: "Lookup", match: Match, signal_types: Mapping[str, SignalType], *, rotation: str | None
-) -> Found:
+) -> FoundMatch:
     """Return a match of a lookup. What this platform banked itself, it takes for what its bank says."""
     from countermark.flows.match import detail
 
     query, provenance = lookup.signal, match.content.provenance
     opinions = () if provenance is None else provenance.opinions
     banked = match.content.signals.get(query.type, query.value)
-    return Found(
+    return FoundMatch(
         signal_type=query.type,
         source=match.bank.name if provenance is None else provenance.collaboration,
         category=Category.POSITIVE_CLASS if provenance is None else aggregate(opinions),
@@ -81,15 +81,15 @@ def found_here(
     )
 
 
-def line(found: Found) -> str:
+def text_line(match: FoundMatch) -> str:
     """Return a match as the peer prints it: `<signal type> <distance> (<source>) <CATEGORY>[ tag,tag]`."""
-    rotation = "" if found.rotation is None else f"{found.rotation} "
-    distance = "".join(found.shown_distance.split())
-    text = f"{found.signal_type} {rotation}{distance} ({found.source}) {found.category.name}"
-    return f"{text} {','.join(found.tags)}" if found.tags else text
+    rotation = "" if match.rotation is None else f"{match.rotation} "
+    distance = "".join(match.shown_distance.split())
+    text = f"{match.signal_type} {rotation}{distance} ({match.source}) {match.category.name}"
+    return f"{text} {','.join(match.tags)}" if match.tags else text
 
 
-def json_line(found: Found, name: str) -> str:
+def json_line(match: FoundMatch, name: str) -> str:
     """Return a match with all that is known of it, as JSON in one line; `name` is the file's."""
-    turned = {} if found.rotation is None else {"rotation": found.rotation}
-    return output.json_text({"file": name, **turned, "category": found.category.name, **found.detail})
+    turned = {} if match.rotation is None else {"rotation": match.rotation}
+    return output.json_text({"file": name, **turned, "category": match.category.name, **match.detail})
