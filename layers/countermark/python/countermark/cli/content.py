@@ -47,7 +47,7 @@ class InputItem:
     """One piece of content: its name for messages, and its bytes.
 
     `path` is that of its file, where it is one. A picture made of a photo has the place where it may be saved, and,
-    variant_signals or mirrored, the name of its `variant`. `argument` is that of the command line, where another process can
+    turned or mirrored, the name of its `variant`. `argument` is that of the command line, where another process can
     open it: a path or a URL, and not a picture made of it.
     """
 

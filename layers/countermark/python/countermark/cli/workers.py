@@ -61,7 +61,7 @@ def processors(cgroup: Path = _CGROUP) -> int:
 def in_order(
     items: Iterable[InputItem], session: Session, wanted: HashOptions, *, jobs: int | None
 ) -> Generator[Outcome, None, None]:
-    """Yield what comes of each piece of content, in the order of `given`, as `content.outcomes_of` says.
+    """Yield what comes of each piece of content, in the order of `items`, as `content.make_hasher` says.
 
     Workers get files and URLs alone, and only of types whose hashing takes time. With fewer than two processes there
     are none. Closing the iterator ends them.
