@@ -202,7 +202,7 @@ def test_a_database_that_may_not_be_written_to_can_be_read(path: Path) -> None:
     with Database.open(path) as database:
         store = SqliteBankStore(database)
         assert [bank.name for bank in store.banks()] == ["A"]
-        with pytest.raises(Unavailable, match="it may not be written to"):
+        with pytest.raises(Unavailable, match="it is read-only"):
             store.create_bank("B", ratio=1.0)
 
 

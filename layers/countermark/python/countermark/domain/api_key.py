@@ -39,4 +39,4 @@ def digest(key: str) -> str:
 
 def duplicate_name_error(name: str) -> AlreadyExists:
     """Return the error for adding a second key with the same name to a store."""
-    return AlreadyExists(f"a key {name!r} already exists: delete it first, or choose another name")
+    return AlreadyExists(f"there is a key {name!r} already: delete it first, or choose another name")

@@ -1,4 +1,4 @@
-"""API keys, over SQLite: only the digests of their texts."""
+"""API keys in SQLite. Only the digests of their texts are stored."""
 
 from collections.abc import Sequence
 from typing import Any

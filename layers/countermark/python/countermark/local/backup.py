@@ -1,7 +1,7 @@
-"""Backups of the embedded database: copied by SQLite while others write, checked, and put in its place again.
+"""Backups of the embedded database: copied by SQLite during writes, checked, and restored.
 
-A backup is a database in one file: banks, contents, collaborations with their records, API keys and events. The
-index is not in it, as it is built from the banks, and neither are the credentials of exchanges.
+A backup is a database in one file: banks, contents, collaborations with their records, API keys and events. It does not
+contain the index, which is built from the banks, and it does not contain the credentials of exchanges.
 
 Source: SQLite documentation, "SQLite Backup API", "Write-Ahead Logging", "How To Corrupt An SQLite Database File".
 """
@@ -29,31 +29,31 @@ from countermark.local.files import TEMPORARY_SUFFIX, Locked, locked, sync_direc
 from countermark.local.schema import APPLICATION_ID
 
 ASIDE_INFIX = ".replaced-"
-"""Between the database's name and the time at which a restore replaced it."""
+"""The text between the database's name and the time at which a restore replaced it."""
 
 _JOURNALS = ("-wal", "-shm", "-journal")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What a database holds."""
+    """The number of banks and contents in a database."""
 
     banks: int
     contents: int
 
 
 def back_up(database: Database, target: Path, *, replace: bool = False) -> Counts:
-    """Copy a database as it is at one moment into a file of mode 600, whole or not at all; writers go on meanwhile.
+    """Copy a snapshot of a database into a file of mode 600, completely or not at all. Writers are not blocked.
 
     Raises:
-        AlreadyExists: The file is there, and is not to be replaced.
+        AlreadyExists: The file exists, and `replace` is not set.
         InvalidInput: The file is the database itself, or a directory.
         Unavailable: The database cannot be read, the file cannot be written, or the copy fails its check.
     """
     if not replace and os.path.lexists(target):
-        raise AlreadyExists(f"{target} is there already: choose another name, or replace it with --force")
+        raise AlreadyExists(f"{target} already exists: choose another name, or replace it with --force")
     if target.is_dir():
-        raise InvalidInput(f"{target} is a directory: name a file in it")
+        raise InvalidInput(f"{target} is a directory: give the name of a file in it")
     if database.is_at(target):
         raise InvalidInput(f"{target} is the database itself: choose another name")
     with _temporary(target) as temporary:
@@ -70,23 +70,24 @@ def back_up(database: Database, target: Path, *, replace: bool = False) -> Count
 
 
 def restore(source: Path, database: Path, *, now_s: int) -> tuple[Counts, Path | None]:
-    """Put a backup in the place of a database; returns what it holds, and where the replaced one is kept.
+    """Replace a database by a backup. Return the counts of the backup, and the path of the replaced database.
 
-    The database gets another id, so that whoever builds the index next builds it from the start. Content ids that
-    the replaced database gave are not given again. A kill at any point leaves the old database or the new one.
+    The database gets another id, so that the next build of the index starts from the beginning. Content ids that the
+    replaced database assigned are not assigned again. If the process is killed at any point, either the old database or
+    the new one remains.
 
     Raises:
-        NotFound: There is no such backup.
-        InvalidInput: It is not a backup of countermark, is damaged, or is the database itself.
+        NotFound: The backup does not exist.
+        InvalidInput: The file is not a backup of countermark, is damaged, or is the database itself.
         Conflict: Another process has the database open.
-        Unavailable: It was written by a newer countermark, or a file cannot be read or written.
+        Unavailable: A newer version of countermark wrote the backup, or a file cannot be read or written.
     """
     if not source.is_file():
         raise NotFound(f"there is no file {source}")
     if database.exists() and source.samefile(database):
-        raise InvalidInput(f"{source} is the database itself: name a backup of it")
+        raise InvalidInput(f"{source} is the database itself: give the name of a backup")
     try:
-        # In this order: whoever opens a database takes the locks in it as well.
+        # In this order, because a process that opens a database takes the locks in the same order.
         with (
             locked(database.with_name(database.name + OPEN_SUFFIX)),
             exclusive_use(database),
@@ -100,13 +101,13 @@ def restore(source: Path, database: Path, *, now_s: int) -> tuple[Counts, Path |
                 sync_directory(database.parent)
     except Locked as error:
         raise Conflict(
-            f"another process has {database} open, such as `countermark serve`: stop it, and restore again"
+            f"another process has {database} open, such as `countermark serve`: stop it, and run the restore again"
         ) from error
     return counts, aside
 
 
 def _prepare(source: Path, temporary: Path, database: Path) -> Counts:
-    """Make a copy of a backup that is ready to be the database."""
+    """Make a copy of a backup that is ready to become the database."""
     name = f"the backup {source}"
     if source.stat().st_size < SMALLEST_BYTES:
         raise InvalidInput(f"{source} is not a backup of countermark: it has {source.stat().st_size} bytes")
@@ -118,7 +119,7 @@ def _prepare(source: Path, temporary: Path, database: Path) -> Counts:
             with closing(sqlite3.connect(temporary, isolation_level=None)) as copy:
                 backup.backup(copy)
                 copy.execute("PRAGMA journal_mode = MEMORY")
-                # A damaged backup must not be half migrated before that is found.
+                # Damage must be found before a backup is partly migrated.
                 _check_integrity(copy, name)
                 apply_migrations(copy, copy.execute("PRAGMA user_version").fetchone()[0])
                 copy.execute("UPDATE store SET id = lower(hex(randomblob(16)))")
@@ -130,29 +131,29 @@ def _prepare(source: Path, temporary: Path, database: Path) -> Counts:
 
 
 def _next_content_id(database: Path) -> int:
-    """Return the next content id of the database that is about to be replaced; 0 where it cannot be read."""
+    """Return the next content id of the database that is about to be replaced; 0 if it cannot be read."""
     with suppress(sqlite3.Error, OSError, TypeError):
         if database.stat().st_size >= SMALLEST_BYTES:
             with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)) as old:
                 next_id: int = old.execute("SELECT id FROM next_content_id").fetchone()[0]
-                # What is in its journal goes into the file, which is then all that there is to keep.
+                # Move the content of its journal into the file, so that the file alone is a complete copy.
                 old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 return next_id
     return 0
 
 
 def _set_aside(database: Path, *, now_s: int) -> Path | None:
-    """Keep a database under another name, with what is left of its journals; it stays where it is as well."""
+    """Store a database under another name too, with the rest of its journals. The old name remains."""
     aside = None
     if database.exists():
         stamp = datetime.fromtimestamp(now_s, UTC).strftime("%Y%m%dT%H%M%SZ")
         aside = _free_name(database.with_name(f"{database.name}{ASIDE_INFIX}{stamp}"))
-        _keep(database, aside)
+        _link_or_copy(database, aside)
     for suffix in _JOURNALS:
         journal = database.with_name(database.name + suffix)
         if not journal.exists():
             continue
-        # The new database must not meet the journal of the old one: SQLite would play it into it.
+        # The new database must not find the journal of the old one, because SQLite would apply it.
         if aside is None or suffix == "-shm" or not journal.stat().st_size:
             journal.unlink()
         else:
@@ -160,11 +161,11 @@ def _set_aside(database: Path, *, now_s: int) -> Path | None:
     return aside
 
 
-def _keep(path: Path, aside: Path) -> None:
+def _link_or_copy(path: Path, aside: Path) -> None:
     try:
         aside.hardlink_to(path)
     except OSError:
-        # A file system without links.
+        # The file system has no hard links.
         shutil.copyfile(path, aside)
         aside.chmod(0o600)
         _sync(aside)
@@ -176,17 +177,17 @@ def _free_name(path: Path) -> Path:
 
 
 def _check(path: Path, name: str) -> Counts:
-    """Check a copy that is about to get its name; afterwards it is one file, without a journal.
+    """Check a copy before it gets its final name. Afterwards it is one file without a journal.
 
     Raises:
-        Unavailable: It is damaged.
+        Unavailable: The copy is damaged.
     """
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode = DELETE")
             _check_integrity(connection, name)
             banks, contents = (
-                connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608  # two names of ours
+                connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608  # two constants
                 for table in ("banks", "contents")
             )
     except sqlite3.Error as error:
@@ -202,7 +203,7 @@ def _check_integrity(connection: sqlite3.Connection, name: str) -> None:
 
 @contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
-    """Yield a new file beside a path, of mode 600; it is removed where nobody renamed it."""
+    """Yield a new file of mode 600 in the same directory as a path. It is removed unless the caller renamed it."""
     with translated(path):
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY_SUFFIX)
         os.close(descriptor)
@@ -216,13 +217,15 @@ def _temporary(path: Path) -> Iterator[Path]:
 
 
 def _rename_new(temporary: Path, target: Path) -> None:
-    """Give a file a name that nothing has."""
+    """Give a file a name that does not exist yet."""
     try:
         target.hardlink_to(temporary)
     except FileExistsError as error:
-        raise AlreadyExists(f"{target} was made meanwhile: choose another name, or replace it with --force") from error
+        raise AlreadyExists(
+            f"{target} was created by another process: choose another name, or replace it with --force"
+        ) from error
     except OSError:
-        # A file system without links.
+        # The file system has no hard links.
         temporary.rename(target)
 
 

@@ -1,4 +1,4 @@
-"""Banks, contents and the feed of their changes, over SQLite."""
+"""Banks, contents and the feed of their changes in SQLite."""
 
 import hashlib
 import secrets
@@ -37,13 +37,13 @@ _INSERT_CONTENT = """
 _ABOVE_ALL_IDS = 2**63 - 1
 
 RETAINED_CHANGES = 10_000
-"""How many of the newest changes stay in the feed, whatever they say."""
+"""How many of the newest changes always stay in the feed."""
 
 TRIM_BATCH = 5_000
-"""How many places of the feed one write looks at: some milliseconds, and other writers wait meanwhile."""
+"""How many places of the feed one write examines. This takes some milliseconds, in which other writers wait."""
 
 MARKS = 10_000
-"""How many marks of builds are remembered: an index that is older by more builds than that is built from the start."""
+"""How many marks of builds are stored. An index that is more builds old than this is built from the start."""
 
 
 class SqliteBankStore:
@@ -54,7 +54,7 @@ class SqliteBankStore:
 
     def create_bank(self, name: str, *, ratio: float) -> Bank:
         with self._database.write() as connection:
-            _refuse_taken(connection, name)
+            _check_name_is_free(connection, name)
             connection.execute("INSERT INTO banks (name, ratio, distance_limits) VALUES (?, ?, '{}')", (name, ratio))
             return _bank(connection, name)
 
@@ -71,13 +71,13 @@ class SqliteBankStore:
             before = _bank(connection, name)
             after = change.applied_to(before)
             if after.name != name:
-                _refuse_taken(connection, after.name)
+                _check_name_is_free(connection, after.name)
             connection.execute(
                 "UPDATE banks SET name = ?, ratio = ?, distance_limits = ? WHERE id = ?",
                 (after.name, after.matching_enabled_ratio, to_text(after.distance_limits), after.id),
             )
             if (before.matching_enabled_ratio > 0.0) != (after.matching_enabled_ratio > 0.0):
-                _tell(connection, [after.id], is_bank=True)
+                _append_to_feed(connection, [after.id], is_bank=True)
             return after
 
     def delete_bank(self, name: str) -> Bank | None:
@@ -88,7 +88,7 @@ class SqliteBankStore:
             bank = _bank_of(row)
             connection.execute("DELETE FROM banks WHERE id = ?", (bank.id,))
             connection.execute("INSERT INTO deleted_banks (id) VALUES (?)", (bank.id,))
-            _tell(connection, [bank.id], is_bank=True)
+            _append_to_feed(connection, [bank.id], is_bank=True)
             return bank
 
     def purge_contents(self, bank_id: int, *, limit: int) -> int:
@@ -98,7 +98,7 @@ class SqliteBankStore:
                 return 0
             rows = connection.execute("SELECT id FROM contents WHERE bank_id = ? LIMIT ?", (bank_id, limit)).fetchall()
             connection.executemany("DELETE FROM contents WHERE id = ?", rows)
-            _tell(connection, [content_id for (content_id,) in rows])
+            _append_to_feed(connection, [content_id for (content_id,) in rows])
             if len(rows) < limit:
                 connection.execute("DELETE FROM deleted_banks WHERE id = ?", (bank_id,))
             return len(rows)
@@ -119,7 +119,7 @@ class SqliteBankStore:
                     return _content_of(row)
             content = draft.content(_allot(connection, 1)[0], bank_id, now_s=now_s)
             connection.execute(_INSERT_CONTENT, (*_row_of(content), draft.source_key))
-            _tell(connection, [content.id])
+            _append_to_feed(connection, [content.id])
             return content
 
     def add_contents(
@@ -135,13 +135,13 @@ class SqliteBankStore:
                 raise NotFound(f"bank {bank_id} not found")
             if key is not None:
                 connection.execute("DELETE FROM batches WHERE forget_at_s <= ?", (now_s,))
-                known = connection.execute(
+                batch = connection.execute(
                     "SELECT digest, first_id FROM batches WHERE bank_id = ? AND key = ?", (bank_id, hidden_key)
                 ).fetchone()
-                if known is not None:
-                    if known[0] != digest:
+                if batch is not None:
+                    if batch[0] != digest:
                         raise Conflict(f"the key {key!r} was used for other contents: use a new key")
-                    return range(known[1], known[1] + len(drafts))
+                    return range(batch[1], batch[1] + len(drafts))
             ids = _allot(connection, len(drafts))
             connection.executemany(
                 _INSERT_CONTENT,
@@ -150,7 +150,7 @@ class SqliteBankStore:
                     for content_id, draft in zip(ids, drafts, strict=True)
                 ],
             )
-            _tell(connection, ids)
+            _append_to_feed(connection, ids)
             if key is not None:
                 connection.execute(
                     "INSERT INTO batches (bank_id, key, digest, first_id, forget_at_s) VALUES (?, ?, ?, ?, ?)",
@@ -160,24 +160,24 @@ class SqliteBankStore:
 
     def allot_content_ids(self, count: int) -> range:
         if count < 0:
-            raise InvalidInput(f"{count} content ids cannot be set aside")
+            raise InvalidInput(f"{count} content ids cannot be reserved")
         with self._database.write() as connection:
             return _allot(connection, count)
 
     def put_contents(self, contents: Sequence[BankContent], *, are_new: bool = False) -> None:
-        del are_new  # the one statement finds out by itself
+        del are_new  # the SQL statement handles both cases
         check_page(len(contents))
         rows = [_row_of(content) for content in contents]
         with self._database.write() as connection:
-            changed = [row[0] for row in rows if _is_new_to_a_build(connection, row)]
+            changed = [row[0] for row in rows if _changes_index(connection, row)]
             connection.executemany(
                 _INSERT_CONTENT
                 + """ON CONFLICT (id) DO UPDATE SET bank_id = excluded.bank_id, signals = excluded.signals,
                                                     provenance = excluded.provenance""",
                 [(*row, None) for row in rows],
             )
-            _tell(connection, changed)
-            # A fetch whose bank was deleted meanwhile may still write to it: what it wrote is purged like the rest.
+            _append_to_feed(connection, changed)
+            # A fetch whose bank was deleted can still write to the bank. Its contents are purged with the rest.
             for bank_id in {content.bank_id for content in contents}:
                 if not _is_bank(connection, bank_id):
                     connection.execute("INSERT OR IGNORE INTO deleted_banks (id) VALUES (?)", (bank_id,))
@@ -214,7 +214,7 @@ class SqliteBankStore:
                 (after.disable_until_ts, after.note, after.reason, content_id),
             )
             if is_permanently_disabled(before.disable_until_ts) != is_permanently_disabled(after.disable_until_ts):
-                _tell(connection, [content_id])
+                _append_to_feed(connection, [content_id])
             return bank, after
 
     def delete_contents(self, bank_id: int, ids: Sequence[int]) -> int:
@@ -227,7 +227,7 @@ class SqliteBankStore:
                     "DELETE FROM contents WHERE id = ? AND bank_id = ?", (content_id, bank_id)
                 ).rowcount
             ]
-            _tell(connection, deleted)
+            _append_to_feed(connection, deleted)
             return len(deleted)
 
     def changes(self, cursor: str | None, *, limit: int) -> ChangePage:
@@ -237,34 +237,36 @@ class SqliteBankStore:
             CursorLost: The cursor is not one of this store.
         """
         check_page(limit)
-        place = 0 if cursor is None else _place_of(cursor)
+        place = 0 if cursor is None else _parse_cursor(cursor)
         with self._database.read() as connection:
             rows = connection.execute(
                 "SELECT place, is_bank, id FROM changes WHERE place > ? ORDER BY place LIMIT ?", (place, limit + 1)
             ).fetchall()
         page = rows[:limit]
         return ChangePage(
-            changes=tuple(Change(kind="bank" if is_bank else "content", id=thing_id) for _, is_bank, thing_id in page),
+            changes=tuple(
+                Change(kind="bank" if is_bank else "content", id=changed_id) for _, is_bank, changed_id in page
+            ),
             cursor=str(page[-1][0] if page else place),
             has_more=len(rows) > limit,
         )
 
     def trim_changes(self, cursors: Iterable[str | None]) -> bool:
-        """Remove rows of the feed that say that something was deleted, and that all readers have read.
+        """Remove rows of the feed that report deletions which all readers have read.
 
-        `cursors` are those of all indexes that are built from this store. A reader from the start needs no such row,
-        as it has nothing to remove. One that comes back from an older place, such as an index that was copied, may
-        keep what was deleted since: the store decides on each match, so that never matches. The newest
-        `RETAINED_CHANGES` stay, so that this is rare. Looks at some thousand rows; returns whether there are more.
+        `cursors` are those of all indexes that are built from this store. A reader from the start does not need these
+        rows, because it has nothing to remove. A reader at an older place, such as a copied index, can miss a deletion.
+        It still produces no match, because the store decides on each match. The newest `RETAINED_CHANGES` stay, so that
+        this is rare. One call examines some thousand rows. Returns whether there are more.
         """
-        places = [0 if cursor is None else _place_of(cursor) for cursor in cursors]
+        places = [0 if cursor is None else _parse_cursor(cursor) for cursor in cursors]
         with self._database.write() as connection:
             done: int = connection.execute("SELECT place FROM trimmed").fetchone()[0]
             last: int = connection.execute("SELECT coalesce(max(place), 0) FROM changes").fetchone()[0]
             upto = min([*places, last - RETAINED_CHANGES])
             if upto <= done:
                 return False
-            # Places are consecutive numbers with gaps, so this many places are so many rows at most.
+            # Places are ascending numbers with gaps, so a range of this length has at most this many rows.
             reached = min(upto, done + TRIM_BATCH)
             connection.execute(
                 """DELETE FROM changes WHERE place > ? AND place <= ? AND CASE WHEN is_bank
@@ -286,11 +288,11 @@ class SqliteBankStore:
         with self._database.read() as connection:
             if origin is not None and origin.store_id != _store_id(connection):
                 return "the index was built from another database"
-            if origin is not None and not _knows(connection, origin.mark):
+            if origin is not None and not _has_mark(connection, origin.mark):
                 return "the database is an older copy than the one that the index was built from"
             last: int = connection.execute("SELECT coalesce(max(place), 0) FROM changes").fetchone()[0]
         try:
-            place = 0 if cursor is None else _place_of(cursor)
+            place = 0 if cursor is None else _parse_cursor(cursor)
         except CursorLost as error:
             return str(error)
         if place > last:
@@ -306,10 +308,10 @@ class SqliteBankStore:
             connection.execute("INSERT OR REPLACE INTO signal_type_ratios (name, ratio) VALUES (?, ?)", (name, ratio))
 
 
-def _tell(connection: sqlite3.Connection, ids: Sequence[int], *, is_bank: bool = False) -> None:
-    """Move things to the end of the feed."""
+def _append_to_feed(connection: sqlite3.Connection, ids: Sequence[int], *, is_bank: bool = False) -> None:
+    """Move banks or contents to the end of the feed."""
     connection.executemany(
-        "INSERT OR REPLACE INTO changes (is_bank, id) VALUES (?, ?)", [(is_bank, thing_id) for thing_id in ids]
+        "INSERT OR REPLACE INTO changes (is_bank, id) VALUES (?, ?)", [(is_bank, changed_id) for changed_id in ids]
     )
 
 
@@ -318,17 +320,17 @@ def _store_id(connection: sqlite3.Connection) -> str:
     return store_id
 
 
-def _knows(connection: sqlite3.Connection, mark: str) -> bool:
+def _has_mark(connection: sqlite3.Connection, mark: str) -> bool:
     return connection.execute("SELECT 1 FROM builds WHERE mark = ?", (mark,)).fetchone() is not None
 
 
-def _place_of(cursor: str) -> int:
+def _parse_cursor(cursor: str) -> int:
     if not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 19):
         raise CursorLost(f"a cursor of the change feed is a number, not {cursor!r}")
     return int(cursor)
 
 
-def _refuse_taken(connection: sqlite3.Connection, name: str) -> None:
+def _check_name_is_free(connection: sqlite3.Connection, name: str) -> None:
     if connection.execute("SELECT 1 FROM banks WHERE name = ?", (name,)).fetchone():
         raise AlreadyExists(f"there is a bank {name!r} already")
 
@@ -363,8 +365,8 @@ def _content_in(connection: sqlite3.Connection, bank_name: str, content_id: int)
     return bank, _content_of(row)
 
 
-def _is_new_to_a_build(connection: sqlite3.Connection, row: Sequence[Any]) -> bool:
-    """Tell whether a content is about to be added, or to get another bank or other signals."""
+def _changes_index(connection: sqlite3.Connection, row: Sequence[Any]) -> bool:
+    """Return whether a content is about to be added, or to get another bank or other signals."""
     content_id, bank_id, signals = row[:3]
     return (
         connection.execute(
@@ -375,7 +377,7 @@ def _is_new_to_a_build(connection: sqlite3.Connection, row: Sequence[Any]) -> bo
 
 
 def _row_of(content: BankContent) -> tuple[Any, ...]:
-    """Return the columns of a content but its source key, in the order of `_SELECT_CONTENT`."""
+    """Return the columns of a content except the source key, in the order of `_SELECT_CONTENT`."""
     return (
         content.id,
         content.bank_id,

@@ -1,4 +1,4 @@
-"""Collaborations, their leases and fetch states, and the exchanges' own records, over SQLite."""
+"""Collaborations, their leases and fetch states, and the exchanges' records in SQLite."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class SqliteCollaborationStore:
                 collaboration_id, is_deleted = row
                 if not is_deleted:
                     raise AlreadyExists(f"there is a collaboration {name!r} already")
-                if not _forget(connection, collaboration_id):
+                if not _delete_if_purged(connection, collaboration_id):
                     raise Conflict(f"records of the deleted collaboration {name!r} are still being removed")
             connection.execute(
                 "INSERT INTO collaborations (name, configuration) VALUES (?, ?)", (name, _configuration(collaboration))
@@ -85,7 +85,7 @@ class SqliteCollaborationStore:
                    (SELECT id FROM records WHERE collaboration_id = ? LIMIT ?)""",
                 (row[0], limit),
             ).rowcount
-            _forget(connection, row[0])
+            _delete_if_purged(connection, row[0])
             return removed
 
     def unfinished_purges(self) -> Sequence[str]:
@@ -101,7 +101,7 @@ class SqliteCollaborationStore:
         if row is None or row[0] is None:
             return FetchState()
         state = FetchState.from_json(from_text(row[0]))
-        # The process of a run that was killed could not say that it ended.
+        # A killed run could not store that it ended.
         if state.running_since_s is not None and row[1] is not None:
             hold = LeaseHolds.read(row[1], row[2])
             if hold.run is not None and self._database.holds.is_over(hold, now_s=0):
@@ -118,13 +118,18 @@ class SqliteCollaborationStore:
             ).fetchone()
             if row is None:
                 raise _not_found(name)
-            collaboration_id, held_by, expires_at_s, kept = row
-            if held_by is not None:
-                held = LeaseHolds.read(kept, expires_at_s)
-                is_own = held_by == holder and holds.is_of_this_process(held)
-                if not is_own and not holds.is_over(held, now_s=now_s, lease_s=lease_s):
+            collaboration_id, current_holder, expires_at_s, stored_hold = row
+            if current_holder is not None:
+                current_hold = LeaseHolds.read(stored_hold, expires_at_s)
+                is_own = current_holder == holder and holds.is_of_this_process(current_hold)
+                if not is_own and not holds.is_over(current_hold, now_s=now_s, lease_s=lease_s):
                     raise LeaseHeld(
-                        lease_held_message(name, holder=held_by, since_s=held.since_s, expires_at_s=held.expires_at_s)
+                        lease_held_message(
+                            name,
+                            holder=current_holder,
+                            since_s=current_hold.since_s,
+                            expires_at_s=current_hold.expires_at_s,
+                        )
                     )
             hold = holds.begin(now_s=now_s, lease_s=lease_s)
             connection.execute(
@@ -135,8 +140,8 @@ class SqliteCollaborationStore:
 
     def save_fetch_state(self, lease: Lease, state: FetchState, *, now_s: int, lease_s: int) -> Lease:
         with self._database.write() as connection:
-            collaboration_id, held = self._held(connection, lease, now_s)
-            hold = self._database.holds.begin(now_s=now_s, lease_s=lease_s, since_s=held.since_s)
+            collaboration_id, current_hold = self._check_lease(connection, lease, now_s)
+            hold = self._database.holds.begin(now_s=now_s, lease_s=lease_s, since_s=current_hold.since_s)
             connection.execute(
                 """UPDATE collaborations SET fetch_state = ?, lease_expires_at_s = ?, lease_hold = ? WHERE id = ?""",
                 (to_text(state.to_json()), hold.expires_at_s, hold.to_text(), collaboration_id),
@@ -144,9 +149,9 @@ class SqliteCollaborationStore:
         return Lease(collaboration=lease.collaboration, holder=lease.holder, expires_at_s=hold.expires_at_s)
 
     def release_lease(self, lease: Lease) -> None:
-        """Release a lease; one that cannot be written down as released, on a full disk, ends with all of the process.
+        """Release a lease. If a full disk prevents this, all leases of this process end.
 
-        What else this process does under a lease at that moment stops with `LeaseLost` and is repeated.
+        Other work that this process does under a lease at that moment stops with `LeaseLost` and is repeated.
         """
         try:
             with self._database.write() as connection:
@@ -156,7 +161,7 @@ class SqliteCollaborationStore:
                     (lease.collaboration, lease.holder),
                 )
         except Unavailable:
-            self._database.holds.give_up()
+            self._database.holds.end_all()
 
     def records(self, name: str, keys: Sequence[str]) -> dict[str, Record]:
         check_page(len(keys))
@@ -175,7 +180,7 @@ class SqliteCollaborationStore:
         check_page(len(records))
         rows = [(_key_bytes(r.key), r.generation, r.content_id, to_text(r.data)) for r in records]
         with self._database.write() as connection:
-            collaboration_id, _ = self._held(connection, lease, now_s)
+            collaboration_id, _ = self._check_lease(connection, lease, now_s)
             connection.executemany(
                 """INSERT INTO records (collaboration_id, key, generation, content_id, data) VALUES (?, ?, ?, ?, ?)
                    ON CONFLICT (collaboration_id, key) DO UPDATE SET
@@ -186,24 +191,24 @@ class SqliteCollaborationStore:
     def delete_records(self, lease: Lease, keys: Sequence[str], *, now_s: int) -> None:
         check_page(len(keys))
         with self._database.write() as connection:
-            collaboration_id, _ = self._held(connection, lease, now_s)
+            collaboration_id, _ = self._check_lease(connection, lease, now_s)
             connection.executemany(
                 "DELETE FROM records WHERE collaboration_id = ? AND key = ?",
                 [(collaboration_id, _key_bytes(key)) for key in keys],
             )
 
     def older_records(self, name: str, *, generation: int, after: str | None, limit: int) -> RecordPage:
-        """Return records of generations before `generation`, a page after the opaque `after`.
+        """Return one page of records of generations before `generation`, after the opaque cursor `after`.
 
         Raises:
-            InvalidInput: `after` is not one of this store.
+            InvalidInput: `after` is not a cursor of this store.
         """
         check_page(limit)
-        at_generation, at_id = (-1, 0) if after is None else _place_of(after)
+        at_generation, at_id = (-1, 0) if after is None else _parse_cursor(after)
         with self._database.read() as connection:
             collaboration_id = _id_of(connection, name)
-            # Two steps, as SQLite would count from the start of a generation to find a place within it;
-            # the plus keeps it from going by the upper limit instead.
+            # Two queries, because one query would scan a generation from its start to find a place in it. The plus
+            # prevents SQLite from using the index for the upper limit instead.
             rows = connection.execute(
                 _SELECT_RECORD
                 + """WHERE collaboration_id = ? AND generation = ? AND +generation < ? AND id > ?
@@ -229,15 +234,15 @@ class SqliteCollaborationStore:
                 (_id_of(connection, provenance.collaboration), _key_bytes(provenance.record_key)),
             )
 
-    def _held(self, connection: sqlite3.Connection, lease: Lease, now_s: int) -> tuple[int, LeaseHold]:
-        """Return the id of the collaboration whose lease it is, while it is held, and how."""
+    def _check_lease(self, connection: sqlite3.Connection, lease: Lease, now_s: int) -> tuple[int, LeaseHold]:
+        """Return the id of the collaboration and the hold of a lease that this process still holds."""
         row = connection.execute(
             """SELECT id, lease_expires_at_s, lease_hold FROM collaborations WHERE name = ? AND lease_holder = ?""",
             (lease.collaboration, lease.holder),
         ).fetchone()
         if row is not None:
-            collaboration_id, expires_at_s, kept = row
-            hold = LeaseHolds.read(kept, expires_at_s)
+            collaboration_id, expires_at_s, stored_hold = row
+            hold = LeaseHolds.read(stored_hold, expires_at_s)
             holds = self._database.holds
             if holds.is_of_this_process(hold) and not holds.is_over(hold, now_s=now_s):
                 return collaboration_id, hold
@@ -253,8 +258,8 @@ def _id_of(connection: sqlite3.Connection, name: str) -> int | None:
     return None if row is None else row[0]
 
 
-def _forget(connection: sqlite3.Connection, collaboration_id: int) -> bool:
-    """Remove what is left of a deleted collaboration, unless it still has records; tells whether it is gone."""
+def _delete_if_purged(connection: sqlite3.Connection, collaboration_id: int) -> bool:
+    """Delete a deleted collaboration from the table if it has no more records. Return whether it was deleted."""
     return bool(
         connection.execute(
             """DELETE FROM collaborations WHERE id = ? AND NOT EXISTS
@@ -288,9 +293,9 @@ def _record_of(row: Sequence[Any]) -> Record:
     )
 
 
-def _place_of(after: str) -> tuple[int, int]:
+def _parse_cursor(after: str) -> tuple[int, int]:
     generation, _, record_id = after.partition(".")
     try:
         return int(generation), int(record_id)
     except ValueError:
-        raise InvalidInput(f"{after!r} is no place among the records") from None
+        raise InvalidInput(f"{after!r} is not a cursor of the records") from None

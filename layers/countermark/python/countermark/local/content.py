@@ -1,4 +1,4 @@
-"""Content that configurations point to by a path."""
+"""Files that configurations name by a path."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ from countermark.errors import InvalidInput, NotFound, Unavailable
 from countermark.local.files import locked_descriptor, translated
 
 _DIRECTORY = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
-"""How a directory is opened to go on from it; on Linux that needs no right to list it."""
+"""Flags for opening a directory in order to open files in it. On Linux this needs no right to list the directory."""
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -22,34 +22,34 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 class FileContentReader:
     """The `ContentReader` of this machine's files; `~` is the home directory.
 
-    With `within` it is confined: it reads and writes below those directories only, wherever links lead, and nothing
-    below those of `apart_from`. Each directory is resolved when the reader is made. A path is resolved, then opened
-    step by step without following links: what is swapped for a link in between is refused.
+    With `within` it is confined: it reads and writes only below those directories, wherever links lead, and nothing
+    below the directories of `apart_from`. Each directory is resolved when the reader is created. A path is resolved and
+    then opened step by step without following links. If a file is replaced by a link in between, it is refused.
     """
 
     def __init__(self, *, within: Sequence[Path] | None = None, apart_from: Sequence[Path] = ()) -> None:
-        """Read anywhere, or only below the directories of `within`; none of them is nowhere."""
+        """Read anywhere, or only below the directories of `within`. An empty `within` allows no files."""
         self._within = None if within is None else tuple(map(_resolved, within))
         self._apart_from = tuple(map(_resolved, apart_from))
 
     def check(self, uri: str) -> None:
-        """Refuse a path outside of what is read here, whether there is a file or not.
+        """Refuse a path outside the allowed directories, whether the file exists or not.
 
         Raises:
-            InvalidInput: It is outside.
+            InvalidInput: The path is outside.
         """
         if self._within is not None:
-            self._place(uri, self._within)
+            self._locate(uri, self._within)
 
     @contextmanager
     def open(self, uri: str) -> Iterator[BinaryIO]:
-        """Open a file for reading in order.
+        """Open a file for sequential reading.
 
         Raises:
-            NotFound: There is no such file.
-            InvalidInput: It is a URL, is something other than a file (a directory, a device, a pipe), or is outside of
-                what is read here.
-            Unavailable: It could not be read now.
+            NotFound: The file does not exist.
+            InvalidInput: The URI is a URL, is not a regular file (but a directory, a device or a pipe), or is outside
+                the allowed directories.
+            Unavailable: The file cannot be read at the moment.
         """
         if _SCHEME.match(uri):
             raise InvalidInput(f"only files of this machine are read here, not {uri!r}")
@@ -59,11 +59,11 @@ class FileContentReader:
 
     @contextmanager
     def open_for_lines(self, uri: str) -> Iterator[BinaryIO]:
-        """Open a text file for reading, and adding at its end, under a lock. Creates a missing file.
+        """Open a text file for reading and appending, under a lock. A missing file is created.
 
         Raises:
-            InvalidInput: It is no file of this machine, or outside of what is written here.
-            Unavailable: It could not be read or written now.
+            InvalidInput: The URI is not a file of this machine, or is outside the allowed directories.
+            Unavailable: The file cannot be read or written at the moment.
         """
         if _SCHEME.match(uri):
             raise InvalidInput(f"only files of this machine are written here, not {uri!r}")
@@ -73,20 +73,20 @@ class FileContentReader:
             yield file
 
     def _opened(self, uri: str, flags: int) -> tuple[Path, int]:
-        """Return the path of a file, and a descriptor of it that is open; neither a pipe nor a device is waited for."""
+        """Return the path of a file and its open descriptor. Does not wait for a pipe or a device."""
         flags |= os.O_NONBLOCK | os.O_CLOEXEC
-        is_made = bool(flags & os.O_CREAT)
+        creates = bool(flags & os.O_CREAT)
         if self._within is None:
             path = _path(uri)
-            with translated(path), _not_found_in_words(uri, is_made=is_made):
+            with translated(path), _not_found_in_words(uri, creates=creates):
                 if path.exists() and not path.is_file():
-                    raise _not_a_file(path, uri, is_made=is_made)
+                    raise _not_a_file(path, uri, creates=creates)
                 descriptor = os.open(path, flags, 0o600)
         else:
-            root, steps = self._place(uri, self._within)
+            root, steps = self._locate(uri, self._within)
             path = root.joinpath(*steps)
             try:
-                with translated(path), _not_found_in_words(uri, is_made=is_made):
+                with translated(path), _not_found_in_words(uri, creates=creates):
                     descriptor = _walk(root, steps, flags)
             except Unavailable as error:
                 if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ELOOP:
@@ -94,11 +94,11 @@ class FileContentReader:
                 raise
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise _not_a_file(path, uri, is_made=is_made)
+            raise _not_a_file(path, uri, creates=creates)
         return path, descriptor
 
-    def _place(self, uri: str, within: Sequence[Path]) -> tuple[Path, Sequence[str]]:
-        """Return the directory that a path lies below, and the steps from there, without links in either."""
+    def _locate(self, uri: str, within: Sequence[Path]) -> tuple[Path, Sequence[str]]:
+        """Return the allowed directory above a path, and the path's components below it, both without links."""
         try:
             if _SCHEME.match(uri) or "\0" in uri or not uri:
                 raise _outside(uri)
@@ -113,21 +113,21 @@ class FileContentReader:
 
 
 def add_lines(filename: str, lines: Sequence[str], *, reader: FileContentReader | None = None) -> list[str]:
-    """Add lines to a text file, but those that it has; returns those that were added. Creates a missing file.
+    """Append lines to a text file, except those that it already has. Return the added lines.
 
-    `reader` says where files may be; None is anywhere.
+    A missing file is created. `reader` restricts where files can be; None allows any place.
 
     Raises:
-        InvalidInput: It is no file of this machine, outside of what the reader reads, or not in UTF-8.
-        Unavailable: It could not be read or written now.
+        InvalidInput: The path is not a file of this machine, is outside the reader's directories, or is not in UTF-8.
+        Unavailable: The file cannot be read or written at the moment.
     """
     with (reader or FileContentReader()).open_for_lines(filename) as file:
         data = file.read()
         encoding, mark_bytes = marked_encoding(data)
         if encoding != "utf-8":
             raise InvalidInput(f"{filename!r} is in {encoding}, and lines are added in utf-8: convert it first")
-        there = {line.strip() for line in data[mark_bytes:].splitlines()}
-        added = [line for line in dict.fromkeys(lines) if line.encode() not in there]
+        existing = {line.strip() for line in data[mark_bytes:].splitlines()}
+        added = [line for line in dict.fromkeys(lines) if line.encode() not in existing]
         gap = b"" if not data or data.endswith((b"\n", b"\r")) else b"\n"
         if added:
             file.write(gap + "".join(f"{line}\n" for line in added).encode())
@@ -136,7 +136,7 @@ def add_lines(filename: str, lines: Sequence[str], *, reader: FileContentReader 
 
 
 def _walk(root: Path, steps: Sequence[str], flags: int) -> int:
-    """Open a file from a directory on, step by step; a link on the way is an error of the system."""
+    """Open a file below a directory, step by step. A link on the path raises an `OSError`."""
     directory = os.open(root, _DIRECTORY)
     try:
         for step in steps[:-1]:
@@ -149,27 +149,27 @@ def _walk(root: Path, steps: Sequence[str], flags: int) -> int:
 
 
 @contextmanager
-def _not_found_in_words(uri: str, *, is_made: bool) -> Iterator[None]:
+def _not_found_in_words(uri: str, *, creates: bool) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
-        if is_made:
+        if creates:
             raise
         raise NotFound(f"there is no file {uri!r}") from error
 
 
-def _not_a_file(path: Path, uri: str, *, is_made: bool) -> InvalidInput | Unavailable:
+def _not_a_file(path: Path, uri: str, *, creates: bool) -> InvalidInput | Unavailable:
     return (
         Unavailable(f"{path} cannot be read or written: not a file")
-        if is_made
+        if creates
         else InvalidInput(f"{uri!r} is not a file")
     )
 
 
 def _outside(uri: str) -> InvalidInput:
     return InvalidInput(
-        f"{uri!r} is not below a directory that collaborations made over the API may use: the server's operator names "
-        "those (countermark serve --files DIR)"
+        f"{uri!r} is not below a directory that collaborations made over the API can use: the server's operator sets "
+        "these directories (countermark serve --files DIR)"
     )
 
 

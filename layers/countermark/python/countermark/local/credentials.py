@@ -1,4 +1,4 @@
-"""Credentials of exchanges from wherever a machine has them: the store, the environment, or the home directory."""
+"""Credentials of exchanges from the store, the environment, or the home directory."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from countermark.errors import InvalidInput
 from countermark.local.files import translated
 
 MAX_FILE_BYTES = 64 * 1024
-"""The most that is read of a dot file: a line of credentials is far shorter, and another file may be longer."""
+"""How much of a dot file is read. A line of credentials is much shorter, but another file can be longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialChain:
-    """The `SecretStore` that looks further: what the store has, else the environment variable, else the dot file.
+    """A `SecretStore` that searches in order: the store, the environment variable, and the dot file.
 
-    What is set goes to the store, and so comes first from then on.
+    Credentials that are set go to the store, so they come first from then on.
     """
 
     store: SecretStore
@@ -26,11 +26,11 @@ class CredentialChain:
     home: Path
 
     def credentials(self, kind: str) -> Mapping[str, str] | None:
-        """Return the credentials of a kind; None where they are nowhere.
+        """Return the credentials of a kind; None if there are none anywhere.
 
         Raises:
-            InvalidInput: The variable or the file holds something else; the error names it, and shows nothing of it.
-            Unavailable: The store, or the file, cannot be read.
+            InvalidInput: The variable or the file is malformed. The error names it, and does not show its content.
+            Unavailable: The store or the file cannot be read.
         """
         stored = self.store.credentials(kind)
         exchange = self.exchanges().get(kind) if stored is None else None
@@ -48,7 +48,7 @@ class CredentialChain:
         self.store.set_credentials(kind, credentials)
 
     def _found(self, source: CredentialSource) -> tuple[str, str]:
-        """Return where the first line of credentials stands, and the line; an empty one where there is none."""
+        """Return the place of the first line of credentials, and the line; an empty line if there is none."""
         text = self.environ.get(source.environment_variable, "")
         if text.strip():
             return f"the environment variable {source.environment_variable}", text

@@ -1,4 +1,4 @@
-"""The state directory: whose it is, and how what countermark keeps in it is removed, by name and nothing else."""
+"""The state directory: recognising it, and removing the files of countermark in it by their names."""
 
 import json
 import os
@@ -17,21 +17,21 @@ INDEX_DIRECTORY = "index"
 SECRETS_FILE = "credentials.json"
 EXTENSIONS_FILE = "extensions.json"
 IMPLICIT_SAMPLE_FILE = "sample-is-implicit"
-"""Marks that nobody asked for the sample collaboration."""
+"""Marks the sample collaboration as one that the user did not request."""
 
 MARKER_FILE = ".countermark"
-"""Says whose directory it is, also when the database was lost."""
+"""Marks a directory as countermark's, even if the database was lost."""
 
 _MARKER = b"This directory holds the state of countermark, and nothing else belongs in it.\n"
 
 _IGNORED = {"lost+found", ".DS_Store"}
-"""What a file system or a desktop puts into a directory that is empty otherwise."""
+"""Files that a file system or a desktop puts into an otherwise empty directory."""
 
 _TEMPORARY = rf"\.{{name}}\.[A-Za-z0-9_]+{re.escape(TEMPORARY_SUFFIX)}"
 
 
 def _written(name: str) -> str:
-    """Return the pattern of a file that is written atomically, its lock, and what a killed writer left of it."""
+    """Return the pattern of an atomically written file, its lock, and the temporary file of a killed writer."""
     escaped = re.escape(name)
     return rf"{escaped}(\.lock)?|{_TEMPORARY.format(name=escaped)}"
 
@@ -48,27 +48,29 @@ _SEGMENT_DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _SEGMENT_FILES = re.compile(r"[0-9a-f]{64}\.segment|" + _TEMPORARY.format(name=r"[0-9a-f]{64}\.segment"))
 
 _MAX_JSON_BYTES = 1024 * 1024
-"""The largest file of credentials or names that is looked into."""
+"""How much of a file of credentials or names is read to check its form."""
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def is_state_directory(directory: Path) -> bool:
-    """Tell whether a directory holds a state of countermark; one that is empty, missing or of loose content does not.
+    """Return whether a directory holds a state of countermark.
+
+    A missing or empty directory holds none, and neither does one that contains only loose content.
 
     Raises:
-        Unavailable: It cannot be read.
+        Unavailable: The directory cannot be read.
     """
     names = _names(directory)
     return not _foreign(directory, names) and not all(map(_is_content, names))
 
 
 def claim(directory: Path) -> None:
-    """Take a directory for the state: created for its owner alone where there is none.
+    """Use a directory for the state. A missing one is created for its owner only.
 
     Raises:
-        InvalidInput: It is not a directory, or holds something else.
-        Unavailable: It cannot be read or written.
+        InvalidInput: The path is not a directory, or the directory holds something else.
+        Unavailable: The directory cannot be read or written.
     """
     with translated(directory):
         if directory.exists() and not directory.is_dir():
@@ -77,9 +79,9 @@ def claim(directory: Path) -> None:
     if foreign := _foreign(directory, names):
         shown = ", ".join(repr(name) for name in foreign[:3]) + (", …" if len(foreign) > 3 else "")
         raise InvalidInput(
-            f"{directory} holds something else ({shown}): countermark keeps its state in a directory of its own, so "
-            "name a new or empty one in COUNTERMARK_STATEDIR. What another program keeps there, such as the "
-            "collaborations of python-threatexchange, is neither read nor changed: configure them again with "
+            f"{directory} holds something else ({shown}): countermark needs a directory of its own for its state, so "
+            "set COUNTERMARK_STATEDIR to a new or empty one. Data of another program there, such as the "
+            "collaborations of python-threatexchange, is neither read nor changed: configure it again with "
             "`countermark config collab edit`"
         )
     make_directory(directory)
@@ -88,12 +90,12 @@ def claim(directory: Path) -> None:
 
 
 def remove(directory: Path) -> Sequence[str]:
-    """Remove the state of a directory: what countermark made there, by name. No link is followed.
+    """Remove the files of countermark in a directory, by their names. No link is followed.
 
-    The directory goes too, unless something else is in it; returns the names of what was left, sorted.
+    The directory is removed too unless it holds something else. Returns the names of what was left, sorted.
 
     Raises:
-        InvalidInput: It holds no state of countermark, or a database that is not countermark's.
+        InvalidInput: The directory holds no state of countermark, or a database of another program.
         Conflict: Another process has the state open.
         OSError: A file could not be removed.
     """
@@ -116,14 +118,14 @@ def remove(directory: Path) -> Sequence[str]:
             "was removed"
         ) from error
     if not left:
-        # A link to a directory stays: whoever made it named that place.
+        # A link to a directory stays, because the user created that name.
         with suppress(OSError):
             directory.rmdir()
     return left
 
 
 def _is_foreign_database(path: Path) -> bool:
-    """Tell whether a file is a database of another program. It must not be open in this process.
+    """Return whether a file is a database of another program. It must not be open in this process.
 
     Source: SQLite, "Database File Format", section 1.3: the application id is at byte 68.
     """
@@ -148,20 +150,20 @@ def _is_sign(name: str) -> bool:
 
 
 def _foreign(directory: Path, names: Sequence[str]) -> list[str]:
-    """Return the names that show that another program keeps something in a directory without a sign of countermark.
+    """Return the names of another program's files in a directory without a sign of countermark.
 
-    Photos, videos, texts and tables are content that a user put there, and show nothing.
+    Photos, videos, texts and tables are content of a user, and do not count as another program's files.
     """
     if any(map(_is_sign, names)):
         return []
-    return [name for name in names if not (_is_content(name) or _could_be_made_here(directory, name))]
+    return [name for name in names if not (_is_content(name) or _could_be_own(directory, name))]
 
 
-def _could_be_made_here(directory: Path, name: str) -> bool:
-    """Tell whether a file or the index of a state whose database was lost could have this name, and this form."""
+def _could_be_own(directory: Path, name: str) -> bool:
+    """Return whether a name and its form fit a file or the index of a state whose database was lost."""
     with translated(directory), _opened(directory) as descriptor:
         if name != INDEX_DIRECTORY:
-            return _FILES.fullmatch(name) is not None and _is_made_here(descriptor, name)
+            return _FILES.fullmatch(name) is not None and _has_own_form(descriptor, name)
         if not _is_directory(descriptor, name):
             return False
         with _opened(name, dir_fd=descriptor) as index:
@@ -184,24 +186,25 @@ def _remove(directory: Path) -> list[str]:
         for name in _listed(descriptor):
             if name == INDEX_DIRECTORY and _is_directory(descriptor, name):
                 left += [f"{name}/{each}" for each in _remove_index(descriptor, name)]
-            elif not _is_made_here(descriptor, name) or not _is_removed(descriptor, name, _FILES, _DATABASE):
+            elif not _has_own_form(descriptor, name) or not _is_removed(descriptor, name, _FILES, _DATABASE):
                 left.append(name)
     return left
 
 
-def _is_made_here(directory: int, name: str) -> bool:
-    """Tell whether a file of a common name is of the form that countermark writes: others use such names as well."""
+def _has_own_form(directory: int, name: str) -> bool:
+    """Return whether a file has the form that countermark writes. Other programs use some of the names too."""
     if name not in {SECRETS_FILE, EXTENSIONS_FILE}:
         return True
     try:
         with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory), "rb") as file:
-            kept = json.loads(file.read(_MAX_JSON_BYTES))
+            stored = json.loads(file.read(_MAX_JSON_BYTES))
     except (OSError, ValueError, RecursionError):
         return False
     if name == EXTENSIONS_FILE:
-        return isinstance(kept, list) and all(isinstance(each, str) for each in kept)
-    return isinstance(kept, dict) and all(
-        isinstance(fields, dict) and all(isinstance(text, str) for text in fields.values()) for fields in kept.values()
+        return isinstance(stored, list) and all(isinstance(each, str) for each in stored)
+    return isinstance(stored, dict) and all(
+        isinstance(fields, dict) and all(isinstance(text, str) for text in fields.values())
+        for fields in stored.values()
     )
 
 
@@ -219,19 +222,19 @@ def _remove_index(parent: int, index: str) -> list[str]:
 
 
 def _remove_segments(parent: int, segments: str) -> list[str]:
-    """Remove segments, which lie in a directory for each signal type."""
+    """Remove segments, which are in one directory per signal type."""
     left = []
     with _opened(segments, dir_fd=parent) as descriptor:
-        for kind in _listed(descriptor):
-            if not (_SEGMENT_DIRECTORY.fullmatch(kind) and _is_directory(descriptor, kind)):
-                left.append(kind)
+        for signal_type in _listed(descriptor):
+            if not (_SEGMENT_DIRECTORY.fullmatch(signal_type) and _is_directory(descriptor, signal_type)):
+                left.append(signal_type)
                 continue
-            with _opened(kind, dir_fd=descriptor) as inner:
+            with _opened(signal_type, dir_fd=descriptor) as inner:
                 names = _listed(inner)
-                kept = [f"{kind}/{name}" for name in names if not _is_removed(inner, name, _SEGMENT_FILES)]
-            if not kept:
-                os.rmdir(kind, dir_fd=descriptor)
-            left += kept
+                unremoved = [f"{signal_type}/{name}" for name in names if not _is_removed(inner, name, _SEGMENT_FILES)]
+            if not unremoved:
+                os.rmdir(signal_type, dir_fd=descriptor)
+            left += unremoved
     if not left:
         os.rmdir(segments, dir_fd=parent)
     return left
@@ -243,7 +246,7 @@ def _listed(directory: int) -> list[str]:
 
 
 def _is_removed(directory: int, name: str, *patterns: re.Pattern[str]) -> bool:
-    """Remove a file whose name is one of countermark's; a directory or a link of that name was not made by it."""
+    """Remove a file with a name of countermark's. Directories and links of such names are not countermark's."""
     if not any(pattern.fullmatch(name) for pattern in patterns):
         return False
     if not stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):

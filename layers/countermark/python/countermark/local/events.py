@@ -1,4 +1,4 @@
-"""Events and the ledger of those that were dealt with, over SQLite."""
+"""Events, and the ledger of processed events, in SQLite."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,17 +8,18 @@ from countermark.local.database import Database
 from countermark.local.json_text import from_text, to_text
 
 MAX_EVENTS = 10_000
-"""How many events are kept, the newest: enough to look back on, some megabytes. Opinions and matches are counted apart
-from others and each other: a busy day of changes and of uploads that match nothing must not remove them."""
+"""How many events are stored, the newest ones: some megabytes of history. Opinions and matches are counted
+separately from each other and from other events. Many changes, or many uploads that match nothing, must not remove
+them."""
 
-_APART = (OpinionGiven.__name__, MatchFound.__name__)
+_COUNTED_SEPARATELY = (OpinionGiven.__name__, MatchFound.__name__)
 
 
 class SqliteEventPublisher:
-    """An `EventPublisher` that keeps the newest events in a table, and tells whoever listens in this process."""
+    """An `EventPublisher` that stores the newest events in a table, and calls a function of this process."""
 
     def __init__(self, database: Database, *, on_event: Callable[[Event], None] | None = None) -> None:
-        """Publish into a database; `on_event` is called after each event is stored, in the publisher's thread."""
+        """Publish into a database. `on_event` is called after each event is stored, in the publisher's thread."""
         self._database = database
         self._on_event = on_event
 
@@ -30,9 +31,9 @@ class SqliteEventPublisher:
             )
             connection.execute(
                 "DELETE FROM events WHERE kind NOT IN (?, ?) AND place <= (SELECT max(place) FROM events) - ?",
-                (*_APART, MAX_EVENTS),
+                (*_COUNTED_SEPARATELY, MAX_EVENTS),
             )
-            for kind in {type(event).__name__ for event in events}.intersection(_APART):
+            for kind in {type(event).__name__ for event in events}.intersection(_COUNTED_SEPARATELY):
                 connection.execute(
                     """DELETE FROM events WHERE kind = ? AND place NOT IN
                        (SELECT place FROM events WHERE kind = ? ORDER BY place DESC LIMIT ?)""",
@@ -43,7 +44,7 @@ class SqliteEventPublisher:
                 self._on_event(event)
 
     def events(self) -> Sequence[Event]:
-        """Return the events that are kept, oldest first."""
+        """Return the stored events, oldest first."""
         with self._database.read() as connection:
             rows = connection.execute("SELECT kind, body FROM events ORDER BY place").fetchall()
         return [event_json.from_json(kind, from_text(body)) for kind, body in rows]

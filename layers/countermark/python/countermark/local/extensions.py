@@ -1,4 +1,4 @@
-"""The names of the extensions, in a file of the state's directory: which code runs is not the database's to say."""
+"""The names of the extensions, in a file of the state directory. The database does not decide which code runs."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -10,14 +10,14 @@ from countermark.local.files import locked, make_directory, translated, write_at
 
 
 class ExtensionList:
-    """The names of modules in one state directory, sorted; reading creates nothing."""
+    """The names of the modules in one state directory, sorted. Reading creates nothing."""
 
     def __init__(self, directory: Path) -> None:
-        """Use a state directory, created with the first name that is added."""
+        """Use a state directory, which is created when the first name is added."""
         self._path = directory / EXTENSIONS_FILE
 
     def modules(self) -> Sequence[str]:
-        """Return the names; none where the directory is another program's: its file of that name is not ours.
+        """Return the names. Empty if the directory belongs to another program, whose file has the same name.
 
         Raises:
             Unavailable: The file cannot be read, or holds something else.
@@ -38,7 +38,7 @@ class ExtensionList:
         return names
 
     def add(self, module: str) -> None:
-        """Add a name; one that is there already stays.
+        """Add a name. Does nothing if it is already in the list.
 
         Raises:
             Unavailable: The file cannot be read or written.
@@ -46,7 +46,7 @@ class ExtensionList:
         self._change(lambda names: names | {module})
 
     def remove(self, module: str) -> None:
-        """Remove a name; one that is not there is no error.
+        """Remove a name. Does nothing if it is not in the list.
 
         Raises:
             Unavailable: The file cannot be read or written.

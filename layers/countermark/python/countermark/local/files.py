@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, and a lock between processes."""
+"""Files that are written completely or not at all, and a lock between processes."""
 
 import errno
 import fcntl
@@ -12,16 +12,17 @@ from pathlib import Path
 from countermark.errors import Unavailable
 
 LOCK_TIMEOUT_S = 30.0
-"""How long to wait for another process: it holds a lock for milliseconds, so by then it is stuck."""
+"""How long to wait for another process, in seconds. It holds a lock for milliseconds, so after this time it hangs."""
 
 TEMPORARY_SUFFIX = ".tmp"
-"""Of files that are being written, and of those that a killed process left behind."""
+"""The suffix of files that are being written, and of those that a killed process left."""
 
 LOCK_POLL_S = 0.005
-"""How often a lock is tried that another process holds."""
+"""How often to try a lock that another process holds, in seconds."""
 
-_HARDLY_ANY_BYTES = 64 * 1024
-"""What is left of a disk that is full: SQLite writes pages of 4 KiB and grows its shared memory by 32 KiB."""
+_ALMOST_FULL_BYTES = 64 * 1024
+"""Less free space than this counts as a full disk. SQLite writes pages of 4 KiB and extends its shared memory by 32
+KiB."""
 
 _REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -36,7 +37,7 @@ _REASONS = {
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn errors of the operating system into `Unavailable`, naming the path and the reason."""
+    """Convert errors of the operating system to `Unavailable`, with the path and the reason."""
     try:
         yield
     except OSError as error:
@@ -45,38 +46,38 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def why_not_written(directory: Path) -> str | None:
-    """Return why nothing can be written to a directory, as far as the file system says so; None where it does not."""
+    """Return why a directory cannot be written to; None if the file system reports no reason."""
     try:
-        found = os.statvfs(directory)
-        may_write = os.access(directory, os.W_OK | os.X_OK)
+        file_system = os.statvfs(directory)
+        is_writable = os.access(directory, os.W_OK | os.X_OK)
     except OSError:
         return None
-    if found.f_flag & os.ST_RDONLY:
+    if file_system.f_flag & os.ST_RDONLY:
         return _REASONS[errno.EROFS]
-    if not may_write:
+    if not is_writable:
         return _REASONS[errno.EACCES]
-    if found.f_bavail * found.f_frsize < _HARDLY_ANY_BYTES:
+    if file_system.f_bavail * file_system.f_frsize < _ALMOST_FULL_BYTES:
         return _REASONS[errno.ENOSPC]
-    if found.f_files and not found.f_favail:
-        return f"{_REASONS[errno.ENOSPC]}: it has no room for another file (no inode is free)"
+    if file_system.f_files and not file_system.f_favail:
+        return f"{_REASONS[errno.ENOSPC]}: it has no space for another file (no free inode)"
     return None
 
 
 def make_directory(path: Path) -> None:
-    """Create a directory that only its owner may enter, with its parents; one that is there stays as it is.
+    """Create a directory that only its owner can enter, with its parents. An existing one is not changed.
 
     Raises:
-        Unavailable: It cannot be created.
+        Unavailable: The directory cannot be created.
     """
     with translated(path):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Write a file of mode 600: a reader, and a crash, see the old one or the new one, whole.
+    """Write a file of mode 600. Readers, also after a crash, see the complete old file or the complete new one.
 
     Raises:
-        Unavailable: It cannot be written; the old one stays.
+        Unavailable: The file cannot be written. The old one stays.
     """
     with translated(path):
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY_SUFFIX)
@@ -90,12 +91,12 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        # The new name is a fact only once the directory is on the disk as well.
+        # The new name is permanent only after the directory is written to the disk too.
         sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:
-    """Have the names in a directory written to the disk."""
+    """Write the names in a directory to the disk."""
     directory = os.open(path, os.O_RDONLY)
     try:
         os.fsync(directory)
@@ -104,17 +105,17 @@ def sync_directory(path: Path) -> None:
 
 
 class Locked(Unavailable):
-    """Another process, or another thread, holds a lock and did not let go of it in time."""
+    """Another process or thread holds a lock, and did not release it in time."""
 
 
 @contextmanager
 def locked(path: Path, *, is_shared: bool = False, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
-    """Hold the lock that a file stands for, against other threads and processes; it goes with its holder.
+    """Hold the lock of a file against other threads and processes. It ends with its holder.
 
-    A shared lock keeps out only those who want it alone.
+    A shared lock excludes only exclusive locks.
 
     Raises:
-        Locked: Another holder did not let go of it in time.
+        Locked: Another holder did not release the lock in time.
         Unavailable: The file cannot be opened.
     """
     with translated(path):
@@ -130,10 +131,10 @@ def locked(path: Path, *, is_shared: bool = False, timeout_s: float = LOCK_TIMEO
 def locked_descriptor(
     descriptor: int, path: Path, *, is_shared: bool = False, timeout_s: float = LOCK_TIMEOUT_S
 ) -> Iterator[None]:
-    """Lock a file that is open, as `locked` does, until the descriptor is closed.
+    """Lock an open file as `locked` does, until the descriptor is closed.
 
     Raises:
-        Locked: Another holder did not let go of it in time.
+        Locked: Another holder did not release the lock in time.
     """
     _wait_for(descriptor, path, fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX, timeout_s)
     yield

@@ -1,7 +1,7 @@
-"""Who holds a lease: for as long as its process lives, by a lock that the system drops, and never by the time of day.
+"""The holders of leases: a lease ends with its process, by a lock of the operating system, and not by the time of day.
 
-Each process that takes a lease keeps one file locked. A process that is killed loses the lock, so what it held is free
-at once. A process that lives but makes no progress loses its leases by the machine's uptime, which does not jump.
+Each process that takes a lease keeps one file locked. A killed process loses the lock, so its leases are free
+immediately. A process that lives but makes no progress loses its leases by the machine's uptime, which does not jump.
 
 Sources: flock(2); clock_gettime(2), CLOCK_MONOTONIC: one clock for all processes of a machine.
 """
@@ -22,17 +22,18 @@ from typing import Any
 from countermark.local.files import translated
 
 RUN_INFIX = "-run-"
-"""Between the database's name and what tells processes apart: the files that processes keep locked."""
+"""The text between the database's name and the id of a process, in the names of the files that processes keep
+locked."""
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-"""Names one boot of one machine, on Linux: uptimes are compared within it only."""
+"""The id of one boot of one machine, on Linux. Uptimes are comparable only within a boot."""
 
 
 class LiveFile:
-    """The file that this process keeps locked while it may hold something; made when it is first asked for."""
+    """The file that this process keeps locked while it can hold leases. It is created on first use."""
 
     def __init__(self, database: Path | None) -> None:
-        """Lay it beside a database; None is one in memory, which no other process sees."""
+        """Use a file beside a database; None is a database in memory, which no other process sees."""
         self._database = database
         self._lock = threading.Lock()
         self._has_locks = database is not None
@@ -40,10 +41,10 @@ class LiveFile:
         self._name: str | None = None
 
     def name(self) -> str | None:
-        """Return the file's name, locked from now on; None where the file system has no locks.
+        """Return the name of the file, which is locked from now on; None if the file system has no locks.
 
         Raises:
-            Unavailable: The file cannot be made.
+            Unavailable: The file cannot be created.
         """
         if self._database is None or not self._has_locks:
             return None
@@ -54,13 +55,13 @@ class LiveFile:
             return self._name
 
     def is_alive(self, name: str) -> bool:
-        """Tell whether the process that made a file still runs."""
+        """Return whether the process that created a file is still running."""
         if self._database is None:
             return False
-        return name == self._name or not _is_left(self._database.with_name(name))
+        return name == self._name or not _is_abandoned(self._database.with_name(name))
 
     def close(self) -> None:
-        """Remove the file, and let go of it. May be called twice."""
+        """Remove the file and release its lock. Can be called twice."""
         with self._lock:
             if self._descriptor is not None and self._database is not None and self._name is not None:
                 with suppress(OSError):
@@ -76,30 +77,30 @@ class LiveFile:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                is_kept = path.stat().st_ino == os.fstat(descriptor).st_ino
+                is_own = path.stat().st_ino == os.fstat(descriptor).st_ino
             except (BlockingIOError, FileNotFoundError):
-                is_kept = False  # another process took it for one that was left, before it was locked
+                is_own = False  # another process removed it as abandoned before it was locked
             except OSError:
-                # No locks on this file system: leases go by time there.
+                # This file system has no locks, so leases end by time.
                 path.unlink(missing_ok=True)
                 os.close(descriptor)
                 self._has_locks = False
                 return
-            if is_kept:
+            if is_own:
                 self._descriptor, self._name = descriptor, name
                 return
             os.close(descriptor)
 
     def _sweep(self, database: Path) -> None:
-        """Remove the files of processes that were killed."""
+        """Remove the files of killed processes."""
         with suppress(OSError):
             for path in database.parent.glob(f"{database.name}{RUN_INFIX}*"):
-                if _is_left(path):
+                if _is_abandoned(path):
                     path.unlink(missing_ok=True)
 
 
-def _is_left(path: Path) -> bool:
-    """Tell whether nobody keeps a file locked; where that cannot be known, somebody does."""
+def _is_abandoned(path: Path) -> bool:
+    """Return whether no process keeps a file locked. False if this cannot be determined."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
@@ -107,7 +108,7 @@ def _is_left(path: Path) -> bool:
     except OSError:
         return False
     try:
-        # Shared, so that two processes that look at once don't take each other for the owner.
+        # A shared lock, so that two processes that check at the same time do not mistake each other for the owner.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return False
@@ -118,10 +119,11 @@ def _is_left(path: Path) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseHold:
-    """Who holds a lease, and until when: as a row keeps it beside the holder's name.
+    """The holder of a lease and its end, as a row stores them beside the holder's name.
 
-    `run` is the locked file of its process, None where there are no locks. `ends_at_uptime_s` is of the machine whose
-    boot is `boot`. `since_s` and `expires_at_s` are epoch seconds; they decide only where there is no `run`.
+    `run` is the name of the locked file of the holder's process; None without locks. `ends_at_uptime_s` is the uptime
+    of the machine with the boot id `boot`. `since_s` and `expires_at_s` are epoch seconds. They decide only without a
+    `run`.
     """
 
     run: str | None
@@ -131,12 +133,12 @@ class LeaseHold:
     expires_at_s: int
 
     def to_text(self) -> str:
-        """Return it as a row keeps it."""
+        """Return the hold in its stored form."""
         return json.dumps([self.run, self.boot, self.ends_at_uptime_s, self.since_s])
 
 
 class LeaseHolds:
-    """Makes and judges the holds of one database."""
+    """Creates and checks the lease holds of one database."""
 
     def __init__(self, file: LiveFile, *, uptime_s: Callable[[], float] = time.monotonic) -> None:
         self._file = file
@@ -144,10 +146,10 @@ class LeaseHolds:
         self._boot = _boot_id()
 
     def begin(self, *, now_s: int, lease_s: int, since_s: int | None = None) -> LeaseHold:
-        """Return a hold of this process for `lease_s` from now; `since_s` is when it began, where it is renewed.
+        """Return a hold of this process for `lease_s` from now. For a renewed hold, `since_s` is when it began.
 
         Raises:
-            Unavailable: The file that says that this process lives cannot be made.
+            Unavailable: The locked file of this process cannot be created.
         """
         return LeaseHold(
             run=self._file.name(),
@@ -159,17 +161,17 @@ class LeaseHolds:
 
     @staticmethod
     def read(text: str | None, expires_at_s: int | None) -> LeaseHold:
-        """Return a hold as a row has it; a row of an older countermark has its time only."""
-        kept: Any = [None, "", 0.0, 0] if text is None else json.loads(text)
-        run, boot, ends_at_uptime_s, since_s = kept
+        """Return the hold of a row. A row of an older version has only the end time."""
+        stored: Any = [None, "", 0.0, 0] if text is None else json.loads(text)
+        run, boot, ends_at_uptime_s, since_s = stored
         return LeaseHold(
             run=run, boot=boot, ends_at_uptime_s=ends_at_uptime_s, since_s=since_s, expires_at_s=expires_at_s or 0
         )
 
     def is_over(self, hold: LeaseHold, *, now_s: int, lease_s: int | None = None) -> bool:
-        """Tell whether a hold ended: its process did, or its time ran out.
+        """Return whether a hold ended, because its process ended or its time ran out.
 
-        A hold that would end later than one of `lease_s` that begins now was made by a clock that was wrong.
+        A hold with a later end than one of `lease_s` that begins now comes from a wrong clock, and counts as ended.
         """
         if hold.run is None:
             return _has_ended(hold.expires_at_s, now_s, lease_s)
@@ -177,12 +179,12 @@ class LeaseHolds:
             return True
         return hold.boot == self._boot and _has_ended(hold.ends_at_uptime_s, self._uptime_s(), lease_s)
 
-    def give_up(self) -> None:
-        """Have every hold of this process end now, as it cannot be written down that one of them did."""
+    def end_all(self) -> None:
+        """End every hold of this process, because the end of one of them cannot be stored."""
         self._file.close()
 
     def is_of_this_process(self, hold: LeaseHold) -> bool:
-        """Tell whether a hold is of this process, or of none in particular."""
+        """Return whether a hold belongs to this process, or to no particular one."""
         return hold.run is None or hold.run == self._file.name()
 
 

@@ -1,4 +1,4 @@
-"""The index's segments and manifest, as files."""
+"""The segments and the manifest of the index, as files."""
 
 import hashlib
 import re
@@ -24,10 +24,10 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)
 
 
 class FileManifestSlot:
-    """The `ManifestSlot` of one file, with a lock beside it. A token is the SHA-256 of the file."""
+    """The `ManifestSlot` of one file, with a lock file beside it. A token is the SHA-256 of the file."""
 
     def __init__(self, path: Path, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:
-        """Use a file, created with the first write."""
+        """Use a file, which is created with the first write."""
         self._manifest = path
         self._manifest_lock = path.with_suffix(".lock")
         self._lock_timeout_s = lock_timeout_s
@@ -48,7 +48,7 @@ class FileManifestSlot:
         with locked(self._manifest_lock, timeout_s=self._lock_timeout_s):
             published = self.manifest_token()
             if published != replaces:
-                raise PublishConflict("another build has published its manifest meanwhile")
+                raise PublishConflict("another build published its manifest first")
             write_atomically(self._manifest, data)
         return PublishedManifest(manifest=manifest, token=_token(data))
 
@@ -63,24 +63,24 @@ class FileManifestSlot:
 class FileIndexStore(FileManifestSlot):
     """The `IndexStore` of one directory: `manifest.json`, `staged.json`, the segments below `segments/`, and locks.
 
-    Writers of segments share their lock; a collection of garbage has it alone, so it never meets a segment that
-    is being written.
+    Writers of segments share a lock. A garbage collection takes it exclusively, so it never sees a segment that is
+    being written.
     """
 
     def __init__(self, directory: Path, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:
-        """Use a directory, created with the first write."""
+        """Use a directory, which is created with the first write."""
         super().__init__(directory / "manifest.json", lock_timeout_s=lock_timeout_s)
         self.staged = FileManifestSlot(directory / "staged.json", lock_timeout_s=lock_timeout_s)
         self._segments = directory / "segments"
         self._segments_lock = directory / "segments.lock"
 
     def write_segment(self, name: str, data: bytes | memoryview) -> None:
-        """Store a segment, whole or not at all.
+        """Store a segment, completely or not at all.
 
-        One that is there is written anew: so it is young again, and not taken for garbage.
+        An existing segment is written again. This renews its age, so that it is not removed as garbage.
 
         Raises:
-            InvalidInput: The name is not one of a segment.
+            InvalidInput: The name is not the name of a segment.
         """
         path = self._path(name)
         make_directory(path.parent)
@@ -96,8 +96,8 @@ class FileIndexStore(FileManifestSlot):
         with self._opened(name) as file:
             file.seek(offset)
             count = 0
-            while count < len(memory) and (some := file.readinto(memory[count:])):
-                count += some
+            while count < len(memory) and (bytes_read := file.readinto(memory[count:])):
+                count += bytes_read
             return count
 
     def collect_garbage(
@@ -109,9 +109,9 @@ class FileIndexStore(FileManifestSlot):
         max_bytes: int | None = None,
         grace_s: int = 0,
     ) -> int:
-        """Remove segments that are not in `keep` and are too old, or too much.
+        """Remove segments that are not in `keep` and are too old, or exceed the size limit.
 
-        While a segment is being written nothing is removed: garbage can wait for the next build.
+        Nothing is removed while a segment is being written. Garbage can wait for the next build.
         """
         kept = {self._path(name) for name in keep}
         if not self._segments.exists():
@@ -119,7 +119,7 @@ class FileIndexStore(FileManifestSlot):
         try:
             with translated(self._segments), locked(self._segments_lock, timeout_s=0):
                 chosen = garbage(
-                    _not_kept(self._segments, kept),
+                    _unreferenced_segments(self._segments, kept),
                     older_than_s=older_than_s,
                     now_s=now_s,
                     max_bytes=max_bytes,
@@ -148,8 +148,8 @@ class FileIndexStore(FileManifestSlot):
         return self._segments / name
 
 
-def _not_kept(directory: Path, kept: Collection[Path]) -> Iterator[StoredSegment]:
-    """Yield the segments that are not kept, by path; what killed writers left is removed."""
+def _unreferenced_segments(directory: Path, kept: Collection[Path]) -> Iterator[StoredSegment]:
+    """Yield the segments that are not in `kept`, by path. Temporary files of killed writers are removed."""
     for path in directory.rglob("*"):
         if path.suffix == TEMPORARY_SUFFIX:
             path.unlink()

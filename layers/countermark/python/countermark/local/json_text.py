@@ -1,4 +1,4 @@
-"""JSON as text in a column: plain ASCII, so that even half a character that an exchange sent comes back."""
+"""JSON as text in a column: plain ASCII, so that even a lone surrogate from an exchange is stored without loss."""
 
 import json
 from typing import Any
@@ -7,10 +7,10 @@ from countermark.domain.json import JSON
 
 
 def to_text(value: JSON) -> str:
-    """Return the text of a value; equal values of one key order give equal texts."""
+    """Return the text of a value. Equal values with equal key order give equal texts."""
     return json.dumps(value, separators=(",", ":"), default=dict)
 
 
 def from_text(text: str) -> Any:
-    """Return the value of a text that `to_text` made."""
+    """Return the value of a text that `to_text` returned."""
     return json.loads(text)

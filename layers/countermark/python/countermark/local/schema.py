@@ -1,15 +1,15 @@
-"""The tables of the embedded database, as the steps that lead to them.
+"""The tables of the embedded database, as a list of migrations.
 
-A step that was released is never edited: a change is a new step at the end, which every database takes
-when it is next opened.
+A released migration is never edited. A change is a new migration at the end. Each database applies it when it is opened
+next.
 """
 
 APPLICATION_ID = 0x434D524B
-"""Marks a SQLite file as countermark's: "CMRK". Source: SQLite, PRAGMA application_id."""
+"""The id that marks a SQLite file as countermark's: "CMRK". Source: SQLite, PRAGMA application_id."""
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
-        # AUTOINCREMENT: the id of a deleted bank is never given again, so its contents cannot come back.
+        # AUTOINCREMENT: the id of a deleted bank is never assigned again, so its contents cannot come back.
         """CREATE TABLE banks (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
             name TEXT NOT NULL UNIQUE,
@@ -34,8 +34,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             WHERE source_key IS NOT NULL""",
         "CREATE TABLE next_content_id (id INTEGER NOT NULL)",
         "INSERT INTO next_content_id VALUES (1)",
-        # One row for each thing, moved to the end when it changes. Writers take turns, so the order of
-        # `place` is the order in which changes became visible: a reader passes none over.
+        # One row per bank or content, which moves to the end when it changes. Only one writer writes at a time, so the
+        # order of `place` is the order in which changes became visible. A reader misses none.
         """CREATE TABLE changes (
             place INTEGER PRIMARY KEY AUTOINCREMENT,
             is_bank INTEGER NOT NULL,
@@ -46,7 +46,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             name TEXT PRIMARY KEY,
             ratio REAL NOT NULL
         ) WITHOUT ROWID""",
-        # A deleted collaboration stays as a name while it has records, so that none of them is orphaned.
+        # The name of a deleted collaboration stays while it has records, so that no record is orphaned.
         """CREATE TABLE collaborations (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
             name TEXT NOT NULL UNIQUE,
@@ -56,7 +56,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             lease_holder TEXT,
             lease_expires_at_s INTEGER
         )""",
-        # Keys are bytes: exchanges key records by texts that need not be whole characters.
+        # Keys are bytes, because exchanges use texts as keys that can contain lone surrogates.
         """CREATE TABLE records (
             id INTEGER PRIMARY KEY,
             collaboration_id INTEGER NOT NULL REFERENCES collaborations (id),
@@ -90,7 +90,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "CREATE TABLE last_opinion (place INTEGER NOT NULL)",
         "INSERT INTO last_opinion VALUES (0)",
-        # Subjects are bytes, as they hold keys of records.
+        # Subjects are bytes, because they contain keys of records.
         """CREATE TABLE opinion_turns (
             subject BLOB PRIMARY KEY,
             told TEXT NOT NULL,
@@ -101,19 +101,20 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX opinion_turns_by_time ON opinion_turns (forget_at_s)",
     ),
     (
-        # Which process holds a lease, and since when: see `holds.Hold`. NULL is a lease of an older countermark.
+        # The process that holds a lease, and since when: see `holds.LeaseHold`. NULL is a lease of an older version.
         "ALTER TABLE collaborations ADD COLUMN lease_hold TEXT",
         "ALTER TABLE opinion_turns ADD COLUMN hold TEXT",
     ),
     (
-        # Which store this is: an index that was built from another one is not answered from.
+        # The id of this store. An index that was built from another store is not used.
         "CREATE TABLE store (id TEXT NOT NULL)",
         "INSERT INTO store VALUES (lower(hex(randomblob(16))))",
-        # The marks of builds. An older copy of this file lacks those that were made since.
+        # The marks of builds. An older copy of this file lacks the later marks.
         "CREATE TABLE builds (place INTEGER PRIMARY KEY AUTOINCREMENT, mark TEXT NOT NULL UNIQUE)",
     ),
     (
-        # Batches of contents by the caller's key: a repeated one gets the ids of the first. Keys are bytes of a digest.
+        # Batches of contents by the caller's key. A repeated batch gets the ids of the first. Keys are the bytes of a
+        # digest.
         """CREATE TABLE batches (
             bank_id INTEGER NOT NULL,
             key BLOB NOT NULL,
@@ -125,19 +126,19 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX batches_by_time ON batches (forget_at_s)",
     ),
     (
-        # Deleted banks that may have contents left. Older versions kept no such list, so theirs is derived here, once.
+        # Deleted banks that can have contents left. Older versions had no such list, so it is derived here once.
         "CREATE TABLE deleted_banks (id INTEGER PRIMARY KEY)",
         """INSERT INTO deleted_banks
            SELECT DISTINCT bank_id FROM contents WHERE bank_id NOT IN (SELECT id FROM banks)""",
     ),
     (
-        # Up to which place of the feed the rows of what was deleted are gone: see `SqliteBankStore.trim_changes`.
+        # The place of the feed up to which rows of deletions are removed: see `SqliteBankStore.trim_changes`.
         "CREATE TABLE trimmed (place INTEGER NOT NULL)",
         "INSERT INTO trimmed VALUES (0)",
     ),
     (
-        # Why a content was disabled.
+        # The reason why a content was disabled.
         "ALTER TABLE contents ADD COLUMN reason TEXT NOT NULL DEFAULT ''",
     ),
 )
-"""What each version of the schema adds to the one before it; the first makes version 1."""
+"""The additions of each version of the schema to the previous one. The first makes version 1."""

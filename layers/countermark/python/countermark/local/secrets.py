@@ -1,4 +1,4 @@
-"""Credentials of exchanges, in a file that only its owner may read."""
+"""Credentials of exchanges, in a file that only its owner can read."""
 
 import json
 import stat
@@ -13,7 +13,7 @@ class FileSecretStore:
     """The `SecretStore` of one file: JSON, by kind of exchange, then by field."""
 
     def __init__(self, path: Path, *, check: Callable[[], None] | None = None) -> None:
-        """Use a file, created with the first credentials that are set; `check` raises where it must not be written."""
+        """Use a file, which is created with the first credentials. `check` raises if the file must not be written."""
         self._path = path
         self._check = check
 
@@ -32,10 +32,10 @@ class FileSecretStore:
             write_atomically(self._path, (json.dumps(stored, indent=1) + "\n").encode("ascii"))
 
     def tighten(self) -> str | None:
-        """Take the file from everyone but its owner; returns what was wrong, in words, or None.
+        """Remove the access of other users to the file. Return a message about the old mode, or None.
 
         Raises:
-            Unavailable: It is another owner's.
+            Unavailable: The file belongs to another user.
         """
         with translated(self._path):
             try:
@@ -45,7 +45,9 @@ class FileSecretStore:
             if not mode & 0o077:
                 return None
             self._path.chmod(0o600)
-        return f"{self._path} could be read by other users of this machine (mode {mode:o}); now only by its owner"
+        return (
+            f"{self._path} could be read by other users of this machine (mode {mode:o}). Now only its owner can read it"
+        )
 
     def _read(self) -> dict[str, dict[str, str]]:
         self.tighten()
@@ -59,8 +61,8 @@ class FileSecretStore:
         except ValueError:
             stored = None
         if not isinstance(stored, dict) or not all(map(_is_credentials, stored.values())):
-            # The cause would carry the text into a traceback, so it is left out.
-            raise Unavailable(f"{self._path} does not hold credentials as they are stored") from None
+            # The cause would put the text into a traceback, so it is left out.
+            raise Unavailable(f"{self._path} does not hold credentials in the stored form") from None
         return stored
 
 

@@ -1,4 +1,4 @@
-"""All that a command line or a local server keeps, in one directory."""
+"""The stores of the command line and the local server, in one directory."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 class LocalState:
-    """Every port over one state directory. Several processes may have it open at once.
+    """Implementations of all ports in one state directory. Several processes can have it open at the same time.
 
-    `notices` are sentences for the user: what was wrong with the directory and was put right.
+    `notices` are sentences for the user about problems of the directory that were fixed.
     """
 
     on_match: "OnMatch | None" = None
-    """Called with what matches, of uploads and of lookups."""
+    """A function that is called with the matches of uploads and lookups."""
 
     def __init__(self, directory: Path, database: Database, on_event: Callable[[Event], None] | None) -> None:
         self._database = database
@@ -50,11 +50,12 @@ class LocalState:
 
     @classmethod
     def open(cls, directory: Path, *, on_event: Callable[[Event], None] | None = None) -> Self:
-        """Open a state directory, created for its owner alone where there is none.
+        """Open a state directory. A missing one is created for its owner only.
 
         Raises:
-            InvalidInput: It is not a directory, or holds something else than a state of countermark.
-            Unavailable: It cannot be read or written, or is a newer countermark's.
+            InvalidInput: The path is not a directory, or the directory holds something other than a state of
+                countermark.
+            Unavailable: The directory cannot be read or written, or is from a newer version of countermark.
         """
         claim(directory)
         database = Database.open(directory / DATABASE_FILE)
@@ -73,17 +74,17 @@ class LocalState:
         self.close()
 
     def check(self) -> None:
-        """Check that what is written now is kept.
+        """Check that new writes are not lost.
 
         Raises:
-            Unavailable: The state's directory or its database was deleted, moved or replaced since it was opened.
+            Unavailable: The state directory or its database was deleted, moved or replaced since it was opened.
         """
         self._database.check()
 
     def reclaim(self, *, is_over: Callable[[], bool]) -> bool:
-        """Remove what nobody reads any more, and give disk space back; returns whether there is more to do.
+        """Remove data that is no longer read, and return disk space. Return whether there is more to do.
 
-        Each write is short, and `is_over` is asked after each.
+        Each write is short, and `is_over` is called after each.
         """
         cursors = self._cursors()
         while cursors and self.banks.trim_changes(cursors):
@@ -92,11 +93,11 @@ class LocalState:
         return self._database.reclaim(is_over=is_over)
 
     def vacuum(self) -> tuple[int, int]:
-        """Write the database anew, without free pages; returns its size before and after, in bytes."""
+        """Rewrite the database without free pages. Return its size before and after, in bytes."""
         return self._database.vacuum()
 
     def _cursors(self) -> list[str | None]:
-        """Return how far the index and a repair of it have read the feed; none where that is not certain."""
+        """Return how far the index and its repair have read the feed; empty if that is not certain."""
         cursors: list[str | None] = []
         for slot in (self.index, self.index.staged):
             try:
@@ -114,5 +115,5 @@ class LocalState:
         return cursors
 
     def close(self) -> None:
-        """Close the database. May be called twice."""
+        """Close the database. Can be called twice."""
         self._database.close()
