@@ -332,7 +332,7 @@ def test_cursors_and_places_of_another_store_are_invalid() -> None:
             with pytest.raises(InvalidInput, match="cursor"):
                 SqliteBankStore(database).changes(cursor, limit=1)
         for after in ("x", "1", "1.", ".1", "1.x"):
-            with pytest.raises(InvalidInput, match="place"):
+            with pytest.raises(InvalidInput, match="cursor of the records"):
                 SqliteCollaborationStore(database).older_records("C", generation=1, after=after, limit=1)
 
 

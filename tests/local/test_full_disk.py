@@ -92,7 +92,7 @@ def test_a_lease_does_not_outlive_a_release_that_cannot_be_written(disk: Disk) -
 
 def test_a_disk_without_room_for_another_file_is_full(disk: Disk) -> None:
     disk.use_up_names()
-    assert "no inode is free" in (why_not_written(disk.path) or "")
+    assert "no free inode" in (why_not_written(disk.path) or "")
     with pytest.raises(Unavailable, match="the disk is full"):
         write_atomically(disk.path / "state" / "new", b"x")
     with pytest.raises(Unavailable, match="the disk is full"):
