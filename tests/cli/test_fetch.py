@@ -177,7 +177,7 @@ def test_a_fetch_that_runs_elsewhere_is_named_and_the_exit_code_is_3(
     assert ran.code == 3
     assert "[local_file] Shared - not fetched: process 7 of someone has been fetching" in ran.err
     assert "since 2096-10-02 07:06:40 UTC" in ran.err
-    assert "until 2096-10-02 07:07:40 UTC at most" in ran.err
+    assert "its lease ends at 2096-10-02 07:07:40 UTC unless it makes progress" in ran.err
     assert "not fetched here, as another fetch is running: Shared" in ran.err
     assert "(1 changed)" in shared.ok("fetch").err
 
