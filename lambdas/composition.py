@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from countermark.domain.transport import Transport
     from countermark.extensions.registries import Registries
     from countermark.flows.cached import BankDirectory
-    from countermark.indexes.shards import ServesIndex
+    from countermark.indexes.shards import IndexProvider
 
 # Their DEBUG lines hold requests, answers and errors whole, credentials with them: no log level lets these out.
 for _library in ("aws_lambda_powertools", "botocore"):
@@ -74,7 +74,7 @@ def transport() -> "Transport":
 
 
 @cache
-def index_reader() -> "ServesIndex":
+def index_reader() -> "IndexProvider":
     """Return the reader of the published index: of this function's part of it, or over the functions that hold it."""
     functions = stores().shard_functions
     if functions is not None:
@@ -83,12 +83,12 @@ def index_reader() -> "ServesIndex":
 
         return ShardedIndexReader(IndexReader(stores().index, signal_types()), functions)
     from countermark.indexes.arriving import ReadAhead
-    from countermark.indexes.shardwise import WHOLE, ShardwiseReader
+    from countermark.indexes.shardwise import ALL_SHARDS, ShardwiseReader
 
     return ShardwiseReader(
         stores().index,
         signal_types(),
-        group=stores().shard_group or WHOLE,
+        group=stores().shard_group or ALL_SHARDS,
         bands=stores().index_bands,
         # Between two invocations a function is frozen.
         ahead=ReadAhead(),

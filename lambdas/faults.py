@@ -3,7 +3,7 @@
 from aws_lambda_powertools import Logger
 
 from countermark.domain.index import IndexFault
-from countermark.indexes.shards import ServesIndex
+from countermark.indexes.shards import IndexProvider
 
 EVERY_S = 60
 """How often one fault is reported at most, in seconds: an alarm looks at five minutes, and a log costs."""
@@ -15,7 +15,7 @@ class FaultReports:
     def __init__(self) -> None:
         self._reported_at_s: dict[tuple[str | None, str], int] = {}
 
-    def report(self, reader: ServesIndex, *, logger: Logger, now_s: int) -> int:
+    def report(self, reader: IndexProvider, *, logger: Logger, now_s: int) -> int:
         """Log faults that are new, or last; returns how many: what the metric `IndexLoadFailed` counts."""
         faults = reader.faults(now_s)
         for gone in self._reported_at_s.keys() - {_key(fault) for fault in faults}:

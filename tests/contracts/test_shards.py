@@ -18,7 +18,7 @@ from countermark.flows.cached import BankDirectory
 from countermark.flows.index import build_index
 from countermark.flows.match import Matcher
 from countermark.indexes.reader import IndexReader, Part
-from countermark.indexes.shards import ServesIndex
+from countermark.indexes.shards import IndexProvider
 from countermark.local.index import FileIndexStore
 from countermark.signals import SIGNAL_TYPES
 from tests.aws.lambda_endpoint import Endpoint, lambda_endpoint
@@ -79,7 +79,7 @@ class Sharded:
     def remove(self, content_id: int) -> None:
         self.banks.delete_contents(self.banks.banks()[0].id, [content_id])
 
-    def found(self, reader: ServesIndex | None = None, signals: Sequence[Signal] = ASKED) -> list[Lookup]:
+    def found(self, reader: IndexProvider | None = None, signals: Sequence[Signal] = ASKED) -> list[Lookup]:
         index = (reader or self.reader).current(self.now_s)
         matcher = Matcher(index=index, banks=self.banks, directory=BankDirectory(self.banks))
         return matcher.lookups(signals, now_s=self.now_s)

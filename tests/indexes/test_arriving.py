@@ -37,7 +37,7 @@ BANDS = tuple(Band(start_bit=16 * n, bits=8, radius=1) for n in range(16))
 @pytest.fixture(autouse=True)
 def _small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hamming, "plan_bands", lambda hashes, *, key_bits, reach: BANDS if reach == 31 else ())
-    monkeypatch.setattr(reader, "ARRIVES_FROM_BYTES", 1)
+    monkeypatch.setattr(reader, "MIN_ARRIVING_BYTES", 1)
     monkeypatch.setattr(arriving, "RANGE_BYTES", 1_000)
 
 
@@ -85,7 +85,7 @@ def pdq_segment() -> bytes:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     # A reader of its own for each section, so that one that is held back holds no other.
-    monkeypatch.setattr(arriving, "READERS", 64)
+    monkeypatch.setattr(arriving, "MAX_CONCURRENT_READS", 64)
     made = Gate(data=pdq_segment(), held={"B", "OFFS", "IDS", "ENTRYAT", "ENTRY"})
     yield made
     made.open(*ORDER)
@@ -129,7 +129,7 @@ def uses_bands(segment: Segment) -> bool:
 def test_what_any_answer_needs_is_read_first_and_each_byte_once(
     signal_type: SignalType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arriving, "READERS", 1)
+    monkeypatch.setattr(arriving, "MAX_CONCURRENT_READS", 1)
     entries = [(example, n) for n, example in enumerate(signal_type.examples, 1)]
     data = build_segment(signal_type, entries, removed=[1, 2], build_id="b")
     gate = Gate(data=data)
@@ -155,7 +155,7 @@ def test_what_any_answer_needs_is_read_first_and_each_byte_once(
 def test_no_section_is_read_far_ahead_of_its_digest_and_the_next_one_comes_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(arriving, "MAX_AHEAD", 2)
+    monkeypatch.setattr(arriving, "MAX_RANGES_AHEAD", 2)
     data = pdq_segment()
     header = read_header(data)
     first = next(section for section in header.sections if section.name == "A")
@@ -367,7 +367,7 @@ from countermark.local.index import FileIndexStore
 from tests.indexes.small_types import PDQ
 from tests.indexes.test_arriving import publish, write
 
-reader.ARRIVES_FROM_BYTES = int(sys.argv[2])
+reader.MIN_ARRIVING_BYTES = int(sys.argv[2])
 store = FileIndexStore(Path(sys.argv[1]))
 refs = []
 for seed in (1, 2):

@@ -313,11 +313,11 @@ def tables(plan: Sequence[Band], codes: Codes) -> dict[str, NDArray[np.uint32]]:
         ("OFFS", 100, 4_000, "offsets"),
         ("OFFS", 256, 4, "offsets"),
         ("OFFS", 257, 1, "offsets"),
-        ("IDS", 3, 5, "name keys"),
-        ("IDS", 0, 2**32 - 1, "name keys"),
+        ("IDS", 3, 5, "refer to keys"),
+        ("IDS", 0, 2**32 - 1, "refer to keys"),
     ],
 )
-def test_tables_that_make_no_sense_are_refused(name: str, place: int, value: int, message: str) -> None:
+def test_tables_that_are_malformed_are_refused(name: str, place: int, value: int, message: str) -> None:
     plan = SMALL_BANDS["pdq"][:2]
     parts = tables(plan, uniform(5, seed=17))
     sections = {name: part.data for name, part in parts.items()}

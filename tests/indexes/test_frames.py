@@ -71,7 +71,7 @@ def test_a_frame_of_two_signals_is_stored_once() -> None:
 
 @pytest.mark.parametrize("value", ["", "ab", "ab" * 17])
 def test_a_key_that_is_not_made_of_frames_is_refused(value: str) -> None:
-    with pytest.raises(InvalidSignal, match="not one frame of 16 bytes after the other"):
+    with pytest.raises(InvalidSignal, match="not a sequence of frames of 16 bytes each"):
         build_segment(CLIPS, [(value, 1)], build_id="b")
 
 

@@ -35,7 +35,7 @@ NOW_S = 1_750_000_000
 @pytest.fixture(autouse=True)
 def _small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hamming, "plan_bands", lambda hashes, *, key_bits, reach: BANDS if reach == 31 else ())
-    monkeypatch.setattr(reader, "ARRIVES_FROM_BYTES", 1)
+    monkeypatch.setattr(reader, "MIN_ARRIVING_BYTES", 1)
     monkeypatch.setattr(arriving, "RANGE_BYTES", RANGE_BYTES)
 
 

@@ -50,7 +50,7 @@ class Recorded(FileIndexStore):
 def _banded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give every segment of PDQ bands, and have it arrive in parts, however small it is."""
     monkeypatch.setattr(hamming, "plan_bands", lambda hashes, *, key_bits, reach: BANDS if reach == 31 else ())
-    monkeypatch.setattr(reader, "ARRIVES_FROM_BYTES", 1)
+    monkeypatch.setattr(reader, "MIN_ARRIVING_BYTES", 1)
     monkeypatch.setattr(arriving, "RANGE_BYTES", 1_000)
 
 

@@ -236,7 +236,7 @@ def test_the_old_index_stays_where_the_new_one_cannot_be_loaded_and_the_reader_s
 
     (tmp_path / "manifest.json").unlink()
     assert found(reader, 3) == [1]
-    assert why(reader) == "the index that was published is gone"
+    assert why(reader) == "the published index was deleted"
 
     store.is_down = True
     assert found(reader, 4) == [1]

@@ -73,7 +73,7 @@ def test_all_shards_may_be_asked_at_once() -> None:
             return [[Candidate(content_id=1, distance=0)] for _ in values]
 
     with ThreadPoolExecutor(4) as executor:
-        found = FanOut([Waiting() for _ in range(4)], ask_all=executor.map).query("a")
+        found = FanOut([Waiting() for _ in range(4)], map_shards=executor.map).query("a")
     assert len(found) == 4
 
 
@@ -85,7 +85,7 @@ def test_what_fails_in_one_shard_fails_in_all() -> None:
             raise Unavailable("a shard is away")
 
     with ThreadPoolExecutor(2) as executor, pytest.raises(Unavailable, match="a shard is away"):
-        FanOut([Elsewhere(), Broken()], ask_all=executor.map).query("a")
+        FanOut([Elsewhere(), Broken()], map_shards=executor.map).query("a")
     with pytest.raises(Unavailable, match="a shard is away"):
         FanOut([Elsewhere(), Broken()]).query("a")
 

@@ -12,7 +12,7 @@ import pytest
 from countermark.domain.index import Manifest, SegmentRef, ShardGroup, TypeIndex
 from countermark.domain.signal import SignalType
 from countermark.errors import IndexDamaged, IndexNotReady, Unavailable
-from countermark.indexes.shardwise import WHOLE, ShardwiseReader
+from countermark.indexes.shardwise import ALL_SHARDS, ShardwiseReader
 from countermark.local.index import FileIndexStore
 from tests.contracts.threads import PATIENCE_S
 from tests.indexes.built import build_segment
@@ -55,7 +55,7 @@ def found(reader: ShardwiseReader, now_s: int) -> list[int]:
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3, 10])
-@pytest.mark.parametrize("group", [WHOLE, ShardGroup(number=0, groups=2), ShardGroup(number=1, groups=2)], ids=str)
+@pytest.mark.parametrize("group", [ALL_SHARDS, ShardGroup(number=0, groups=2), ShardGroup(number=1, groups=2)], ids=str)
 def test_it_serves_the_shards_of_its_group(store: Watched, group: ShardGroup, shards: int) -> None:
     publish(store, range(1, 30), shards=shards)
     served = [n for n in range(1, 30) if n % shards in group.of(shards)]

@@ -278,7 +278,7 @@ def test_no_thread_reads_on_after_a_function_has_answered_and_the_bands_come_wit
     """Lambda freezes the process after its answer."""
     bands = tuple(Band(start_bit=16 * n, bits=8, radius=1) for n in range(16))
     monkeypatch.setattr(hamming, "plan_bands", lambda hashes, *, key_bits, reach: bands if reach == 31 else ())
-    monkeypatch.setattr(reader, "ARRIVES_FROM_BYTES", 1)
+    monkeypatch.setattr(reader, "MIN_ARRIVING_BYTES", 1)
     monkeypatch.setattr(arriving, "RANGE_BYTES", 4_000)
     monkeypatch.setattr(arriving, "ReadAhead", partial(arriving.ReadAhead, first_ranges=1))
     content_id = bank_one()

@@ -214,7 +214,7 @@ def test_a_function_of_shards_logs_why_it_refuses_and_no_signal(
 
 
 def test_a_function_may_leave_the_bands_unread(functions: Functions, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("countermark.indexes.reader.ARRIVES_FROM_BYTES", 1)
+    monkeypatch.setattr("countermark.indexes.reader.MIN_ARRIVING_BYTES", 1)
     monkeypatch.setattr("countermark.indexes.bands.SCAN_NS", 10**6)  # so that few hashes have bands
     [content_id] = bank(1)
     functions.deliver("index", {"full": False})

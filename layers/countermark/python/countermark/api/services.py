@@ -14,7 +14,7 @@ from countermark.flows.cached import BankDirectory
 if TYPE_CHECKING:
     # They bring NumPy and urllib3, which a function that only curates does not start with.
     from countermark.extensions.registries import Registries
-    from countermark.indexes.shards import ServesIndex
+    from countermark.indexes.shards import IndexProvider
     from countermark.transport.fetch import FetchedContent
 
 
@@ -50,7 +50,7 @@ class Services:
     directory: BankDirectory
     clock: Callable[[], int]
     access: Access
-    index: "ServesIndex | None" = None
+    index: "IndexProvider | None" = None
     fetch_url: "Callable[[str], FetchedContent] | None" = None
     start_fetch: Callable[[str], None] | None = None
     check_store: Callable[[], None] | None = None
@@ -68,7 +68,7 @@ class Services:
         directory: BankDirectory,
         clock: Callable[[], int],
         access: Access,
-        index: "ServesIndex | None",
+        index: "IndexProvider | None",
         start_fetch: Callable[[str], None],
     ) -> Self:
         """Return the services over these ports, with what is installed; content by URL comes from public addresses."""

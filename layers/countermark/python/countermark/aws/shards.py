@@ -35,7 +35,7 @@ from countermark.domain.json import JSON
 from countermark.domain.recent import Recent
 from countermark.domain.signal import SignalType
 from countermark.errors import IndexNotReady, Unavailable
-from countermark.indexes.shards import Answers, FanOut, Searches, ServedIndex, ServesIndex, first_faults
+from countermark.indexes.shards import Answers, FanOut, IndexProvider, PublishedIndex, ShardSearcher, first_faults
 
 MAX_ASKED = 100
 """How many values one question holds: a group of a hundred million hashes scans for as many in some seconds."""
@@ -80,11 +80,11 @@ class ShardFunctions:
         question = Question(shards=shards, signal_type=signal_type)
         groups = [_Group(functions=self, name=name, question=question) for name in self._names]
 
-        def ask_all(ask: Callable[[Searches], Answers], _: Sequence[Searches]) -> Sequence[Answers]:
+        def map_shards(ask: Callable[[ShardSearcher], Answers], _: Sequence[ShardSearcher]) -> Sequence[Answers]:
             stop = threading.Event()
             return self._at_once(ask, [replace(group, stop=stop) for group in groups], stop=stop)
 
-        return FanOut(groups, ask_all=ask_all)
+        return FanOut(groups, map_shards=map_shards)
 
     def age_s(self, now_s: int, signal_type: str | None = None, *, shards: int) -> int:
         """Return the age of the oldest version that a function serves, as it was some seconds ago or is now.
@@ -198,7 +198,7 @@ class _Group:
 class ShardedIndexReader:
     """Serves an index that functions hold: here is the manifest alone. Safe for threads."""
 
-    def __init__(self, manifests: ServesIndex, functions: ShardFunctions) -> None:
+    def __init__(self, manifests: IndexProvider, functions: ShardFunctions) -> None:
         """Serve what `manifests` reads of the index, of which nothing is searched here."""
         self._manifests = manifests
         self._functions = functions
@@ -221,7 +221,7 @@ class ShardedIndexReader:
 class ShardedIndex:
     """One published index, and the functions that hold it. They may serve the version before, or after it."""
 
-    def __init__(self, index: ServedIndex, functions: ShardFunctions) -> None:
+    def __init__(self, index: PublishedIndex, functions: ShardFunctions) -> None:
         self._index = index
         self._functions = functions
 
@@ -256,7 +256,7 @@ class ShardedIndex:
         return max(here_s, self._functions.age_s(now_s, signal_type, shards=self.manifest.shards))
 
 
-def answer_event(reader: ServesIndex, event: object, *, now_s: int) -> dict[str, JSON]:
+def answer_event(reader: IndexProvider, event: object, *, now_s: int) -> dict[str, JSON]:
     """Answer the question of an event from the shards of this process, or say why not: as `ShardFunctions` reads it.
 
     Raises:
@@ -271,7 +271,7 @@ def answer_event(reader: ServesIndex, event: object, *, now_s: int) -> dict[str,
         return encode_refusal(error)
 
 
-def _answer(index: ServedIndex, question: Question, *, now_s: int) -> Answer:
+def _answer(index: PublishedIndex, question: Question, *, now_s: int) -> Answer:
     if index.manifest.shards != question.shards:
         raise Unavailable(f"the index is changing: {index.manifest.shards} shards here, asked for {question.shards}")
     age_s = index.age_s(now_s, question.signal_type)

@@ -16,7 +16,7 @@ from countermark.domain.signal import Signal, SignalType, accepted, refusal
 from countermark.domain.stores import MAX_PAGE, BankStore, EventLedger, EventPublisher, Ports
 from countermark.errors import InvalidInput, NotFound
 from countermark.flows.cached import BankDirectory
-from countermark.indexes.shards import ServedIndex, ServesIndex
+from countermark.indexes.shards import IndexProvider, PublishedIndex
 
 ReadQueries: TypeAlias = Callable[[ContentHashed], Iterable[Signal]]
 """Reads the queries that an event has left in its content. Raises NotFound where the content is gone."""
@@ -38,7 +38,7 @@ def parse_query(signal_types: Mapping[str, SignalType], type_name: str, text: st
     return Signal(type=type_name, value=accepted(signal_type, text))
 
 
-def raw_lookup(index: ServedIndex, signal: Signal) -> Sequence[Candidate]:
+def raw_lookup(index: PublishedIndex, signal: Signal) -> Sequence[Candidate]:
     """Return what the index holds near a signal, nearest first: no state is read, no coin is tossed.
 
     Raises:
@@ -66,13 +66,13 @@ class Matcher:
     nothing.
     """
 
-    index: ServedIndex
+    index: PublishedIndex
     banks: BankStore
     directory: BankDirectory
     on_match: OnMatch | None = None
 
     @classmethod
-    def of(cls, ports: Ports, index: ServedIndex, *, directory: BankDirectory | None = None) -> Self:
+    def of(cls, ports: Ports, index: PublishedIndex, *, directory: BankDirectory | None = None) -> Self:
         """Return what decides by these ports; where lookups share a directory, it is theirs."""
         return cls(
             index=index,
@@ -165,7 +165,7 @@ class Matcher:
         )
 
 
-def _near(index: ServedIndex, signals: Sequence[Signal], partial: Mapping[Signal, str]) -> list[_Near]:
+def _near(index: PublishedIndex, signals: Sequence[Signal], partial: Mapping[Signal, str]) -> list[_Near]:
     """Return what the index holds near each signal, in their order."""
     by_type: dict[str, list[Signal]] = {}
     for signal in signals:
@@ -241,7 +241,7 @@ def detail(lookup: Lookup, match: Match) -> dict[str, JSON]:
 def match_hashed(
     event: ContentHashed,
     *,
-    reader: ServesIndex,
+    reader: IndexProvider,
     banks: BankStore,
     directory: BankDirectory,
     publisher: EventPublisher,

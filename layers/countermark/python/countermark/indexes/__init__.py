@@ -1,5 +1,5 @@
-"""Ring 2: the indexes. Exact, flat, immutable: the file is the data structure.
+"""Ring 2: the indexes. They are exact, flat and immutable; the file is the data structure.
 
-`segments` builds, merges and searches; `reader` serves what is published. `linear` is the oracle that
-every other index is held to.
+`segments` builds, merges and searches segments; `reader` serves the published index. `linear` is the
+reference whose answers every other index must equal.
 """

@@ -1,12 +1,12 @@
 """Bands: multi-index hashing of variable radius, planned for the number of hashes.
 
-Cut a key into bands, and give band i a radius r_i such that the sum of (r_i + 1) is larger than the reach
-of a search. Two keys within reach then differ in at most r_i bits of some band i: were it r_i + 1 or more
-in every one, they would differ in more bits than the reach. So it is enough to look up, band by band, the
-keys up to r_i bits from the query's, and to compare what is found there.
+A key is cut into bands. Band i has a radius r_i, and the sum of all (r_i + 1) is larger than the reach of a
+search, the largest number of differing bits that it finds. Two keys within reach differ in at most r_i bits
+of some band i. If they differed in r_i + 1 or more bits of every band, they would differ in more bits than
+the reach. So a search looks up in each band the keys up to r_i bits from the query's, and compares these.
 
 Source: M. Norouzi, A. Punjani, D. Fleet, "Fast Search in Hamming Space with Multi-Index Hashing", CVPR
-2012, with a radius for each band in place of one for all.
+2012. Here each band has its own radius, instead of one radius for all.
 """
 
 import itertools
@@ -24,43 +24,43 @@ from countermark.indexes.keys import Keys, Sections
 from countermark.indexes.slices import blocks, over_slices, threads
 
 MAX_BANDS = 16
-"""The most bands of a plan: each costs 4 bytes a hash, and more of them never pay within `MAX_BAND_BITS`."""
+"""The most bands of a plan. Each costs 4 bytes per hash, and more are never faster within `MAX_BAND_BITS`."""
 
 MIN_BAND_BITS, MAX_BAND_BITS = 8, 24
-"""The narrowest and widest band of a plan: a table of 24 bits has 64 MiB of offsets, whatever it holds."""
+"""The narrowest and the widest band of a plan. A table of 24 bits has 64 MiB of offsets, for any number of hashes."""
 
-MAX_OFFSET_BYTES_EACH, MAX_OFFSET_BYTES_OF_FEW = 20, 6 * 2**20
-"""How large the offsets of a plan may be: so many bytes for each hash, and that many in all where hashes are few.
+MAX_OFFSET_BYTES_PER_HASH, MIN_OFFSET_LIMIT_BYTES = 20, 6 * 2**20
+"""The largest offsets of a plan: bytes per hash, and the total that is always allowed, even for few hashes.
 
-Three times as many would save a query a tenth of its time.
+Three times as many bytes would save a query a tenth of its time.
 """
 
 QUERY_NS, PROBE_NS, CANDIDATE_NS, SCAN_NS = 45_000, 18, 30, 1.2
-"""What a query costs at least, each key that it probes, each row that it compares, and each row of a scan.
+"""The costs of a query, of each key that it probes, of each row that it compares, and of each row of a scan.
 
-Nanoseconds, measured on one core of a Xeon of 2023 at 1 and 10 million hashes; only their ratios count.
+In nanoseconds, measured on one core of a Xeon of 2023 with 1 and 10 million hashes. Only their ratios matter.
 """
 
 SCAN_SHARE = 100
-"""A query with more candidates than one in so many of the hashes scans them all: that takes no longer."""
+"""A query whose candidates are more than one in this many hashes scans all hashes, which takes no longer."""
 
 MAX_GATHERED = 2**16
-"""How many candidates of several queries are compared at once: a megabyte, which stays in the processor's cache."""
+"""How many candidates of several queries are compared at once. They take a megabyte, so they fit the CPU's cache."""
 
 _ROW_BITS = np.uint64(32)
-"""A row fits 32 bits, as the format has it; so the band's key goes above it."""
+"""A row has 32 bits in the format, so the band's key is stored in the bits above it."""
 
 _COUNTED = 2**14
-"""How many keys of a band are counted at once: so few that their counters stay in the processor's cache."""
+"""How many keys of a band are counted at once: few enough that their counters stay in the processor's cache."""
 
 MAX_PROBED = 2**14
-"""How many keys of several queries are looked up at once, for the same reason."""
+"""How many keys of several queries are looked up at once, also for the processor's cache."""
 
 
 def plan_bands(hashes: int, *, key_bits: int, reach: int) -> tuple[Band, ...]:
-    """Return the bands with which a search for keys up to `reach` bits away costs least; none where a scan does.
+    """Return the bands with which a search for keys up to `reach` bits away costs least, or none for a scan.
 
-    A plan must halve the cost of a scan: it takes three times its memory.
+    A plan must halve the cost of a scan, because it takes three times the memory.
     """
     plans = list(_plans(key_bits, reach, max_offset_bytes=max_offset_bytes(hashes)))
     best = min(plans, key=lambda bands: cost_ns(bands, hashes), default=())
@@ -69,19 +69,19 @@ def plan_bands(hashes: int, *, key_bits: int, reach: int) -> tuple[Band, ...]:
 
 
 def max_offset_bytes(hashes: int) -> int:
-    """Return how large the offsets of bands for so many hashes may be."""
-    return max(MAX_OFFSET_BYTES_EACH * hashes, MAX_OFFSET_BYTES_OF_FEW)
+    """Return the largest allowed size of the offsets of bands for this many hashes, in bytes."""
+    return max(MAX_OFFSET_BYTES_PER_HASH * hashes, MIN_OFFSET_LIMIT_BYTES)
 
 
 def cost_ns(bands: Sequence[Band], hashes: int) -> float:
-    """Return what a query of uniform keys costs by these bands, in nanoseconds."""
+    """Return the cost of a query by these bands, in nanoseconds, if the keys are uniformly distributed."""
     probes = [_probes(band.bits, band.radius) for band in bands]
     candidates = hashes * sum(math.ldexp(count, -band.bits) for count, band in zip(probes, bands, strict=True))
     return QUERY_NS + PROBE_NS * sum(probes) + CANDIDATE_NS * candidates
 
 
 def reach_of(bands: Sequence[Band]) -> int:
-    """Return up to how many differing bits the bands find every key; -1 where they overlap or are none."""
+    """Return up to how many differing bits the bands find every key; -1 if they overlap or there are none."""
     ends = sorted((band.start_bit, band.start_bit + band.bits) for band in bands)
     if any(start < end for (_, end), (start, _) in itertools.pairwise(ends)):
         return -1
@@ -89,7 +89,7 @@ def reach_of(bands: Sequence[Band]) -> int:
 
 
 def build_bands(keys: Keys, bands: Sequence[Band]) -> dict[str, memoryview]:
-    """Return the sections of the bands' tables, of distinct keys, uint8 of shape (n, key_bytes)."""
+    """Return the sections of the bands' tables for distinct keys, uint8 of shape (n, key_bytes)."""
     lengths = {"OFFS": 4 * sum((1 << band.bits) + 1 for band in bands), "IDS": 4 * len(keys) * len(bands)}
     sections = {name: np.empty(length, np.uint8).data for name, length in lengths.items()}
     write_bands(keys, bands, sections)
@@ -97,9 +97,9 @@ def build_bands(keys: Keys, bands: Sequence[Band]) -> dict[str, memoryview]:
 
 
 def write_bands(keys: Keys, bands: Sequence[Band], sections: Mapping[str, memoryview]) -> None:
-    """Write the bands' tables of distinct keys into the memory of their sections.
+    """Write the bands' tables for distinct keys into the memory of their sections.
 
-    Besides the tables themselves it takes 8 bytes of memory for each key and thread.
+    Besides the tables, it uses 8 bytes of memory per key and thread.
     """
     words = _words(keys)
     ends = np.cumsum([0, *((1 << band.bits) + 1 for band in bands)]).tolist()
@@ -107,15 +107,16 @@ def write_bands(keys: Keys, bands: Sequence[Band], sections: Mapping[str, memory
     rows = np.frombuffer(sections["IDS"], "<u4").reshape(len(bands), len(keys))
 
     def build(numbers: range) -> None:
-        # Memory that is new costs more than what is done in it: all bands of a thread are sorted in the same.
+        # Allocating memory takes longer than the sort, so all bands of a thread are sorted in the same memory.
         tagged = np.empty(len(keys), np.uint64)
         for number in numbers:
-            # Band key above, row below: one sort of numbers is faster than a sort that carries the rows along.
-            for some in blocks(len(keys)):
-                part = tagged[some]
-                _cut(words[some], bands[number], out=part)
+            # The upper bits are the band key and the lower ones the row. A sort of such numbers is faster than a sort
+            # that carries the rows along.
+            for block in blocks(len(keys)):
+                part = tagged[block]
+                _cut(words[block], bands[number], out=part)
                 part <<= _ROW_BITS
-                part |= np.arange(some.start, some.stop, dtype=np.uint64)
+                part |= np.arange(block.start, block.stop, dtype=np.uint64)
             tagged.sort()
             rows[number] = tagged
             _count(tagged, offsets[ends[number] : ends[number + 1]])
@@ -124,7 +125,7 @@ def write_bands(keys: Keys, bands: Sequence[Band], sections: Mapping[str, memory
 
 
 def _cut(words: NDArray[np.uint64], band: Band, *, out: NDArray[np.uint64]) -> None:
-    """Write the bits of one band of some keys."""
+    """Write the bits of one band of each key to `out`."""
     word, shift = divmod(band.start_bit, 64)
     np.right_shift(words[:, word], np.uint64(shift), out=out)
     if shift + band.bits > 64:
@@ -133,24 +134,27 @@ def _cut(words: NDArray[np.uint64], band: Band, *, out: NDArray[np.uint64]) -> N
 
 
 def _count(tagged: NDArray[np.uint64], offsets: NDArray[np.uint32]) -> None:
-    """Write how many band keys, in ascending numbers above their rows, are below each from 0 on, some at a time."""
+    """Write for each possible band key, from 0 on, how many of the sorted band keys are smaller.
+
+    `tagged` has the band keys above their rows. Keys are counted in blocks.
+    """
     firsts = range(0, len(offsets), _COUNTED)
     edges = [*tagged.searchsorted(np.array(firsts, np.uint64) << _ROW_BITS).tolist(), len(tagged)]
     for first, (low, high) in zip(firsts, itertools.pairwise(edges), strict=True):
-        some = offsets[first : first + _COUNTED]
-        counts = np.bincount((tagged[low:high] >> _ROW_BITS).view(np.int64) - first, minlength=len(some))
-        some[0] = low
-        np.cumsum(counts[: len(some) - 1], out=some[1:])
-        some[1:] += np.uint32(low)
+        block = offsets[first : first + _COUNTED]
+        counts = np.bincount((tagged[low:high] >> _ROW_BITS).view(np.int64) - first, minlength=len(block))
+        block[0] = low
+        np.cumsum(counts[: len(block) - 1], out=block[1:])
+        block[1:] += np.uint32(low)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Candidates:
-    """Rows that some queries have to be compared with.
+    """The rows that a batch of queries must be compared with.
 
-    `counts`, int64, tells how many are of each query, from the one at the place `first` on; `row`, uint32,
-    holds them in the queries' order, not all of one's distinct. `too_many`, int64, are places of queries
-    that have more than anybody wants to compare.
+    `counts`, int64, is the number of rows per query; the batch starts with the query at place `first`. `row`,
+    uint32, holds the rows in the queries' order; a query may have the same row more than once. `too_many`,
+    int64, holds the places of queries with more rows than the caller's limit.
     """
 
     first: int
@@ -161,7 +165,7 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Cut:
-    """How bands are cut out of keys, all at once: each lies in one number, or runs on into the next."""
+    """The shifts and masks that cut all bands out of keys. A band is in one number, or continues in the next."""
 
     word: NDArray[np.int64]
     next_word: NDArray[np.int64]
@@ -175,13 +179,13 @@ class _Cut:
         start = np.array([band.start_bit for band in bands], np.int64)
         mask = np.array([(1 << band.bits) - 1 for band in bands], np.uint64)
         word, shift = start // 64, (start % 64).astype(np.uint64)
-        runs_on = np.array([band.start_bit % 64 + band.bits > 64 for band in bands], bool)
+        continues = np.array([band.start_bit % 64 + band.bits > 64 for band in bands], bool)
         return cls(
             word=word,
-            next_word=np.where(runs_on, word + 1, word),
+            next_word=np.where(continues, word + 1, word),
             shift=shift,
-            next_shift=np.where(runs_on, np.uint64(64) - shift, np.uint64(0)),
-            next_mask=np.where(runs_on, mask, np.uint64(0)),
+            next_shift=np.where(continues, np.uint64(64) - shift, np.uint64(0)),
+            next_mask=np.where(continues, mask, np.uint64(0)),
             mask=mask,
         )
 
@@ -198,13 +202,13 @@ class _Cut:
 
 
 class BandTables:
-    """The tables of a segment's bands. Immutable, and safe for threads."""
+    """The tables of a segment's bands. Immutable and thread-safe."""
 
     def __init__(self, bands: Sequence[Band], sections: Sections, *, hashes: int) -> None:
-        """Take the sections OFFS and IDS, after a look at every number in them.
+        """Check every number in the sections OFFS and IDS.
 
         Raises:
-            IndexDamaged: They point beyond each other, or beyond the keys.
+            IndexDamaged: A number refers to a row or key that does not exist.
         """
         self._offsets = np.frombuffer(sections["OFFS"], "<u4")
         sizes = [(1 << band.bits) + 1 for band in bands]
@@ -212,10 +216,10 @@ class BandTables:
         for start, end in itertools.pairwise(bases.tolist()):
             table = self._offsets[start:end]
             if table[0] != 0 or table[-1] != hashes or not _ascends(table):
-                raise IndexDamaged("the offsets of a segment's bands make no sense")
+                raise IndexDamaged("the offsets of a segment's bands are malformed: they do not ascend to its hashes")
         self._rows = np.frombuffer(sections["IDS"], "<u4")
         if max(over_slices(_largest, np.array_split(self._rows, len(bands))), default=0) >= max(1, hashes):
-            raise IndexDamaged("the bands of a segment name keys that it does not hold")
+            raise IndexDamaged("the bands of a segment refer to keys that it does not contain")
         masks = [_masks(band.bits, band.radius) for band in bands]
         band = np.repeat(np.arange(len(bands)), [len(each) for each in masks])
         self._band = band
@@ -225,46 +229,49 @@ class BandTables:
         self._cut = _Cut.of(bands)
 
     def candidates(self, keys: Keys, most: int) -> Iterator[Candidates]:
-        """Yield the candidates of some queries after the other, but of those that have more than `most`.
+        """Yield the candidates of each query, in batches. A query with more than `most` is in `too_many` instead.
 
-        How many there are is known from the offsets: of a query with too many, none are gathered.
+        The offsets show how many candidates a query has, so those of a query with too many are not collected.
         """
         words = _words(keys)
         step = max(1, MAX_PROBED // len(self._mask))
         for first in range(0, len(words), step):
-            yield from self._some(words[first : first + step], first, most)
+            yield from self._batch_candidates(words[first : first + step], first, most)
 
-    def _some(self, words: NDArray[np.uint64], first: int, most: int) -> Iterator[Candidates]:
+    def _batch_candidates(self, words: NDArray[np.uint64], first: int, most: int) -> Iterator[Candidates]:
         place = self._cut.keys(words).take(self._band, axis=1)
         place ^= self._mask
         place += self._offsets_base
         begin = self._offsets.take(place)
         place += 1
-        many = np.subtract(self._offsets.take(place), begin, dtype=np.int64)
-        # The rows of probe i run from begin[i] on, many[i] of them.
+        probe_counts = np.subtract(self._offsets.take(place), begin, dtype=np.int64)
+        # Probe i has probe_counts[i] rows, from begin[i] on.
         begin = np.add(begin, self._rows_base, out=place)
-        counts = many.sum(axis=1)
+        counts = probe_counts.sum(axis=1)
         (too_many,) = (counts > most).nonzero()
         if len(too_many):
-            many[too_many] = counts[too_many] = 0
+            probe_counts[too_many] = counts[too_many] = 0
         for low, high in _parts(counts):
             yield Candidates(
                 first=first + low,
                 counts=counts[low:high],
-                row=self._gather(begin[low:high].ravel(), many[low:high].ravel()),
+                row=self._gather(begin[low:high].ravel(), probe_counts[low:high].ravel()),
                 too_many=too_many + first,
             )
             too_many = too_many[:0]
 
-    def _gather(self, begin: NDArray[np.int64], many: NDArray[np.int64]) -> NDArray[np.uint32]:
-        begin[1:] -= many.cumsum()[:-1]
-        at = begin.repeat(many)
-        at += np.arange(len(at))
-        return self._rows.take(at)
+    def _gather(self, begin: NDArray[np.int64], probe_counts: NDArray[np.int64]) -> NDArray[np.uint32]:
+        begin[1:] -= probe_counts.cumsum()[:-1]
+        places = begin.repeat(probe_counts)
+        places += np.arange(len(places))
+        return self._rows.take(places)
 
 
 def _parts(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Yield ranges of queries that together have few of so many candidates."""
+    """Yield ranges of queries that together have at most `MAX_GATHERED` candidates, or of a single query.
+
+    `counts` is the number of candidates per query.
+    """
     ends = counts.cumsum()
     if ends[-1] <= MAX_GATHERED:
         yield 0, len(counts)
@@ -277,7 +284,7 @@ def _parts(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 
 def _ascends(table: NDArray[np.uint32]) -> bool:
-    return all(np.all(table[some] <= table[1:][some]) for some in blocks(len(table) - 1))
+    return all(np.all(table[block] <= table[1:][block]) for block in blocks(len(table) - 1))
 
 
 def _largest(rows: NDArray[np.uint32]) -> int:
@@ -285,7 +292,7 @@ def _largest(rows: NDArray[np.uint32]) -> int:
 
 
 def _plans(key_bits: int, reach: int, *, max_offset_bytes: int) -> Iterator[tuple[Band, ...]]:
-    """Yield the plans to choose from: radii as equal as can be, and more bits where the radius is larger."""
+    """Yield the plans to choose from. Their radii are as equal as possible, and a larger radius has more bits."""
     for count in range(1, min(MAX_BANDS, reach + 1) + 1):
         radius, larger = divmod(reach + 1, count)
         radii = [radius] * larger + [radius - 1] * (count - larger)
@@ -301,7 +308,7 @@ def _plans(key_bits: int, reach: int, *, max_offset_bytes: int) -> Iterator[tupl
 
 
 def _widths(key_bits: int, wide_bands: int, narrow_bands: int, wide: int) -> list[int] | None:
-    """Return the bits of each band, of which the first have `wide`; None where the key is too short or long."""
+    """Return the number of bits of each band. The first have `wide` bits. None if the key is too short or long."""
     rest = key_bits - wide_bands * wide
     width, wider = divmod(rest, narrow_bands)
     if rest < 0 or width < MIN_BAND_BITS or width + bool(wider) > MAX_BAND_BITS:
@@ -315,11 +322,11 @@ def _probes(bits: int, radius: int) -> int:
 
 @cache
 def _masks(bits: int, radius: int) -> NDArray[np.int64]:
-    """Return all numbers of `bits` bits of which at most `radius` are set, ascending."""
+    """Return all numbers of `bits` bits with at most `radius` bits set, ascending."""
     flips = (places for flipped in range(radius + 1) for places in itertools.combinations(range(bits), flipped))
     return np.array(sorted(sum(1 << place for place in places) for places in flips), np.int64)
 
 
 def _words(keys: Keys) -> NDArray[np.uint64]:
-    """Return keys as numbers, of shape (n, key_bytes / 8): bit i of a key is bit i % 64 of its number i // 64."""
+    """Return keys as numbers, of shape (n, key_bytes / 8). Bit i of a key is bit i % 64 of its number i // 64."""
     return np.ascontiguousarray(keys).view("<u8")

@@ -1,29 +1,29 @@
-"""The segment file, format version 1: a header that describes and proves every byte after it.
+"""The segment file, format version 1. Its header describes and authenticates every byte after it.
 
 All integers are little-endian.
 
-    header   192 bytes fixed, 16 for each band, 64 for each section, zeros up to a multiple of 64,
-             the last 32 bytes of which are the SHA-256 of all header bytes before them
+    header   192 fixed bytes, 16 per band, 64 per section, zeros up to a multiple of 64. Its last
+             32 bytes are the SHA-256 of all header bytes before them
     section  in the order of the header's table, each followed by zeros up to a multiple of 64
 
-| section | holds | in |
+| section | content | index kinds |
 |---|---|---|
 | `A`, `B` | the first and the second half of each distinct key, hashes x key_bytes / 2 | hamming, frames |
-| `OFFS`, `IDS` | u32: each band's row offsets by band key, 2^bits + 1; each band's rows, hashes | either, with bands |
+| `OFFS`, `IDS` | u32: each band's row offsets by band key, 2^bits + 1; each band's rows, hashes | both, with bands |
 | `FRAMEAT` | u32: where the signals of each distinct frame start, frames + 1 | frames |
-| `FRAMEIN` | u32: the signals of each frame, by their number among the distinct ones | frames |
+| `FRAMEIN` | u32: the signals of each frame, by their number among the distinct signals | frames |
 | `VECTORS` | each distinct vector, hashes x key_bytes | vector |
 | `HEAD` | u64: the first 8 bytes of each distinct key, read big-endian, ascending | exact |
 | `TAIL` | the rest of each distinct key, hashes x (key_bytes - 8) | exact |
 | `TEXTAT`, `TEXT` | u64: where each distinct text starts, hashes + 1; the texts in UTF-8, shorter ones first | linear |
 | `ENTRYAT`, `ENTRY` | u32: where each key's content ids start, hashes + 1; u64: content ids | all |
-| `REMOVED` | u64: ids of contents whose entries in earlier segments no longer hold, ascending | all |
+| `REMOVED` | u64: ids of contents whose entries in earlier segments are no longer valid, ascending | all |
 
-Of frames, the planes and bands are of the distinct frames of all signals, and so is key_bytes.
+In the frames index, the planes, the bands and key_bytes describe the distinct frames of all signals.
 
-A band is `bits` bits of the key from `start_bit` on, to be probed up to `radius` flipped bits; bit i of a
-key is bit i % 8, counted from the least significant, of its byte i // 8. A reader may pass bands over:
-the planes answer every query without them.
+A band is `bits` bits of the key, from `start_bit` on. A search probes it with up to `radius` flipped bits.
+Bit i of a key is bit i % 8, counted from the least significant, of its byte i // 8. A reader may ignore
+bands, because the planes answer every query without them.
 """
 
 import hashlib
@@ -38,28 +38,28 @@ from countermark.errors import IndexDamaged
 from countermark.indexes.slices import over_slices
 
 FORMAT_VERSION = 1
-"""The version that is written, and the only one that is read so far."""
+"""The version that is written. No other version can be read so far."""
 
 MAGIC = b"CMSEG\r\n\x1a"
-"""The first bytes of every segment; the line ends show a file that was copied as text."""
+"""The first bytes of every segment. The line ends reveal a file that was copied as text."""
 
 ALIGNMENT_BYTES = 64
-"""Sections start at multiples of a cache line, so that their arrays can be used where they lie."""
+"""Sections start at multiples of a cache line, so that their arrays can be used without a copy."""
 
 MAX_HEADER_BYTES = 16 * 1024
-"""No header is larger: 16 bands and 16 sections take less than 2 KiB."""
+"""The largest allowed header. 16 bands and 16 sections take less than 2 KiB."""
 
 MAX_ENTRIES = 2**32 - 1
-"""The most hashes or entries of one segment: offsets are u32. A build stops far below."""
+"""The most hashes or entries of one segment, because offsets are u32. A build stops far below."""
 
 MAX_NAME_BYTES = 64
-"""The longest signal type name and build id, in bytes of ASCII."""
+"""The maximum length of a signal type name and of a build id, in bytes of ASCII."""
 
 Buffer = bytes | bytearray | memoryview
 """Bytes, in one dimension."""
 
-Write = Callable[[Mapping[str, memoryview]], None]
-"""Writes sections, each into the memory that stands under its name, and all of it."""
+WriteSections = Callable[[Mapping[str, memoryview]], None]
+"""Writes sections by name: it fills the memory that the mapping holds for each."""
 
 _FIXED = struct.Struct("<8sIIQIIQQQII64s64s")
 _FIXED_BYTES = _FIXED.size
@@ -78,7 +78,7 @@ _KINDS = {code: kind for kind, code in _KIND_CODES.items()}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Band:
-    """A run of bits that multi-index hashing looks up, with the flipped bits that it probes."""
+    """A run of bits that multi-index hashing looks up, and the number of flipped bits that it probes."""
 
     start_bit: int
     bits: int
@@ -87,10 +87,11 @@ class Band:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentInfo:
-    """What a segment says of itself.
+    """The description of a segment in its header.
 
-    `key_bytes` is the length of each key, or of each frame of one; 0 for texts. `hashes` counts distinct keys,
-    `entries` pairs of key and content, `removed` the ids that no longer hold in earlier segments. Names are ASCII.
+    `key_bytes` is the length of each key, or of each frame in a key; 0 for texts. `hashes` counts distinct keys,
+    and `entries` counts pairs of key and content. `removed` counts the ids that are no longer valid in earlier
+    segments. Names are ASCII.
     """
 
     signal_type: str
@@ -105,7 +106,7 @@ class SegmentInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """Where a section lies in its segment, in bytes, and the SHA-256 of them."""
+    """A section's offset and length in its segment, in bytes, and the SHA-256 of its bytes."""
 
     name: str
     offset: int
@@ -115,7 +116,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """A checked header: the sections in the order of the file, and the size of the whole."""
+    """A checked header, with the sections in the order of the file and the size of the whole segment."""
 
     info: SegmentInfo
     sections: tuple[Section, ...]
@@ -124,26 +125,28 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentFile:
-    """A checked segment: what it says of itself, and its sections as views into its bytes."""
+    """A checked segment: its description, and its sections as views into its bytes."""
 
     info: SegmentInfo
     sections: Mapping[str, memoryview]
 
 
-def encode_segment(info: SegmentInfo, sections: Mapping[str, Buffer], *, write: Write | None = None) -> bytes:
-    """Return the bytes of a segment; the same arguments give the same bytes.
+def encode_segment(info: SegmentInfo, sections: Mapping[str, Buffer], *, write: WriteSections | None = None) -> bytes:
+    """Return the bytes of a segment. The same arguments produce the same bytes.
 
-    Sections that are missing are left to `write`: large ones are best made where they will lie.
+    `write` fills the sections that are missing from `sections`. Large sections are best computed in their
+    final place.
 
     Raises:
-        ValueError: The sections are not those that `info` asks for, or a count or name is out of range.
+        ValueError: The sections are not those that `info` requires, or a count or name is out of range.
     """
     lengths = _lengths_with(info, sections, is_rest_written=write is not None)
     places, end = {}, _header_bytes(bands=len(info.bands), sections=len(lengths))
     for name, length in lengths.items():
         places[name] = slice(end, end + length)
         end = _aligned(end + length)
-    # Bytes that nobody else knows are written where they lie, and handed over without a copy once no view is left.
+    # Nothing else refers to these bytes. So they are written in place, and returned without a copy after the last view
+    # is released.
     file = io.BytesIO(bytes(end))
     _fill(file.getbuffer(), info, places, sections, write)
     return file.getvalue()
@@ -154,15 +157,15 @@ def _fill(
     info: SegmentInfo,
     places: Mapping[str, slice],
     sections: Mapping[str, Buffer],
-    write: Write | None,
+    write: WriteSections | None,
 ) -> None:
-    """Write all of a segment into memory that holds zeros."""
+    """Write a whole segment into memory that contains zeros."""
     parts = {name: memory[place] for name, place in places.items()}
     for name, section in sections.items():
         parts[name][:] = section
     if write is not None:
         write({name: part for name, part in parts.items() if name not in sections})
-    # The longest first: so the threads end together.
+    # The longest section is digested first, so that the threads end at about the same time.
     by_length = sorted(parts, key=lambda name: len(parts[name]), reverse=True)
     sha256 = dict(zip(by_length, over_slices(_digest, [parts[name] for name in by_length]), strict=True))
     table = tuple(
@@ -174,28 +177,28 @@ def _fill(
 
 
 def _lengths_with(info: SegmentInfo, sections: Mapping[str, Buffer], *, is_rest_written: bool) -> dict[str, int]:
-    """Return the length of each section of a segment, of which some are given.
+    """Return the length of each section of a segment, some of which are supplied in `sections`.
 
     Raises:
-        ValueError: They are not those that `info` asks for, or a count is out of range.
+        ValueError: The sections are not those that `info` requires, or a count is out of range.
     """
     wanted = _section_lengths(info)
     if not sections.keys() <= wanted.keys():
-        raise ValueError(f"a segment of this kind holds the sections {list(wanted)}, not {list(sections)}")
+        raise ValueError(f"a segment of this kind has the sections {list(wanted)}, not {list(sections)}")
     lengths = {}
     for name, length in wanted.items():
-        given = len(sections[name]) if name in sections else length if is_rest_written else None
-        if given is None or length not in {None, given}:
-            raise ValueError(f"section {name} of this segment has {length} bytes")
-        lengths[name] = given
+        actual = len(sections[name]) if name in sections else length if is_rest_written else None
+        if actual is None or length not in {None, actual}:
+            raise ValueError(f"section {name} of this segment must have {length} bytes")
+        lengths[name] = actual
     return lengths
 
 
 def read_info(data: Buffer) -> SegmentInfo:
-    """Return what a segment says of itself, from its header alone: `data` may end after that.
+    """Return the description of a segment. It is read from the header alone, so `data` may end after that.
 
     Raises:
-        IndexDamaged: The header fails a check, or is of another version.
+        IndexDamaged: The header fails a check, or has another version.
     """
     return read_header(data).info
 
@@ -204,26 +207,26 @@ def read_header(data: Buffer) -> Header:
     """Return a segment's header; `data` may end after that.
 
     Raises:
-        IndexDamaged: The header fails a check, or is of another version.
+        IndexDamaged: The header fails a check, or has another version.
     """
     return _decode_header(memoryview(data))
 
 
 def decode_segment(data: Buffer, *, sha256: str | None = None) -> SegmentFile:
-    """Return the sections of a segment, without a copy, after a check of every byte.
+    """Check every byte of a segment, and return its sections without a copy.
 
-    With `sha256`, the digest of the whole file in hex, that proves all bytes at once; without it the
-    sections are checked one by one.
+    `sha256` is the digest of the whole file in hex. With it, one comparison checks all bytes; without it,
+    the sections are checked one by one.
 
     Raises:
-        IndexDamaged: A byte is wrong, missing or too many, or the format version is another.
+        IndexDamaged: A byte is wrong, missing or superfluous, or the format version is unknown.
     """
     view = memoryview(data).toreadonly()
     if sha256 is not None and not hmac.compare_digest(hashlib.sha256(view).hexdigest(), sha256):
         raise IndexDamaged("a segment does not have the SHA-256 that its manifest names")
     header = _decode_header(view)
     if header.size_bytes != len(view):
-        raise IndexDamaged(f"a segment says that it has {header.size_bytes} bytes, and has {len(view)}")
+        raise IndexDamaged(f"a segment has {len(view)} bytes, but its header states {header.size_bytes}")
     sections = {}
     for section in header.sections:
         end = section.offset + section.length
@@ -246,10 +249,10 @@ def check_section(section: Section, part: Buffer) -> None:
 
 
 def check_digest(section: Section, sha256: bytes) -> None:
-    """Check the SHA-256 of what is said to be a section.
+    """Compare the SHA-256 of the bytes read for a section with the header's.
 
     Raises:
-        IndexDamaged: It is not the section's.
+        IndexDamaged: They differ.
     """
     if sha256 != section.sha256:
         raise IndexDamaged(f"section {section.name} of a segment fails its checksum")
@@ -289,11 +292,11 @@ def _encode_header(header: Header) -> bytes:
 
 def _decode_header(view: memoryview) -> Header:
     if len(view) < _FIXED_BYTES or bytes(view[: len(MAGIC)]) != MAGIC:
-        raise IndexDamaged("this is not a segment: it starts otherwise")
+        raise IndexDamaged("this is not a segment: it does not start with a segment's first bytes")
     fields = _FIXED.unpack_from(view)
     _, version, header_bytes, size_bytes, kind, key_bytes, hashes, entries, removed, bands, sections = fields[:11]
     if version != FORMAT_VERSION:
-        raise IndexDamaged(f"a segment is of format version {version}, and {FORMAT_VERSION} is known")
+        raise IndexDamaged(f"a segment has format version {version}, but this program reads version {FORMAT_VERSION}")
     is_bounded = header_bytes <= min(len(view), MAX_HEADER_BYTES)
     if not is_bounded or header_bytes != _header_bytes(bands=bands, sections=sections):
         raise IndexDamaged(f"a segment's header cannot have {header_bytes} bytes")
@@ -315,12 +318,12 @@ def _decode_header(view: memoryview) -> Header:
             ),
         )
         header = Header(info=info, sections=_read_sections(block, bands, sections), size_bytes=size_bytes)
-        if header != Header(info=info, sections=_laid_out(header), size_bytes=_end(header)):
+        if header != Header(info=info, sections=_sections_from_counts(header), size_bytes=_end_of_sections(header)):
             raise IndexDamaged("a segment's sections are not where its counts put them")
         if _encode_header(header) != block:
-            raise IndexDamaged("a segment's header holds more than it may")
+            raise IndexDamaged("a segment's header contains bytes that the format does not define")
     except (KeyError, ValueError, struct.error) as error:
-        raise IndexDamaged(f"a segment's header makes no sense: {error}") from error
+        raise IndexDamaged(f"a segment's header is malformed: {error}") from error
     return header
 
 
@@ -332,8 +335,8 @@ def _read_sections(block: bytes, bands: int, count: int) -> tuple[Section, ...]:
     )
 
 
-def _laid_out(header: Header) -> tuple[Section, ...]:
-    """Return the sections as the counts want them, with the lengths and digests that the table gives."""
+def _sections_from_counts(header: Header) -> tuple[Section, ...]:
+    """Return the sections where the counts put them, with the lengths and digests from the header's table."""
     lengths = _section_lengths(header.info)
     table = {section.name: section for section in header.sections}
     offset = _header_bytes(bands=len(header.info.bands), sections=len(lengths))
@@ -345,16 +348,16 @@ def _laid_out(header: Header) -> tuple[Section, ...]:
     return tuple(sections)
 
 
-def _end(header: Header) -> int:
+def _end_of_sections(header: Header) -> int:
     last = header.sections[-1]
     return _aligned(last.offset + last.length)
 
 
 def _section_lengths(info: SegmentInfo) -> dict[str, int | None]:
-    """Return the sections of a segment in their order, with the length of each; None is of any length.
+    """Return the length of each section of a segment, in the order of the file; None means any length.
 
     Raises:
-        ValueError: The counts, the key width or the bands cannot be.
+        ValueError: The counts, the key width or the bands are impossible.
     """
     _check_counts(info)
     lengths: dict[str, int | None] = {}
@@ -385,7 +388,9 @@ def _section_lengths(info: SegmentInfo) -> dict[str, int | None]:
 
 def _check_counts(info: SegmentInfo) -> None:
     if not (info.hashes <= info.entries <= MAX_ENTRIES and info.removed <= MAX_ENTRIES):
-        raise ValueError(f"{info.hashes} hashes, {info.entries} entries and {info.removed} removed cannot be")
+        raise ValueError(
+            f"{info.hashes} hashes, {info.entries} entries and {info.removed} removed ids are impossible together"
+        )
     has_width = {
         IndexKind.HAMMING: info.key_bytes > 0 and info.key_bytes % 16 == 0,
         IndexKind.EXACT: info.key_bytes >= 8,

@@ -1,4 +1,4 @@
-"""The exact index: digests of one length, found by equality in sorted order."""
+"""The exact index: digests of one length, sorted, and found if they are equal."""
 
 from collections.abc import Sequence
 
@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 from countermark.domain.signal import SignalType
 from countermark.errors import IndexDamaged
-from countermark.indexes.keys import NO_DISTANCE, Found, Keys, Sections, as_bytes, pack_keys
+from countermark.indexes.keys import NO_DISTANCE, Keys, SearchResult, Sections, as_bytes, pack_keys
 
 _HEAD_BYTES = 8
 
 
 class ExactKeys:
-    """Distinct digests: the first 8 bytes as ascending uint64, and the rest, uint8 of shape (n, rest)."""
+    """Distinct digests: the first 8 bytes as ascending uint64, and the other bytes as uint8 of shape (n, others)."""
 
     def __init__(self, signal_type: SignalType, sections: Sections, *, key_bytes: int) -> None:
         self._signal_type = signal_type
@@ -23,31 +23,31 @@ class ExactKeys:
         if np.any(self._heads[1:] < self._heads[:-1]):
             raise IndexDamaged("the digests of a segment are not in order")
 
-    def search(self, queries: Sequence[str], *, max_distance: int | None) -> Found:
-        """Return the equal keys. Equality has no distance, so no bound on it leaves anything out."""
+    def search(self, queries: Sequence[str], *, max_distance: int | None) -> SearchResult:
+        """Return the equal keys. Equality has no distance, so `max_distance` excludes nothing."""
         del max_distance
         keys = pack_keys(self._signal_type, queries)
         heads, tails = _split(keys)
         first = np.searchsorted(self._heads, heads, side="left")
-        alike = np.searchsorted(self._heads, heads, side="right") - first
-        query = np.repeat(np.arange(len(keys)), alike)
-        # The rows of query i run from first[i] on, alike[i] of them.
-        row = np.arange(len(query)) + np.repeat(first - np.cumsum(alike) + alike, alike)
+        equal_count = np.searchsorted(self._heads, heads, side="right") - first
+        query = np.repeat(np.arange(len(keys)), equal_count)
+        # Query i has equal_count[i] rows to compare, from first[i] on.
+        row = np.arange(len(query)) + np.repeat(first - np.cumsum(equal_count) + equal_count, equal_count)
         equal = np.all(self._tails.take(row, axis=0) == tails.take(query, axis=0), axis=1)
         query, row = query[equal], row[equal]
-        return Found(query=query, row=row, distance=np.full(len(row), NO_DISTANCE, np.int64))
+        return SearchResult(query=query, row=row, distance=np.full(len(row), NO_DISTANCE, np.int64))
 
     def take(self, rows: NDArray[np.int64]) -> Keys:
-        """Return a copy of the keys of rows, in their order."""
+        """Return a copy of the keys at `rows`, in that order."""
         heads = self._heads.take(rows).astype(">u8").view(np.uint8).reshape(-1, _HEAD_BYTES)
         return np.concatenate([heads, self._tails.take(rows, axis=0)], axis=1)
 
     def settle(self) -> None:
-        """Do nothing: all is needed from the start."""
+        """Do nothing, because every section was needed from the start."""
 
 
 def split_digests(keys: Keys) -> dict[str, memoryview]:
-    """Return the sections of distinct keys in ascending order, uint8 of shape (n, key_bytes)."""
+    """Return the sections for distinct keys in ascending order, uint8 of shape (n, key_bytes)."""
     heads, tails = _split(keys)
     return {"HEAD": as_bytes(heads.astype("<u8")), "TAIL": as_bytes(tails)}
 

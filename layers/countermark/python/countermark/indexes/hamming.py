@@ -1,9 +1,11 @@
-"""The Hamming index: bit strings of one length, found up to a number of differing bits.
+"""The Hamming index: bit strings of one length, found up to a number of differing bits, the reach.
 
-Exact by construction, in two ways. The distance over the first half of the bits is at most the whole
-distance: so a scan of the first halves, at the speed of memory, finds every key within reach, and the
-second halves decide on the few that it found. And where there are many keys, `bands` names the few that
-can be within reach; where it names too many, the scan takes its place.
+Two methods of search are exact by construction:
+
+- The distance over the first half of the bits is at most the whole distance. So a scan of the first halves,
+  at the speed of memory, finds every key within reach. The second halves decide on the few found.
+- If the segment has many keys, `bands` lists the few keys that can be within reach. If it lists too many,
+  the scan is used instead.
 """
 
 import itertools
@@ -16,38 +18,39 @@ from numpy.typing import NDArray
 from countermark.domain.signal import SignalType
 from countermark.indexes.bands import SCAN_SHARE, BandTables, build_bands, plan_bands, reach_of, write_bands
 from countermark.indexes.codec import Band
-from countermark.indexes.keys import Found, Keys, Sections, as_bytes, key_width, pack_keys
+from countermark.indexes.keys import Keys, SearchResult, Sections, as_bytes, key_width, pack_keys
 from countermark.indexes.slices import over_slices, threads
 
 SCAN_ROWS = 2**25
 """How many pairs of query and key one scan compares at most: on the worst data each takes 12 bytes."""
 
 SLICE_ROWS = 2**19
-"""How many pairs of query and key are worth a thread: half a millisecond of scanning."""
+"""The least work of a scanning thread, in pairs of query and key: half a millisecond."""
 
 SLICE_QUERIES = 64
-"""How many queries by bands are worth a thread: some milliseconds."""
+"""The least work of a thread that searches by bands, in queries: some milliseconds."""
 
 FEW_PAIRS = 50_000
-"""How many pairs of query and key are compared without FAISS by a process that has not imported it yet.
+"""Up to how many pairs of query and key are compared without FAISS, in a process that has not imported it yet.
 
-That takes a quarter of a second; NumPy compares so many in a quarter of a millisecond, FAISS in a fifth of that.
+The import takes a quarter of a second. NumPy compares this many pairs in a quarter of a millisecond, and FAISS
+in a fifth of that.
 """
 
 _LOW = 2**32 - 1
-"""A row fits 32 bits, as the format has it; so the query goes above it."""
+"""A row has 32 bits in the format, so the query's number is stored in the bits above it."""
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
-"""Query, row and distance of what was found."""
+"""Query, row and distance of the pairs found."""
 
-_NOTHING = Found(query=np.empty(0, np.int64), row=np.empty(0, np.int64), distance=np.empty(0, np.int64))
+_NOTHING = SearchResult(query=np.empty(0, np.int64), row=np.empty(0, np.int64), distance=np.empty(0, np.int64))
 
 
 class HammingKeys:
-    """Distinct keys in two planes, uint8 of shape (n, key_bytes / 2): first halves, and second halves.
+    """Distinct keys in two planes, uint8 of shape (n, key_bytes / 2): the first and the second halves.
 
-    While sections are on their way: with the first plane it answers whatever is near nothing, which is most
-    that is asked; the second plane decides on the rest; the bands make it faster.
+    While sections are loading, the first plane answers queries that are near nothing, which most queries are.
+    The second plane decides the other queries. The bands make searches faster.
     """
 
     def __init__(self, signal_type: SignalType, sections: Sections, *, hashes: int, bands: Sequence[Band]) -> None:
@@ -55,7 +58,7 @@ class HammingKeys:
         self._sections = sections
         self._hashes = hashes
         self._half = key_width(signal_type) // 2
-        # Other bands would miss keys, and the planes answer without any.
+        # Bands with a shorter reach would miss keys. The planes answer without bands.
         self._bands = tuple(bands) if reach_of(bands) >= signal_type.match_distance else ()
         self._tables: BandTables | None = None
 
@@ -68,84 +71,84 @@ class HammingKeys:
         return np.frombuffer(self._sections["B"], np.uint8).reshape(-1, self._half)
 
     def settle(self) -> None:
-        """Use the bands from now on, once they are here.
+        """Wait for the bands, and use them from now on.
 
         Raises:
-            IndexDamaged: Their tables make no sense.
+            IndexDamaged: Their tables are malformed.
         """
         if self._bands:
             self._tables = BandTables(self._bands, self._sections, hashes=self._hashes)
 
-    def search(self, queries: Sequence[str], *, max_distance: int | None) -> Found:
-        """Return the keys within the type's distance, or within `max_distance` where that is smaller."""
+    def search(self, queries: Sequence[str], *, max_distance: int | None) -> SearchResult:
+        """Return the keys within the type's distance, or within `max_distance` if that is smaller."""
         reach = self._signal_type.match_distance
         if max_distance is not None:
             reach = min(reach, max_distance)
         keys = pack_keys(self._signal_type, queries)
         if reach < 0 or not len(keys) or not self._hashes:
-            return _found([])
+            return _search_result([])
         tables = self._tables
         if tables is None:
-            return _found(self._scan(keys, np.arange(len(keys)), reach))
+            return _search_result(self._scan(keys, np.arange(len(keys)), reach))
 
         def probe(queries: range) -> tuple[list[Pairs], NDArray[np.int64]]:
             return self._probe(tables, keys, queries, reach)
 
         probed = over_slices(probe, _slices(len(keys), at_least=SLICE_QUERIES))
-        pairs = [each for found, _ in probed for each in found]
+        pairs = [each for probed_pairs, _ in probed for each in probed_pairs]
         for _, too_many in probed:
             pairs += self._scan(keys, too_many, reach)
-        return _found(pairs)
+        return _search_result(pairs)
 
     def take(self, rows: NDArray[np.int64]) -> Keys:
-        """Return a copy of the keys of rows, in their order."""
+        """Return a copy of the keys at `rows`, in that order."""
         return np.concatenate([self._first.take(rows, axis=0), self._second.take(rows, axis=0)], axis=1)
 
     def _probe(
         self, tables: BandTables, keys: Keys, queries: range, reach: int
     ) -> tuple[list[Pairs], NDArray[np.int64]]:
-        """Return what the bands find for a range of queries, and the queries for which a scan costs less."""
-        asked, banked = keys[queries.start : queries.stop], _words(self._first)
-        first_halves = _words(asked[:, : self._half])
+        """Return the pairs that the bands find for a range of queries, and the queries for which a scan costs less."""
+        query_keys, banked = keys[queries.start : queries.stop], _words(self._first)
+        first_halves = _words(query_keys[:, : self._half])
         near: list[NDArray[np.int64]] = []
-        left: list[NDArray[np.int64]] = []
-        for some in tables.candidates(asked, self._hashes // SCAN_SHARE):
-            if len(some.too_many):
-                left.append(some.too_many + queries.start)
-            of = first_halves[some.first : some.first + len(some.counts)]
-            halves = of if len(of) == 1 else of.repeat(some.counts, axis=0)
-            (is_near,) = (_distances(banked.take(some.row, axis=0), halves) <= reach).nonzero()
+        to_scan: list[NDArray[np.int64]] = []
+        for batch in tables.candidates(query_keys, self._hashes // SCAN_SHARE):
+            if len(batch.too_many):
+                to_scan.append(batch.too_many + queries.start)
+            query_halves = first_halves[batch.first : batch.first + len(batch.counts)]
+            halves = query_halves if len(query_halves) == 1 else query_halves.repeat(batch.counts, axis=0)
+            (is_near,) = (_distances(banked.take(batch.row, axis=0), halves) <= reach).nonzero()
             if len(is_near):
-                query = some.counts.cumsum().searchsorted(is_near, side="right")
-                query += queries.start + some.first
-                near.append((query << 32) | some.row[is_near])
-        too_many = np.concatenate(left) if left else _NOTHING.query
+                query = batch.counts.cumsum().searchsorted(is_near, side="right")
+                query += queries.start + batch.first
+                near.append((query << 32) | batch.row[is_near])
+        too_many = np.concatenate(to_scan) if to_scan else _NOTHING.query
         if not near:
             return [], too_many
-        # A key comes once for every band in which it is near.
+        # A key is found once per band in which it is near, so duplicates are removed.
         found = np.unique(np.concatenate(near))
         return [self._decide(keys, found >> 32, found & _LOW, reach)], too_many
 
     def _scan(self, keys: Keys, places: NDArray[np.int64], reach: int) -> list[Pairs]:
-        """Return what a scan of the first halves finds for the queries at some places."""
+        """Return the pairs that a scan of the first halves finds for the queries at `places`."""
         pairs = []
         plane = self._first
         step = max(1, SCAN_ROWS // self._hashes)
         for start in range(0, len(places), step):
-            some = places[start : start + step]
-            queries = np.ascontiguousarray(keys[some, : self._half])
+            batch = places[start : start + step]
+            queries = np.ascontiguousarray(keys[batch, : self._half])
 
-            def within(rows: range, queries: NDArray[np.uint8] = queries) -> tuple[NDArray[np.int64], ...]:
-                query, row = _within(queries, plane[rows.start : rows.stop], reach)
+            def scan_rows(rows: range, queries: NDArray[np.uint8] = queries) -> tuple[NDArray[np.int64], ...]:
+                query, row = _near_pairs(queries, plane[rows.start : rows.stop], reach)
                 return query, row + rows.start
 
-            slices = _slices(self._hashes, at_least=max(1, SLICE_ROWS // len(some)))
-            for query, row in over_slices(within, slices):
-                pairs.append(self._decide(keys, some[query], row, reach))
+            slices = _slices(self._hashes, at_least=max(1, SLICE_ROWS // len(batch)))
+            for query, row in over_slices(scan_rows, slices):
+                pairs.append(self._decide(keys, batch[query], row, reach))
         return pairs
 
     def _decide(self, keys: Keys, query: NDArray[np.int64], row: NDArray[np.int64], reach: int) -> Pairs:
-        """Return the pairs that are within reach in all of their bits."""
+        """Return the pairs whose distance over all bits is within reach."""
         if not len(row):
             return query, row, row
         first, second = _words(keys[:, : self._half]), _words(keys[:, self._half :])
@@ -156,13 +159,13 @@ class HammingKeys:
 
 
 def split_planes(keys: Keys) -> dict[str, memoryview]:
-    """Return the sections of distinct keys, uint8 of shape (n, key_bytes)."""
+    """Return the sections for distinct keys, uint8 of shape (n, key_bytes)."""
     half = keys.shape[1] // 2
     return {"A": as_bytes(keys[:, :half]), "B": as_bytes(keys[:, half:])}
 
 
 def write_hamming(keys: Keys, bands: Sequence[Band], sections: Mapping[str, memoryview]) -> None:
-    """Write the planes and the bands' tables of distinct keys into the memory of their sections."""
+    """Write the planes and the bands' tables for distinct keys into the memory of their sections."""
     half = keys.shape[1] // 2
     for name, plane in (("A", keys[:, :half]), ("B", keys[:, half:])):
         np.copyto(np.frombuffer(sections[name], np.uint8).reshape(-1, half), plane)
@@ -170,16 +173,16 @@ def write_hamming(keys: Keys, bands: Sequence[Band], sections: Mapping[str, memo
         write_bands(keys, bands, sections)
 
 
-def _found(pairs: Sequence[Pairs]) -> Found:
+def _search_result(pairs: Sequence[Pairs]) -> SearchResult:
     if not pairs:
         return _NOTHING
     query, row, distance = pairs[0] if len(pairs) == 1 else map(np.concatenate, zip(*pairs, strict=True))
-    return Found(query=query, row=row, distance=distance)
+    return SearchResult(query=query, row=row, distance=distance)
 
 
 def _slices(count: int, *, at_least: int) -> list[range]:
-    """Return ranges over `count` things: one a thread, and each of `at_least` so many."""
-    # To ask how many threads there may be is a call of the system.
+    """Return ranges over `count` items: one per thread, each of at least `at_least` items."""
+    # `threads()` makes a system call, so it is called only if there is work for two.
     number = min(threads(), count // at_least) if count >= 2 * at_least else 1
     edges = [count * place // number for place in range(number + 1)]
     return [range(start, end) for start, end in itertools.pairwise(edges)]
@@ -190,25 +193,25 @@ def _words(keys: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def _distances(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.uint8 | np.uint16]:
-    """Return in how many bits each row of `left` differs from its row of `right`, or from the only one."""
-    # Column by column: NumPy is slow with rows of two numbers.
+    """Return in how many bits each row of `left` differs from the same row of `right`, or from its only row."""
+    # Computed by column, because NumPy is slow with rows of two numbers.
     distance = np.bitwise_count(left[:, 0] ^ right[:, 0])
     for column in range(1, left.shape[1]):
         more = np.bitwise_count(left[:, column] ^ right[:, column])
-        # The bits of three columns still fit a byte.
+        # The number of bits in three columns still fits a byte.
         distance = distance + more if column < 3 else np.add(distance, more, dtype=np.uint16)
     return distance
 
 
-def _within(
+def _near_pairs(
     queries: NDArray[np.uint8], plane: NDArray[np.uint8], reach: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return query and row of every pair at most `reach` bits apart."""
     if len(queries) * len(plane) <= FEW_PAIRS and "faiss" not in sys.modules:
-        return _within_few(_words(queries), _words(plane), reach)
+        return _few_near_pairs(_words(queries), _words(plane), reach)
     import faiss
 
-    # The setting belongs to the calling thread. A second OpenMP thread costs 20 ms a query on a busy core.
+    # This setting applies to the calling thread. A second OpenMP thread costs 20 ms per query on a busy core.
     faiss.omp_set_num_threads(1)
     result = faiss.RangeSearchResult(len(queries))
     pointers = faiss.swig_ptr(queries), faiss.swig_ptr(plane)
@@ -219,12 +222,12 @@ def _within(
     if not count:
         nothing = np.empty(0, np.int64)
         return nothing, nothing
-    # The result's memory goes with it, so the rows are copied.
+    # The result frees its memory when it is deleted, so the rows are copied.
     row = faiss.rev_swig_ptr(result.labels, count).copy()
     return np.repeat(np.arange(len(queries)), np.diff(limits)), row
 
 
-def _within_few(
+def _few_near_pairs(
     queries: NDArray[np.uint64], plane: NDArray[np.uint64], reach: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     if len(queries) == 1:
@@ -238,11 +241,11 @@ def _within_few(
 
 
 def bands_of(keys: Keys, reach: int) -> tuple[Band, ...]:
-    """Return the bands with which a segment of these distinct keys is searched fastest."""
+    """Return the bands that make searching a segment of these distinct keys fastest."""
     return plan_bands(len(keys), key_bits=8 * keys.shape[1], reach=reach)
 
 
 def band_sections(keys: Keys, reach: int) -> tuple[tuple[Band, ...], dict[str, memoryview]]:
-    """Return the bands with which a segment of these distinct keys is searched fastest, and their sections."""
+    """Return the bands that make searching a segment of these distinct keys fastest, and their sections."""
     bands = bands_of(keys, reach)
     return bands, build_bands(keys, bands) if bands else {}

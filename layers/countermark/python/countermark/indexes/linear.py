@@ -1,4 +1,4 @@
-"""The linear index: every banked signal is compared. The oracle of all the others."""
+"""The linear index: it compares a query with every banked signal. The reference for all other indexes."""
 
 import bisect
 import itertools
@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 from countermark.domain.signal import LengthBounded, SignalType
 from countermark.errors import IndexDamaged
-from countermark.indexes.keys import NO_DISTANCE, Found, Keys, Sections, as_bytes, join_keys
+from countermark.indexes.keys import NO_DISTANCE, Keys, SearchResult, Sections, as_bytes, join_keys
 
 MAX_SEARCH_S = 10.0
-"""How long one query may be compared with the texts of a segment; the rest is undecided. A function has 30 s."""
+"""How long one query is compared with the texts of a segment, in seconds. Then it is undecided. A function has 30 s."""
 
-COMPARISONS_A_LOOK = 16
-"""After how many comparisons the clock is looked at: the slowest take a tenth of a second each."""
+COMPARISONS_PER_CLOCK_READING = 16
+"""How many comparisons run between two readings of the clock. The slowest take a tenth of a second each."""
 
 
 class LinearKeys:
-    """Distinct texts. Where the type is `LengthBounded`, only texts of lengths that can match are compared."""
+    """Distinct texts. If the type is `LengthBounded`, only texts of a length that can match are compared."""
 
     def __init__(self, signal_type: SignalType, sections: Sections) -> None:
         self._signal_type = signal_type
@@ -30,18 +30,18 @@ class LinearKeys:
             raise IndexDamaged("the texts of a segment are not where its table puts them")
         self._texts = [text[start:end] for start, end in itertools.pairwise(starts)]
         self._values = [self._value(key) for key in self._texts]
-        # Lengths are measured here and not kept in the file: a better measure needs no new index.
+        # Lengths are measured here and not stored in the file, so that a better measure needs no new index.
         measure = signal_type.length if isinstance(signal_type, LengthBounded) else _any_length
         self._by_length = sorted((measure(value), row) for row, value in enumerate(self._values))
 
-    def search(self, queries: Sequence[str], *, max_distance: int | None) -> Found:
-        """Return the matching texts, with the distances that the type's comparison gives."""
+    def search(self, queries: Sequence[str], *, max_distance: int | None) -> SearchResult:
+        """Return the matching texts, with the distances that the type's comparison returns."""
         found = []
         undecided: dict[int, str] = {}
         for place, query in enumerate(queries):
             until_s = time.monotonic() + MAX_SEARCH_S
             for number, row in enumerate(self._comparable(query)):
-                if number % COMPARISONS_A_LOOK == 0 and time.monotonic() > until_s:
+                if number % COMPARISONS_PER_CLOCK_READING == 0 and time.monotonic() > until_s:
                     undecided[place] = f"not all {self._signal_type.name} signals were compared within {MAX_SEARCH_S} s"
                     break
                 comparison = self._signal_type.compare(query, self._values[row])
@@ -51,14 +51,14 @@ class LinearKeys:
                 if comparison.matches and (max_distance is None or distance <= max_distance):
                     found.append((place, row, distance))
         columns = np.array(found, np.int64).reshape(-1, 3)
-        return Found(query=columns[:, 0], row=columns[:, 1], distance=columns[:, 2], undecided=undecided)
+        return SearchResult(query=columns[:, 0], row=columns[:, 1], distance=columns[:, 2], undecided=undecided)
 
     def take(self, rows: NDArray[np.int64]) -> Keys:
-        """Return the keys of rows, in their order."""
+        """Return the keys at `rows`, in that order."""
         return join_keys([self._texts[row] for row in rows.tolist()], width=0)
 
     def settle(self) -> None:
-        """Do nothing: all is needed from the start."""
+        """Do nothing, because every section was needed from the start."""
 
     def _comparable(self, query: str) -> Iterable[int]:
         if not isinstance(self._signal_type, LengthBounded):
@@ -72,14 +72,14 @@ class LinearKeys:
         try:
             value = self._signal_type.value(key)
         except ValueError as error:
-            raise IndexDamaged("a text of a segment is no text") from error
+            raise IndexDamaged("a text of a segment is not a signal of its type") from error
         if value is None:
             raise IndexDamaged(f"a segment of texts cannot hold {self._signal_type.name}")
         return value
 
 
 def join_texts(keys: Keys) -> dict[str, memoryview]:
-    """Return the sections of distinct texts, an array of bytes objects."""
+    """Return the sections for distinct texts, an array of bytes objects."""
     texts: list[bytes] = keys.tolist()
     starts = np.zeros(len(texts) + 1, "<u8")
     np.cumsum([len(text) for text in texts], out=starts[1:])

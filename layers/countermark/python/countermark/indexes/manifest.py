@@ -1,8 +1,8 @@
 """The manifest file, format version 1: canonical JSON with its own checksum.
 
 `{"manifest": {...}, "sha256": "<of the canonical JSON of the manifest>"}` and a line feed, in ASCII,
-with keys in order and no spaces. There is one way to write a manifest, so a reader writes what it has
-read anew and compares: whatever differs by one byte is refused.
+with sorted keys and no spaces. A manifest has exactly one encoding. So a reader encodes the decoded
+manifest again and compares, and refuses a file that differs by one byte.
 """
 
 import hashlib
@@ -16,20 +16,20 @@ from countermark.domain.index import FORMAT_VERSION, Manifest, Origin, SegmentKi
 from countermark.errors import IndexDamaged
 
 MAX_MANIFEST_BYTES = 16 * 2**20
-"""No manifest is larger: some 40,000 segments, where a build keeps a few dozen of a signal type."""
+"""The largest allowed manifest: some 40,000 segments. A build retains a few dozen per signal type."""
 
 _SEGMENT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}/[0-9a-f]{64}\.segment")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def segment_name(signal_type: str, sha256: str) -> str:
-    """Return the name of a segment's object: of its content, so that writing it twice is writing it once."""
+    """Return the name of a segment's object. It depends on the content, so a second write changes nothing."""
     return f"{signal_type}/{sha256}.segment"
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """Return the bytes of a manifest; equal manifests give equal bytes."""
-    # Only a repair has it, so what is served is written as it was before there could be one.
+    """Return the bytes of a manifest. Equal manifests have equal bytes."""
+    # Only an unfinished repair has this field. Published manifests keep the encoding from before it existed.
     begun = {} if manifest.begun_at_s is None else {"begun_at_s": manifest.begun_at_s}
     origin = {} if manifest.origin is None else {"origin": [manifest.origin.store_id, manifest.origin.mark]}
     content = (
@@ -46,10 +46,10 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 
 def decode_manifest(data: bytes) -> Manifest:
-    """Return the manifest of its bytes.
+    """Decode a manifest.
 
     Raises:
-        IndexDamaged: A byte is wrong, missing or too many, or the format version is another.
+        IndexDamaged: A byte is wrong, missing or superfluous, or the format version is unknown.
     """
     if len(data) > MAX_MANIFEST_BYTES:
         raise IndexDamaged(f"a manifest has at most {MAX_MANIFEST_BYTES} bytes, not {len(data)}")
@@ -57,7 +57,9 @@ def decode_manifest(data: bytes) -> Manifest:
         content = json.loads(data)["manifest"]
         version = content["format_version"]
         if version != FORMAT_VERSION:
-            raise IndexDamaged(f"the manifest is of format version {version!r}, and {FORMAT_VERSION} is known")
+            raise IndexDamaged(
+                f"the manifest has format version {version!r}, but this program reads version {FORMAT_VERSION}"
+            )
         shards = _count(content["shards"], at_least=1)
         manifest = Manifest(
             types={name: _type_index(fields, shards=shards) for name, fields in content["types"].items()},
@@ -66,7 +68,7 @@ def decode_manifest(data: bytes) -> Manifest:
             origin=_origin(*content["origin"]) if "origin" in content else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise IndexDamaged(f"the manifest makes no sense: {type(error).__name__}") from error
+        raise IndexDamaged(f"the manifest is malformed: {type(error).__name__}") from error
     if encode_manifest(manifest) != data:
         raise IndexDamaged("the manifest fails its checksum, or is not written as manifests are")
     return manifest
@@ -77,9 +79,9 @@ def _canonical(content: Mapping[str, Any]) -> bytes:
 
 
 def _type_json(index: TypeIndex) -> dict[str, Any]:
-    # Nearly always there is none, and a manifest without any is as it was before there could be one.
+    # Unread banks are rare. A manifest without any keeps the encoding from before this field existed.
     unread = {"unread_banks": [[bank.bank_id, bank.before] for bank in index.unread_banks]}
-    # Manifests of before sizes were counted have none.
+    # Manifests from before sizes were counted have none.
     sizes = {"sizes": list(index.sizes)} if index.sizes else {}
     return (
         (unread if index.unread_banks else {})

@@ -1,4 +1,4 @@
-"""What a query finds: columns of numbers, of which candidates are made as they are asked for."""
+"""The result of a query: columns of numbers, from which candidates are made on access."""
 
 from collections.abc import Iterator, Sequence
 from typing import overload
@@ -10,26 +10,26 @@ from countermark.domain.decision import Candidate
 from countermark.indexes.keys import NO_DISTANCE
 
 
-class Near(Sequence[Candidate]):
-    """The contents near one query, by distance and then by id, each once. Immutable.
+class NearContents(Sequence[Candidate]):
+    """The contents near one query, each once, sorted by distance and then by id. Immutable.
 
-    A query in a crowd finds a hundred thousand of them, and whoever asked may want the first page. Equal to
-    every sequence of the same candidates.
+    A query with many similar contents finds a hundred thousand of them, but the caller may need the first page
+    only. Equal to every sequence of the same candidates.
     """
 
     __slots__ = ("content_ids", "distances")
 
     def __init__(self, content_ids: NDArray[np.int64], distances: NDArray[np.int64]) -> None:
-        """Take columns of one length, in order; `NO_DISTANCE` stands for None."""
+        """Store columns of equal length, already sorted; `NO_DISTANCE` means None."""
         self.content_ids = content_ids
         self.distances = distances
 
     @classmethod
-    def merged(cls, parts: Sequence["Near"]) -> "Near":
-        """Return the contents of all parts, of which no two name the same."""
+    def merged(cls, parts: Sequence["NearContents"]) -> "NearContents":
+        """Return the contents of all parts. No content may be in two parts."""
         content_ids = np.concatenate([part.content_ids for part in parts])
         distances = np.concatenate([part.distances for part in parts])
-        distances, content_ids = in_order(distances - NO_DISTANCE, content_ids)
+        distances, content_ids = sort_rows(distances - NO_DISTANCE, content_ids)
         return cls(content_ids, distances + NO_DISTANCE)
 
     def __len__(self) -> int:
@@ -43,11 +43,11 @@ class Near(Sequence[Candidate]):
     def __getitem__(self, place: int) -> Candidate: ...
 
     @overload
-    def __getitem__(self, place: slice) -> "Near": ...
+    def __getitem__(self, place: slice) -> "NearContents": ...
 
-    def __getitem__(self, place: int | slice) -> "Candidate | Near":
+    def __getitem__(self, place: int | slice) -> "Candidate | NearContents":
         if isinstance(place, slice):
-            return Near(self.content_ids[place], self.distances[place])
+            return NearContents(self.content_ids[place], self.distances[place])
         return _candidate(int(self.content_ids[place]), int(self.distances[place]))
 
     def __eq__(self, other: object) -> bool:
@@ -55,16 +55,16 @@ class Near(Sequence[Candidate]):
             return NotImplemented
         return len(self) == len(other) and all(map(Candidate.__eq__, self, other))
 
-    __hash__ = None  # type: ignore[assignment]  # equal to lists, which have none either
+    __hash__ = None  # type: ignore[assignment]  # equal to lists, which have no hash either
 
     def __repr__(self) -> str:
-        return f"Near({list(self)!r})"
+        return f"NearContents({list(self)!r})"
 
 
-def in_order(*columns: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Return columns of rows, none negative, with the rows sorted by the first column, then by the next.
+def sort_rows(*columns: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Sort rows by the first column, then by the next, and return their columns. No number may be negative.
 
-    Where a row's bits fit one number, numbers are sorted: that takes a tenth of the time.
+    If a row's bits fit one number, numbers are sorted, which takes a tenth of the time.
     """
     widths = [int(column.max(initial=0)).bit_length() for column in columns]
     if sum(widths) > 63:
@@ -86,5 +86,5 @@ def _candidate(content_id: int, distance: int) -> Candidate:
     return Candidate(content_id=content_id, distance=None if distance == NO_DISTANCE else distance)
 
 
-NOTHING_NEAR = Near(np.empty(0, np.int64), np.empty(0, np.int64))
-"""What a query finds as a rule."""
+NO_NEAR_CONTENTS = NearContents(np.empty(0, np.int64), np.empty(0, np.int64))
+"""The usual result of a query: no content is near."""

@@ -1,4 +1,4 @@
-"""The reader: the published index, loaded beside the one in use and swapped in between two requests."""
+"""The reader of the published index. It loads a new version next to the one in use, and swaps between two requests."""
 
 import functools
 import threading
@@ -11,56 +11,56 @@ from countermark.domain.recent import Recent
 from countermark.domain.signal import SignalType
 from countermark.domain.stores import IndexStore
 from countermark.errors import CountermarkError, IndexDamaged, IndexNotReady, NotFound, Unavailable
-from countermark.indexes.arriving import BAND_SECTIONS, ArrivingSections, ReadAhead, tried
+from countermark.indexes.arriving import BAND_SECTIONS, ArrivingSections, ReadAhead, with_retries
 from countermark.indexes.codec import MAX_HEADER_BYTES, SegmentInfo, read_header
 from countermark.indexes.segments import Searcher, Segment, open_segment, segment_of_sections
 from countermark.indexes.shards import FanOut
 
 MAX_AGE_S = 2
-"""How long a reader relies on the manifest before it asks for its token again, in seconds."""
+"""How long a reader uses the manifest before it requests the manifest's token again, in seconds."""
 
 RETRY_S = 30
-"""How long a reader waits at most before it reads again what it found damaged, in seconds."""
+"""The longest wait before a reader reads a damaged segment again, in seconds."""
 
 NEWEST_TRIES = 3
-"""How often a signal type whose segments are gone is loaded as a newer index has it, before the lookup fails."""
+"""How often a lookup loads a signal type from a newer index because its segments were removed, before it fails."""
 
-ARRIVES_FROM_BYTES = 16 * 2**20
-"""From what size on a segment answers before all of it is here: a smaller one is here in a fifth of a second."""
+MIN_ARRIVING_BYTES = 16 * 2**20
+"""The least size of a segment that answers while it is loading. A smaller one loads in a fifth of a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Which part of an index is loaded: all of it, unless told otherwise.
+    """The part of an index to load. The default is the whole index.
 
-    `group` are the shards; None is all. Without `bands` those of large segments stay unread: a search of them
-    is a scan, as exact as with bands, in 44 bytes of memory for each PDQ hash in place of some 110.
+    `group` selects shards; None means all. Without `bands`, the bands of large segments are not read. Then a search
+    is a scan, which is as exact. It takes 44 bytes of memory per PDQ hash instead of some 110.
     """
 
     group: ShardGroup | None = None
     bands: bool = True
 
 
-ALL = Part()
+WHOLE_INDEX = Part()
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class _Loading:
-    """The place of one type's searcher and of its segments by name, and the lock under which one thread loads it."""
+class _LoadedType:
+    """One signal type of a loaded index: its searcher, its segments by name, and a lock so that one thread loads it."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     searcher: FanOut | None = None
     segments: Mapping[str, Segment] = field(default_factory=dict)
     failure: CountermarkError | None = None
-    """Why it could not be loaded the last time; None where it was, or nobody tried."""
+    """Why the last attempt to load it failed; None if it succeeded, or if there was none."""
     newest: str | None = None
-    """The build that could not be loaded, where an older one is in its place."""
+    """The build that could not be loaded, if an older build is used instead."""
 
 
 class LoadedIndex:
-    """One published index. It never changes; each signal type is loaded at its first use.
+    """One published index. It never changes. Each signal type is loaded when it is first used.
 
-    Safe for threads: a type is loaded once, and nobody waits for the loading of another.
+    Thread-safe: a type is loaded once, and a lookup never waits for another type to load.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class LoadedIndex:
         signal_types: Mapping[str, SignalType],
         opened: Mapping[str, Segment],
         arriving: dict[str, ArrivingSections] | None = None,
-        part: Part = ALL,
+        part: Part = WHOLE_INDEX,
         ahead: ReadAhead | None = None,
     ) -> None:
         self.manifest = manifest
@@ -84,33 +84,33 @@ class LoadedIndex:
         self._ahead = ahead
         self._shards = range(manifest.shards) if part.group is None else part.group.of(manifest.shards)
         self._bands = part.bands
-        self._loading = {name: _Loading() for name in manifest.types if name in signal_types}
+        self._loading = {name: _LoadedType() for name in manifest.types if name in signal_types}
 
     @property
     def is_failing(self) -> bool:
-        """Whether a type could not be loaded: its segments may be gone, since a newer index was published."""
+        """Whether a type could not be loaded. A newer index may have been published and its segments removed."""
         return any(each.failure is not None and each.searcher is None for each in list(self._loading.values()))
 
     @property
     def is_mixed(self) -> bool:
-        """Whether a type is of an older index, since it could not be loaded from this one."""
+        """Whether a type is answered from an older index, because it could not be loaded from this one."""
         return any(each.newest is not None for each in self._loading.values())
 
     def failures(self) -> Mapping[str, CountermarkError]:
-        """Return why signal types are not as they were published, by name: not loaded, or a part did not arrive."""
-        found = {name: each.failure or _fault_of(each.segments) for name, each in list(self._loading.items())}
+        """Return by name why signal types differ from the published ones: not loaded, or a part did not arrive."""
+        found = {name: each.failure or _first_fault(each.segments) for name, each in list(self._loading.items())}
         return {name: failure for name, failure in found.items() if failure is not None}
 
     def builds(self, signal_type: str) -> tuple[str | None, str | None]:
-        """Return the build that is served of a signal type, None where none is, and the newest one."""
+        """Return the build of a signal type that is served, or None, and the newest build."""
         loading = self._loading[signal_type]
         published = self.manifest.types[signal_type].build_id
         return (None if loading.searcher is None else published), loading.newest or published
 
-    def keep(self, signal_type: str, old: "LoadedIndex", failure: CountermarkError) -> None:
-        """Answer of a signal type from an older index, of as many shards: this one's could not be loaded."""
+    def fall_back(self, signal_type: str, old: "LoadedIndex", failure: CountermarkError) -> None:
+        """Answer for a signal type from an older index with as many shards, because this one could not load it."""
         newest = self.manifest.types[signal_type].build_id
-        self._loading[signal_type] = _Loading(
+        self._loading[signal_type] = _LoadedType(
             searcher=old.searcher(signal_type),
             segments=old.loaded()[signal_type],
             failure=failure,
@@ -121,10 +121,10 @@ class LoadedIndex:
         )
 
     def searcher(self, signal_type: str) -> FanOut:
-        """Return what searches a signal type; loads it where nobody did yet.
+        """Return the searcher for a signal type. Loads the type if it is not loaded yet.
 
         Raises:
-            IndexNotReady: The index does not hold that type: none was built, or it is switched off.
+            IndexNotReady: The index does not contain that type: it was not built, or the type is disabled.
             IndexDamaged: A segment is missing or fails a check.
         """
         loading = self._loading.get(signal_type)
@@ -134,7 +134,7 @@ class LoadedIndex:
             return loading.searcher
         with loading.lock:
             if loading.searcher is None:
-                # The segments first: whoever finds the searcher finds them as well.
+                # The segments are set first, so that a thread that sees the searcher sees them as well.
                 try:
                     loading.segments, loading.searcher = self._load_newest(signal_type)
                 except CountermarkError as error:
@@ -144,37 +144,38 @@ class LoadedIndex:
             return loading.searcher
 
     def age_s(self, now_s: int, signal_type: str | None = None) -> int:
-        """Return how long ago a build last found the index current: of one type, or of the oldest.
+        """Return how long ago a build last found the index current, in seconds.
 
-        Seconds, never below 0; 0 where the index holds no type at all.
+        This is the age of one type or, without `signal_type`, of the oldest. It is never below 0, and it is 0 if the
+        index contains no type.
 
         Raises:
-            IndexNotReady: The index does not hold that type.
+            IndexNotReady: The index does not contain that type.
         """
         types = self.manifest.types
         if signal_type is not None and signal_type not in types:
             raise IndexNotReady(f"there is no index of {signal_type} signals yet")
-        asked = types.values() if signal_type is None else [types[signal_type]]
-        return max(0, now_s - min((index.checked_at_s for index in asked), default=now_s))
+        selected = types.values() if signal_type is None else [types[signal_type]]
+        return max(0, now_s - min((index.checked_at_s for index in selected), default=now_s))
 
     def loaded(self) -> Mapping[str, Mapping[str, Segment]]:
-        """Return the segments that were loaded so far, by signal type and by name."""
+        """Return the segments that are loaded so far, by signal type and by name."""
         return {name: loading.segments for name, loading in self._loading.items() if loading.searcher is not None}
 
     def resume(self) -> None:
-        """Go on with large segments of which a part did not arrive; what is damaged stays so until it is replaced."""
+        """Continue to read large segments with missing parts. Damaged segments stay damaged until they are replaced."""
         for name, segment in self.segments():
-            broke_off = segment.fault is not None and not isinstance(segment.fault, IndexDamaged)
+            is_interrupted = segment.fault is not None and not isinstance(segment.fault, IndexDamaged)
             sections = self._arriving.get(name)
-            if self._ahead is None and sections is not None and (broke_off or sections.has_stopped):
+            if self._ahead is None and sections is not None and (is_interrupted or sections.has_stopped):
                 sections.resume()
                 segment.settle_later()
 
     def read_on(self) -> bool:
-        """Read one range of what is still missing of large segments; returns whether something was.
+        """Read one missing range of a large segment, and return whether a segment was incomplete.
 
-        Only where nothing is read between two lookups. A failure of the store is in `fault`, and what has arrived is
-        kept: the next call asks for the same range.
+        Use it only if nothing is read between two lookups. A failure of the store is stored in the segment's `fault`.
+        Ranges that have arrived are kept, and the next call reads the same missing range.
         """
         for name, segment in self.segments():
             sections = self._arriving.get(name)
@@ -192,12 +193,12 @@ class LoadedIndex:
         return False
 
     def segments(self) -> Iterator[tuple[str, Segment]]:
-        """Yield the segments that are loaded, with their names."""
+        """Yield the name and the segment of each loaded segment."""
         for loading in list(self._loading.values()):
             yield from list(loading.segments.items())
 
     def _load_newest(self, signal_type: str) -> tuple[Mapping[str, Segment], FanOut]:
-        """Load a signal type; where builds have removed its segments meanwhile, as it is in the newest index."""
+        """Load a signal type. If builds have removed its segments in the meantime, load it from the newest index."""
         for _ in range(NEWEST_TRIES):
             try:
                 return self._load(signal_type)
@@ -223,7 +224,7 @@ class LoadedIndex:
         opened = self._opened.get(ref.name)
         if opened is not None:
             return opened
-        if ref.size_bytes >= ARRIVES_FROM_BYTES:
+        if ref.size_bytes >= MIN_ARRIVING_BYTES:
             return self._open_arriving(signal_type, ref)
         data = _read(self._store, ref)
         segment = open_segment(data, self.signal_types[signal_type], sha256=ref.sha256)
@@ -234,13 +235,13 @@ class LoadedIndex:
         sections = self._arriving.get(ref.name)
         if sections is None:
             header = read_header(_read(self._store, ref, length=MAX_HEADER_BYTES))
-            leave = () if self._bands else BAND_SECTIONS
-            # What reads must not know this index: in a cycle, memory would stay until the collector finds it.
+            skip = () if self._bands else BAND_SECTIONS
+            # The read function must not refer to this index: a reference cycle would hold memory until it is collected.
             read = functools.partial(_read_into, self._store, ref)
-            sections = ArrivingSections(header, read, leave=leave, goes_on=self._ahead is None)
+            sections = ArrivingSections(header, read, skip=skip, in_background=self._ahead is None)
             self._arriving[ref.name] = sections
         else:
-            # It did not open before, or a part of it did not arrive: what did is not read again.
+            # The segment failed to open before, or a part did not arrive. Ranges that did arrive are not read again.
             sections.resume()
         info = sections.header.info
         _check_counts(ref, info, size_bytes=sections.header.size_bytes)
@@ -252,28 +253,30 @@ class LoadedIndex:
         if self._ahead is None:
             segment.settle_later()
         elif sections.is_read:
-            # What is wrong with the bands is in its `fault`; the planes answer without them.
+            # Damage of the bands is stored in the segment's `fault`. The planes answer without the bands.
             with suppress(IndexDamaged):
                 segment.settle()
         return segment
 
     def _read_within(self, sections: ArrivingSections, ahead: ReadAhead) -> None:
-        """Read what a match may need, so that no later lookup waits for it, and of the bands what is free."""
+        """Read the sections that a match can need, so that no later lookup waits, and bands within the budget."""
         names = [each.name for each in sections.header.sections if each.name not in BAND_SECTIONS]
         sections.read(names)
         with suppress(Unavailable):
-            # It answers without the bands, and the next lookup goes on here.
-            sections.read_on(ranges=ahead.take(sections.missing_ranges()))
+            # The segment answers without the bands, and the next lookup continues to read them.
+            sections.read_on(ranges=ahead.reserve(sections.missing_ranges()))
 
 
 class IndexReader:
-    """Serves the published index, and looks for a newer one at most every `max_age_s` seconds.
+    """Serves the published index, and checks for a newer one at most every `max_age_s` seconds.
 
-    A newer one is loaded by the request that finds it, with the types that were in use, while the others
-    are answered from the old. A large segment of the first index is in use from its first plane on, one of
-    a newer index once it answers by itself; the rest of it arrives beside. Where the newer one cannot be
-    loaded, the old one stays, for the signal types that fail alone, and `faults` says why; what broke off goes
-    on where it was with the next look, and what is damaged is read again less and less often. Safe for threads.
+    The request that finds a newer index loads the signal types that were in use. Other requests are answered from
+    the old index in the meantime. In the first index, a large segment is used once its first plane has arrived. In a
+    newer index, it is used once it can decide every match. Its remaining sections arrive later.
+
+    If a signal type of the newer index cannot be loaded, the old index still answers for that type, and `faults`
+    reports the reason. An interrupted read continues at the next check. A damaged segment is read again after
+    growing intervals. Thread-safe.
     """
 
     def __init__(
@@ -282,14 +285,14 @@ class IndexReader:
         signal_types: Mapping[str, SignalType],
         *,
         max_age_s: int = MAX_AGE_S,
-        part: Part = ALL,
+        part: Part = WHOLE_INDEX,
         ahead: ReadAhead | None = None,
         refreshing: "threading.Lock | None" = None,  # quoted: no class before Python 3.13, so `|` would fail
     ) -> None:
-        """Serve an index, or a part of it: others serve the other shards, and `FanOut` asks them all.
+        """Serve an index, or a part of it if other readers serve the other shards; `FanOut` searches all of them.
 
-        `ahead` is for a process that is frozen between two lookups. Without it, threads read on after an answer.
-        Readers that share a lock in `refreshing` load one after the other.
+        `ahead` is for a process that is frozen between two lookups. Without it, threads continue to read after an
+        answer. Readers that share a lock in `refreshing` load one after the other.
         """
         self._store = store
         self._part = part
@@ -307,11 +310,11 @@ class IndexReader:
 
     @property
     def load_error(self) -> str | None:
-        """Why the newest index is not the one in use, or a part of it is not; None where all is."""
+        """Why the newest index, or a part of it, is not in use; None if all of it is."""
         return next((str(error) for error in self._failures().values()), None)
 
     def faults(self, now_s: int) -> Sequence[IndexFault]:
-        """Return why the newest index is not the one in use, or not all of it; none where it is."""
+        """Return why the newest index, or a part of it, is not in use; empty if all of it is."""
         index, failures = self._index, self._failures()
         with self._faults_lock:
             self._since = {name: min(now_s, self._since.get(name, now_s)) for name in failures}
@@ -330,30 +333,30 @@ class IndexReader:
         )
 
     def _failures(self) -> Mapping[str | None, CountermarkError]:
-        """Return what fails: under None what concerns the whole index, else by signal type."""
-        whole: dict[str | None, CountermarkError] = {} if self._failure is None else {None: self._failure}
-        return whole | (dict(self._index.failures()) if self._index is not None else {})
+        """Return the failures by signal type; the key None means the whole index."""
+        of_index: dict[str | None, CountermarkError] = {} if self._failure is None else {None: self._failure}
+        return of_index | (dict(self._index.failures()) if self._index is not None else {})
 
     def current(self, now_s: int) -> LoadedIndex:
-        """Return the index to answer from, and read a range of it where nothing is read between two lookups.
+        """Return the index to answer from. If nothing is read between two lookups, read one missing range of it.
 
         Raises:
-            IndexNotReady: None has been published yet.
-            IndexDamaged: The first one fails a check.
-            Unavailable: The store cannot be reached, and none was loaded before.
+            IndexNotReady: No index has been published yet.
+            IndexDamaged: The first index fails a check.
+            Unavailable: The store cannot be reached, and no index was loaded before.
         """
-        index = self.look(now_s)
+        index = self.current_without_reading(now_s)
         if self._ahead is not None:
-            read_one([index], self._ahead)
+            read_one_range([index], self._ahead)
         return index
 
-    def look(self, now_s: int) -> LoadedIndex:
-        """Return what `current` does, and read nothing ahead.
+    def current_without_reading(self, now_s: int) -> LoadedIndex:
+        """Return the same index as `current`, but read no missing range of it.
 
         Raises:
-            IndexNotReady: None has been published yet.
-            IndexDamaged: The first one fails a check.
-            Unavailable: The store cannot be reached, and none was loaded before.
+            IndexNotReady: No index has been published yet.
+            IndexDamaged: The first index fails a check.
+            Unavailable: The store cannot be reached, and no index was loaded before.
         """
         return self._recent.value(now_s, lambda: self._refreshed(now_s), is_usable=lambda index: not index.is_failing)
 
@@ -366,7 +369,7 @@ class IndexReader:
         )
 
     def _refreshed(self, now_s: int) -> LoadedIndex:
-        """Return the newest index, or the one in use where that cannot be loaded."""
+        """Return the newest index, or the one in use if the newest cannot be loaded."""
         try:
             self._index = self._newest(now_s)
             self._failure = None
@@ -375,7 +378,7 @@ class IndexReader:
             if self._index is None:
                 raise
         finally:
-            # From now on they are known: that is since when they last.
+            # This records the time since when each fault has lasted.
             self.faults(now_s)
         if self._index is None:
             raise IndexNotReady("no index has been published yet")
@@ -386,7 +389,7 @@ class IndexReader:
         token = self._store.manifest_token()
         if old is not None and token == old.token:
             old.resume()
-            # Their segments may be gigabytes, which are damaged as long as nobody repairs them.
+            # Damaged segments can have gigabytes, and stay damaged until a repair. So they are not read every time.
             if not old.is_mixed or self._retry_at_s - RETRY_S <= now_s < self._retry_at_s:
                 return old
         else:
@@ -394,7 +397,7 @@ class IndexReader:
         published = self._store.manifest()
         if published is None:
             if old is not None:
-                raise IndexNotReady("the index that was published is gone")
+                raise IndexNotReady("the published index was deleted")
             return None
         in_use = {} if old is None else old.loaded()
         wanted = in_use.keys() | (set() if old is None else old.failures().keys())
@@ -414,12 +417,12 @@ class IndexReader:
                 for segment in index.loaded()[name].values():
                     segment.wait()
             except CountermarkError as error:
-                # The others are refreshed all the same. One that nobody could load before is asked for again.
+                # The other types are still refreshed. A type that never loaded is tried again at its next lookup.
                 if old is None or name not in in_use:
                     continue
                 if old.manifest.shards != index.manifest.shards:
                     raise
-                index.keep(name, old, error)
+                index.fall_back(name, old, error)
         if index.is_mixed:
             self._damaged_tries += 1
             self._retry_at_s = now_s + min(RETRY_S, self._max_age_s * 2 ** min(self._damaged_tries - 1, 10))
@@ -429,17 +432,17 @@ class IndexReader:
         return index
 
 
-def read_one(indexes: Iterable[LoadedIndex], ahead: ReadAhead) -> None:
-    """Read one range of what is missing of indexes: of the first that misses one."""
-    if ahead.turn.acquire(blocking=False):
+def read_one_range(indexes: Iterable[LoadedIndex], ahead: ReadAhead) -> None:
+    """Read one missing range of the first index that is incomplete."""
+    if ahead.lock.acquire(blocking=False):
         try:
             any(index.read_on() for index in indexes)
         finally:
-            ahead.turn.release()
+            ahead.lock.release()
 
 
 def _still_open(old: LoadedIndex | None, manifest: Manifest) -> Mapping[str, Segment]:
-    """Return the segments of a manifest that an index has open, by name; the others are let go of."""
+    """Return by name the segments of a manifest that an index has open. The caller drops the others."""
     if old is None:
         return {}
     needed = {ref.name for index in manifest.types.values() for ref in index.segments}
@@ -451,13 +454,13 @@ def _still_open(old: LoadedIndex | None, manifest: Manifest) -> Mapping[str, Seg
     }
 
 
-def _fault_of(segments: Mapping[str, Segment]) -> CountermarkError | None:
+def _first_fault(segments: Mapping[str, Segment]) -> CountermarkError | None:
     return next((segment.fault for segment in segments.values() if segment.fault is not None), None)
 
 
 def _read(store: IndexStore, ref: SegmentRef, offset: int = 0, length: int | None = None) -> bytes:
     try:
-        return tried(lambda: store.read_segment(ref.name, offset=offset, length=length))
+        return with_retries(lambda: store.read_segment(ref.name, offset=offset, length=length))
     except NotFound as error:
         raise IndexDamaged(f"the segment {ref.name} of the index is missing") from error
 
@@ -471,4 +474,4 @@ def _read_into(store: IndexStore, ref: SegmentRef, offset: int, memory: memoryvi
 
 def _check_counts(ref: SegmentRef, info: SegmentInfo, *, size_bytes: int) -> None:
     if (info.hashes, info.entries, info.removed, size_bytes) != (ref.hashes, ref.entries, ref.removed, ref.size_bytes):
-        raise IndexDamaged(f"the segment {ref.name} has other counts than the manifest says")
+        raise IndexDamaged(f"the segment {ref.name} has other counts than the manifest states")

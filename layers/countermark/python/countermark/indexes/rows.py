@@ -1,4 +1,4 @@
-"""Rows: pairs of key and content, as a build gathers them, and as a segment keeps them."""
+"""Rows: pairs of key and content, as a build collects them and as a segment stores them."""
 
 from array import array
 from dataclasses import dataclass
@@ -16,8 +16,9 @@ from countermark.indexes.slices import blocks
 class Grouped:
     """Distinct keys, and the contents of each.
 
-    Keys of bytes ascend; of texts the shorter comes first, and equally long ones ascend. The contents of
-    key i are `content_ids[starts[i] : starts[i + 1]]`, ascending: uint64, and uint32 of shape (n + 1,).
+    Keys of fixed length ascend. Texts are sorted by length, and texts of equal length ascend. The contents of
+    key i are `content_ids[starts[i] : starts[i + 1]]`, ascending. `content_ids` is uint64; `starts` is uint32
+    of shape (n + 1,).
     """
 
     keys: Keys
@@ -27,7 +28,10 @@ class Grouped:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LatestRows:
-    """The last word on each content: row i is of key i and content i; `touched` holds all ids, ascending."""
+    """The latest signal of each content: row i has key i and content i. `touched` holds all ids, ascending.
+
+    A content that has no signal any more has no row, but its id is in `touched`.
+    """
 
     keys: Keys
     content_ids: NDArray[np.uint64]
@@ -35,9 +39,9 @@ class LatestRows:
 
 
 class Rows:
-    """What a build has read of one signal type so far: a key and 9 bytes for each content.
+    """The rows of one signal type that a build has read so far. Each takes its key and 9 bytes of memory.
 
-    Contents may come again: the last word on each counts.
+    A content may be put more than once; the last call counts.
     """
 
     def __init__(self, signal_type: SignalType) -> None:
@@ -48,16 +52,16 @@ class Rows:
         self._bytes = bytearray()
         self._texts: list[bytes] = []
         self.largest_content_id = 0
-        """The largest id that was put with a signal."""
+        """The largest id of a content that was put with a signal."""
 
     def __len__(self) -> int:
         return len(self._content_ids)
 
     def put(self, content_id: int, value: str | None) -> None:
-        """Say which signal a content has now; None is none.
+        """Set the signal of a content; None means that it has none.
 
         Raises:
-            InvalidSignal: The value is not a signal of the type; nothing was put.
+            InvalidSignal: The value is not a signal of the type. Nothing was added.
         """
         if value is not None:
             key = self._signal_type.key(value)
@@ -71,7 +75,7 @@ class Rows:
         self._has_key.append(value is not None)
 
     def latest(self) -> LatestRows:
-        """Return the last word on each content."""
+        """Return the latest signal of each content."""
         content_ids = np.array(self._content_ids, np.uint64)
         has_key = np.array(self._has_key, bool)
         touched, from_end = np.unique(content_ids[::-1], return_index=True)
@@ -83,33 +87,33 @@ class Rows:
 
 
 def group_rows(keys: Keys, content_ids: NDArray[np.uint64]) -> Grouped:
-    """Group rows, of key i and content i, by their keys; a pair that comes twice is kept once."""
+    """Group rows by their keys; row i has key i and content i. Repeated pairs are stored once."""
     if np.any(content_ids[1:] < content_ids[:-1]):
         by_id = np.argsort(content_ids, kind="stable")
         keys, content_ids = keys[by_id], content_ids[by_id]
-    # Rows are in order of their ids, and stay so within each key.
+    # Rows are sorted by content id here, and remain so within each key.
     order, is_new = _order_texts(keys) if keys.dtype == object else _order_keys(keys)
     content_ids = content_ids.take(order)
     is_kept = is_new.copy()
     is_kept[1:] |= content_ids[1:] != content_ids[:-1]
-    begins = np.flatnonzero(_where(is_new, is_kept))
+    begins = np.flatnonzero(_select(is_new, is_kept))
     starts = np.empty(len(begins) + 1, np.uint32)
     starts[:-1] = begins
     starts[-1] = np.count_nonzero(is_kept)
     return Grouped(
-        keys=keys.take(_where(order, is_new), axis=0),
+        keys=keys.take(_select(order, is_new), axis=0),
         starts=starts,
-        content_ids=_where(content_ids, is_kept),
+        content_ids=_select(content_ids, is_kept),
     )
 
 
-def _where(array: NDArray[Any], holds: NDArray[np.bool_]) -> NDArray[Any]:
-    """Return what of an array holds: itself where all does, as a rule, since a copy takes new memory."""
-    return array if holds.all() else array[holds]
+def _select(array: NDArray[Any], is_selected: NDArray[np.bool_]) -> NDArray[Any]:
+    """Return the selected elements of an array. If all are, return the array itself: a copy takes new memory."""
+    return array if is_selected.all() else array[is_selected]
 
 
 def _order_texts(keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the order that sorts texts, shorter ones first, and where in it a new one begins."""
+    """Return the order that sorts texts by length and then by value, and where in it a new text begins."""
     texts: list[bytes] = keys.tolist()
     order = sorted(range(len(texts)), key=lambda row: (len(texts[row]), texts[row]))
     is_new = [place == 0 or texts[row] != texts[order[place - 1]] for place, row in enumerate(order)]
@@ -117,23 +121,23 @@ def _order_texts(keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
 
 def _order_keys(keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the order that sorts keys of bytes, equal ones as they come, and where in it a new one begins.
+    """Return the order that sorts keys of fixed length, and where in it a new key begins. The sort is stable.
 
-    The upper bits of the first eight bytes are sorted with the row's number in the place of the lower ones:
-    so a sort of numbers does for most rows, which is ten times as fast as one that carries their places
-    along. Only where the upper bits tie are whole keys looked at.
+    The upper bits of a key's first eight bytes are sorted, with the row's number in place of the lower bits.
+    So a sort of numbers is enough for most rows, which is ten times as fast as a sort that carries the row
+    numbers along. Whole keys are compared only if their upper bits are equal.
     """
     number = np.uint64((1 << len(keys).bit_length()) - 1)
     tagged = np.empty(len(keys), np.uint64)
-    for some in blocks(len(keys)):
-        part = tagged[some]
-        np.bitwise_and(_words(keys[some, :8])[:, 0], ~number, out=part)
-        part |= np.arange(some.start, some.stop, dtype=np.uint64)
+    for block in blocks(len(keys)):
+        part = tagged[block]
+        np.bitwise_and(_words(keys[block, :8])[:, 0], ~number, out=part)
+        part |= np.arange(block.start, block.stop, dtype=np.uint64)
     tagged.sort()
     is_tied = np.zeros(len(keys) + 1, bool)
-    for some in blocks(len(keys) - 1):
-        upper = tagged[some.start : some.stop + 1] | number
-        is_tied[1:-1][some] = upper[1:] == upper[:-1]
+    for block in blocks(len(keys) - 1):
+        upper = tagged[block.start : block.stop + 1] | number
+        is_tied[1:-1][block] = upper[1:] == upper[:-1]
     tagged &= number
     order = tagged.view(np.int64)
     tied = np.flatnonzero(is_tied[1:] | is_tied[:-1])
@@ -148,7 +152,7 @@ def _order_keys(keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
 
 def _words(keys: Keys) -> NDArray[np.uint64]:
-    """Return keys as rows of numbers that sort as their bytes do, zeros after the last byte."""
+    """Return keys as rows of numbers that sort like their bytes, padded with zeros after the last byte."""
     if missing := -keys.shape[1] % 8:
         keys = np.pad(keys, ((0, 0), (0, missing)))
     return np.ascontiguousarray(keys).view(">u8").astype(np.uint64)

@@ -1,7 +1,7 @@
 """Segments: built from rows, merged without the store, and searched together.
 
-A segment's entries hold until a *later* segment removes their contents. So an index is a list of
-segments, oldest first: a base, and the deltas upon it. Nothing is ever changed in place.
+A segment's entries are valid until a *later* segment removes their contents. So an index is a list of
+segments, oldest first: a base, then the deltas. Nothing is ever changed in place.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from countermark.indexes.codec import (
     Band,
     Buffer,
     SegmentInfo,
-    Write,
+    WriteSections,
     check_section,
     decode_segment,
     encode_segment,
@@ -32,16 +32,16 @@ from countermark.indexes.frames import FrameKeys, split_frames
 from countermark.indexes.hamming import HammingKeys, bands_of, write_hamming
 from countermark.indexes.keys import (
     NO_DISTANCE,
-    Found,
     KeyIndex,
     Keys,
+    SearchResult,
     Sections,
     as_bytes,
     hash_width,
     pack_keys,
 )
 from countermark.indexes.linear import LinearKeys, join_texts
-from countermark.indexes.near import NOTHING_NEAR, Near, in_order
+from countermark.indexes.near import NO_NEAR_CONTENTS, NearContents, sort_rows
 from countermark.indexes.rows import Rows, group_rows
 from countermark.indexes.vectors import VectorKeys, join_vectors
 
@@ -53,14 +53,14 @@ _SPLIT = {
 
 
 class Segment:
-    """An open segment: arrays over its bytes, which it keeps alive. Its answers never change; safe for threads.
+    """An open segment: arrays over its bytes, which it keeps alive. Its answers never change. Thread-safe.
 
-    `removed` is uint64, ascending. Other parts may still be on their way: who needs one waits for it, and
-    is told where it fails: IndexDamaged or Unavailable.
+    `removed` is uint64, ascending. Other sections may still be loading. A call that needs one waits for it, and
+    raises IndexDamaged or Unavailable if it fails.
     """
 
     def __init__(self, info: SegmentInfo, keys: KeyIndex, sections: Sections) -> None:
-        """Take the parts of a segment.
+        """Open a segment.
 
         Raises:
             IndexDamaged: The removed ids are not in order.
@@ -72,15 +72,15 @@ class Segment:
         self._entries: tuple[NDArray[np.uint32], NDArray[np.uint64]] | None = None
         self._settling = threading.Lock()
         self.is_settled = False
-        """Whether every part is here, and in use."""
+        """Whether every section has arrived and is in use."""
         self.fault: CountermarkError | None = None
-        """Why a part did not arrive; None where all have, or are on their way."""
+        """Why a section did not arrive; None if all have arrived or are loading."""
         if np.any(self.removed[1:] <= self.removed[:-1]):
             raise IndexDamaged("the removed ids of a segment are not in order")
 
     @property
     def entries(self) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
-        """The starts of each key's contents, uint32 of shape (hashes + 1,), and the content ids, uint64.
+        """Where each key's contents start, uint32 of shape (hashes + 1,), and the content ids, uint64.
 
         The contents of key i are `content_ids[starts[i] : starts[i + 1]]`.
         """
@@ -90,26 +90,26 @@ class Segment:
             if starts[0] != 0 or starts[-1] != self.info.entries or np.any(starts[1:] <= starts[:-1]):
                 raise IndexDamaged("the entries of a segment are not where its table puts them")
             if np.any(content_ids > MAX_CONTENT_ID):
-                raise IndexDamaged("a segment holds an id that no content has")
+                raise IndexDamaged("a segment contains an id that no content has")
             self._entries = starts, content_ids
         return self._entries
 
     def wait(self) -> None:
-        """Wait for every part that an answer may need.
+        """Wait for every section that an answer can need.
 
         Raises:
-            IndexDamaged: A part makes no sense, or did not arrive whole.
+            IndexDamaged: A section is malformed or incomplete.
             Unavailable: The store could not be reached.
         """
         _ = self.entries
-        # Keys of no rows need all parts of keys.
+        # Even with no rows, `take` waits for all sections of the keys.
         self.keys.take(np.empty(0, np.int64))
 
     def settle(self) -> None:
-        """Wait for every part and check it; from then on searches are as fast as they get. Remembers a `fault`.
+        """Wait for every section and check it. From then on searches are fastest. A failure is stored in `fault`.
 
         Raises:
-            IndexDamaged: A part makes no sense, or did not arrive whole.
+            IndexDamaged: A section is malformed or incomplete.
             Unavailable: The store could not be reached.
         """
         try:
@@ -122,7 +122,7 @@ class Segment:
         self.is_settled = True
 
     def settle_later(self) -> None:
-        """Settle in a thread of its own, unless one is doing so; `fault` says why that failed."""
+        """Call `settle` in a background thread, unless one is running. `fault` has the reason if it fails."""
 
         def settle() -> None:
             try:
@@ -143,9 +143,9 @@ def assemble_segment(
     removed: NDArray[np.uint64],
     build_id: str,
 ) -> bytes:
-    """Build a segment of rows, of key i and content i, in any order; the same rows give the same bytes.
+    """Build a segment from rows in any order; row i has key i and content i. The same rows produce the same bytes.
 
-    Keys are as in `Keys`; `removed` is ascending. Where bands would speed its search up, they are in it.
+    `keys` is described at `Keys`; `removed` is ascending. The segment has bands if they make searches faster.
     """
     grouped = group_rows(keys, content_ids)
     bands, sections, write = _sections_of(signal_type, grouped.keys)
@@ -167,8 +167,10 @@ def assemble_segment(
     return encode_segment(info, sections | entries, write=write)
 
 
-def _sections_of(signal_type: SignalType, keys: Keys) -> tuple[tuple[Band, ...], dict[str, memoryview], Write | None]:
-    """Return the bands of distinct keys, the sections of them that are small, and what writes the large ones."""
+def _sections_of(
+    signal_type: SignalType, keys: Keys
+) -> tuple[tuple[Band, ...], dict[str, memoryview], WriteSections | None]:
+    """Return the bands of distinct keys, their small sections, and a function that writes the large sections."""
     if signal_type.index_kind is IndexKind.FRAMES:
         return *split_frames(signal_type, keys), None
     if signal_type.index_kind is IndexKind.HAMMING:
@@ -178,9 +180,10 @@ def _sections_of(signal_type: SignalType, keys: Keys) -> tuple[tuple[Band, ...],
 
 
 def segment_of_rows(signal_type: SignalType, rows: Rows, *, largest_content_id: int, build_id: str) -> bytes | None:
-    """Build a segment of the last word on each content that was put; None where it would say nothing.
+    """Build a segment from the latest signal of each content in `rows`; None if it would be empty.
 
-    It removes from earlier segments what was put up to `largest_content_id`: no larger id is in them.
+    The segment removes the contents in `rows` from earlier segments, up to `largest_content_id`. Earlier segments
+    contain no larger id.
     """
     latest = rows.latest()
     removed = latest.touched[latest.touched <= largest_content_id]
@@ -196,18 +199,19 @@ def segment_of_rows(signal_type: SignalType, rows: Rows, *, largest_content_id: 
 
 
 def merge_segments(signal_type: SignalType, segments: Sequence[Segment], *, keep_removed: bool, build_id: str) -> bytes:
-    """Build one segment that answers as several do together, oldest first; the store is not asked.
+    """Build one segment that answers like several together, oldest first. The store is not read.
 
-    `keep_removed` keeps what they remove, for segments before them; where there are none it is of no use.
+    With `keep_removed`, the new segment also removes the ids that they remove. That is needed if an earlier segment
+    remains.
     """
     keys: list[Keys] = [pack_keys(signal_type, [])]
     content_ids: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
-    for segment, gone in zip(segments, _removed_later(segments), strict=True):
+    for segment, later in zip(segments, _removed_later(segments), strict=True):
         starts, ids = segment.entries
         row = np.repeat(np.arange(segment.info.hashes), np.diff(starts))
-        holds = ~_is_in(ids, gone)
-        keys.append(segment.keys.take(row[holds]))
-        content_ids.append(ids[holds])
+        is_valid = ~_is_in(ids, later)
+        keys.append(segment.keys.take(row[is_valid]))
+        content_ids.append(ids[is_valid])
     removed = [segment.removed for segment in segments] if keep_removed else []
     return assemble_segment(
         signal_type,
@@ -219,12 +223,12 @@ def merge_segments(signal_type: SignalType, segments: Sequence[Segment], *, keep
 
 
 def open_segment(data: Buffer, signal_type: SignalType, *, sha256: str | None = None) -> Segment:
-    """Open a segment where its bytes lie, without a copy, after a check of all of them.
+    """Check all bytes of a segment, and open it without a copy.
 
-    `sha256` is the digest of the whole, in hex, as the manifest names it.
+    `sha256` is the digest of the whole segment, in hex, from the manifest.
 
     Raises:
-        IndexDamaged: A check fails, or the segment is of another signal type or format version.
+        IndexDamaged: A check fails, or the segment has another signal type or format version.
     """
     file = decode_segment(data, sha256=sha256)
     segment = segment_of_sections(file.info, file.sections, signal_type)
@@ -233,14 +237,14 @@ def open_segment(data: Buffer, signal_type: SignalType, *, sha256: str | None = 
 
 
 def segment_of_sections(info: SegmentInfo, sections: Sections, signal_type: SignalType) -> Segment:
-    """Return a segment that answers as soon as the sections are there that an answer needs.
+    """Return a segment that answers as soon as the sections that an answer needs have arrived.
 
     Raises:
-        IndexDamaged: A check fails, or the segment is of another signal type.
+        IndexDamaged: A check fails, or the segment has another signal type.
         Unavailable: The store could not be reached.
     """
-    of_type = signal_type.name, signal_type.index_kind, hash_width(signal_type)
-    if (info.signal_type, info.kind, info.key_bytes) != of_type:
+    expected = signal_type.name, signal_type.index_kind, hash_width(signal_type)
+    if (info.signal_type, info.kind, info.key_bytes) != expected:
         raise IndexDamaged(f"a segment of {info.signal_type} does not fit the signal type {signal_type.name}")
     keys: KeyIndex
     if info.kind is IndexKind.HAMMING:
@@ -258,19 +262,19 @@ def segment_of_sections(info: SegmentInfo, sections: Sections, signal_type: Sign
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SegmentIds:
-    """The contents of a segment, and those that it removes from earlier ones; both uint64, the latter ascending."""
+    """The contents of a segment, and those that it removes from earlier ones. Both are uint64; `removed` ascends."""
 
     content_ids: NDArray[np.uint64]
     removed: NDArray[np.uint64]
 
 
 def read_ids(head: Buffer, read: Callable[[int, int], bytes]) -> SegmentIds:
-    """Read the ids of a segment, and nothing else of it.
+    """Read only the ids of a segment.
 
-    `head` are its first bytes, with the header; `read` returns the bytes at an offset, of a length.
+    `head` is the start of the segment, with its header. `read` accepts an offset and a length, and returns the bytes.
 
     Raises:
-        IndexDamaged: The header, or the ids, fail a check.
+        IndexDamaged: The header or the ids fail a check.
     """
     sections = {each.name: each for each in read_header(head).sections}
 
@@ -283,53 +287,56 @@ def read_ids(head: Buffer, read: Callable[[int, int], bytes]) -> SegmentIds:
 
 
 def count_contents(segments: Sequence[SegmentIds | Segment]) -> int:
-    """Return how many contents segments answer from together, oldest first."""
+    """Return how many contents are valid in segments together, oldest first."""
     count = 0
-    for segment, gone in zip(segments, _removed_later(segments), strict=True):
+    for segment, later in zip(segments, _removed_later(segments), strict=True):
         ids = segment.content_ids if isinstance(segment, SegmentIds) else segment.entries[1]
-        count += len(ids) - int(np.count_nonzero(_is_in(ids, gone)))
+        count += len(ids) - int(np.count_nonzero(_is_in(ids, later)))
     return count
 
 
 class Searcher:
-    """Searches segments of one signal type together, oldest first. Immutable, and safe for threads."""
+    """Searches segments of one signal type together, oldest first. Immutable and thread-safe."""
 
     def __init__(self, segments: Sequence[Segment]) -> None:
         self.segments = tuple(segments)
-        self._gone = _removed_later(self.segments)
+        self._removed_later = _removed_later(self.segments)
 
-    def query(self, value: str, *, max_distance: int | None = None) -> Near:
-        """Return the contents near a canonical value, by distance and then by id.
+    def query(self, value: str, *, max_distance: int | None = None) -> NearContents:
+        """Return the contents near a canonical value, sorted by distance and then by id.
 
-        Each content comes once, at its nearest. The signal type's own limit holds; `max_distance` may
-        narrow it.
+        Each content is returned once, with its smallest distance. The signal type's limit applies;
+        `max_distance` can only lower it.
         """
         return self.query_batch([value], max_distance=max_distance)[0]
 
     def query_batch(
         self, values: Sequence[str], *, max_distance: int | None = None, undecided: dict[int, str] | None = None
-    ) -> list[Near]:
-        """Return what `query` does of each value. `undecided` takes, by place, why one was not compared with all."""
+    ) -> list[NearContents]:
+        """Return the result of `query` for each value.
+
+        If a value was not compared with all contents, the reason is added to `undecided`, by the value's place.
+        """
         parts = []
-        for segment, gone in zip(self.segments, self._gone, strict=True):
+        for segment, later in zip(self.segments, self._removed_later, strict=True):
             found = segment.keys.search(values, max_distance=max_distance)
             if undecided is not None:
                 undecided |= found.undecided
             if len(found.row):
-                parts.append(_entries(segment, found, gone))
+                parts.append(_entries(segment, found, later))
         if not parts:
-            return [NOTHING_NEAR] * len(values)
+            return [NO_NEAR_CONTENTS] * len(values)
         query, content_ids, distances = _nearest(np.concatenate(parts, axis=1))
         edges = query.searchsorted(np.arange(len(values) + 1)).tolist()
-        return [Near(content_ids[start:end], distances[start:end]) for start, end in itertools.pairwise(edges)]
+        return [NearContents(content_ids[start:end], distances[start:end]) for start, end in itertools.pairwise(edges)]
 
 
 def _removed_later(segments: Sequence[Segment | SegmentIds]) -> list[NDArray[np.uint64]]:
-    """Return for each segment the ids that those after it remove, ascending."""
-    gone = [np.empty(0, np.uint64)]
+    """Return for each segment the ids that later segments remove, ascending."""
+    later = [np.empty(0, np.uint64)]
     for segment in reversed(segments[1:]):
-        gone.append(np.union1d(gone[-1], segment.removed) if len(segment.removed) else gone[-1])
-    return gone[len(segments) - 1 :: -1] if segments else []
+        later.append(np.union1d(later[-1], segment.removed) if len(segment.removed) else later[-1])
+    return later[len(segments) - 1 :: -1] if segments else []
 
 
 def _is_in(content_ids: NDArray[np.uint64], ascending: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -339,27 +346,27 @@ def _is_in(content_ids: NDArray[np.uint64], ascending: NDArray[np.uint64]) -> ND
     return np.equal(nearest, content_ids)
 
 
-def _entries(segment: Segment, found: Found, gone: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return query, content id and distance of all entries of the found keys: int64 of shape (3, n)."""
+def _entries(segment: Segment, found: SearchResult, later: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return query, content id and distance of all valid entries of the found keys: int64 of shape (3, n)."""
     starts, ids = segment.entries
     first = starts[found.row].astype(np.int64)
     count = starts[found.row + 1].astype(np.int64) - first
     source = np.repeat(np.arange(len(count)), count)
-    # The entries of found key i run from first[i] on, count[i] of them.
+    # Found key i has count[i] entries, from first[i] on.
     entry = np.arange(len(source)) + (first - np.cumsum(count) + count)[source]
     content_ids = ids[entry]
-    holds = ~_is_in(content_ids, gone)
-    source = source[holds]
-    return np.stack([found.query[source], content_ids[holds].astype(np.int64), found.distance[source]])
+    is_valid = ~_is_in(content_ids, later)
+    source = source[is_valid]
+    return np.stack([found.query[source], content_ids[is_valid].astype(np.int64), found.distance[source]])
 
 
 def _nearest(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Return rows of query, content id and distance by query, distance and content id, contents once."""
+    """Sort rows of query, content id and distance by query, distance and content id; each content is kept once."""
     query, content_id, distance = rows
     if len(query) == 1:
         return [query, content_id, distance]
-    query, content_id, distance = in_order(query, content_id, distance - NO_DISTANCE)
+    query, content_id, distance = sort_rows(query, content_id, distance - NO_DISTANCE)
     is_first = np.ones(len(query), bool)
     is_first[1:] = (query[1:] != query[:-1]) | (content_id[1:] != content_id[:-1])
-    query, distance, content_id = in_order(query[is_first], distance[is_first], content_id[is_first])
+    query, distance, content_id = sort_rows(query[is_first], distance[is_first], content_id[is_first])
     return [query, content_id, distance + NO_DISTANCE]

@@ -1,7 +1,7 @@
-"""Shards: the contents of a large index by their ids, each part searched for itself.
+"""Shards: parts of a large index, by content id, which are searched separately.
 
-A content is in one shard alone, with all that was ever said of it. So shards are built, compacted and
-searched without each other, in one process or in many, and their answers only have to be put in order.
+All entries of a content are in one shard. So shards are built, compacted and searched independently, in one
+process or in many. Their answers only have to be merged.
 """
 
 import heapq
@@ -11,119 +11,125 @@ from typing import Protocol, TypeAlias
 from countermark.domain.decision import Candidate
 from countermark.domain.index import IndexFault, Manifest
 from countermark.domain.signal import SignalType
-from countermark.indexes.near import Near
+from countermark.indexes.near import NearContents
 
 Answers: TypeAlias = Sequence[Sequence[Candidate]]
-"""For each query, in order, the contents near it, by distance and then by id, each once."""
+"""For each query, in order, the contents near it, each once, sorted by distance and then by id."""
 
 
-class Searches(Protocol):
-    """What answers for a part of the contents of one signal type, here or elsewhere."""
+class ShardSearcher(Protocol):
+    """A searcher of a part of the contents of one signal type, in this process or in another."""
 
     def query_batch(
         self, values: Sequence[str], *, max_distance: int | None = None, undecided: dict[int, str] | None = None
     ) -> Answers:
-        """Return the contents near each canonical value, by distance and then by id, each once.
+        """Return the contents near each canonical value, each once, sorted by distance and then by id.
 
-        `undecided` takes, by the place of a value, why it could not be compared with all contents in time.
+        If a value could not be compared with all contents in time, the reason is added to `undecided`, by the
+        value's place.
         """
 
 
-AskAll: TypeAlias = Callable[[Callable[[Searches], Answers], Sequence[Searches]], Iterable[Answers]]
-"""Asks each of several for its answers, and returns them in their order: `map`, or that of an executor."""
+MapShards: TypeAlias = Callable[[Callable[[ShardSearcher], Answers], Sequence[ShardSearcher]], Iterable[Answers]]
+"""Calls a function for each shard and returns the results in order: `map`, or the `map` of an executor."""
 
 
 def shard_of(content_id: int, shards: int) -> int:
-    """Return the shard of a content: ids count up, so all shards are of one size."""
+    """Return the shard of a content. Ids are consecutive, so all shards have about the same size."""
     return content_id % shards
 
 
 class FanOut:
-    """Asks every shard and answers as one index of all their contents does.
+    """Searches every shard, and answers like one index of all their contents.
 
-    Shards in this process come one after the other, as a search has threads of its own where they pay.
+    Shards in this process are searched one after the other, because a search starts threads itself if that is faster.
     """
 
-    def __init__(self, shards: Sequence[Searches], *, ask_all: AskAll = map) -> None:
-        """Ask by `ask_all`; where that fails for one shard, the whole fails."""
+    def __init__(self, shards: Sequence[ShardSearcher], *, map_shards: MapShards = map) -> None:
+        """Search with `map_shards`. If it fails for one shard, the whole search fails."""
         self._shards = tuple(shards)
-        self._ask_all = ask_all
+        self._map_shards = map_shards
 
     def query(self, value: str, *, max_distance: int | None = None) -> Sequence[Candidate]:
-        """Return the contents near a canonical value, by distance and then by id."""
+        """Return the contents near a canonical value, sorted by distance and then by id."""
         return self.query_batch([value], max_distance=max_distance)[0]
 
     def query_batch(
         self, values: Sequence[str], *, max_distance: int | None = None, undecided: dict[int, str] | None = None
     ) -> Answers:
-        """Return what `query` does of each value. `undecided` takes, by place, why one was not compared with all."""
+        """Return the result of `query` for each value.
 
-        def ask(shard: Searches) -> Answers:
+        If a value was not compared with all contents, the reason is added to `undecided`, by the value's place.
+        """
+
+        def search(shard: ShardSearcher) -> Answers:
             if undecided is None:
                 return shard.query_batch(values, max_distance=max_distance)
             return shard.query_batch(values, max_distance=max_distance, undecided=undecided)
 
         if len(self._shards) == 1:
-            return ask(self._shards[0])
-        answers = list(self._ask_all(ask, self._shards))
-        return [_in_order([answer[place] for answer in answers]) for place in range(len(values))]
+            return search(self._shards[0])
+        answers = list(self._map_shards(search, self._shards))
+        return [_merge([answer[place] for answer in answers]) for place in range(len(values))]
 
 
-class ServedIndex(Protocol):
-    """One published index, wherever it is searched."""
+class PublishedIndex(Protocol):
+    """One published index, searched in this process or in others."""
 
     @property
     def manifest(self) -> Manifest:
-        """What was published."""
+        """The published manifest."""
 
     @property
     def signal_types(self) -> Mapping[str, SignalType]:
         """The signal types by name."""
 
     def searcher(self, signal_type: str) -> FanOut:
-        """Return what searches a signal type.
+        """Return the searcher for a signal type.
 
         Raises:
-            IndexNotReady: The index does not hold that type: none was built, or it is switched off.
+            IndexNotReady: The index does not contain that type: it was not built, or the type is disabled.
         """
 
     def age_s(self, now_s: int, signal_type: str | None = None) -> int:
-        """Return how long ago a build last found the index current: of one type, or of the oldest.
+        """Return how long ago a build last found the index current, in seconds.
+
+        This is the age of one type or, without `signal_type`, of the oldest.
 
         Raises:
-            IndexNotReady: The index does not hold that type.
+            IndexNotReady: The index does not contain that type.
         """
 
 
-class ServesIndex(Protocol):
-    """A reader of the published index, in this process or over others."""
+class IndexProvider(Protocol):
+    """A reader of the published index, which searches in this process or in others."""
 
-    def current(self, now_s: int) -> ServedIndex:
+    def current(self, now_s: int) -> PublishedIndex:
         """Return the index to answer from.
 
         Raises:
-            IndexNotReady: None has been published yet.
+            IndexNotReady: No index has been published yet.
         """
 
     def faults(self, now_s: int) -> Sequence[IndexFault]:
-        """Return why the newest index is not the one in use, or not all of it; none where it is.
+        """Return why the newest index, or a part of it, is not in use; empty if all of it is.
 
-        Nothing is looked for: it is what the last look, and the searches since, came to.
+        This checks nothing. It reports the results of the last check and of the searches since.
         """
 
 
 def first_faults(faults: Iterable[IndexFault]) -> Sequence[IndexFault]:
-    """Return one fault of each signal type: the one that has lasted longest."""
+    """Return one fault per signal type: the one that has lasted longest."""
     by_type: dict[str | None, IndexFault] = {}
     for fault in sorted(faults, key=lambda each: (each.since_s, not each.is_damage)):
         by_type.setdefault(fault.signal_type, fault)
     return tuple(by_type.values())
 
 
-def _in_order(parts: Sequence[Sequence[Candidate]]) -> Sequence[Candidate]:
-    here = [part for part in parts if isinstance(part, Near)]
-    if len(here) == len(parts) > 0:
-        return Near.merged(here)
+def _merge(parts: Sequence[Sequence[Candidate]]) -> Sequence[Candidate]:
+    columns = [part for part in parts if isinstance(part, NearContents)]
+    if len(columns) == len(parts) > 0:
+        return NearContents.merged(columns)
     return list(heapq.merge(*parts, key=_nearness))
 
 

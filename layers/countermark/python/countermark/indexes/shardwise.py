@@ -1,7 +1,7 @@
-"""A reader that takes a new version shard by shard: the memory of one shard more, and not of all of them.
+"""A reader that loads a new version shard by shard. It needs the memory of one more shard, instead of all of them.
 
-A repair writes every segment of an index anew, and to load that beside the old index would take twice the
-memory. But shards need not be of one version: a content is in one of them, with all that is said of it.
+A repair writes every segment of an index again. Loading all of them next to the old index would take twice the
+memory. But shards can have different versions, because all entries of a content are in one shard.
 """
 
 import threading
@@ -13,19 +13,22 @@ from countermark.domain.signal import SignalType
 from countermark.domain.stores import IndexStore
 from countermark.errors import Unavailable
 from countermark.indexes.arriving import ReadAhead
-from countermark.indexes.reader import IndexReader, LoadedIndex, Part, read_one
+from countermark.indexes.reader import IndexReader, LoadedIndex, Part, read_one_range
 from countermark.indexes.shards import FanOut, first_faults
 
 MAX_AGE_S = 1
-"""How long the manifest is relied upon, and then how long each shard relies on it: together as long as elsewhere."""
+"""How long the manifest is used, and how long each shard uses it after that, in seconds.
 
-WHOLE = ShardGroup(number=0, groups=1)
+Together they are as long as in other readers.
+"""
+
+ALL_SHARDS = ShardGroup(number=0, groups=1)
 
 
 class ShardwiseReader:
-    """Serves shards of the published index, each by a reader of its own. Safe for threads.
+    """Serves shards of the published index, with one reader per shard. Thread-safe.
 
-    Where a shard of the newest version cannot be loaded, its old one stays.
+    If a shard of the newest version cannot be loaded, its old version stays in use.
     """
 
     def __init__(
@@ -33,13 +36,14 @@ class ShardwiseReader:
         store: IndexStore,
         signal_types: Mapping[str, SignalType],
         *,
-        group: ShardGroup = WHOLE,
+        group: ShardGroup = ALL_SHARDS,
         bands: bool = True,
         ahead: ReadAhead | None = None,
     ) -> None:
-        """Serve the shards of a group; without `bands` those of large segments stay unread: see `Part`.
+        """Serve the shards of a group. Without `bands`, the bands of large segments are not read: see `Part`.
 
-        `ahead` is for a process that is frozen between two lookups. Without it, threads read on after an answer.
+        `ahead` is for a process that is frozen between two lookups. Without it, threads continue to read after an
+        answer.
         """
         self._store = store
         self._signal_types = signal_types
@@ -48,43 +52,43 @@ class ShardwiseReader:
         self._ahead = ahead
         self._manifests = IndexReader(store, signal_types, max_age_s=MAX_AGE_S)
         self._lock = threading.Lock()
-        # Two shards at once would take the memory of two shards more, and keep two lookups waiting.
+        # Two shards at once would need the memory of two more shards, and two lookups would wait.
         self._refreshing = threading.Lock()
-        self._published: _Published | None = None
+        self._pinned_store: _PinnedStore | None = None
         self._readers: Sequence[IndexReader] = ()
 
     def current(self, now_s: int) -> "ShardwiseIndex":
-        """Return the index to answer from, and read a range of it where nothing is read between two lookups.
+        """Return the index to answer from. If nothing is read between two lookups, read one missing range of it.
 
         Raises:
-            IndexNotReady: None has been published yet.
-            IndexDamaged: The first one fails a check.
-            Unavailable: The store cannot be reached, and none was loaded before; or the shard count has changed.
+            IndexNotReady: No index has been published yet.
+            IndexDamaged: The first index fails a check.
+            Unavailable: The store cannot be reached, and no index was loaded before; or the shard count has changed.
         """
         newest = self._manifests.current(now_s)
         readers = self._readers_of(newest)
-        shards = [reader.look(now_s) for reader in readers]
+        shards = [reader.current_without_reading(now_s) for reader in readers]
         if any(index.manifest.shards != newest.manifest.shards for index in shards):
-            raise Unavailable("the index is changing: another shard count was published meanwhile")
+            raise Unavailable("the index is changing: another shard count was published in the meantime")
         if self._ahead is not None:
-            read_one(shards, self._ahead)
+            read_one_range(shards, self._ahead)
         return ShardwiseIndex(newest, shards)
 
     def faults(self, now_s: int) -> Sequence[IndexFault]:
-        """Return why the newest index is not the one in use in every shard; none where it is."""
+        """Return why the newest index is not in use in every shard; empty if it is."""
         return first_faults(fault for reader in (self._manifests, *self._readers) for fault in reader.faults(now_s))
 
     def _readers_of(self, newest: LoadedIndex) -> Sequence[IndexReader]:
-        """Return a reader of each shard, which finds the newest manifest as published."""
+        """Return a reader per shard. The readers see the newest manifest as the published one."""
         manifest = newest.manifest
         with self._lock:
-            published = self._published
-            if published is None or published.told.manifest.shards != manifest.shards:
-                # Shards of another count hold other contents: what is loaded of those is of no more use.
-                published = self._published = _Published(self._store, newest)
+            store = self._pinned_store
+            if store is None or store.published.manifest.shards != manifest.shards:
+                # With another shard count, shards contain other contents. So the loaded shards are of no use.
+                store = self._pinned_store = _PinnedStore(self._store, newest)
                 self._readers = [
                     IndexReader(
-                        published,
+                        store,
                         self._signal_types,
                         max_age_s=MAX_AGE_S,
                         part=self._part(shard, manifest),
@@ -93,7 +97,7 @@ class ShardwiseReader:
                     )
                     for shard in self._group.of(manifest.shards)
                 ]
-            published.told = PublishedManifest(manifest=manifest, token=newest.token)
+            store.published = PublishedManifest(manifest=manifest, token=newest.token)
             return self._readers
 
     def _part(self, shard: int, manifest: Manifest) -> Part:
@@ -101,7 +105,7 @@ class ShardwiseReader:
 
 
 class ShardwiseIndex:
-    """Shards of a published index, of which some may be of the version before."""
+    """Shards of a published index. Some may still have the previous version."""
 
     def __init__(self, newest: LoadedIndex, shards: Sequence[LoadedIndex]) -> None:
         self._newest = newest
@@ -109,7 +113,7 @@ class ShardwiseIndex:
 
     @property
     def manifest(self) -> Manifest:
-        """What was published last."""
+        """The newest published manifest."""
         return self._newest.manifest
 
     @property
@@ -118,35 +122,37 @@ class ShardwiseIndex:
         return self._newest.signal_types
 
     def searcher(self, signal_type: str) -> FanOut:
-        """Return what searches a signal type; loads it where nobody did yet.
+        """Return the searcher for a signal type. Loads the type if it is not loaded yet.
 
         Raises:
-            IndexNotReady: The index does not hold that type: none was built, or it is switched off.
+            IndexNotReady: The index does not contain that type: it was not built, or the type is disabled.
             IndexDamaged: A segment is missing or fails a check.
         """
         return FanOut([shard.searcher(signal_type) for shard in self._shards])
 
     def age_s(self, now_s: int, signal_type: str | None = None) -> int:
-        """Return how long ago a build last found the oldest shard current: of one type, or of the oldest.
+        """Return how long ago a build last found the oldest shard current, in seconds.
+
+        This is the age of one type or, without `signal_type`, of the oldest.
 
         Raises:
-            IndexNotReady: The index does not hold that type.
+            IndexNotReady: The index does not contain that type.
         """
         return max(index.age_s(now_s, signal_type) for index in self._shards or [self._newest])
 
 
-class _Published:
-    """An index store as readers see it, in which one manifest is the published one."""
+class _PinnedStore:
+    """An index store that reports one given manifest as the published one."""
 
     def __init__(self, store: IndexStore, index: LoadedIndex) -> None:
         self._store = store
-        self.told = PublishedManifest(manifest=index.manifest, token=index.token)
+        self.published = PublishedManifest(manifest=index.manifest, token=index.token)
 
     def manifest(self) -> PublishedManifest:
-        return self.told
+        return self.published
 
     def manifest_token(self) -> str:
-        return self.told.token
+        return self.published.token
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)

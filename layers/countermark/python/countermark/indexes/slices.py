@@ -1,4 +1,4 @@
-"""Threads over slices of work: NumPy and FAISS let other threads run while they compute."""
+"""Threads that share work in slices. NumPy and FAISS let other threads run while they compute."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -7,12 +7,12 @@ from functools import cache
 from typing import TypeVar
 
 MAX_THREADS = 8
-"""The most threads that share one piece of work: memory has no more to give to them."""
+"""The most threads that share one piece of work. More would only wait for memory."""
 
 BLOCK = 2**14
-"""How many numbers are worked on at once: so few that they stay in the processor's cache, and need no new memory.
+"""How many numbers are processed at once: few enough to stay in the processor's cache, without new memory.
 
-Memory that is new costs more than what is done in it.
+Allocating memory takes longer than the computation in it.
 """
 
 Slice = TypeVar("Slice")
@@ -20,20 +20,20 @@ Part = TypeVar("Part")
 
 
 def threads() -> int:
-    """Return how many threads compute at once: one a core that this process may use, up to `MAX_THREADS`."""
+    """Return how many threads compute at once: one per core that this process may use, up to `MAX_THREADS`."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, MAX_THREADS)
 
 
 def over_slices(work: Callable[[Slice], Part], slices: Sequence[Slice]) -> list[Part]:
-    """Return what `work` makes of each slice, in order. It must not itself call this: it would wait for itself."""
+    """Return the result of `work` for each slice, in order. `work` must not call this, or it would wait for itself."""
     if len(slices) < 2 or threads() < 2:
         return [work(each) for each in slices]
     return list(_pool().map(work, slices))
 
 
 def blocks(count: int) -> Iterator[slice]:
-    """Yield slices over `count` things, of `BLOCK` each."""
+    """Yield slices over `count` items, of `BLOCK` items each."""
     for start in range(0, count, BLOCK):
         yield slice(start, min(start + BLOCK, count))
 

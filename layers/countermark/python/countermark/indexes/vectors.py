@@ -1,7 +1,8 @@
-"""The index of vectors: those of extensions, of numbers or of bits, found up to a distance or from an inner product on.
+"""The index of vectors, for the signal types of extensions. Vectors consist of numbers or of bits.
 
-FAISS scans the vectors where they lie and names what is near, with room for its rounding; the signal type's own
-comparison decides on each of those. So the index answers as comparing everything does, whatever the order of sums.
+A search finds vectors up to a distance, or from an inner product on. FAISS scans the vectors in place and returns those
+that are near, with a margin for its rounding. The signal type's comparison decides on each of them. So the index
+returns the same answers as comparing everything, whatever the order of FAISS's sums.
 """
 
 import itertools
@@ -13,32 +14,32 @@ from numpy.typing import NDArray
 
 from countermark.domain.signal import IsVector, Metric, SignalType, vector_bytes
 from countermark.errors import IndexDamaged
-from countermark.indexes.keys import NO_DISTANCE, Found, Keys, Sections, as_bytes, pack_keys
+from countermark.indexes.keys import NO_DISTANCE, Keys, SearchResult, Sections, as_bytes, pack_keys
 from countermark.indexes.slices import over_slices, threads
 
 SCAN_PAIRS = 2**25
-"""How many pairs of query and vector one scan compares at most: on the worst data each takes 20 bytes."""
+"""How many pairs of query and vector one scan compares at most. On the worst data each takes 20 bytes."""
 
 SLICE_PAIRS = 2**17
-"""How many pairs are worth a thread: some milliseconds of scanning."""
+"""The least work of a scanning thread, in pairs: some milliseconds."""
 
 MAX_NORM = 1e18
-"""Of longer vectors the square leaves the range of float32, so they are not left to FAISS: each is compared."""
+"""The longest vector that FAISS scans. The square of a longer one leaves float32's range, so each pair is compared."""
 
 _UNIT = 2.0**-24  # The largest relative error of one float32 operation.
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Query and row."""
+"""Query and row of each pair."""
 
 
 class VectorKeys:
     """Distinct vectors, uint8 of shape (n, key_bytes): bits, or little-endian float32."""
 
     def __init__(self, signal_type: SignalType, sections: Sections, *, key_bytes: int) -> None:
-        """Take the vectors, once they are here.
+        """Wait for the vectors.
 
         Raises:
-            IndexDamaged: The type is not one of vectors, or of others.
+            IndexDamaged: The type is not a type of vectors, or its vectors have another length.
         """
         if not isinstance(signal_type, IsVector) or key_bytes != vector_bytes(signal_type):
             raise IndexDamaged(f"a segment of vectors of {key_bytes} bytes cannot hold {signal_type.name}")
@@ -48,8 +49,8 @@ class VectorKeys:
         self._keys = np.frombuffer(sections["VECTORS"], np.uint8).reshape(-1, key_bytes)
         self._norms: NDArray[np.float64] | None = None
 
-    def search(self, queries: Sequence[str], *, max_distance: int | None) -> Found:
-        """Return the vectors that the type's comparison lets match, with the distances that it gives."""
+    def search(self, queries: Sequence[str], *, max_distance: int | None) -> SearchResult:
+        """Return the vectors that match by the type's comparison, with the distances that it returns."""
         keys = pack_keys(self._signal_type, queries)
         values: dict[int, str] = {}
         found = []
@@ -61,25 +62,25 @@ class VectorKeys:
             if comparison.matches and (max_distance is None or distance <= max_distance):
                 found.append((query, row, distance))
         columns = np.array(found, np.int64).reshape(-1, 3)
-        return Found(query=columns[:, 0], row=columns[:, 1], distance=columns[:, 2])
+        return SearchResult(query=columns[:, 0], row=columns[:, 1], distance=columns[:, 2])
 
     def take(self, rows: NDArray[np.int64]) -> Keys:
-        """Return a copy of the keys of rows, in their order."""
+        """Return a copy of the keys at `rows`, in that order."""
         return self._keys.take(rows, axis=0)
 
     def settle(self) -> None:
-        """Measure the vectors, so that the first search need not."""
+        """Compute the vectors' lengths now, so that the first search is not slower."""
         if self._metric is not Metric.HAMMING:
-            self._measured()
+            self._stored_norms()
 
     def _near(self, keys: Keys) -> Iterator[tuple[int, int]]:
-        """Yield each pair of query and row that may match, once."""
+        """Yield each pair of query and row that can match, once."""
         if not len(self._keys):
             return
         step = max(1, SCAN_PAIRS // len(self._keys))
         for start in range(0, len(keys), step):
-            some = keys[start : start + step]
-            near = self._near_bits(some) if self._metric is Metric.HAMMING else self._near_numbers(some)
+            batch = keys[start : start + step]
+            near = self._near_bits(batch) if self._metric is Metric.HAMMING else self._near_numbers(batch)
             query, row = (np.concatenate(column) for column in zip(*near, strict=True))
             for pair in np.unique(((query + start) << 32) | row).tolist():
                 yield pair >> 32, pair & (2**32 - 1)
@@ -89,7 +90,7 @@ class VectorKeys:
 
         reach = int(min(self._threshold, 8 * keys.shape[1]))
         if reach < 0:
-            return [_nothing()]
+            return [_no_pairs()]
         scan = faiss.hamming_range_search  # type: ignore[attr-defined]  # FAISS's stubs leave it out
 
         def work(queries: NDArray[Any], rows: NDArray[Any], result: Any) -> None:
@@ -101,12 +102,12 @@ class VectorKeys:
     def _near_numbers(self, keys: Keys) -> list[Pairs]:
         import faiss
 
-        norms = self._measured()
+        norms = self._stored_norms()
         queries, rows = _numbers(keys), _numbers(self._keys)
         query_norms = _norms(queries)
         is_plain, is_plain_row = query_norms <= MAX_NORM, norms <= MAX_NORM
         odd, odd_rows, plain = np.flatnonzero(~is_plain), np.flatnonzero(~is_plain_row), np.flatnonzero(is_plain)
-        near = [_product(odd, np.arange(len(rows))), _product(plain, odd_rows)]
+        near = [_all_pairs(odd, np.arange(len(rows))), _all_pairs(plain, odd_rows)]
         if len(plain):
             longest = query_norms[plain].max() + norms[is_plain_row].max(initial=0)
             radius = self._radius(longest, terms=rows.shape[1])
@@ -122,10 +123,10 @@ class VectorKeys:
         return near
 
     def _radius(self, longest: float, *, terms: int) -> float:
-        """Return the bound of a scan by squared distance or by product that leaves out nothing within the threshold.
+        """Return a bound for a scan by squared distance or by product, which excludes nothing within the threshold.
 
-        Sums of float32 products are off by at most their number times the unit, relative to the sum of the absolute
-        values, which the norms bound; twice that, as both FAISS and the comparison round.
+        The error of a sum of float32 products is at most the number of terms times the unit, relative to the sum of
+        the absolute values. The norms bound that sum. The margin is doubled, because FAISS and the comparison round.
         """
         slack = 4 * (terms + 8) * _UNIT * longest**2 + 1e-30
         if self._metric is Metric.INNER_PRODUCT:
@@ -134,7 +135,7 @@ class VectorKeys:
             return 0.0
         return float(np.nextafter(np.float32(min(self._threshold**2 + slack, 3e38)), np.float32(np.inf)))
 
-    def _measured(self) -> NDArray[np.float64]:
+    def _stored_norms(self) -> NDArray[np.float64]:
         if self._norms is None:
             self._norms = _norms(_numbers(self._keys))
         return self._norms
@@ -147,7 +148,7 @@ class VectorKeys:
 
 
 def join_vectors(keys: Keys) -> dict[str, memoryview]:
-    """Return the section of distinct vectors, uint8 of shape (n, key_bytes)."""
+    """Return the section for distinct vectors, uint8 of shape (n, key_bytes)."""
     return {"VECTORS": as_bytes(keys)}
 
 
@@ -156,37 +157,37 @@ def _numbers(keys: Keys) -> NDArray[np.float32]:
 
 
 def _norms(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the lengths of vectors; infinite where a number is none or infinite."""
+    """Return the lengths of vectors. A vector with a NaN or an infinite number has an infinite length."""
     squares: NDArray[np.float64] = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64, casting="safe")
     return np.sqrt(np.nan_to_num(squares, nan=np.inf, posinf=np.inf))
 
 
-def _product(queries: NDArray[np.int64], rows: NDArray[np.int64]) -> Pairs:
+def _all_pairs(queries: NDArray[np.int64], rows: NDArray[np.int64]) -> Pairs:
     return np.repeat(queries, len(rows)), np.tile(rows, len(queries))
 
 
-def _nothing() -> Pairs:
-    nothing = np.empty(0, np.int64)
-    return nothing, nothing
+def _no_pairs() -> Pairs:
+    empty = np.empty(0, np.int64)
+    return empty, empty
 
 
 def _scan(work: Any, queries: NDArray[Any], rows: NDArray[Any]) -> list[Pairs]:
-    """Return what a range search of FAISS names, slice by slice of the rows."""
+    """Return the pairs that a range search of FAISS finds, by slices of the rows."""
     number = max(1, min(threads(), len(queries) * len(rows) // SLICE_PAIRS))
     edges = [len(rows) * place // number for place in range(number + 1)]
 
-    def within(span: tuple[int, int]) -> Pairs:
+    def search_rows(span: tuple[int, int]) -> Pairs:
         import faiss
 
-        # The setting belongs to the calling thread. A second OpenMP thread costs 20 ms a query on a busy core.
+        # This setting applies to the calling thread. A second OpenMP thread costs 20 ms per query on a busy core.
         faiss.omp_set_num_threads(1)
         result = faiss.RangeSearchResult(len(queries))
         work(queries, rows[span[0] : span[1]], result)
         limits = faiss.rev_swig_ptr(result.lims, len(queries) + 1).astype(np.int64)
         if not limits[-1]:
-            return _nothing()
-        # The result's memory goes with it, so the rows are copied.
+            return _no_pairs()
+        # The result frees its memory when it is deleted, so the rows are copied.
         row = faiss.rev_swig_ptr(result.labels, int(limits[-1])).astype(np.int64) + span[0]
         return np.repeat(np.arange(len(queries)), np.diff(limits)), row
 
-    return over_slices(within, list(itertools.pairwise(edges)))
+    return over_slices(search_rows, list(itertools.pairwise(edges)))
