@@ -1,4 +1,4 @@
-"""The HTTP API: routes to the stages that answer them, behind a key."""
+"""The HTTP API: the routes to the stages, and the check of keys."""
 
 import json
 import re
@@ -16,10 +16,12 @@ from constructs import Construct
 from infra.watch import MINUTES_5, Watch
 
 PUBLIC_PATHS = ("/status", "/status/live", "/status/ready", "/site-map")
-"""What anybody may ask: that the service lives, and which routes it has."""
+"""The paths that need no key: they report whether the service is alive, and which routes it has."""
 
-CALLED_PATHS = ("/h/{proxy+}", "/m/{proxy+}", "/c/{proxy+}", "/{proxy+}")
-"""What pages call. A route for ANY method takes OPTIONS as well, and would refuse a browser that asks without a key.
+BROWSER_PATHS = ("/h/{proxy+}", "/m/{proxy+}", "/c/{proxy+}", "/{proxy+}")
+"""The paths that web pages call, which need a separate route for OPTIONS.
+
+A route for ANY method also accepts OPTIONS, and would refuse a browser's preflight request, which has no key.
 
 Source: "Configure CORS for HTTP APIs with a $default route and an authorizer", API Gateway developer guide.
 """
@@ -35,18 +37,18 @@ ACCESS_LOG = {
     "latency_ms": "$context.responseLatency",
     "answer_bytes": "$context.responseLength",
 }
-"""A line for each request: its route, never its path or query, which may hold a signal."""
+"""The fields of a log line. It has the route, but never the path or query, because they may contain a signal."""
 
 MANY_SERVER_ERRORS = 5
-"""Answers of 5xx within five minutes that raise an alarm."""
+"""The number of 5xx answers within five minutes that raises an alarm."""
 
 
 class Api(Construct):
-    """The HTTP API of a deployment. Each route but the public ones asks the authorizer first.
+    """The HTTP API of a deployment. Each route except the public ones calls the authorizer first.
 
-    A key comes in either of two headers. An HTTP API refuses a request that lacks *any* of its authorizer's
-    identity sources, and caches answers by identity sources alone; so with two headers there can be neither. The
-    function answers from its own memory instead, for seconds: a key that is withdrawn is refused that soon.
+    A key is in one of two headers. An HTTP API refuses a request that lacks *any* of its authorizer's identity
+    sources, and it caches answers by identity sources only. So with two headers, neither identity sources nor the
+    cache can be used. Instead the function caches keys for some seconds, so a revoked key is refused after that time.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class Api(Construct):
         log_retention: logs.RetentionDays,
         watch: Watch,
     ) -> None:
-        """Make the API of that name; no `cors_origins` means that no page of another origin may call it."""
+        """Create the API. Without `cors_origins`, no page of another origin can call it."""
         super().__init__(scope, id)
         self._api = apigateway.HttpApi(
             self,
@@ -82,9 +84,9 @@ class Api(Construct):
                 results_cache_ttl=Duration.seconds(0),
             ),
         )
-        self._answer_with(hash, "Hash", "/h/{proxy+}")
-        self._answer_with(match, "Match", "/m/{proxy+}", "/openapi.json", "/openapi/{proxy+}")
-        self._answer_with(curate, "Curate", "/c/{proxy+}")
+        self._add_routes(hash, "Hash", "/h/{proxy+}")
+        self._add_routes(match, "Match", "/m/{proxy+}", "/openapi.json", "/openapi/{proxy+}")
+        self._add_routes(curate, "Curate", "/c/{proxy+}")
         apigateway.HttpRoute(
             self,
             "ForwardRoute",
@@ -92,7 +94,7 @@ class Api(Construct):
             integration=_DefaultIntegration(forward, self._api),
             route_key=apigateway.HttpRouteKey.DEFAULT,
         )
-        self._answer_publicly(match, has_cors=bool(cors_origins))
+        self._add_public_routes(match, has_cors=bool(cors_origins))
         stage = apigateway.HttpStage(
             self,
             "Stage",
@@ -107,11 +109,11 @@ class Api(Construct):
             "ServerErrorsAlarm",
             metric=self._api.metric_server_error(period=MINUTES_5, statistic=cloudwatch.Stats.SUM),
             threshold=MANY_SERVER_ERRORS,
-            because="The HTTP API answers with errors of its own. The access log names the routes.",
+            because="The HTTP API answers with server errors (5xx). The access log names the routes.",
         )
         self.url = self._api.api_endpoint
 
-    def _answer_with(self, function: lambda_.IFunction, id: str, *paths: str) -> None:
+    def _add_routes(self, function: lambda_.IFunction, id: str, *paths: str) -> None:
         integration = _integration(function, id)
         for number, path in enumerate(paths):
             apigateway.HttpRoute(
@@ -122,25 +124,25 @@ class Api(Construct):
                 route_key=apigateway.HttpRouteKey.with_(path, apigateway.HttpMethod.ANY),
             )
 
-    def _answer_publicly(self, function: lambda_.IFunction, *, has_cors: bool) -> None:
-        """Answer the public paths, and what browsers ask before they call from a page of another origin."""
+    def _add_public_routes(self, function: lambda_.IFunction, *, has_cors: bool) -> None:
+        """Add the public routes, and routes for the preflight requests of browsers if `has_cors`."""
         integration = _integration(function, "Public")
         for path in PUBLIC_PATHS:
-            self._open(
+            self._add_public_route(
                 path,
                 apigateway.HttpMethod.GET,
                 integration,
-                because="Whether the service lives, and which routes it has, anybody may ask: load balancers do.",
+                because="Anyone may ask without a key if the service is alive and which routes it has.",
             )
-        for path in CALLED_PATHS if has_cors else ():
-            self._open(
+        for path in BROWSER_PATHS if has_cors else ():
+            self._add_public_route(
                 path,
                 apigateway.HttpMethod.OPTIONS,
                 integration,
-                because="A browser sends no key when it asks whether a page may call. API Gateway itself answers.",
+                because="A browser sends no key with a preflight request. API Gateway itself answers it.",
             )
 
-    def _open(
+    def _add_public_route(
         self, path: str, method: apigateway.HttpMethod, integration: integrations.HttpLambdaIntegration, *, because: str
     ) -> None:
         name = "".join(part.capitalize() for part in re.findall("[a-z]+", path))
@@ -158,18 +160,18 @@ class Api(Construct):
         log_group = logs.LogGroup(self, "AccessLog", retention=retention, removal_policy=RemovalPolicy.DESTROY)
         template = stage.node.default_child
         if not isinstance(template, apigateway.CfnStage):
-            raise TypeError(f"a stage is a CfnStage inside, not {template!r}")
+            raise TypeError(f"the default child of a stage must be a CfnStage, not {template!r}")
         template.access_log_settings = apigateway.CfnStage.AccessLogSettingsProperty(
             destination_arn=log_group.log_group_arn, format=json.dumps(ACCESS_LOG)
         )
 
 
 class _DefaultIntegration(apigateway.HttpRouteIntegration):
-    """Calls the function of the route `$default`, which has an ARN of another form than all other routes.
+    """Calls the function of the route `$default`, whose ARN has another form than the ARNs of other routes.
 
-    It is `API/STAGE/$default`, with no method, so a permission for `API/*/*/*` does not cover it, and API Gateway
-    answers 500. The CDK's own integration grants one for `API/*/*/*`, or for whatever the API calls with.
-    Source: github.com/aws/serverless-application-model, issue 1860, where the ARN was found out on AWS.
+    The ARN is `API/STAGE/$default`, without a method. A permission for `API/*/*/*` does not cover it, and API Gateway
+    answers 500. The CDK's integration grants a permission for `API/*/*/*`, or for all calls of the API.
+    Source: github.com/aws/serverless-application-model, issue 1860, where the ARN was found by tests on AWS.
     """
 
     def __init__(self, function: lambda_.IFunction, api: apigateway.HttpApi) -> None:
@@ -178,7 +180,7 @@ class _DefaultIntegration(apigateway.HttpRouteIntegration):
         self._api = api
 
     def bind(self, *, route: apigateway.IHttpRoute, scope: Construct) -> apigateway.HttpRouteIntegrationConfig:
-        """Grant the route that it may call the function, and return how it does."""
+        """Allow the route to call the function, and return the integration."""
         lambda_.CfnPermission(
             scope,
             "Permission",
@@ -212,7 +214,7 @@ def _cors(origins: Sequence[str]) -> apigateway.CorsPreflightOptions | None:
         allow_origins=list(origins),
         allow_methods=[apigateway.CorsHttpMethod.ANY],
         allow_headers=["authorization", "content-type", "x-api-key"],
-        # What an answer says of content that was not looked at, or only in part.
+        # The headers of an answer that report content that was not examined, or only in part.
         expose_headers=["countermark-unhashable", "countermark-partial"],
         max_age=Duration.hours(1),
     )

@@ -1,4 +1,4 @@
-"""The CDK app: `python -m infra.app` synthesises it, by hand or for the CDK's command line."""
+"""The CDK app. `python -m infra.app` synthesises it, by hand or from the CDK's command line."""
 
 import json
 import sys
@@ -17,22 +17,23 @@ from infra.storage import StorageStack
 from layers import build
 
 MAX_NAMED = 20
-"""How many changed files are named."""
+"""The most changed files that an error names."""
 
 CDK_JSON = Path(__file__).resolve().parent.parent / "cdk.json"
 
 
 def synthesise(outdir: Path | None = None, *, knobs: Mapping[str, Any] | None = None) -> CloudAssembly:
-    """Synthesise the app; `knobs` are of the context, and what the CDK's command line gives goes before them.
+    """Synthesise the app. `knobs` are added to the context; values from the CDK's command line override them.
 
-    Without `outdir`, `CDK_OUTDIR` says where to; without both, what is written is gone when the process ends.
+    The output goes to `outdir`, or else to `CDK_OUTDIR`. Without both, it is deleted when the process ends.
 
-    The layers are built before, where their sources have changed since: what is deployed is what is checked out.
+    If the sources of the layers have changed, the layers are built first. So the deployed code is the code of the
+    checkout.
 
     Raises:
         ValueError: A knob is wrong.
-        StaleLayers: The layers are not those of the sources, and cannot be built here.
-        RuntimeError: A check of the AWS Solutions pack, or of the CDK itself, finds something.
+        StaleLayers: The layers are not built from the current sources, and cannot be built here.
+        RuntimeError: A check of the AWS Solutions pack, or of the CDK itself, has findings.
     """
     if service.LAYERS == build.DESTINATION:
         _build_layers()
@@ -46,11 +47,11 @@ def synthesise(outdir: Path | None = None, *, knobs: Mapping[str, Any] | None = 
 
 
 class StaleLayers(Exception):
-    """The layers are not those of the sources, and cannot be built here. The text names what changed."""
+    """The layers are not built from the current sources, and cannot be built here. The text names the changes."""
 
 
 def _build_layers() -> None:
-    """Build the layers; nothing is done for those that are as their sources are."""
+    """Build the layers whose sources have changed."""
     changed = build.changed_inputs(build.DESTINATION)
     try:
         build.build(build.DESTINATION)
@@ -63,7 +64,7 @@ def _build_layers() -> None:
 
 
 def main() -> int:
-    """Synthesise as the environment says, and return the exit code."""
+    """Synthesise with the settings of the environment, and return the exit code."""
     try:
         synthesise()
     except StaleLayers as error:

@@ -1,4 +1,7 @@
-"""The knobs of a deployment, read from the CDK's context: `cdk deploy --context countermark:upload_days=7`."""
+"""The knobs of a deployment: its settings in the CDK's context.
+
+Example: `cdk deploy --context countermark:upload_days=7`.
+"""
 
 import re
 from collections.abc import Mapping
@@ -8,30 +11,36 @@ from typing import Any
 from aws_cdk import Duration
 
 PREFIX = "countermark:"
-"""What the names of knobs begin with in the context, where the CDK keeps its own things as well."""
+"""The prefix of knobs in the context, which also contains the CDK's own settings."""
 
 MAX_SHARD_FUNCTIONS = 32
-"""The most functions that hold shards: their names go into one environment, of 4 KB. Fifteen hold a billion hashes."""
+"""The most functions that hold shards, because their names must fit one environment of 4 KB.
+
+Fifteen functions hold a billion hashes.
+"""
 
 MAX_DAYS = 3_650
-"""The longest that anything is kept for a number of days: ten years."""
+"""The largest number of days for which data can be retained: ten years."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """What may differ from one deployment to another.
+    """The settings of one deployment.
 
-    `name` leads the names of the stacks, so that one account may hold several deployments. `content_buckets` are
-    the buckets, made by others, that `local_file` collaborations may be read from. `cors_origins` are those whose
-    pages may call the API and post uploads; none means that no page may. `alarm_topic_arn` names the SNS topic
-    that alarms are told to; without one they are seen in CloudWatch alone. `extensions` are the modules that bring
-    what others made. `left_out_percent` is the share of uploads that were not hashed in full that raises an alarm.
-    `index_bands` says whether those that search read the bands of the index,
-    or scan its planes, in less memory. An index of `shards` is held by functions of `shards_per_function` each, or by
-    the match function where one function holds them all.
+    Attributes:
+        name: The prefix of the stacks' names, so that one account can have several deployments.
+        deletion_protection: Whether DynamoDB refuses to delete the tables.
+        content_buckets: The existing buckets that `local_file` collaborations may read.
+        cors_origins: The origins whose pages may call the API and post uploads; empty means none.
+        alarm_topic_arn: The SNS topic that receives alarms. Without one, only CloudWatch shows them.
+        extensions: The modules of extensions.
+        left_out_percent: The share of uploads that were not hashed in full which raises an alarm.
+        index_bands: Whether searches use the bands of the index. Without them, they scan its planes, in less memory.
+        shards: The number of shards of the index.
+        shards_per_function: How many shards one function holds. If one function can hold all, the match function does.
 
     The defaults fit a new account: 10 concurrent executions, none of which can be reserved, and functions of 3,008 MB.
-    `infra.preflight` compares a deployment with what the account has.
+    `infra.preflight` compares a deployment with the limits of the account.
     """
 
     name: str = "countermark"
@@ -62,31 +71,31 @@ class Deployment:
 
     @classmethod
     def from_context(cls, context: Mapping[str, Any]) -> "Deployment":
-        """Return the deployment of a context; what is not given there is as above.
+        """Return the deployment that a context describes. Knobs that are not in it have their defaults.
 
-        Numbers, flags and lists may be texts, as the CDK's command line gives them: a list is comma-separated.
+        Numbers, flags and lists may be strings, as the CDK's command line passes them. A list is comma-separated.
 
         Raises:
             ValueError: A knob is unknown or its value is wrong; the error names it.
         """
         given = {name.removeprefix(PREFIX): value for name, value in context.items() if name.startswith(PREFIX)}
-        known = {one.name: one for one in fields(cls)}
+        known = {knob.name: knob for knob in fields(cls)}
         if unknown := sorted(given.keys() - known.keys()):
-            raise ValueError(f"there is no knob {PREFIX}{unknown[0]}; there are {', '.join(sorted(known))}")
+            raise ValueError(f"unknown knob {PREFIX}{unknown[0]}; the knobs are {', '.join(sorted(known))}")
         values: dict[str, Any] = {name: _parse(name, value, known[name]) for name, value in given.items()}
         return cls(**values)
 
     def __post_init__(self) -> None:
-        """Refuse knobs that do not go together."""
+        """Refuse knobs that contradict each other."""
         if self.shard_functions > MAX_SHARD_FUNCTIONS:
             raise ValueError(
                 f"{PREFIX}shards_per_function makes {self.shard_functions} functions of {self.shards} shards, "
-                f"and {MAX_SHARD_FUNCTIONS} are the most"
+                f"but at most {MAX_SHARD_FUNCTIONS} are allowed: raise the knob"
             )
 
     @property
     def shard_functions(self) -> int:
-        """How many functions hold the shards between them; 0 where they fit one, which then is the match function."""
+        """The number of functions that hold the shards; 0 if one function is enough, which is the match function."""
         functions = -(-self.shards // self.shards_per_function)
         return functions if functions > 1 else 0
 
@@ -102,12 +111,12 @@ class Deployment:
 
     @property
     def index_every(self) -> Duration:
-        """How often the index is brought up to date where no nudge asks for it."""
+        """How often the index is built without a nudge, the message that asks for a build."""
         return Duration.minutes(self.index_every_min)
 
     @property
     def repair_every(self) -> Duration:
-        """How often the whole index is built anew."""
+        """How often the whole index is built again from the banks."""
         return Duration.days(self.repair_every_days)
 
 
@@ -126,10 +135,10 @@ _PATTERNS = {
 
 
 def _parse(name: str, value: object, knob: Any) -> object:
-    """Return the value of a knob, of the type of its default.
+    """Return the value of a knob, with the type of its default.
 
     Raises:
-        ValueError: It cannot be.
+        ValueError: The value is not allowed.
     """
     wrong = ValueError(f"{PREFIX}{name} cannot be {value!r}")
     default = None if knob.default is MISSING else knob.default
@@ -143,7 +152,7 @@ def _parse(name: str, value: object, knob: Any) -> object:
         if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,9}", str(value), re.ASCII):
             raise wrong
         if not least <= int(str(value)) <= most:
-            raise ValueError(f"{PREFIX}{name} lies from {least} to {most}, and cannot be {value!r}")
+            raise ValueError(f"{PREFIX}{name} must be from {least} to {most}, not {value!r}")
         return int(str(value))
     if isinstance(default, tuple):
         parts = [part for part in value.split(",") if part] if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""The defaults of a Lambda function: runtime, role, log, tracing. What differs is its stage's to say."""
+"""The defaults of a Lambda function: runtime, role, log and tracing. Each stage sets the properties that differ."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,19 +17,20 @@ from infra.watch import METRICS_NAMESPACE, MINUTES_5, Watch
 ROOT = Path(__file__).resolve().parent.parent
 RUNTIME = lambda_.Runtime.PYTHON_3_13
 ARCHITECTURE = lambda_.Architecture.X86_64
-ALL_BUT_LAMBDAS = ("/*", "!/lambdas", "__pycache__")
-"""What is left out of the functions' code: it is imported by the same names on Lambda as here."""
+EXCLUDED_FILES = ("/*", "!/lambdas", "__pycache__")
+"""The files to exclude from the functions' code. Only `lambdas` remains, importable by the same name as here."""
 
 
 MANY_ERRORS = 5
-"""Failed invocations within five minutes that raise an alarm: fewer are tried again, and pass by themselves."""
+"""The number of failed invocations within five minutes that raises an alarm. Fewer usually succeed when tried again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layers:
-    """The layers as built. Only a function that hashes, searches or builds needs the heavy one.
+    """The built layers. Only a function that hashes, searches or builds needs the heavy layer.
 
-    `extensions` is there where the deployment names some: they may need anything, so it comes with the heavy one.
+    `extensions` is set if the deployment has extensions with a layer. Extensions may need any package, so a function
+    with this layer also has the heavy one.
     """
 
     light: lambda_.ILayerVersion
@@ -39,10 +40,10 @@ class Layers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What all functions of a deployment share.
+class SharedResources:
+    """The layers, environment, log retention and alarms that all functions of a deployment share.
 
-    `environment` names the resources, by the names that the package's settings read.
+    `environment` has the names of resources, in the variables that `countermark.aws.settings` reads.
     """
 
     layers: Layers
@@ -55,7 +56,7 @@ def stage_function(
     scope: Construct,
     stage: str,
     *,
-    surroundings: Surroundings,
+    shared: SharedResources,
     description: str,
     memory_mb: int,
     timeout: Duration,
@@ -66,25 +67,25 @@ def stage_function(
     reserved_concurrency: int | None = None,
     may_loop: bool = False,
 ) -> lambda_.Function:
-    """Make a function of a stage from `lambdas/<stage>/<entry>.py`; it may write its log and traces, no more.
+    """Create a function of a stage from `lambdas/<stage>/<entry>.py`. It may only write its log and traces.
 
-    Lambda gives a function processing power by its memory: a whole core at 1,769 MB. One that `knows_signals` carries
-    the extensions, where there are any.
+    Lambda's processing power is proportional to the memory: a whole core at 1,769 MB. A function that `knows_signals`
+    gets the layer of extensions, if there is one.
 
-    `may_loop` is for a function that sends what is left to do to a queue of its own. Without it, Lambda ends such a
-    chain after about 16 messages, and the next one becomes a dead letter. It takes that guard away, so each message of
-    the chain must get something done, or end the chain.
+    `may_loop` is for a function that sends its remaining work to its own queue. Without it, Lambda ends such a chain
+    after about 16 messages, and the next message becomes a dead letter. `may_loop` removes that protection, so each
+    message of the chain must make progress or end the chain.
     Source: AWS Lambda, "Use Lambda recursive loop detection to prevent infinite loops".
     """
-    layers = surroundings.layers
+    layers = shared.layers
     extensions = [layers.extensions] if layers.extensions is not None and knows_signals else []
     heavy = [layers.heavy] if is_heavy or extensions else []
-    log_group = logs.LogGroup(scope, "Log", retention=surroundings.log_retention, removal_policy=RemovalPolicy.DESTROY)
+    log_group = logs.LogGroup(scope, "Log", retention=shared.log_retention, removal_policy=RemovalPolicy.DESTROY)
     function = lambda_.Function(
         scope,
         "Function",
         description=description,
-        code=lambda_.Code.from_asset(str(ROOT), exclude=list(ALL_BUT_LAMBDAS), ignore_mode=IgnoreMode.GIT),
+        code=lambda_.Code.from_asset(str(ROOT), exclude=list(EXCLUDED_FILES), ignore_mode=IgnoreMode.GIT),
         handler=f"lambdas.{stage}.{entry}.handler",
         runtime=RUNTIME,
         architecture=ARCHITECTURE,
@@ -98,23 +99,23 @@ def stage_function(
         logging_format=lambda_.LoggingFormat.JSON,
         tracing=lambda_.Tracing.ACTIVE,
         environment={
-            **surroundings.environment,
+            **shared.environment,
             **(environment or {}),
             "POWERTOOLS_SERVICE_NAME": stage,
             "POWERTOOLS_METRICS_NAMESPACE": METRICS_NAMESPACE,
             "POWERTOOLS_LOG_LEVEL": "INFO",
         },
     )
-    # The ARN that the template gives ends in ":*": the streams of this group, and no other.
+    # The ARN in the template ends in ":*", which means the streams of this group only.
     allow(function, "logs:CreateLogStream", "logs:PutLogEvents", on=[log_group.log_group_arn])
     _acknowledge(function)
     name = f"The {stage} function" if entry == "handler" else f"A function of the {stage} stage ({entry})"
-    surroundings.watch.alarm(
+    shared.watch.alarm(
         scope,
         "ErrorsAlarm",
         metric=function.metric_errors(period=MINUTES_5, statistic=cloudwatch.Stats.SUM),
         threshold=MANY_ERRORS,
-        because=f"{name} fails again and again. Its log says why.",
+        because=f"{name} fails repeatedly. Its log says why.",
     )
     return function
 
@@ -123,13 +124,13 @@ def _acknowledge(function: lambda_.Function) -> None:
     Validations.of(function).acknowledge(
         Acknowledgment(
             id="AwsSolutions-L1",
-            reason="The layers hold compiled code for CPython 3.13: the runtime moves when they do.",
+            reason="The layers contain code compiled for CPython 3.13, so the runtime changes only with them.",
         )
     )
     if function.role is not None:
         Validations.of(function.role).acknowledge(
             Acknowledgment(
                 id="AwsSolutions-IAM5[Resource::*]",
-                reason="X-Ray's PutTraceSegments and PutTelemetryRecords know no resources: they take * alone.",
+                reason="X-Ray's PutTraceSegments and PutTelemetryRecords do not support resources other than *.",
             )
         )

@@ -1,4 +1,7 @@
-"""Grants: what a function may do, spelled out. No action and no resource is a wildcard but where its reason stands."""
+"""Grants: the exact actions that a function is allowed to perform.
+
+No action and no resource is a wildcard, unless the reason is stated next to it.
+"""
 
 from collections.abc import Sequence
 
@@ -9,7 +12,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3 as s3
 
 READ_ITEMS = ("dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query")
-"""Reading by key. No function may scan: a scan of ten million items is a repair, and an operator's."""
+"""Actions to read by key. No function may scan: a scan of ten million items is a repair, which an operator runs."""
 
 WRITE_ITEMS = (
     "dynamodb:BatchWriteItem",
@@ -18,11 +21,11 @@ WRITE_ITEMS = (
     "dynamodb:PutItem",
     "dynamodb:UpdateItem",
 )
-"""Writing by key, alone, in batches and in transactions."""
+"""Actions to write by key: single items, batches and transactions."""
 
 
 def allow(function: lambda_.Function, *actions: str, on: Sequence[str]) -> iam.Grant:
-    """Let a function do exactly these actions on exactly these resources."""
+    """Allow a function exactly these actions on exactly these resources."""
     return iam.Grant.add_to_principal(grantee=function, actions=list(actions), resource_arns=list(on))
 
 
@@ -33,10 +36,10 @@ def allow_items(
     indexes: Sequence[str] = (),
     partitions: Sequence[str] = (),
 ) -> None:
-    """Let a function do exactly these actions on a table, and query these indexes of it.
+    """Allow a function exactly these actions on a table, and queries of these indexes of the table.
 
-    `partitions` limits the actions to items whose partition key is one of these, or begins like one that ends
-    in `*`; none means all items.
+    `partitions` limits the actions to items with these partition keys. A key that ends in `*` is a prefix. An empty
+    sequence means all items.
     """
     statement = iam.PolicyStatement(actions=sorted(actions), resources=[table.table_arn])
     if partitions:
@@ -47,9 +50,10 @@ def allow_items(
 
 
 def allow_objects(function: lambda_.Function, *actions: str, bucket: s3.IBucket) -> None:
-    """Let a function do exactly these actions on the objects of a bucket; one that reads learns which are missing.
+    """Allow a function exactly these actions on the objects of a bucket.
 
-    Without `ListBucket` S3 answers 403 for an object that is not there, as for one that may not be read.
+    A function that reads objects may also list the bucket. Without `ListBucket`, S3 answers 403 for an object that does
+    not exist, as for an object that the function may not read.
     """
     allow(function, *sorted(actions), on=[bucket.arn_for_objects("*")])
     if "s3:GetObject" in actions:
@@ -58,13 +62,14 @@ def allow_objects(function: lambda_.Function, *actions: str, bucket: s3.IBucket)
         Validations.of(function.role).acknowledge(
             Acknowledgment(
                 id=f"AwsSolutions-IAM5[Resource::{_shown_arn(bucket, Stack.of(function))}/*]",
-                reason="Objects are named by what they hold, or by whoever uploads: all of this bucket, none beside.",
+                reason="Object names depend on the content or on the uploader, so all objects of this bucket are "
+                "allowed, and no others.",
             )
         )
 
 
 def _shown_arn(bucket: s3.IBucket, stack: Stack) -> str:
-    """Return a bucket's ARN as cdk-nag shows it: the export of the stack that made it, or the name it came by."""
+    """Return a bucket's ARN as cdk-nag shows it: the export of the stack that creates it, or one with its name."""
     if isinstance(bucket, s3.Bucket):
         exported: str = stack.resolve(Stack.of(bucket).export_value(bucket.bucket_arn))["Fn::ImportValue"]
         return exported

@@ -1,11 +1,12 @@
-"""Compares a deployment with what its account has, before any resource is made.
+"""Compare a deployment with the limits of its account, before any resource is created.
 
-It reads quotas and counts, and changes nothing. What the account would refuse, it names by the knob that asks for it,
-and says what to do; what fits but is tight, and what it may not read, it names as well.
+The command reads quotas and counts, and changes nothing. For each resource that the account would refuse, it names the
+knob that requests it and says what to do. It also names resources that fit but are tight, and limits that it could not
+read.
 
 Usage: python -m infra.preflight [--context countermark:KNOB=VALUE]... [--memory-mb MB]
 
-Exit code: 0 where the account takes the deployment, 1 where it does not, 2 where that cannot be found out.
+Exit code: 0 if the account accepts the deployment, 1 if it does not, 2 if that cannot be determined.
 
 Sources: AWS Lambda, "Lambda quotas", "Configuring reserved concurrency for a function" and GetAccountSettings; AWS CDK,
 "AWS CDK bootstrapping"; Service Quotas, GetServiceQuota.
@@ -29,10 +30,10 @@ from infra.stages import curate, fetch, index
 CDK_JSON: Final = Path(__file__).resolve().parent.parent / "cdk.json"
 
 USUAL_CONCURRENCY: Final = 1_000
-"""The concurrent executions of an account that is not new. One with fewer has a reduced memory quota, too."""
+"""The concurrent executions of an account that is not new. An account with fewer also has a reduced memory quota."""
 
-KEPT_UNRESERVED: Final = 100
-"""What Lambda keeps for functions that reserve nothing; of fewer executions, it keeps all."""
+MIN_UNRESERVED: Final = 100
+"""The executions that Lambda keeps for functions without a reservation. If an account has fewer, it keeps all."""
 
 NEW_MEMORY_MB: Final = 3_008
 """The largest function of a new account, in MB. No API reports that quota."""
@@ -41,34 +42,34 @@ LARGEST_MEMORY_MB: Final = 10_240
 """The largest function of any account, in MB."""
 
 BOOTSTRAP_PARAMETER: Final = "/cdk-bootstrap/hnb659fds/version"
-LEAST_BOOTSTRAP: Final = 6
-"""The oldest bootstrap that the templates take: their rule `CheckBootstrapVersion`."""
+MIN_BOOTSTRAP: Final = 6
+"""The oldest version of the bootstrap that the templates accept, by their rule `CheckBootstrapVersion`."""
 
 STORAGE_NEEDS: Final[Mapping[str, int]] = {"S3 buckets": 3, "DynamoDB tables": 3}
-"""What the storage stack makes of what an account has a limited number of."""
+"""How many resources the storage stack creates, for each kind that is limited per account."""
 
 STACKS: Final = ("storage", "service")
 
 MAX_PAGES: Final = 200
-"""How many pages of a list are read: ten thousand functions."""
+"""The most pages of a list that are read: ten thousand functions."""
 
 Read = TypeVar("Read")
 
 
 class Session(Protocol):
-    """The part of boto3's session that is needed here."""
+    """The part of boto3's session that this module uses."""
 
     def client(self, service_name: Any, *, region_name: str | None = None) -> Any:
-        """Return the client of a service."""
+        """Return the client for a service."""
 
 
-class CannotTell(Exception):
-    """The account cannot be read at all; the text says why and what to do."""
+class AccountUnreadable(Exception):
+    """The account cannot be read. The text says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
-    """How many of something an account has, of how many that it may have; None where the account does not say."""
+    """How many resources of a kind an account has, and its quota; None if the account does not report the quota."""
 
     used: int
     quota: int | None
@@ -76,11 +77,12 @@ class Count:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """What an account has in a region.
+    """The limits and resources of an account in a region.
 
-    `own_reserved` is what functions of the same deployment reserve already. `largest_function_mb` is the memory of the
-    largest function that is there; 0 where there is none. `bootstrap` is the version of the CDK's bootstrap; None where
-    there is none. `present` are the deployment's stacks that are there. `unread` are what could not be read, and why.
+    `own_reserved` is the concurrency that functions of the same deployment already reserve. `largest_function_mb` is
+    the memory of the largest existing function; 0 if there is none. `bootstrap` is the version of the CDK's bootstrap;
+    None if there is none. `present` contains the deployment's existing stacks. `unread` maps each limit that could not
+    be read to the reason.
     """
 
     id: str
@@ -97,14 +99,14 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was found. What is `refused` prevents the deployment; what is `tight` or `unread` does not."""
+    """One line of the report. A `refused` finding prevents the deployment; a `tight` or `unread` one does not."""
 
     kind: Literal["refused", "tight", "unread"]
     text: str
 
 
 def queue_concurrency(deployment: Deployment) -> Mapping[str, int]:
-    """Return how many executions each queue may ask for at once, by the knob or the stage that says so."""
+    """Return how many executions each queue can use at once, by the knob or the stage that sets the number."""
     return {
         f"{PREFIX}hash_concurrency": deployment.hash_concurrency,
         f"{PREFIX}match_concurrency": deployment.match_concurrency,
@@ -116,9 +118,9 @@ def queue_concurrency(deployment: Deployment) -> Mapping[str, int]:
 
 
 def compare(deployment: Deployment, account: Account, *, memory_mb: int | None = None) -> list[Finding]:
-    """Return what of a deployment an account refuses, then what is tight, then what could not be read.
+    """Return the findings: first what the account refuses, then what is tight, then what could not be read.
 
-    `memory_mb` is the largest function that the account takes, where somebody knows; None infers it.
+    `memory_mb` is the largest function that the account allows, if that is known. If it is None, it is inferred.
     """
     refused = [
         *_memory(deployment, account, memory_mb),
@@ -138,23 +140,23 @@ def _memory(deployment: Deployment, account: Account, memory_mb: int | None) -> 
     limit_mb = memory_mb or (NEW_MEMORY_MB if is_new else LARGEST_MEMORY_MB)
     knobs = ["index_memory_mb", "match_memory_mb", *(["shard_memory_mb"] if deployment.shard_functions else [])]
     for knob in knobs:
-        asked_mb = getattr(deployment, knob)
-        if asked_mb > limit_mb:
+        requested_mb = getattr(deployment, knob)
+        if requested_mb > limit_mb:
             inferred = (
                 ""
                 if memory_mb
                 else f" (inferred from its {account.concurrent_executions} concurrent executions; "
-                f"where AWS has raised it, say so by --memory-mb)"
+                f"if AWS has raised it, pass the new limit with --memory-mb)"
             )
             yield (
-                f"{PREFIX}{knob}={asked_mb}: functions of this account have at most {limit_mb} MB{inferred}. "
-                f"Set {PREFIX}{knob}={limit_mb} or less, or have AWS Support raise the memory of functions"
+                f"{PREFIX}{knob}={requested_mb}: functions of this account have at most {limit_mb} MB{inferred}. "
+                f"Set {PREFIX}{knob}={limit_mb} or less, or ask AWS Support to raise the memory of functions"
             )
 
 
 def _reservations(deployment: Deployment, account: Account) -> Iterator[str]:
     wanted = deployment.shard_functions * deployment.shard_concurrency
-    kept = min(KEPT_UNRESERVED, account.concurrent_executions)
+    kept = min(MIN_UNRESERVED, account.concurrent_executions)
     available = max(0, account.unreserved + account.own_reserved - kept)
     if wanted > available:
         each = available // deployment.shard_functions
@@ -164,28 +166,29 @@ def _reservations(deployment: Deployment, account: Account) -> Iterator[str]:
             else f"set {PREFIX}shards_per_function={deployment.shards}, so that the match function holds all shards"
         )
         needed = account.concurrent_executions + wanted - available
-        if account.concurrent_executions < KEPT_UNRESERVED:
-            needed = KEPT_UNRESERVED + wanted
+        if account.concurrent_executions < MIN_UNRESERVED:
+            needed = MIN_UNRESERVED + wanted
         yield (
             f"{PREFIX}shard_concurrency={deployment.shard_concurrency}: {deployment.shard_functions} functions of "
-            f"shards reserve {wanted} executions, and this account lets {available} be reserved. {fewer.capitalize()}, "
+            f"shards reserve {wanted} executions, but this account allows {available} to be reserved. "
+            f"{fewer.capitalize()}, "
             f"or request {needed} concurrent executions under Service Quotas, AWS Lambda (L-B99A9384)"
         )
 
 
 def _executions(deployment: Deployment, account: Account) -> Iterator[str]:
-    # What the deployment reserves now is given back before it reserves what it asks for.
+    # The deployment's present reservations are released before it makes the new ones.
     free = max(0, account.unreserved + account.own_reserved - deployment.shard_functions * deployment.shard_concurrency)
     queues = queue_concurrency(deployment)
-    for name, asked in queues.items():
-        if asked > free:
+    for name, requested in queues.items():
+        if requested > free:
             yield (
-                f"{name}={asked}: {free} concurrent executions are not reserved in this account, so the rest is "
-                f"throttled and waits in its queue. Set it to {max(2, free // 3)}, or request more"
+                f"{name}={requested}: {free} concurrent executions are not reserved in this account, so messages "
+                f"beyond that are throttled and wait in the queue. Set it to {max(2, free // 3)}, or request more"
             )
     if (together := sum(queues.values())) >= free:
         yield (
-            f"all queues together may ask for {together} executions at once, of {free} that are not reserved, and the "
+            f"all queues together can use {together} executions at once, but {free} are not reserved, and the "
             f"API needs some, too: under load its requests are throttled. Lower "
             f"{PREFIX}hash_concurrency and {PREFIX}match_concurrency, or request more concurrent executions under "
             f"Service Quotas, AWS Lambda (L-B99A9384)"
@@ -198,8 +201,8 @@ def _bootstrap(account: Account) -> Iterator[str]:
         return
     if account.bootstrap is None:
         yield f"this account is not bootstrapped for the CDK in {account.region}: {how}"
-    elif account.bootstrap < LEAST_BOOTSTRAP:
-        yield f"the CDK's bootstrap is version {account.bootstrap}, and {LEAST_BOOTSTRAP} is the least: {how}"
+    elif account.bootstrap < MIN_BOOTSTRAP:
+        yield f"the CDK's bootstrap has version {account.bootstrap}, but at least {MIN_BOOTSTRAP} is needed: {how}"
 
 
 def _counts(account: Account) -> Iterator[str]:
@@ -217,19 +220,19 @@ def _counts(account: Account) -> Iterator[str]:
 
 
 def read_account(session: Session, deployment: Deployment) -> Account:
-    """Return what the account of a session's credentials has, in the session's region.
+    """Return the limits and resources of the account of a session's credentials, in the session's region.
 
     Raises:
-        CannotTell: There are no credentials or no region, or Lambda's account settings may not be read.
+        AccountUnreadable: There are no credentials or no region, or Lambda's account settings may not be read.
     """
     unread: dict[str, str] = {}
 
-    def read(what: str, ask: Callable[[], Read]) -> Read | None:
-        """Return what is there; None, with the reason kept, where it may not be read."""
+    def read(what: str, call: Callable[[], Read]) -> Read | None:
+        """Return the result of a call. If it fails, store the reason in `unread` and return None."""
         try:
-            return ask()
+            return call()
         except (ClientError, BotoCoreError) as error:
-            unread[what] = _why(error)
+            unread[what] = _reason(error)
             return None
 
     try:
@@ -237,12 +240,12 @@ def read_account(session: Session, deployment: Deployment) -> Account:
         functions = session.client("lambda")
         settings = functions.get_account_settings()["AccountLimit"]
     except (ClientError, BotoCoreError) as error:
-        raise CannotTell(
-            f"the account cannot be read: {_why(error)}. Set AWS credentials and a region, with the rights "
+        raise AccountUnreadable(
+            f"the account cannot be read: {_reason(error)}. Set AWS credentials and a region, with the rights "
             f"sts:GetCallerIdentity and lambda:GetAccountSettings"
         ) from error
-    there = read("functions", lambda: list(_pages(functions, "list_functions", "Functions"))) or []
-    own = [each["FunctionName"] for each in there if each["FunctionName"].startswith(f"{deployment.name}-service-")]
+    existing = read("functions", lambda: list(_pages(functions, "list_functions", "Functions"))) or []
+    own = [each["FunctionName"] for each in existing if each["FunctionName"].startswith(f"{deployment.name}-service-")]
     reserved = read(
         "reserved concurrency",
         lambda: sum(
@@ -251,7 +254,7 @@ def read_account(session: Session, deployment: Deployment) -> Account:
     )
 
     def counted(what: str, used: Callable[[], int], service: str, code: str) -> Count | None:
-        # Buckets are counted over all regions, so their quota is kept in one.
+        # Buckets are counted across all regions, and only one region has their quota.
         quotas = session.client("service-quotas", region_name="us-east-1" if service == "s3" else None)
         return read(what, lambda: Count(used=used(), quota=_quota(quotas, service, code)))
 
@@ -277,12 +280,12 @@ def read_account(session: Session, deployment: Deployment) -> Account:
         concurrent_executions=int(settings["ConcurrentExecutions"]),
         unreserved=int(settings["UnreservedConcurrentExecutions"]),
         own_reserved=reserved or 0,
-        largest_function_mb=max((int(each["MemorySize"]) for each in there), default=0),
+        largest_function_mb=max((int(each["MemorySize"]) for each in existing), default=0),
         bootstrap=read("the CDK's bootstrap", lambda: _bootstrap_version(session.client("ssm"))),
         present=frozenset(
             stack
             for stack in STACKS
-            if read(f"the stack {deployment.name}-{stack}", lambda: _is_there(stacks, f"{deployment.name}-{stack}"))  # noqa: B023 - called at once
+            if read(f"the stack {deployment.name}-{stack}", lambda: _stack_exists(stacks, f"{deployment.name}-{stack}"))  # noqa: B023 - called immediately
         ),
         counts={name: count for name, count in counts.items() if count is not None},
         unread=unread,
@@ -290,7 +293,7 @@ def read_account(session: Session, deployment: Deployment) -> Account:
 
 
 def _quota(quotas: Any, service: str, code: str) -> int | None:
-    """Return a quota of the account; where it has none of its own, the one that AWS gives everybody."""
+    """Return a quota of the account, or AWS's default quota if the account has no value of its own."""
     try:
         quota = quotas.get_service_quota(ServiceCode=service, QuotaCode=code)
     except ClientError as error:
@@ -317,57 +320,59 @@ def _bootstrap_version(ssm: Any) -> int | None:
         raise
 
 
-def _is_there(cloudformation: Any, stack: str) -> bool:
+def _stack_exists(cloudformation: Any, stack: str) -> bool:
     try:
         return bool(cloudformation.describe_stacks(StackName=stack)["Stacks"])
     except ClientError as error:
-        # The code is that of any wrong parameter; the text alone says that there is none.
+        # The error code is the same for any wrong parameter. Only the text says that the stack does not exist.
         if error.response["Error"]["Code"] == "ValidationError" and "does not exist" in str(error):
             return False
         raise
 
 
-def _why(error: ClientError | BotoCoreError) -> str:
+def _reason(error: ClientError | BotoCoreError) -> str:
     if isinstance(error, ClientError):
         return str(error.response.get("Error", {}).get("Code", "an error without a code"))
     return str(error)
 
 
 def context_of(given: Iterable[str], environ: Mapping[str, str]) -> Mapping[str, Any]:
-    """Return the context that the CDK would see: cdk.json's, `CDK_CONTEXT_JSON`, then `NAME=VALUE` as given.
+    """Return the context that the CDK would use: cdk.json's, then `CDK_CONTEXT_JSON`, then the pairs `NAME=VALUE`.
 
     Raises:
-        ValueError: What is given is not of that form.
+        ValueError: A pair does not have that form.
     """
     context: dict[str, Any] = dict(json.loads(CDK_JSON.read_text(encoding="utf-8"))["context"])
     context |= json.loads(environ.get("CDK_CONTEXT_JSON") or "{}")
     for pair in given:
         name, separator, value = pair.partition("=")
         if not separator:
-            raise ValueError(f"--context takes NAME=VALUE, not {pair!r}")
+            raise ValueError(f"--context needs NAME=VALUE, not {pair!r}")
         context[name] = value
     return context
 
 
 def main(arguments: Sequence[str] | None = None, *, session: Session | None = None) -> int:
-    """Compare, write what was found, and return the exit code."""
+    """Compare the deployment with the account, print the findings, and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m infra.preflight", description="Compare a deployment with its account's quotas; changes nothing."
     )
     parser.add_argument("-c", "--context", action="append", default=[], metavar="countermark:KNOB=VALUE")
-    parser.add_argument("--memory-mb", type=int, help="the largest function that the account takes, where you know")
+    parser.add_argument(
+        "--memory-mb", type=int, help="the memory limit of functions in the account, in MB; inferred by default"
+    )
     given = parser.parse_args(arguments)
     try:
         deployment = Deployment.from_context(context_of(given.context, os.environ))
         account = read_account(session or boto3.Session(), deployment)
-    except (ValueError, CannotTell, BotoCoreError) as error:
+    except (ValueError, AccountUnreadable, BotoCoreError) as error:
         sys.stderr.write(f"preflight: {error}\n")
         return 2
     findings = compare(deployment, account, memory_mb=given.memory_mb)
     for finding in findings:
         sys.stdout.write(f"{finding.kind}: {finding.text}.\n")
     is_refused = any(finding.kind == "refused" for finding in findings)
-    verdict = "does not take" if is_refused else "takes"
+    verdict = "refuses" if is_refused else "accepts"
     sys.stdout.write(f"Account {account.id} {verdict} {deployment.name!r} in {account.region}.\n")
     return int(is_refused)
 

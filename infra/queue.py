@@ -1,4 +1,4 @@
-"""A queue as every stage has one: with a dead-letter queue, and both of them watched."""
+"""The kind of queue that every stage has: with a dead-letter queue, and alarms on both."""
 
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -12,27 +12,35 @@ from infra.grants import allow
 from infra.watch import MINUTES_5, Watch
 
 VISIBILITY_TIMEOUTS = 6
-"""How many function time-outs a message stays hidden. Source: AWS Lambda, "Using Lambda with Amazon SQS"."""
+"""How long a received message stays hidden, in time-outs of the function.
+
+Source: AWS Lambda, "Using Lambda with Amazon SQS".
+"""
 
 MAX_RECEIVES = 5
-"""How often a message is tried before it goes to the dead-letter queue. Source: the same page: at least 5, as a
-throttled attempt counts as one."""
+"""How often a message is tried before it goes to the dead-letter queue. At least 5, because throttled attempts count.
+
+Source: the same page.
+"""
 
 MANY_FAILURES = 5
-"""Failed messages within five minutes that raise an alarm, long before they are dead letters: some fail once."""
+"""The number of failed messages within five minutes that raises an alarm, long before they become dead letters.
+
+It is above 1, because some messages fail once.
+"""
 
 SOURCE = "countermark"
-"""What the events of ours name as their source."""
+"""The source of the events that countermark publishes."""
 
 RETENTION = Duration.days(14)
-"""How long a message is kept: the longest that SQS takes, so that a holiday loses nothing."""
+"""How long a message is stored. This is the maximum of SQS, so that no message is lost during a holiday."""
 
 
 class WatchedQueue(Construct):
-    """An encrypted queue, reached over TLS only, and its dead-letter queue, each with an alarm.
+    """An encrypted queue that accepts TLS only, and its dead-letter queue, each with alarms.
 
-    The dead-letter queue takes what its function failed at, and what a rule or a schedule could not deliver to the
-    queue: both are whole messages, so one redrive brings either back.
+    The dead-letter queue receives the messages on which the function failed, and the messages that a rule or a schedule
+    could not deliver to the queue. Both are complete messages, so one redrive sends all of them to the queue again.
     """
 
     def __init__(
@@ -45,10 +53,10 @@ class WatchedQueue(Construct):
         watch: Watch,
         stage: str | None = None,
     ) -> None:
-        """Make both queues; `oldest_message` is the age of a waiting message that raises the alarm.
+        """Create both queues. `oldest_message` is the age of a waiting message that raises an alarm.
 
-        `stage` names the function that counts the messages that fail; None where a batch fails as one, and the
-        function with it, or where another queue of the stage raises that alarm.
+        `stage` is the stage whose function counts failed messages, for an alarm on them. It is None if a failed batch
+        fails the whole invocation, or if another queue of the stage has that alarm.
         """
         super().__init__(scope, id)
         self.dead_letters = sqs.Queue(
@@ -74,7 +82,7 @@ class WatchedQueue(Construct):
                 period=MINUTES_5, statistic=cloudwatch.Stats.MAXIMUM
             ),
             threshold=1,
-            because=f"{id}: messages failed for good. Look into the stage's log, mend the cause, start a redrive.",
+            because=f"{id}: messages failed permanently. Find the cause in the stage's log, fix it, start a redrive.",
         )
         watch.alarm(
             self,
@@ -83,7 +91,7 @@ class WatchedQueue(Construct):
                 period=MINUTES_5, statistic=cloudwatch.Stats.MAXIMUM
             ),
             threshold=oldest_message.to_seconds(),
-            because=f"{id}: a message waits for {oldest_message.to_human_string()}. The stage fails, or is too slow.",
+            because=f"{id}: a message waits for {oldest_message.to_human_string()}. The stage fails or is too slow.",
         )
 
         if stage is not None:
@@ -92,7 +100,7 @@ class WatchedQueue(Construct):
                 "FailedMessagesAlarm",
                 metric=watch.metric("MessagesFailed", stage=stage, statistic=cloudwatch.Stats.SUM, period=MINUTES_5),
                 threshold=MANY_FAILURES,
-                because=f"{id}: messages fail, and come again. Those that fail to the end become dead letters.",
+                because=f"{id}: messages fail and are tried again. Those that fail every time become dead letters.",
             )
 
     def feed(
@@ -103,7 +111,7 @@ class WatchedQueue(Construct):
         max_concurrency: int,
         window: Duration | None = None,
     ) -> None:
-        """Have a function take batches from the queue; only the messages that it names as failed come again."""
+        """Deliver batches from the queue to a function. Only messages that it reports as failed are delivered again."""
         granted = allow(
             function,
             "sqs:DeleteMessage",
@@ -121,7 +129,7 @@ class WatchedQueue(Construct):
             max_concurrency=max_concurrency,
             report_batch_item_failures=True,
         )
-        # Lambda checks at creation that the function may receive.
+        # Lambda checks at creation that the function is allowed to receive messages.
         granted.apply_before(feed)
 
     def subscribe(
@@ -132,7 +140,10 @@ class WatchedQueue(Construct):
         description: str,
         bus: events.IEventBus | None = None,
     ) -> None:
-        """Have the events of a pattern sent to the queue; None is the account's own bus, where AWS's events come."""
+        """Send the events that match a pattern to the queue.
+
+        Without `bus`, the account's default bus is used, on which AWS services publish their events.
+        """
         events.Rule(
             self,
             id,

@@ -1,4 +1,4 @@
-"""Schedules: messages that come to a stage's queue by the clock."""
+"""Schedules, which send messages to a stage's queue at fixed intervals."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ def send_regularly(
     to: WatchedQueue,
     description: str,
 ) -> None:
-    """Send a message to a queue every so often; what cannot be sent goes to the queue's dead letters.
+    """Send a message to a queue at the interval `every`. A message that cannot be sent goes to the dead-letter queue.
 
     Raises:
         ValueError: `every` is not a whole number of minutes, the scheduler's unit.

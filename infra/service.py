@@ -13,7 +13,7 @@ from constructs import Construct
 from countermark.aws.settings import Settings
 from infra.api import Api
 from infra.deployment import Deployment
-from infra.function import ARCHITECTURE, ROOT, RUNTIME, Layers, Surroundings
+from infra.function import ARCHITECTURE, ROOT, RUNTIME, Layers, SharedResources
 from infra.stages.authorize import AuthorizeStage
 from infra.stages.curate import CurateStage
 from infra.stages.fetch import FetchStage
@@ -28,7 +28,7 @@ LAYERS = ROOT / "build" / "layers"
 
 
 class ServiceStack(Stack):
-    """Everything of a deployment that may be thrown away and made again."""
+    """The resources of a deployment that can be deleted and created again without loss."""
 
     def __init__(
         self,
@@ -38,13 +38,13 @@ class ServiceStack(Stack):
         storage: StorageStack,
         deployment: Deployment,
     ) -> None:
-        """Make the stack over the storage of the same deployment."""
+        """Create the stack on top of the storage stack of the same deployment."""
         super().__init__(scope, id, description="countermark: functions, queues, schedules, alarms and the HTTP API.")
         bus = events.EventBus(self, "Bus", description="ContentHashed, MatchFound, BankChanged and OpinionGiven.")
-        # Extensions of our own lie in the layer of countermark.
-        has_others = any(not module.startswith("countermark.") for module in deployment.extensions)
-        surroundings = Surroundings(
-            layers=_layers(self, has_extensions=has_others),
+        # countermark's own extensions are in its layer. Only other modules need the layer of extensions.
+        has_other_modules = any(not module.startswith("countermark.") for module in deployment.extensions)
+        shared = SharedResources(
+            layers=_layers(self, has_extensions=has_other_modules),
             environment=_environment(storage, bus, deployment),
             log_retention=logs.RetentionDays.THREE_MONTHS,
             watch=Watch(deployment=deployment.name, topic=_topic(self, deployment.alarm_topic_arn)),
@@ -52,7 +52,7 @@ class ServiceStack(Stack):
         fetch = FetchStage(
             self,
             "Fetch",
-            surroundings=surroundings,
+            shared=shared,
             banks=storage.banks,
             exchanges=storage.exchanges,
             credentials=storage.credentials,
@@ -67,7 +67,7 @@ class ServiceStack(Stack):
         IndexStage(
             self,
             "Index",
-            surroundings=surroundings,
+            shared=shared,
             banks=storage.banks,
             index=storage.index,
             bus=bus,
@@ -79,7 +79,7 @@ class ServiceStack(Stack):
         hash_stage = HashStage(
             self,
             "Hash",
-            surroundings=surroundings,
+            shared=shared,
             uploads=storage.uploads,
             banks=storage.banks,
             access=storage.access,
@@ -90,7 +90,7 @@ class ServiceStack(Stack):
         match_stage = MatchStage(
             self,
             "Match",
-            surroundings=surroundings,
+            shared=shared,
             banks=storage.banks,
             access=storage.access,
             index=storage.index,
@@ -101,7 +101,7 @@ class ServiceStack(Stack):
         curate = CurateStage(
             self,
             "Curate",
-            surroundings=surroundings,
+            shared=shared,
             banks=storage.banks,
             exchanges=storage.exchanges,
             access=storage.access,
@@ -113,7 +113,7 @@ class ServiceStack(Stack):
         forward = ForwardStage(
             self,
             "Forward",
-            surroundings=surroundings,
+            shared=shared,
             functions={
                 "hash": hash_stage.function,
                 "match": match_stage.function,
@@ -121,7 +121,7 @@ class ServiceStack(Stack):
                 "curate": curate.function,
             },
         )
-        authorize = AuthorizeStage(self, "Authorize", surroundings=surroundings, access=storage.access)
+        authorize = AuthorizeStage(self, "Authorize", shared=shared, access=storage.access)
         api = Api(
             self,
             "Api",
@@ -134,22 +134,22 @@ class ServiceStack(Stack):
             cors_origins=deployment.cors_origins,
             requests_per_second=deployment.requests_per_second,
             burst_requests=deployment.burst_requests,
-            log_retention=surroundings.log_retention,
-            watch=surroundings.watch,
+            log_retention=shared.log_retention,
+            watch=shared.watch,
         )
         CfnOutput(self, "ApiUrl", value=api.url, description="The base URL of the HTTP API.")
         CfnOutput(self, "BusName", value=bus.event_bus_name, description="The event bus: subscribe to MatchFound.")
 
 
 def _layers(scope: Construct, *, has_extensions: bool) -> Layers:
-    """Return the layers as `layers/build.py` made them.
+    """Return the layers that `layers/build.py` built.
 
     Raises:
-        ValueError: There are extensions of others, and no layer of theirs was built.
+        ValueError: The deployment has extensions that need a layer, and that layer was not built.
     """
     if has_extensions and not (LAYERS / "extensions").is_dir():
         raise ValueError(
-            "countermark:extensions names modules, and layers/extensions holds none: see docs/extensions.md"
+            "countermark:extensions names modules, but layers/extensions contains none: see docs/extensions.md"
         )
 
     def layer(name: str, description: str) -> lambda_.LayerVersion:
@@ -163,10 +163,10 @@ def _layers(scope: Construct, *, has_extensions: bool) -> Layers:
         )
 
     return Layers(
-        light=layer("light", "What every function needs."),
-        heavy=layer("heavy", "What functions that hash or search need."),
-        countermark=layer("countermark", "countermark itself."),
-        extensions=layer("extensions", "What extensions bring and need.") if has_extensions else None,
+        light=layer("light", "Packages that every function needs."),
+        heavy=layer("heavy", "Packages for functions that hash or search."),
+        countermark=layer("countermark", "The package countermark."),
+        extensions=layer("extensions", "Extensions and the packages that they need.") if has_extensions else None,
     )
 
 

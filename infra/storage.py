@@ -1,4 +1,4 @@
-"""The storage stack: tables, buckets and the secret. All of it is kept when the stack is deleted."""
+"""The storage stack: tables, buckets and the secret. All of them are retained when the stack is deleted."""
 
 from aws_cdk import Acknowledgment, CfnOutput, Duration, RemovalPolicy, SecretValue, Stack, Validations
 from aws_cdk import aws_dynamodb as dynamodb
@@ -11,7 +11,7 @@ from infra.deployment import Deployment
 
 
 class StorageStack(Stack):
-    """Everything of a deployment that must not be lost."""
+    """The resources of a deployment that must not be lost."""
 
     def __init__(
         self,
@@ -20,7 +20,7 @@ class StorageStack(Stack):
         *,
         deployment: Deployment,
     ) -> None:
-        """Make the tables, the buckets and the secret of a deployment."""
+        """Create the tables, the buckets and the secret of a deployment."""
         super().__init__(scope, id, description="countermark: tables, buckets and the exchanges' credentials.")
         self.banks = _table(self, "Banks", deployment=deployment, has_ttl=True)
         self.banks.add_global_secondary_index(
@@ -42,7 +42,7 @@ class StorageStack(Stack):
             self,
             "Index",
             logs=logs,
-            # What a build has replaced stays for a while: a reader may hold the manifest before.
+            # Replaced segments are retained for some days, because a reader may still use an older manifest.
             lifecycle=s3.LifecycleRule(
                 noncurrent_version_expiration=Duration.days(deployment.superseded_days),
                 expired_object_delete_marker=True,
@@ -59,7 +59,7 @@ class StorageStack(Stack):
                 abort_incomplete_multipart_upload_after=Duration.days(1),
             ),
         )
-        _tell_of_new_objects(self.uploads)
+        _notify_of_new_objects(self.uploads)
         if deployment.cors_origins:
             self.uploads.add_cors_rule(
                 allowed_methods=[s3.HttpMethods.POST], allowed_origins=list(deployment.cors_origins), max_age=3600
@@ -80,7 +80,7 @@ def _text(name: str) -> dynamodb.Attribute:
 
 
 def _table(scope: Construct, name: str, *, deployment: Deployment, has_ttl: bool) -> dynamodb.Table:
-    """Make a table that is paid by request; DynamoDB encrypts it with a key of its own."""
+    """Create a table that is billed per request. DynamoDB encrypts it with a key that AWS owns."""
     return dynamodb.Table(
         scope,
         name,
@@ -97,7 +97,7 @@ def _table(scope: Construct, name: str, *, deployment: Deployment, has_ttl: bool
 
 
 def _bucket(scope: Construct, name: str, *, logs: s3.IBucket, lifecycle: s3.LifecycleRule) -> s3.Bucket:
-    """Make a bucket that is private, encrypted, versioned, reached by TLS alone, and whose use is logged."""
+    """Create a private, encrypted and versioned bucket. It accepts TLS only, and its accesses are logged."""
     return s3.Bucket(
         scope,
         name,
@@ -115,7 +115,7 @@ def _bucket(scope: Construct, name: str, *, logs: s3.IBucket, lifecycle: s3.Life
 
 
 def _log_bucket(scope: Construct, *, deployment: Deployment) -> s3.Bucket:
-    """Make the bucket for the access logs of the others. S3 writes each log once, so it needs no versions."""
+    """Create the bucket for the access logs of the other buckets. S3 writes each log once, so it needs no versions."""
     return s3.Bucket(
         scope,
         "AccessLogs",
@@ -129,30 +129,33 @@ def _log_bucket(scope: Construct, *, deployment: Deployment) -> s3.Bucket:
     )
 
 
-def _tell_of_new_objects(bucket: s3.Bucket) -> None:
-    """Have S3 tell EventBridge of every new object. The construct's own flag would add a function to do this."""
+def _notify_of_new_objects(bucket: s3.Bucket) -> None:
+    """Make S3 send an event to EventBridge for every new object.
+
+    The property of the CDK's `Bucket` for this would add a function to the stack.
+    """
     resource = bucket.node.default_child
     if not isinstance(resource, s3.CfnBucket):
-        raise TypeError("a bucket's default child is its resource")
+        raise TypeError("the default child of a bucket must be a CfnBucket")
     resource.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
         event_bridge_configuration=s3.CfnBucket.EventBridgeConfigurationProperty(event_bridge_enabled=True)
     )
 
 
 def _credentials(scope: Construct) -> secretsmanager.Secret:
-    """Make the secret of the exchanges' credentials: an empty JSON object, which operators fill."""
+    """Create the secret for the exchanges' credentials: an empty JSON object, which operators fill."""
     secret = secretsmanager.Secret(
         scope,
         "Credentials",
         description="Credentials of exchanges: a JSON object by kind of exchange.",
-        # Nothing secret is in the template; a later deployment leaves what operators set.
+        # The template contains nothing secret. A later deployment does not change the value that operators set.
         secret_string_value=SecretValue.unsafe_plain_text("{}"),
         removal_policy=RemovalPolicy.RETAIN,
     )
     Validations.of(secret).acknowledge(
         Acknowledgment(
             id="AwsSolutions-SMG4",
-            reason="The exchanges give out these credentials, each in its own way: nothing here can rotate them.",
+            reason="Each exchange issues these credentials in a different way, so this stack cannot rotate them.",
         )
     )
     return secret

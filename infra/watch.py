@@ -1,4 +1,4 @@
-"""Alarms: what a deployment tells its operator before its users do."""
+"""Alarms, so that the operator of a deployment notices problems before its users do."""
 
 from dataclasses import dataclass
 
@@ -11,18 +11,21 @@ from constructs import Construct
 from countermark.aws.settings import DEFAULT_DEPLOYMENT
 
 METRICS_NAMESPACE = "countermark"
-"""The namespace of the functions' own metrics. Each has two dimensions: the stage, as `service`, and `deployment`."""
+"""The namespace of the metrics that the functions report.
+
+Each metric has two dimensions: `service`, which is the stage, and `deployment`.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """Raises the alarms of one deployment, and sends them to `topic`; without a topic CloudWatch alone shows them."""
+    """Creates the alarms of one deployment and sends them to `topic`. Without a topic, only CloudWatch shows them."""
 
     deployment: str = DEFAULT_DEPLOYMENT
     topic: sns.ITopic | None = None
 
     def metric(self, name: str, *, stage: str, statistic: str, period: Duration) -> cloudwatch.Metric:
-        """Return a metric that the functions of a stage report, of this deployment alone."""
+        """Return a metric that the functions of a stage report, for this deployment only."""
         return cloudwatch.Metric(
             namespace=METRICS_NAMESPACE,
             metric_name=name,
@@ -39,14 +42,14 @@ class Watch:
         metric: cloudwatch.IMetric,
         threshold: float,
         because: str,
-        silence_is_bad: bool = False,
+        alarm_if_missing: bool = False,
     ) -> None:
-        """Raise an alarm while `metric` is at `threshold` or above.
+        """Create an alarm that is raised while `metric` is at or above `threshold`.
 
-        `because` tells whoever is woken what happened and what to do. `silence_is_bad` raises the alarm also
-        where the metric is not reported at all.
+        `because` is the alarm's description: what happened, and what to do. With `alarm_if_missing`, the alarm is also
+        raised if the metric is not reported at all.
         """
-        silence = cloudwatch.TreatMissingData
+        missing_data = cloudwatch.TreatMissingData
         alarm = cloudwatch.Alarm(
             scope,
             id,
@@ -54,7 +57,7 @@ class Watch:
             threshold=threshold,
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
             evaluation_periods=1,
-            treat_missing_data=silence.BREACHING if silence_is_bad else silence.NOT_BREACHING,
+            treat_missing_data=missing_data.BREACHING if alarm_if_missing else missing_data.NOT_BREACHING,
             alarm_description=because,
         )
         if self.topic is not None:
@@ -62,7 +65,7 @@ class Watch:
 
 
 MINUTES_5 = Duration.minutes(5)
-"""The period of most metrics here: shorter costs more and wakes people for what passes by itself."""
+"""The period of most metrics. A shorter one costs more, and wakes people for problems that end by themselves."""
 
 HOUR = Duration.hours(1)
-"""The period of metrics that a schedule makes."""
+"""The period of metrics that are reported by scheduled runs."""

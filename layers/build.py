@@ -1,14 +1,14 @@
-"""Build the Lambda layers into build/layers, the same to the bit each time, without Docker or a compiler.
+"""Build the Lambda layers into build/layers, without Docker or a compiler. Builds are reproducible to the bit.
 
-Three layers, each a directory that the CDK takes as an asset: `light` and `heavy` hold what their requirements.txt
-locks, `countermark` holds our package without its command line and its embedded store, which no function uses. Where
-there are extensions, a fourth, `extensions`, holds what layers/extensions/requirements.txt locks and the modules below
-layers/extensions/python. Beside them manifest.json says what was built. Nothing is done for a layer whose inputs and
-files are as they were.
+There are three layers, and each is a directory that the CDK uses as an asset. `light` and `heavy` contain the packages
+that their requirements.txt locks. `countermark` contains the package countermark without its command line and its
+embedded store, which no function uses. If there are extensions, a fourth layer, `extensions`, contains the packages
+that layers/extensions/requirements.txt locks, and the modules below layers/extensions/python. manifest.json, next to
+the layers, describes what was built. A layer whose inputs and files have not changed is not built again.
 
-Bytecode is shipped with the sources: a layer is mounted read-only, so without it each cold start would compile again
-(measured: 3.1 s of imports instead of 1.2 s). It must come from CPython 3.13, the runtime's; where this machine has
-none, the layers are built without it, and the report says so.
+The layers contain bytecode, because a layer is mounted read-only and each cold start would compile the sources again
+(measured: 3.1 s of imports instead of 1.2 s). The bytecode must come from CPython 3.13, the version of the runtime. If
+this machine has no CPython 3.13, the layers are built without bytecode, and the report says so.
 
 Usage: python -m layers.build [--force]
 """
@@ -28,43 +28,44 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-THIS = Path(__file__).resolve()
-ROOT = THIS.parent.parent
+SCRIPT = Path(__file__).resolve()
+ROOT = SCRIPT.parent.parent
 DESTINATION = ROOT / "build" / "layers"
 LAYERS = ("light", "heavy", "countermark")
-# What a deployment adds, where it is there: a requirements.txt, a directory python, or both.
+# The extensions of a deployment, if the directory exists: a requirements.txt, a directory python, or both.
 EXTENSIONS = ROOT / "layers" / "extensions"
 
 # The functions' runtime: python3.13 on x86_64 and Amazon Linux 2023, whose glibc, 2.34, loads wheels made for 2.28.
 PYTHON_VERSION = "3.13"
 PLATFORM = "x86_64-manylinux_2_28"
-# Where Lambda mounts a layer's python directory: the path that tracebacks show.
+# The directory where Lambda mounts a layer's python directory, which is the path that tracebacks show.
 MOUNT = "/opt/python"
 
 # Source: AWS Lambda quotas, "Deployment package size": 250 MB unzipped, for all layers and the function together.
 UNPACKED_LIMIT_BYTES = 250 * 1024 * 1024
-# What a function's own code may take of it; ours are single files.
+# The part of this limit for a function's code. countermark's functions are single files.
 FUNCTION_RESERVE_BYTES = 1024 * 1024
 
-# A file's time comes from its content: the same in every build, and another once the content is another. One fixed time
-# for all would be wrong: the CDK remembers a file's digest by inode, time and size, in a cache that outlives a build,
-# and inodes are used again. Each time lies between 1980-01-02 and 2014: a zip file can tell it in every time zone.
+# A file's modification time is computed from its content. So it is the same in every build, and changes with the
+# content. One fixed time for all files would be wrong: the CDK caches a file's digest by inode, time and size, the
+# cache outlives a build, and inodes are reused. Times are between 1980-01-02 and 2014, which a zip file can represent
+# in every time zone.
 FIRST_TIME_S = 315_619_200
 TIME_SPAN_S = 2**30
 
 # Only tests and builds use these: tests, headers, and NumPy's Fortran bridge, PyInstaller hook and C examples.
 UNUSED_DIRECTORIES = frozenset({"__pycache__", "_examples", "_pyinstaller", "bin", "f2py", "include", "test", "tests"})
 UNUSED_SUFFIXES = frozenset({".a", ".c", ".cpp", ".h", ".hpp", ".pc", ".pxd", ".pyc", ".pyi", ".pyx"})
-# What an installer notes about its own run: not reproducible, and wrong once files are left out.
+# Files in which an installer records its run. They are not reproducible, and are wrong after files are removed.
 INSTALLER_NOTES = frozenset({"INSTALLER", "RECORD", "REQUESTED", "direct_url.json", "uv_build.json", "uv_cache.json"})
-# A directory in which a layer is made; one that is found belongs to a build that was ended half-way.
+# The prefix of the directory in which a layer is built. An existing one is from a build that was interrupted.
 SCRATCH_PREFIX = ".making-"
-# Parts of our package that no function imports.
+# Parts of the package countermark that no function imports.
 LOCAL_ONLY = frozenset({"__main__.py", "cli", "local"})
 
 
 class BuildError(Exception):
-    """The layers cannot be built, or what was built must not be deployed; the text says why."""
+    """The layers cannot be built, or must not be deployed. The text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +74,11 @@ class Layer:
 
     Attributes:
         name: One of LAYERS.
-        inputs_sha256: Digest of everything that decides the result.
+        inputs_sha256: Digest of all inputs on which the result depends.
         sha256: Digest of the files: paths, modes and contents.
         size_bytes: Unpacked size.
         file_count: Number of files.
-        bytecode: Version of the CPython that compiled it; None where it holds sources only.
+        bytecode: Version of the CPython that compiled it; None if the layer has no bytecode.
     """
 
     name: str
@@ -89,22 +90,22 @@ class Layer:
 
 
 def build(destination: Path = DESTINATION, *, force: bool = False) -> tuple[Layer, ...]:
-    """Build the layers that are not built yet, and return all, in the order of LAYERS.
+    """Build the layers that are missing or out of date, and return all, in the order of LAYERS.
 
-    Safe to call from several processes at once: the second waits and finds the work done.
+    Several processes can call this at once. The second waits, and then has nothing to build.
 
     Args:
-        destination: Directory for the layers; created where missing.
-        force: Build each layer, also one whose inputs and files are as they were.
+        destination: Directory for the layers; created if missing.
+        force: Build every layer, even if its inputs and files have not changed.
 
     Raises:
-        BuildError: An installer or compiler failed, or the layers are larger than Lambda takes.
+        BuildError: An installer or compiler failed, or the layers are larger than Lambda allows.
     """
     destination.mkdir(parents=True, exist_ok=True)
     compiler = find_compiler()
-    with _alone_in(destination):
-        for left_over in destination.glob(f"{SCRATCH_PREFIX}*"):
-            shutil.rmtree(left_over)
+    with _locked(destination):
+        for leftover in destination.glob(f"{SCRATCH_PREFIX}*"):
+            shutil.rmtree(leftover)
         known = {} if force else _read_manifest(destination)
         names = _names()
         layers = tuple(_build_layer(name, destination, compiler, known.get(name)) for name in names)
@@ -115,15 +116,15 @@ def build(destination: Path = DESTINATION, *, force: bool = False) -> tuple[Laye
     if size_bytes + FUNCTION_RESERVE_BYTES > UNPACKED_LIMIT_BYTES:
         raise BuildError(
             f"the layers take {size_bytes:,} bytes unpacked; "
-            f"with {FUNCTION_RESERVE_BYTES:,} for a function, Lambda takes {UNPACKED_LIMIT_BYTES:,}"
+            f"with {FUNCTION_RESERVE_BYTES:,} for a function, Lambda allows {UNPACKED_LIMIT_BYTES:,}"
         )
     return layers
 
 
 def changed_inputs(destination: Path = DESTINATION) -> tuple[str, ...]:
-    """Return what has changed since the layers were built, sorted: files that were added, changed or removed.
+    """Return the files that were added, changed or removed since the layers were built, sorted.
 
-    A layer that was never built is named as such.
+    For a layer that was never built, an entry says so.
     """
     try:
         built = json.loads((destination / "manifest.json").read_text(encoding="utf-8"))["inputs"]
@@ -141,7 +142,7 @@ def changed_inputs(destination: Path = DESTINATION) -> tuple[str, ...]:
 
 
 def find_compiler() -> tuple[Path, str] | None:
-    """Return a CPython 3.13 of this machine with its full version, or None where there is none."""
+    """Return the path of a CPython 3.13 on this machine and its full version, or None if there is none."""
     if sys.implementation.name == "cpython" and sys.version_info[:2] == (3, 13):
         command = Path(sys.executable)
     else:
@@ -172,9 +173,9 @@ def _build_layer(name: str, destination: Path, compiler: tuple[Path, str] | None
     if known and known.inputs_sha256 == inputs_sha256 and target.is_dir() and tree_digest(target) == known.sha256:
         return known
     with tempfile.TemporaryDirectory(dir=destination, prefix=SCRATCH_PREFIX) as scratch:
-        # A directory of its own inside, as the outer one is private to its owner.
-        made = Path(scratch) / name
-        packages = made / "python"
+        # The layer is a subdirectory, because only the owner may read the temporary directory itself.
+        built = Path(scratch) / name
+        packages = built / "python"
         packages.mkdir(parents=True)
         if name == "countermark":
             _copy_package(packages)
@@ -185,29 +186,32 @@ def _build_layer(name: str, destination: Path, compiler: tuple[Path, str] | None
             shutil.copytree(_modules(), packages, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
         if compiler:
             _compile(compiler[0], packages)
-        _normalise(made)
+        _normalise(built)
         layer = Layer(
             name=name,
             inputs_sha256=inputs_sha256,
-            sha256=tree_digest(made),
-            size_bytes=sum(path.stat().st_size for path in _files(made)),
-            file_count=sum(1 for _ in _files(made)),
+            sha256=tree_digest(built),
+            size_bytes=sum(path.stat().st_size for path in _files(built)),
+            file_count=sum(1 for _ in _files(built)),
             bytecode=compiler[1] if compiler else None,
         )
         shutil.rmtree(target, ignore_errors=True)
-        made.rename(target)
+        built.rename(target)
     return layer
 
 
 def _inputs_digest(name: str, compiler: tuple[Path, str] | None) -> str:
-    """Return a digest of this script, the compiler's version and the layer's own inputs."""
+    """Return a digest of this script, the compiler's version and the layer's inputs."""
     parts = {"layer": name, **_inputs_by_name(name, compiler)}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _inputs_by_name(name: str, compiler: tuple[Path, str] | None) -> dict[str, str]:
-    """Return what decides what a layer holds, each by a name that people know, with its digest or version."""
-    found = {"the version of CPython that compiles": compiler[1] if compiler else "", "layers/build.py": _sha256(THIS)}
+    """Return the digest or version of each input on which a layer depends, by a readable name."""
+    found = {
+        "the version of CPython that compiles": compiler[1] if compiler else "",
+        "layers/build.py": _sha256(SCRIPT),
+    }
     for root, path in _inputs(name):
         known = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path.relative_to(root)
         found[known.as_posix()] = _sha256(path)
@@ -219,7 +223,7 @@ def _sha256(path: Path) -> str:
 
 
 def _inputs(name: str) -> Iterator[tuple[Path, Path]]:
-    """Yield the files that a layer is made of, each with the directory that its name is told from."""
+    """Yield the files of which a layer is built, each with the directory to which its name is relative."""
     if name == "countermark":
         yield from ((_package(), path) for path in _package_files())
     elif _lock(name).is_file():
@@ -249,7 +253,7 @@ def _package() -> Path:
 
 
 def _package_files() -> Iterator[Path]:
-    """Yield our package's files that functions may need, sorted."""
+    """Yield the files of the package countermark that functions may need, sorted."""
     package = _package()
     for path in _files(package):
         parts = path.relative_to(package).parts
@@ -265,8 +269,8 @@ def _copy_package(packages: Path) -> None:
 
 
 def _install(lock: Path, packages: Path) -> None:
-    """Install the wheels that a lock file names, for the functions' platform, whatever this machine's is."""
-    # Copies, not hard links: the files are changed below, and uv's cache is not ours.
+    """Install the wheels that a lock file names, for the functions' platform instead of this machine's."""
+    # The files are changed below, so they must be copies and not hard links into uv's cache.
     options = ["--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-compile-bytecode"]
     options += ["--link-mode", "copy", "--target", str(packages), "--requirement", str(lock)]
     options += ["--python", sys.executable, "--python-version", PYTHON_VERSION, "--python-platform", PLATFORM]
@@ -274,36 +278,37 @@ def _install(lock: Path, packages: Path) -> None:
 
 
 def _strip(packages: Path) -> None:
-    """Remove what only tests, builds and installers use; licences and metadata stay."""
+    """Remove files that only tests, builds and installers use. Licences and metadata remain."""
     for directory, names, files in os.walk(packages):
-        here = Path(directory)
-        if here.parent == packages and here.suffix == ".dist-info":
+        parent = Path(directory)
+        if parent.parent == packages and parent.suffix == ".dist-info":
             for file in INSTALLER_NOTES.intersection(files):
-                (here / file).unlink()
+                (parent / file).unlink()
             names.clear()
             continue
         for name in UNUSED_DIRECTORIES.intersection(names):
-            shutil.rmtree(here / name)
+            shutil.rmtree(parent / name)
             names.remove(name)
         for file in files:
-            if (here / file).suffix in UNUSED_SUFFIXES:
-                (here / file).unlink()
+            if (parent / file).suffix in UNUSED_SUFFIXES:
+                (parent / file).unlink()
     for directory, _, _ in os.walk(packages, topdown=False):
         if not any(Path(directory).iterdir()):
             Path(directory).rmdir()
 
 
 def _compile(python: Path, packages: Path) -> None:
-    # Unchecked: the interpreter takes it without a look at the source, whose time and place are not the build's.
+    # With unchecked hashes, the interpreter does not compare bytecode with its source. The source's modification time
+    # and path on Lambda differ from those of the build.
     options = ["-q", "-j", "0", "--invalidation-mode", "unchecked-hash", "-s", str(packages), "-p", MOUNT]
     _run([python, "-I", "-m", "compileall", *options, packages])
 
 
 def _normalise(directory: Path) -> None:
-    """Give every file and directory a mode and a time that are the same on every machine."""
+    """Set the mode and the modification time of every file and directory to values that are equal on every machine."""
     for path in (*directory.rglob("*"), directory):
         if path.is_symlink():
-            raise BuildError(f"a layer holds no symbolic links, but {path.relative_to(directory)} is one")
+            raise BuildError(f"a layer must not contain symbolic links, but {path.relative_to(directory)} is one")
         name = path.relative_to(directory).as_posix().encode()
         digest = hashlib.sha256(name + b"\0" + (path.read_bytes() if path.is_file() else b"")).digest()
         time_s = FIRST_TIME_S + int.from_bytes(digest[:8]) % TIME_SPAN_S
@@ -319,28 +324,28 @@ def _run(command: Sequence[str | Path]) -> str:
     """Run a command and return its output.
 
     Raises:
-        BuildError: It could not be run, or failed; the text ends with what it said.
+        BuildError: The command could not be started, or failed. The text ends with its output.
     """
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
     except OSError as error:
         raise BuildError(f"cannot run {command[0]}: {error}") from error
     except subprocess.CalledProcessError as error:
-        said = (error.stderr.strip() or error.stdout.strip())[-2000:]
-        raise BuildError(f"{' '.join(map(str, command))} failed:\n{said}") from error
+        output = (error.stderr.strip() or error.stdout.strip())[-2000:]
+        raise BuildError(f"{' '.join(map(str, command))} failed:\n{output}") from error
     return result.stdout
 
 
 @contextmanager
-def _alone_in(destination: Path) -> Iterator[None]:
-    """Hold the destination's lock; it ends with the process."""
+def _locked(destination: Path) -> Iterator[None]:
+    """Hold the destination's lock. The lock is also released when the process ends."""
     with (destination / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _read_manifest(destination: Path) -> dict[str, Layer]:
-    """Return the layers that the manifest tells of; none where it is missing or of another make."""
+    """Return the layers in the manifest by name; empty if it is missing or has another format."""
     try:
         entries = json.loads((destination / "manifest.json").read_text(encoding="utf-8"))["layers"]
         return {entry["name"]: Layer(**entry) for entry in entries}
@@ -363,9 +368,9 @@ def _write_manifest(destination: Path, layers: Sequence[Layer], inputs: Mapping[
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Build the layers, tell what they are, and return the exit code."""
+    """Build the layers, print a report, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m layers.build", description="Build the Lambda layers.")
-    parser.add_argument("--force", action="store_true", help="build again what is already built")
+    parser.add_argument("--force", action="store_true", help="build layers again even if they are up to date")
     force: bool = parser.parse_args(arguments).force
     started_s = time.monotonic()
     try:
@@ -381,7 +386,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if any(layer.bytecode is None for layer in layers):
         print(
-            "without bytecode, as this machine has no CPython 3.13: right, but each cold start takes about 2 s longer",
+            "built without bytecode, because this machine has no CPython 3.13: "
+            "the layers work, but each cold start takes about 2 s longer",
             file=sys.stderr,
         )
     return 0

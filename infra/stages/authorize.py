@@ -1,11 +1,11 @@
-"""The infrastructure of the authorizer: the function that the HTTP API asks of every key."""
+"""The infrastructure of the authorizer, the function that the HTTP API calls to check every key."""
 
 from aws_cdk import Duration
 from aws_cdk import aws_dynamodb as dynamodb
 from constructs import Construct
 
 from countermark.aws.names import API_KEYS
-from infra.function import Surroundings, stage_function
+from infra.function import SharedResources, stage_function
 from infra.grants import allow_items
 
 STAGE = "authorize"
@@ -15,9 +15,9 @@ TIMEOUT = Duration.seconds(10)
 
 
 class AuthorizeStage(Construct):
-    """Tells whether a key is known, and what it may do.
+    """Decides whether a key is known, and what it is allowed to do.
 
-    May read single API keys by their digests, and nothing else.
+    The function is allowed to read single API keys by their digests, and nothing else.
     """
 
     def __init__(
@@ -25,16 +25,16 @@ class AuthorizeStage(Construct):
         scope: Construct,
         id: str,
         *,
-        surroundings: Surroundings,
+        shared: SharedResources,
         access: dynamodb.ITable,
     ) -> None:
-        """Make the stage."""
+        """Create the stage."""
         super().__init__(scope, id)
         self.function = stage_function(
             self,
             STAGE,
-            surroundings=surroundings,
-            description="Tells the HTTP API what a key may do.",
+            shared=shared,
+            description="Authorizes the requests of the HTTP API by their key.",
             memory_mb=512,
             timeout=TIMEOUT,
             knows_signals=False,

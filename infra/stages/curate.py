@@ -1,4 +1,4 @@
-"""The curate stage's infrastructure: the function that answers /c, and its queues of what to purge and to tell."""
+"""The curate stage's infrastructure: the function that answers /c, and its queues of purges and of opinions."""
 
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -11,7 +11,7 @@ from constructs import Construct
 
 from countermark.aws.names import BANK_INDEX, COUNTERS, OPINIONS
 from countermark.aws.settings import FETCH_QUEUE_URL, PURGE_QUEUE_URL
-from infra.function import Surroundings, stage_function
+from infra.function import SharedResources, stage_function
 from infra.grants import READ_ITEMS, WRITE_ITEMS, allow, allow_items, allow_objects
 from infra.queue import SOURCE, WatchedQueue
 from infra.schedule import send_regularly
@@ -20,30 +20,30 @@ from infra.watch import HOUR
 STAGE = "curate"
 
 TIMEOUT = Duration.minutes(5)
-"""For purges, and for exchanges that are slow; the HTTP API waits for 30 seconds."""
+"""Time for purges and for slow exchanges. The HTTP API waits only 30 seconds."""
 
 OLDEST_MESSAGE = Duration.hours(24)
-"""A purge sends itself again until nothing is left, so a message waits for long only where purges fail."""
+"""A purge sends itself again until everything is removed. So a message waits this long only if purges fail."""
 
 RESUME_EVERY = Duration.hours(1)
-"""How often what is left to purge is derived from the stores, should a message be lost, or end as a dead letter."""
+"""How often unfinished purges are searched in the stores, in case a message was lost or became a dead letter."""
 
 PURGES = 2
-"""Purges at once: what they remove matches no more, so they need not hurry."""
+"""How many purges run at once. Deleted content no longer matches, so purges are not urgent."""
 
-TELLERS = 2
-"""Opinions told at once, and no more than exchanges like of one caller."""
+OPINION_SENDERS = 2
+"""How many opinions are sent at once. Exchanges do not like more from one caller."""
 
 OLDEST_OPINION = Duration.hours(2)
-"""An opinion is tried five times, half an hour apart: later it is a dead letter, and to be sent again by hand."""
+"""An opinion is tried five times, half an hour apart. Then it becomes a dead letter, and an operator sends it again."""
 
 
 class CurateStage(Construct):
-    """Answers those who change banks, contents and collaborations, purges deleted ones, and tells opinions.
+    """Changes banks, contents and collaborations for the API, purges deleted ones, and sends opinions to exchanges.
 
-    May read and write banks, contents, collaborations and records; read and set the exchanges' credentials; read
-    the index, to tell of its state; start a fetch; tell of changed banks and of opinions; number opinions and
-    remember those that were dealt with; and send to its own queue of purges.
+    The function is allowed to read and write banks, contents, collaborations and records, and to read and set the
+    exchanges' credentials. It may read the index to report its state, start fetches, and publish changes of banks and
+    opinions. It may number opinions, record which opinions were processed, and send to its queue of purges.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class CurateStage(Construct):
         scope: Construct,
         id: str,
         *,
-        surroundings: Surroundings,
+        shared: SharedResources,
         banks: dynamodb.ITable,
         exchanges: dynamodb.ITable,
         access: dynamodb.ITable,
@@ -60,7 +60,7 @@ class CurateStage(Construct):
         fetch_queue: sqs.IQueue,
         bus: events.IEventBus,
     ) -> None:
-        """Make the stage."""
+        """Create the stage."""
         super().__init__(scope, id)
         queue = WatchedQueue(
             self,
@@ -68,13 +68,13 @@ class CurateStage(Construct):
             stage=STAGE,
             function_timeout=TIMEOUT,
             oldest_message=OLDEST_MESSAGE,
-            watch=surroundings.watch,
+            watch=shared.watch,
         )
         self.function = stage_function(
             self,
             STAGE,
-            surroundings=surroundings,
-            description="Answers /c, purges what is left of deleted banks, and tells exchanges of opinions.",
+            shared=shared,
+            description="Answers /c, purges deleted banks, and sends opinions to exchanges.",
             memory_mb=1769,
             timeout=TIMEOUT,
             is_heavy=True,
@@ -82,7 +82,7 @@ class CurateStage(Construct):
                 FETCH_QUEUE_URL: fetch_queue.queue_url,
                 PURGE_QUEUE_URL: queue.queue.queue_url,
             },
-            # A purge sends itself again only where it removed something, so the chain ends with what is to be removed.
+            # A purge sends itself again only if it removed something, so the chain ends when all is removed.
             may_loop=True,
         )
         allow_items(self.function, *READ_ITEMS, *WRITE_ITEMS, table=banks, indexes=[BANK_INDEX.name])
@@ -109,7 +109,7 @@ class CurateStage(Construct):
             "DeletedRule",
             events.EventPattern(source=[SOURCE], detail_type=["BankChanged"], detail={"reason": ["bank_deleted"]}),
             bus=bus,
-            description="Has what is left of deleted banks and collaborations purged.",
+            description="Sends deleted banks and collaborations to be purged.",
         )
         send_regularly(
             self,
@@ -117,33 +117,32 @@ class CurateStage(Construct):
             every=RESUME_EVERY,
             message={"resume_purges": True},
             to=queue,
-            description="Resumes purges that stopped before all was removed.",
+            description="Resumes purges that stopped before everything was removed.",
         )
-        self._tell_opinions(surroundings, bus)
+        self._deliver_opinions(shared, bus)
 
-    def _tell_opinions(self, surroundings: Surroundings, bus: events.IEventBus) -> None:
-        """Have opinions sent to the function, and its operator told where an exchange refuses one."""
-        # The alarm on messages that fail is the stage's, and made with the other queue.
+    def _deliver_opinions(self, shared: SharedResources, bus: events.IEventBus) -> None:
+        """Deliver opinions to the function, and raise an alarm if an exchange refuses one."""
+        # The stage's alarm on failing messages is created with the other queue.
         queue = WatchedQueue(
             self,
             "Opinions",
             function_timeout=TIMEOUT,
             oldest_message=OLDEST_OPINION,
-            watch=surroundings.watch,
+            watch=shared.watch,
         )
-        queue.feed(self.function, batch_size=1, max_concurrency=TELLERS)
+        queue.feed(self.function, batch_size=1, max_concurrency=OPINION_SENDERS)
         queue.subscribe(
             "OpinionRule",
             events.EventPattern(source=[SOURCE], detail_type=["OpinionGiven"]),
             bus=bus,
-            description="Has exchanges told what curators think.",
+            description="Sends the opinions of curators to exchanges.",
         )
-        surroundings.watch.alarm(
+        shared.watch.alarm(
             self,
             "RefusedOpinionsAlarm",
-            metric=surroundings.watch.metric(
-                "OpinionsRefused", stage=STAGE, statistic=cloudwatch.Stats.SUM, period=HOUR
-            ),
+            metric=shared.watch.metric("OpinionsRefused", stage=STAGE, statistic=cloudwatch.Stats.SUM, period=HOUR),
             threshold=1,
-            because="An exchange refused an opinion for good. The stage's log says which and why; then give it again.",
+            because="An exchange refused an opinion permanently. The stage's log says which and why. Correct the cause "
+            "and give the opinion again.",
         )

@@ -1,4 +1,4 @@
-"""The fetch stage's infrastructure: a schedule, a queue of collaborations, the function that fetches them."""
+"""The fetch stage's infrastructure: a schedule, a queue of collaborations, and the function that fetches them."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from countermark.aws.settings import FETCH_QUEUE_URL
-from infra.function import Surroundings, stage_function
+from infra.function import SharedResources, stage_function
 from infra.grants import READ_ITEMS, WRITE_ITEMS, allow, allow_items, allow_objects
 from infra.queue import WatchedQueue
 from infra.schedule import send_regularly
@@ -20,22 +20,25 @@ from infra.watch import HOUR, Watch
 STAGE = "fetch"
 
 TIMEOUT = Duration.minutes(15)
-"""The longest that Lambda gives: a run stops before it, and sends itself again."""
+"""Lambda's maximum. A run stops earlier and sends itself again."""
 
 CONCURRENCY = 5
-"""Collaborations fetched at once: exchanges limit their callers, and each run writes thousands of items a second."""
+"""How many collaborations are fetched at once.
+
+Exchanges limit their callers, and each run writes thousands of items per second.
+"""
 
 OLDEST_MESSAGE = Duration.hours(2)
 
 MANY_FAILURES = 3
-"""Failed fetches within an hour that raise an alarm: an exchange that is down for a moment is fetched again."""
+"""The number of failed fetches within an hour that raises an alarm. A short outage of an exchange does not."""
 
 
 class FetchStage(Construct):
-    """Fetches what exchanges share, one message a collaboration.
+    """Fetches the records that exchanges share, with one message per collaboration.
 
-    May read and write banks, contents, collaborations and records; read the exchanges' credentials and the
-    objects that collaborations are read from; tell of changed banks; and send to its own queue.
+    The function is allowed to read and write banks, contents, collaborations and records. It may read the exchanges'
+    credentials and the objects that collaborations are read from, publish changes of banks, and send to its own queue.
     """
 
     def __init__(
@@ -43,7 +46,7 @@ class FetchStage(Construct):
         scope: Construct,
         id: str,
         *,
-        surroundings: Surroundings,
+        shared: SharedResources,
         banks: dynamodb.ITable,
         exchanges: dynamodb.ITable,
         credentials: secretsmanager.ISecret,
@@ -52,7 +55,11 @@ class FetchStage(Construct):
         every: Duration,
         oldest_fetch: Duration,
     ) -> None:
-        """Make the stage: `every` is the schedule's, `oldest_fetch` the age at which an alarm is raised."""
+        """Create the stage.
+
+        `every` is the interval of fetches. An alarm is raised if the last complete fetch of a collaboration is older
+        than `oldest_fetch`.
+        """
         super().__init__(scope, id)
         self.queue = WatchedQueue(
             self,
@@ -60,17 +67,17 @@ class FetchStage(Construct):
             stage=STAGE,
             function_timeout=TIMEOUT,
             oldest_message=OLDEST_MESSAGE,
-            watch=surroundings.watch,
+            watch=shared.watch,
         )
         function = stage_function(
             self,
             STAGE,
-            surroundings=surroundings,
-            description="Fetches what exchanges share into banks.",
+            shared=shared,
+            description="Fetches the records of exchanges into banks.",
             memory_mb=1024,
             timeout=TIMEOUT,
             environment={FETCH_QUEUE_URL: self.queue.queue.queue_url},
-            # A run takes at least one delta before it sends itself again, so the chain ends with what is to be fetched.
+            # A run fetches at least one delta before it sends itself again, so the chain ends when all is fetched.
             may_loop=True,
         )
         allow_items(function, *READ_ITEMS, *WRITE_ITEMS, table=banks)
@@ -87,9 +94,9 @@ class FetchStage(Construct):
             every=every,
             message={"dispatch": True},
             to=self.queue,
-            description="Has every enabled collaboration fetched.",
+            description="Starts a fetch of every enabled collaboration.",
         )
-        self._raise_alarms(surroundings.watch, oldest_fetch)
+        self._raise_alarms(shared.watch, oldest_fetch)
 
     def _raise_alarms(self, watch: Watch, oldest_fetch: Duration) -> None:
         watch.alarm(
@@ -97,7 +104,7 @@ class FetchStage(Construct):
             "FailuresAlarm",
             metric=watch.metric("FetchFailed", stage=STAGE, statistic=cloudwatch.Stats.SUM, period=HOUR),
             threshold=MANY_FAILURES,
-            because="Fetches fail again and again. GET /c/exchange/NAME/status and the stage's log say which and why.",
+            because="Fetches fail repeatedly. GET /c/exchange/NAME/status and the stage's log say which and why.",
         )
         watch.alarm(
             self,
@@ -105,13 +112,13 @@ class FetchStage(Construct):
             metric=watch.metric("OldestFetchAge", stage=STAGE, statistic=cloudwatch.Stats.MAXIMUM, period=HOUR),
             threshold=oldest_fetch.to_seconds(),
             because="A collaboration was not fetched completely for too long, or the schedule does not run at all.",
-            silence_is_bad=True,
+            alarm_if_missing=True,
         )
         watch.alarm(
             self,
             "UnreadableAlarm",
             metric=watch.metric("RecordsUnreadable", stage=STAGE, statistic=cloudwatch.Stats.SUM, period=HOUR),
             threshold=1,
-            because="An exchange sent a damaged page, and records on it are missing. The stage's log says of which "
-            "collaboration; report it to the exchange, and fetch from the start once it is repaired.",
+            because="An exchange sent a damaged page, so records on it are missing. The stage's log names the "
+            "collaboration. Report the damage to the exchange, and fetch from the start once it is repaired.",
         )

@@ -1,4 +1,4 @@
-"""The hash stage's infrastructure: uploads come from S3 by a rule and a queue to the function that hashes them."""
+"""The hash stage's infrastructure. A rule and a queue deliver uploads from S3 to the function that hashes them."""
 
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -8,7 +8,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from countermark.aws.names import EVENTS, RATIOS
-from infra.function import Surroundings, stage_function
+from infra.function import SharedResources, stage_function
 from infra.grants import READ_ITEMS, allow, allow_items, allow_objects
 from infra.queue import WatchedQueue
 from infra.watch import HOUR, Watch
@@ -16,19 +16,22 @@ from infra.watch import HOUR, Watch
 STAGE = "hash"
 
 TIMEOUT = Duration.minutes(3)
-"""A video of 5 GB, the most that S3 takes in one put, is read in half of it."""
+"""Twice the time to read a video of 5 GB, the most that S3 accepts in one upload."""
 
 OLDEST_MESSAGE = Duration.minutes(15)
 
-FEWEST_LEFT_OUT = 5
-"""How many uploads of an hour have something left out before the alarm rises: of few uploads, one is a large share."""
+MIN_LEFT_OUT = 5
+"""The least number of uploads with something left out, within an hour, that can raise the alarm.
+
+Of few uploads, a single one is a large share.
+"""
 
 
 class HashStage(Construct):
     """Hashes uploads, and content that is posted to the API.
 
-    May read objects of the upload bucket; read the enabled ratios of signal types; remember uploads that were
-    dealt with; and tell of hashed content.
+    The function is allowed to read objects of the upload bucket and the enabled ratios of signal types. It may record
+    which uploads were processed, and publish hashed content.
     """
 
     def __init__(
@@ -36,7 +39,7 @@ class HashStage(Construct):
         scope: Construct,
         id: str,
         *,
-        surroundings: Surroundings,
+        shared: SharedResources,
         uploads: s3.Bucket,
         banks: dynamodb.ITable,
         access: dynamodb.ITable,
@@ -44,9 +47,9 @@ class HashStage(Construct):
         concurrency: int,
         left_out_percent: int,
     ) -> None:
-        """Make the stage.
+        """Create the stage.
 
-        `concurrency` is how many uploads are hashed at once; `left_out_percent` is the share of uploads with
+        `concurrency` is how many uploads are hashed at once. `left_out_percent` is the share of uploads with
         something left out that raises the alarm.
         """
         super().__init__(scope, id)
@@ -56,13 +59,13 @@ class HashStage(Construct):
             stage=STAGE,
             function_timeout=TIMEOUT,
             oldest_message=OLDEST_MESSAGE,
-            watch=surroundings.watch,
+            watch=shared.watch,
         )
         self.function = stage_function(
             self,
             STAGE,
-            surroundings=surroundings,
-            description="Hashes uploads and what is posted to /h.",
+            shared=shared,
+            description="Hashes uploads and content that is posted to /h.",
             memory_mb=1769,
             timeout=TIMEOUT,
             is_heavy=True,
@@ -71,9 +74,9 @@ class HashStage(Construct):
         allow_items(self.function, *READ_ITEMS, table=banks, partitions=[RATIOS])
         allow_items(self.function, "dynamodb:GetItem", "dynamodb:PutItem", table=access, partitions=[f"{EVENTS}*"])
         allow(self.function, "events:PutEvents", on=[bus.event_bus_arn])
-        # One upload at a time: one that ends the process, or its time, takes no other along.
+        # One upload at a time, so that an upload that crashes or times out the function affects no other.
         queue.feed(self.function, batch_size=1, max_concurrency=concurrency)
-        # S3 tells the account's default bus.
+        # S3 publishes its events on the account's default bus.
         queue.subscribe(
             "UploadRule",
             events.EventPattern(
@@ -83,27 +86,28 @@ class HashStage(Construct):
             ),
             description="Sends every new object of the upload bucket to be hashed.",
         )
-        surroundings.watch.alarm(
+        shared.watch.alarm(
             self,
             "LeftOutAlarm",
-            metric=_share_left_out(surroundings.watch),
+            metric=_share_left_out(shared.watch),
             threshold=left_out_percent,
             because=(
-                "Uploads were hashed in part, or not at all, so what is banked may have passed. The function's log "
-                "says what was left out and why, the metrics UploadPartly, UploadUnhashable and UploadUnknown how "
-                "often: install what is missing, say what uploads are by their keys, or raise left_out_percent."
+                "Some uploads were hashed in part, or not at all, so banked content may have passed unnoticed. The "
+                "function's log says what was left out and why. The metrics UploadPartly, UploadUnhashable and "
+                "UploadUnknown count them. Install missing packages, give uploads keys that state their type, or raise "
+                "left_out_percent."
             ),
         )
 
 
 def _share_left_out(watch: Watch) -> cloudwatch.MathExpression:
-    """Return in how many of a hundred uploads of an hour something was left out; 0 where it was in a few alone."""
+    """Return the percentage of uploads within an hour with something left out; 0 if there are only a few."""
 
     def metric(statistic: str) -> cloudwatch.Metric:
         return watch.metric("UploadLeftOut", stage=STAGE, statistic=statistic, period=HOUR)
 
     return cloudwatch.MathExpression(
-        expression=f"IF(number >= {FEWEST_LEFT_OUT}, 100 * share, 0)",
+        expression=f"IF(number >= {MIN_LEFT_OUT}, 100 * share, 0)",
         using_metrics={"number": metric(cloudwatch.Stats.SUM), "share": metric(cloudwatch.Stats.AVERAGE)},
         label="Uploads with something left out, in percent",
         period=HOUR,

@@ -1,4 +1,7 @@
-"""The index stage's infrastructure: nudges and schedules come by a queue to the function that builds the index."""
+"""The index stage's infrastructure. A queue delivers nudges and scheduled messages to the function that builds.
+
+A nudge is a message that asks for a build after a bank has changed.
+"""
 
 from aws_cdk import Duration
 from aws_cdk import aws_dynamodb as dynamodb
@@ -8,7 +11,7 @@ from constructs import Construct
 
 from countermark.aws.names import BANK_INDEX, BUILDS, FEED_INDEX, STORE
 from countermark.aws.settings import search_environ
-from infra.function import Surroundings, stage_function
+from infra.function import SharedResources, stage_function
 from infra.grants import READ_ITEMS, allow_items, allow_objects
 from infra.queue import SOURCE, WatchedQueue
 from infra.schedule import send_regularly
@@ -16,36 +19,36 @@ from infra.schedule import send_regularly
 STAGE = "index"
 
 TIMEOUT = Duration.minutes(15)
-"""The longest that Lambda gives: there is time for many steps of a repair, which goes on in the next invocation."""
+"""Lambda's maximum. It is enough for many steps of a repair, which continues in the next invocation."""
 
 OLDEST_MESSAGE = Duration.minutes(30)
 
 WINDOW = Duration.seconds(2)
-"""How long nudges are gathered into one build.
+"""How long nudges are collected into one build.
 
-A new content matches within ten seconds: an event takes half a second, this is two, a cold function three, a small
-build one, and whoever searches looks for a newer index every other second.
+New content matches within ten seconds. An event takes half a second, this window two seconds, the start of a cold
+function three, and a small build one. Readers check for a newer index every two seconds.
 """
 
 NUDGES_PER_BUILD = 1_000
-"""The most nudges that one build answers; the window is up long before."""
+"""The most nudges that one build answers. The window ends long before."""
 
 BUILDERS = 2
-"""Builds at once. One would do, but two is the least that a queue's concurrency can be limited to. The manifest's
-conditional write makes one of two builds win; the other starts again.
+"""How many builds run at once. One would be enough, but two is the lowest limit of a queue's concurrency. If two builds
+run, the manifest's conditional write lets one succeed; the other starts again.
 
-The queue alone limits them: the function reserves no concurrency. A new account has 10 concurrent executions, all of
-which Lambda keeps unreserved, so it refuses any reservation. And a limit below the queue's would let the queue drop
-nudges that the function throttles.
+Only the queue limits them; the function reserves no concurrency. A new account has 10 concurrent executions. Lambda
+keeps all of them unreserved, so it refuses any reservation. Besides, with a limit below the queue's, the function would
+throttle nudges, and the queue would drop them.
 Sources: AWS Lambda, "Lambda quotas", "Configuring reserved concurrency for a function", and "Configuring maximum
 concurrency for Amazon SQS event sources"."""
 
 
 class IndexStage(Construct):
-    """Builds and publishes the index whenever a bank has changed, and regularly.
+    """Builds and publishes the index after each change of a bank, and regularly.
 
-    May read banks, contents and their feed of changes; sign its builds in their table; and read, write and remove
-    objects of the index bucket.
+    The function is allowed to read banks, contents and the feed of changes, and to record its builds in the banks'
+    table. It may read, write and delete objects of the index bucket.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class IndexStage(Construct):
         scope: Construct,
         id: str,
         *,
-        surroundings: Surroundings,
+        shared: SharedResources,
         banks: dynamodb.ITable,
         index: s3.Bucket,
         bus: events.IEventBus,
@@ -62,7 +65,11 @@ class IndexStage(Construct):
         memory_mb: int,
         shards: int,
     ) -> None:
-        """Make the stage; `every` bounds how long a lost nudge delays, `repair_every` how long a damage lasts."""
+        """Create the stage.
+
+        `every` is the interval of builds, and so the longest delay by a lost nudge. `repair_every` is the interval of
+        repairs, and so the longest time that damage lasts.
+        """
         super().__init__(scope, id)
         queue = WatchedQueue(
             self,
@@ -70,12 +77,12 @@ class IndexStage(Construct):
             stage=STAGE,
             function_timeout=TIMEOUT,
             oldest_message=OLDEST_MESSAGE,
-            watch=surroundings.watch,
+            watch=shared.watch,
         )
         function = stage_function(
             self,
             STAGE,
-            surroundings=surroundings,
+            shared=shared,
             description="Builds and publishes the index.",
             memory_mb=memory_mb,
             timeout=TIMEOUT,
@@ -83,7 +90,7 @@ class IndexStage(Construct):
             environment=search_environ(index_shards=shards),
         )
         allow_items(function, *READ_ITEMS, table=banks, indexes=[FEED_INDEX.name, BANK_INDEX.name])
-        # Which store the index is of, and the marks of builds: see the key table.
+        # For the id of the store that the index belongs to, and the marks of builds: see the key table in `aws.names`.
         allow_items(function, "dynamodb:PutItem", table=banks, partitions=[STORE, BUILDS])
         allow_objects(function, "s3:DeleteObject", "s3:GetObject", "s3:PutObject", bucket=index)
         queue.feed(function, batch_size=NUDGES_PER_BUILD, max_concurrency=BUILDERS, window=WINDOW)
@@ -91,7 +98,7 @@ class IndexStage(Construct):
             "ChangedRule",
             events.EventPattern(source=[SOURCE], detail_type=["BankChanged"]),
             bus=bus,
-            description="Nudges the index whenever a bank has changed.",
+            description="Requests a build after each change of a bank.",
         )
         send_regularly(
             self,
@@ -99,7 +106,7 @@ class IndexStage(Construct):
             every=every,
             message={"full": False},
             to=queue,
-            description="Brings the index up to date, should a nudge be lost.",
+            description="Builds the index regularly, in case a nudge was lost.",
         )
         send_regularly(
             self,
@@ -107,5 +114,5 @@ class IndexStage(Construct):
             every=repair_every,
             message={"full": True},
             to=queue,
-            description="Builds the whole index anew from the banks.",
+            description="Builds the whole index again from the banks.",
         )

@@ -1,4 +1,4 @@
-"""The match stage's infrastructure: hashed content comes by a rule and a queue to the function that matches it."""
+"""The match stage's infrastructure. A rule and a queue deliver hashed content to the function that matches it."""
 
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -10,7 +10,7 @@ from constructs import Construct
 from countermark.aws.names import EVENTS
 from countermark.aws.settings import search_environ
 from infra.deployment import Deployment
-from infra.function import Surroundings, stage_function
+from infra.function import SharedResources, stage_function
 from infra.grants import READ_ITEMS, allow, allow_items, allow_objects
 from infra.queue import SOURCE, WatchedQueue
 from infra.watch import HOUR, MINUTES_5
@@ -18,27 +18,29 @@ from infra.watch import HOUR, MINUTES_5
 STAGE = "match"
 
 TIMEOUT = Duration.seconds(30)
-"""What the HTTP API waits for; a batch takes a second, once the index is loaded."""
+"""How long the HTTP API waits. Once the index is loaded, a batch takes a second."""
 
 OLDEST_MESSAGE = Duration.minutes(15)
 
 SHARDS_TIMEOUT = Duration.minutes(5)
-"""A function that held its shards' answers back until all is loaded would be ended by less, and begin again: who asked
-gave up long before."""
+"""A function of shards loads them before it answers. A shorter time-out would end it while it loads, and the load would
+start again from the beginning. The caller gives up long before this time."""
 
 MANY_THROTTLES = 10
-"""Questions within five minutes that found no room in a function of shards: each of them is a lookup that failed, or
-was asked twice."""
+"""The number of throttled calls of a function of shards, within five minutes, that raises an alarm. Each is a lookup
+that failed or was repeated."""
 
 MANY_PARTLY_MATCHED = 5
-"""Contents within an hour that were compared in part before an alarm: a text that is made to be slow comes alone."""
+"""The number of contents compared only in part, within an hour, that raises an alarm. A single text that was written to
+be slow does not."""
 
 
 class MatchStage(Construct):
-    """Matches hashed content and what the API is asked, on the published index and the banks as they are now.
+    """Matches hashed content, and answers lookups of the API, with the published index and the current banks.
 
-    May read the index, banks and contents; read uploads, whose text may be too large for an event; ask the functions
-    that hold shards of the index, where there are some; remember content that was dealt with; and tell of matches.
+    The function is allowed to read the index, banks and contents, and to read uploads, because a text may be too large
+    for an event. It may call the functions of shards, if there are any. It may record which content was processed, and
+    publish matches.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class MatchStage(Construct):
         scope: Construct,
         id: str,
         *,
-        surroundings: Surroundings,
+        shared: SharedResources,
         banks: dynamodb.ITable,
         access: dynamodb.ITable,
         index: s3.Bucket,
@@ -54,13 +56,13 @@ class MatchStage(Construct):
         bus: events.IEventBus,
         deployment: Deployment,
     ) -> None:
-        """Make the stage; the function holds the index, unless its shards lie in functions of their own."""
+        """Create the stage. The function loads the index itself, unless separate functions hold its shards."""
         super().__init__(scope, id)
         shard_functions = [
             ShardsFunction(
                 self,
                 f"Shards{number}",
-                surroundings=surroundings,
+                shared=shared,
                 index=index,
                 group=number,
                 deployment=deployment,
@@ -73,13 +75,13 @@ class MatchStage(Construct):
             stage=STAGE,
             function_timeout=TIMEOUT,
             oldest_message=OLDEST_MESSAGE,
-            watch=surroundings.watch,
+            watch=shared.watch,
         )
         self.function = stage_function(
             self,
             STAGE,
-            surroundings=surroundings,
-            description="Matches hashed content and what /m is asked.",
+            shared=shared,
+            description="Matches hashed content and answers /m.",
             memory_mb=deployment.match_memory_mb,
             timeout=TIMEOUT,
             is_heavy=True,
@@ -88,30 +90,30 @@ class MatchStage(Construct):
                 shard_functions=[function.function_name for function in shard_functions],
             ),
         )
-        surroundings.watch.alarm(
+        shared.watch.alarm(
             self,
             "IndexLoadFailedAlarm",
-            metric=surroundings.watch.metric(
+            metric=shared.watch.metric(
                 "IndexLoadFailed", stage=STAGE, statistic=cloudwatch.Stats.SUM, period=MINUTES_5
             ),
             threshold=1,
             because="A function cannot load the newest index and answers from an older one. The stage's log says why "
-            '(index_load_failed); where a segment is damaged, send {"full": true} to the queue of nudges.',
+            '(index_load_failed). If a segment is damaged, send {"full": true} to the queue of nudges to repair it.',
         )
-        surroundings.watch.alarm(
+        shared.watch.alarm(
             self,
             "PartlyMatchedAlarm",
-            metric=surroundings.watch.metric(
+            metric=shared.watch.metric(
                 "ContentPartlyMatched", stage=STAGE, statistic=cloudwatch.Stats.SUM, period=HOUR
             ),
             threshold=MANY_PARTLY_MATCHED,
-            because="Uploads were not compared with all that is banked, so no match does not mean that they are "
-            "unknown. The stage's log names them (content_matched_in_part).",
+            because="Some uploads were not compared with all banked signals, so a match may be missing. "
+            "The stage's log names them (content_matched_in_part).",
         )
         if shard_functions:
             allow(self.function, "lambda:InvokeFunction", on=[each.function_arn for each in shard_functions])
         allow_objects(self.function, "s3:GetObject", bucket=index)
-        # Texts that are too large for an event are read where they were uploaded.
+        # Texts that are too large for an event are read from the upload bucket.
         allow_objects(self.function, "s3:GetObject", "s3:GetObjectVersion", bucket=uploads)
         allow_items(self.function, *READ_ITEMS, table=banks)
         allow_items(self.function, "dynamodb:GetItem", "dynamodb:PutItem", table=access, partitions=[f"{EVENTS}*"])
@@ -126,25 +128,25 @@ class MatchStage(Construct):
 
 
 class ShardsFunction(Construct):
-    """Holds a group of shards of the index, and answers what lies near signals in them. May read the index alone."""
+    """A function that holds a group of shards of the index and searches them. It is allowed to read only the index."""
 
     def __init__(
         self,
         scope: Construct,
         id: str,
         *,
-        surroundings: Surroundings,
+        shared: SharedResources,
         index: s3.Bucket,
         group: int,
         deployment: Deployment,
     ) -> None:
-        """Make the function of the group of that number, from 0 on; its concurrency is reserved."""
+        """Create the function for the group with number `group`, from 0 on. Its concurrency is reserved."""
         super().__init__(scope, id)
         groups = deployment.shard_functions
         self.function = stage_function(
             self,
             STAGE,
-            surroundings=surroundings,
+            shared=shared,
             entry="shards",
             description=f"Searches shards of the index: group {group} of {groups}.",
             memory_mb=deployment.shard_memory_mb,
@@ -154,10 +156,11 @@ class ShardsFunction(Construct):
             reserved_concurrency=deployment.shard_concurrency,
         )
         allow_objects(self.function, "s3:GetObject", bucket=index)
-        surroundings.watch.alarm(
+        shared.watch.alarm(
             self,
             "ThrottlesAlarm",
             metric=self.function.metric_throttles(period=MINUTES_5, statistic=cloudwatch.Stats.SUM),
             threshold=MANY_THROTTLES,
-            because="Lookups find no room in a function of shards. Raise countermark:shard_concurrency, or ask less.",
+            because="Calls of a function of shards are throttled. Raise countermark:shard_concurrency, "
+            "or send fewer lookups.",
         )

@@ -236,8 +236,8 @@ def test_few_pairs_are_compared_by_numpy_as_they_are_by_faiss(data: st.DataObjec
         np.frombuffer(bytes.fromhex("".join(some)), np.uint8).reshape(-1, 32)[:, 16:].copy()
         for some in (queries, values)
     )
-    few = hamming._within_few(asked.view(np.uint64), plane.view(np.uint64), reach)
-    by_faiss = hamming._within(asked, plane, reach)
+    few = hamming._few_near_pairs(asked.view(np.uint64), plane.view(np.uint64), reach)
+    by_faiss = hamming._near_pairs(asked, plane, reach)
     assert sorted(zip(*map(np.ndarray.tolist, few), strict=True)) == sorted(
         zip(*map(np.ndarray.tolist, by_faiss), strict=True)
     )

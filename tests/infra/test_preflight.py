@@ -69,7 +69,7 @@ def test_reservations_that_do_not_fit_are_named(concurrent: int, unreserved: int
     if found:
         [text] = found
         assert text.startswith("countermark:shard_concurrency=20: 2 functions of shards reserve 40 executions")
-        assert f"lets {may} be reserved" in text
+        assert f"allows {may} to be reserved" in text
         assert "request" in text
         assert ("shard_concurrency=19" in text) == (may == 39)
 
@@ -112,7 +112,7 @@ def test_what_the_preflight_counts_is_what_the_templates_ask_for(templates: Mapp
     assert templates.keys() == set(preflight.STACKS)
     [allowed] = templates["storage"]["Rules"]["CheckBootstrapVersion"]["Assertions"]
     too_old = allowed["Assert"]["Fn::Not"][0]["Fn::Contains"][0]
-    assert max(map(int, too_old)) + 1 == preflight.LEAST_BOOTSTRAP
+    assert max(map(int, too_old)) + 1 == preflight.MIN_BOOTSTRAP
 
 
 class Answered:
@@ -162,7 +162,7 @@ def test_a_new_account_takes_the_defaults(capsys: pytest.CaptureFixture[str]) ->
     assert "refused" not in out
     assert "unread" not in out
     assert "tight: countermark:hash_concurrency=20: 10 concurrent executions" in out
-    assert out.endswith("Account 123456789012 takes 'countermark' in eu-west-1.\n")
+    assert out.endswith("Account 123456789012 accepts 'countermark' in eu-west-1.\n")
 
 
 @pytest.mark.usefixtures("bootstrapped")
@@ -173,7 +173,7 @@ def test_every_knob_that_does_not_fit_is_named_and_the_exit_code_says_so(capsys:
     out = capsys.readouterr().out
     for knob in ("index_memory_mb=4096", "match_memory_mb=10240", "shard_memory_mb=10240", "shard_concurrency=20"):
         assert f"refused: countermark:{knob}: " in out
-    assert out.endswith("Account 123456789012 does not take 'second' in eu-west-1.\n")
+    assert out.endswith("Account 123456789012 refuses 'second' in eu-west-1.\n")
 
 
 def test_an_account_that_is_not_bootstrapped_is_refused_and_nothing_is_made(capsys: pytest.CaptureFixture[str]) -> None:
