@@ -113,7 +113,7 @@ def queue_concurrency(deployment: Deployment) -> Mapping[str, int]:
         "fetches": fetch.CONCURRENCY,
         "builds of the index": index.BUILDERS,
         "purges": curate.PURGES,
-        "opinions": curate.TELLERS,
+        "opinions": curate.OPINION_SENDERS,
     }
 
 

@@ -26,7 +26,7 @@ def test_functions_that_know_signals_carry_the_extensions(tmp_path: Path) -> Non
 def test_extensions_without_a_layer_of_theirs_are_refused(tmp_path: Path) -> None:
     done = run_synthesis(small_layers(tmp_path), tmp_path / "out", knobs=KNOBS)
     assert done.returncode != 0
-    assert "countermark:extensions names modules, and layers/extensions holds none" in done.stderr
+    assert "countermark:extensions names modules, but layers/extensions contains none" in done.stderr
 
 
 def test_an_extension_of_our_own_needs_no_layer(tmp_path: Path) -> None:
