@@ -5,13 +5,13 @@ from contextlib import suppress
 
 from countermark.cli.session import Session
 from countermark.errors import CountermarkError
-from countermark.indexes.shards import ServesIndex
+from countermark.indexes.shards import IndexProvider
 
 
 class IndexWatch:
     """Watches the index that one process answers from. For one thread."""
 
-    def __init__(self, session: Session, index: ServesIndex, *, prefix: str = "") -> None:
+    def __init__(self, session: Session, index: IndexProvider, *, prefix: str = "") -> None:
         """Report with a `prefix`, which names the process where there are several."""
         self._session = session
         self._index = index
