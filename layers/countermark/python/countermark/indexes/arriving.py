@@ -4,8 +4,8 @@ A large segment returns exact answers as soon as its first plane has arrived, a 
 Each section is checked by its own SHA-256 when it has arrived. The header, which has these digests, is checked by
 its own digest.
 
-A range that has arrived is never read again, even if a later read fails. On Lambda, the process is frozen between
-two lookups. There, no read is in progress between lookups: see `ReadAhead`.
+A range that has arrived is kept. If a later read fails, only the missing ranges are read again. On Lambda, the process
+is frozen between two lookups. There, no read is in progress between lookups: see `ReadAhead`.
 """
 
 import hashlib

@@ -30,7 +30,7 @@ MIN_BAND_BITS, MAX_BAND_BITS = 8, 24
 """The narrowest and the widest band of a plan. A table of 24 bits has 64 MiB of offsets, for any number of hashes."""
 
 MAX_OFFSET_BYTES_PER_HASH, MIN_OFFSET_LIMIT_BYTES = 20, 6 * 2**20
-"""The largest offsets of a plan: bytes per hash, and the total that is always allowed, even for few hashes.
+"""The limit for the offsets of a plan, in bytes per hash, and the total that is allowed in any case.
 
 Three times as many bytes would save a query a tenth of its time.
 """
@@ -42,7 +42,7 @@ In nanoseconds, measured on one core of a Xeon of 2023 with 1 and 10 million has
 """
 
 SCAN_SHARE = 100
-"""A query whose candidates are more than one in this many hashes scans all hashes, which takes no longer."""
+"""If more than one in this many hashes is a candidate, the query scans all hashes, which takes no longer."""
 
 MAX_GATHERED = 2**16
 """How many candidates of several queries are compared at once. They take a megabyte, so they fit the CPU's cache."""
@@ -58,7 +58,7 @@ MAX_PROBED = 2**14
 
 
 def plan_bands(hashes: int, *, key_bits: int, reach: int) -> tuple[Band, ...]:
-    """Return the bands with which a search for keys up to `reach` bits away costs least, or none for a scan.
+    """Return the bands that make a search for keys up to `reach` bits away cheapest; none if a scan is better.
 
     A plan must halve the cost of a scan, because it takes three times the memory.
     """
@@ -81,7 +81,10 @@ def cost_ns(bands: Sequence[Band], hashes: int) -> float:
 
 
 def reach_of(bands: Sequence[Band]) -> int:
-    """Return up to how many differing bits the bands find every key; -1 if they overlap or there are none."""
+    """Return the largest number of differing bits up to which the bands find every key.
+
+    It is -1 if the bands overlap, or if there are none.
+    """
     ends = sorted((band.start_bit, band.start_bit + band.bits) for band in bands)
     if any(start < end for (_, end), (start, _) in itertools.pairwise(ends)):
         return -1

@@ -1,4 +1,4 @@
-"""The segment file, format version 1. Its header describes and authenticates every byte after it.
+"""The segment file, format version 1. Its header describes every byte after it, and has checksums of them.
 
 All integers are little-endian.
 

@@ -1,4 +1,4 @@
-"""The index of frames. Each signal has several hashes, and signals are found by how many of these hashes are similar.
+"""The index of frames. Each signal has several hashes, one per frame, and is found by how many of them are similar.
 
 The distinct frames of all signals form one Hamming index, with a table of the signals that contain each frame. A search
 finds similar frames in this index and counts them by signal. The counts decide exactly as comparing the signals would.

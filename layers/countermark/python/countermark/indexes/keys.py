@@ -15,7 +15,7 @@ NO_DISTANCE = -1
 """The entry in an array of distances if the signal type only distinguishes equal and unequal."""
 
 MIN_PACKED_VALUES = 16
-"""The number of values from which on it is faster to compute their keys in one call."""
+"""The least number of values whose keys are computed in one call, because that is faster."""
 
 Keys = NDArray[Any]
 """Keys of one signal type: uint8 of shape (n, key_bytes). If lengths vary, object of shape (n,), holding bytes."""

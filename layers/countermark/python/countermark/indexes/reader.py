@@ -259,7 +259,7 @@ class LoadedIndex:
         return segment
 
     def _read_within(self, sections: ArrivingSections, ahead: ReadAhead) -> None:
-        """Read the sections that a match can need, so that no later lookup waits, and bands within the budget."""
+        """Read the sections that a match can need, so that no later lookup waits, and as many bands as the budget allows."""
         names = [each.name for each in sections.header.sections if each.name not in BAND_SECTIONS]
         sections.read(names)
         with suppress(Unavailable):
@@ -361,7 +361,7 @@ class IndexReader:
         return self._recent.value(now_s, lambda: self._refreshed(now_s), is_usable=lambda index: not index.is_failing)
 
     def cached(self, now_s: int) -> LoadedIndex | None:
-        """Return the index that `current` would return without a look at the store or a read; else None."""
+        """Return the index from memory if `current` would return it without reading the store; else None."""
         return (
             None
             if self._ahead is not None
