@@ -334,7 +334,7 @@ def test_tls_is_verified(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("http://exchange.example/", r"exchange\.example is an exchange, and those are spoken to by https only"),
+        ("http://exchange.example/", r"exchange\.example is an exchange, and exchanges are reached by https only"),
         ("ftp://127.0.0.1/", "https only"),
         ("https:///nowhere", "has a host"),
         ("https://user:hunter2@exchange.example/", "no credentials"),

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import pytest
 
 from countermark.errors import ContentTooLarge, NotFound, Unavailable, UnsafeURL
-from countermark.transport.deadline import MAX_CALLS, within
+from countermark.transport.deadline import MAX_CALLS, call_before
 from countermark.transport.fetch import FetchedContent, FetchLimits, URLFetcher, resolve
 from countermark.transport.safe_url import URLPolicy
 from tests.transport.certificates import certificate_for
@@ -440,10 +440,10 @@ def test_a_resolver_that_hangs_holds_no_more_than_so_many_threads() -> None:
 
     for _ in range(MAX_CALLS + 5):
         with pytest.raises(TimeoutError):
-            within(time.monotonic() + 0.01, hang)
+            call_before(time.monotonic() + 0.01, hang)
     assert 1 <= resolving() <= MAX_CALLS
     let_go.set()
-    assert within(time.monotonic() + 20, lambda: "found") == "found"
+    assert call_before(time.monotonic() + 20, lambda: "found") == "found"
     started = time.monotonic()
     while resolving():
         assert time.monotonic() - started < 20

@@ -13,10 +13,10 @@ from countermark.transport.safe_url import (
     Target,
     URLPolicy,
     address_of,
-    as_browsers_read,
     canonical_host,
     check_address,
     check_url,
+    clean_like_browsers,
 )
 
 ANYWHERE = URLPolicy()
@@ -222,7 +222,7 @@ def test_a_path_and_a_query_are_quoted_as_browsers_quote_them(written: str, path
     ],
 )
 def test_a_url_is_read_as_browsers_read_it(written: str, read: str) -> None:
-    assert as_browsers_read(written) == read
+    assert clean_like_browsers(written) == read
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_a_url_is_read_as_browsers_read_it(written: str, read: str) -> None:
     ],
 )
 def test_a_redirect_is_read_as_browsers_read_it(location: str, leads: str) -> None:
-    assert as_browsers_read(location, base="https://example.org/x/y?z") == leads
+    assert clean_like_browsers(location, base="https://example.org/x/y?z") == leads
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_what_was_checked_is_what_any_other_parser_reads_of_the_request(text: st
     for url in (text, f"http://{text}", f"http://example.org{text}"):
         for base in (None, "http://example.org/a/b?c"):
             try:
-                target = check_url(as_browsers_read(url, base=base), ANYWHERE)
+                target = check_url(clean_like_browsers(url, base=base), ANYWHERE)
             except UnsafeURL:
                 continue
             again = f"{target.scheme}://{target.authority}{target.path}"

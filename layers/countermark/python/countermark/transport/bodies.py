@@ -1,4 +1,4 @@
-"""The body of an answer: whole, unpacked, and within limits of size and time; or not at all."""
+"""Reads the complete body of an HTTP response, decompressed, within limits of size and time, or raises an error."""
 
 import threading
 import time
@@ -10,35 +10,35 @@ from socket import SHUT_RDWR, socket
 from urllib3.response import BaseHTTPResponse
 
 CHUNK_BYTES = 64 * 1024
-"""How much is read from a connection at a time."""
+"""How much one read from a connection returns at most."""
 
 
 class TooLarge(Exception):
-    """A body is longer than its limit, as sent or unpacked."""
+    """A body is larger than its limit, as sent or after decompression."""
 
 
 class TooSlow(Exception):
-    """The deadline came before the end of a body."""
+    """The deadline passed before the body ended."""
 
 
 class Unreadable(Exception):
-    """A body is not whole, or not packed as it says; the text says which."""
+    """A body is incomplete, or its compression is wrong or not supported. The text says which."""
 
 
 @contextmanager
-def ended_at(deadline_s: float, connected: socket | None) -> Iterator[None]:
-    """Shut a socket down at the deadline: a server that sends a byte a second never times out by itself.
+def shut_down_at(deadline_s: float, connected: socket | None) -> Iterator[None]:
+    """Shut a socket down at the deadline: a server that sends one byte per second never causes a time-out.
 
-    It is the socket and not the connection, which hands it over to an answer that it ends with.
+    It needs the socket, because a connection hands its socket over to a response that ends the connection.
     """
 
     def end() -> None:
-        # It may be closed by now, and so may the other side.
+        # Either side may have closed the connection already.
         with suppress(OSError):
             if connected is not None:
                 connected.shutdown(SHUT_RDWR)
 
-    # A moment late, so that the clock is past the deadline when the shutdown is noticed.
+    # 10 ms late, so that the deadline has passed when the reader notices the shutdown.
     timer = threading.Timer(max(0.0, deadline_s - time.monotonic()) + 0.01, end)
     timer.daemon = True
     timer.start()
@@ -48,34 +48,36 @@ def ended_at(deadline_s: float, connected: socket | None) -> Iterator[None]:
         timer.cancel()
 
 
-def read_body(answer: BaseHTTPResponse, *, max_bytes: int, deadline_s: float) -> bytes:
-    """Read the body of an answer, never unpacking more than a byte beyond the limit.
+def read_body(response: BaseHTTPResponse, *, max_bytes: int, deadline_s: float) -> bytes:
+    """Return the decompressed body of a response. Decompression stops one byte beyond `max_bytes`.
 
-    `deadline_s` is of the monotonic clock.
+    `deadline_s` is a time of the monotonic clock.
 
     Raises:
-        TooLarge, TooSlow, Unreadable: As their names say.
+        TooLarge: The body is larger than `max_bytes`, as sent or after decompression.
+        TooSlow: The deadline passed before the body ended.
+        Unreadable: The body is incomplete, or its compression is wrong or not supported.
         HTTPError, HTTPException, OSError: The connection failed.
     """
-    declared = answer.headers.get("Content-Length", "")
+    declared = response.headers.get("Content-Length", "")
     declared_bytes = int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 20 else None
     if declared_bytes is not None and declared_bytes > max_bytes:
         raise TooLarge
-    unpacker = _unpacker(answer)
+    unpacker = _new_unpacker(response)
     sent_bytes = 0
     body = bytearray()
-    while chunk := answer.read1(CHUNK_BYTES, decode_content=False):
+    while chunk := response.read1(CHUNK_BYTES, decode_content=False):
         sent_bytes += len(chunk)
         try:
-            # One byte more than there is room for shows that there is more.
+            # One byte beyond the limit shows that the body is too large.
             body += chunk if unpacker is None else unpacker.decompress(chunk, max_bytes + 1 - len(body))
         except zlib.error as error:
-            raise Unreadable("the body could not be unpacked") from error
+            raise Unreadable("the body could not be decompressed") from error
         if max(sent_bytes, len(body)) > max_bytes:
             raise TooLarge
         if time.monotonic() >= deadline_s:
             raise TooSlow
-    # A connection that was shut down at the deadline may look like one that came to its end.
+    # A connection that was shut down at the deadline can look like one that ended normally.
     if time.monotonic() >= deadline_s:
         raise TooSlow
     is_unpacked = unpacker is None or not sent_bytes or (unpacker.eof and not unpacker.unused_data)
@@ -84,17 +86,17 @@ def read_body(answer: BaseHTTPResponse, *, max_bytes: int, deadline_s: float) ->
     return bytes(body)
 
 
-def _unpacker(answer: BaseHTTPResponse) -> "zlib._Decompress | None":
-    """Return what unpacks a body; None where it is not packed.
+def _new_unpacker(response: BaseHTTPResponse) -> "zlib._Decompress | None":
+    """Return a decompressor for the body; None if it is not compressed.
 
     Raises:
-        Unreadable: It is packed in a way that was not asked for.
+        Unreadable: The body has an encoding that the request did not offer.
     """
-    match answer.headers.get("Content-Encoding", "").strip().lower():
+    match response.headers.get("Content-Encoding", "").strip().lower():
         case "" | "identity":
             return None
         case "gzip" | "x-gzip" | "deflate":
-            # 32 takes the headers of gzip and of zlib alike.
+            # Adding 32 makes zlib accept both gzip and zlib headers.
             return zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)
         case _:
-            raise Unreadable("the server used an encoding that was not asked for")
+            raise Unreadable("the server used an encoding that was not requested")

@@ -1,4 +1,4 @@
-"""Calls that cannot be interrupted, with a deadline all the same: the system's resolver for one."""
+"""A deadline for calls that cannot be interrupted, such as the system's resolver."""
 
 import threading
 import time
@@ -6,21 +6,21 @@ from collections.abc import Callable
 from typing import TypeVar
 
 MAX_CALLS = 32
-"""How many calls may be under way, those included that nobody waits for any more; others wait for one to end."""
+"""The most calls that run at once, including those whose caller gave up. Further calls wait for one to end."""
 
 Result = TypeVar("Result")
 
 _free = threading.BoundedSemaphore(MAX_CALLS)
 
 
-def within(deadline_s: float, call: Callable[[], Result]) -> Result:
-    """Return the result of a call in a thread of its own, or raise what it raises.
+def call_before(deadline_s: float, call: Callable[[], Result]) -> Result:
+    """Run a call in a new thread; return its result, or raise its error.
 
-    `deadline_s` is of the monotonic clock. A call that is not done by then ends by itself at some time. It counts until
-    then, so a resolver that hangs holds up to `MAX_CALLS` threads and no more.
+    `deadline_s` is a time of the monotonic clock. A call that is still running then continues in its thread, and counts
+    towards `MAX_CALLS` until it ends. So a resolver that hangs holds at most `MAX_CALLS` threads.
 
     Raises:
-        TimeoutError: The deadline came first, or too many calls were under way until then.
+        TimeoutError: The call did not end by the deadline, or could not start because too many calls were running.
     """
     if not _free.acquire(timeout=max(0.0, deadline_s - time.monotonic())):
         raise TimeoutError
@@ -30,12 +30,12 @@ def within(deadline_s: float, call: Callable[[], Result]) -> Result:
     def run() -> None:
         try:
             results.append(call())
-        except BaseException as error:  # noqa: BLE001  # whoever waits for it gets it
+        except BaseException as error:  # noqa: BLE001  # raised again in the caller's thread
             errors.append(error)
         finally:
             _free.release()
 
-    # A daemon: a process does not wait for a resolver at its end.
+    # A daemon thread, so that a process that exits does not wait for a resolver.
     thread = threading.Thread(target=run, name="countermark-resolve", daemon=True)
     try:
         thread.start()

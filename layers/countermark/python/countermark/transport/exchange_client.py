@@ -1,6 +1,6 @@
-"""HTTP with exchanges: tried again where that may help, within limits of size and time, and telling nothing.
+"""The HTTP client for exchanges. It retries where that can help, limits size and time, and reveals no credentials.
 
-No redirect is followed and no proxy of the environment is used: both would hand credentials to a third party.
+It follows no redirects and ignores the environment's proxy settings: both would hand credentials to a third party.
 """
 
 import random as random_numbers
@@ -20,25 +20,25 @@ from urllib3.exceptions import HTTPError
 
 from countermark.domain.transport import Request, Response
 from countermark.errors import ExchangeFailed, InvalidInput
-from countermark.transport.bodies import TooLarge, TooSlow, Unreadable, ended_at, read_body
+from countermark.transport.bodies import TooLarge, TooSlow, Unreadable, read_body, shut_down_at
 
 MAX_IDLE = 4
-"""How many connections to one host are kept for the next request."""
+"""How many idle connections to one host are kept for later requests."""
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
-"""The methods that may be sent again. Source: RFC 9110, section 9.2.2."""
+"""The methods whose requests are safe to send again. Source: RFC 9110, section 9.2.2."""
 
-THIS_MACHINE = frozenset({"127.0.0.1", "::1", "localhost"})
-"""The only hosts that are spoken to without TLS."""
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+"""This machine: the only hosts that may be reached without TLS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeLimits:
-    """What one request may take. Waits between tries begin at `first_wait_s` and double.
+    """The limits of one request. Waits between tries begin at `first_wait_s` and double.
 
-    `send_s` holds for all tries and waits together. It stays below the two minutes that a fetch on Lambda has
-    left when its deadline comes, so that a slow exchange is a failure in words and not a killed function. A
-    `Retry-After` that is longer than what is left of it ends the request: the next run asks again.
+    `send_s` limits all tries and waits together. It is below the two minutes that a fetch on Lambda has left at its
+    deadline. So a slow exchange causes an error message, and Lambda does not kill the function. A `Retry-After` that
+    is longer than the time left ends the request, and the next run sends it again.
     """
 
     connect_s: float = 10.0
@@ -52,10 +52,10 @@ class ExchangeLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class ExchangeTransport:
-    """The `Transport` over the network. May be used by several threads at once.
+    """The `Transport` over the network. Several threads can use it at once.
 
-    `sleep`, `random`, `clock` (epoch seconds) and `monotonic` are handed in by tests, `ssl_context` as well by
-    deployments with an authority of their own.
+    Tests replace `sleep`, `random`, `clock` (epoch seconds), `monotonic` and `ssl_context`. Deployments with a
+    certificate authority of their own set `ssl_context` as well.
     """
 
     limits: ExchangeLimits = field(default_factory=ExchangeLimits)
@@ -68,7 +68,7 @@ class ExchangeTransport:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # The connections that are kept end with the transport, whoever forgets to close it.
+        # Idle connections are closed with the transport, even if the caller forgets to close it.
         weakref.finalize(self, _close, self._idle)
 
     def send(self, request: Request, *, max_bytes: int) -> Response:
@@ -84,35 +84,36 @@ class ExchangeTransport:
                 why = request.why_wait(outcome) if request.why_wait is not None else None
                 if why is None and outcome.status != 429 and outcome.status < 500:
                     return outcome
-                outcome = self._refusal(origin, outcome, why)
+                outcome = self._failure_of(origin, outcome, why)
             wait_s = self._wait_s(number, outcome.retry_after_s)
             may_help = outcome.is_harmless or (is_repeatable and not outcome.is_final)
             if number == self.limits.tries or not may_help or self.monotonic() + wait_s >= until_s:
                 raise ExchangeFailed(outcome.text, status=outcome.status) from outcome.cause
             self.sleep(wait_s)
-        raise ExchangeFailed(f"{origin.host} was not asked: no try is allowed")
+        raise ExchangeFailed(f"no request was sent to {origin.host}: the limits allow 0 tries")
 
     def close(self) -> None:
-        """Close the connections that are kept for a next request."""
+        """Close all idle connections."""
         with self._lock:
             _close(self._idle)
 
-    def _refusal(self, origin: "_Origin", response: Response, why: str | None) -> "_Fault":
-        """Return what an answer of 429 or 5xx comes to, or one with a reason to ask again."""
+    def _failure_of(self, origin: "_Origin", response: Response, why: str | None) -> "_FailedTry":
+        """Return a failed try for a response of status 429 or 5xx, or for which `why_wait` gives a reason to retry."""
         wait_s = retry_after_s(response.headers.get("retry-after", ""), now_s=self.clock())
-        asks = "" if wait_s is None else f" and asks to wait {wait_s:.0f} s"
-        because = "" if why is None else f": {why}"
-        return _Fault(
-            text=f"{origin.host} answered with status {response.status}{asks}{because}",
+        wait_text = "" if wait_s is None else f" and asks to wait {wait_s:.0f} s"
+        reason_text = "" if why is None else f": {why}"
+        return _FailedTry(
+            text=f"{origin.host} answered with status {response.status}{wait_text}{reason_text}",
             is_harmless=response.status == 429,
             retry_after_s=wait_s,
             status=response.status,
         )
 
     def _wait_s(self, number: int, asked_s: float | None) -> float:
-        """Return how long to wait after try `number`: somewhere in a range that doubles, or what is asked for.
+        """Return how long to wait after try `number`.
 
-        The randomness keeps the clients of an exchange that failed from coming back all at once.
+        This is the time that the server asked for, or else a random time from a range that doubles with each try. It is
+        random so that the clients of an exchange that failed do not all return at the same moment.
         """
         range_s = min(self.limits.first_wait_s * 2.0 ** (number - 1), self.limits.longest_wait_s)
         if asked_s is not None:
@@ -121,25 +122,25 @@ class ExchangeTransport:
 
     def _try(
         self, origin: "_Origin", path: str, request: Request, max_bytes: int, try_s: float, *, is_fresh: bool
-    ) -> "Response | _Fault":
-        """Send once, over a connection that was kept or a fresh one."""
+    ) -> "Response | _FailedTry":
+        """Send the request once, over an idle connection or a new one."""
         deadline_s = time.monotonic() + try_s
         connection = self._connection(origin, is_fresh=is_fresh)
         is_whole = False
         try:
             if connection.sock is None:
                 connection.timeout = max(0.001, min(self.limits.connect_s, try_s))
-                fault = _connected(connection, origin)
-                if fault is not None:
-                    return fault
+                failure = _connect(connection, origin)
+                if failure is not None:
+                    return failure
             connection.timeout = self.limits.read_s
-            with ended_at(deadline_s, connection.sock):
+            with shut_down_at(deadline_s, connection.sock):
                 outcome = self._exchange(connection, origin, path, request, max_bytes, deadline_s)
             is_whole = isinstance(outcome, Response)
             return outcome
         finally:
             if is_whole:
-                self._keep(origin, connection)
+                self._keep_idle(origin, connection)
             else:
                 connection.close()
 
@@ -151,28 +152,28 @@ class ExchangeTransport:
         request: Request,
         max_bytes: int,
         deadline_s: float,
-    ) -> "Response | _Fault":
-        """Send the request over a connection, and read the answer whole."""
+    ) -> "Response | _FailedTry":
+        """Send the request over a connection, and read the complete response."""
         headers = {"Accept-Encoding": "gzip", "User-Agent": "countermark", **request.headers, **request.secret_headers}
         try:
             connection.request(
                 request.method, path, body=request.body, headers=headers, preload_content=False, decode_content=False
             )
-            answer = connection.getresponse()
-            body = read_body(answer, max_bytes=max_bytes, deadline_s=deadline_s)
+            response = connection.getresponse()
+            body = read_body(response, max_bytes=max_bytes, deadline_s=deadline_s)
         except TooLarge:
-            return _Fault(text=f"{origin.host} answered with more than {max_bytes} bytes", is_final=True)
+            return _FailedTry(text=f"{origin.host} answered with more than {max_bytes} bytes", is_final=True)
         except Unreadable:
-            return _Fault(text=f"{origin.host} cut its answer short")
+            return _FailedTry(text=f"{origin.host} cut its answer short")
         except (HTTPError, HTTPException, OSError) as error:
-            return _Fault(text=f"{origin.host} {_why(error, deadline_s)}", cause=error)
+            return _FailedTry(text=f"{origin.host} {_describe_error(error, deadline_s)}", cause=error)
         except TooSlow:
-            return _Fault(text=f"{origin.host} took too long to answer")
-        names = {name.lower(): value for name, value in answer.headers.items()}
-        return Response(status=answer.status, headers=names, body=body)
+            return _FailedTry(text=f"{origin.host} took too long to answer")
+        names = {name.lower(): value for name, value in response.headers.items()}
+        return Response(status=response.status, headers=names, body=body)
 
     def _connection(self, origin: "_Origin", *, is_fresh: bool) -> HTTPConnection:
-        """Return a connection: one that was kept and still stands, unless a fresh one is asked for."""
+        """Return an idle connection that is still open, or a new connection; always a new one if `is_fresh`."""
         while not is_fresh:
             with self._lock:
                 idle = self._idle.get(origin)
@@ -186,8 +187,8 @@ class ExchangeTransport:
             return HTTPConnection(origin.host, origin.port)
         return HTTPSConnection(origin.host, origin.port, ssl_context=self.ssl_context or ssl.create_default_context())
 
-    def _keep(self, origin: "_Origin", connection: HTTPConnection) -> None:
-        """Keep a connection whose answer was read whole, unless the server ends it or there are enough."""
+    def _keep_idle(self, origin: "_Origin", connection: HTTPConnection) -> None:
+        """Keep a connection for later requests, unless the server closes it or `MAX_IDLE` are kept already."""
         with self._lock:
             idle = self._idle.setdefault(origin, [])
             if connection.sock is not None and len(idle) < MAX_IDLE:
@@ -197,7 +198,7 @@ class ExchangeTransport:
 
 
 def retry_after_s(value: str, *, now_s: float) -> float | None:
-    """Return the seconds that a `Retry-After` asks for, given as such or as a date; None where it says nothing.
+    """Return the seconds to wait that a `Retry-After` gives as a number or as a date; None if it is neither.
 
     Source: RFC 9110, section 10.2.3.
     """
@@ -214,7 +215,7 @@ def retry_after_s(value: str, *, now_s: float) -> float | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Origin:
-    """Where a request goes."""
+    """The server that a request goes to."""
 
     host: str
     port: int
@@ -222,10 +223,11 @@ class _Origin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Fault:
-    """Why a try gave no answer. `is_harmless`: it was not carried out. `is_final`: another would not help.
+class _FailedTry:
+    """A try that gave no usable response.
 
-    `status` is that of an answer that was not accepted; None where there was no answer.
+    `text` says why. `is_harmless` means that the server did not act on the request, so it is safe to send again.
+    `is_final` means that another try would not help. `status` is the response's; None if there was no response.
     """
 
     text: str
@@ -244,10 +246,10 @@ def _close(idle: dict[_Origin, list[HTTPConnection]]) -> None:
 
 
 def _target(request: Request) -> tuple[_Origin, str]:
-    """Return where a request goes, and the path and query that it asks for.
+    """Return the server that a request goes to, and its path with the query.
 
     Raises:
-        InvalidInput: The URL is not one that exchanges are spoken to by. The text does not show it.
+        InvalidInput: The URL or a header is not allowed for an exchange. The text shows the host at most.
     """
     url = request.url
     try:
@@ -256,33 +258,33 @@ def _target(request: Request) -> tuple[_Origin, str]:
     except ValueError:
         raise InvalidInput("the URL of an exchange cannot be read") from None
     if not url.isascii() or any(character <= " " or character == "\x7f" for character in url):
-        raise InvalidInput("the URL of an exchange has only printable ASCII characters and no spaces")
+        raise InvalidInput("the URL of an exchange must have only printable ASCII characters and no spaces")
     if "@" in parts.netloc or not host:
-        raise InvalidInput("the URL of an exchange has a host, and no credentials before it")
-    if parts.scheme != "https" and not (parts.scheme == "http" and host in THIS_MACHINE):
-        raise InvalidInput(f"{host} is an exchange, and those are spoken to by https only")
+        raise InvalidInput("the URL of an exchange must have a host, and no credentials before it")
+    if parts.scheme != "https" and not (parts.scheme == "http" and host in LOOPBACK_HOSTS):
+        raise InvalidInput(f"{host} is an exchange, and exchanges are reached by https only")
     for value in [*request.headers.values(), *request.secret_headers.values()]:
         if not (value.isascii() and value.isprintable()):
-            raise InvalidInput(f"a header for {host} is not printable ASCII: look at the credentials")
+            raise InvalidInput(f"a header for {host} is not printable ASCII: check the credentials")
     is_secure = parts.scheme == "https"
     query = "&".join(filter(None, [parts.query, urlencode(request.secret_query)]))
     path = (parts.path or "/") + (f"?{query}" if query else "")
     return _Origin(host=host, port=port or (443 if is_secure else 80), is_secure=is_secure), path
 
 
-def _connected(connection: HTTPConnection, origin: _Origin) -> _Fault | None:
-    """Connect; returns why that failed. Nothing was sent then, so another try does no harm."""
+def _connect(connection: HTTPConnection, origin: _Origin) -> _FailedTry | None:
+    """Connect; return a failed try if that fails. Nothing was sent then, so another try does no harm."""
     try:
         connection.connect()
     except ssl.SSLCertVerificationError as error:
-        return _Fault(text=f"{origin.host} has a certificate that is not trusted", cause=error, is_final=True)
+        return _FailedTry(text=f"{origin.host} has a certificate that is not trusted", cause=error, is_final=True)
     except (HTTPError, OSError) as error:
-        return _Fault(text=f"{origin.host} could not be reached", cause=error, is_harmless=True)
+        return _FailedTry(text=f"{origin.host} could not be reached", cause=error, is_harmless=True)
     return None
 
 
-def _why(error: Exception, deadline_s: float) -> str:
-    """Return what went wrong with a connection that stood."""
+def _describe_error(error: Exception, deadline_s: float) -> str:
+    """Describe an error of a connection that was open, as the end of a sentence about the host."""
     if isinstance(error, TimeoutError) or "timed out" in str(error).lower() or time.monotonic() >= deadline_s:
         return "took too long to answer"
     return "broke the connection off"

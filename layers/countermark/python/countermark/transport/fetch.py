@@ -1,7 +1,7 @@
-"""Content by URL, under a policy, within limits of size and time.
+"""Fetches content by URL, under a policy, within limits of size and time.
 
-The host is resolved once, every address is checked, and the connection is made to one of those very
-addresses, so a name that changes its address meanwhile changes nothing. Redirects start all over.
+The fetcher resolves a host once, checks every address, and connects to one of the checked addresses. So a name whose
+address changes in the meantime cannot get past the check. Every redirect goes through the same steps.
 """
 
 import ipaddress
@@ -21,30 +21,30 @@ from urllib3.response import BaseHTTPResponse
 from countermark.domain.exchange import ContentReader
 from countermark.domain.mime_types import mime_type_of_name
 from countermark.errors import ContentTooLarge, CountermarkError, Unavailable, UnsafeURL
-from countermark.transport.bodies import TooLarge, TooSlow, Unreadable, ended_at, read_body
-from countermark.transport.deadline import within
+from countermark.transport.bodies import TooLarge, TooSlow, Unreadable, read_body, shut_down_at
+from countermark.transport.deadline import call_before
 from countermark.transport.safe_url import (
     Target,
     URLPolicy,
     address_of,
-    as_browsers_read,
     check_address,
     check_url,
+    clean_like_browsers,
 )
 
 MAX_ADDRESSES = 4
-"""How many addresses of a host are tried, one after the other."""
+"""How many addresses of a host are tried, in order."""
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchLimits:
-    """What one fetch may take. `size_bytes` holds for the body as sent and as unpacked.
+    """The limits of one fetch.
 
-    `connect_s` is for one address, a handshake of TLS included, `read_s` for the next bytes of an answer, and `total_s`
-    for everything, name resolution and redirects included. It stays below the 30 s after which API Gateway answers in
-    our place.
+    `size_bytes` limits the body, as sent and after decompression. `connect_s` limits connecting to one address,
+    including the TLS handshake. `read_s` limits each wait for more bytes of a response. `total_s` limits everything,
+    including name resolution and redirects. It is below the 30 s after which API Gateway ends a request with an error.
     """
 
     size_bytes: int = 50 * 1024 * 1024
@@ -56,17 +56,17 @@ class FetchLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchedContent:
-    """A body, with its Content-Type in lower case as the server gave it; "" where it gave none."""
+    """A body, with the server's Content-Type in lower case; "" if the server sent none."""
 
     body: bytes
     content_type: str
 
 
 def resolve(host: str, port: int) -> Sequence[str]:
-    """Return the addresses of a host, as the system's resolver orders them.
+    """Return the addresses of a host, in the order of the system's resolver.
 
     Raises:
-        OSError: It has none, or the resolver failed.
+        OSError: The host has no address, or the resolver failed.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
@@ -74,10 +74,10 @@ def resolve(host: str, port: int) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class URLFetcher:
-    """Fetches content by http and https, and by s3 from named buckets through `s3_reader`.
+    """Fetches content from http, https and s3 URLs; the last from the named buckets only, through `s3_reader`.
 
-    `resolver` and `ssl_context` are handed in by tests, and by deployments with an authority of their own.
-    No proxy of the environment is used: it would resolve the host a second time.
+    Tests replace `resolver` and `ssl_context`. Deployments with a certificate authority of their own set `ssl_context`.
+    The fetcher ignores the environment's proxy settings, because a proxy would resolve the host a second time.
     """
 
     policy: URLPolicy = field(default_factory=URLPolicy)
@@ -88,32 +88,32 @@ class URLFetcher:
     ssl_context: ssl.SSLContext | None = None
 
     def fetch(self, url: str) -> FetchedContent:
-        """Return the content at a URL, which is read as browsers read it, and so are redirects.
+        """Return the content at a URL. The URL, and those of redirects, are cleaned as browsers clean them.
 
         Raises:
-            UnsafeURL: The policy refuses it, or a redirect of it.
-            ContentTooLarge: The body exceeds the limit, as sent or as unpacked.
-            Unavailable: It could not be fetched within the limits; the text begins "Failed to fetch URL".
+            UnsafeURL: The policy refuses the URL, or that of a redirect.
+            ContentTooLarge: The body exceeds the limit, as sent or after decompression.
+            Unavailable: The fetch failed, or exceeded the limits. The text begins "Failed to fetch URL".
         """
         if url[:5].lower() == "s3://":
             return self._from_s3(url)
-        url = as_browsers_read(url)
+        url = clean_like_browsers(url)
         deadline_s = time.monotonic() + self.limits.total_s
         for _ in range(self.limits.redirects + 1):
             target = check_url(url, self.policy)
             with self._answer(target, deadline_s) as response:
                 if response.status not in REDIRECTS:
                     return self._content(response, deadline_s)
-                url = as_browsers_read(_location(response), base=url)
+                url = clean_like_browsers(_location(response), base=url)
         raise _failed(f"more than {self.limits.redirects} redirects")
 
     @contextmanager
     def _answer(self, target: Target, deadline_s: float) -> Iterator[BaseHTTPResponse]:
-        """Yield the server's answer, its body unread; whatever happens, the connection ends by the deadline."""
+        """Yield the server's response with its body unread. The connection is closed by the deadline in any case."""
         try:
             with (
-                closing(self._connected(target, deadline_s)) as connection,
-                ended_at(deadline_s, connection.sock),
+                closing(self._connect(target, deadline_s)) as connection,
+                shut_down_at(deadline_s, connection.sock),
             ):
                 connection.request(
                     "GET",
@@ -128,14 +128,14 @@ class URLFetcher:
         except (HTTPError, HTTPException, OSError, ValueError) as error:
             if time.monotonic() >= deadline_s:
                 raise self._too_slow() from error
-            # The error's own text may name addresses of a private network.
+            # The text of the error can contain addresses of a private network.
             raise _failed("the connection failed") from error
 
-    def _connected(self, target: Target, deadline_s: float) -> HTTPConnection:
-        """Return a connection to the first address that takes one; all of them are checked before.
+    def _connect(self, target: Target, deadline_s: float) -> HTTPConnection:
+        """Check all addresses of a host; return a connection to the first address that accepts one.
 
         Raises:
-            UnsafeURL: One of the addresses is not one to connect to.
+            UnsafeURL: The policy forbids one of the addresses.
         """
         addresses = self._addresses(target, deadline_s)
         for address in addresses:
@@ -150,7 +150,7 @@ class URLFetcher:
                 connection.close()
                 last_error = error
             else:
-                # urllib3 sets the socket's time-out from this at each request and answer.
+                # urllib3 sets the time-out of the socket from this at each request and response.
                 connection.timeout = self.limits.read_s
                 return connection
         raise last_error
@@ -159,7 +159,7 @@ class URLFetcher:
         if address_of(target.host) is not None:
             return [target.host]
         try:
-            return within(deadline_s, lambda: self.resolver(target.host, target.port))
+            return call_before(deadline_s, lambda: self.resolver(target.host, target.port))
         except TimeoutError as error:
             raise self._too_slow() from error
 
@@ -194,7 +194,7 @@ class URLFetcher:
     def _from_s3(self, url: str) -> FetchedContent:
         parts = urlsplit(url)
         if self.s3_reader is None or parts.netloc not in self.s3_buckets:
-            raise UnsafeURL("the bucket is not one that content is fetched from")
+            raise UnsafeURL("content is not fetched from this bucket")
         try:
             with self.s3_reader.open(url) as stream:
                 body = stream.read(self.limits.size_bytes + 1)
@@ -216,19 +216,19 @@ def _failed(why: str) -> Unavailable:
 
 
 def _location(response: BaseHTTPResponse) -> str:
-    """Return where a redirect leads, as its server wrote it in UTF-8; bytes that are no UTF-8 are surrogates.
+    """Return the Location of a redirect, decoded as UTF-8. Bytes that are not UTF-8 become surrogates.
 
     Raises:
-        Unavailable: It leads nowhere, or to several places.
+        Unavailable: The response has no Location, or several that differ.
     """
     locations = frozenset(response.headers.getlist("Location"))
     if len(locations) > 1:
-        raise _failed("a redirect leads to several places")
+        raise _failed("a redirect has several locations")
     location = next(iter(locations), "")
     if not location:
-        raise _failed("a redirect leads nowhere")
+        raise _failed("a redirect has no location")
     try:
-        # http.client gives each byte of a header as one character.
+        # http.client returns each byte of a header as one character.
         return location.encode("latin-1").decode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return location
