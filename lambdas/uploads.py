@@ -11,8 +11,8 @@ from countermark.domain.content import ContentForm, ContentTypes
 from countermark.domain.signal import ContentType, SignalType
 from countermark.errors import InvalidInput
 from countermark.flows.hash import TypesOf, applicable
-from countermark.signals.content_type import by_bytes, is_animated, is_gif, is_text
-from countermark.signals.digest import is_of_any_bytes
+from countermark.signals.content_type import is_animated, is_gif, is_text, type_from_bytes
+from countermark.signals.digest import digests_raw_bytes
 
 _PICTURES = (ContentType.PHOTO, ContentType.VIDEO)
 
@@ -99,7 +99,7 @@ def content_type_of(key: str, mime_type: str, content_types: ContentTypes, head:
         return by_key
     if by_key in _PICTURES and is_gif(head):
         return by_key
-    return by_bytes(head) or content_types.by_start(head, key) or by_label
+    return type_from_bytes(head) or content_types.by_start(head, key) or by_label
 
 
 def types_of_upload(
@@ -123,7 +123,7 @@ def types_of_upload(
     is_both = is_gif(head) and is_animated(head)
     if not is_both and _by_first_part(key, content_types) != other:
         return types_of
-    more = [each for each in types_of(other) if is_both or is_of_any_bytes(each)]
+    more = [each for each in types_of(other) if is_both or digests_raw_bytes(each)]
     types = list(dict.fromkeys([*(each.name for each in types_of(content_type)), *(each.name for each in more)]))
     return lambda _: [signal_types[name] for name in types]
 

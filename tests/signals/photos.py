@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from countermark.signals import pdq
-from countermark.signals.picture import of_pixels
+from countermark.signals.picture import picture_from_pixels
 
 NAMES = (
     "astronaut.png",
@@ -147,4 +147,4 @@ def _rgb(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
 
 def hash_of_pixels(pixels: NDArray[np.uint8]) -> tuple[str, int]:
     """Return the PDQ hash of pixels in hex, and its quality; the shape is (rows, columns) or (rows, columns, 3)."""
-    return pdq.from_picture(of_pixels(pixels))
+    return pdq.from_picture(picture_from_pixels(pixels))

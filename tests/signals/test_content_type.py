@@ -10,7 +10,7 @@ from PIL import Image
 from countermark.domain.content import ContentTypes
 from countermark.domain.signal import ContentType
 from countermark.errors import InvalidContent
-from countermark.signals.content_type import by_bytes, content_type_of, is_text
+from countermark.signals.content_type import content_type_of, is_text, type_from_bytes
 from tests.extensions.letters import LETTER, Letter
 from tests.signals.photos import photo, saved
 
@@ -111,12 +111,12 @@ def test_a_photo_of_a_format_that_is_not_read_is_one_nevertheless(head: bytes) -
 def test_words_are_of_no_format_that_begins_with_the_same_letters(text: str) -> None:
     head = text.encode()
     assert is_text(head)
-    assert by_bytes(head) is None or text.startswith("G")
+    assert type_from_bytes(head) is None or text.startswith("G")
 
 
 def test_a_sound_in_ogg_is_a_video_by_its_name_alone() -> None:
     head = b"OggS\x00\x02" + bytes(20) + b"\x01\x1e\x01vorbis" + bytes(40)
-    assert by_bytes(head) is None
+    assert type_from_bytes(head) is None
     assert content_type_of(head, "a.ogg") is ContentType.VIDEO
 
 

@@ -120,7 +120,7 @@ def distance(pixels: NDArray[np.uint8], image: Image.Image) -> int:
 def test_one_photo_in_every_mode_gives_one_hash(mode: str, name: str) -> None:
     image = MODES[mode](photo(name))
     assert image.mode == mode.split(",", maxsplit=1)[0].removesuffix(" up to 1")
-    pixels = picture.pixels_of(image)
+    pixels = picture.pixels_from_image(image)
     assert pixels.dtype == np.uint8
     assert pixels.flags.c_contiguous
     assert pixels.shape[:2] == (image.height, image.width)
@@ -156,7 +156,7 @@ def test_alpha_is_dropped_and_not_composited() -> None:
 
 def test_floats_that_are_no_numbers_are_black() -> None:
     values = np.array([[0.0, np.nan, np.inf, 1.0]], np.float32)
-    assert picture.pixels_of(Image.fromarray(values)).tolist() == [[0, 0, 0, 255]]
+    assert picture.pixels_from_image(Image.fromarray(values)).tolist() == [[0, 0, 0, 255]]
 
 
 @pytest.mark.parametrize("kind", ["JPEG2000", "JPEG XL", "JPEG XR"])
@@ -172,11 +172,11 @@ def test_photos_of_other_formats_are_named(kind: str) -> None:
 
 def test_floats_of_any_range_are_stretched() -> None:
     widest = np.array([[-3.4e38, 0, 3.4e38]], np.float32)
-    assert picture.scaled(widest).tolist() == [[0, 128, 255]]
+    assert picture.scale_to_8_bits(widest).tolist() == [[0, 128, 255]]
 
 
 def test_a_flat_float_picture_is_flat() -> None:
-    assert not picture.pixels_of(Image.fromarray(np.full((3, 3), -5, np.float32))).any()
+    assert not picture.pixels_from_image(Image.fromarray(np.full((3, 3), -5, np.float32))).any()
 
 
 def test_the_orientation_of_exif_is_not_applied() -> None:
@@ -337,8 +337,8 @@ def test_the_hash_of_a_photo_s_draft_lies_within_two_bits(size: tuple[int, int],
 @pytest.mark.parametrize("mode", MODES)
 def test_a_picture_of_any_mode_hashes_as_its_pixels(mode: str) -> None:
     image = MODES[mode](photo("coffee.png"))
-    whole = picture.of_image(image, rows=image.height, columns=image.width)
-    assert pdq.from_picture(whole) == hash_of_pixels(picture.pixels_of(image))
+    whole = picture.picture_from_image(image, rows=image.height, columns=image.width)
+    assert pdq.from_picture(whole) == hash_of_pixels(picture.pixels_from_image(image))
 
 
 def test_a_heic_is_read_where_pillow_heif_is_installed() -> None:

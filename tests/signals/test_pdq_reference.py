@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from countermark.signals import pdq_referee, pdq_transform, picture
-from countermark.signals.picture import of_pixels
+from countermark.signals.picture import picture_from_pixels
 from tests.signals.photos import NAMES, copies, drawn_pictures, hard_pictures, hash_of_pixels, photo
 
 HARD_PICTURES = dict(hard_pictures())
@@ -63,7 +63,7 @@ def test_a_hundred_pictures_of_any_kind_have_the_reference_s_hash_and_quality(se
 def test_the_referee_s_coefficients_are_the_reference_s_to_the_last_bit(name: str) -> None:
     pixels = HARD_PICTURES[name]
     coefficients, quality = pdqhash.compute_float(pixels)
-    image = pdq_referee.downsample(of_pixels(pixels))
+    image = pdq_referee.downsample(picture_from_pixels(pixels))
     assert np.array_equal(pdq_referee.coefficients(image).ravel()[::-1], coefficients)
     assert pdq_referee.quality(image) == quality
 
@@ -72,7 +72,7 @@ def test_the_referee_s_coefficients_are_the_reference_s_to_the_last_bit(name: st
 def test_the_referee_s_coefficients_of_a_photo_are_the_reference_s_to_the_last_bit(name: str) -> None:
     pixels = np.asarray(photo(name))
     coefficients, quality = pdqhash.compute_float(pixels)
-    image = pdq_referee.downsample(of_pixels(pixels))
+    image = pdq_referee.downsample(picture_from_pixels(pixels))
     assert np.array_equal(pdq_referee.coefficients(image).ravel()[::-1], coefficients)
     assert pdq_referee.quality(image) == quality
 
@@ -88,7 +88,7 @@ def test_the_referee_s_bits_do_not_depend_on_its_blocks(
     pixels = np.asarray(photo("coffee.png").resize((columns, rows)))
     coefficients, _ = pdqhash.compute_float(pixels)
     assert np.array_equal(
-        pdq_referee.coefficients(pdq_referee.downsample(of_pixels(pixels))).ravel()[::-1], coefficients
+        pdq_referee.coefficients(pdq_referee.downsample(picture_from_pixels(pixels))).ravel()[::-1], coefficients
     )
 
 
@@ -97,14 +97,17 @@ def test_luma_is_the_reference_s_for_every_colour() -> None:
     for red in range(256):
         pixels = np.stack([np.full_like(green, red), green, blue], axis=2)
         expected = (pixels[..., 0] * 0.299 + pixels[..., 1] * 0.587) + pixels[..., 2] * 0.114
-        luma = np.concatenate([strip for _, strip in of_pixels(pixels).luma(0, 256)])
+        luma = np.concatenate([strip for _, strip in picture_from_pixels(pixels).luma(0, 256)])
         assert np.array_equal(luma, expected.astype(np.float32))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_matrix_products_stay_well_within_the_tolerances_on_photos(name: str) -> None:
     for pixels in list(copies(photo(name), seed=1))[:4]:
-        fast, exact = pdq_transform.downsample(of_pixels(pixels)), pdq_referee.downsample(of_pixels(pixels))
+        fast, exact = (
+            pdq_transform.downsample(picture_from_pixels(pixels)),
+            pdq_referee.downsample(picture_from_pixels(pixels)),
+        )
         apart = np.abs(pdq_referee.COSINES @ (fast - exact) @ pdq_referee.COSINES.T)
         assert (apart < pdq_transform._SLACK / 2).all()
         gradients_apart = pdq_referee.gradients(fast) - pdq_referee.gradients(exact)
@@ -113,12 +116,12 @@ def test_matrix_products_stay_well_within_the_tolerances_on_photos(name: str) ->
 
 def test_few_photos_need_a_referee_and_a_flat_picture_does() -> None:
     refereed = [
-        pdq_transform.hash_picture(of_pixels(pixels)).refereed
+        pdq_transform.hash_picture(picture_from_pixels(pixels)).refereed
         for name in NAMES
         for pixels in list(copies(photo(name), seed=1))[:9]
     ]
     assert 0 < sum(refereed) < len(refereed) / 10
-    assert pdq_transform.hash_picture(of_pixels(HARD_PICTURES["flat 127"])).refereed
+    assert pdq_transform.hash_picture(picture_from_pixels(HARD_PICTURES["flat 127"])).refereed
 
 
 @pytest.mark.parametrize(

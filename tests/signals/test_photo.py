@@ -7,7 +7,7 @@ from PIL import Image
 from countermark.domain.signal import Unhashable
 from countermark.signals import decode, pdq
 from countermark.signals import photo as pictures
-from countermark.signals.picture import of_pixels
+from countermark.signals.picture import picture_from_pixels
 from tests.signals.photos import NAMES, copies, hash_of_pixels, photo, saved
 
 TURN = Image.Transpose
@@ -37,7 +37,7 @@ def test_the_eight_variants_are_the_peer_s_in_its_order(mode: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_one_pass_gives_the_hashes_of_all_variants_within_the_tolerance(name: str) -> None:
     for number, pixels in enumerate(copies(photo(name), seed=3)):
-        hashes, quality = pdq.variants_from_picture(of_pixels(pixels))
+        hashes, quality = pdq.variants_from_picture(picture_from_pixels(pixels))
         assert (hashes["ORIGINAL"], quality) == hash_of_pixels(pixels)
         if quality >= pdq.MIN_QUALITY:
             for variant, turned in pictures.variants(pixels).items():
@@ -48,7 +48,7 @@ def test_one_pass_gives_the_hashes_of_all_variants_within_the_tolerance(name: st
 @pytest.mark.parametrize("shape", [(4, 90, 3), (64, 64), (64, 64, 3), (5, 200, 3), (300, 70)])
 def test_variants_of_any_shape_have_hashes_by_the_same_names(shape: tuple[int, ...]) -> None:
     pixels = np.random.default_rng(5).integers(0, 256, shape, dtype=np.uint8)
-    hashes, _ = pdq.variants_from_picture(of_pixels(pixels))
+    hashes, _ = pdq.variants_from_picture(picture_from_pixels(pixels))
     assert list(hashes) == list(pictures.variants(pixels))
     for variant, turned in pictures.variants(pixels).items():
         assert (int(hashes[variant], 16) ^ int(hash_of_pixels(turned)[0], 16)).bit_count() <= 2

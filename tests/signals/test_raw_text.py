@@ -11,8 +11,8 @@ from countermark.domain.signal import LengthBounded, Partial, Unhashable, accept
 from countermark.errors import InvalidSignal
 from countermark.signals import raw_text
 from countermark.signals.raw_text import (
+    MAX_CACHED_LENGTH,
     MAX_QUERY_CHARACTERS,
-    MAX_REMEMBERED_LENGTH,
     MAX_TEXT_BYTES,
     RAW_TEXT,
     max_edits,
@@ -105,13 +105,13 @@ def test_texts_that_match_have_lengths_that_match(query: str, banked: str) -> No
 
 
 def test_a_banked_text_is_normalised_once_unless_it_is_long() -> None:
-    text, long = "Remember me, just once.", "x" * (MAX_REMEMBERED_LENGTH + 1)
+    text, long = "Remember me, just once.", "x" * (MAX_CACHED_LENGTH + 1)
     RAW_TEXT.length(text)
-    before = raw_text._remembered.cache_info()
+    before = raw_text._normalise_short.cache_info()
     for query in ("a", "b"):
         RAW_TEXT.compare(query, text)
         RAW_TEXT.compare(long, text)
-    after = raw_text._remembered.cache_info()
+    after = raw_text._normalise_short.cache_info()
     assert after.misses - before.misses <= 2, "the queries alone"
     assert after.hits - before.hits >= 4
     assert RAW_TEXT.compare(long, long).matches
@@ -119,8 +119,8 @@ def test_a_banked_text_is_normalised_once_unless_it_is_long() -> None:
 
 def test_a_text_that_grows_when_it_is_normalised_is_compared_and_not_remembered() -> None:
     text = "\ufdfa" * 100
-    assert len(normalise(text)) > MAX_REMEMBERED_LENGTH > len(text)
-    assert raw_text._remembered(text) is None
+    assert len(normalise(text)) > MAX_CACHED_LENGTH > len(text)
+    assert raw_text._normalise_short(text) is None
     assert RAW_TEXT.length(text) == len(normalise(text))
     assert RAW_TEXT.compare(text, text).distance == 0
 

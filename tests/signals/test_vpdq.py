@@ -79,7 +79,7 @@ def test_a_share_is_never_rounded_up_to_a_match(counts: tuple[int, int]) -> None
 
 def test_frames_beyond_what_is_compared_at_once_count_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     query, banked = value(ONE, OTHER, THIRD), value(THIRD, ONE)
-    monkeypatch.setattr("countermark.signals.vpdq._PAIRS", 1)
+    monkeypatch.setattr("countermark.signals.vpdq._MAX_PAIRS", 1)
     assert VPDQ.wire_distance(query, banked, None) == "67%[100%]"
 
 
@@ -181,8 +181,8 @@ def test_a_decoder_sees_no_credentials(package: Package, monkeypatch: pytest.Mon
     [
         ("return []", "low_quality", "no frame of at least quality 50"),
         (f"return [Frame('{ONE}', 49, 0.0)]", "low_quality", "no frame of at least quality 50"),
-        (f"return [Frame('{ONE}', 100, -1.0)]", "damaged", "at no time"),
-        (f"return [Frame('{ONE}', 100, float('nan'))]", "damaged", "at no time"),
+        (f"return [Frame('{ONE}', 100, -1.0)]", "damaged", "not valid"),
+        (f"return [Frame('{ONE}', 100, float('nan'))]", "damaged", "not valid"),
         ("raise ValueError", "damaged", "cannot be decoded"),
         ("raise OSError", "damaged", "cannot be decoded"),
     ],
@@ -200,7 +200,7 @@ def test_a_video_has_as_many_frames_as_a_signal_has_room_for(package: Package, m
     package(f"return [Frame('{ONE}', 100, 9.87e9)] * {vpdq_hasher.MAX_FRAMES + more}")
     result = hashed()
     if more:
-        assert result == Unhashable(code="too_large", reason="more than 2400 frames, of one a second")
+        assert result == Unhashable(code="too_large", reason="more than 2400 frames, at one per second")
     else:
         assert isinstance(result, str)
         assert VPDQ.parse(result) == result
@@ -220,7 +220,7 @@ def test_a_video_of_the_largest_size_is_hashed_and_a_larger_one_is_not(
     [
         (b"#EXTM3U\n#EXTINF:1\nhttp://127.0.0.1/x.ts\n", "neither a photo nor a video"),
         (b"ffconcat version 1.0\nfile /etc/passwd\n", "neither a photo nor a video"),
-        (b"\x89PNG\r\n\x1a\n", "a photo, and no video"),
+        (b"\x89PNG\r\n\x1a\n", "a photo, not a video"),
         (b"", "there are no bytes"),
     ],
 )
@@ -237,7 +237,7 @@ def test_a_package_that_cannot_be_loaded_names_the_extra(tmp_path: Path, monkeyp
     why = hashed()
     assert isinstance(why, Unhashable)
     assert why.code == "missing_extra"
-    assert "pip install 'countermark[vpdq]'; the one that is installed cannot be loaded" in why.reason
+    assert "pip install 'countermark[vpdq]'; the installed one cannot be loaded" in why.reason
 
 
 def test_without_the_package_nothing_is_held_and_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -336,7 +336,7 @@ def test_tls_is_verified(tmp_path: Path) -> None:
     [
         ("http://exchange.example/", r"exchange\.example is an exchange, and exchanges are reached by https only"),
         ("ftp://127.0.0.1/", "https only"),
-        ("https:///nowhere", "has a host"),
+        ("https:///nowhere", "must have a host"),
         ("https://user:hunter2@exchange.example/", "no credentials"),
         ("https://[::1/?hunter2", "cannot be read"),
         ("https://exchange.example:port/?hunter2", "cannot be read"),

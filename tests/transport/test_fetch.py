@@ -167,7 +167,7 @@ def test_two_places_to_go_are_a_failure_and_the_same_place_twice_is_none() -> No
         return answer(b"", status="302 Found", headers=[f"Location: {first}", f"Location: {second}"])
 
     with serving(twice("/a", "/b")) as server:
-        with pytest.raises(Unavailable, match="several places"):
+        with pytest.raises(Unavailable, match="several locations"):
             fetcher().fetch(f"http://127.0.0.1:{server.port}/")
         server.send = lambda connection, head: (answer(b"there") if b"GET /a " in head else twice("/a", "/a"))(
             connection, head
@@ -176,7 +176,7 @@ def test_two_places_to_go_are_a_failure_and_the_same_place_twice_is_none() -> No
 
 
 def test_a_redirect_that_leads_nowhere_is_a_failure() -> None:
-    with serving(answer(b"", status="302 Found")) as server, pytest.raises(Unavailable, match="leads nowhere"):
+    with serving(answer(b"", status="302 Found")) as server, pytest.raises(Unavailable, match="no location"):
         fetcher().fetch(f"http://127.0.0.1:{server.port}/")
 
 
@@ -239,7 +239,7 @@ def test_a_bomb_is_never_unpacked_beyond_the_limit() -> None:
         # With its time fixed, as it is a part of the test's id: every process must give it the same.
         (gzip.compress(b"photo" * 500, mtime=0)[:-9], "gzip", "cut off"),
         (gzip.compress(b"photo", mtime=0) + b"more", "gzip", "cut off"),
-        (b"no gzip at all", "gzip", "unpacked"),
+        (b"no gzip at all", "gzip", "decompressed"),
         (b"photo", "br", "encoding"),
     ],
 )

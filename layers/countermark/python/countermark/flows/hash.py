@@ -23,7 +23,7 @@ from countermark.domain.stores import EventLedger, EventPublisher
 from countermark.errors import InvalidContent, InvalidInput, MissingExtra
 from countermark.flows.opening import Opening, RecordingStream
 from countermark.signals.content_type import content_type_of
-from countermark.signals.digest import is_of_any_bytes
+from countermark.signals.digest import digests_raw_bytes
 
 CHUNK_BYTES = 1024 * 1024
 """How much of a stream is held at a time, for types that do not need it whole."""
@@ -120,7 +120,7 @@ def coverage(report: HashReport, signal_types: Mapping[str, SignalType]) -> Cove
     if not coverage_gaps(report):
         return "hashed"
     # A name that is of no signal type is that of content that was opened.
-    sees = any(name not in signal_types or not is_of_any_bytes(signal_types[name]) for name in looked)
+    sees = any(name not in signal_types or not digests_raw_bytes(signal_types[name]) for name in looked)
     return "partly" if sees else "unhashable"
 
 

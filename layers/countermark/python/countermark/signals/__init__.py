@@ -1,4 +1,4 @@
-"""Ring 2: the signal types. Libraries that are slow to load are imported when a hash or a comparison needs them."""
+"""Ring 2: the signal types. Libraries that load slowly are imported only when a hash or a comparison needs them."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -28,14 +28,14 @@ _ALL: tuple[SignalType, ...] = (
 )
 
 SIGNAL_TYPES: Mapping[str, SignalType] = MappingProxyType({each.name: each for each in _ALL})
-"""Every signal type by its name, in the order in which they are shown."""
+"""Every built-in signal type by its name, in display order."""
 
 
 def signal_type(name: str) -> SignalType:
     """Return a signal type by its name.
 
     Raises:
-        InvalidInput: There is none of that name. The text is HMA's.
+        InvalidInput: No signal type has this name. The text is the same as HMA's.
     """
     try:
         return SIGNAL_TYPES[name]

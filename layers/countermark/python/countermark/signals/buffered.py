@@ -1,4 +1,4 @@
-"""A hasher for content that can only be hashed whole."""
+"""A hasher for content that must be complete before it can be hashed."""
 
 import io
 from collections.abc import Callable
@@ -11,9 +11,9 @@ Result = TypeVar("Result")
 
 
 class BufferedHasher(Generic[Result]):
-    """Holds content up to a limit, and hashes it at the end.
+    """Collects content up to a limit, and hashes it at the end.
 
-    Content beyond the limit is let go at once: what comes after is not held either.
+    When content exceeds the limit, the hasher discards all of it immediately, and everything that follows.
     """
 
     def __init__(self, hash_content: Callable[[bytes], Result | Unhashable], *, max_bytes: int) -> None:

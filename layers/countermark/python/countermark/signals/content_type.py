@@ -1,6 +1,6 @@
-"""What a file is, photo or video: by its bytes, and by its name where the bytes don't say.
+"""Finds out whether a file is a photo or a video: from its bytes, or from its name if its bytes do not show it.
 
-Source: python-threatexchange 1.2, content_type/file.py, which looks at the name alone, and at GIFs.
+Source: python-threatexchange 1.2, content_type/file.py, which looks only at the name and, for GIFs, at the bytes.
 """
 
 from pathlib import PurePosixPath
@@ -13,7 +13,7 @@ from countermark.signals.decode import looks_like
 from countermark.signals.formats.boxes import AVIF_BRANDS, HEIC_BRANDS, is_avif, is_heic
 
 HEAD_BYTES = 1024 * 1024
-"""How much of the beginning of a file is enough to tell. The second frame of most animations is within."""
+"""How many bytes from the start of a file are enough. The second frame of most animations begins within them."""
 
 _PHOTO_STARTS = (
     b"\xff\xd8\xff",  # JPEG
@@ -23,12 +23,13 @@ _PHOTO_STARTS = (
     b"II+\x00",  # BigTIFF
     b"MM\x00+",
     b"II\xbc\x01",  # JPEG XR
-    b"\xff\x0a",  # JPEG XL, bare and in boxes
+    b"\xff\x0a",  # JPEG XL: a bare codestream, and in boxes
     b"\x00\x00\x00\x0cJXL \r\n\x87\n",
-    b"\xff\x4f\xff\x51",  # JPEG 2000, bare and in boxes
+    b"\xff\x4f\xff\x51",  # JPEG 2000: a bare codestream, and in boxes
     b"\x00\x00\x00\x0cjP  \r\n\x87\n",
 )
-# HEIF and AVIF with their sequences, and what cameras and editors write. Source: the registry of MP4 brands, mp4ra.org.
+# HEIF and AVIF, their image sequences, and brands that cameras and editors write. Source: the registry of MP4 brands,
+# mp4ra.org.
 _PHOTO_BRANDS = frozenset(
     {*HEIC_BRANDS, *AVIF_BRANDS, b"avio", b"hevm", b"hevs", b"hevx", b"heif", b"heis", b"miaf", b"crx ", b"jp2 "}
 )
@@ -38,13 +39,13 @@ _VIDEO_STARTS = (
     b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c",  # ASF: WMV
     b"\xb7\xd8\x00\x20\x37\x49\xda\x11\xa6\x4e\x00\x07\xe9\x5e\xad\x8d",  # WTV
     b"\x00\x00\x01\xba",  # MPEG program stream: MPG and VOB
-    b"\x00\x00\x01\xb3",  # MPEG-1 and 2, bare
-    b"\x00\x00\x01\xb0",  # MPEG-4 Visual, bare
-    b"\x00\x00\x00\x01\x67",  # H.264, bare
+    b"\x00\x00\x01\xb3",  # MPEG-1 and 2 video without a container
+    b"\x00\x00\x01\xb0",  # MPEG-4 Visual without a container
+    b"\x00\x00\x00\x01\x67",  # H.264 without a container
     b"\x00\x00\x00\x01\x27",
     b"\x00\x00\x00\x01\x09",
     b"\x00\x00\x01\x67",
-    b"\x00\x00\x00\x01\x40\x01",  # H.265, bare
+    b"\x00\x00\x00\x01\x40\x01",  # H.265 without a container
     b"\x00\x00\x00\x01\x46\x01",
     b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02",  # MXF
     b".RMF\x00",  # RealMedia
@@ -55,48 +56,49 @@ _VIDEO_STARTS = (
     b"\x00\x00\x00\x00\x01\xbc",  # GXF
 )
 _RIFF_VIDEOS = (b"AVI ", b"AVIX", b"AMV ", b"CDXA")
-# The first box of an MP4 or QuickTime film. Of the second line, a word in a text could be one, as in "I'm free".
+# The types of the first box of an MP4 or QuickTime file. A text can contain those of the second line as words, as in
+# "I'm free".
 _VIDEO_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx")
 _SMALL_BOXES = (b"wide", b"free", b"skip", b"pnot", b"uuid", b"junk", b"PICT")
-_MOST_OF_SMALL_BOX = 8
-"""The largest first byte of the size of a small box: 150 MB, and no text begins with so small a byte."""
+_MAX_FIRST_SIZE_BYTE = 8
+"""The largest first byte of a small box's size. It allows 150 MB, and no text begins with such a small byte."""
 
-# How the first packet of a video's stream in Ogg begins; of a sound alone none does.
+# The start of the first packet of each kind of video stream in Ogg. A file with sound only has none of these.
 _OGG_VIDEOS = (b"\x80theora", b"BBCD\x00", b"OVP80", b"\x01video", b"fishead\x00", b"\x80daala")
 _OGG_FIRST_PAGES_BYTES = 4096
 
 _TS_PACKETS = ((188, 0), (192, 4), (204, 0), (208, 0))
-"""The sizes of packets of MPEG transport streams, with how far in each the first byte lies: also those of Blu-ray."""
+"""The packet sizes of MPEG transport streams, Blu-ray included, each with the offset of the sync byte."""
 _TS_SYNC = 0x47
-_TS_LEAST = 4
-"""How many packets in a row have to begin right: by chance one of billions of files does."""
+_TS_MIN_PACKETS = 4
+"""How many packets in a row must have their sync byte. By chance, one in billions of files has."""
 
-_OWN = ContentTypes()
+_BUILT_IN_TYPES = ContentTypes()
 
 
-def content_type_of(head: bytes, name: str = "", content_types: ContentTypes = _OWN) -> ContentType:
-    """Return what a file is of which `head` is the beginning: `HEAD_BYTES`, or all of fewer.
+def content_type_of(head: bytes, name: str = "", content_types: ContentTypes = _BUILT_IN_TYPES) -> ContentType:
+    """Return the content type of a file: PHOTO, VIDEO, or an extension's type. An animated GIF is a video.
 
-    It is PHOTO, VIDEO, or of an extension's type. An animated GIF is a video.
+    `head` is the first `HEAD_BYTES` of the file, or all of a smaller file.
 
     Raises:
-        UnsupportedContent: It is none of these; the error names what it looks like, or its extension.
+        UnsupportedContent: The file has none of these types. The error says what it looks like, or names its suffix.
     """
-    found = by_bytes(head) or content_types.by_start(head, name)
+    found = type_from_bytes(head) or content_types.by_start(head, name)
     if found is not None:
         return found
-    what = looks_like(head)
-    if what is None and head and (by_name := mime_types.by_name(name)) in (ContentType.PHOTO, ContentType.VIDEO):
+    description = looks_like(head)
+    if description is None and head and (by_name := mime_types.by_name(name)) in (ContentType.PHOTO, ContentType.VIDEO):
         return by_name
     if head and (found := content_types.by_suffix(name)) is not None:
         return found
     extension = PurePosixPath(name).suffix.lower()
-    what = what or (f"a {extension} file" if head and extension else "a file of an unknown type")
-    raise UnsupportedContent(f"neither a photo nor a video: {what if head else 'there are no bytes'}")
+    description = description or (f"a {extension} file" if head and extension else "a file of an unknown type")
+    raise UnsupportedContent(f"neither a photo nor a video: {description if head else 'there are no bytes'}")
 
 
-def by_bytes(head: bytes) -> ContentType | None:
-    """Return PHOTO or VIDEO where the beginning of a file says so; None where it is of no format that is known."""
+def type_from_bytes(head: bytes) -> ContentType | None:
+    """Return PHOTO or VIDEO if a file begins as a known format does; otherwise None."""
     if is_gif(head):
         return ContentType.VIDEO if is_animated(head) else ContentType.PHOTO
     if head.startswith(_PHOTO_STARTS) or _is_bitmap(head):
@@ -109,14 +111,14 @@ def by_bytes(head: bytes) -> ContentType | None:
 
 
 def is_gif(head: bytes) -> bool:
-    """Return whether a file begins as a GIF does, which may be a photo or a video."""
+    """Return whether a file begins as a GIF does. A GIF is a photo or a video: see `is_animated`."""
     return head.startswith((b"GIF87a", b"GIF89a"))
 
 
 def is_text(head: bytes) -> bool:
-    """Return whether the beginning of a file is UTF-8 without NUL: every photo and video has a byte that is not.
+    """Return whether the beginning of a file is UTF-8 without NUL. Every photo and video has bytes that are not.
 
-    A character that is cut off at the end of `head` is left out.
+    A character that is cut off at the end of `head` is ignored.
     """
     if b"\x00" in head:
         return False
@@ -130,7 +132,7 @@ def is_text(head: bytes) -> bool:
 def _is_video(head: bytes) -> bool:
     if head.startswith(_VIDEO_STARTS) or head[4:8] in _VIDEO_BOXES:
         return True
-    if head[4:8] in _SMALL_BOXES and head[0] <= _MOST_OF_SMALL_BOX:
+    if head[4:8] in _SMALL_BOXES and head[0] <= _MAX_FIRST_SIZE_BYTE:
         return True
     if head.startswith(b"RIFF"):
         return head[8:12] in _RIFF_VIDEOS
@@ -140,26 +142,29 @@ def _is_video(head: bytes) -> bool:
 
 
 def _is_transport_stream(head: bytes) -> bool:
-    """Return whether packets of MPEG's transport stream follow each other; a recording may begin within one.
+    """Return whether `head` has consecutive packets of an MPEG transport stream.
 
-    Source: ISO/IEC 13818-1, 2.4.3.2: each begins with the byte 0x47.
+    A recording can begin in the middle of a packet. Source: ISO/IEC 13818-1, 2.4.3.2: each begins with the byte 0x47.
     """
     for size, before in _TS_PACKETS:
-        starts = range(size) if len(head) >= (_TS_LEAST + 1) * size else (before,)
+        starts = range(size) if len(head) >= (_TS_MIN_PACKETS + 1) * size else (before,)
         for start in starts:
-            syncs = head[start : start + _TS_LEAST * size : size]
-            if len(syncs) == _TS_LEAST and not syncs.strip(bytes([_TS_SYNC])):
+            syncs = head[start : start + _TS_MIN_PACKETS * size : size]
+            if len(syncs) == _TS_MIN_PACKETS and not syncs.strip(bytes([_TS_SYNC])):
                 return True
     return False
 
 
 def _is_bitmap(head: bytes) -> bool:
-    """Tell a BMP by its letters and the size of its second header; two letters alone could begin any text."""
+    """Return whether a file begins as a BMP does: with BM, and a known size of the second header.
+
+    A text could begin with the two letters alone.
+    """
     return head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in (12, 40, 52, 56, 64, 108, 124)
 
 
 def is_animated(head: bytes) -> bool:
-    """Return whether a GIF asks to be looped, or has a second frame, as far as `head` goes.
+    """Return whether a GIF is set to loop, or has a second frame within `head`.
 
     Source: GIF89a specification, "Grammar"; the application extension NETSCAPE2.0.
     """
@@ -180,13 +185,13 @@ def is_animated(head: bytes) -> bool:
 
 
 def _table_bytes(head: bytes, at: int) -> int:
-    """Return the size of the colour table that the flags at a place tell of."""
+    """Return the size in bytes of the colour table that the flags at `at` announce; 0 if they announce none."""
     flags = head[at] if at < len(head) else 0
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
 def _after_blocks(head: bytes, at: int) -> int:
-    """Return where a run of sub-blocks, each with its size before it, has ended."""
+    """Return the offset after a series of sub-blocks. Each sub-block has its size in front of it."""
     while at < len(head) and head[at]:
         at += head[at] + 1
     return at + 1

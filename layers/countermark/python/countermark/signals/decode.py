@@ -1,7 +1,7 @@
-"""From the bytes of a photo to its pixels, within limits.
+"""Decodes the bytes of a photo to pixels, within limits.
 
-Pillow and NumPy are imported once there is something to decode. Nothing is written to disk, no name is looked at, and
-of a photo with several frames only the first is decoded, however many there are.
+Pillow and NumPy are imported when the first photo is decoded. Decoding writes nothing to disk and ignores file names.
+If a photo has several frames, only the first is decoded.
 """
 
 import logging
@@ -26,43 +26,43 @@ if TYPE_CHECKING:
     from countermark.signals.picture import Picture
 
 MAX_PHOTO_BYTES = 100 * 1024 * 1024
-"""The largest photo: 16 megapixels of uncompressed 16-bit RGB."""
+"""The largest photo file: enough for 16 megapixels of uncompressed 16-bit RGB."""
 
 MAX_PIXELS = 89_478_485
-"""The most pixels: where Pillow begins to warn of a decompression bomb."""
+"""The most pixels of a photo: from this number on, Pillow warns of a decompression bomb."""
 
 _BYTES_PER_PIXEL = 4
-"""How much Pillow keeps of each pixel that was decoded."""
+"""The memory that a decoded pixel takes in Pillow."""
 
 MAX_DECODE_BYTES = 8 * MAX_PIXELS
-"""The most memory that decoding one photo may take: formats whose decoders need more a pixel may have fewer pixels."""
+"""The most memory for decoding one photo. A format whose decoder needs more per pixel is allowed fewer pixels."""
 
 MAX_SCANS = 100
-"""The most scans of a JPEG: progressive ones have about ten; each makes the decoder go over all pixels again."""
+"""The most scans of a JPEG. A progressive JPEG usually has about ten. The decoder visits all pixels in each scan."""
 
 MAX_SCANNED_PIXELS = 20 * MAX_PIXELS
-"""The most pixels times scans: the largest photo with twice as many scans as is usual; some ten seconds."""
+"""The most pixels times scans: the largest photo with twice the usual number of scans. It takes about 10 s."""
 
 DRAFT_PIXELS = 1024
-"""The shortest side that a draft leaves: each of the 64 samples of PDQ a side is still of 16 pixels."""
+"""The minimum side of a draft in pixels: each of PDQ's 64 samples per side then still covers 16 pixels."""
 
 MAX_DECODE_S = 30.0
-"""How much processor time decoding may take, looked at whenever the decoder asks for more bytes.
+"""The most processor time for decoding one photo, checked whenever the decoder reads more bytes.
 
-A format that is read whole before it is decoded is bounded by its pixels alone.
+A format that is read completely before it is decoded is limited by its number of pixels only.
 """
 
 FORMATS = ("AVIF", "BMP", "GIF", "HEIC", "JPEG", "PNG", "TIFF", "WebP")
-"""The formats that are opened, as Pillow names them: what cameras, editors and the web make, and no more."""
+"""The formats that are decoded, by their names in Pillow. They are those that cameras, editors and the web use."""
 
-# The modules that read them. Pillow would load its readers of all other formats to look for one that is missing.
+# The Pillow plugins for these formats. Without them, Pillow would load all its plugins to find a missing one.
 _PLUGINS = ("Avif", "Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP")
 
 _LONGEST_REASON = 120
-"""How many characters of Pillow's own words an error quotes."""
+"""How many characters of Pillow's message an error quotes."""
 
-# What Pillow's decoders raise for damaged files. Anything else is our fault, or Pillow's, and crashes.
-_DAMAGE = (
+# The errors that Pillow's decoders raise for damaged files. Any other error is a bug here or in Pillow, and propagates.
+_DAMAGE_ERRORS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -77,7 +77,7 @@ _DAMAGE = (
     zlib.error,
 )
 
-# The beginnings of what is uploaded as a photo and is none.
+# The first bytes of other files that people upload as photos.
 _SIGNATURES = (
     (b"%PDF-", "PDF"),
     (b"%!PS", "PostScript"),
@@ -88,8 +88,8 @@ _SIGNATURES = (
     (b"8BPS", "a Photoshop document"),
 )
 
-# The beginnings of photos that are not decoded here.
-_OTHER_PHOTOS = (
+# The first bytes of photos in formats that are not decoded.
+_UNSUPPORTED_PHOTOS = (
     (b"\xff\x0a", "JPEG XL"),
     (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "JPEG XL"),
     (b"\xff\x4f\xff\x51", "JPEG 2000"),
@@ -99,34 +99,35 @@ _OTHER_PHOTOS = (
 
 
 def pixels(content: bytes) -> "NDArray[np.uint8]":
-    """Return the picture that a person sees, 8 bits a channel.
+    """Return the pixels of a photo as a person sees them, 8 bits per channel.
 
     Returns:
-        Shape (rows, columns) for grey, (rows, columns, 3) for RGB; C order. Alpha is dropped, not composited, and the
-        orientation that EXIF asks for is not applied: so do the platforms that hashes are exchanged with.
+        Shape (rows, columns) for grey, (rows, columns, 3) for RGB; C order. Alpha is dropped, not composited. The
+        orientation in EXIF is not applied. The platforms with which hashes are exchanged do the same.
 
     Raises:
-        ContentTooLarge, InvalidContent, MissingExtra: As `picture`.
+        Busy, ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent: As `picture`.
     """
     return picture(content).pixels()
 
 
 def picture(content: bytes, *, draft: bool = False) -> "Picture":
-    """Return the picture that a person sees, as `pixels` does, but without a copy of it.
+    """Decode a photo, and return its picture as a person sees it. Unlike `pixels`, this makes no copy of the pixels.
 
-    Bytes that no viewer looks at decide nothing. Of a file that ends early, or is damaged from some place on, the
-    picture is what its decoder completes, and `partial` says how much is missing.
+    Bytes that viewers ignore do not change the picture. If a file ends early, or is damaged from some point on, the
+    decoder fills in the rest, and `partial` says how much is missing.
 
-    `draft` lets JPEG come out at a half, a quarter or an eighth of its size, while no side gets shorter than
-    `DRAFT_PIXELS`: several times faster, but no longer with the bits of others; see docs/hashing.md.
+    With `draft`, a JPEG can be decoded at a half, a quarter or an eighth of its size, as long as no side is shorter
+    than `DRAFT_PIXELS`. This is several times faster, but the hash can differ in some bits; see docs/hashing.md.
 
     Raises:
-        ContentTooLarge: More than `MAX_PHOTO_BYTES`, `MAX_PIXELS`, `MAX_SCANS` or `MAX_SCANNED_PIXELS`, or
-            `MAX_DECODE_S` went by.
-        Busy: Other content takes the memory of the process, see `memory`.
-        InvalidContent: It is no photo, damaged, or less than half of its rows are there; the error says which.
-        MissingExtra: It is HEIC, and what reads it is not installed.
-        UnsupportedContent: It is of a format or a variant that is not decoded; the error names it.
+        ContentTooLarge: The photo exceeds `MAX_PHOTO_BYTES`, `MAX_PIXELS`, `MAX_DECODE_BYTES`, `MAX_SCANS`,
+            `MAX_SCANNED_PIXELS` or `MAX_DECODE_S`.
+        Busy: Other content is using the memory of the process; see `memory`.
+        InvalidContent: The bytes are not a photo, are damaged, or lack more than half of the rows. The error says
+            which.
+        MissingExtra: The photo is HEIC, and the library that reads HEIC is not installed.
+        UnsupportedContent: The format, or the variant of it, is not decoded. The error names it.
     """
     if len(content) > MAX_PHOTO_BYTES:
         raise ContentTooLarge(f"a photo has at most {MAX_PHOTO_BYTES} bytes, not {len(content)}")
@@ -136,7 +137,7 @@ def picture(content: bytes, *, draft: bool = False) -> "Picture":
 
     from countermark.signals.formats import readers
 
-    _quieten()
+    _silence_pillow()
     try:
         admission = _Admission(len(content))
         reading = readers.Reading(
@@ -144,61 +145,61 @@ def picture(content: bytes, *, draft: bool = False) -> "Picture":
         )
         with admission:
             read = readers.read(content, reading)
-            return admission.kept_by(read) if read is not None else _refuse(content)
+            return admission.attach_lease(read) if read is not None else _refuse(content)
     except Image.DecompressionBombError as error:
         raise ContentTooLarge(f"a photo has at most {MAX_PIXELS} pixels: {_reason(error)}") from error
     except UnidentifiedImageError as error:
         raise InvalidContent(f"not a photo that can be read: {_describe(content)}") from error
-    except _DAMAGE as error:
+    except _DAMAGE_ERRORS as error:
         raise InvalidContent(f"a damaged photo: {_reason(error)}") from error
 
 
 def _refuse(content: bytes) -> NoReturn:
-    for signature, what in _OTHER_PHOTOS:
+    for signature, description in _UNSUPPORTED_PHOTOS:
         if content.startswith(signature):
-            raise UnsupportedContent(f"a photo in {what}, which is none of {', '.join(FORMATS)}")
+            raise UnsupportedContent(f"a photo in {description}, which is none of {', '.join(FORMATS)}")
     raise InvalidContent(f"not a photo that can be read: {_describe(content)}")
 
 
 class _Admission:
-    """Lets one photo be decoded, with memory of the process's budget."""
+    """Admits one photo to decoding, and holds the memory that it takes from the budget of the process."""
 
     def __init__(self, content_bytes: int) -> None:
         self._content_bytes = content_bytes
         self._lease: Lease | None = None
 
     def admit(self, claim: "Claim") -> None:
-        """Check what a photo's header says, before anything is decoded, and take the memory that this needs.
+        """Check the sizes from a photo's header before anything is decoded, and take the memory that decoding needs.
 
         Raises:
-            Busy: There is no memory in time.
-            ContentTooLarge: There are more pixels than are allowed, or a JPEG goes over them too often.
+            Busy: The memory did not become free in time.
+            ContentTooLarge: The photo has too many pixels, or a JPEG has too many scans.
         """
         _check(claim)
         needs_bytes = claim.width * claim.height * claim.bytes_per_pixel
         self._lease = process_budget().take(self._content_bytes + needs_bytes)
 
-    def kept_by(self, picture: "Picture") -> "Picture":
-        """Return a picture that keeps, as long as it lives, the memory that its pixels take."""
+    def attach_lease(self, picture: "Picture") -> "Picture":
+        """Return the picture with the lease for the memory of its pixels. The lease ends with the picture."""
         lease, self._lease = self._lease, None
         if lease is not None:
             lease.shrink(_BYTES_PER_PIXEL * picture.rows * picture.columns)
         return replace(picture, lease=lease)
 
     def __enter__(self) -> None:
-        """Begin."""
+        """Start without a lease: `admit` takes one."""
 
     def __exit__(self, *_: object) -> None:
-        """Give back what no picture keeps."""
+        """Release the memory, unless a picture has the lease."""
         if self._lease is not None:
             self._lease.release()
 
 
 def _check(claim: "Claim") -> None:
-    """Check how much a photo's header says there is.
+    """Check the sizes from a photo's header.
 
     Raises:
-        ContentTooLarge: There are more pixels than are allowed, or a JPEG goes over them too often.
+        ContentTooLarge: The photo has too many pixels, or a JPEG has too many scans.
     """
     pixels = claim.width * claim.height
     if pixels > MAX_PIXELS:
@@ -216,24 +217,25 @@ def _check(claim: "Claim") -> None:
         )
 
 
-def _quieten() -> None:
-    """Let Pillow keep to itself what it thinks of a file: what matters is in our errors, and all else is noise."""
+def _silence_pillow() -> None:
+    """Silence Pillow's warnings and log records: countermark's errors already contain the important facts."""
     warnings.filterwarnings("ignore", module=r"PIL\b")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
-    _quieten_libtiff()
+    _silence_libtiff()
 
 
 @cache
-def _quieten_libtiff() -> None:
-    """Let the library that Pillow reads compressed TIFFs with print nothing; where it is hidden within, it prints on.
+def _silence_libtiff() -> None:
+    """Stop libtiff, with which Pillow reads compressed TIFFs, from printing messages.
 
+    This has no effect where Pillow's build does not export libtiff's functions.
     Source: TIFFError(3tiff) and TIFFWarning(3tiff): without a handler nothing is printed.
     """
     import ctypes
 
     from PIL import Image
 
-    extension = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined]  # its types leave out the compiled part
+    extension = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined]  # its type hints omit the compiled module
     for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
         set_handler = getattr(extension, name, None)
         if set_handler is not None:
@@ -242,21 +244,21 @@ def _quieten_libtiff() -> None:
 
 
 def looks_like(content: bytes) -> str | None:
-    """Say what bytes that are no photo look like, in words; None where they look like nothing that we know."""
+    """Describe bytes that are not a photo, for example "a ZIP archive"; return None if the format is not known."""
     start = content[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
     if content[4:8] == b"ftyp":
         return "HEIC" if is_heic(content) else "an MP4 or QuickTime video"
-    return next((what for signature, what in _SIGNATURES if start.startswith(signature)), None)
+    return next((description for signature, description in _SIGNATURES if start.startswith(signature)), None)
 
 
 def _describe(content: bytes) -> str:
-    """Say what the bytes look like, as the end of a sentence."""
+    """Describe what the bytes look like, as the end of a sentence."""
     if not content:
         return "there are no bytes"
-    what = looks_like(content)
-    return f"it looks like {what}" if what else f"it is none of {', '.join(FORMATS)}"
+    description = looks_like(content)
+    return f"it looks like {description}" if description else f"it is none of {', '.join(FORMATS)}"
 
 
 def _reason(error: BaseException) -> str:
-    """Return Pillow's words, on one line and not too many of them."""
+    """Return Pillow's message on one line, cut to `_LONGEST_REASON`."""
     return " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__

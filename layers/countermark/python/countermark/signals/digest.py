@@ -1,4 +1,4 @@
-"""Signal types that are a cryptographic digest of the content: equal or not, and nothing between."""
+"""Signal types that are a cryptographic digest of the content. Two signals match only if they are equal."""
 
 import hashlib
 import re
@@ -15,11 +15,12 @@ NO_BYTES = Unhashable(code="empty", reason="there are no bytes")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DigestType:
-    """A digest of one content type's bytes, in lower-case hex. No content is decoded, so any bytes have one.
+    """A digest of one content type's bytes, in lower-case hex. Content is not decoded, so any bytes have a digest.
 
-    The digest of no bytes is no signal: lists of hashes do hold it, and every upload that failed would match.
+    The digest of zero bytes is not accepted as a signal. Some hash lists contain it, and it would match every failed
+    upload.
 
-    `content_hasher` makes the hasher where the digest is not of the very bytes.
+    `content_hasher` creates the hasher if the digest is not of the unchanged bytes.
     """
 
     name: str
@@ -35,7 +36,7 @@ class DigestType:
         return 2 * hashlib.new(self.algorithm, usedforsecurity=False).digest_size
 
     @property
-    def _of_nothing(self) -> str:
+    def _digest_of_no_bytes(self) -> str:
         return hashlib.new(self.algorithm, usedforsecurity=False).hexdigest()
 
     def parse(self, text: str) -> str:
@@ -45,7 +46,7 @@ class DigestType:
         return value
 
     def refusal(self, value: str) -> str | None:
-        return "it is the digest of no bytes" if value == self._of_nothing else None
+        return "it is the digest of no bytes" if value == self._digest_of_no_bytes else None
 
     def key(self, value: str) -> bytes:
         return bytes.fromhex(value)
@@ -66,16 +67,16 @@ class DigestType:
         return "-"
 
 
-def is_of_any_bytes(signal_type: SignalType) -> bool:
-    """Return whether a signal type digests bytes as they are: it has a signal of what no decoder can read, too."""
+def digests_raw_bytes(signal_type: SignalType) -> bool:
+    """Return whether a signal type digests the unchanged bytes, and so can hash content that no decoder reads."""
     return isinstance(signal_type, DigestType) and signal_type.content_hasher is None
 
 
 class DigestHasher:
-    """Digests bytes as they come; holds none of them."""
+    """Digests bytes as they arrive, without storing them."""
 
     def __init__(self, algorithm: str) -> None:
-        # MD5 is no security here: it is what platforms exchange.
+        # MD5 is not used for security: it is the hash that platforms exchange.
         self._digest = hashlib.new(algorithm, usedforsecurity=False)
         self._is_empty = True
 

@@ -1,6 +1,6 @@
-"""One budget of memory for all that this process decodes at the same time.
+"""A memory budget for everything that this process decodes at the same time.
 
-What does not fit waits its turn, in the order of asking, for a bounded time.
+Requests that do not fit wait for a limited time. They are served in the order in which they arrived.
 """
 
 import os
@@ -17,10 +17,10 @@ VARIABLE = "COUNTERMARK_DECODE_MEMORY_MB"
 """The environment variable that sets the budget, in MiB."""
 
 FRACTION = 0.5
-"""How much of its memory a process gives to decoding where the variable is not set: index and content need the rest."""
+"""The fraction of the process's memory for decoding if the variable is not set. Index and content need the rest."""
 
 MAX_WAIT_S = 20.0
-"""How long decoding waits for memory: API Gateway ends a request after 30 seconds."""
+"""How long decoding waits for memory. It is below the 30 seconds after which API Gateway ends a request."""
 
 _MIB = 1 << 20
 _M_MMAP_THRESHOLD = -3
@@ -29,20 +29,20 @@ _CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memor
 
 
 class Lease:
-    """Memory that was taken from a budget; given back by `release`, or when nobody holds the lease any more."""
+    """Memory taken from a budget. It is returned by `release`, or when the lease is garbage-collected."""
 
     def __init__(self, budget: "Budget", size_bytes: int) -> None:
         self._budget = budget
         self._size_bytes = size_bytes
 
     def shrink(self, size_bytes: int) -> None:
-        """Keep so much at most, and give back the rest."""
-        kept = min(size_bytes, self._size_bytes)
-        given_back, self._size_bytes = self._size_bytes - kept, kept
-        self._budget.give_back(given_back)
+        """Keep at most `size_bytes`, and return the rest to the budget."""
+        kept_bytes = min(size_bytes, self._size_bytes)
+        returned_bytes, self._size_bytes = self._size_bytes - kept_bytes, kept_bytes
+        self._budget.give_back(returned_bytes)
 
     def release(self) -> None:
-        """Give everything back. May be repeated."""
+        """Return everything to the budget. Calling it again has no effect."""
         self.shrink(0)
 
     def __del__(self) -> None:
@@ -50,51 +50,51 @@ class Lease:
 
 
 class Budget:
-    """So many bytes, for all threads."""
+    """A number of bytes that all threads share."""
 
     def __init__(self, limit_bytes: int, *, max_wait_s: float = MAX_WAIT_S) -> None:
         self.limit_bytes = limit_bytes
         self._max_wait_s = max_wait_s
         self._taken_bytes = 0
         self._waiting: deque[object] = deque()
-        # Of a lock that its own thread may take again: a lease may be collected anywhere.
+        # The lock is reentrant, because a lease can be garbage-collected while its own thread holds the lock.
         self._changed = threading.Condition(threading.RLock())
 
     @property
     def taken_bytes(self) -> int:
-        """How much is taken now."""
+        """How many bytes are taken now."""
         return self._taken_bytes
 
     def take(self, size_bytes: int) -> Lease:
-        """Take memory, once it is there and all who asked before have theirs.
+        """Wait until the memory is free and all earlier requests are served; then take it.
 
         Raises:
-            ContentTooLarge: It is more than the whole budget.
-            Busy: It was not there in time.
+            ContentTooLarge: `size_bytes` is more than the whole budget.
+            Busy: The memory did not become free in time.
         """
         if size_bytes > self.limit_bytes:
             raise ContentTooLarge(
                 f"decoding it takes {-(-size_bytes // _MIB)} MiB of memory, more than the "
-                f"{self.limit_bytes // _MIB} MiB that there are for all; {VARIABLE} sets how much"
+                f"{self.limit_bytes // _MIB} MiB of the whole process; set {VARIABLE} to allow more"
             )
-        turn, until = object(), time.monotonic() + self._max_wait_s
+        ticket, deadline_s = object(), time.monotonic() + self._max_wait_s
         with self._changed:
-            self._waiting.append(turn)
+            self._waiting.append(ticket)
             try:
-                while self._waiting[0] is not turn or self._taken_bytes + size_bytes > self.limit_bytes:
-                    left_s = until - time.monotonic()
+                while self._waiting[0] is not ticket or self._taken_bytes + size_bytes > self.limit_bytes:
+                    left_s = deadline_s - time.monotonic()
                     if left_s <= 0 or not self._changed.wait(left_s):
                         raise Busy(
                             f"other content is being decoded: no memory was free for {self._max_wait_s:g} seconds"
                         )
                 self._taken_bytes += size_bytes
             finally:
-                self._waiting.remove(turn)
+                self._waiting.remove(ticket)
                 self._changed.notify_all()
         return Lease(self, size_bytes)
 
     def give_back(self, size_bytes: int) -> None:
-        """Return memory that was taken: a lease does."""
+        """Return memory to the budget. Only leases call this."""
         if size_bytes:
             with self._changed:
                 self._taken_bytes -= size_bytes
@@ -103,25 +103,25 @@ class Budget:
 
 @cache
 def process_budget() -> Budget:
-    """Return the one budget of this process, made at its first use.
+    """Return the budget of this process. The first call creates it.
 
     Raises:
-        InvalidInput: The variable that sets it holds no number of MiB.
+        InvalidInput: The environment variable `VARIABLE` is not a number of MiB.
     """
-    told = os.environ.get(VARIABLE)
-    if told is None:
+    setting = os.environ.get(VARIABLE)
+    if setting is None:
         return Budget(int(FRACTION * _memory_bytes()))
-    if not told.isascii() or not told.isdecimal() or not int(told):
-        raise InvalidInput(f"{VARIABLE} is a number of MiB, 1 or more, not {told[:100]!r}")
-    return Budget(int(told) * _MIB)
+    if not setting.isascii() or not setting.isdecimal() or not int(setting):
+        raise InvalidInput(f"{VARIABLE} is a number of MiB, 1 or more, not {setting[:100]!r}")
+    return Budget(int(setting) * _MIB)
 
 
 def give_back_freed_memory() -> None:
-    """Have this process return large blocks of memory to the system once they are freed. For a server with threads.
+    """Make this process return large blocks of memory to the system when they are freed. Servers with threads call it.
 
-    By default the C library of Linux raises the size from which on it does so to 32 MiB, after the first such block
-    was freed. The pixels of a photo, which Pillow keeps in blocks of 16 MiB, then stay with each thread that decoded
-    some, beyond every budget. Elsewhere nothing happens.
+    By default, the C library of Linux returns blocks above a threshold, which it raises up to 32 MiB as such blocks are
+    freed. Pillow stores pixels in blocks of 16 MiB. They would then stay with each thread that decoded a photo, outside
+    every budget. On other systems this function does nothing.
 
     Source: mallopt(3), M_MMAP_THRESHOLD.
     """
@@ -133,7 +133,7 @@ def give_back_freed_memory() -> None:
 
 
 def _memory_bytes() -> int:
-    """Return how much memory this process may have: the least that its machine, its container or Lambda allows."""
+    """Return how much memory this process can use: the least of the limits of machine, container and Lambda."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     texts = [os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")]
     limits += [int(text) * _MIB for text in texts if text.isdecimal()]

@@ -1,6 +1,6 @@
-"""`pdq`: a perceptual hash of photos, 256 bits; copies that were resized or compressed again lie a few bits apart.
+"""`pdq`: a perceptual hash of photos, 256 bits. The hashes of resized or recompressed copies differ in a few bits.
 
-Source: PDQ hashing specification (facebook/ThreatExchange, hashing.pdf); thresholds as python-threatexchange 1.2.
+Source: PDQ hashing specification (facebook/ThreatExchange, hashing.pdf); thresholds as in python-threatexchange 1.2.
 """
 
 import re
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from countermark.signals.picture import Picture
 
 MIN_QUALITY = 50
-"""Below this a photo has too little to tell, and its hash would match what it should not."""
+"""Below this quality, a photo has too little detail, and its hash would match unrelated photos."""
 
 MAX_MATCH_DISTANCE_BITS = 31
-"""The distance up to which the specification calls a match confident."""
+"""The largest distance at which the specification calls a match confident."""
 
 VARIANT_TOLERANCE_BITS = 2
-"""How far the hash of a turned or mirrored photo may lie from that of its turned pixels, where rounding decides.
+"""How many bits a variant's hash may differ, through rounding, from the hash of the rotated or mirrored pixels.
 
-Measured: 0, of 1,744 turned copies of 23 photos.
+Measured: 0 bits, for 1,744 rotated or mirrored copies of 23 photos.
 """
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def from_picture(picture: "Picture") -> tuple[str, int]:
-    """Return the hash in hex, and its quality in 0..100; to the bit what the reference implementation gives.
+    """Return the hash in hex and its quality in 0..100. Both are exactly those of the reference implementation.
 
-    The hash of a draft lies near that of the whole. A picture with a side below 5 pixels has a hash of zeros and
-    quality 0.
+    The hash of a draft is close to the hash of the full picture. A picture with a side below 5 pixels has a hash of
+    zeros and quality 0.
     """
     from countermark.signals.pdq_transform import hash_picture
 
@@ -47,8 +47,8 @@ def from_picture(picture: "Picture") -> tuple[str, int]:
 def variants_from_picture(picture: "Picture") -> tuple[dict[str, str], int]:
     """Return the hashes of a photo's eight variants by their names, as in `photo.variants`, and their quality.
 
-    The first is exact. The others come from the same pass over the pixels, and no referee settles their ties: they lie
-    up to `VARIANT_TOLERANCE_BITS` from the hashes of turned pixels.
+    The first hash is exact. The others come from the same pass over the pixels, without `pdq_referee`. They differ in
+    at most `VARIANT_TOLERANCE_BITS` from the hashes of the rotated or mirrored pixels.
     """
     from countermark.signals.pdq_transform import hash_variants
 
@@ -56,42 +56,42 @@ def variants_from_picture(picture: "Picture") -> tuple[dict[str, str], int]:
 
 
 def variants_from_content(content: bytes) -> dict[str, str] | Partial[dict[str, str]] | Unhashable:
-    """Return the hashes of a photo's variants, or of the part that is there, or that its quality is too low.
+    """Return the hashes of a photo's variants. A damaged photo's are `Partial`; one of low quality is `Unhashable`.
 
     Raises:
-        ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent: As `decode.picture`.
+        Busy, ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent: As `decode.picture`.
     """
     picture = decode.picture(content)
     values, quality = variants_from_picture(picture)
-    return _made(values, quality, picture.partial)
+    return _hash_or_reason(values, quality, picture.partial)
 
 
 def from_content(content: bytes) -> str | Partial[str] | Unhashable:
-    """Return the hash of a photo, or of the part that is there, or that its quality is too low.
+    """Return the hash of a photo. A damaged photo's is `Partial`; a photo of low quality is `Unhashable`.
 
     Raises:
-        ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent: As `decode.picture`.
+        Busy, ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent: As `decode.picture`.
     """
     picture = decode.picture(content)
     value, quality = from_picture(picture)
-    return _made(value, quality, picture.partial)
+    return _hash_or_reason(value, quality, picture.partial)
 
 
-def _made(value: Value, quality: int, partial: str | None) -> Value | Partial[Value] | Unhashable:
+def _hash_or_reason(value: Value, quality: int, partial: str | None) -> Value | Partial[Value] | Unhashable:
     if quality < MIN_QUALITY:
-        return Unhashable(code="low_quality", reason=f"a quality of {quality}, below {MIN_QUALITY}: too little to see")
+        return Unhashable(code="low_quality", reason=f"a quality of {quality}, below {MIN_QUALITY}: too little detail")
     return value if partial is None else Partial(value=value, reason=partial)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pdq:
-    """The signal type. Its distance is in bits."""
+    """The signal type. Distances are in bits."""
 
     name: str = "pdq"
     content_types: frozenset[ContentType] = frozenset({ContentType.PHOTO})
     index_kind: IndexKind = IndexKind.HAMMING
     match_distance: int = MAX_MATCH_DISTANCE_BITS
-    # The examples of python-threatexchange, which its sample exchange shares as well: twelve photos of one bridge, two
+    # The examples of python-threatexchange, which are also in its sample exchange: twelve photos of one bridge, two
     # other photos, and GitHub's Invertocat and Octocat.
     examples: tuple[str, ...] = (
         "f8f8f0cee0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22",

@@ -1,9 +1,9 @@
-"""PDQ in the very order of float operations of its reference implementation.
+"""PDQ with the float operations of the reference implementation, in exactly the same order.
 
-PDQ compares coefficients with their median, so where two lie closer than float32 can tell apart, the order of
-additions decides a bit. A hash is an interchange value: this module repeats that order, operation by operation, and
-so gives the reference's bits to the last one. It is several times slower than `pdq_transform`, which asks it only
-where that cannot tell, and faster than the reference itself.
+PDQ compares coefficients with their median. If two coefficients are closer than the precision of float32, the order of
+additions decides a bit. Hashes are exchanged, so every bit must be that of the reference. This module repeats the
+reference's operations one by one and gives exactly its bits. It is several times slower than `pdq_transform`, which
+calls it only when rounding could change the result. It is faster than the reference itself.
 
 Source: the reference implementation in C++ (facebook/ThreatExchange, pdq/cpp: downscaling.cpp, pdqhashing.cpp) as
 wrapped by pdqhash 0.2.8, compiled without contraction of multiplications and additions.
@@ -18,25 +18,25 @@ from numpy.typing import NDArray
 from countermark.signals.picture import Picture
 
 SIDE = 64
-"""Rows and columns of the blurred image that the transform takes."""
+"""The number of rows, and of columns, of the blurred image that is transformed."""
 
 FREQUENCIES = 16
-"""Rows and columns of coefficients that are kept: frequencies 1 to 16 of each axis."""
+"""The number of rows, and of columns, of coefficients that are used: frequencies 1 to 16 of each axis."""
 
 GRADIENTS_PER_QUALITY = 90
-"""A quality of 1 for each 90 gradients, in hundredths of full scale; a quality is 100 at most."""
+"""The quality is the sum of the gradients, in hundredths of full scale, divided by 90; at most 100."""
 
 _BLOCK_ROWS = 528
-"""The least rows that are filtered together: each step along them is one operation on so many floats."""
+"""The minimum number of rows that are filtered together: each step is one operation on this many floats."""
 
 _BLOCK_PIXELS = 1 << 20
-"""The least pixels that are filtered together: of narrow images more rows make a block."""
+"""The minimum number of pixels that are filtered together: blocks of narrow images have more rows."""
 
 _FEW_LINES = 32
-"""Fewer lines are filtered one after the other."""
+"""If there are fewer lines than this, they are filtered one by one."""
 
 _TRANSPOSED_ROWS = 128
-"""Rows that are transposed at once, as a cache has few places."""
+"""How many rows are transposed at once, so that they fit into the processor's cache."""
 
 
 def window(length: int) -> int:
@@ -45,29 +45,30 @@ def window(length: int) -> int:
 
 
 def centres(length: int) -> NDArray[np.int64]:
-    """Return which pixels of an axis are sampled, shape (64,), after the filters."""
+    """Return the indexes of the pixels of an axis that are sampled after filtering, shape (64,)."""
     return ((np.arange(SIDE) + 0.5) * length / SIDE).astype(np.int64)
 
 
 def downsample(picture: Picture) -> NDArray[np.float32]:
-    """Blur and sample a picture; returns shape (64, 64).
+    """Blur and sample a picture; return shape (64, 64).
 
-    One of 64 by 64 is taken as it is. Others go through in blocks of rows: three floats for each pixel of a block.
+    A picture of 64 by 64 pixels is not blurred. Others are filtered in blocks of rows, with three floats of memory per
+    pixel of a block.
     """
     rows, columns = picture.rows, picture.columns
     if (rows, columns) == (SIDE, SIDE):
         return np.concatenate([luma for _, luma in picture.luma(0, SIDE)])
-    # Of a side below 64 pixels some are sampled twice.
+    # On a side below 64 pixels, some pixels are sampled twice.
     down, of_rows = np.unique(centres(rows), return_inverse=True)
     across, of_columns = np.unique(centres(columns), return_inverse=True)
     width = window(rows)
     lines = np.zeros((width + rows + width // 2, len(across)), np.float32)
-    lines[width : width + rows] = _filtered_three_times(picture, across)
+    lines[width : width + rows] = _filter_three_times(picture, across)
     return _means(lines, width, down)[np.ix_(of_rows, of_columns)]
 
 
-def _filtered_three_times(picture: Picture, places: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Filter along the rows, down the columns and along the rows again; return the columns at `places`."""
+def _filter_three_times(picture: Picture, places: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Filter along the rows, then the columns, then the rows again; return the columns at the indexes `places`."""
     rows, columns = picture.rows, picture.columns
     across, down = window(columns), window(rows)
     block = min(rows, max(_BLOCK_ROWS, _BLOCK_PIXELS // columns))
@@ -85,7 +86,7 @@ def _filtered_three_times(picture: Picture, places: NDArray[np.int64]) -> NDArra
         _sums(upright[:, :height], across, out=once)
         once /= _counts(columns)
         _transpose(once[across // 2 :], out=lines[down : down + height])
-        # The filter down the columns goes on from block to block, and after the last of them to its end.
+        # The filter along the columns continues from block to block. After the last block, it continues to its end.
         steps = height if top + height < rows else height + down // 2
         lines[down + height : down + steps] = 0
         twice = work[: steps * columns].reshape(steps, columns)
@@ -98,7 +99,7 @@ def _filtered_three_times(picture: Picture, places: NDArray[np.int64]) -> NDArra
 
 
 def coefficients(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the 16 by 16 coefficients of a 64 by 64 image, each sum taken in order of index."""
+    """Return the 16 by 16 coefficients of a 64 by 64 image, each summed in order of the index."""
     half = np.zeros((FREQUENCIES, SIDE), np.float32)
     for k in range(SIDE):
         half += COSINES[:, k, None] * image[k]
@@ -109,20 +110,20 @@ def coefficients(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def gradients(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the differences of neighbours of a 64 by 64 image, in hundredths of full scale, shape (8064,)."""
+    """Return the differences between neighbouring pixels of a 64 by 64 image, in hundredths of 255, shape (8064,)."""
     down = (image[:-1] - image[1:]).ravel()
     right = (image[:, :-1] - image[:, 1:]).ravel()
     return np.concatenate([down, right]) * np.float32(100) / np.float32(255)
 
 
 def quality(image: NDArray[np.float32]) -> int:
-    """Return how much there is to tell in a 64 by 64 image, 0 to 100."""
+    """Return the quality of a 64 by 64 image, 0 to 100: how much detail it has."""
     whole = int(np.abs(np.trunc(gradients(image))).sum(dtype=np.float64))
     return min(100, whole // GRADIENTS_PER_QUALITY)
 
 
 def _means(lines: NDArray[np.float32], width: int, places: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the means of `width` neighbours around some places down each column, of lines as `_sums` takes them."""
+    """Return the means of `width` values around each index in `places`, per column. `lines` is as for `_sums`."""
     steps = places + width // 2
     means = np.empty((len(places), lines.shape[1]), np.float32)
     _sums(lines, width, out=means, steps=steps)
@@ -138,23 +139,24 @@ def _sums(
     before: NDArray[np.float32] | None = None,
     steps: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
-    """Put the running sums of `width` neighbours down each column; return the last, from which the next lines go on.
+    """Write the running sums of `width` values along each column to `out`; return the last sum of each column.
 
-    Each step takes one value in and gives one back, and keeps every rounding on its way. The sum around a line is done
-    half a width after it. At the ends windows have fewer values: there the lines begin with `width` of zeros and end
-    with half as many, and to add or subtract those rounds nothing. `steps` tells which sums to keep; None is all.
+    The next block of lines continues from the returned sums: they are its `before`. Each step adds one value and
+    subtracts one, with the reference's rounding. The sum for a line is complete half a width after the line. Windows at
+    the ends have fewer values. So `lines` begins with `width` lines of zeros and ends with half as many, because
+    adding or subtracting zeros does not round. `steps` are the indexes of the sums to store; None stores all.
 
-    All columns step together, but for a few of them, where the steps would take longer than what they do: these go one
-    after the other.
+    All columns are processed together. If there are only a few, the overhead of each step would dominate, so
+    they are processed one by one.
     """
     if lines.shape[1] < _FEW_LINES:
         return _sums_one_by_one(lines, width, out=out, before=before, steps=steps)
     total = np.zeros(lines.shape[1], np.float32) if before is None else before
     targets = out if steps is None else chain.from_iterable(map(repeat, out, np.diff(steps, prepend=-1).tolist()))
-    coming, going = tee(lines)
-    for comes, goes, target in zip(islice(coming, width, None), going, targets, strict=False):
-        np.add(total, comes, target)
-        np.subtract(target, goes, target)
+    entering, leaving = tee(lines)
+    for enters, leaves, target in zip(islice(entering, width, None), leaving, targets, strict=False):
+        np.add(total, enters, target)
+        np.subtract(target, leaves, target)
         total = target
     return total.copy()
 
@@ -167,7 +169,7 @@ def _sums_one_by_one(
     before: NDArray[np.float32] | None,
     steps: NDArray[np.int64] | None,
 ) -> NDArray[np.float32]:
-    """Do what `_sums` does: each column is one accumulation of values that come and values that go, in turn."""
+    """Do the same as `_sums`. Each column is one accumulation in which added and subtracted values alternate."""
     last = np.empty(lines.shape[1], np.float32)
     terms = np.empty(1 + 2 * (len(lines) - width), np.float32)
     for column, line in enumerate(lines.T):
@@ -181,20 +183,20 @@ def _sums_one_by_one(
 
 
 def _counts(length: int) -> NDArray[np.float32]:
-    """Return how many values the window has after each step along an axis, shape (steps, 1)."""
+    """Return the number of values in the window after each step along an axis, shape (steps, 1)."""
     width = window(length)
     step = np.arange(length + width // 2)
     return (np.minimum(step + 1, length) - np.maximum(step + 1 - width, 0)).astype(np.float32)[:, None]
 
 
 def _transpose(block: NDArray[np.float32], *, out: NDArray[np.float32]) -> None:
-    """Put a block's rows where `out` has columns."""
+    """Write a block's rows to the columns of `out`."""
     for start in range(0, block.shape[0], _TRANSPOSED_ROWS):
         out[:, start : start + _TRANSPOSED_ROWS] = block[start : start + _TRANSPOSED_ROWS].T
 
 
 def _cosines() -> NDArray[np.float32]:
-    """Return the 16 by 64 matrix of the transform: the scale in float32, its product in double precision."""
+    """Return the 16 by 64 matrix of the transform. The scale is a float32; products are in double precision."""
     scale = float(np.float32(math.sqrt(2.0 / SIDE)))
     step = math.pi / 2.0 / SIDE
     rows = [

@@ -1,8 +1,8 @@
-"""PDQ of pixels, by matrix products, with the bits of its reference implementation.
+"""Computes PDQ from pixels with matrix products, and gives the same bits as the reference implementation.
 
-PDQ is linear up to its last step: two box filters and the sampling fold into one banded matrix for each axis, so the 64
-by 64 image is a sum over strips of `rows @ strip @ columns`. That leaves out nine tenths of the work, but
-adds in another order. Where rounding could therefore decide a bit, or the quality, `pdq_referee` decides it.
+PDQ is linear up to its last step. The two box filters and the sampling combine to one banded matrix per axis, so the
+64 by 64 image is a sum over strips of `rows @ strip @ columns`. This saves nine tenths of the work, but changes the
+order of additions. If rounding could change a bit or the quality because of that, `pdq_referee` computes the result.
 
 Source: PDQ hashing specification (facebook/ThreatExchange, hashing.pdf), and the reference implementation.
 """
@@ -17,34 +17,39 @@ from numpy.typing import NDArray
 
 from countermark.signals import pdq_referee as referee
 from countermark.signals.pdq_referee import COSINES, FREQUENCIES, GRADIENTS_PER_QUALITY, SIDE
-from countermark.signals.picture import Picture, of_pixels
+from countermark.signals.picture import Picture, picture_from_pixels
 
 MIN_SIDE_PIXELS = 5
-"""The shortest side that PDQ hashes; shorter ones have a hash of zeros and quality 0."""
+"""The shortest side that PDQ hashes. A picture with a shorter side has a hash of zeros and quality 0."""
 
 COEFFICIENT_TOLERANCE = 0.0025
-"""How far a coefficient may lie from the reference's, up to a longest side of 512 pixels.
+"""The largest expected difference of a coefficient from the reference's, for a longest side of up to 512 pixels.
 
-The reference's running sums drift like a random walk, so the tolerance grows with the root of the longest side. What
-it must cover is measured, not proven: see docs/hashing.md.
+The rounding errors of the reference's running sums grow like a random walk. So the tolerance grows with the square root
+of the longest side. The tolerance is based on measurements, not on a proof: see docs/hashing.md.
 """
 
 EDGE_TOLERANCE = 0.0075
-"""The same for the lowest frequency of either axis, where a drift that all rows share adds up."""
+"""The same for the lowest frequency of either axis, where an error that all rows share adds up."""
 
 GRADIENT_TOLERANCE = 0.002
-"""How far a gradient may lie from the reference's, in hundredths of full scale; it grows in the same way."""
+"""The same for a gradient, in hundredths of full scale. It also grows with the longest side."""
 
 TRUSTED_SIDES_PIXELS = range(64, 8193)
-"""The sides for which the tolerances were measured. The reference's running sums drift along longer ones, and of
-shorter ones it repeats the pixels, and so their rounding."""
+"""The sides, in pixels, for which the tolerances were measured.
+
+On longer sides, the reference's running sums have larger errors. On shorter sides, the reference uses pixels more than
+once, and so repeats their rounding errors.
+"""
 
 TRUSTED_ASPECT = 4
-"""The most that one side may be of the other, for the same reason."""
+"""The largest ratio of the sides for which the tolerances hold, for the same reason."""
 
 _BAND_OUTPUTS = 4
-"""Outputs of a band: few enough that OpenBLAS gives no product to several threads, which would wait for each other in
-a loop. It does from 262,144 multiplications on: a strip has 65,536 pixels.
+"""The number of outputs of a band. It is so small that OpenBLAS computes each product in one thread.
+
+From 262,144 multiplications on, it would use several threads, which wait for each other in a busy loop. A strip has
+65,536 pixels.
 
 Source: OpenBLAS, interface/gemm.c and common.h, SMP_THRESHOLD_MIN and GEMM_MULTITHREAD_THRESHOLD.
 """
@@ -52,7 +57,7 @@ Source: OpenBLAS, interface/gemm.c and common.h, SMP_THRESHOLD_MIN and GEMM_MULT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PdqHash:
-    """A PDQ hash in hex, its quality in 0..100, and whether the order of float operations had to decide it."""
+    """A PDQ hash in hex, its quality in 0..100, and whether `pdq_referee` had to compute it."""
 
     value: str
     quality: int
@@ -60,7 +65,7 @@ class PdqHash:
 
 
 def hash_picture(picture: Picture) -> PdqHash:
-    """Hash a picture, to the bit as the reference does; but for a draft, of which no referee is asked."""
+    """Return the hash of a picture, with exactly the bits of the reference. A draft's hash can differ from it."""
     coefficients, quality, refereed = _transform(picture)
     return PdqHash(value=to_hex(coefficients), quality=quality, refereed=refereed)
 
@@ -68,8 +73,8 @@ def hash_picture(picture: Picture) -> PdqHash:
 def hash_variants(picture: Picture) -> tuple[dict[str, str], int]:
     """Return the hashes of the eight dihedral variants by name, as `photo.variants` names them, and the quality.
 
-    To transpose an image transposes its coefficients. A mirrored one is sampled at other pixels, but the same strips
-    serve. No referee is asked but for the original.
+    Transposing an image transposes its coefficients. A mirrored image is sampled at other pixels, but from the same
+    strips. Only the original is computed by `pdq_referee` if necessary.
     """
     if min(picture.rows, picture.columns) < MIN_SIDE_PIXELS:
         hashed = hash_picture(picture)
@@ -91,11 +96,11 @@ def hash_variants(picture: Picture) -> tuple[dict[str, str], int]:
 
 
 def _mirrored(picture: Picture) -> tuple[NDArray[np.float32], ...]:
-    """Return what `downsample` does of a picture, mirrored sideways, mirrored top to bottom, and both."""
+    """Return `downsample` of a picture: as it is, mirrored left to right, mirrored top to bottom, and both."""
     if not picture.is_draft and not _is_trusted(picture.rows, picture.columns):
         pixels = picture.pixels()
-        turned = (pixels, pixels[:, ::-1], pixels[::-1], pixels[::-1, ::-1])
-        return tuple(referee.downsample(of_pixels(each)) for each in turned)
+        variants = (pixels, pixels[:, ::-1], pixels[::-1], pixels[::-1, ::-1])
+        return tuple(referee.downsample(picture_from_pixels(each)) for each in variants)
     (upright, sides), (top_down, both) = _downsample(picture, is_mirrored=(False, True))
     return upright, sides[:, ::-1], top_down[::-1], both[::-1, ::-1]
 
@@ -103,7 +108,10 @@ def _mirrored(picture: Picture) -> tuple[NDArray[np.float32], ...]:
 def _transform(
     picture: Picture, downsampled: NDArray[np.float32] | None = None
 ) -> tuple[NDArray[np.float32], int, bool]:
-    """Return the coefficients, the quality, and whether the referee made them; takes `downsample` where it is known."""
+    """Return the coefficients, the quality, and whether `pdq_referee` computed them.
+
+    `downsampled` is the result of `downsample`, if the caller has it already.
+    """
     rows, columns = picture.rows, picture.columns
     if min(rows, columns) < MIN_SIDE_PIXELS:
         return np.zeros((FREQUENCIES, FREQUENCIES), np.float32), 0, False
@@ -120,22 +128,22 @@ def _transform(
 
 
 def _is_trusted(rows: int, columns: int) -> bool:
-    """Tell whether the tolerances hold for an image of this size; one of 64 by 64 is not blurred at all."""
+    """Return whether the tolerances hold for an image of this size. An image of 64 by 64 pixels is not blurred."""
     shortest, longest = sorted((rows, columns))
     is_measured = shortest in TRUSTED_SIDES_PIXELS and longest in TRUSTED_SIDES_PIXELS
     return is_measured and longest <= TRUSTED_ASPECT * shortest and (rows, columns) != (SIDE, SIDE)
 
 
 def downsample(picture: Picture) -> NDArray[np.float32]:
-    """Blur and sample a picture; returns shape (64, 64)."""
+    """Blur and sample a picture; return shape (64, 64)."""
     image: NDArray[np.float32] = _downsample(picture, is_mirrored=(False,))[0, 0]
     return image
 
 
 def _downsample(picture: Picture, *, is_mirrored: Sequence[bool]) -> NDArray[np.float32]:
-    """Return images for every way to sample the rows and the columns, shape (ways, ways, 64, 64).
+    """Return the image for each combination of sampled rows and columns, shape (n, n, 64, 64) for n = len(is_mirrored).
 
-    Mirrored outputs stand in the order of the pixels, not of the mirrored image.
+    Mirrored outputs are in the order of the original pixels, not of the mirrored image.
     """
     down, across = (
         [_bands(length, scale=picture.scale, mirrored=each) for each in is_mirrored]
@@ -164,18 +172,18 @@ def _coefficients(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def is_certain(coefficients: NDArray[np.float32], *, longest_pixels: int) -> bool:
-    """Tell whether the upper half of the coefficients is the reference's upper half, whatever was rounded how."""
+    """Return whether, despite rounding, the same coefficients are above the median as in the reference."""
     is_upper = coefficients > _median(coefficients)
     if 2 * is_upper.sum() != is_upper.size:
         return False
-    slack = _SLACK * _growth(longest_pixels)
+    slack = _SLACK * _tolerance_factor(longest_pixels)
     return bool((coefficients - slack)[is_upper].min() > (coefficients + slack)[~is_upper].max())
 
 
 def quality_if_certain(image: NDArray[np.float32], *, longest_pixels: int) -> int | None:
-    """Return the quality; None where a gradient so near to a whole number that rounding decides it could change it."""
+    """Return the quality; None if it is uncertain because rounding could move a gradient across a whole number."""
     gradients = np.abs(referee.gradients(image))
-    tolerance = GRADIENT_TOLERANCE * _growth(longest_pixels)
+    tolerance = GRADIENT_TOLERANCE * _tolerance_factor(longest_pixels)
     least, most = (
         min(100, int(np.floor(bound).sum()) // GRADIENTS_PER_QUALITY)
         for bound in (np.maximum(gradients - tolerance, 0), gradients + tolerance)
@@ -183,12 +191,12 @@ def quality_if_certain(image: NDArray[np.float32], *, longest_pixels: int) -> in
     return least if least == most else None
 
 
-def _growth(longest_pixels: int) -> float:
+def _tolerance_factor(longest_pixels: int) -> float:
     return math.sqrt(max(1.0, longest_pixels / 512))
 
 
 def to_hex(coefficients: NDArray[np.float32]) -> str:
-    """Return the hash of coefficients: a bit for each above the median, the last of them first."""
+    """Return the hash of coefficients: bit 1 for each coefficient above the median, the last coefficient first."""
     return np.packbits((coefficients > _median(coefficients)).ravel()[::-1]).tobytes().hex()
 
 
@@ -200,7 +208,7 @@ def _median(coefficients: NDArray[np.float32]) -> np.float32:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Band:
-    """A few outputs next to each other, the run of pixels that has a share in them, and its weights."""
+    """A few adjacent outputs, the range of pixels that contributes to them, and the weights of those pixels."""
 
     outputs: slice
     first: int
@@ -209,16 +217,16 @@ class _Band:
 
 
 def _bands(length: int, *, scale: int, mirrored: bool) -> list[_Band]:
-    """Cut an axis into bands of outputs.
+    """Divide an axis into bands of outputs.
 
-    A pixel of a draft stands for `scale` pixels of the whole picture, and weighs what they weigh together. `mirrored`
-    weighs the pixels as in the mirrored image, last output first.
+    A pixel of a draft represents `scale` pixels of the full picture, and has the sum of their weights. `mirrored` gives
+    each pixel the weight that it has in the mirrored image, last output first.
     """
     first, weights = _taps(length)
     taps = weights.shape[1]
     if mirrored:
         first, weights = (length - first - taps)[::-1], weights[::-1, ::-1]
-    # Taps beyond an end of the image weigh nothing.
+    # Taps beyond an end of the image have weight 0.
     place = np.clip(first[:, None] + np.arange(taps), 0, length - 1) // scale
     spread = np.zeros((SIDE, -(-length // scale)), np.float32)
     np.add.at(spread, (np.arange(SIDE)[:, None], place), weights)
@@ -239,8 +247,8 @@ def _bands(length: int, *, scale: int, mirrored: bool) -> list[_Band]:
 def _taps(length: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the first pixel of each of the 64 outputs, shape (64,), and the weights from there, shape (64, taps).
 
-    An output is the mean of the means around its centre: each pixel in the window around the centre spreads its
-    weight evenly over its own window. Windows end at the image's edges, where they have fewer pixels.
+    An output is the mean of the means around its centre. Each pixel in the window around the centre distributes its
+    weight equally over the window around itself. Windows at the image's edges have fewer pixels.
     """
     width = referee.window(length)
     ahead = width // 2

@@ -1,6 +1,6 @@
-"""Turned, mirrored and trimmed pictures: what people do to a photo so that it is not known again.
+"""Rotates, mirrors and trims pictures, as people do so that a photo is not recognised.
 
-Pixels are of shape (rows, columns) or (rows, columns, 3); pictures share memory with what they were made of.
+Pixels have shape (rows, columns) or (rows, columns, 3). Results share memory with the original pixels.
 """
 
 import io
@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 LETTERBOX_THRESHOLD = 15
-"""The brightest value, of 255, that a border has in any channel: JPEG leaves black bars a little above 0."""
+"""The brightest value, of 255, that a border has in any channel. JPEG leaves black bars slightly above 0."""
 
 
 def variants(pixels: NDArray[np.uint8]) -> Mapping[str, NDArray[np.uint8]]:
-    """Return the eight pictures that turning by right angles and mirroring make, the original first.
+    """Return the eight pictures that result from rotating by right angles and mirroring, the original first.
 
-    Rotations are counter-clockwise. FLIPX turns top to bottom, FLIPY left to right; FLIPPLUS1 mirrors on the
-    diagonal from the top left, FLIPMINUS1 on the other one.
+    Rotations are counter-clockwise. FLIPX mirrors top to bottom, FLIPY left to right. FLIPPLUS1 mirrors at the
+    diagonal from the top left, FLIPMINUS1 at the other diagonal.
 
     Source: the names and directions of python-threatexchange 1.2, content_type/photo.py.
     """
@@ -37,7 +37,7 @@ def variants(pixels: NDArray[np.uint8]) -> Mapping[str, NDArray[np.uint8]]:
 def unletterbox(pixels: NDArray[np.uint8], *, threshold: int = LETTERBOX_THRESHOLD) -> NDArray[np.uint8]:
     """Return the picture without border rows and columns in which every value is at most `threshold`, 0..255.
 
-    A picture that is dark all over is returned whole: nothing would be left of it.
+    If the whole picture is dark, it is returned unchanged, because nothing would remain.
     """
     bright = pixels > threshold if pixels.ndim == 2 else (pixels > threshold).any(axis=2)
     rows, columns = (np.flatnonzero(bright.any(axis=axis)) for axis in (1, 0))
@@ -47,10 +47,10 @@ def unletterbox(pixels: NDArray[np.uint8], *, threshold: int = LETTERBOX_THRESHO
 
 
 def as_png(pixels: NDArray[np.uint8]) -> bytes:
-    """Return a picture as the bytes of a PNG: nothing is lost, so its PDQ is that of the pixels."""
+    """Return a picture as a PNG file. PNG is lossless, so the file has the same PDQ hash as the pixels."""
     from PIL import Image
 
     file = io.BytesIO()
-    # At the fastest level a file is up to a quarter larger, and made in less than half the time.
+    # At the fastest level, a file is up to a quarter larger, but takes less than half the time to write.
     Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG", compress_level=1)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""`photo_md5`: the MD5 of a photo's bytes, which NCMEC and ThreatExchange carry beside PDQ."""
+"""`photo_md5`: the MD5 of a photo's bytes, which NCMEC and ThreatExchange share as well as PDQ."""
 
 from countermark.domain.signal import ContentType
 from countermark.signals.digest import DigestType
@@ -7,6 +7,6 @@ PHOTO_MD5 = DigestType(
     name="photo_md5",
     content_types=frozenset({ContentType.PHOTO}),
     algorithm="md5",
-    # Of the bytes "countermark".
+    # The digest of the bytes "countermark".
     examples=("8232159d785739e0ffcf06977f1eda5f",),
 )

@@ -1,4 +1,4 @@
-"""`photo_sha256`: the SHA-256 of a photo's bytes, which NCMEC and ThreatExchange carry beside PDQ."""
+"""`photo_sha256`: the SHA-256 of a photo's bytes, which NCMEC and ThreatExchange share as well as PDQ."""
 
 from countermark.domain.signal import ContentType
 from countermark.signals.digest import DigestType
@@ -7,6 +7,6 @@ PHOTO_SHA256 = DigestType(
     name="photo_sha256",
     content_types=frozenset({ContentType.PHOTO}),
     algorithm="sha256",
-    # Of the bytes "countermark".
+    # The digest of the bytes "countermark".
     examples=("004de383fa93d33da10aa50d2466a3e503e37e9579bfa3192ba706f0a44693fb",),
 )

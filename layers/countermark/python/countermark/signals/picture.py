@@ -1,6 +1,7 @@
-"""A picture as it is hashed: strips of 8-bit pixels, or of luma, from a Pillow image of any mode.
+"""A picture for hashing: strips of 8-bit pixels, or of luma, from a Pillow image of any mode.
 
-Strips are small, so that what is made of one stays in the processor's cache, and a picture is never held twice.
+Strips are small, so that the values computed from one stay in the processor's cache, and no second copy of the whole
+picture is needed.
 """
 
 from collections.abc import Iterator
@@ -13,18 +14,19 @@ from PIL import Image
 from countermark.signals.memory import Lease
 
 _STRIP_PIXELS = 1 << 16
-"""How many pixels a strip has: Pillow makes two more copies of it on the way, 256 KiB each."""
+"""How many pixels a strip has. Pillow makes two temporary copies of it, 256 KiB each."""
 
-_HALF_OF_FLOATS = 1.5e38
+_HALF_OF_MAX_FLOAT = 1.5e38
 
 _GREY_MODES = ("1", "L", "LA", "La")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """What is hashed: an image, and the size of the whole picture. A draft's image has a half or less of it a side.
+    """An image to hash, and the size of the full picture: `rows` by `columns` pixels.
 
-    `partial` says what is missing of a picture that is there in part. `lease` is the memory that it takes of a budget.
+    A draft's image is smaller by the factor `scale`. `partial` says what is missing if the file was damaged; None if
+    nothing is. `lease` is the memory of the budget that the image takes.
     """
 
     image: Image.Image | NDArray[np.uint8]
@@ -36,62 +38,62 @@ class Picture:
 
     @property
     def is_draft(self) -> bool:
-        """Tell whether each pixel of the image stands for several of the picture."""
+        """Whether each pixel of the image represents several pixels of the picture."""
         return self.scale > 1
 
     def pixels(self) -> NDArray[np.uint8]:
-        """Return the image's pixels, as `pixels_of`."""
-        return pixels_of(self.image) if isinstance(self.image, Image.Image) else self.image
+        """Return the image's pixels, as `pixels_from_image` does."""
+        return pixels_from_image(self.image) if isinstance(self.image, Image.Image) else self.image
 
     def luma(self, start: int, stop: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """Yield strips of some of the image's rows, from top to bottom: which, and their luma, shape (rows, columns).
+        """Yield the image's rows from `start` to `stop` in strips: the slice of rows and their luma, (rows, columns).
 
-        The reference weighs and adds in double precision, and then rounds. Pillow adds whole thousandths, and one
-        division in single precision rounds them to the same float.
+        The reference computes luma in double precision, and then rounds it to single precision. Pillow adds whole
+        thousandths. One division in single precision then rounds them to the same float.
         """
         for rows in strips(start, stop, -(-self.columns // self.scale)):
             if isinstance(self.image, Image.Image):
-                strip = _plain(self.image.crop((0, rows.start, self.image.width, rows.stop)))
+                strip = _to_basic_mode(self.image.crop((0, rows.start, self.image.width, rows.stop)))
             else:
                 strip = Image.fromarray(self.image[rows])
             yield rows, np.asarray(strip.convert("F"))
 
 
-def of_pixels(pixels: NDArray[np.uint8]) -> Picture:
-    """Return the picture that pixels of shape (rows, columns) or (rows, columns, 3) show, grey or RGB."""
+def picture_from_pixels(pixels: NDArray[np.uint8]) -> Picture:
+    """Return a picture of grey pixels, shape (rows, columns), or RGB pixels, shape (rows, columns, 3)."""
     return Picture(image=pixels, rows=pixels.shape[0], columns=pixels.shape[1])
 
 
-def of_image(image: Image.Image, *, rows: int, columns: int, scale: int = 1) -> Picture:
-    """Return the picture that a person sees in a Pillow image of any mode."""
-    seen = scaled(np.asarray(image)) if image.mode in ("I", "F") else image
-    return Picture(image=seen, rows=rows, columns=columns, scale=scale)
+def picture_from_image(image: Image.Image, *, rows: int, columns: int, scale: int = 1) -> Picture:
+    """Return a picture of a Pillow image of any mode, as a person sees it."""
+    visible = scale_to_8_bits(np.asarray(image)) if image.mode in ("I", "F") else image
+    return Picture(image=visible, rows=rows, columns=columns, scale=scale)
 
 
-def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
-    """Return what a person sees in a Pillow image of any mode, 8 bits a channel.
+def pixels_from_image(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the pixels of a Pillow image of any mode as a person sees them, 8 bits per channel.
 
     Shape (rows, columns) for grey, (rows, columns, 3) for RGB; C order.
     """
     if image.mode in ("I", "F"):
-        return scaled(np.asarray(image))
+        return scale_to_8_bits(np.asarray(image))
     is_grey = image.mode in _GREY_MODES or image.mode.startswith("I;16")
     pixels = np.empty((image.height, image.width, 1 if is_grey else 3), np.uint8)
     for rows in strips(0, image.height, image.width):
-        strip = _plain(image.crop((0, rows.start, image.width, rows.stop)))
+        strip = _to_basic_mode(image.crop((0, rows.start, image.width, rows.stop)))
         channels = np.asarray(strip)
         pixels[rows] = channels[..., None] if strip.mode == "L" else channels[..., : pixels.shape[2]]
     return pixels[..., 0] if is_grey else pixels
 
 
 def strips(start: int, stop: int, columns: int) -> Iterator[slice]:
-    """Yield the rows of a picture in strips of some `_STRIP_PIXELS`."""
+    """Yield the rows from `start` to `stop` in strips of about `_STRIP_PIXELS` pixels."""
     height = max(1, _STRIP_PIXELS // columns)
     for top in range(start, stop, height):
         yield slice(top, min(top + height, stop))
 
 
-def _plain(strip: Image.Image) -> Image.Image:
+def _to_basic_mode(strip: Image.Image) -> Image.Image:
     """Return a strip in mode L, LA, RGB or RGBA."""
     if strip.mode in ("L", "LA", "RGB", "RGBA"):
         return strip
@@ -99,21 +101,21 @@ def _plain(strip: Image.Image) -> Image.Image:
         sixteen = np.asarray(strip).astype(np.uint32)
         return Image.fromarray(((sixteen * 255 + 32767) // 65535).astype(np.uint8))
     if strip.mode in ("La", "RGBa"):
-        # The colours were multiplied by alpha; a person is meant to see them before that.
+        # The colours were multiplied by alpha. A person sees the colours without that.
         return strip.convert(strip.mode.upper())
     if strip.mode == "1":
         return strip.convert("L")
-    # The palette alone has the colours. Pillow warns where transparency must get lost on the way.
+    # Only the palette decides the colours. Pillow warns if the conversion loses transparency, so it is removed first.
     strip.info.pop("transparency", None)
     return strip.convert("RGB")
 
 
-def scaled(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Return samples of 8, 16 or 32 bits as 8 bits.
+def scale_to_8_bits(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Scale samples of 8, 16 or 32 bits to 8 bits.
 
-    Unsigned ones of 16 bits have their white at 65535. Else nothing in a file tells its white, so its largest value
-    does. Floats up to 1 have their white at 1, values up to 255 at 255, up to 65535 at 65535; all others, and those
-    with negative values, are stretched from their least to their greatest.
+    White is 65535 for unsigned samples of 16 bits. For other samples, a file does not state the value of white, so it
+    follows from the largest sample. White is 1 for floats up to 1, 255 for values up to 255, and 65535 for values up to
+    65535. All other samples, and those with negative values, are stretched from the least to the greatest.
     """
     if values.dtype == np.uint8:
         return values.astype(np.uint8, copy=False)
@@ -121,8 +123,8 @@ def scaled(values: NDArray[np.generic]) -> NDArray[np.uint8]:
         return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     finite = np.nan_to_num(values.astype(np.float32), copy=False, posinf=0.0, neginf=0.0)
     black, white = float(finite.min()), float(finite.max())
-    if max(-black, white) > _HALF_OF_FLOATS:
-        # So that their difference is a float, too.
+    if max(-black, white) > _HALF_OF_MAX_FLOAT:
+        # Halved, so that their difference does not exceed the range of a float.
         finite *= 0.5
         black, white = black / 2, white / 2
     if black >= 0 and white <= 65535:

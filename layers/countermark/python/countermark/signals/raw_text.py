@@ -1,7 +1,7 @@
-"""`raw_text`: a text itself; it matches texts that are nearly the same once letters alone are looked at.
+"""`raw_text`: the text itself. Two texts match if their letters and digits are nearly the same.
 
-Source: python-threatexchange 1.2, raw_text.py and common.py. It means to squeeze runs of a letter as well, but its
-pattern does nothing; results agree with what it does.
+Source: python-threatexchange 1.2, raw_text.py and common.py. Its code intends to collapse repeated letters as well, but
+the pattern has no effect. Results here agree with its actual behaviour.
 """
 
 import bisect
@@ -13,82 +13,87 @@ from functools import lru_cache
 from countermark.domain.signal import Comparison, ContentType, IndexKind, Unhashable
 from countermark.errors import InvalidSignal
 from countermark.signals.buffered import BufferedHasher
-from countermark.signals.text import MAX_CONTENT_BYTES, decoded, stripped
+from countermark.signals.text import MAX_CONTENT_BYTES, decode_text, strip_text
 
 MAX_TEXT_BYTES = 32 * 1024
-"""The largest text to bank, in UTF-8. Longer texts, up to `MAX_CONTENT_BYTES`, are compared with those."""
+"""The largest text that can be banked, in UTF-8. Texts up to `MAX_CONTENT_BYTES` are compared with banked texts."""
 
 MAX_DIFFERENCE_PERCENT = 5
-"""How many of a hundred characters of the banked text may differ."""
+"""The largest difference of a match, in percent of the banked text's characters."""
 
 MAX_QUERY_CHARACTERS = 210_000
-"""The longest query. A longer text matches no banked one: of 32 KiB, at most 163,840 characters are compared (U+FDFA
-has three bytes, and becomes fifteen letters), and 5 % of them may be missing."""
+"""The longest query, in characters. A longer text cannot match any banked text.
 
-MAX_REMEMBERED_LENGTH = 1_024
-"""The longest text whose normalised form is remembered, in characters: longer ones are few."""
+A banked text of 32 KiB has at most 163,840 characters after normalisation: U+FDFA has three bytes and becomes fifteen
+letters. A matching query differs by at most 5 %.
+"""
 
-MAX_REMEMBERED = 2**14
-"""How many normalised texts are remembered: 128 MiB at the very most, and a twentieth of that as people write."""
+MAX_CACHED_LENGTH = 1_024
+"""The longest text whose normalised form is cached, in characters. Longer texts are rare."""
 
-# No combining mark is alphanumeric, so this takes accents out as well, once they are characters of their own.
+MAX_CACHED_TEXTS = 2**14
+"""How many normalised texts are cached. They take at most 128 MiB, and a twentieth of that for usual texts."""
+
+# Combining marks are not alphanumeric. So this also removes accents, after NFKD has made them separate characters.
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 
 
-# What no text has left after it was normalised; other characters are looked at one by one.
-_NEVER_COMPARED = re.compile(r"[\x00-/:-@\[-`{-\x7f\s]+")
+# The common characters that normalisation always removes. Other characters are checked one by one.
+_ALWAYS_IGNORED = re.compile(r"[\x00-/:-@\[-`{-\x7f\s]+")
 
-NOTHING_COMPARED = Unhashable(code="empty", reason="a text without letters and digits")
+NO_LETTERS_OR_DIGITS = Unhashable(code="empty", reason="a text without letters and digits")
 
 
 def from_content(content: bytes) -> str | Unhashable:
-    """Return the text of bytes, stripped, or that it is empty. They are in UTF-8 unless a mark says otherwise.
+    """Return the stripped text of bytes in UTF-8, or in the encoding of their byte order mark.
+
+    An empty text is `Unhashable`.
 
     Raises:
-        InvalidContent: They are not text.
+        InvalidContent: The bytes are not text.
     """
-    return decoded(content, what="a text") or Unhashable(code="empty", reason="an empty text")
+    return decode_text(content, noun="a text") or Unhashable(code="empty", reason="an empty text")
 
 
-def query_of(content: bytes) -> str | Unhashable:
-    """Return a text of bytes less what is not compared, and at most as long as a text that can match.
+def query_from_content(content: bytes) -> str | Unhashable:
+    """Return the text of bytes without ignored characters, cut to `MAX_QUERY_CHARACTERS`.
 
-    It matches what the whole text matches, at the same distance.
+    It matches the same banked texts as the complete text, at the same distances.
 
     Raises:
-        InvalidContent: They are not text.
+        InvalidContent: The bytes are not text.
     """
     text = from_content(content)
     if isinstance(text, Unhashable):
         return text
-    # In lower case first: which sigma ends a word depends on what stands around it.
-    compared = _NEVER_COMPARED.sub("", text.lower())
-    vanishing = [mark for mark in set(compared) if not normalise(mark)]
-    compared = compared.translate(dict.fromkeys(map(ord, vanishing)))
-    return compared[:MAX_QUERY_CHARACTERS] or NOTHING_COMPARED
+    # Convert to lower case first: the form of a Greek sigma depends on the characters around it.
+    compared = _ALWAYS_IGNORED.sub("", text.lower())
+    ignored = [character for character in set(compared) if not normalise(character)]
+    compared = compared.translate(dict.fromkeys(map(ord, ignored)))
+    return compared[:MAX_QUERY_CHARACTERS] or NO_LETTERS_OR_DIGITS
 
 
-def signal_of(content: bytes) -> str | Unhashable:
-    """Return the text of bytes, or that nothing of it is compared: it has no letter and no digit.
+def signal_from_content(content: bytes) -> str | Unhashable:
+    """Return the text of bytes. A text without letters and digits is `Unhashable`.
 
     Raises:
-        InvalidContent: They are not text.
+        InvalidContent: The bytes are not text.
     """
     text = from_content(content)
     if isinstance(text, Unhashable) or normalise(text):
         return text
-    return NOTHING_COMPARED
+    return NO_LETTERS_OR_DIGITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawText:
-    """The signal type. Its distance is in edits: characters put in, taken out or replaced, of the normalised texts."""
+    """The signal type. Distances are in edits: characters inserted, deleted or replaced, after normalisation."""
 
     name: str = "raw_text"
     content_types: frozenset[ContentType] = frozenset({ContentType.TEXT})
     index_kind: IndexKind = IndexKind.LINEAR
     match_distance: int = 0
-    # The examples of python-threatexchange, which its sample exchange shares as well.
+    # The examples of python-threatexchange, which are also in its sample exchange.
     examples: tuple[str, ...] = (
         "The quick brown fox jumps over the lazy dog",
         (
@@ -101,19 +106,21 @@ class RawText:
     )
 
     def parse(self, text: str) -> str:
-        value = stripped(text)
+        value = strip_text(text)
         try:
             size_bytes = len(value.encode())
         except UnicodeEncodeError as error:
-            raise InvalidSignal(f"a raw_text signal has whole characters, not half of one at {error.start}") from error
+            raise InvalidSignal(
+                f"a raw_text signal must be valid Unicode: half a surrogate pair at character {error.start}"
+            ) from error
         if not value:
-            raise InvalidSignal("a raw_text signal is not empty")
+            raise InvalidSignal("a raw_text signal must not be empty")
         if size_bytes > MAX_TEXT_BYTES:
             raise InvalidSignal(f"a raw_text signal has at most {MAX_TEXT_BYTES} bytes, not {size_bytes}")
         return value
 
     def refusal(self, value: str) -> str | None:
-        return None if _normal(value) else "it has no letters and no digits, which alone are compared"
+        return None if _cached_normal_form(value) else "it has no letters and no digits, and only those are compared"
 
     def key(self, value: str) -> bytes:
         return value.encode()
@@ -122,39 +129,39 @@ class RawText:
         return key.decode()
 
     def compare(self, query: str, banked: str) -> Comparison:
-        """Compare two canonical values; the limit is a share of the banked one.
+        """Compare two canonical values. The limit is a share of the banked text's length.
 
-        A text without letters and digits matches itself alone: all of those are equal once they are normalised.
-        Where they do not match, the distance says only that it is too large: nothing beyond the limit is counted.
+        A text without letters and digits matches only itself, because all such texts are equal after normalisation.
+        If the texts do not match, the distance is only some number above the limit: counting stops there.
         """
         from rapidfuzz.distance import Levenshtein
 
-        ours, theirs = _normal(banked), _normal(query)
-        limit = max_edits(len(ours))
-        distance = abs(len(ours) - len(theirs))
+        banked_text, query_text = _cached_normal_form(banked), _cached_normal_form(query)
+        limit = max_edits(len(banked_text))
+        distance = abs(len(banked_text) - len(query_text))
         if distance <= limit:
-            distance = Levenshtein.distance(ours, theirs, score_cutoff=limit)
-        return Comparison(matches=query == banked or (distance <= limit and bool(ours)), distance=distance)
+            distance = Levenshtein.distance(banked_text, query_text, score_cutoff=limit)
+        return Comparison(matches=query == banked or (distance <= limit and bool(banked_text)), distance=distance)
 
     def length(self, value: str) -> int:
-        return len(_normal(value))
+        return len(_cached_normal_form(value))
 
     def matching_lengths(self, query: str) -> range:
-        length = len(_normal(query))
-        # Both sums grow with the banked text's length, so the first and the last that match are found by halving.
+        length = len(_cached_normal_form(query))
+        # Both sums grow with the length of the banked text, so a binary search finds the range that matches.
         shortest = bisect.bisect_left(range(length), length, key=lambda banked: banked + max_edits(banked))
         longest = bisect.bisect_right(range(2 * length + 2), length, key=lambda banked: banked - max_edits(banked))
         return range(shortest, longest)
 
     def hasher(self) -> BufferedHasher[str]:
-        return BufferedHasher(signal_of, max_bytes=MAX_TEXT_BYTES)
+        return BufferedHasher(signal_from_content, max_bytes=MAX_TEXT_BYTES)
 
     def reader(self) -> BufferedHasher[str]:
-        """Return a hasher for texts that are too long to bank."""
-        return BufferedHasher(query_of, max_bytes=MAX_CONTENT_BYTES)
+        """Return a hasher for query texts, which can be longer than banked texts."""
+        return BufferedHasher(query_from_content, max_bytes=MAX_CONTENT_BYTES)
 
     def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's
-        length = len(_normal(banked))
+        length = len(_cached_normal_form(banked))
         differing = min(distance or 0, length) / max(1, length)
         return f"{(1 - differing) * 100:.0f}%"
 
@@ -165,27 +172,27 @@ def normalise(text: str) -> str:
 
 
 def max_edits(length: int) -> int:
-    """Return how many edits away a text matches a banked one, of which so many characters are normalised."""
+    """Return the largest distance, in edits, from a banked text whose normalised form has `length` characters."""
     return length * MAX_DIFFERENCE_PERCENT // 100
 
 
-def _normal(text: str) -> str:
-    """Return the same, remembered where it is short: a lookup compares one text with many banked ones that stay."""
-    plain = _remembered(text) if len(text) <= MAX_REMEMBERED_LENGTH else None
-    return _long(text) if plain is None else plain
+def _cached_normal_form(text: str) -> str:
+    """Return `normalise(text)` from a cache: a lookup compares one text with many banked texts, which seldom change."""
+    normalised = _normalise_short(text) if len(text) <= MAX_CACHED_LENGTH else None
+    return _normalise_long(text) if normalised is None else normalised
 
 
 @lru_cache(4)
-def _long(text: str) -> str:
-    """Return a normalised text: of long ones a lookup needs its own again, for each banked one."""
+def _normalise_long(text: str) -> str:
+    """Return `normalise(text)` for a long text. The cache is small: a lookup reuses mainly its own query text."""
     return normalise(text)
 
 
-@lru_cache(MAX_REMEMBERED)
-def _remembered(text: str) -> str | None:
-    """Return a normalised text, or None where it is long: one character can become eighteen."""
-    plain = normalise(text)
-    return plain if len(plain) <= MAX_REMEMBERED_LENGTH else None
+@lru_cache(MAX_CACHED_TEXTS)
+def _normalise_short(text: str) -> str | None:
+    """Return `normalise(text)`, or None if the result is long: one character can become eighteen."""
+    normalised = normalise(text)
+    return normalised if len(normalised) <= MAX_CACHED_LENGTH else None
 
 
 RAW_TEXT = RawText()

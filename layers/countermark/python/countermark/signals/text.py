@@ -1,4 +1,4 @@
-"""Text that comes as bytes: in UTF-8, or in the encoding that its byte order mark names."""
+"""Decodes text from bytes: in UTF-8, or in the encoding of its byte order mark."""
 
 from contextlib import suppress
 
@@ -6,27 +6,27 @@ from countermark.domain.lines import marked_encoding
 from countermark.errors import InvalidContent
 
 MAX_CONTENT_BYTES = 10 * 1024 * 1024
-"""The largest text that is matched: some five thousand pages. A larger one is `too_large`."""
+"""The largest text that is matched: about five thousand pages. A larger text is `too_large`."""
 
 BYTE_ORDER_MARK = "\ufeff"
 
 
-def decoded(content: bytes, *, what: str) -> str:
-    """Return the text of bytes, stripped and without a byte order mark; `what` names it in errors.
+def decode_text(content: bytes, *, noun: str) -> str:
+    """Decode bytes, and strip white space and the byte order mark. Error messages call the text `noun`.
 
     Raises:
-        InvalidContent: The bytes are text neither in UTF-8 nor in the encoding of their mark.
+        InvalidContent: The bytes are valid neither in UTF-8 nor in the encoding of their byte order mark.
     """
     encoding, mark_bytes = marked_encoding(content)
     if len(content) > mark_bytes:
         with suppress(UnicodeDecodeError):
-            return stripped(content[mark_bytes:].decode(encoding))
+            return strip_text(content[mark_bytes:].decode(encoding))
     try:
-        return stripped(content.decode())
+        return strip_text(content.decode())
     except UnicodeDecodeError as error:
-        raise InvalidContent(f"not {what} in UTF-8: {error.reason} at byte {error.start}") from error
+        raise InvalidContent(f"not {noun} in UTF-8: {error.reason} at byte {error.start}") from error
 
 
-def stripped(text: str) -> str:
-    """Return a text without the white space, and the byte order mark, around it."""
+def strip_text(text: str) -> str:
+    """Return a text without a byte order mark, and without white space at its ends."""
     return text.strip().removeprefix(BYTE_ORDER_MARK).strip()

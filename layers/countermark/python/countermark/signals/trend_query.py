@@ -1,10 +1,11 @@
-"""`trend_query`: words and patterns that a text has, or must not have.
+"""`trend_query`: words and patterns that a text must contain, or must not contain.
 
-A query is JSON: `{"and": [{"or": [term, …]}, …], "not": [term, …]}`. A text matches where every `and` group has a term
-that it contains, and it contains no `not` term. A term `regex-X…X` is the regular expression between the two X; any
-other is a whole word or phrase. Both are case-sensitive.
+A query is JSON: `{"and": [{"or": [term, …]}, …], "not": [term, …]}`. A text matches if it contains at least one term
+of every `and` group, and no `not` term. A term `regex-X…X` is the regular expression between the two X. Any other term
+is a whole word or phrase. Both are case-sensitive.
 
-Patterns come from outside, and some take for ever: time and sizes are bounded. Libraries load with the first pattern.
+Patterns come from other platforms, and some would run for hours. So time and sizes are limited. The library for
+regular expressions is imported with the first pattern.
 
 Source: python-threatexchange 1.2, trend_query.py.
 """
@@ -24,75 +25,83 @@ from countermark.domain.signal import Comparison, ContentType, Hasher, IndexKind
 from countermark.errors import InvalidSignal
 from countermark.signals import raw_text
 from countermark.signals.buffered import BufferedHasher
-from countermark.signals.text import MAX_CONTENT_BYTES, stripped
+from countermark.signals.text import MAX_CONTENT_BYTES, strip_text
 
 MAX_QUERY_BYTES = 64 * 1024
-"""The largest query, in UTF-8: thousands of words."""
+"""The largest query, in UTF-8: enough for thousands of words."""
 
 MAX_TERM_CHARACTERS = 1000
-"""The longest term: compiling the worst pattern of this length takes a tenth of a second."""
+"""The longest term. Compiling the worst pattern of this length takes a tenth of a second."""
 
 MAX_GROUPS = 100
-"""The most parentheses in a pattern: compiling it recurses into each, and a stack has an end."""
+"""The most parentheses in a pattern. The compiler recurses into each, and the stack is limited."""
 
 MAX_QUERY_S = 0.1
-"""How long one query may search one text, all terms together; ordinary ones take microseconds."""
+"""How long one query may search one text, all terms together. Ordinary queries take microseconds."""
 
 MAX_TEXT_S = 2.0
-"""How much of one text's time slow queries may take, all together: anybody in an exchange can share thousands."""
+"""How long slow queries may search one text, all together. Any member of an exchange can share thousands of them."""
 
 LATE_QUERY_S = 0.005
-"""How long a query may search a text whose time slow ones have taken: ordinary ones need a thousandth of it."""
+"""How long a query may search a text after slow queries used up `MAX_TEXT_S`. Ordinary queries need a thousandth."""
 
 MAX_LATE_S = 2.0
-"""How much time queries with so little may take together; those after them are answered where no time is needed."""
+"""How long all queries with the limit `LATE_QUERY_S` may take together. Later queries get no time for patterns."""
 
 QUICK_QUERY_S = 0.001
-"""Up to how long a query counts as quick, and is not charged to the text's time."""
+"""A query that takes at most this long is quick: its time does not count towards the text's limit."""
 
 SHORT_TEXT_CHARACTERS = 32 * 1024
-"""Up to what length a text is searched for each phrase. Of a longer one the words are looked at once, and a phrase is
-looked for only if all its words are there: of ten thousand phrases as a rule few are."""
+"""The longest text that is searched directly for each phrase.
+
+The words of a longer text are recorded once. The text is then searched for a phrase only if all words of the phrase are
+recorded. Of ten thousand phrases, this is usually true of a few.
+"""
 
 MAX_PHRASES_S = 3.0
-"""How long a long text may be searched for phrases whose words it all has, all queries together."""
+"""How long all queries together may search a long text for phrases whose words are all recorded."""
 
 _WORDS = re.compile(r"\w+")
 
 _WORD_MARKS = 2**20
-"""How many marks the words of a long text have, a byte each; two words may share one, so a mark proves nothing."""
+"""The size in bytes of the table that records the words of a long text. Two words can share a byte.
+
+So the table can prove only that a word is missing.
+"""
 
 _PATTERN_PREFIX = "regex-"
 
-_UNLIKE = (
+_UNRELATED_TEXTS = (
     "quixotic wizards jumble vexing hymns " * 8,
     "4815 162342 90210 271828 " * 8,
     "\u0441\u044a\u0435\u0448\u044c \u0436\u0435 \u0435\u0449\u0451 \u044d\u0442\u0438\u0445 " * 8,
     "\u5929\u5730\u7384\u9ec4\u5b87\u5b99\u6d2a\u8352 " * 16,
 )
-"""Texts of letters, digits and words that no two of them share. A query that matches all of them matches any text."""
+"""Texts that have no words, letters or digits in common. A query that matches all of them matches nearly any text."""
 
 _CACHED_QUERIES = 4096
-"""How many queries stay compiled: some KiB each."""
+"""How many compiled queries are cached; each takes a few KiB."""
 
-Search: TypeAlias = "Callable[[str, float, _Asked | None], bool]"
-"""Returns whether a text contains a term, given the seconds left, and what is known of the text if it is long. Raises
-TimeoutError where they were too few."""
+Search: TypeAlias = "Callable[[str, float, _SearchState | None], bool]"
+"""Returns whether a text contains a term. Its arguments are the text, the seconds left, and the text's search state.
+
+Raises TimeoutError if the time is not enough.
+"""
 
 
 class SlowQuery(RuntimeWarning):
-    """A query took too long with a text, and was taken not to match it."""
+    """A query took too long to search a text, and counts as no match."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrendQuery:
-    """The signal type. It knows only yes and no, so a match has no distance."""
+    """The signal type. A text matches or does not, so a match has no distance."""
 
     name: str = "trend_query"
     content_types: frozenset[ContentType] = frozenset({ContentType.TEXT})
     index_kind: IndexKind = IndexKind.LINEAR
     match_distance: int = 0
-    # The example of python-threatexchange, which its sample exchange shares as well.
+    # The example of python-threatexchange, which is also in its sample exchange.
     examples: tuple[str, ...] = (
         (
             '{"and": [{"or": ["basketball", "basket ball", "basket-ball", "bball", "hoops"]}, '
@@ -102,12 +111,12 @@ class TrendQuery:
     )
 
     def parse(self, text: str) -> str:
-        value = stripped(text)
+        value = strip_text(text)
         try:
             size_bytes = len(value.encode())
         except UnicodeEncodeError as error:
             raise InvalidSignal(
-                f"a trend_query signal has whole characters, not half of one at {error.start}"
+                f"a trend_query signal must be valid Unicode: half a surrogate pair at character {error.start}"
             ) from error
         if size_bytes > MAX_QUERY_BYTES:
             raise InvalidSignal(f"a trend_query signal has at most {MAX_QUERY_BYTES} bytes, not {size_bytes}")
@@ -124,18 +133,18 @@ class TrendQuery:
         return key.decode()
 
     def compare(self, query: str, banked: str) -> Comparison:
-        """Search a text for what is banked; the same query matches as well.
+        """Search a text, `query`, with the banked query. A trend query also matches itself.
 
-        A query that takes more than `MAX_QUERY_S` is undecided, and warns `SlowQuery`; one that comes after many
-        slow ones with the same text has `LATE_QUERY_S`, and in the end no time at all.
+        A banked query that takes longer than `MAX_QUERY_S` is undecided, and issues the warning `SlowQuery`. After many
+        slow queries on the same text, the limit of each further query is `LATE_QUERY_S`, and finally 0.
         """
-        return Comparison(matches=True, distance=None) if query == banked else _compared(banked, query)
+        return Comparison(matches=True, distance=None) if query == banked else _compare(banked, query)
 
     def hasher(self) -> Hasher | None:
         return None
 
     def reader(self) -> BufferedHasher[str]:
-        """Return a hasher that gives the text itself."""
+        """Return a hasher whose result is the text itself."""
         return BufferedHasher(raw_text.from_content, max_bytes=MAX_CONTENT_BYTES)
 
     def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's
@@ -143,53 +152,53 @@ class TrendQuery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Terms:
-    """A compiled query: all of `groups` have a term in the text, and none of `unwanted` is."""
+class _CompiledQuery:
+    """A compiled query. A text matches if it contains a term of each of `groups`, and none of `unwanted`."""
 
     groups: Sequence[Sequence[Search]]
     unwanted: Sequence[Search]
 
-    def are_in(self, text: str, *, limit_s: float, asked: "_Asked | None" = None) -> bool:
+    def match(self, text: str, *, limit_s: float, state: "_SearchState | None" = None) -> bool:
         """Return whether a text matches.
 
         Raises:
-            TimeoutError: Searching it takes longer.
+            TimeoutError: The search takes longer than `limit_s`.
         """
-        until = time.monotonic() + limit_s
+        deadline_s = time.monotonic() + limit_s
 
-        def has(search: Search) -> bool:
-            return search(text, max(0.0, until - time.monotonic()), asked)
+        def contains(search: Search) -> bool:
+            return search(text, max(0.0, deadline_s - time.monotonic()), state)
 
-        return all(any(map(has, group)) for group in self.groups) and not any(map(has, self.unwanted))
+        return all(any(map(contains, group)) for group in self.groups) and not any(map(contains, self.unwanted))
 
     @property
     def matches_all(self) -> bool:
-        """Whether it matches texts that have nothing in common: then it matches nearly every text, and says nothing."""
+        """Whether it matches texts that have nothing in common. Such a query matches nearly any text."""
         try:
-            return all(self.are_in(text, limit_s=MAX_QUERY_S) for text in _UNLIKE)
+            return all(self.match(text, limit_s=MAX_QUERY_S) for text in _UNRELATED_TEXTS)
         except TimeoutError:
             return False
 
 
-class _Asked:
-    """A text that queries search: the words of it, what matched it, and the time that was taken."""
+class _SearchState:
+    """The state of searching one text: its words, the queries that matched it, and the time used."""
 
     def __init__(self, text: str) -> None:
-        # Not the text itself: a thread keeps this until it has another text.
-        self.name = _name(text)
+        # Not the text itself, because a thread keeps this object until it searches another text.
+        self.text_id = _text_id(text)
         self.seconds = 0.0
         self.phrase_seconds = 0.0
         self.matched: set[str] = set()
         self._words: bytearray | None = None
 
     def limit_s(self) -> float:
-        """Return how long the next query may search it."""
+        """Return how long the next query may search the text."""
         if self.seconds < MAX_TEXT_S:
             return MAX_QUERY_S
         return LATE_QUERY_S if self.seconds < MAX_TEXT_S + MAX_LATE_S else 0.0
 
-    def may_have(self, words: Sequence[str], text: str) -> bool:
-        """Return False only where the text lacks one of these words."""
+    def may_contain(self, words: Sequence[str], text: str) -> bool:
+        """Return False if the text certainly lacks one of these words."""
         if self._words is None:
             self._words = bytearray(_WORD_MARKS)
             for found in _WORDS.finditer(text):
@@ -197,55 +206,55 @@ class _Asked:
         return all(self._words[hash(word) % _WORD_MARKS] for word in words)
 
 
-class _Asking(threading.local):
-    """The text that this thread last searched."""
+class _LastSearchState(threading.local):
+    """The state of the text that this thread searched last."""
 
-    asked: _Asked | None = None
+    state: _SearchState | None = None
 
-    def of(self, text: str) -> _Asked:
-        """Return what is known of a text."""
-        if self.asked is None or self.asked.name != _name(text):
-            self.asked = _Asked(text)
-        return self.asked
-
-
-_asking = _Asking()
+    def of_text(self, text: str) -> _SearchState:
+        """Return the state of a text; a new one if the thread's last text was different."""
+        if self.state is None or self.state.text_id != _text_id(text):
+            self.state = _SearchState(text)
+        return self.state
 
 
-def _name(text: str) -> tuple[int, int]:
-    """Return what tells a text from others; it is counted once, and kept by the text."""
+_last_state = _LastSearchState()
+
+
+def _text_id(text: str) -> tuple[int, int]:
+    """Return a key that identifies a text. Python computes the hash of a string once, and caches it in the string."""
     return hash(text), len(text)
 
 
-def _compared(value: str, text: str) -> Comparison:
-    asked = _asking.of(text)
-    if value in asked.matched:
+def _compare(value: str, text: str) -> Comparison:
+    state = _last_state.of_text(text)
+    if value in state.matched:
         return Comparison(matches=True, distance=None)
-    terms = _compiled(value)
-    limit_s = asked.limit_s()
-    began = time.monotonic()
+    compiled = _compiled(value)
+    limit_s = state.limit_s()
+    started = time.monotonic()
     try:
-        matches = terms.are_in(text, limit_s=limit_s, asked=asked) and not terms.matches_all
+        matches = compiled.match(text, limit_s=limit_s, state=state) and not compiled.matches_all
     except TimeoutError:
-        asked.seconds += limit_s
+        state.seconds += limit_s
         name = hashlib.sha256(value.encode()).hexdigest()[:16]
-        why = f"the trend_query of SHA-256 {name}… took more than {limit_s} s"
-        warnings.warn(f"{why}: taken not to match", SlowQuery, stacklevel=2)
-        return Comparison(matches=False, distance=None, undecided=why)
-    took_s = time.monotonic() - began
+        reason = f"the trend_query of SHA-256 {name}… took more than {limit_s} s"
+        warnings.warn(f"{reason}: taken not to match", SlowQuery, stacklevel=2)
+        return Comparison(matches=False, distance=None, undecided=reason)
+    took_s = time.monotonic() - started
     if took_s > QUICK_QUERY_S:
-        asked.seconds += took_s
+        state.seconds += took_s
     if matches:
-        asked.matched.add(value)
+        state.matched.add(value)
     return Comparison(matches=matches, distance=None)
 
 
 @lru_cache(maxsize=_CACHED_QUERIES)
-def _compiled(value: str) -> _Terms:
+def _compiled(value: str) -> _CompiledQuery:
     """Compile a query.
 
     Raises:
-        InvalidSignal: It is none.
+        InvalidSignal: The text is not a trend query.
     """
     try:
         query: Any = json.loads(value)
@@ -253,7 +262,9 @@ def _compiled(value: str) -> _Terms:
         raise InvalidSignal(f"a trend_query signal is JSON, not {value[:100]!r}") from error
     match query:
         case {"and": [_, *_] as groups, "not": list(unwanted)}:
-            return _Terms(groups=[_group(each) for each in groups], unwanted=[_search(each) for each in unwanted])
+            return _CompiledQuery(
+                groups=[_group(each) for each in groups], unwanted=[_search(each) for each in unwanted]
+            )
         case _:
             raise InvalidSignal(
                 f'a trend_query signal has groups under "and", at least one, and terms under "not", not {value[:100]!r}'
@@ -274,7 +285,8 @@ def _search(term: object) -> Search:
     """Compile a term.
 
     Raises:
-        InvalidSignal: It is no text, is empty, and so in every text, or is too long, or no regular expression.
+        InvalidSignal: The term is not a text, is too long, is not a valid regular expression, or is empty, so that
+            every text contains it.
     """
     if not isinstance(term, str):
         raise InvalidSignal(f"a term of a trend_query signal is a text, not {str(term)[:100]!r}")
@@ -285,7 +297,7 @@ def _search(term: object) -> Search:
     is_pattern = term.startswith(_PATTERN_PREFIX)
     text = term[len(_PATTERN_PREFIX) + 1 : -1] if is_pattern else term
     if not text.strip():
-        raise InvalidSignal(f"a term of a trend_query signal is not empty: {term!r}")
+        raise InvalidSignal(f"a term of a trend_query signal must not be empty: {term!r}")
     return _pattern(text) if is_pattern else _phrase(text)
 
 
@@ -295,68 +307,68 @@ def _pattern(text: str) -> Search:
     if text.count("(") > MAX_GROUPS:
         raise InvalidSignal(f"a pattern of a trend_query signal has at most {MAX_GROUPS} parentheses: {text[:100]!r}")
     try:
-        # It would otherwise keep a second copy.
+        # The library would otherwise cache a second copy.
         return partial(_has_pattern, regex.compile(text, regex.VERSION0, cache_pattern=False))
     except regex.error as error:
-        raise InvalidSignal(f"a trend_query signal has the pattern {text[:100]!r}: {error}") from error
+        raise InvalidSignal(f"a trend_query signal has an invalid pattern {text[:100]!r}: {error}") from error
 
 
 def _phrase(phrase: str) -> Search:
-    """Return what searches for a whole word or phrase: each run of letters in it is a word of the text."""
+    """Return the search for a whole word or phrase. Each run of letters in it must be a whole word of the text."""
     return partial(_has_phrase, re.compile(rf"\b{re.escape(phrase)}\b"), phrase, tuple(_WORDS.findall(phrase)))
 
 
 def _has_phrase(
-    pattern: re.Pattern[str], phrase: str, words: Sequence[str], text: str, left_s: float, asked: _Asked | None
+    pattern: re.Pattern[str], phrase: str, words: Sequence[str], text: str, left_s: float, state: _SearchState | None
 ) -> bool:
     if len(text) <= SHORT_TEXT_CHARACTERS:
         if not left_s:
             raise TimeoutError
         return pattern.search(text) is not None
-    if asked is None:
+    if state is None:
         return pattern.search(text) is not None
-    if not asked.may_have(words, text):
+    if not state.may_contain(words, text):
         return False
-    # It takes no time from patterns, and loses none to them: looking for a phrase is quick whatever the text is.
-    began = time.monotonic()
+    # Phrases have a time limit of their own, separate from that of patterns. Finding a phrase is fast in any text.
+    started = time.monotonic()
     try:
-        return _is_there(phrase, text, until=began + MAX_PHRASES_S - asked.phrase_seconds)
+        return _contains_phrase(phrase, text, deadline_s=started + MAX_PHRASES_S - state.phrase_seconds)
     finally:
-        asked.phrase_seconds += time.monotonic() - began
+        state.phrase_seconds += time.monotonic() - started
 
 
-def _is_there(phrase: str, text: str, *, until: float) -> bool:
-    """Return whether a phrase stands in a text, with no word running into it.
+def _contains_phrase(phrase: str, text: str, *, deadline_s: float) -> bool:
+    """Return whether a text contains a phrase that begins and ends at word boundaries.
 
     Raises:
-        TimeoutError: The time is up.
+        TimeoutError: The deadline passed.
     """
-    if time.monotonic() > until:
+    if time.monotonic() > deadline_s:
         raise TimeoutError
     at, finds = text.find(phrase), 0
     while at >= 0:
         if _is_boundary(text, at) and _is_boundary(text, at + len(phrase)):
             return True
         at, finds = text.find(phrase, at + 1), finds + 1
-        if not finds % _FINDS_A_LOOK and time.monotonic() > until:
+        if not finds % _FINDS_PER_CLOCK_CHECK and time.monotonic() > deadline_s:
             raise TimeoutError
     return False
 
 
-_FINDS_A_LOOK = 256
-"""After how many places of a phrase the clock is looked at."""
+_FINDS_PER_CLOCK_CHECK = 256
+"""The clock is checked after this many occurrences of a phrase."""
 
 
 def _is_boundary(text: str, at: int) -> bool:
-    """Return whether a word begins or ends at a place."""
-    return _is_of_word(text[at - 1 : at] if at else "") != _is_of_word(text[at : at + 1])
+    """Return whether a word begins or ends at the index `at`."""
+    return _is_word_character(text[at - 1 : at] if at else "") != _is_word_character(text[at : at + 1])
 
 
-def _is_of_word(character: str) -> bool:
+def _is_word_character(character: str) -> bool:
     return character.isalnum() or character == "_"
 
 
-def _has_pattern(pattern: Any, text: str, left_s: float, _asked: _Asked | None) -> bool:
+def _has_pattern(pattern: Any, text: str, left_s: float, _state: _SearchState | None) -> bool:
     if not left_s:
         raise TimeoutError
     return pattern.search(text, timeout=left_s, concurrent=True) is not None

@@ -7,7 +7,7 @@ VIDEO_MD5 = DigestType(
     name="video_md5",
     content_types=frozenset({ContentType.VIDEO}),
     algorithm="md5",
-    # One of python-threatexchange, whose sample exchange shares it as well, and that of the bytes "countermark".
+    # An example of python-threatexchange, which is also in its sample exchange, and the digest of "countermark".
     examples=(
         "cab08b36195edb1a1231d2d09fa450e0",
         "8232159d785739e0ffcf06977f1eda5f",

@@ -1,8 +1,8 @@
-"""The child process of `vpdq_hasher`: hashes the frames of the video that is open as a file, and prints them as JSON.
+"""The child process of `vpdq_hasher`. It hashes the frames of a video, and prints the hashes as JSON.
 
     python vpdq_child.py FILE MAX_FRAMES MAX_MEMORY_BYTES MAX_SECONDS
 
-FILE is the number of the open file. What was allowed is taken away before the first byte of it is read.
+FILE is the file descriptor of the open video. The process gives up its rights before it reads the first byte.
 """
 
 import json
@@ -11,13 +11,13 @@ import resource
 import sys
 
 CANNOT_LOAD = 3
-"""The exit code where the package is not there, or a library of its own is not."""
+"""The exit code if the package, or a library that it needs, is not installed."""
 
 CANNOT_DECODE = 4
-"""The exit code where the decoder refuses the video."""
+"""The exit code if the decoder refuses the video."""
 
 _VIDEO = 3
-"""The file's number while it is decoded; opened once more it is the next one."""
+"""The file descriptor of the video while it is decoded. The decoder opens the video again as the next descriptor."""
 
 
 def main(file: int, max_frames: int, max_memory_bytes: int, max_seconds: int) -> int:
@@ -28,19 +28,19 @@ def main(file: int, max_frames: int, max_memory_bytes: int, max_seconds: int) ->
         return CANNOT_LOAD
     os.dup2(file, _VIDEO)
     os.closerange(_VIDEO + 1, max(file + 1, 256))
-    # One more file can be opened, the video, and with it no other and no socket, whatever the video asks for.
+    # Only one more descriptor can be opened: for the video. A video cannot cause other files or sockets to be opened.
     _limit(resource.RLIMIT_NOFILE, _VIDEO + 2)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_CORE, 0)
     if sys.platform == "linux":
         _limit(resource.RLIMIT_AS, max_memory_bytes)
-    # Whoever started this waits less long; but it may be gone.
+    # The parent process stops this one earlier. The limit is for the case that the parent has died.
     _limit(resource.RLIMIT_CPU, 4 * max_seconds)
     os.lseek(_VIDEO, 0, os.SEEK_SET)
     try:
         # With more threads, frames that wait to be hashed would fill the memory.
         frames = vpdq.computeHash(f"/dev/fd/{_VIDEO}", seconds_per_hash=1, thread_count=1)
-    except Exception:  # noqa: BLE001  # of whatever kind: the package raises no other
+    except Exception:  # noqa: BLE001  # the package raises no more specific error
         return CANNOT_DECODE
     json.dump([(each.hex, each.quality, each.timestamp) for each in frames[:max_frames]], sys.stdout)
     return 0

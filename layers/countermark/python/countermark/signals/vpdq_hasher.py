@@ -1,7 +1,7 @@
-"""Hashing a video's frames: in a child process, as what decodes it is a large library of C that anyone's bytes reach.
+"""Hashes a video's frames in a child process, because the decoder is a large C library that reads untrusted bytes.
 
-The video lies in memory, never on disk. The child has the video and nothing else: no credentials, no other file, no
-socket, bounded memory; what it takes too long over, or crashes on, is told as any other damage.
+The video is in memory, never on disk. The child process has only the video: no credentials, no other file, no socket,
+and limited memory. If it takes too long or crashes, the result is `Unhashable`, as for other damaged content.
 """
 
 import importlib.util
@@ -24,16 +24,16 @@ from countermark.signals.pdq import MIN_QUALITY
 from countermark.signals.vpdq_child import CANNOT_DECODE, CANNOT_LOAD
 
 MAX_VIDEO_BYTES = 400 * 1024 * 1024
-"""The largest video: it lies in the memory of a function, which has 1.8 GB."""
+"""The largest video. It must fit into the memory of a Lambda function, which has 1.8 GB."""
 
 MAX_SECONDS = 120
-"""How long hashing one video may take: a function that hashes has three minutes for all that it does."""
+"""How long hashing one video may take, in seconds. The Lambda function that hashes has three minutes in total."""
 
 MAX_FRAMES = 2_400
-"""How many frames a signal has: forty minutes, and as much as `MAX_SIGNAL_BYTES` has room for."""
+"""The most frames of a signal: forty minutes of video. They just fit into `MAX_SIGNAL_BYTES`."""
 
 MAX_MEMORY_BYTES = 1536 * 1024 * 1024
-"""How much memory the child may ask for, its libraries included: a film of 8K needs as much."""
+"""The most memory of the child process, its libraries included. An 8K video needs that much."""
 
 CHILD = Path(__file__).with_name("vpdq_child.py")
 
@@ -41,17 +41,17 @@ Frames = Sequence[tuple[str, int, float]]
 
 
 class VideoHasher:
-    """Holds a video in memory up to a limit, and has it hashed at the end. Without the package it holds nothing."""
+    """Stores a video in memory up to a limit, and hashes it at the end. Without the package it stores nothing."""
 
     def __init__(self, from_frames: Callable[[Frames], str]) -> None:
-        """Take what makes a value of frames, of hash in hex, quality and second, or refuses them as InvalidSignal."""
+        """Create a hasher. `from_frames` makes a value from (hash in hex, quality, second), or raises InvalidSignal."""
         self._from_frames = from_frames
         self._has_package = importlib.util.find_spec("vpdq") is not None
         self._size_bytes = 0
         self._head = b""
-        self._file = _memory() if self._has_package else None
+        self._file = _open_memory_file() if self._has_package else None
         if self._file is not None:
-            # Content that could not be read to its end is never finished.
+            # If content cannot be read to its end, `finish` is never called.
             weakref.finalize(self, self._file.close)
 
     def update(self, chunk: bytes) -> None:
@@ -66,56 +66,57 @@ class VideoHasher:
 
     def finish(self) -> str | Unhashable:
         if self._file is None:
-            return Unhashable(code="missing_extra", reason=_NEEDS)
+            return Unhashable(code="missing_extra", reason=_INSTALL_HINT)
         with self._file as file:
             if self._size_bytes > MAX_VIDEO_BYTES:
                 return Unhashable(code="too_large", reason=f"more than {MAX_VIDEO_BYTES} bytes")
             try:
-                # Only what starts as a video gets to the decoder: it would follow a list of other files as well.
+                # The decoder gets only files that begin as a video does: it would also open the files of a playlist.
                 if content_type_of(self._head) != ContentType.VIDEO:
-                    return Unhashable(code="unsupported", reason="a photo, and no video")
+                    return Unhashable(code="unsupported", reason="a photo, not a video")
             except InvalidContent as error:
                 return Unhashable.because(error)
             file.flush()
             budget = process_budget()
             lease = budget.take(min(MAX_MEMORY_BYTES, budget.limit_bytes))
             try:
-                frames = _hashed(file.fileno())
+                frames = _hash_in_child(file.fileno())
             finally:
                 lease.release()
         if isinstance(frames, Unhashable):
             return frames
         if len(frames) > MAX_FRAMES:
-            return Unhashable(code="too_large", reason=f"more than {MAX_FRAMES} frames, of one a second")
+            return Unhashable(code="too_large", reason=f"more than {MAX_FRAMES} frames, at one per second")
         if not any(quality >= MIN_QUALITY for _, quality, _ in frames):
             return Unhashable(
-                code="low_quality", reason=f"no frame of at least quality {MIN_QUALITY}: too little to see"
+                code="low_quality", reason=f"no frame of at least quality {MIN_QUALITY}: too little detail"
             )
         try:
             return self._from_frames(frames)
         except InvalidSignal:
-            # A damaged video may have frames before its beginning.
-            return Unhashable(code="damaged", reason="its frames are at no time")
+            # A damaged video can have frames with a negative time.
+            return Unhashable(code="damaged", reason="the times of its frames are not valid")
 
 
-_NEEDS = "hashing a video by vpdq needs a package: pip install 'countermark[vpdq]'"
+_INSTALL_HINT = "hashing a video by vpdq needs a package: pip install 'countermark[vpdq]'"
 
 
-def _memory() -> IO[bytes]:
-    """Return a file in memory, or where there are none, one without a name that only this user may read."""
+def _open_memory_file() -> IO[bytes]:
+    """Return a file in memory; or else an unnamed temporary file that only this user can read."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("countermark-video"), "wb")
     return tempfile.TemporaryFile()
 
 
-def _hashed(file: int) -> Frames | Unhashable:
-    """Return what the child makes of a video, up to one frame more than there may be."""
+def _hash_in_child(file: int) -> Frames | Unhashable:
+    """Return the frames that the child process hashes, at most `MAX_FRAMES` + 1."""
     limits = (MAX_FRAMES + 1, MAX_MEMORY_BYTES, MAX_SECONDS)
-    # What is on our path is on the child's, but not the place where the script lies, which has a module `vpdq` too.
+    # The child gets the module path of this process, but not the script's directory, whose vpdq.py would hide the
+    # package `vpdq`.
     paths = os.pathsep.join(path for path in sys.path if path)
     environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     try:
-        done = subprocess.run(  # noqa: S603  # our own Python and script, with numbers
+        process = subprocess.run(  # noqa: S603  # this Python, this package's script, and numbers
             [sys.executable, "-S", "-P", str(CHILD), str(file), *map(str, limits)],
             pass_fds=(file,),
             env=environment | {"PYTHONPATH": paths},
@@ -126,15 +127,15 @@ def _hashed(file: int) -> Frames | Unhashable:
         )
     except subprocess.TimeoutExpired:
         return Unhashable(code="too_large", reason=f"hashing it took longer than {MAX_SECONDS} s")
-    if done.returncode == CANNOT_LOAD:
-        return Unhashable(code="missing_extra", reason=f"{_NEEDS}; the one that is installed cannot be loaded")
-    if done.returncode == CANNOT_DECODE:
+    if process.returncode == CANNOT_LOAD:
+        return Unhashable(code="missing_extra", reason=f"{_INSTALL_HINT}; the installed one cannot be loaded")
+    if process.returncode == CANNOT_DECODE:
         return Unhashable(code="damaged", reason="it cannot be decoded as a video")
-    if done.returncode:
-        return Unhashable(code="damaged", reason=f"the decoder ended with {_ending(done.returncode)}")
-    return [(str(digits), int(quality), float(second)) for digits, quality, second in json.loads(done.stdout)]
+    if process.returncode:
+        return Unhashable(code="damaged", reason=f"the decoder ended with {_describe_exit(process.returncode)}")
+    return [(str(digits), int(quality), float(second)) for digits, quality, second in json.loads(process.stdout)]
 
 
-def _ending(code: int) -> str:
-    """Return how a process ended: the name of the signal, or the exit code."""
+def _describe_exit(code: int) -> str:
+    """Describe how a process ended: the name of the signal, or the exit code."""
     return signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code}"

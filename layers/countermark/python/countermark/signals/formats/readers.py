@@ -19,7 +19,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from countermark.errors import InvalidContent, MissingExtra, UnsupportedContent
 from countermark.signals.formats import boxes, gif, jpeg, png, tiff, webp
 from countermark.signals.formats.source import Clock, Piece, Source
-from countermark.signals.picture import Picture, of_image, scaled, strips
+from countermark.signals.picture import Picture, picture_from_image, scale_to_8_bits, strips
 
 # Enough to change at least the next block of a scan that is not complete; no byte of it is FF.
 _JUNK = random.Random(7).randbytes(4096).replace(b"\xff", b"\x55")  # noqa: S311  # fixed bytes, no secret
@@ -346,7 +346,7 @@ _SAMPLE_TYPES = {
 
 def _seen(file: tiff.Tiff, samples: NDArray[np.generic]) -> NDArray[np.uint8]:
     """Return the 8 bits of each colour that a person sees, shape (rows, columns) or (rows, columns, 3)."""
-    seen = scaled(samples)
+    seen = scale_to_8_bits(samples)
     if file.photometric == 0:
         seen = 255 - seen
     if file.photometric == 5:
@@ -380,7 +380,7 @@ def _opened(pieces: Sequence[Piece], image_format: str, clock: Clock) -> ImageFi
 
 
 def _picture(image: Image.Image, *, rows: int, columns: int, partial: str | None = None) -> Picture:
-    seen = of_image(image, rows=rows, columns=columns, scale=-(-columns // image.width))
+    seen = picture_from_image(image, rows=rows, columns=columns, scale=-(-columns // image.width))
     return replace(seen, partial=partial)
 
 
