@@ -165,7 +165,7 @@ def test_a_photo_of_hundred_megabytes_is_walked_in_a_second() -> None:
     [
         (lambda content: content.replace(b"\xff\xc0", b"\xff\xc3"), "lossless"),
         (lambda content: content.replace(b"\xff\xc0", b"\xff\xc5"), "hierarchical"),
-        (lambda content: content.replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc0\x00\x11\x0c"), "12 bits a sample"),
+        (lambda content: content.replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc0\x00\x11\x0c"), "12 bits per sample"),
     ],
 )
 def test_a_jpeg_of_a_kind_that_is_not_decoded_is_named(change: Callable[[bytes], bytes], names: str) -> None:

@@ -190,7 +190,7 @@ def test_jpeg_within_a_tiff_shows_what_opencv_sees(layout: str) -> None:
 @pytest.mark.parametrize("compression", ["lerc", "jpegxl", "jpeg2000", "webp", "png"])
 def test_compressions_that_are_not_decoded_are_named(compression: str) -> None:
     content = tiff(RGB, photometric="rgb", compression=compression)
-    with pytest.raises(UnsupportedContent, match="a TIFF of this kind is not decoded: RGB, samples a pixel: 3"):
+    with pytest.raises(UnsupportedContent, match="a TIFF of this kind is not decoded: RGB, samples per pixel: 3"):
         decode.pixels(content)
 
 

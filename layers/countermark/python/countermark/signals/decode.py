@@ -140,11 +140,11 @@ def picture(content: bytes, *, draft: bool = False) -> "Picture":
     _silence_pillow()
     try:
         admission = _Admission(len(content))
-        reading = readers.Reading(
+        options = readers.ReadOptions(
             clock=Clock(MAX_DECODE_S), admit=admission.admit, draft_pixels=DRAFT_PIXELS if draft else None
         )
         with admission:
-            read = readers.read(content, reading)
+            read = readers.read(content, options)
             return admission.attach_lease(read) if read is not None else _refuse(content)
     except Image.DecompressionBombError as error:
         raise ContentTooLarge(f"a photo has at most {MAX_PIXELS} pixels: {_reason(error)}") from error

@@ -1,6 +1,6 @@
-"""What a decoder needs of a photo's file, format by format.
+"""Finds the parts of a photo's file that its decoder needs, with one module per format.
 
-Files carry more than their picture: video behind a JPEG, text and profiles in a PNG, private tags in a TIFF. No viewer
-looks at it, so it must not decide whether a picture is known. Each module here walks a file as its decoder does, and
-keeps the bytes that decide pixels.
+Files contain more than the picture: a video after a JPEG, text and profiles in a PNG, private tags in a TIFF. Viewers
+ignore these parts, so they must not affect whether a picture is recognised. Each module here walks through a file as
+the decoder does, and keeps only the bytes that affect pixels.
 """

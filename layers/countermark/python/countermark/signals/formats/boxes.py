@@ -1,4 +1,4 @@
-"""AVIF and HEIC: boxes, of which the decoder gets the picture's, and items of metadata under another type.
+"""AVIF and HEIC. The decoder gets only the boxes of the picture; metadata items are given a type that it ignores.
 
 Source: ISO/IEC 14496-12 (boxes, item information) and ISO/IEC 23008-12 (HEIF).
 """
@@ -11,10 +11,10 @@ HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 AVIF_BRANDS = (b"avif", b"avis")
 
 _HEIC_PICTURES = frozenset(HEIC_BRANDS[:4])
-"""Brands of pictures coded in HEVC. One of them among the compatible brands is enough: the first may be any other."""
+"""Brands of pictures coded in HEVC. One of them among the compatible brands is enough; the major brand can be any."""
 
 _SHARED_BRANDS = (b"mif1", b"msf1")
-"""First brands that AVIF and HEIC have in common."""
+"""Major brands that both AVIF and HEIC use."""
 
 
 _NEEDED = frozenset({b"ftyp", b"meta", b"mdat", b"moov", b"idat"})
@@ -24,32 +24,32 @@ _CLOCK_BOXES = 4096
 
 
 def is_heic(content: bytes) -> bool:
-    """Return whether bytes begin as HEIC does, and not as AVIF, which may have the same first brand."""
+    """Return whether bytes begin as a HEIC file does. AVIF can have the same major brand, and is excluded."""
     brands = _brands(content)
-    is_one = bool(brands) and (brands[0] in HEIC_BRANDS or not _HEIC_PICTURES.isdisjoint(brands))
-    return is_one and not set(AVIF_BRANDS) & set(brands)
+    has_heic_brand = bool(brands) and (brands[0] in HEIC_BRANDS or not _HEIC_PICTURES.isdisjoint(brands))
+    return has_heic_brand and not set(AVIF_BRANDS) & set(brands)
 
 
 def is_avif(content: bytes) -> bool:
-    """Return whether bytes begin as AVIF does."""
+    """Return whether bytes begin as an AVIF file does."""
     return bool(set(AVIF_BRANDS) & set(_brands(content)))
 
 
 def walk(content: bytes, clock: Clock) -> Sequence[Piece]:
-    """Return the file without what no picture is made of.
+    """Return the file without the parts that do not affect the picture.
 
-    Offsets within a file hold: boxes keep their places, and those that are left out become free space. Items of
-    metadata get a type that decoders pass over, so that damage in EXIF or XMP does not end the decoding. A first brand
-    that decoders do not know gives way to the format's own: viewers look at all brands.
+    Boxes stay at their offsets, because files refer to offsets. Boxes that are left out become free space. Metadata
+    items get a type that decoders ignore, so that damaged EXIF or XMP does not stop the decoder. A major brand that
+    decoders do not know is replaced by the format's own brand, because viewers check all brands.
     """
-    own, known = (AVIF_BRANDS[0], AVIF_BRANDS) if is_avif(content) else (HEIC_BRANDS[0], HEIC_BRANDS)
-    changes = [] if content[8:12] in (*known, *_SHARED_BRANDS) else [(8, own)]
+    default_brand, known_brands = (AVIF_BRANDS[0], AVIF_BRANDS) if is_avif(content) else (HEIC_BRANDS[0], HEIC_BRANDS)
+    changes = [] if content[8:12] in (*known_brands, *_SHARED_BRANDS) else [(8, default_brand)]
     end = len(content)
     for number, (kind, start, body, stop) in enumerate(_boxes(content, 0, len(content))):
         if number % _CLOCK_BOXES == 0:
             clock.check()
         if not kind.isascii() or (stop > len(content) and kind not in (b"mdat", b"moov")):
-            # Bytes behind the last box: no part of the file's structure.
+            # Bytes after the last box are not part of the file's structure.
             end = start
             break
         if kind == b"meta":
@@ -59,14 +59,14 @@ def walk(content: bytes, clock: Clock) -> Sequence[Piece]:
     view = memoryview(content)
     pieces: list[Piece] = []
     at = 0
-    for place, new in sorted(changes):
-        pieces += [view[at:place], new]
-        at = place + len(new)
+    for place, replacement in sorted(changes):
+        pieces += [view[at:place], replacement]
+        at = place + len(replacement)
     return [content] if not pieces and end == len(content) else [*pieces, view[at:end]]
 
 
 def _masks(content: bytes, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
-    """Yield where the types of items of metadata stand, and what is put there."""
+    """Yield the offset of the type of each metadata item, and the type to write there."""
     for kind, _, body, end in _boxes(content, start, stop):
         if kind == b"iinf":
             first = body + (6 if content[body : body + 1] == b"\0" else 8)
@@ -79,7 +79,7 @@ def _masks(content: bytes, start: int, stop: int) -> Iterator[tuple[int, bytes]]
 
 
 def _boxes(content: bytes, at: int, stop: int) -> Iterator[tuple[bytes, int, int, int]]:
-    """Yield the kind of each box, where it begins, where its body does, and where it should end."""
+    """Yield for each box its type, and the offsets of its start, of its body and of its declared end."""
     while at + 8 <= stop:
         size, kind, body = int.from_bytes(content[at : at + 4]), content[at + 4 : at + 8], at + 8
         if size == 1:
@@ -94,7 +94,7 @@ def _boxes(content: bytes, at: int, stop: int) -> Iterator[tuple[bytes, int, int
 
 
 def _brands(content: bytes) -> list[bytes]:
-    """Return the major brand and the compatible ones; [] where no file type comes first."""
+    """Return the major brand and the compatible brands; [] if the file does not begin with a file type box."""
     if content[4:8] != b"ftyp":
         return []
     stop = min(int.from_bytes(content[:4]), 256, len(content))

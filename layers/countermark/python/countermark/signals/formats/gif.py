@@ -1,4 +1,4 @@
-"""GIF: its screen, colours and first frame. Comments and applications' extensions are passed over.
+"""GIF: its screen, colours and first frame. Comments and application extensions are left out.
 
 Source: GIF89a specification, sections 17 to 27.
 """
@@ -18,7 +18,7 @@ _CLOCK_BLOCKS = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gif:
-    """What a decoder reads of a GIF. `frame` is the first frame's place: left, top, right, bottom."""
+    """The parts of a GIF that a decoder needs. `frame` is the position of the first frame: left, top, right, bottom."""
 
     screen: bytes
     control: bytes
@@ -27,26 +27,26 @@ class Gif:
 
     @property
     def is_interlaced(self) -> bool:
-        """Whether the rows come in four passes."""
+        """Whether the rows are stored in four passes."""
         return bool(self.image[9] & 0x40)
 
     @property
     def pieces(self) -> Sequence[Piece]:
-        """The file of the first frame."""
+        """A file with only the first frame."""
         return self.screen, self.control, self.image, bytes((0, _TRAILER))
 
     @property
     def without_control(self) -> Sequence[Piece]:
-        """The same, but no colour is transparent: the decoder writes on the canvas that it is given."""
+        """The same without transparency, so that the decoder overwrites every pixel of the canvas that it gets."""
         return self.screen, self.image, bytes((0, _TRAILER))
 
 
 def walk(content: bytes, clock: Clock) -> Gif:
-    """Return what a decoder reads of the first frame of a GIF.
+    """Return the parts of a GIF that a decoder needs for the first frame.
 
     Raises:
-        ContentTooLarge: It takes too long.
-        InvalidContent: There is no frame.
+        ContentTooLarge: The time limit has passed.
+        InvalidContent: The GIF has no frame.
     """
     at = 13 + _table_bytes(content, 10)
     screen, control = content[:at], b""
@@ -75,13 +75,13 @@ def walk(content: bytes, clock: Clock) -> Gif:
 
 
 def _table_bytes(content: bytes, at: int) -> int:
-    """Return the size of the colour table that the flags at a place announce."""
+    """Return the size in bytes of the colour table that the flags at `at` announce; 0 if they announce none."""
     flags = content[at] if at < len(content) else 0
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
 def _after_blocks(content: bytes, at: int, clock: Clock) -> int:
-    """Return where the end of a run of sub-blocks stands, or the end of the content."""
+    """Return the offset of the terminator of a series of sub-blocks, or the end of the content."""
     blocks = 0
     while at < len(content) and content[at]:
         at += content[at] + 1

@@ -1,6 +1,7 @@
 """JPEG: its tables and scans, up to the end of the image.
 
-Source: ITU-T T.81, annex B; libjpeg-turbo, jdmarker.c and jdinput.c, for what is read, passed over and refused.
+Source: ITU-T T.81, annex B. libjpeg-turbo, jdmarker.c and jdinput.c, decide which segments are read, skipped or
+refused.
 """
 
 import re
@@ -13,14 +14,14 @@ from countermark.signals.formats.source import Clock, Piece
 START = b"\xff\xd8\xff"
 END_MARKER = b"\xff\xd9"
 
-# Between segments junk is passed over. Within a scan a byte FF is data where 00 follows it, and a restart where D0 to
-# D7 does. A pattern of two bytes takes linear time however many FF fill the room before a marker.
+# Between segments, other bytes are skipped. Within a scan, FF 00 is data, and FF D0 to FF D7 are restarts. A pattern of
+# two bytes takes linear time, however many FF bytes are before a marker.
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-# With restarts the decoder also passes over codes that are reserved, in search of the next restart.
+# If a JPEG has restarts, the decoder also skips reserved codes when it looks for the next restart.
 _AFTER_RESTARTS = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 
-_BARE = frozenset({0x01, *range(0xD0, 0xD8)})
+_WITHOUT_SEGMENT = frozenset({0x01, *range(0xD0, 0xD8)})
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 _OTHER_FRAMES = {
     0xC3: "lossless",
@@ -40,35 +41,36 @@ _SKIPPED = frozenset({0xDC, *range(0xE0, 0xF0), 0xFE})
 _SCAN, _END, _RESTART_INTERVAL = 0xDA, 0xD9, 0xDD
 
 _CLOCK_SEGMENTS = 4096
-"""After so many segments the time is looked at."""
+"""The time limit is checked after this many segments."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Jpeg:
-    """What a decoder reads of a JPEG.
+    """The parts of a JPEG that a decoder needs.
 
-    `pieces` end before the end marker. `scans` are those that the decoder goes through. `is_whole` says whether the
-    end marker is there. `waits` says whether the decoder shows nothing before it has seen all scans. `shown_after` is
-    the number of the scan that first shows all of the picture, if only coarsely; 0 where none does.
+    `pieces` end before the end marker. `scans` is the number of scans that the decoder reads. `has_end_marker` says
+    whether the end marker is present. `needs_all_scans` says whether the decoder outputs pixels only after all scans.
+    `first_full_scan` is the number of the first scan that covers the whole picture, even if coarsely; 0 if there is
+    none.
     """
 
     pieces: Sequence[Piece]
     scans: int
-    is_whole: bool
-    waits: bool
-    shown_after: int
+    has_end_marker: bool
+    needs_all_scans: bool
+    first_full_scan: int
     is_arithmetic: bool
     coefficient_bytes: int
-    """How much the coefficients of a pixel take, where all are held."""
+    """The memory per pixel if the decoder stores all coefficients, in bytes."""
 
 
 def walk(content: bytes, clock: Clock) -> Jpeg:
-    """Return what a decoder reads of a JPEG: what is behind the end of the image, and metadata, is left out.
+    """Return the parts of a JPEG that a decoder needs, without metadata and bytes after the end of the image.
 
     Raises:
-        ContentTooLarge: It takes too long.
-        InvalidContent: There is no scan.
-        UnsupportedContent: It is of a kind that is not decoded.
+        ContentTooLarge: The time limit has passed.
+        InvalidContent: The JPEG has no scan, or its frame header is too short.
+        UnsupportedContent: This kind of JPEG is not decoded.
     """
     return _Walk(content, clock).result()
 
@@ -80,17 +82,17 @@ class _Walk:
         self._frame: bytes = b""
         self._code = 0
         self._scans = 0
-        self._shown_after = 0
-        self._waits = False
+        self._first_full_scan = 0
+        self._needs_all_scans = False
         self._restarts = False
-        self._is_whole = False
+        self._has_end_marker = False
         at: int | None = 2
         segments = 0
         while at is not None:
             segments += 1
             if segments % _CLOCK_SEGMENTS == 0:
                 clock.check()
-            at = self._next(at)
+            at = self._read_segment(at)
 
     def result(self) -> Jpeg:
         if not self._scans:
@@ -99,24 +101,24 @@ class _Walk:
         return Jpeg(
             pieces=[view[start:stop] for start, stop in self._kept],
             scans=self._scans,
-            is_whole=self._is_whole,
-            waits=self._waits,
-            shown_after=self._shown_after,
+            has_end_marker=self._has_end_marker,
+            needs_all_scans=self._needs_all_scans,
+            first_full_scan=self._first_full_scan,
             is_arithmetic=self._code in _ARITHMETIC,
             coefficient_bytes=_coefficient_bytes(self._frame),
         )
 
-    def _next(self, at: int) -> int | None:
-        """Take the next marker and its segment; return where it ends, or None at the end of what is read."""
+    def _read_segment(self, at: int) -> int | None:
+        """Read the next marker and its segment; return the offset of its end, or None if the decoder stops here."""
         content = self._content
         found = _MARKER.search(content, at)
         if found is None:
             return None
         marker, code = found.start(), content[found.start() + 1]
-        if code in _BARE:
+        if code in _WITHOUT_SEGMENT:
             return marker + 2
         if code == _END:
-            self._is_whole = True
+            self._has_end_marker = True
             return None
         length = int.from_bytes(content[marker + 2 : marker + 4])
         stop = marker + 2 + length
@@ -124,48 +126,48 @@ class _Walk:
             return None
         body = content[marker + 4 : stop]
         if code == _SCAN:
-            return self._scan(marker, stop, body)
+            return self._read_scan(marker, stop, body)
         if code in _FRAMES or code in _OTHER_FRAMES:
             if self._frame:
                 return None
-            self._take_frame(code, body)
+            self._read_frame(code, body)
         elif code in _TABLES:
             self._restarts = body[:2] not in (b"", b"\0\0") if code == _RESTART_INTERVAL else self._restarts
         elif code not in _SKIPPED:
             return None
-        elif not _decides_colours(code, body):
+        elif not _affects_colours(code, body):
             return stop
         self._keep(marker, stop)
         return stop
 
-    def _take_frame(self, code: int, body: bytes) -> None:
+    def _read_frame(self, code: int, body: bytes) -> None:
         if code in _OTHER_FRAMES:
             raise UnsupportedContent(f"a JPEG that is {_OTHER_FRAMES[code]}")
         if len(body) < 9:
             raise InvalidContent("a damaged photo: a JPEG whose frame header is too short")
         if body[0] != 8:
-            raise UnsupportedContent(f"a JPEG of {body[0]} bits a sample")
+            raise UnsupportedContent(f"a JPEG of {body[0]} bits per sample")
         if body[5] not in (1, 3, 4):
             raise UnsupportedContent(f"a JPEG of {body[5]} components")
         self._frame, self._code = body, code
 
-    def _scan(self, marker: int, stop: int, body: bytes) -> int | None:
-        """Take a scan: its header, and its data up to the next marker."""
+    def _read_scan(self, marker: int, stop: int, body: bytes) -> int | None:
+        """Read a scan: its header, and its data up to the next marker."""
         components = body[0] if body else 0
         if not self._frame or len(body) != 4 + 2 * components:
             return None
         self._scans += 1
         if self._scans == 1:
-            self._waits = self._code in _PROGRESSIVE or components < self._frame[5]
-        if not self._shown_after and self._frame[6] in body[1:-3:2] and body[-3] == 0:
-            self._shown_after = self._scans
+            self._needs_all_scans = self._code in _PROGRESSIVE or components < self._frame[5]
+        if not self._first_full_scan and self._frame[6] in body[1:-3:2] and body[-3] == 0:
+            self._first_full_scan = self._scans
         found = (_AFTER_RESTARTS if self._restarts else _AFTER_SCAN).search(self._content, stop)
-        end = found.start() if found is not None else _before_fill(self._content, stop)
+        end = found.start() if found is not None else _end_of_data(self._content, stop)
         self._keep(marker, end)
-        if self._waits:
+        if self._needs_all_scans:
             return end
-        # The decoder is done after its only scan: whatever follows is not read.
-        self._is_whole = found is not None
+        # The decoder stops after its only scan, and does not read the rest.
+        self._has_end_marker = found is not None
         return None
 
     def _keep(self, start: int, stop: int) -> None:
@@ -177,18 +179,18 @@ class _Walk:
 
 
 def _coefficient_bytes(frame: bytes) -> int:
-    """Return two bytes for each sample of a pixel, fewer where components are sampled more coarsely."""
+    """Return the bytes of the coefficients per pixel: two per component, and fewer for subsampled components."""
     sampled = [(each >> 4) * (each & 15) for each in frame[7::3]]
     return -(-2 * sum(sampled) // max(1, *sampled, 1))
 
 
-def _before_fill(content: bytes, start: int) -> int:
-    """Return where data that ends with the content stops: bytes FF at its end begin a marker that is not there."""
+def _end_of_data(content: bytes, start: int) -> int:
+    """Return the end of scan data in a file that ends early. FF bytes at its end belong to a marker that is cut off."""
     return max(start, len(content.rstrip(b"\xff")))
 
 
-def _decides_colours(code: int, body: bytes) -> bool:
-    """Return whether an application's segment tells the decoder what its components are."""
+def _affects_colours(code: int, body: bytes) -> bool:
+    """Return whether the decoder uses an application segment to find out which colours the components are."""
     if code == 0xE0:
         return len(body) >= 14 and body.startswith(b"JFIF\0")
     return code == 0xEE and len(body) >= 12 and body.startswith(b"Adobe")

@@ -1,6 +1,6 @@
-"""PNG: its header, palette and image data. Ancillary chunks are passed over: neither unpacked nor checked.
+"""PNG: its header, palette and image data. Ancillary chunks are left out, and neither decompressed nor checked.
 
-The chunks of an animation are the exception: browsers show its first frame, which need not be the image data.
+The chunks of an animation are an exception: browsers show its first frame, which can differ from the image data.
 
 Source: Portable Network Graphics Specification (Third Edition), sections 5, 7.2, 8 and 11; animations: 4.9, 11.3.6.
 """
@@ -15,7 +15,7 @@ from countermark.signals.formats.source import Clock, Piece
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _SMALL_BYTES = 4096
-"""Data of smaller chunks is copied together: a file may have millions of them."""
+"""The data of chunks smaller than this is joined by copying: a file can have millions of them."""
 
 _CLOCK_CHUNKS = 4096
 _STEP_BYTES = 1 << 20
@@ -25,12 +25,12 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ANIMATION_CHUNKS = (b"acTL", b"fcTL", b"fdAT")
 
 PASSES = ((0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2), (1, 2, 0, 1))
-"""The passes of an interlaced picture: the first row and how far to the next, then the same of columns."""
+"""The passes of an interlaced picture: first row, row step, first column, column step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Png:
-    """What a decoder reads of a PNG. `damage` says why its data ends early; None where nothing is known of that."""
+    """The parts of a PNG that a decoder needs. `damage` says why the data ends early; None if no reason is known."""
 
     width: int
     height: int
@@ -42,36 +42,36 @@ class Png:
 
     @property
     def pieces(self) -> Sequence[Piece]:
-        """The file, with one chunk for all data."""
+        """The file, with all data in one chunk."""
         size = sum(map(len, self.data))
         return self.head, size.to_bytes(4) + b"IDAT", *self.data, bytes(4), _chunk(b"IEND", b"")
 
-    def rows_there(self, clock: Clock) -> list[int]:
-        """Return how many rows of each pass are in the data; of one pass where the picture is not interlaced.
+    def rows_present(self, clock: Clock) -> list[int]:
+        """Return how many rows of each pass the data contains. A picture that is not interlaced has one pass.
 
-        Unpacks the data once more, a piece at a time.
+        This decompresses the data again, a piece at a time.
         """
         size = _unpacked_bytes(self.data, clock)
         rows = []
         for top, down, left, across in PASSES if self.is_interlaced else ((0, 1, 0, 1),):
-            of_pass = max(0, -(-(self.height - top) // down))
+            pass_rows = max(0, -(-(self.height - top) // down))
             columns = max(0, -(-(self.width - left) // across))
             row_bytes = 1 + -(-columns * self.bits_per_pixel // 8)
-            there = min(of_pass, size // row_bytes) if columns else of_pass
-            size = max(0, size - there * row_bytes) if columns else size
-            if there < of_pass:
+            present = min(pass_rows, size // row_bytes) if columns else pass_rows
+            size = max(0, size - present * row_bytes) if columns else size
+            if present < pass_rows:
                 size = 0
-            rows.append(there)
+            rows.append(present)
         return rows
 
 
 def walk(content: bytes, clock: Clock) -> Png:
-    """Return what a decoder reads of a PNG.
+    """Return the parts of a PNG that a decoder needs.
 
     Raises:
-        ContentTooLarge: It takes too long.
-        InvalidContent: The header or the palette is damaged or missing.
-        UnsupportedContent: It is of a kind that is not decoded.
+        ContentTooLarge: The time limit has passed.
+        InvalidContent: The header or the palette is damaged, or the header or the image data is missing.
+        UnsupportedContent: This kind of PNG is not decoded.
     """
     header = b""
     palette = b""
@@ -83,7 +83,7 @@ def walk(content: bytes, clock: Clock) -> Png:
         if number % _CLOCK_CHUNKS == 0:
             clock.check()
         if kind == b"CgBI":
-            raise UnsupportedContent("a PNG in Apple's own form for apps (CgBI)")
+            raise UnsupportedContent("a PNG in Apple's format for apps (CgBI)")
         if not header and kind != b"IHDR":
             raise InvalidContent("a damaged photo: a PNG that does not begin with its header")
         if kind == b"IEND":
@@ -92,28 +92,28 @@ def walk(content: bytes, clock: Clock) -> Png:
             animation.add(kind, view[start - 4 : stop], content[stop : stop + 4], is_after_data=bool(data))
         if kind not in (b"IHDR", b"PLTE", b"IDAT") or (header and kind == b"IHDR"):
             continue
-        is_right = zlib.crc32(view[start - 4 : min(stop, len(content))]) == int.from_bytes(content[stop : stop + 4])
+        is_valid = zlib.crc32(view[start - 4 : min(stop, len(content))]) == int.from_bytes(content[stop : stop + 4])
         if kind == b"IDAT":
-            if not is_right and stop + 4 <= len(content):
+            if not is_valid and stop + 4 <= len(content):
                 damage = "the checksum of image data is wrong"
                 break
             _add(data, view[start : min(stop, len(content))])
-        elif not is_right:
+        elif not is_valid:
             raise InvalidContent(f"a damaged photo: the checksum of a PNG's chunk {kind.decode()} is wrong")
         elif kind == b"IHDR":
             header = content[start:stop]
         else:
             palette = content[start:stop]
-    frame = animation.hidden_from_others(header)
+    frame = animation.first_frame_data(header)
     if frame is not None:
-        return _checked(header, palette, frame, None)
-    return _checked(header, palette, data, damage)
+        return _checked_png(header, palette, frame, None)
+    return _checked_png(header, palette, data, damage)
 
 
 class _Animation:
-    """The first frame of an animated PNG, where the image data is no part of the animation.
+    """The first frame of an animated PNG whose image data is not part of the animation.
 
-    Browsers show that frame, and only programs that know no animations show the image data.
+    Browsers show that frame. Only programs that do not support animations show the image data.
     """
 
     def __init__(self) -> None:
@@ -124,7 +124,7 @@ class _Animation:
         self._data: list[Piece] = []
 
     def add(self, kind: bytes, chunk: memoryview, checksum: bytes, *, is_after_data: bool) -> None:
-        """Take a chunk, from its kind to the end of its data. One with a wrong checksum does not count."""
+        """Add a chunk, from its type to the end of its data. A chunk with a wrong checksum is ignored."""
         is_wanted = kind != b"fdAT" or self._frames == 1
         if not is_wanted or zlib.crc32(chunk) != int.from_bytes(checksum):
             return
@@ -140,22 +140,22 @@ class _Animation:
             if self._frames == 1:
                 self._place = bytes(data[4:20])
 
-    def hidden_from_others(self, header: bytes) -> Sequence[Piece] | None:
-        """Return the data of the first frame; None where it is the image data.
+    def first_frame_data(self, header: bytes) -> Sequence[Piece] | None:
+        """Return the data of the first frame; None if the image data is the first frame.
 
         Raises:
-            UnsupportedContent: The frame covers a part of the picture alone.
+            UnsupportedContent: The frame covers only a part of the picture.
         """
         if not self._is_animated or self._has_image_data or not self._data:
             return None
         if self._place != header[:8] + bytes(8):
-            raise UnsupportedContent("an animated PNG whose first frame is a part of the picture alone")
+            raise UnsupportedContent("an animated PNG whose first frame is only a part of the picture")
         return self._data
 
 
-def _checked(header: bytes, palette: bytes, data: Sequence[Piece], damage: str | None) -> Png:
+def _checked_png(header: bytes, palette: bytes, data: Sequence[Piece], damage: str | None) -> Png:
     if len(header) != 13:
-        raise InvalidContent("a damaged photo: a PNG without a whole header")
+        raise InvalidContent("a damaged photo: a PNG without a complete header")
     depth, colour, compression, filtering, interlace = header[8:]
     if depth not in _DEPTHS.get(colour, ()):
         raise InvalidContent(f"a damaged photo: a PNG of colour type {colour} with {depth} bits")
@@ -175,7 +175,7 @@ def _checked(header: bytes, palette: bytes, data: Sequence[Piece], damage: str |
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the kind of each chunk, where its data begins and where it should end."""
+    """Yield for each chunk its type, and the offsets of the start and of the declared end of its data."""
     at = len(SIGNATURE)
     while at + 8 <= len(content):
         length, kind = int.from_bytes(content[at : at + 4]), content[at + 4 : at + 8]
@@ -199,7 +199,7 @@ def _add(data: list[Piece], piece: memoryview) -> None:
 
 
 def _unpacked_bytes(data: Sequence[Piece], clock: Clock) -> int:
-    """Return how many bytes the data unpacks to; of damaged data, how many come before the damage."""
+    """Return the size of the decompressed data; if the data is damaged, the size up to the damage."""
     unpacker = zlib.decompressobj()
     size = 0
     for piece in (*data, b""):
@@ -211,7 +211,7 @@ def _unpacked_bytes(data: Sequence[Piece], clock: Clock) -> int:
             try:
                 unpacked = len(unpacker.decompress(rest, step))
             except zlib.error:
-                # What was unpacked before the damage is lost with the error, so it is unpacked in smaller steps.
+                # The error discards the bytes before the damage, so they are decompressed again in smaller steps.
                 if step == 1:
                     return size
                 unpacker, step = before, step // 2

@@ -1,7 +1,7 @@
-"""From a photo's file to its picture, whole or in part: one reader for each format.
+"""Reads a photo's file to a picture, complete or partial, with one reader per format.
 
-A picture in part is what its decoder completes: JPEG grey, all others black. How much is there is measured, by what
-the decoder wrote when its bytes ended.
+The decoder fills in the missing part of a picture: grey for JPEG, black for other formats. How much is missing is
+measured by what the decoder had written when the bytes ended.
 """
 
 import random
@@ -21,22 +21,23 @@ from countermark.signals.formats import boxes, gif, jpeg, png, tiff, webp
 from countermark.signals.formats.source import Clock, Piece, Source
 from countermark.signals.picture import Picture, picture_from_image, scale_to_8_bits, strips
 
-# Enough to change at least the next block of a scan that is not complete; no byte of it is FF.
+# Enough bytes to change at least the next block of a scan that ends early. No byte is FF.
 _JUNK = random.Random(7).randbytes(4096).replace(b"\xff", b"\x55")  # noqa: S311  # fixed bytes, no secret
 
-# In place of the missing bytes of a WebP. Of a lossless one, many bytes are no picture; the same byte over and over is.
-_FILLINGS = (b"\0", b"\xff", _JUNK, b"\x55", b"\xaa", b"\x0f", b"\xc3")
+# Replacements for the missing bytes of a WebP. A lossless WebP is often invalid with random bytes, but valid with one
+# byte repeated.
+_WEBP_FILLINGS = (b"\0", b"\xff", _JUNK, b"\x55", b"\xaa", b"\x0f", b"\xc3")
 
 _ROWS_BEHIND = 40
-"""How many rows the decoder of JPEG may be behind its bytes: two rows of blocks of 16, and some to smooth colours."""
+"""How many rows the JPEG decoder's output can be behind its input: two rows of 16-pixel blocks, and some to smooth."""
 
 _DAMAGE = (OSError, EOFError, ValueError, SyntaxError, LookupError, TypeError)
-"""What Pillow raises where the bytes of an image end, or stop making sense."""
+"""The errors that Pillow raises when the bytes of an image end early, or are damaged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What decoding a photo will take: pixels, how often the decoder goes over them, and bytes a pixel."""
+    """The resources for decoding a photo: its pixels, the number of scans over them, and the memory per pixel."""
 
     format: str
     width: int
@@ -46,288 +47,299 @@ class Claim:
 
 
 class Admit(Protocol):
-    """Lets a photo be decoded, or raises ContentTooLarge."""
+    """Reserves the memory to decode a photo, or raises Busy or ContentTooLarge."""
 
     def __call__(self, claim: Claim, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """How a photo is read: what bounds its time and memory, and the shortest side of a draft."""
+class ReadOptions:
+    """The limits of time and memory for reading a photo, and the minimum side of a draft; None for no draft."""
 
     clock: Clock
     admit: Admit
     draft_pixels: int | None = None
 
 
-def read(content: bytes, reading: Reading) -> Picture | None:
-    """Return the picture of a photo; None where its bytes begin as no format that is read.
+def read(content: bytes, options: ReadOptions) -> Picture | None:
+    """Return the picture of a photo; None if its bytes do not begin as a supported format does.
 
     Raises:
-        ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent: As `decode.picture`.
-        Others: Whatever Pillow raises of damaged files.
+        Busy, ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent: As `decode.picture`.
+        Others: Any error that Pillow raises for damaged files.
     """
-    for begins, reader in _READERS:
-        if begins(content):
-            return reader(content, reading)
+    for matches, reader in _READERS:
+        if matches(content):
+            return reader(content, options)
     return None
 
 
-def _jpeg(content: bytes, reading: Reading) -> Picture:
-    file = jpeg.walk(content, reading.clock)
-    with _opened(file.pieces, "JPEG", reading.clock) as image:
-        # Of a progressive picture all coefficients are held, and of one that is cut a second picture.
-        reading.admit(
+def _jpeg(content: bytes, options: ReadOptions) -> Picture:
+    file = jpeg.walk(content, options.clock)
+    with _open(file.pieces, "JPEG", options.clock) as image:
+        # A progressive picture needs memory for all coefficients, and one that is cut off for a second picture.
+        options.admit(
             Claim(
                 format="JPEG",
                 width=image.width,
                 height=image.height,
-                bytes_per_pixel=8 + file.coefficient_bytes if file.waits else 8,
-                scans=file.scans if file.waits else 1,
+                bytes_per_pixel=8 + file.coefficient_bytes if file.needs_all_scans else 8,
+                scans=file.scans if file.needs_all_scans else 1,
             )
         )
         columns, rows = image.size
-        _draft(image, reading)
-        missing = (_load_scans if file.waits else _load_scan)(image, file, reading)
+        _apply_draft(image, options)
+        missing = (_load_scans if file.needs_all_scans else _load_scan)(image, file, options)
         return _picture(image, rows=rows, columns=columns, partial=missing)
 
 
-def _draft(image: ImageFile.ImageFile, reading: Reading) -> None:
-    if reading.draft_pixels is not None:
-        image.draft(None, (reading.draft_pixels, reading.draft_pixels))
+def _apply_draft(image: ImageFile.ImageFile, options: ReadOptions) -> None:
+    if options.draft_pixels is not None:
+        image.draft(None, (options.draft_pixels, options.draft_pixels))
 
 
-def _load_scan(image: ImageFile.ImageFile, file: jpeg.Jpeg, reading: Reading) -> str | None:
-    """Decode a JPEG whose rows come with its one scan; return what is missing."""
+def _load_scan(image: ImageFile.ImageFile, file: jpeg.Jpeg, options: ReadOptions) -> str | None:
+    """Decode a JPEG with one scan; return a description of the missing part, or None."""
     written: list[int] = []
 
     def end() -> bytes:
         written.append(_last_row(image))
         return jpeg.END_MARKER
 
-    _finish(image, file, end)
-    there = written[0] if written else image.height
-    if there == image.height:
+    _load(image, file, end)
+    present = written[0] if written else image.height
+    if present == image.height:
         return None
-    # What was black and stays black was decoded; what the decoder had yet to complete is another colour now.
-    below = image.im.crop((0, there, *image.size)).getbbox()
+    # Rows that are still black were decoded as black. The decoder has filled in the others with another colour.
+    below = image.im.crop((0, present, *image.size)).getbbox()
     if below is None:
         return None
-    there += below[1]
-    if image.height - there > _ROWS_BEHIND:
-        return _lower(image.height - there, image.height)
-    # The decoder looks ahead, so its last rows come with the end marker. Without data they are grey.
-    return _lower_of(_rows_reached(image, file, reading), image.height) if _ends_in_grey(image) else None
+    present += below[1]
+    if image.height - present > _ROWS_BEHIND:
+        return _missing_end(image.height - present, image.height)
+    # The decoder reads ahead, so it writes the last rows only at the end marker. Rows without data are grey.
+    return _missing_below(_rows_reached(image, file, options), image.height) if _ends_in_grey(image) else None
 
 
-def _load_scans(image: ImageFile.ImageFile, file: jpeg.Jpeg, reading: Reading) -> str | None:
-    """Decode a JPEG that is shown after all its scans; return what is missing."""
-    _finish(image, file, lambda: jpeg.END_MARKER)
-    is_shown = file.scans > file.shown_after > 0
-    if file.is_whole and is_shown:
+def _load_scans(image: ImageFile.ImageFile, file: jpeg.Jpeg, options: ReadOptions) -> str | None:
+    """Decode a JPEG that needs all its scans; return a description of the missing part, or None."""
+    _load(image, file, lambda: jpeg.END_MARKER)
+    is_shown = file.scans > file.first_full_scan > 0
+    if file.has_end_marker and is_shown:
         return None
-    there = _rows_reached(image, file, reading)
-    if there < image.height and is_shown:
-        return f"the lower {_percent(image.height - there, image.height)} % lack fine detail"
-    return _lower_of(there, image.height)
+    present = _rows_reached(image, file, options)
+    if present < image.height and is_shown:
+        return f"the lower {_percent(image.height - present, image.height)} % lack fine detail"
+    return _missing_below(present, image.height)
 
 
-def _finish(image: ImageFile.ImageFile, file: jpeg.Jpeg, end: Callable[[], bytes]) -> None:
+def _load(image: ImageFile.ImageFile, file: jpeg.Jpeg, end: Callable[[], bytes]) -> None:
     source = cast(Source, image.fp)
     source.at_end = end
     if file.is_arithmetic:
-        # The decoder of this coding cannot wait for more bytes.
+        # The decoder for arithmetic coding cannot wait for more bytes, so it gets all of them at once.
         image.decodermaxblock = source.size_bytes + len(jpeg.END_MARKER)
         source.finish()
     image.load()
 
 
-def _rows_reached(image: ImageFile.ImageFile, file: jpeg.Jpeg, reading: Reading) -> int:
-    """Return how many rows the data of the last scan reaches: more bytes behind it change the rows below alone."""
-    with _opened(file.pieces, "JPEG", reading.clock) as other:
-        _draft(other, reading)
-        _finish(other, file, lambda: _JUNK + jpeg.END_MARKER)
+def _rows_reached(image: ImageFile.ImageFile, file: jpeg.Jpeg, options: ReadOptions) -> int:
+    """Return how many rows the data of the last scan covers. Bytes added after it change only the rows below."""
+    with _open(file.pieces, "JPEG", options.clock) as other:
+        _apply_draft(other, options)
+        _load(other, file, lambda: _JUNK + jpeg.END_MARKER)
         changed = np.flatnonzero(_rows_that_differ(image, other))
     return int(changed[0]) if changed.size else image.height
 
 
 def _ends_in_grey(image: Image.Image) -> bool:
-    """Return whether the last pixel could be one that had no data: its luma, or its black of CMYK, is in the middle."""
+    """Return whether the last pixel looks like one without data: its luma, or black in CMYK, is about 128."""
     last = image.crop((image.width - 1, image.height - 1, *image.size))
     luma = last.getchannel("K") if last.mode == "CMYK" else last.convert("L")
     return 126 <= int(np.asarray(luma)[0, 0]) <= 129
 
 
-def _png(content: bytes, reading: Reading) -> Picture:
-    file = png.walk(content, reading.clock)
-    with _opened(file.pieces, "PNG", reading.clock) as image:
-        reading.admit(Claim(format="PNG", width=image.width, height=image.height, bytes_per_pixel=8))
+def _png(content: bytes, options: ReadOptions) -> Picture:
+    file = png.walk(content, options.clock)
+    with _open(file.pieces, "PNG", options.clock) as image:
+        options.admit(Claim(format="PNG", width=image.width, height=image.height, bytes_per_pixel=8))
         is_cut = not _try_to_load(image)
         missing = None
         # Data that ends too early, but properly, leaves the last row black.
         if is_cut or _last_row(image) < image.height:
             if file.is_interlaced:
-                missing = _fill_passes(image, file, file.rows_there(reading.clock))
+                missing = _fill_passes(image, file, file.rows_present(options.clock))
                 missing = missing or ("image data is damaged" if is_cut else None)
-            elif is_cut or file.rows_there(reading.clock)[0] < image.height:
-                # A second picture takes memory, so one whose last rows are black is counted first.
-                again = partial(_opened, file.pieces, "PNG", reading.clock)
-                missing = _rows_missing(_rows_written(again, _fills(image)))
+            elif is_cut or file.rows_present(options.clock)[0] < image.height:
+                # Decoding again takes memory for a second picture. So if the last rows are black, count the rows first.
+                reopen = partial(_open, file.pieces, "PNG", options.clock)
+                missing = _describe_missing_rows(_rows_written(reopen, _opposite_colours(image)))
         return _picture(image, rows=image.height, columns=image.width, partial=missing or file.damage)
 
 
 def _fill_passes(image: ImageFile.ImageFile, file: png.Png, rows: Sequence[int]) -> str | None:
-    """Complete an interlaced picture as viewers do, each pixel by its neighbour of the pass before."""
-    of_pass = [max(0, -(-(file.height - top) // down)) for top, down, _, _ in png.PASSES]
-    lacking = [number for number, (there, all_rows) in enumerate(zip(rows, of_pass, strict=True)) if there < all_rows]
-    lacking = [number for number in lacking if png.PASSES[number][2] < file.width]
-    if not lacking:
+    """Fill in an interlaced picture as viewers do: copy each missing pixel from a neighbour of the previous pass."""
+    pass_rows = [max(0, -(-(file.height - top) // down)) for top, down, _, _ in png.PASSES]
+    incomplete = [
+        number for number, (present, all_rows) in enumerate(zip(rows, pass_rows, strict=True)) if present < all_rows
+    ]
+    incomplete = [number for number in incomplete if png.PASSES[number][2] < file.width]
+    if not incomplete:
         return None
-    missing = _lower_of(min(rows[0] * 8, file.height), file.height)
+    missing = _missing_below(min(rows[0] * 8, file.height), file.height)
     values = np.array(image)
-    for number in lacking:
+    for number in incomplete:
         top, down, left, across = png.PASSES[number]
         if number:
             up, back = (0, left) if number % 2 else (top, 0)
             from_rows = values[top - up :: down, left - back :: across]
             target = values[top::down, left::across]
             target[rows[number] :] = from_rows[: target.shape[0], : target.shape[1]][rows[number] :]
-    # The same values in the same mode, and for a palette with the same colours.
+    # Paste keeps the mode of `image`, and the colours of its palette.
     filled = Image.fromarray(values)
     image.im.paste(filled.im if filled.mode == image.mode else filled.convert(image.mode).im, (0, 0, *image.size))
-    return missing or f"the last {len(lacking)} of 7 passes are not complete: it lacks fine detail"
+    return missing or f"the last {len(incomplete)} of 7 passes are not complete: it lacks fine detail"
 
 
-def _gif(content: bytes, reading: Reading) -> Picture:
-    file = gif.walk(content, reading.clock)
-    with _opened(file.pieces, "GIF", reading.clock) as image:
-        reading.admit(Claim(format="GIF", width=image.width, height=image.height, bytes_per_pixel=8))
+def _gif(content: bytes, options: ReadOptions) -> Picture:
+    file = gif.walk(content, options.clock)
+    with _open(file.pieces, "GIF", options.clock) as image:
+        options.admit(Claim(format="GIF", width=image.width, height=image.height, bytes_per_pixel=8))
         left, _, right, bottom = file.frame
         is_cut = not _try_to_load(image)
         missing = None
         if is_cut or not image.im.crop((left, bottom - 1, right, bottom)).getbbox():
-            again = partial(_opened, file.without_control, "GIF", reading.clock)
-            there = _rows_written(again, (0, 255), frame=file.frame)
-            missing = _rows_missing(there)
+            reopen = partial(_open, file.without_control, "GIF", options.clock)
+            present = _rows_written(reopen, (0, 255), frame=file.frame)
+            missing = _describe_missing_rows(present)
             if missing and file.is_interlaced:
-                _repeat_rows(image, file.frame, there)
+                _fill_with_row_above(image, file.frame, present)
         return _picture(image, rows=image.height, columns=image.width, partial=missing)
 
 
-def _webp(content: bytes, reading: Reading) -> Picture:
-    file = webp.walk(content, reading.clock)
-    # Before it is opened: the decoder takes memory for the canvas at once.
-    reading.admit(Claim(format="WebP", width=file.width, height=file.height, bytes_per_pixel=17))
-    if file.lacks:
-        return _cut_webp(file, reading)
-    with _opened(file.pieces, "WEBP", reading.clock) as image:
+def _webp(content: bytes, options: ReadOptions) -> Picture:
+    file = webp.walk(content, options.clock)
+    # Before the file is opened: the decoder allocates memory for the canvas immediately.
+    options.admit(Claim(format="WebP", width=file.width, height=file.height, bytes_per_pixel=17))
+    if file.missing_bytes:
+        return _cut_webp(file, options)
+    with _open(file.pieces, "WEBP", options.clock) as image:
         image.load()
         return _picture(image, rows=image.height, columns=image.width)
 
 
-def _cut_webp(file: webp.WebP, reading: Reading) -> Picture:
-    """Return the picture of a WebP that ends early: bytes in place of those that are missing change the rows below.
+def _cut_webp(file: webp.WebP, options: ReadOptions) -> Picture:
+    """Return the picture of a WebP that ends early.
 
-    The decoder gives nothing of a picture that is not whole, so it gets one that is.
+    The decoder returns nothing for an incomplete file, so the missing bytes are replaced. Rows that differ between two
+    replacements are the missing ones.
     """
-    seen: NDArray[np.uint8] | None = None
-    for filling in _FILLINGS:
-        with suppress(*_DAMAGE), _opened(file.filled(filling), "WEBP", reading.clock) as image:
+    visible: NDArray[np.uint8] | None = None
+    for filling in _WEBP_FILLINGS:
+        with suppress(*_DAMAGE), _open(file.filled(filling), "WEBP", options.clock) as image:
             image.load()
             values = np.array(image)
-            if seen is not None:
-                changed = np.flatnonzero((seen != values).reshape(len(values), -1).any(axis=1))
-                there = int(changed[0]) if changed.size else len(values)
-                values[there:] = 0
-                missing = _lower_of(there, len(values))
+            if visible is not None:
+                changed = np.flatnonzero((visible != values).reshape(len(values), -1).any(axis=1))
+                present = int(changed[0]) if changed.size else len(values)
+                values[present:] = 0
+                missing = _missing_below(present, len(values))
                 return _picture(Image.fromarray(values), rows=len(values), columns=values.shape[1], partial=missing)
-            seen = values
-    raise InvalidContent(f"a damaged photo: {file.lacks} bytes of a WebP's picture are missing at its end")
+            visible = values
+    raise InvalidContent(f"a damaged photo: {file.missing_bytes} bytes of a WebP's picture are missing at its end")
 
 
-def _avif(content: bytes, reading: Reading) -> Picture:
-    with _opened(boxes.walk(content, reading.clock), "AVIF", reading.clock) as image:
-        reading.admit(Claim(format="AVIF", width=image.width, height=image.height, bytes_per_pixel=12))
+def _avif(content: bytes, options: ReadOptions) -> Picture:
+    with _open(boxes.walk(content, options.clock), "AVIF", options.clock) as image:
+        options.admit(Claim(format="AVIF", width=image.width, height=image.height, bytes_per_pixel=12))
         image.load()
         return _picture(image, rows=image.height, columns=image.width)
 
 
-def _heic(content: bytes, reading: Reading) -> Picture:
+def _heic(content: bytes, options: ReadOptions) -> Picture:
     try:
         heif = import_module("pillow_heif")
     except ImportError as error:
         raise MissingExtra("a HEIC photo is read with pillow-heif: pip install pillow-heif") from error
     heif.register_heif_opener()
-    with _opened(boxes.walk(content, reading.clock), "HEIF", reading.clock) as image:
-        reading.admit(Claim(format="HEIC", width=image.width, height=image.height, bytes_per_pixel=12))
+    with _open(boxes.walk(content, options.clock), "HEIF", options.clock) as image:
+        options.admit(Claim(format="HEIC", width=image.width, height=image.height, bytes_per_pixel=12))
         image.load()
         return _picture(image, rows=image.height, columns=image.width)
 
 
-def _bmp(content: bytes, reading: Reading) -> Picture:
-    again = partial(_opened_bmp, content, reading)
-    with again() as image:
-        reading.admit(Claim(format="BMP", width=image.width, height=image.height, bytes_per_pixel=8))
-        missing = None if _try_to_load(image) else _rows_missing(_rows_written(again, _fills(image)))
+def _bmp(content: bytes, options: ReadOptions) -> Picture:
+    reopen = partial(_open_bmp, content, options)
+    with reopen() as image:
+        options.admit(Claim(format="BMP", width=image.width, height=image.height, bytes_per_pixel=8))
+        missing = (
+            None if _try_to_load(image) else _describe_missing_rows(_rows_written(reopen, _opposite_colours(image)))
+        )
         return _picture(image, rows=image.height, columns=image.width, partial=missing)
 
 
-def _opened_bmp(content: bytes, reading: Reading) -> ImageFile.ImageFile:
+def _open_bmp(content: bytes, options: ReadOptions) -> ImageFile.ImageFile:
     try:
-        return _opened([content], "BMP", reading.clock)
+        return _open([content], "BMP", options.clock)
     except OSError as error:
-        # Pillow's own words: a depth, a compression or a layout of bit fields.
+        # Pillow's message names a depth, a compression or a layout of bit fields.
         if str(error).startswith("Unsupported BMP"):
             raise UnsupportedContent(f"a BMP of this kind is not decoded: {error}") from error
         raise
 
 
-def _tiff(content: bytes, reading: Reading) -> Picture:
+def _tiff(content: bytes, options: ReadOptions) -> Picture:
     file = tiff.walk(content)
-    way = file.way
-    plain = way == "as it is"
-    # Of samples that Pillow does not know there are three copies of 4 bytes on the way, of signed ones four of a byte.
-    copied = file.samples if way == "side by side" else 0 if plain else file.colours
-    each = 8 + 12 * copied + (8 if plain and file.format == 2 else 0)
-    reading.admit(Claim(format="TIFF", width=file.width, height=file.height, bytes_per_pixel=each))
-    if plain:
-        again = partial(_opened_tiff, file, file.as_it_is(), reading)
-        with again() as opened:
-            missing = None if _try_to_load(opened) else _rows_missing(_rows_written(again, _fills(opened)))
+    decode_method = file.decode_method
+    is_unchanged = decode_method == "as it is"
+    # Samples that Pillow does not know need three temporary copies of 4 bytes each; signed bytes need 8 bytes more.
+    copied_samples = file.samples if decode_method == "side by side" else 0 if is_unchanged else file.colours
+    each = 8 + 12 * copied_samples + (8 if is_unchanged and file.format == 2 else 0)
+    options.admit(Claim(format="TIFF", width=file.width, height=file.height, bytes_per_pixel=each))
+    if is_unchanged:
+        reopen = partial(_open_tiff, file, file.unchanged_pieces(), options)
+        with reopen() as opened:
+            missing = (
+                None
+                if _try_to_load(opened)
+                else _describe_missing_rows(_rows_written(reopen, _opposite_colours(opened)))
+            )
             image: Image.Image = opened
             if file.format == 2:
                 signed = np.asarray(opened.convert("RGB" if file.photometric == 2 else "L")) ^ np.uint8(0x80)
                 image = Image.fromarray(signed)
             elif file.bits == 12:
                 image = Image.fromarray((np.asarray(opened) >> 4).astype(np.uint8))
-            return _oriented(image, file, missing)
-    samples, missing = _samples(file, way, reading)
-    return _oriented(Image.fromarray(_seen(file, samples)), file, missing)
+            return _oriented_picture(image, file, missing)
+    samples, missing = _samples(file, decode_method, options)
+    return _oriented_picture(Image.fromarray(_visible_colours(file, samples)), file, missing)
 
 
-def _opened_tiff(file: tiff.Tiff, pieces: Sequence[Piece], reading: Reading) -> ImageFile.ImageFile:
+def _open_tiff(file: tiff.Tiff, pieces: Sequence[Piece], options: ReadOptions) -> ImageFile.ImageFile:
     try:
-        return _opened(pieces, "TIFF", reading.clock)
+        return _open(pieces, "TIFF", options.clock)
     except InvalidContent as error:
         raise file.unsupported() from error
 
 
-def _samples(file: tiff.Tiff, way: tiff.Way, reading: Reading) -> tuple[NDArray[np.generic], str | None]:
-    """Return the samples that make a TIFF's colours, shape (rows, columns, colours), and which rows are missing."""
+def _samples(
+    file: tiff.Tiff, decode_method: tiff.DecodeMethod, options: ReadOptions
+) -> tuple[NDArray[np.generic], str | None]:
+    """Return the colour samples of a TIFF, shape (rows, columns, colours), and a description of missing rows."""
     planes = []
     missing = None
-    for pieces in file.planes() if way == "planes" else [file.side_by_side()]:
-        again = partial(_opened_tiff, file, pieces, reading)
-        with again() as image:
+    for pieces in file.planes() if decode_method == "planes" else [file.side_by_side()]:
+        reopen = partial(_open_tiff, file, pieces, options)
+        with reopen() as image:
             if not _try_to_load(image):
-                missing = _rows_missing(_rows_written(again, _fills(image))) or missing
+                missing = _describe_missing_rows(_rows_written(reopen, _opposite_colours(image))) or missing
             values = np.asarray(image)
         if values.dtype.itemsize == 4 and file.is_compressed and file.order == ">":
-            # Pillow takes samples of libtiff, which have this machine's byte order, for those of the file.
+            # libtiff returns samples in this machine's byte order, but Pillow treats them as in the file's byte order.
             values = values.byteswap()
         bits = values.astype(values.dtype.newbyteorder("="), copy=False)
         planes.append(bits.view(_SAMPLE_TYPES[file.format, file.bits]))
-    if way == "planes":
+    if decode_method == "planes":
         return np.stack(planes, axis=2), missing
     return planes[0].reshape(file.height, file.width, file.samples)[..., : file.colours], missing
 
@@ -344,17 +356,17 @@ _SAMPLE_TYPES = {
 }
 
 
-def _seen(file: tiff.Tiff, samples: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Return the 8 bits of each colour that a person sees, shape (rows, columns) or (rows, columns, 3)."""
-    seen = scale_to_8_bits(samples)
+def _visible_colours(file: tiff.Tiff, samples: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Return the colours as a person sees them, in 8 bits, shape (rows, columns) or (rows, columns, 3)."""
+    visible = scale_to_8_bits(samples)
     if file.photometric == 0:
-        seen = 255 - seen
+        visible = 255 - visible
     if file.photometric == 5:
-        return np.asarray(Image.fromarray(seen, "CMYK").convert("RGB"))
-    return seen[..., 0] if seen.shape[2] == 1 else seen
+        return np.asarray(Image.fromarray(visible, "CMYK").convert("RGB"))
+    return visible[..., 0] if visible.shape[2] == 1 else visible
 
 
-_TURNS = {
+_TRANSPOSE_OF = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -365,14 +377,14 @@ _TURNS = {
 }
 
 
-def _oriented(image: Image.Image, file: tiff.Tiff, missing: str | None) -> Picture:
-    """Turn a TIFF as its own tag says: Pillow does so as well, and with it those whom hashes are exchanged with."""
-    if file.orientation in _TURNS:
-        image = image.transpose(_TURNS[file.orientation])
+def _oriented_picture(image: Image.Image, file: tiff.Tiff, missing: str | None) -> Picture:
+    """Apply the orientation tag of a TIFF, as Pillow does, and so do the platforms with which hashes are exchanged."""
+    if file.orientation in _TRANSPOSE_OF:
+        image = image.transpose(_TRANSPOSE_OF[file.orientation])
     return _picture(image, rows=image.height, columns=image.width, partial=missing)
 
 
-def _opened(pieces: Sequence[Piece], image_format: str, clock: Clock) -> ImageFile.ImageFile:
+def _open(pieces: Sequence[Piece], image_format: str, clock: Clock) -> ImageFile.ImageFile:
     try:
         return Image.open(cast(IO[bytes], Source(pieces, clock)), formats=(image_format,))
     except UnidentifiedImageError as error:
@@ -380,15 +392,15 @@ def _opened(pieces: Sequence[Piece], image_format: str, clock: Clock) -> ImageFi
 
 
 def _picture(image: Image.Image, *, rows: int, columns: int, partial: str | None = None) -> Picture:
-    seen = picture_from_image(image, rows=rows, columns=columns, scale=-(-columns // image.width))
-    return replace(seen, partial=partial)
+    visible = picture_from_image(image, rows=rows, columns=columns, scale=-(-columns // image.width))
+    return replace(visible, partial=partial)
 
 
 def _try_to_load(image: ImageFile.ImageFile) -> bool:
-    """Decode an image; return False where its bytes ended or were damaged after some rows, which then are there.
+    """Decode an image; return False if its bytes end early or are damaged, and only some rows were decoded.
 
     Raises:
-        Others: What Pillow raises where nothing was decoded.
+        Others: Any error that Pillow raises if nothing was decoded.
     """
     try:
         image.load()
@@ -402,8 +414,8 @@ def _try_to_load(image: ImageFile.ImageFile) -> bool:
 
 
 def _last_row(image: Image.Image) -> int:
-    """Return the number of the row behind the last one that is not black."""
-    # The last row first: it is seldom black, and then no other has to be looked at.
+    """Return the number of rows up to the last one that is not black."""
+    # Check the last row first: it is seldom black, and then no other row needs a check.
     if image.im.crop((0, image.height - 1, *image.size)).getbbox():
         return image.height
     filled = image.im.getbbox()
@@ -413,41 +425,41 @@ def _last_row(image: Image.Image) -> int:
 Colour = int | tuple[int, ...]
 
 
-def _fills(image: Image.Image) -> tuple[Colour, Colour]:
-    """Return two colours of an image's mode that have no channel in common."""
+def _opposite_colours(image: Image.Image) -> tuple[Colour, Colour]:
+    """Return two colours of an image's mode that differ in every channel."""
     bands = len(image.getbands())
     return (0, 255) if bands == 1 else ((0,) * bands, (255,) * bands)
 
 
 def _rows_written(
-    again: Callable[[], ImageFile.ImageFile],
-    fills: tuple[Colour, Colour],
+    reopen: Callable[[], ImageFile.ImageFile],
+    colours: tuple[Colour, Colour],
     *,
     frame: tuple[int, int, int, int] | None = None,
 ) -> NDArray[np.bool_]:
-    """Return of each row whether the decoder writes all of it: then it is the same whatever colour was there before."""
+    """Return for each row whether the decoder writes all of it: then the row does not depend on the colour before."""
     images = []
-    for fill in fills:
-        image = again()
-        image.im = Image.new(image.mode, image.size, fill).im
+    for colour in colours:
+        image = reopen()
+        image.im = Image.new(image.mode, image.size, colour).im
         _try_to_load(image)
         images.append(image if frame is None else image.crop(frame))
     return ~_rows_that_differ(*images)
 
 
-def _rows_missing(there: NDArray[np.bool_]) -> str | None:
-    """Return which rows are missing, in words."""
-    rows, count = np.flatnonzero(~there), there.size
+def _describe_missing_rows(present: NDArray[np.bool_]) -> str | None:
+    """Describe which rows are missing; return None if none are."""
+    rows, count = np.flatnonzero(~present), present.size
     if not rows.size:
         return None
     if rows[-1] == count - 1 and rows[0] == count - rows.size:
-        return _lower(rows.size, count)
-    return _share(rows.size, count, "the upper " if rows[-1] == rows.size - 1 else "")
+        return _missing_end(rows.size, count)
+    return _missing_share(rows.size, count, "the upper " if rows[-1] == rows.size - 1 else "")
 
 
-def _repeat_rows(image: Image.Image, frame: tuple[int, int, int, int], there: NDArray[np.bool_]) -> None:
-    """Show the row above in place of each that is missing, as viewers do while an interlaced picture arrives."""
-    above = np.maximum.accumulate(np.where(there, np.arange(there.size), 0))
+def _fill_with_row_above(image: Image.Image, frame: tuple[int, int, int, int], present: NDArray[np.bool_]) -> None:
+    """Replace each missing row with the row above, as viewers do while an interlaced picture loads."""
+    above = np.maximum.accumulate(np.where(present, np.arange(present.size), 0))
     part = image.crop(frame)
     filled = Image.fromarray(np.asarray(part)[above])
     image.im.paste(filled.im if filled.mode == image.mode else filled.im.convert(image.mode), frame)
@@ -457,29 +469,29 @@ def _rows_that_differ(one: Image.Image, other: Image.Image) -> NDArray[np.bool_]
     differ = np.zeros(one.height, bool)
     for rows in strips(0, one.height, one.width):
         box = 0, rows.start, one.width, rows.stop
-        pair = [_bits(np.asarray(image.crop(box))) for image in (one, other)]
+        pair = [_comparable(np.asarray(image.crop(box))) for image in (one, other)]
         differ[rows] = (pair[0] != pair[1]).reshape(rows.stop - rows.start, -1).any(axis=1)
     return differ
 
 
-def _bits(values: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Return floats as their bits, by which also those that are no numbers are equal."""
+def _comparable(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return floats as integers with the same bits, so that NaN is equal to itself."""
     return values.view(np.uint32) if values.dtype == np.float32 else values
 
 
-def _lower_of(there: int, rows: int) -> str | None:
-    return None if there >= rows else _lower(rows - there, rows)
+def _missing_below(present: int, rows: int) -> str | None:
+    return None if present >= rows else _missing_end(rows - present, rows)
 
 
-def _lower(missing: int, rows: int) -> str:
-    return _share(missing, rows, "the lower ")
+def _missing_end(missing: int, rows: int) -> str:
+    return _missing_share(missing, rows, "the lower ")
 
 
-def _share(missing: int, rows: int, where: str) -> str:
-    """Return a sentence on how many rows are missing.
+def _missing_share(missing: int, rows: int, where: str) -> str:
+    """Describe the share of the rows that is missing.
 
     Raises:
-        InvalidContent: It is more than half of them.
+        InvalidContent: More than half of the rows are missing.
     """
     text = f"{where}{_percent(missing, rows)} % of the rows are missing"
     if 2 * missing > rows:
@@ -491,7 +503,7 @@ def _percent(part: int, whole: int) -> int:
     return max(1, round(100 * part / whole))
 
 
-_Reader = Callable[[bytes, Reading], Picture]
+_Reader = Callable[[bytes, ReadOptions], Picture]
 
 _READERS: Sequence[tuple[Callable[[bytes], bool], _Reader]] = (
     (lambda content: content.startswith(jpeg.START), _jpeg),

@@ -1,4 +1,4 @@
-"""The bytes that a decoder reads: pieces of a photo's file, joined without copying them."""
+"""A file object for decoders, made of pieces of a photo's file without copying them."""
 
 import io
 import time
@@ -12,27 +12,27 @@ Piece = bytes | bytearray | memoryview
 
 
 class Clock:
-    """Bounds the processor time of one decoding."""
+    """Limits the processor time of decoding one photo. It measures the time of the current thread."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._until = time.thread_time() + seconds
 
     def check(self) -> None:
-        """Return while there is time.
+        """Return if the time limit has not passed.
 
         Raises:
-            ContentTooLarge: The time is up.
+            ContentTooLarge: The time limit has passed.
         """
         if time.thread_time() > self._until:
             raise ContentTooLarge(f"decoding a photo takes at most {self._seconds:g} seconds")
 
 
 class Source(io.RawIOBase):
-    """A file for Pillow, of pieces; reading ends when time is up."""
+    """A file for Pillow, made of pieces. A read raises ContentTooLarge after the time limit."""
 
     at_end: Callable[[], bytes] | None = None
-    """Called once, when a read finds no more bytes; returns the last ones."""
+    """Called once, when a read finds no more bytes. Returns bytes to add at the end."""
 
     def __init__(self, pieces: Sequence[Piece], clock: Clock) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Source(io.RawIOBase):
 
     @property
     def size_bytes(self) -> int:
-        """How many bytes there are."""
+        """The size of the file so far."""
         return self._ends[-1] if self._ends else 0
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -82,7 +82,7 @@ class Source(io.RawIOBase):
         return True
 
     def finish(self) -> None:
-        """Add the last bytes, if there are any to add."""
+        """Add the bytes that `at_end` returns, if it is set."""
         at_end, self.at_end = self.at_end, None
         piece = at_end() if at_end is not None else b""
         if piece:

@@ -1,8 +1,8 @@
-"""TIFF: its first directory, with the tags that decide pixels, and how its samples are to be read.
+"""TIFF: its first directory, with the tags that affect pixels, and the way to decode its samples.
 
-Pillow knows some kinds of samples wrongly or not at all. Where that is so, its decoder gets a directory that calls the
-same bytes a grey picture of the same depth, one for each plane or one of all samples side by side; what they mean is
-decided here.
+Pillow reads some kinds of samples wrongly or not at all. For those, Pillow's decoder gets a directory that declares the
+same bytes as a grey picture of the same depth: one per plane, or one with all samples side by side. `readers` then
+converts the samples to colours.
 
 Source: TIFF 6.0; Adobe Photoshop TIFF Technical Notes (predictor 3); BigTIFF (libtiff.gitlab.io/libtiff/bigtiff.html).
 """
@@ -21,8 +21,8 @@ WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 _STRIP_OFFSETS, ORIENTATION, _SAMPLES, _STRIP_SIZES, PLANAR = 273, 274, 277, 279, 284
 PREDICTOR, _TILE_WIDTH, _TILE_OFFSETS, _TILE_SIZES, EXTRA, FORMAT = 317, 322, 324, 325, 338, 339
 
-# Besides: fill order, rows a strip, options of fax codings, colour map, tile length, inks, JPEG tables, those of JPEG's
-# old form, and how YCbCr is sampled.
+# The numbers are: fill order, rows per strip, options of fax codings, colour map, tile length, inks, JPEG tables, tags
+# of the old form of JPEG, and YCbCr sampling.
 _NEEDED = frozenset(
     {WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, _STRIP_OFFSETS, _SAMPLES, _STRIP_SIZES, PLANAR, PREDICTOR}
     | {_TILE_WIDTH, _TILE_OFFSETS, _TILE_SIZES, EXTRA, FORMAT}
@@ -30,12 +30,12 @@ _NEEDED = frozenset(
 )
 _OFFSETS_AND_SIZES = (_STRIP_OFFSETS, _STRIP_SIZES, _TILE_OFFSETS, _TILE_SIZES)
 
-# The types of numbers without a sign, by their codes in a directory.
+# The unsigned number types, by their codes in a directory.
 _NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _SHORT, _LONG, _LONG8 = 3, 4, 16
 _MAX_NUMBERS = 1 << 22
-"""How many offsets are read: strips of one row of the tallest picture, in many planes."""
+"""The most offsets that are read. It is enough for the tallest picture in strips of one row, with many planes."""
 
 _COMPRESSIONS = {
     1: "uncompressed",
@@ -70,9 +70,9 @@ _PHOTOMETRICS = {
     34892: "linear raw photo",
 }
 _FORMATS = {1: "unsigned", 2: "signed", 3: "float", 4: "untyped", 5: "complex", 6: "complex"}
-_OF_FLOATS = 3
-_PICTURE_CODINGS = frozenset({6, 7})
-_NOT_BUILT_IN = frozenset({34887, 50001})
+_FLOAT_PREDICTOR = 3
+_JPEG_CODINGS = frozenset({6, 7})
+_NOT_IN_PILLOW_BUILDS = frozenset({34887, 50001})
 _DEPTHS = frozenset({8, 16, 32})
 _COLOURS = {0: 1, 1: 1, 2: 3, 5: 4}
 
@@ -82,19 +82,19 @@ class _Entry:
     kind: int
     count: int
     data: bytes
-    """The bytes of the values, where they were read; else those that say where they lie."""
+    """The bytes of the values if `is_read`; otherwise the bytes of their offset."""
     is_read: bool
 
 
-Way = Literal["as it is", "planes", "side by side"]
+DecodeMethod = Literal["as it is", "planes", "side by side"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiff:
-    """A TIFF's first picture.
+    """The first picture of a TIFF.
 
-    `way` says how its samples are decoded: by Pillow as they are, or as grey pictures. `bits` is the depth of each
-    sample, `format` how its bits are read: 1 unsigned, 2 signed, 3 floating point.
+    `decode_method` says how the samples are decoded: by Pillow directly, or as grey pictures. `bits` is the depth of
+    each sample. `format` is the number format of a sample: 1 unsigned, 2 signed, 3 floating point.
     """
 
     content: bytes
@@ -114,56 +114,56 @@ class Tiff:
 
     @property
     def orientation(self) -> int:
-        """How the picture is to be turned, 1 to 8; 1 is as stored."""
+        """The rotation or mirroring to apply, 1 to 8; 1 is none. Source: TIFF 6.0, Orientation."""
         return self.number(ORIENTATION, 1)
 
     @property
     def samples(self) -> int:
-        """How many samples a pixel has."""
+        """The number of samples per pixel."""
         return self.number(_SAMPLES, 1)
 
     @property
     def bits(self) -> int:
-        """The depth of each sample; 0 where they differ."""
+        """The depth of each sample in bits; 0 if samples differ."""
         depths = set(self.numbers(BITS, (1,)))
         return depths.pop() if len(depths) == 1 else 0
 
     @property
     def format(self) -> int:
-        """How the bits of each sample are read; 0 where samples differ."""
+        """The number format of each sample; 0 if samples differ."""
         formats = set(self.numbers(FORMAT, (1,)))
         found = formats.pop() if len(formats) == 1 else 0
         return 1 if found == 4 else found
 
     @property
     def photometric(self) -> int:
-        """What the samples are: 0 grey whose zero is white, 1 grey, 2 RGB and others."""
+        """The meaning of the samples: 0 is grey whose zero is white, 1 grey, 2 RGB; see `_PHOTOMETRICS`."""
         return self.number(PHOTOMETRIC, 0)
 
     @property
     def is_planar(self) -> bool:
-        """Whether each sample has a plane of its own."""
+        """Whether each sample of a pixel is in a separate plane."""
         return self.number(PLANAR, 1) == 2 and self.samples > 1
 
     @property
     def is_compressed(self) -> bool:
-        """Whether libtiff decodes it: then samples come in this machine's byte order."""
+        """Whether the picture is compressed. Then libtiff decodes it, with samples in this machine's byte order."""
         return self.number(COMPRESSION, 1) != 1
 
     @property
     def colours(self) -> int:
-        """How many samples make the colour, where they are decoded as grey pictures."""
+        """How many samples of a pixel are its colour. Only for pictures that are decoded as grey pictures."""
         return _COLOURS[self.photometric]
 
     @property
-    def way(self) -> Way:
+    def decode_method(self) -> DecodeMethod:
         """How the samples are decoded.
 
         Raises:
-            UnsupportedContent: In no way; the error names the variant.
+            UnsupportedContent: This kind of TIFF is not decoded. The error names it.
         """
         compression = self.number(COMPRESSION, 1)
-        if compression not in _COMPRESSIONS or compression in _NOT_BUILT_IN or self.format not in (1, 2, 3):
+        if compression not in _COMPRESSIONS or compression in _NOT_IN_PILLOW_BUILDS or self.format not in (1, 2, 3):
             raise self.unsupported()
         if self.format == 1 and self.bits <= 8 and not self.is_planar:
             return "as it is"
@@ -179,13 +179,13 @@ class Tiff:
         predictor = self.number(PREDICTOR, 1)
         is_interleaved = self.samples > 1 and not self.is_planar
         if (
-            # Colours that were multiplied by alpha.
+            # Colours that are multiplied by alpha.
             1 in self.numbers(EXTRA, ())
-            # Prediction from the pixel before, which lies further off than a neighbour.
+            # Prediction from the previous pixel, which is not the neighbouring sample.
             or (is_interleaved and predictor != 1)
-            # Prediction of floats, of a depth at which their bits are read as integers.
-            or (predictor == _OF_FLOATS and self.bits == 16)
-            or (compression in _PICTURE_CODINGS and self.bits != 8)
+            # Prediction of floats at a depth where their bits are decoded as integers.
+            or (predictor == _FLOAT_PREDICTOR and self.bits == 16)
+            or (compression in _JPEG_CODINGS and self.bits != 8)
         ):
             raise self.unsupported()
         return "side by side" if is_interleaved else "planes"
@@ -194,7 +194,7 @@ class Tiff:
         """Return the first value of a tag.
 
         Raises:
-            InvalidContent: It is missing, and there is no default.
+            InvalidContent: The tag is missing, and `default` is None.
         """
         values = self.numbers(tag, ())
         if values:
@@ -204,7 +204,7 @@ class Tiff:
         return default
 
     def numbers(self, tag: int, default: Sequence[int]) -> Sequence[int]:
-        """Return the values of a tag, or the default where it is missing or has no numbers."""
+        """Return the values of a tag; `default` if the tag is missing or has no unsigned numbers."""
         entry = self.tags.get(tag)
         if entry is None or entry.kind not in _NUMBERS or not entry.is_read or not entry.count:
             return default
@@ -217,18 +217,18 @@ class Tiff:
         depths = " and ".join(str(each) for each in sorted(set(self.numbers(BITS, (1,)))))
         return UnsupportedContent(
             f"a TIFF of this kind is not decoded: {_PHOTOMETRICS.get(photometric, f'photometric {photometric}')}, "
-            f"samples a pixel: {self.samples}, {depths} bits {formats}, "
+            f"samples per pixel: {self.samples}, {depths} bits {formats}, "
             f"{'planar' if self.is_planar else 'interleaved'}, "
             f"{_COMPRESSIONS.get(compression, f'compression {compression}')}, predictor {self.number(PREDICTOR, 1)}, "
             f"alpha or extra samples: {list(self.numbers(EXTRA, ())) or 'none'}"
         )
 
-    def as_it_is(self) -> Sequence[Piece]:
-        """Return the file without its other pictures and its tags that decide no pixel; samples have no sign."""
+    def unchanged_pieces(self) -> Sequence[Piece]:
+        """Return the file without other pictures and tags that do not affect pixels. Samples are declared unsigned."""
         return self._file({FORMAT: None} if self.format == 2 else {})
 
     def planes(self) -> Iterator[Sequence[Piece]]:
-        """Yield a file for each sample that makes colour: a grey picture of one sample, as `_grey` makes it."""
+        """Yield a file for each colour sample: a grey picture with one sample per pixel, with the tags of `_grey`."""
         count = self.samples
         for plane in range(self.colours):
             changes: dict[int, _Entry | None] = {}
@@ -240,14 +240,17 @@ class Tiff:
             yield self._file(self._grey() | changes)
 
     def side_by_side(self) -> Sequence[Piece]:
-        """Return a file with the samples of a pixel as neighbours: a grey picture, so many times as wide."""
+        """Return a file with all samples of a pixel side by side: a grey picture that is `samples` times as wide."""
         changes: dict[int, _Entry | None] = {WIDTH: self._longs([self.width * self.samples])}
         if _TILE_WIDTH in self.tags:
             changes[_TILE_WIDTH] = self._longs([self.number(_TILE_WIDTH) * self.samples])
         return self._file(self._grey() | changes)
 
     def _grey(self) -> dict[int, "_Entry | None"]:
-        """Return the tags of a grey picture: of 16 bits unsigned, of 32 bits called floats, whose bits Pillow keeps."""
+        """Return the tags of a grey picture.
+
+        Samples of 32 bits are declared as floats, because Pillow keeps their bits unchanged. Others are unsigned.
+        """
         return {
             BITS: self._short(self.bits),
             PHOTOMETRIC: self._short(1),
@@ -266,54 +269,54 @@ class Tiff:
         return _Entry(kind=kind, count=len(values), data=data, is_read=True)
 
     def _file(self, changes: Mapping[int, _Entry | None]) -> Sequence[Piece]:
-        """Return the file with a directory of its own at the end, and no other."""
+        """Return the file with only one directory, a new one at the end, in which `changes` replace tags."""
         tags = {tag: entry for tag, entry in {**self.tags, **changes}.items() if entry is not None and tag in _NEEDED}
-        count, size, room = ("Q", 20, 8) if self.is_big else ("H", 12, 4)
+        count, size, slot_bytes = ("Q", 20, 8) if self.is_big else ("H", 12, 4)
         start = len(self.content) + len(self.content) % 2
-        behind_at = start + struct.calcsize(count) + size * len(tags) + room
-        directory, behind = struct.pack(self.order + count, len(tags)), bytearray()
+        values_at = start + struct.calcsize(count) + size * len(tags) + slot_bytes
+        directory, values_area = struct.pack(self.order + count, len(tags)), bytearray()
         for tag, entry in sorted(tags.items()):
             directory += struct.pack(self.order + ("HHQ" if self.is_big else "HHI"), tag, entry.kind, entry.count)
-            if len(entry.data) <= room:
-                directory += entry.data.ljust(room, b"\0")
+            if len(entry.data) <= slot_bytes:
+                directory += entry.data.ljust(slot_bytes, b"\0")
             else:
-                directory += struct.pack(self.order + ("Q" if self.is_big else "I"), behind_at + len(behind))
-                behind += entry.data + bytes(len(entry.data) % 2)
-        directory += bytes(room)
+                directory += struct.pack(self.order + ("Q" if self.is_big else "I"), values_at + len(values_area))
+                values_area += entry.data + bytes(len(entry.data) % 2)
+        directory += bytes(slot_bytes)
         head = self.content[:8] if self.is_big else self.content[:4]
         head += struct.pack(self.order + ("Q" if self.is_big else "I"), start)
-        rest = memoryview(self.content)[len(head) :]
-        return [head, rest, bytes(start - len(self.content)), directory, behind]
+        remainder = memoryview(self.content)[len(head) :]
+        return [head, remainder, bytes(start - len(self.content)), directory, values_area]
 
 
 def walk(content: bytes) -> Tiff:
     """Return the first picture of a TIFF.
 
     Raises:
-        InvalidContent: There is no directory.
+        InvalidContent: The TIFF has no directory.
     """
     order, is_big = "<" if content.startswith(b"II") else ">", b"+" in content[2:4]
-    count, size, room = ("Q", 20, 8) if is_big else ("H", 12, 4)
-    at = _integer(content, 8 if is_big else 4, order, room)
+    count, size, slot_bytes = ("Q", 20, 8) if is_big else ("H", 12, 4)
+    at = _integer(content, 8 if is_big else 4, order, slot_bytes)
     start = at + struct.calcsize(count)
     number = min(_integer(content, at, order, struct.calcsize(count)), max(0, len(content) - start) // size)
     tags: dict[int, _Entry] = {}
     for place in range(start, start + size * number, size):
         tag, kind = struct.unpack_from(f"{order}HH", content, place)
-        values = _integer(content, place + 4, order, room)
+        value_count = _integer(content, place + 4, order, slot_bytes)
         if tag in _NEEDED or tag == ORIENTATION:
-            tags.setdefault(tag, _entry(content, order, room, kind, values, place + 4 + room))
+            tags.setdefault(tag, _entry(content, order, slot_bytes, kind, value_count, place + 4 + slot_bytes))
     if not tags:
         raise InvalidContent("a damaged photo: a TIFF without its directory")
     return Tiff(content=content, order=order, is_big=is_big, tags=tags)
 
 
-def _entry(content: bytes, order: str, room: int, kind: int, count: int, at: int) -> _Entry:
+def _entry(content: bytes, order: str, slot_bytes: int, kind: int, count: int, at: int) -> _Entry:
     size = _BYTES.get(kind, 0) * count
-    place = at if size <= room else _integer(content, at, order, room)
+    place = at if size <= slot_bytes else _integer(content, at, order, slot_bytes)
     if 0 < size <= 8 * _MAX_NUMBERS and place + size <= len(content):
         return _Entry(kind=kind, count=count, data=content[place : place + size], is_read=True)
-    return _Entry(kind=kind, count=count, data=content[at : at + room], is_read=False)
+    return _Entry(kind=kind, count=count, data=content[at : at + slot_bytes], is_read=False)
 
 
 def _integer(content: bytes, at: int, order: str, size: int) -> int:

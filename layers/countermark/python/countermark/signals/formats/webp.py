@@ -1,4 +1,4 @@
-"""WebP: its picture, or the first frame of its animation. Profiles and metadata are passed over, and so is alpha.
+"""WebP: its picture, or the first frame of its animation. Profiles, metadata and alpha are left out.
 
 Source: WebP Container Specification (developers.google.com/speed/webp/docs/riff_container).
 """
@@ -17,51 +17,53 @@ _SPARE_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebP:
-    """What a decoder reads of a WebP. `lacks` is how many bytes of its picture are missing at the end."""
+    """The parts of a WebP that a decoder needs. `missing_bytes` is how many bytes are missing at the picture's end."""
 
     pieces: Sequence[Piece]
     width: int
     height: int
-    lacks: int
+    missing_bytes: int
 
     def filled(self, filling: bytes) -> Sequence[Piece]:
-        """Return the file with something in place of the bytes that are missing.
+        """Return the file with the missing bytes replaced by repetitions of `filling`.
 
         Raises:
-            InvalidContent: Too many are missing.
+            InvalidContent: Too many bytes are missing.
         """
         _, picture, *others = self.pieces
-        there = len(picture)
-        if len(others) > 1 or self.lacks > 4 * there:
-            raise InvalidContent(f"a damaged photo: {self.lacks} bytes of a WebP's picture are missing at its end")
-        # The decoder may take more bits of what is filled in than of what was there.
-        size = self.lacks + max(_SPARE_BYTES, there)
+        present = len(picture)
+        if len(others) > 1 or self.missing_bytes > 4 * present:
+            raise InvalidContent(
+                f"a damaged photo: {self.missing_bytes} bytes of a WebP's picture are missing at its end"
+            )
+        # The decoder can need more bits of the filling than of the missing bytes.
+        size = self.missing_bytes + max(_SPARE_BYTES, present)
         rest = (filling * (size // len(filling) + 1))[:size]
-        head = _chunk_head(bytes(picture[:4]), there - 8 + size)
-        return _file([head, memoryview(picture)[8:], rest], self.width, self.height, lacks=0).pieces
+        head = _chunk_head(bytes(picture[:4]), present - 8 + size)
+        return _file([head, memoryview(picture)[8:], rest], self.width, self.height, missing_bytes=0).pieces
 
 
 def is_webp(content: bytes) -> bool:
-    """Return whether bytes begin as WebP does."""
+    """Return whether bytes begin as a WebP file does."""
     return content.startswith(b"RIFF") and content[8:12] == b"WEBP"
 
 
 def walk(content: bytes, clock: Clock) -> WebP:
-    """Return what a decoder reads of a WebP, a file of its own with one picture.
+    """Return the parts of a WebP that a decoder needs, as a file with one picture.
 
     Raises:
-        ContentTooLarge: It takes too long.
-        InvalidContent: There is no picture.
+        ContentTooLarge: The time limit has passed.
+        InvalidContent: The WebP has no picture.
     """
     view = memoryview(content)
     extended = animation = b""
-    # Not the size in the header: a viewer that reads on shows the picture as well.
+    # The size in the header is ignored: some viewers read beyond it and show the picture.
     for number, (kind, start, stop) in enumerate(_chunks(content, 12, len(content))):
         if number % _CLOCK_CHUNKS == 0:
             clock.check()
         if kind in _PICTURES:
             width, height = _size(content[start : start + 10], kind)
-            return _file([view[start - 8 : stop]], width, height, lacks=max(0, stop - len(content)))
+            return _file([view[start - 8 : stop]], width, height, missing_bytes=max(0, stop - len(content)))
         if kind == b"VP8X" and stop - start >= 10:
             extended = content[start : start + 10]
         elif kind == b"ANIM" and stop - start >= 6:
@@ -69,27 +71,27 @@ def walk(content: bytes, clock: Clock) -> WebP:
         elif kind == b"ANMF" and extended:
             frame = _frame(view, start, stop)
             if frame is not None:
-                pieces, lacks = frame
+                pieces, missing_bytes = frame
                 width, height = (int.from_bytes(extended[at : at + 3], "little") + 1 for at in (4, 7))
                 head = _chunk_head(b"VP8X", 10) + bytes((_ANIMATION_FLAG,)) + bytes(3) + extended[4:10]
                 head += _chunk_head(b"ANIM", 6) + (animation or bytes(6))
-                return _file([head, *pieces], width, height, lacks=lacks)
+                return _file([head, *pieces], width, height, missing_bytes=missing_bytes)
     raise InvalidContent("a damaged photo: a WebP without a picture")
 
 
 def _frame(view: memoryview, start: int, stop: int) -> tuple[list[Piece], int] | None:
-    """Return a frame of an animation with nothing but its picture in it, and how many of its bytes are missing."""
+    """Return an animation frame that contains only its picture, and how many of its bytes are missing."""
     for kind, begin, end in _chunks(view, start + 16, min(stop, len(view))):
         if kind in _PICTURES:
             size = 16 + 8 + end - begin + (end - begin) % 2
             padding = bytes((end - begin) % 2)
-            lacks = max(0, end - len(view))
-            return [_chunk_head(b"ANMF", size), view[start : start + 16], view[begin - 8 : end], padding], lacks
+            missing_bytes = max(0, end - len(view))
+            return [_chunk_head(b"ANMF", size), view[start : start + 16], view[begin - 8 : end], padding], missing_bytes
     return None
 
 
 def _chunks(content: bytes | memoryview, at: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the kind of each chunk, where its data begins and where it should end."""
+    """Yield for each chunk its type, and the offsets of the start and of the declared end of its data."""
     while at + 8 <= stop:
         length = int.from_bytes(content[at + 4 : at + 8], "little")
         yield bytes(content[at : at + 4]), at + 8, at + 8 + length
@@ -104,11 +106,11 @@ def _size(head: bytes, kind: bytes) -> tuple[int, int]:
     return width, height
 
 
-def _file(pieces: Sequence[Piece], width: int, height: int, *, lacks: int) -> WebP:
+def _file(pieces: Sequence[Piece], width: int, height: int, *, missing_bytes: int) -> WebP:
     size = sum(map(len, pieces))
     padding = bytes(size % 2)
     head = b"RIFF" + (4 + size + len(padding)).to_bytes(4, "little") + b"WEBP"
-    return WebP(pieces=[head, *pieces, padding], width=width, height=height, lacks=lacks)
+    return WebP(pieces=[head, *pieces, padding], width=width, height=height, missing_bytes=missing_bytes)
 
 
 def _chunk_head(kind: bytes, size: int) -> bytes:
