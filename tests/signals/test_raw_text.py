@@ -117,7 +117,7 @@ def test_a_banked_text_is_normalised_once_unless_it_is_long() -> None:
     assert RAW_TEXT.compare(long, long).matches
 
 
-def test_a_text_that_grows_when_it_is_normalised_is_compared_and_not_remembered() -> None:
+def test_a_text_that_grows_when_it_is_normalised_is_compared_and_not_cached() -> None:
     text = "\ufdfa" * 100
     assert len(normalise(text)) > MAX_CACHED_LENGTH > len(text)
     assert raw_text._normalise_short(text) is None

@@ -162,7 +162,7 @@ def test_a_url_that_is_not_quoted_is_fetched_as_browsers_fetch_it(written: str) 
     assert server.heads[0].split(b" ")[1] == b"/a%20b.jpg"
 
 
-def test_two_places_to_go_are_a_failure_and_the_same_place_twice_is_none() -> None:
+def test_two_locations_are_a_failure_and_the_same_location_twice_is_none() -> None:
     def twice(first: str, second: str) -> Answer:
         return answer(b"", status="302 Found", headers=[f"Location: {first}", f"Location: {second}"])
 
@@ -175,7 +175,7 @@ def test_two_places_to_go_are_a_failure_and_the_same_place_twice_is_none() -> No
         assert fetcher().fetch(f"http://127.0.0.1:{server.port}/").body == b"there"
 
 
-def test_a_redirect_that_leads_nowhere_is_a_failure() -> None:
+def test_a_redirect_without_a_location_is_a_failure() -> None:
     with serving(answer(b"", status="302 Found")) as server, pytest.raises(Unavailable, match="no location"):
         fetcher().fetch(f"http://127.0.0.1:{server.port}/")
 

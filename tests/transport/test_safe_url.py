@@ -221,7 +221,7 @@ def test_a_path_and_a_query_are_quoted_as_browsers_quote_them(written: str, path
         ("ftp:\\\\example.org", "ftp:\\\\example.org"),
     ],
 )
-def test_a_url_is_read_as_browsers_read_it(written: str, read: str) -> None:
+def test_a_url_is_cleaned_as_browsers_do(written: str, read: str) -> None:
     assert clean_like_browsers(written) == read
 
 
@@ -239,7 +239,7 @@ def test_a_url_is_read_as_browsers_read_it(written: str, read: str) -> None:
         ("file:\\etc", "file:\\etc"),
     ],
 )
-def test_a_redirect_is_read_as_browsers_read_it(location: str, leads: str) -> None:
+def test_a_redirect_is_cleaned_as_browsers_do(location: str, leads: str) -> None:
     assert clean_like_browsers(location, base="https://example.org/x/y?z") == leads
 
 

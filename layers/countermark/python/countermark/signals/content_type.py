@@ -71,7 +71,7 @@ _TS_PACKETS = ((188, 0), (192, 4), (204, 0), (208, 0))
 """The packet sizes of MPEG transport streams, Blu-ray included, each with the offset of the sync byte."""
 _TS_SYNC = 0x47
 _TS_MIN_PACKETS = 4
-"""How many packets in a row must have their sync byte. By chance, one in billions of files has."""
+"""How many packets in a row must have their sync byte. By chance, one in billions of other files does."""
 
 _BUILT_IN_TYPES = ContentTypes()
 
@@ -116,7 +116,7 @@ def is_gif(head: bytes) -> bool:
 
 
 def is_text(head: bytes) -> bool:
-    """Return whether the beginning of a file is UTF-8 without NUL. Every photo and video has bytes that are not.
+    """Return whether the beginning of a file is UTF-8 without NUL. Every photo and video has a NUL or an invalid byte.
 
     A character that is cut off at the end of `head` is ignored.
     """

@@ -63,7 +63,7 @@ class DigestType:
     def hasher(self) -> Hasher:
         return DigestHasher(self.algorithm) if self.content_hasher is None else self.content_hasher()
 
-    def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's
+    def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's signature
         return "-"
 
 

@@ -120,8 +120,8 @@ def give_back_freed_memory() -> None:
     """Make this process return large blocks of memory to the system when they are freed. Servers with threads call it.
 
     By default, the C library of Linux returns blocks above a threshold, which it raises up to 32 MiB as such blocks are
-    freed. Pillow stores pixels in blocks of 16 MiB. They would then stay with each thread that decoded a photo, outside
-    every budget. On other systems this function does nothing.
+    freed. Pillow stores pixels in blocks of 16 MiB. After a photo is freed, its blocks would then stay with the
+    thread that decoded it, outside every budget. On other systems this function does nothing.
 
     Source: mallopt(3), M_MMAP_THRESHOLD.
     """

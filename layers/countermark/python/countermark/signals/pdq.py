@@ -136,7 +136,7 @@ class Pdq:
     def variants_hasher(self) -> BufferedHasher[dict[str, str] | Partial[dict[str, str]]]:
         return BufferedHasher(variants_from_content, max_bytes=decode.MAX_PHOTO_BYTES)
 
-    def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's
+    def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's signature
         return str(distance)
 
 

@@ -141,8 +141,8 @@ def _sums(
 ) -> NDArray[np.float32]:
     """Write the running sums of `width` values along each column to `out`; return the last sum of each column.
 
-    The next block of lines continues from the returned sums: they are its `before`. Each step adds one value and
-    subtracts one, with the reference's rounding. The sum for a line is complete half a width after the line. Windows at
+    The next block of lines continues from the returned sums: pass them as `before`. Each step adds one value, subtracts
+    one, and rounds as the reference does. The sum for a line is complete half a width after the line. Windows at
     the ends have fewer values. So `lines` begins with `width` lines of zeros and ends with half as many, because
     adding or subtracting zeros does not round. `steps` are the indexes of the sums to store; None stores all.
 

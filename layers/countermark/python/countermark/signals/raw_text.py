@@ -160,7 +160,7 @@ class RawText:
         """Return a hasher for query texts, which can be longer than banked texts."""
         return BufferedHasher(query_from_content, max_bytes=MAX_CONTENT_BYTES)
 
-    def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's
+    def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's signature
         length = len(_cached_normal_form(banked))
         differing = min(distance or 0, length) / max(1, length)
         return f"{(1 - differing) * 100:.0f}%"

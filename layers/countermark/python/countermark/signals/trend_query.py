@@ -147,7 +147,7 @@ class TrendQuery:
         """Return a hasher whose result is the text itself."""
         return BufferedHasher(raw_text.from_content, max_bytes=MAX_CONTENT_BYTES)
 
-    def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's
+    def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's signature
         return "-"
 
 

@@ -73,7 +73,7 @@ class Url:
         """Return the SHA-256. Keys have one length, and an attacker cannot create two URLs with the same key."""
         return hashlib.sha256(value.encode()).digest()
 
-    def value(self, key: bytes) -> None:  # noqa: ARG002  # the port's
+    def value(self, key: bytes) -> None:  # noqa: ARG002  # the port's signature
         return None
 
     def compare(self, query: str, banked: str) -> Comparison:
@@ -82,7 +82,7 @@ class Url:
     def hasher(self) -> BufferedHasher[str]:
         return BufferedHasher(from_content, max_bytes=MAX_URL_BYTES)
 
-    def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's
+    def wire_distance(self, query: str, banked: str, distance: int | None) -> str:  # noqa: ARG002  # the port's signature
         return "-"
 
 

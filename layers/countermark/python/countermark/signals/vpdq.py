@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from countermark.signals.vpdq_hasher import VideoHasher
 
 MIN_QUERY_PERCENT = 80
-"""How many percent of the query's frames must be similar to a banked frame. For the banked video's frames, it is 0."""
+"""How many percent of the query's frames must be similar to a banked frame. The banked video has no such limit."""
 
 MAX_SIGNAL_BYTES = 200 * 1024
 """The longest signal. It fits into an EventBridge event as JSON, and into a DynamoDB item."""
@@ -94,7 +94,7 @@ class Vpdq:
         *,
         query_similar: int,
         query_frames: int,
-        banked_similar: int,  # noqa: ARG002  # the port's: any share of the banked video is enough
+        banked_similar: int,  # noqa: ARG002  # the port's signature; any share of the banked video is enough
         banked_frames: int,  # noqa: ARG002  # as above
     ) -> Comparison:
         # Rounded up, so that a share below the limit is never rounded to a match.

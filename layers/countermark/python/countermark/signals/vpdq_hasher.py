@@ -1,7 +1,7 @@
 """Hashes a video's frames in a child process, because the decoder is a large C library that reads untrusted bytes.
 
-The video is in memory, never on disk. The child process has only the video: no credentials, no other file, no socket,
-and limited memory. If it takes too long or crashes, the result is `Unhashable`, as for other damaged content.
+On Linux, the video is in memory, never on disk. The child process has only the video: no credentials, no other file,
+no socket, and limited memory. If it takes too long or crashes, the result is `Unhashable`.
 """
 
 import importlib.util
@@ -94,7 +94,7 @@ class VideoHasher:
         try:
             return self._from_frames(frames)
         except InvalidSignal:
-            # A damaged video can have frames with a negative time.
+            # A damaged video can have frames with a negative time, or without a number as time.
             return Unhashable(code="damaged", reason="the times of its frames are not valid")
 
 

@@ -29,7 +29,7 @@ _JUNK = random.Random(7).randbytes(4096).replace(b"\xff", b"\x55")  # noqa: S311
 _WEBP_FILLINGS = (b"\0", b"\xff", _JUNK, b"\x55", b"\xaa", b"\x0f", b"\xc3")
 
 _ROWS_BEHIND = 40
-"""How many rows the JPEG decoder's output can be behind its input: two rows of 16-pixel blocks, and some to smooth."""
+"""How many rows the JPEG decoder's output can be behind its input: two rows of 16-pixel blocks, and 8 to smooth."""
 
 _DAMAGE = (OSError, EOFError, ValueError, SyntaxError, LookupError, TypeError)
 """The errors that Pillow raises when the bytes of an image end early, or are damaged."""
@@ -77,7 +77,7 @@ def read(content: bytes, options: ReadOptions) -> Picture | None:
 def _jpeg(content: bytes, options: ReadOptions) -> Picture:
     file = jpeg.walk(content, options.clock)
     with _open(file.pieces, "JPEG", options.clock) as image:
-        # A progressive picture needs memory for all coefficients, and one that is cut off for a second picture.
+        # A progressive picture needs memory for all coefficients. One that is cut off needs a second picture.
         options.admit(
             Claim(
                 format="JPEG",
@@ -165,7 +165,7 @@ def _png(content: bytes, options: ReadOptions) -> Picture:
         options.admit(Claim(format="PNG", width=image.width, height=image.height, bytes_per_pixel=8))
         is_cut = not _try_to_load(image)
         missing = None
-        # Data that ends too early, but properly, leaves the last row black.
+        # Data that ends early without an error leaves the last row black.
         if is_cut or _last_row(image) < image.height:
             if file.is_interlaced:
                 missing = _fill_passes(image, file, file.rows_present(options.clock))
