@@ -37,7 +37,7 @@ def test_a_body_that_is_no_base64_is_refused(house: House) -> None:
             answer = app.resolve({**event, "body": body}, LocalContext())
             assert (answer["statusCode"], json.loads(answer["body"])) == (
                 400,
-                {"message": "the body is not what its encoding says"},
+                {"message": "the body cannot be decoded: it is not valid base64 or UTF-8"},
             )
 
 

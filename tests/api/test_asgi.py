@@ -14,7 +14,7 @@ import urllib3
 import uvicorn
 
 from countermark.api.asgi import BUFFERED_BODIES, asgi_app, request_of
-from countermark.api.own_pages import OwnPages
+from countermark.api.same_origin import SameOriginGuard
 from countermark.transport.fetch import FetchedContent
 from tests.api.house import LIMITS, House, asgi_answer, asgi_caller, form, scope_of
 
@@ -204,7 +204,7 @@ def test_a_websocket_is_refused_in_whatever_form_the_server_passes_it_on(
     house: House, path: str, guarded: bool
 ) -> None:
     app: Any = asgi_app(house.services, threads=1)
-    app = OwnPages(app, loopback_only=True) if guarded else app
+    app = SameOriginGuard(app, loopback_only=True) if guarded else app
     scope, _ = scope_of("GET", path, None, {"host": "127.0.0.1", **UPGRADE})
     answer = asyncio.run(asgi_answer(app, scope, [b""]))
     assert (answer.status, answer.headers["connection"]) == (400, "close")

@@ -57,7 +57,7 @@ def test_each_parameter_comes_from_its_place_and_has_its_type() -> None:
 def test_all_faults_are_named_at_once_in_the_words_of_pydantic() -> None:
     with pytest.raises(InvalidRequest) as raised:
         bound({"limit": "10", "flag": "maybe"}, b'{"size":"x"}')
-    assert [(each.loc, each.msg, each.type) for each in raised.value.faults] == [
+    assert [(each.loc, each.msg, each.type) for each in raised.value.errors] == [
         (("query", "limit"), "Input should be less than or equal to 9", "less_than_equal"),
         (("query", "flag"), "Input should be a valid boolean, unable to interpret input", "bool_parsing"),
         (("query", "text"), "Field required", "missing"),
@@ -74,14 +74,14 @@ def test_all_faults_are_named_at_once_in_the_words_of_pydantic() -> None:
 def test_a_body_that_is_missing_or_null_is_a_fault_of_its_own(body: bytes) -> None:
     with pytest.raises(InvalidRequest) as raised:
         bound({"text": "x"}, body)
-    assert [(each.loc, each.type) for each in raised.value.faults] == [(("body",), "missing")]
+    assert [(each.loc, each.type) for each in raised.value.errors] == [(("body",), "missing")]
 
 
 @pytest.mark.parametrize(("body", "kind"), [(b"[]", "model_attributes_type"), (b"[null]", "model_attributes_type")])
 def test_a_body_of_another_shape_is_a_fault(body: bytes, kind: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
         bound({"text": "x"}, body)
-    assert [(each.loc, each.type) for each in raised.value.faults] == [(("body",), kind)]
+    assert [(each.loc, each.type) for each in raised.value.errors] == [(("body",), kind)]
 
 
 def test_a_list_counts_as_its_first_element_as_it_always_did() -> None:

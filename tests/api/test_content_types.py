@@ -86,7 +86,7 @@ def test_content_with_several_is_told_to_be_banked_one_by_one(house: House, call
     answer = call("POST", "/c/bank/A/content", [("letter", MAIL)])
     assert (answer.status, answer.json()["message"]) == (
         400,
-        "it holds 2 contents with a raw_text signal: bank each by itself",
+        "the file holds 2 contents with a raw_text signal: bank each separately",
     )
 
 

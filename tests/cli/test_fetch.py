@@ -212,7 +212,7 @@ def test_an_unforeseen_error_of_one_exchange_leaves_the_others_alone(
     monkeypatch.setattr("countermark.exchanges.local_file.LocalFileExchange.fetch", explode)
     ran = shared("fetch")
     assert ran.code == 3
-    assert "[local_file] Shared - failed to fetch: a fault of ours: ZeroDivisionError" in ran.err
+    assert "[local_file] Shared - failed to fetch: internal error: ZeroDivisionError" in ran.err
     assert "secret" not in ran.err
     assert "[sample] Sample Signals - Up to date (" in ran.err
 

@@ -196,7 +196,7 @@ def test_json_of_a_command_is_valid_and_printable(hostile: CommandLine, argument
 
 
 def test_what_a_server_logs_is_printable() -> None:
-    formatter = serve._Lines(shows_stack=True)
+    formatter = serve._OneLineFormatter(shows_stack=True)
     try:
         raise ValueError(HOSTILE)
     except ValueError:

@@ -210,14 +210,17 @@ def test_a_port_that_is_taken_is_something_outside(countermark: CommandLine) -> 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ran = countermark("serve", "--port", str(taken.getsockname()[1]))
     assert (ran.code, ran.out) == (3, "")
-    assert "cannot listen at 127.0.0.1" in ran.err
+    assert "cannot listen on 127.0.0.1" in ran.err
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--port", "70000"], "70000 is not in the range"),
-        (["--host", "countermark.invalid"], "'countermark.invalid' is no address to listen at"),
+        (
+            ["--host", "countermark.invalid"],
+            "cannot listen on 'countermark.invalid': it is not an address of this machine",
+        ),
         (["--fetch-every", "-1"], "-1 is not in the range"),
     ],
 )
@@ -385,7 +388,7 @@ def test_an_index_that_cannot_be_loaded_is_logged_and_in_the_status_until_it_is_
         countermark.ok("index", "--full")
         waited(server, ("GET", "/status"), (200, "I-AM-ALIVE"))
         assert server.ask("POST", "/c/bank/MINE/signal", {"video_md5": "1" * 32})[0] == 200
-        logged(server, "raw_text is served as it was published last again")
+        logged(server, "raw_text is served from the newest index again")
 
 
 def waited(server: Server, asked: tuple[str, str], expected: tuple[int, Any]) -> None:
@@ -484,4 +487,4 @@ def test_the_status_names_a_damaged_index_before_anybody_asks_for_it(countermark
         segment.write_bytes(segment.read_bytes()[:-8] + b"\xff" * 8)
     with serving(countermark.state) as server:
         waited(server, ("GET", "/status"), (503, "INDEX-STALE"))
-        logged(server, "the newest cannot be loaded, none is served: raw_text: IndexDamaged")
+        logged(server, "the newest index cannot be loaded, none is served: raw_text: IndexDamaged")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from countermark.cli.connections import MAX_HEAD_BYTES, ConnectionLimits, fit_to_open_files
+from countermark.cli.connections import MAX_HEAD_BYTES, ConnectionLimits, fit_to_file_limit
 from countermark.errors import InvalidInput
 from tests.cli.conftest import CommandLine
 from tests.cli.test_serve import Server, serving
@@ -123,7 +123,7 @@ def test_connections_that_are_slow_or_idle_end(server: Server) -> None:
         assert status in received[what] if status else not received[what], (what, received[what])
         if status == b"408":
             last = received[what].rpartition(b"HTTP/1.1 ")[2]
-            assert json.loads(last.partition(b"\r\n\r\n")[2])["message"].endswith("came too slowly")
+            assert json.loads(last.partition(b"\r\n\r\n")[2])["message"].endswith("arrived too slowly")
     assert server.log.count("\n") <= 1
 
 
@@ -311,7 +311,7 @@ def test_the_limits_come_from_the_environment_too(countermark: CommandLine, monk
     monkeypatch.delenv("COUNTERMARK_HEADER_TIMEOUT")
     monkeypatch.setenv("COUNTERMARK_BODY_TIMEOUT", "nan")
     ran = countermark("serve")
-    assert (ran.code, ran.err) == (2, "countermark: a time-out is a number of seconds\n")
+    assert (ran.code, ran.err) == (2, "countermark: a time-out must be a finite number of seconds\n")
     monkeypatch.delenv("COUNTERMARK_BODY_TIMEOUT")
     monkeypatch.setenv("COUNTERMARK_MAX_CONNECTIONS", "none")
     assert countermark("serve").code == 2
@@ -337,7 +337,7 @@ def test_a_cap_leaves_files_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> Non
     for soft, hard in ((16, 16), (64, 64), (256, 256), (256, 1_024), (1_024, 1_048_576), (100_000, 100_000)):
         raised.clear()
         monkeypatch.setattr(resource, "getrlimit", lambda _, pair=(soft, hard): pair)
-        limits, backlog = fit_to_open_files(asked)
+        limits, backlog = fit_to_file_limit(asked)
         now = raised[0][0] if raised else soft
         assert soft <= now <= hard
         assert limits.connections >= 1

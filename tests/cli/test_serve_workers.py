@@ -168,7 +168,7 @@ def test_an_opinion_that_a_worker_is_given_is_sent(countermark: CommandLine, hom
 def test_a_worker_that_dies_is_reported_and_started_again(server: Server, both: tuple[Connection, Connection]) -> None:
     lost, kept = workers_of(server)
     os.kill(lost, signal.SIGKILL)
-    logged(server, "ended with code -9: it is started again in 0.1 s")
+    logged(server, "ended with code -9: restarting it in 0.1 s")
     answered = 0
     for each in both:
         try:
@@ -301,7 +301,7 @@ def test_a_worker_that_ends_again_and_again_is_started_less_and_less_often(
     workers.start()
     try:
         workers.wait_until_ready()
-        workers.look()
+        workers.check_index()
         commanded(monkeypatch, "print('{\"rea', end='')")
         first = workers._workers[0].process
         assert first is not None

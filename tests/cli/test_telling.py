@@ -21,7 +21,7 @@ PDQ = "f8f8f0cee0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22"
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Exchanges]:
-    monkeypatch.setattr("countermark.cli.scheduler.TELL_AGAIN_S", 0.01)
+    monkeypatch.setattr("countermark.cli.scheduler.RETRY_OPINION_S", 0.01)
     with exchanges(monkeypatch) as made:
         yield made
 
@@ -74,7 +74,7 @@ def test_an_opinion_is_told_and_again_where_that_failed(
     assert "hunter2" not in said
     again = Scheduler(session, state, fetch_every_s=None)
     for given in state.publisher.events():
-        assert not isinstance(given, OpinionGiven) or again._is_dealt_with(given)
+        assert not isinstance(given, OpinionGiven) or again._try_to_send(given)
     assert len(network.ncii.submitted) == 7, "what was dealt with is not told by the next server"
 
 
@@ -85,9 +85,9 @@ def test_of_opinions_that_wait_the_newest_counts_whichever_comes_first(
     older, newer = give(session, state, "true_positive"), give(session, state, "false_positive")
     scheduler = Scheduler(session, state, fetch_every_s=None)
     network.servers["stop_ncii"].fail(*[status(503)] * 5)
-    assert not scheduler._is_dealt_with(older)
-    assert scheduler._is_dealt_with(newer)
-    assert scheduler._is_dealt_with(older)
+    assert not scheduler._try_to_send(older)
+    assert scheduler._try_to_send(newer)
+    assert scheduler._try_to_send(older)
     values = [each["hashRecords"][0]["CSPFeedbacks"][0]["feedbackValue"] for _, each in network.ncii.submitted[5:]]
     assert values == ["NotBlocked"]
     assert "opinion for C: a newer opinion of the same was dealt with" in capsys.readouterr().err
@@ -99,7 +99,7 @@ def test_an_opinion_of_the_command_line_comes_after_those_that_wait(
     session = Session(directory=countermark.state)
     waiting = give(session, state, "true_positive")
     countermark.ok("label", "C", "photo", "-H", "pdq", "--false-positive", "hashes.txt")
-    assert Scheduler(session, state, fetch_every_s=None)._is_dealt_with(waiting)
+    assert Scheduler(session, state, fetch_every_s=None)._try_to_send(waiting)
     assert len(network.ncii.submitted) == 1
 
 
@@ -111,11 +111,11 @@ def test_an_opinion_whose_turn_is_anothers_waits(
     subject = opinions._subject(given)
     state.opinions.acquire_lease(subject, holder="another", now_s=session.now_s(), lease_s=60)
     scheduler = Scheduler(session, state, fetch_every_s=None)
-    assert not scheduler._is_dealt_with(given)
+    assert not scheduler._try_to_send(given)
     ran = countermark("label", "C", "photo", "-H", "pdq", "hashes.txt")
     assert (ran.code, "another process is sending an opinion" in ran.err) == (3, True)
     state.opinions.release_lease(subject, holder="another")
-    assert scheduler._is_dealt_with(given)
+    assert scheduler._try_to_send(given)
     assert len(network.ncii.submitted) == 1
 
 
@@ -125,10 +125,10 @@ def test_an_opinion_that_could_not_be_told_for_a_day_is_given_up(
     session = Session(directory=countermark.state)
     given = give(session, state, "seen")
     scheduler = Scheduler(session, state, fetch_every_s=None)
-    for age_s, is_dealt_with in ((GIVE_UP_S, False), (GIVE_UP_S + 1, True)):
+    for age_s, is_finished in ((GIVE_UP_S, False), (GIVE_UP_S + 1, True)):
         network.servers["stop_ncii"].fail(*[status(503)] * 5)
         monkeypatch.setattr(Session, "now_s", staticmethod(lambda at_s=given.at_s + age_s: at_s))
-        assert scheduler._is_dealt_with(given) is is_dealt_with
+        assert scheduler._try_to_send(given) is is_finished
     asked = len(network.ncii.submitted)
     next_server = Scheduler(session, state, fetch_every_s=None)
     next_server.start()

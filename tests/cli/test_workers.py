@@ -102,7 +102,7 @@ def test_a_worker_that_is_killed_costs_the_file_that_it_was_at_and_no_other(
             workers._kill(child)
 
     monkeypatch.setattr(workers, "_send", send_and_kill)
-    monkeypatch.setattr(workers._Pool, "_next_of_ours", only_workers)
+    monkeypatch.setattr(workers._Pool, "_next_local", only_workers)
     made = pool([f"{number}.png" for number in range(6)], jobs=2)
     [complaint] = [each for each in made if isinstance(each, Complaint)]
     assert complaint.text.endswith(": the process that hashed it ended with signal SIGKILL")

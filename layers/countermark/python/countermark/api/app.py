@@ -1,4 +1,7 @@
-"""The app: answers every request, whatever happens. Lambda's functions call it with events, `asgi.py` with requests."""
+"""The application: it answers every request, even if an error occurs.
+
+The Lambda functions call it with events, and `asgi.py` calls it with requests.
+"""
 
 import logging
 import traceback
@@ -19,47 +22,54 @@ _log = logging.getLogger(__name__)
 
 
 class App:
-    """The routes of some groups, and what is answered where something goes wrong. Threads may share it."""
+    """The routes of some groups, and the answers to errors. Threads can share an instance."""
 
     def __init__(self, services: Services, groups: frozenset[str]) -> None:
         self._dispatcher = Dispatcher(services, groups)
 
     @property
     def routes(self) -> list[Route]:
-        """The routes that are served."""
+        """The routes that this application serves."""
         return self._dispatcher.routes
 
     def answer(self, request: Request) -> Answer:
-        """Answer a request. Never raises. HEAD is answered as GET is, without the body."""
+        """Answer a request. This method never raises. HEAD gets the answer to GET without its body."""
         try:
             answer = self._dispatcher.answer(request)
-        except Exception as error:  # noqa: BLE001  # the last resort: whatever it is, the caller gets an answer
+        except Exception as error:  # noqa: BLE001  # the caller gets an answer to every error
             answer = _failure(error, request)
         return replace(answer, body=b"") if request.method == "HEAD" else answer
 
     def resolve(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
-        """Answer a payload 2.0 event with a payload 2.0 response; `context` is Lambda's, with the id of the request."""
+        """Answer a payload 2.0 event with a payload 2.0 response.
+
+        `context` is Lambda's context, with the id of the request.
+        """
         request = payload2.request_of(event, request_id=context.aws_request_id)
         return payload2.response_of(self.answer(request))
 
 
 def build_app(services: Services, *, groups: frozenset[str] = GROUPS) -> App:
-    """Return the app that serves groups of routes: `app.resolve(event, context)` in Lambda, `asgi_app` elsewhere.
+    """Return the application that serves groups of routes.
 
-    Only the modules of those groups are imported.
+    Lambda calls `app.resolve(event, context)`; elsewhere, use `asgi_app`. Only the modules of these groups are
+    imported.
+
+    Raises:
+        InvalidInput: A group does not exist.
     """
     if not groups <= GROUPS:
-        raise InvalidInput(f"there are no groups of routes {sorted(groups - GROUPS)}")
+        raise InvalidInput(f"unknown groups of routes: {sorted(groups - GROUPS)}")
     return App(services, groups)
 
 
 def _failure(error: Exception, request: Request) -> Answer:
-    """Return the answer to whatever went wrong: the one place where errors become statuses."""
+    """Return the answer to an error. This is the only place that turns errors into statuses."""
     match error:
         case InvalidRequest():
             return _invalid(error, request)
         case UnsafeURL():
-            # Which rule refused it would tell of the network behind us.
+            # The rule that refused the URL would reveal details of the internal network.
             return wire.message("Invalid or unsafe URL provided", status=400)
         case IndexNotReady():
             return wire.message("index not yet ready", status=503)
@@ -69,25 +79,25 @@ def _failure(error: Exception, request: Request) -> Answer:
         case CountermarkError():
             return wire.message(str(error), status=error.http_status)
         case _:
-            return _unforeseen(error, request)
+            return _unexpected(error, request)
 
 
 def _invalid(error: InvalidRequest, request: Request) -> Answer:
-    """Return the answer to a request that fails validation: a list, but on the lookup a message alone.
+    """Return the answer to a request that fails validation: a list of errors, but only a message for a lookup.
 
-    One client takes every top-level key of a lookup's answer but `message` for a bank.
+    One client of HMA reads every top-level key in the answer to a lookup as the name of a bank, except `message`.
     """
     if request.path.startswith("/m/lookup"):
-        texts = [f"{'.'.join(str(place) for place in each.loc)}: {each.msg}" for each in error.faults]
+        texts = [f"{'.'.join(str(part) for part in each.loc)}: {each.msg}" for each in error.errors]
         return wire.message("; ".join(texts), status=error.http_status)
-    found = [{"loc": list(each.loc), "msg": each.msg, "type": each.type} for each in error.faults]
+    found = [{"loc": list(each.loc), "msg": each.msg, "type": each.type} for each in error.errors]
     return wire.json_answer(found, status=error.http_status)
 
 
-def _unforeseen(error: Exception, request: Request) -> Answer:
-    """Return an answer with an id and no detail, and log the rest under that id.
+def _unexpected(error: Exception, request: Request) -> Answer:
+    """Return an answer that has an id but no details, and log the details under that id.
 
-    An exception's own text may hold a signal or a secret: it goes no higher than DEBUG.
+    The text of an exception can contain a signal or a secret, so it is logged at DEBUG only.
     """
     error_id = request.id or uuid.uuid4().hex
     frames = "".join(traceback.format_tb(error.__traceback__))

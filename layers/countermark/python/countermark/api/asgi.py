@@ -1,4 +1,4 @@
-"""The API over ASGI, for a local server: the same app that answers Lambda's events.
+"""The API over ASGI for a local server. The same application answers Lambda's events.
 
 Source: ASGI 3.0, HTTP connection scope.
 """
@@ -11,40 +11,43 @@ from typing import Any, TypeAlias
 
 from countermark.api import wire
 from countermark.api.app import App, build_app
-from countermark.api.at_once import AtOnce
+from countermark.api.fast_path import FastPath
 from countermark.api.messages import Answer, Request, first_values
 from countermark.api.routes import GROUPS, normal_path
 from countermark.api.services import Services
 
-REFUSAL = b'{"message":"there are no WebSockets here"}\n'
+REFUSAL = b'{"message":"WebSockets are not supported"}\n'
 """The answer to a request for a WebSocket."""
 
 BUFFERED_BODIES = 8
-"""How many bodies of the largest size are held until they are answered; beyond that, a request is refused."""
+"""How many bodies of the largest size are held in memory until they are answered. Further requests are refused."""
 
 THREADS = 16
-"""How many requests with content are answered at a time: most of one is waiting for a store, for the memory that
-decoding takes, or in code without the GIL. Half as many threads answer all others, which never wait for memory."""
+"""How many requests with content are answered at a time.
+
+Most of them wait for a store, for memory to decode content, or run code that releases the GIL. Half as many threads
+answer all other requests, which never wait for memory.
+"""
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-class _Read(Enum):
-    """How the reading of a body ended: all is there, the client left, or there was no room for it."""
+class _ReadResult(Enum):
+    """How reading a body ended: it is complete, the client disconnected, or too much memory is in use."""
 
-    WHOLE = auto()
-    LEFT = auto()
-    NO_ROOM = auto()
+    COMPLETE = auto()
+    DISCONNECTED = auto()
+    OUT_OF_MEMORY = auto()
 
 
 class AsgiApp:
-    """An ASGI application, which answers requests at once, or from a pool of threads where that might take long."""
+    """An ASGI application that answers fast requests in the event loop and all others in a pool of threads."""
 
-    def __init__(self, app: App, at_once: AtOnce, *, limit_bytes: int, threads: int, buffered_bodies: int) -> None:
+    def __init__(self, app: App, fast_path: FastPath, *, limit_bytes: int, threads: int, buffered_bodies: int) -> None:
         self._app = app
-        self._at_once = at_once
+        self._fast_path = fast_path
         self._limit_bytes = limit_bytes
         self._buffered_bodies = buffered_bodies
         self._held_bytes = 0
@@ -52,7 +55,7 @@ class AsgiApp:
         self._for_others = ThreadPoolExecutor(max_workers=-(-threads // 2), thread_name_prefix="countermark-api")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one connection of the server: its lifespan, or a request."""
+        """Answer one scope: the lifespan of the server, or a request."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "websocket":
@@ -66,13 +69,13 @@ class AsgiApp:
         body = bytearray()
         try:
             state = await self._read(receive, body)
-            if state is _Read.NO_ROOM:
+            if state is _ReadResult.OUT_OF_MEMORY:
                 message = b'{"message":"too many large requests are being answered: try again"}\n'
                 await _refuse(send, 503, message)
-            elif state is _Read.WHOLE:
-                # A body over the limit is passed on cut off, one byte too long: the app refuses it in its own words.
+            elif state is _ReadResult.COMPLETE:
+                # A body over the limit is one byte too long after the cut, so the application refuses it.
                 request = request_of(scope, bytes(body))
-                answer = self._at_once.answer(request)
+                answer = self._fast_path.answer(request)
                 if answer is None:
                     pool = self._for_content if _has_content(scope) else self._for_others
                     answer = await asyncio.get_running_loop().run_in_executor(pool, self._app.answer, request)
@@ -80,20 +83,20 @@ class AsgiApp:
         finally:
             self._held_bytes -= len(body)
 
-    async def _read(self, receive: Receive, body: bytearray) -> "_Read":
-        """Read a body, cut off a byte beyond the limit; what is held of all bodies is counted."""
+    async def _read(self, receive: Receive, body: bytearray) -> "_ReadResult":
+        """Read a body and cut it off one byte beyond the limit. The memory of all bodies is counted."""
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                return _Read.LEFT
-            # What comes beyond the limit is read and dropped: a client that still writes would not read the answer.
+                return _ReadResult.DISCONNECTED
+            # Data beyond the limit is read and dropped: a client that is still writing would not read the answer.
             chunk = message.get("body", b"")[: max(0, self._limit_bytes + 1 - len(body))]
             if self._held_bytes + len(chunk) > self._buffered_bodies * (self._limit_bytes + 1):
-                return _Read.NO_ROOM
+                return _ReadResult.OUT_OF_MEMORY
             body += chunk
             self._held_bytes += len(chunk)
             if not message.get("more_body", False):
-                return _Read.WHOLE
+                return _ReadResult.COMPLETE
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
@@ -117,7 +120,7 @@ def asgi_app(
     """Return the ASGI application that serves groups of routes from a pool of threads."""
     return AsgiApp(
         build_app(services, groups=groups),
-        AtOnce(services, groups),
+        FastPath(services, groups),
         limit_bytes=services.limits.body_bytes,
         threads=threads,
         buffered_bodies=buffered_bodies,
@@ -125,7 +128,7 @@ def asgi_app(
 
 
 def request_of(scope: Scope, body: bytes) -> Request:
-    """Return a request; a header that is repeated is joined by commas, as API Gateway joins it."""
+    """Return the request of a scope. The values of a repeated header are joined by commas, as API Gateway does."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
@@ -140,13 +143,13 @@ def request_of(scope: Scope, body: bytes) -> Request:
 
 
 def _has_content(scope: Scope) -> bool:
-    """Return whether a request brings content, or names a URL of some: it may take long."""
-    forms = (value for name, value in scope["headers"] if name.lower() == b"content-type")
-    return b"url=" in scope.get("query_string", b"") or any(b"multipart" in value.lower() for value in forms)
+    """Return whether a request has content or the URL of content, so that it can take long."""
+    content_types = (value for name, value in scope["headers"] if name.lower() == b"content-type")
+    return b"url=" in scope.get("query_string", b"") or any(b"multipart" in value.lower() for value in content_types)
 
 
 def _asks_for_websocket(scope: Scope) -> bool:
-    """Return whether a request asks for a WebSocket; a server without them passes it on like any other."""
+    """Return whether a request asks for a WebSocket. A server without WebSockets passes it on as an HTTP request."""
     return any(
         name.lower() == b"upgrade" and b"websocket" in (protocol.strip().lower() for protocol in value.split(b","))
         for name, value in scope["headers"]
@@ -154,7 +157,10 @@ def _asks_for_websocket(scope: Scope) -> bool:
 
 
 async def _refuse(send: Send, status: int, body: bytes, *, prefix: str = "http") -> None:
-    """Answer a request that the app does not see, and have its connection closed: its body may not have been read."""
+    """Refuse a request that does not reach the application.
+
+    The connection is closed, because the body may not have been read.
+    """
     headers = [
         (b"content-type", wire.JSON_TYPE.encode("ascii")),
         (b"content-length", str(len(body)).encode("ascii")),
@@ -165,7 +171,10 @@ async def _refuse(send: Send, status: int, body: bytes, *, prefix: str = "http")
 
 
 async def _refuse_websocket(scope: Scope, send: Send) -> None:
-    """Refuse a WebSocket that the server took for one: a server turns a close before anything else into a 403."""
+    """Refuse a request that the server handles as a WebSocket.
+
+    If the server cannot send a response, it turns a close before the handshake into status 403.
+    """
     if "websocket.http.response" in (scope.get("extensions") or {}):
         await _refuse(send, 400, REFUSAL, prefix="websocket.http")
     else:
@@ -173,12 +182,12 @@ async def _refuse_websocket(scope: Scope, send: Send) -> None:
 
 
 async def _send(answer: Answer, send: Send) -> None:
-    # An answer without a body, as to HEAD, has no type of one.
-    lines = [
+    # An answer without a body, for example to HEAD, has no Content-Type.
+    header_lines = [
         (name.lower().encode("latin-1"), value.encode("latin-1"))
         for name, value in answer.headers.items()
         if answer.body or name.lower() != "content-type"
     ]
-    lines.append((b"content-length", str(len(answer.body)).encode("ascii")))
-    await send({"type": "http.response.start", "status": answer.status, "headers": lines})
+    header_lines.append((b"content-length", str(len(answer.body)).encode("ascii")))
+    await send({"type": "http.response.start", "status": answer.status, "headers": header_lines})
     await send({"type": "http.response.body", "body": answer.body})

@@ -1,7 +1,7 @@
-"""Binds a request to the parameters of a route's function: found once, at import, and applied to each request.
+"""Binds a request to the parameters of a route's function.
 
-A parameter is a name of the path, a `Body`, or else a `Query`. Each has a pydantic adapter, made here once;
-parameters with the same annotation share one.
+The binding is made once, at import, and used for each request. A parameter is a name in the path, a `Body`, or a
+`Query`. Each has a pydantic adapter; parameters with the same annotation share one.
 """
 
 import functools
@@ -18,24 +18,24 @@ from countermark.errors import CountermarkError
 
 
 class InvalidRequest(CountermarkError):
-    """A request fails validation: each of `faults` says where, what is wrong, and of which type the fault is."""
+    """A request fails validation. Each of `errors` has its location, a message and a type."""
 
     http_status = 422
 
-    def __init__(self, faults: Sequence["Fault"]) -> None:
+    def __init__(self, errors: Sequence["FieldError"]) -> None:
         super().__init__("the request fails validation")
-        self.faults = faults
+        self.errors = errors
 
 
 class UnsupportedBody(CountermarkError):
-    """A route takes JSON, and the body is of another type."""
+    """A route accepts JSON, but the body has another type."""
 
     http_status = 415
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """One fault of a request; its text and type are pydantic's."""
+class FieldError:
+    """One error in a request. Its message and type are those of pydantic."""
 
     loc: tuple[str | int, ...]
     msg: str
@@ -44,7 +44,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Marks a parameter of the query string; `ge` and `le` are the bounds of a number."""
+    """Marks a parameter of the query string. `ge` and `le` are the lower and upper bound of a number."""
 
     description: str
     examples: Sequence[Any] = ()
@@ -58,18 +58,18 @@ class Body:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """A parameter of a route's function, and what validates it."""
+    """A parameter of a route's function, with the adapter that validates it."""
 
     name: str
     adapter: TypeAdapter[Any]
 
-    def validated(self, value: Any, loc: tuple[str, ...], faults: list[Fault]) -> Any:
-        """Return the value that pydantic makes of a value; where it makes none, add to the faults."""
+    def validated(self, value: Any, loc: tuple[str, ...], errors: list[FieldError]) -> Any:
+        """Return a value as pydantic validates it. If it is invalid, add to `errors` and return None."""
         try:
             return self.adapter.validate_python(value, from_attributes=True)
         except ValidationError as error:
-            faults += (
-                Fault(loc=(*loc, *each["loc"]), msg=each["msg"], type=each["type"])
+            errors += (
+                FieldError(loc=(*loc, *each["loc"]), msg=each["msg"], type=each["type"])
                 for each in error.errors(include_url=False, include_context=False, include_input=False)
             )
             return None
@@ -77,7 +77,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryParameter(Parameter):
-    """A parameter of the query string; without a default it is required."""
+    """A parameter of the query string. It is required unless it has a default."""
 
     query: Query
     default: Any
@@ -89,7 +89,7 @@ class QueryParameter(Parameter):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """The parameters of a function, and where each comes from."""
+    """The parameters of a function by where they come from: path, query or body."""
 
     path: Sequence[str]
     query: Sequence[QueryParameter]
@@ -98,33 +98,33 @@ class Binding:
     def arguments(
         self, names: Mapping[str, str], query: Mapping[str, str], *, content_type: str, body: bytes
     ) -> dict[str, Any]:
-        """Return the arguments that a request gives, by name.
+        """Return the arguments of a request by name.
 
         Raises:
-            InvalidRequest: One is missing or wrong.
-            UnsupportedBody: The route takes JSON, and the body is of another type.
+            InvalidRequest: An argument is missing or invalid.
+            UnsupportedBody: The route accepts JSON, but the body has another type.
             InvalidInput: The body is not JSON.
         """
         arguments: dict[str, Any] = {name: names[name] for name in self.path}
-        faults: list[Fault] = []
+        errors: list[FieldError] = []
         for parameter in self.query:
             value = query.get(parameter.name)
             if value is not None:
-                arguments[parameter.name] = parameter.validated(value, ("query", parameter.name), faults)
+                arguments[parameter.name] = parameter.validated(value, ("query", parameter.name), errors)
             elif parameter.is_required:
-                faults.append(_missing("query", parameter.name))
+                errors.append(_missing("query", parameter.name))
             else:
                 arguments[parameter.name] = parameter.default
         if self.body is not None:
             value = _json(content_type, body)
             if value is None:
-                faults.append(_missing("body"))
+                errors.append(_missing("body"))
             else:
-                # A list that is not empty counts as its first element, as it did when Powertools read it.
+                # A list that is not empty is read as its first element, for compatibility with Powertools.
                 first = value[0] if isinstance(value, list) and value else value
-                arguments[self.body.name] = self.body.validated(first, ("body",), faults)
-        if faults:
-            raise InvalidRequest(faults)
+                arguments[self.body.name] = self.body.validated(first, ("body",), errors)
+        if errors:
+            raise InvalidRequest(errors)
         return arguments
 
 
@@ -153,11 +153,11 @@ def _adapter(annotation: Any, *, ge: int | None = None, le: int | None = None) -
 
 
 def _json(content_type: str, body: bytes) -> Any:
-    """Return the value of a JSON body; None where there is no body."""
+    """Return the value of a JSON body, or None if the request has no body."""
     if not wire.is_json(content_type):
         raise UnsupportedBody("Unsupported content type: the body is application/json")
     return wire.load(body.decode("utf-8")) if body else None
 
 
-def _missing(*loc: str) -> Fault:
-    return Fault(loc=loc, msg="Field required", type="missing")
+def _missing(*loc: str) -> FieldError:
+    return FieldError(loc=loc, msg="Field required", type="missing")

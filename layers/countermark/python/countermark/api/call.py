@@ -1,4 +1,4 @@
-"""One request, as the routes see it."""
+"""One request as the routes see it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from countermark.flows.opinions import OpinionSender
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A request that was admitted: its caller, its time, and its body as bytes."""
+    """An admitted request: its caller, its time, and its body as bytes."""
 
     services: Services
     caller: Caller
@@ -24,29 +24,29 @@ class Call:
 
     @property
     def curator(self) -> Curator:
-        """Who makes the changes that this request asks for."""
+        """The curator that makes the changes of this request."""
         return Curator.of(self.services.ports, caller=self.caller, now_s=self.now_s)
 
     @property
     def opinion_sender(self) -> OpinionSender:
-        """What says what an exchange would be sent."""
+        """The sender that prepares opinions for exchanges."""
         return OpinionSender.of(self.services.ports, exchanges=self.services.exchanges, caller=self.caller)
 
     def parts(self) -> list[multipart.Part]:
-        """Return the parts of the body; none where it is no form of parts.
+        """Return the parts of the body; an empty list if it is not a multipart form.
 
         Raises:
-            InvalidInput: It is one, and malformed or over a limit.
+            InvalidInput: The form is malformed or exceeds a limit.
         """
         if not multipart.is_multipart(self.content_type):
             return []
         return multipart.parse(self.body, self.content_type, max_parts=self.services.limits.parts)
 
     def json_object(self) -> Mapping[str, Any]:
-        """Return the body as a JSON object; an empty one where there is no JSON body.
+        """Return the body as a JSON object; an empty object if the request has no JSON body.
 
         Raises:
-            InvalidInput: It is said to be JSON, and is not, or not an object.
+            InvalidInput: The Content-Type is JSON, but the body is not JSON or not an object.
         """
         if wire.media_type(self.content_type) != wire.JSON_TYPE or not self.body:
             return {}
@@ -55,5 +55,5 @@ class Call:
         except UnicodeDecodeError as error:
             raise InvalidInput("the body is not UTF-8") from error
         if not isinstance(value, dict):
-            raise InvalidInput("the body is a JSON object")
+            raise InvalidInput("the body must be a JSON object")
         return value

@@ -1,4 +1,4 @@
-"""Content of a request, by URL or as an upload, and its signals."""
+"""The content of a request, by URL or as an upload, and its signals."""
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,35 +25,35 @@ from countermark.flows.hash import HashReport, TypesOf, applicable, hash_with_pa
 from countermark.signals.content_type import content_type_of
 
 _MAX_REASONS = 5
-"""How many reasons one message gives: content may hold a thousand parts."""
+"""How many reasons a message lists at most. Content can hold a thousand parts."""
 
 
 def hash_url(
     call: Call, url: str, *, content_type: str | None, types: str | None, with_variants: bool = False
 ) -> HashReport:
-    """Fetch the content at a URL and hash it; without `content_type` its kind is the server's word.
+    """Fetch the content at a URL and hash it. Without `content_type`, the server's Content-Type determines its kind.
 
     Raises:
         InvalidInput: The content type or a signal type is unknown, or the URL could not be fetched.
         UnsafeURL: The URL must not be fetched.
-        ContentTooLarge: It exceeds the limit.
+        ContentTooLarge: The content exceeds the limit.
     """
     kind = None if not content_type else _content_type(call, content_type)
     if call.services.fetch_url is None:
-        raise UnsafeURL("content by URL is not offered here")
+        raise UnsafeURL("this service does not fetch content by URL")
     try:
         fetched = call.services.fetch_url(url)
     except Unavailable as error:
-        # HMA's clients know a failed fetch as a 400, and the very text of the 413 below.
+        # HMA's clients expect status 400 for a failed fetch, and exactly the text of the 413 below.
         raise InvalidInput(str(error)) from error
     except ContentTooLarge as error:
         raise ContentTooLarge("Content too large") from error
-    kind = kind or _said_by_server(call, fetched.content_type)
+    kind = kind or _type_from_server(call, fetched.content_type)
     return _hashed(call, fetched.body, kind, types, name=_path_of(url), with_variants=with_variants)
 
 
 FIELDS = frozenset({"metadata", "note"})
-"""Fields that say something about the file of a form, and are never that file."""
+"""Fields that describe the file of a form. They are never that file."""
 
 
 def files(call: Call, parts: Sequence[multipart.Part]) -> list[multipart.Part]:
@@ -69,24 +69,24 @@ def files(call: Call, parts: Sequence[multipart.Part]) -> list[multipart.Part]:
 
 
 def _has_file_name(part: multipart.Part) -> bool:
-    # A browser sends an empty name and no bytes where no file was chosen.
+    # A browser sends an empty name and no bytes if the user chose no file.
     return bool(part.data) if part.filename == "" else part.filename is not None
 
 
 def _is_media(part: multipart.Part) -> bool:
     if part.filename is not None:
         return False
-    is_said_to_be_text = not part.media_type or part.media_type.startswith("text/")
-    return part.is_binary or not (is_said_to_be_text or part.media_type == wire.JSON_TYPE)
+    claims_text = not part.media_type or part.media_type.startswith("text/")
+    return part.is_binary or not (claims_text or part.media_type == wire.JSON_TYPE)
 
 
 def hash_upload(
     call: Call, parts: Sequence[multipart.Part], *, types: str | None, with_variants: bool = False
 ) -> HashReport:
-    """Hash the one file of a form; the name of its field is its content type, and the file's own name decides nothing.
+    """Hash the only file of a form. The name of its field is its content type; the name of the file is not used.
 
     Raises:
-        InvalidInput: There is no file, or more than one, or its content type or a signal type is unknown.
+        InvalidInput: The form has no file or several files, or its content type or a signal type is unknown.
     """
     found = files(call, parts)
     if not found:
@@ -99,54 +99,56 @@ def hash_upload(
 
 
 def hashed_by_type(report: HashReport) -> Mapping[str, str | list[str]]:
-    """Return the signals by type; "" where there is too little for one, as HMA's hash route shows it.
+    """Return the signals by type. A type has "" if the quality is too low, as in the answer of HMA's hash route.
 
-    Where content of this type holds other content, each type has a list: of what it is, and of what lies within. A
-    part that could not be hashed spoils nothing but itself. Nor does a type whose package is missing here, if another
-    type gives a signal.
+    If content of this type can hold other content, each type has a list: the signals of the content itself and of all
+    its parts. A part that could not be hashed does not affect the others. A type whose package is not installed is
+    ignored if another type has a signal.
 
     Raises:
-        InvalidContent: The content could not be read, or not opened.
-        ContentTooLarge: It exceeds a limit on pixels, frames or what lies within.
-        MissingExtra: A package that opens it is not installed.
+        InvalidContent: The content could not be read or opened.
+        ContentTooLarge: The content exceeds a limit on pixels, frames or parts.
+        MissingExtra: A package that is needed to open the content is not installed.
     """
     has_signals = any(each.signals for _, each in report.walk())
-    spoiling = [
+    fatal = [
         (place, name, why)
         for place, name, why in report.not_examined(asks=False)
         if not place and not (has_signals and why.code == "missing_extra" and why is not report.unopened)
     ]
-    if (error := refusal(report, spoiling)) is not None:
+    if (error := refusal(report, fatal)) is not None:
         raise error
-    gave_none = {name for _, each in report.walk() for name, why in each.unhashable.items() if why.was_examined}
+    without_signal = {name for _, each in report.walk() for name, why in each.unhashable.items() if why.was_examined}
     if report.parts is not None:
         found: dict[str, list[str]] = {name: [] for _, each in report.walk() for name in unhashable(each)}
         for signal in dict.fromkeys(signal for _, each in report.walk() for signal in each.signals):
             found.setdefault(signal.type, []).append(signal.value)
         return found
-    return {signal.type: signal.value for signal in report.signals} | dict.fromkeys(gave_none, "")
+    return {signal.type: signal.value for signal in report.signals} | dict.fromkeys(without_signal, "")
 
 
 def banked_by_type(report: HashReport) -> dict[str, str]:
     """Return the signals to bank as one content.
 
     Raises:
-        InvalidInput: It holds several contents with a signal of one type, which are several contents of a bank.
-        InvalidContent: As `hashed_by_type`, which see for others.
+        InvalidInput: The file holds several contents with a signal of the same type. Each needs its own content in a
+            bank.
+        InvalidContent: The content could not be read or opened. See `hashed_by_type` for this and other errors.
     """
     found = hashed_by_type(report)
     for name, values in found.items():
         if not isinstance(values, str) and len(values) > 1:
-            raise InvalidInput(f"it holds {len(values)} contents with a {name} signal: bank each by itself")
+            raise InvalidInput(f"the file holds {len(values)} contents with a {name} signal: bank each separately")
     first = {name: values if isinstance(values, str) else "".join(values) for name, values in found.items()}
     return {name: value for name, value in first.items() if value}
 
 
 def refusal(report: HashReport, missed: Iterable[tuple[str, str, Unhashable]]) -> CountermarkError | None:
-    """Return the error that says why content was not looked at, by place and signal type; None where nothing `missed`.
+    """Return the error that explains why content was not examined in full, or None if nothing was `missed`.
 
-    It is ContentTooLarge where a limit is exceeded. MissingExtra, which is the server's fault, is left to content that
-    cannot be opened at all: a type without its package says so as InvalidContent, for to ask again would not help.
+    `missed` has the place, the signal type and the reason of each signal that is missing. The error is ContentTooLarge
+    if a limit is exceeded. MissingExtra, a server error, is only used if the content itself cannot be opened. A signal
+    type whose package is not installed is an InvalidContent instead, because to repeat the request would not help.
     """
     found = list(missed)
     if not found:
@@ -169,9 +171,9 @@ def refusal(report: HashReport, missed: Iterable[tuple[str, str, Unhashable]]) -
 
 
 def coverage_headers(report: HashReport, lookups: Iterable[Lookup] | None = None) -> Mapping[str, str]:
-    """Return the headers that say which signal types did not see content, or only a part of it.
+    """Return the headers that list the signal types that did not see the content, or only saw a part of it.
 
-    Types that are never made from content, and only asked, count where there are lookups.
+    Query types, which are looked up but never hashed, are included if there are `lookups`.
     """
     asks = lookups is not None
     reports = [each for _, each in report.walk()]
@@ -184,7 +186,7 @@ def coverage_headers(report: HashReport, lookups: Iterable[Lookup] | None = None
 
 
 def check_may_hash(call: Call) -> None:
-    """Check that a lookup's caller may have content hashed as well.
+    """Check that the caller of a lookup is allowed to hash content.
 
     Raises:
         Forbidden: The key lacks that role. The text is HMA's.
@@ -194,7 +196,7 @@ def check_may_hash(call: Call) -> None:
 
 
 def unhashable(report: HashReport) -> Mapping[str, Unhashable]:
-    """Return the types that the content has no signal of, where that is the content's doing."""
+    """Return the types for which the content has no signal, if the reason lies in the content."""
     return {name: why for name, why in report.unhashable.items() if why.code != "missing_extra"}
 
 
@@ -209,10 +211,10 @@ def _hashed(
 
 
 def _types_of(call: Call, kind: ContentType, csv: str | None) -> TypesOf:
-    """Return what says which types hash content: those that are enabled, or those of them that the caller names.
+    """Return the function that selects signal types for content: all enabled types, or those that the caller names.
 
     Raises:
-        InvalidInput: A name is not that of a type that could hash it, or what may lie within.
+        InvalidInput: A named type does not exist, is disabled, or cannot hash this content or its parts.
     """
     ratios = call.services.directory.ratios.current(call.now_s)
     wanted = wire.names(csv)
@@ -233,7 +235,7 @@ def _types_of(call: Call, kind: ContentType, csv: str | None) -> TypesOf:
 
 
 def _path_of(url: str) -> str:
-    """Return the path of a URL, whose end may say what the content is; "" where the URL is too odd to say so."""
+    """Return the path of a URL, whose extension can identify the content; "" if the URL cannot be parsed."""
     try:
         return urlsplit(url).path
     except ValueError:
@@ -247,9 +249,9 @@ def _content_type(call: Call, name: str) -> ContentType:
         raise InvalidInput(f"no such content_type: '{name}'") from error
 
 
-def _said_by_server(call: Call, content_type: str) -> ContentType:
-    if (told := call.services.content_types.by_mime_type(content_type)) is not None:
-        return told
+def _type_from_server(call: Call, content_type: str) -> ContentType:
+    if (registered := call.services.content_types.by_mime_type(content_type)) is not None:
+        return registered
     for prefix, kind in (("image", ContentType.PHOTO), ("video", ContentType.VIDEO)):
         if content_type.startswith(prefix):
             return kind

@@ -1,6 +1,6 @@
 """Finds the endpoint of a request, admits its caller, binds its parameters and calls its function.
 
-Each step takes what it needs as arguments and keeps nothing, so any number of threads may share a dispatcher.
+The dispatcher has no state of its own between requests, so any number of threads can share it.
 """
 
 import logging
@@ -28,14 +28,14 @@ class Dispatcher:
 
     @property
     def routes(self) -> list[Route]:
-        """The routes that are served."""
+        """The routes that this dispatcher serves."""
         return [endpoint.route for endpoint in self._endpoints.values()]
 
     def answer(self, request: Request) -> Answer:
-        """Answer a request; a path or a method without a route is answered with 404 or 405.
+        """Answer a request. If its path or its method has no route, the answer is 404 or 405.
 
         Raises:
-            CountermarkError: The caller may not, the request is wrong, or what it asks for failed.
+            CountermarkError: The caller is not allowed to do this, the request is invalid, or it failed.
         """
         found = find(request.method, request.path, groups=self._groups)
         if not isinstance(found, Found):
@@ -55,12 +55,12 @@ class Dispatcher:
         return answer
 
     def _admit(self, request: Request, route: Route) -> Call:
-        """Return the call of a request whose caller's roles allow its route. The key is checked before the body.
+        """Return the call of a request whose caller is allowed to use its route. The key is checked before the body.
 
         Raises:
-            Unauthorized: The route needs a key, and the request has none that is known.
+            Unauthorized: The route needs a key, and the request has none or an unknown one.
             Forbidden: The key lacks the role.
-            InvalidInput: The body could not be decoded, or it is JSON and not UTF-8.
+            InvalidInput: The body could not be decoded, or it is JSON but not UTF-8.
             ContentTooLarge: The body exceeds the limit.
         """
         caller = ANYONE if route.roles is None else self._services.access(request)
@@ -76,16 +76,19 @@ class Dispatcher:
 
 
 def _log_change(call: Call, found: Found, outcome: str) -> None:
-    """Log who changed what: by names from the path only, as the query and the body may hold content and secrets."""
+    """Log who changed what.
+
+    The log has names from the path only, because the query and the body can contain secrets.
+    """
     route = f"{found.route.method} {found.route.path}"
     extra = {"caller": call.caller.key_id, "route": route, "names": dict(found.names), "outcome": outcome}
     _log.info("curated", extra=extra)
 
 
 def _checked(body: bytes | None, content_type: str, *, limit_bytes: int) -> bytes:
-    """Return a body that may be read."""
+    """Return the body after checking its size and its encoding."""
     if body is None:
-        raise InvalidInput("the body is not what its encoding says")
+        raise InvalidInput("the body cannot be decoded: it is not valid base64 or UTF-8")
     if len(body) > limit_bytes:
         raise ContentTooLarge(
             f"Content too large: a request takes at most {limit_bytes} bytes; give a url for larger content"

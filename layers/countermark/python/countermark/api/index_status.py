@@ -1,4 +1,4 @@
-"""How large an index is, and how far behind the banks."""
+"""The size of an index, and how far it is behind the banks."""
 
 from countermark.domain.index import Origin, TypeIndex
 from countermark.domain.json import JSON
@@ -14,9 +14,9 @@ _OFF: dict[str, JSON] = {
 
 
 def index_size(index: TypeIndex) -> int:
-    """Return how many contents an index answers from.
+    """Return how many contents an index holds.
 
-    It is an estimate where nobody counted them yet: the next build does.
+    The number is an estimate until a build has counted them.
     """
     counted = index.size
     return max(0, sum(each.entries - each.removed for each in index.segments)) if counted is None else counted
@@ -25,10 +25,10 @@ def index_size(index: TypeIndex) -> int:
 def index_lag(
     banks: BankStore, name: str, index: TypeIndex | None, *, origin: Origin | None, is_enabled: bool
 ) -> dict[str, JSON]:
-    """Return how far the index of a signal type is behind the banks, as HMA shows it.
+    """Return how far the index of a signal type is behind the banks, in HMA's form.
 
-    The banks are not counted: what is new since the index's cursor is, up to a page of changes. A signal type that
-    is switched off has no index, and none is due.
+    The contents of the banks are not counted. Only the changes since the index's cursor are, up to one page of changes.
+    A disabled signal type has no index and is never out of date.
     """
     if not is_enabled:
         return dict(_OFF)

@@ -1,8 +1,8 @@
-"""Who may call what: API keys, their roles, and the two places where they are checked.
+"""API keys, their roles, and the two places where they are checked.
 
-The Lambda authorizer finds out *who* calls, and API Gateway may keep its answer for that key; the app
-finds out what the roles in that answer *allow*, request by request, so no kept answer opens another route.
-The local server does both in one step. Standard library only, as the authorizer imports it.
+The Lambda authorizer finds out who calls, and API Gateway can cache its answer for a key. The application then checks
+for each request whether the roles in that answer allow the route, so a cached answer never opens another route. The
+local server does both in one step. This module only imports the standard library, because the authorizer imports it.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,14 +17,14 @@ from countermark.domain.stores import ApiKeyStore
 from countermark.errors import Forbidden, Unauthorized
 
 MAX_KEY_LENGTH = 1_000
-"""The longest key that is looked up, in characters: ours have 43."""
+"""The longest key that is looked up, in characters. countermark's keys have 43."""
 
 Access: TypeAlias = Callable[[Request], Caller]
-"""Takes a request and returns its caller; raises Unauthorized."""
+"""A function that returns the caller of a request, or raises Unauthorized."""
 
 
 def presented_key(headers: Mapping[str, str]) -> str | None:
-    """Return the key that a request presents: `Authorization: Bearer <key>`, else `x-api-key`."""
+    """Return the key in the headers of a request: `Authorization: Bearer <key>`, or else `x-api-key`."""
     lower = {name.lower(): value for name, value in headers.items()}
     scheme, _, token = lower.get("authorization", "").strip().partition(" ")
     if scheme.lower() == "bearer" and token.strip():
@@ -33,10 +33,10 @@ def presented_key(headers: Mapping[str, str]) -> str | None:
 
 
 def authenticate(key_store: ApiKeyStore, headers: Mapping[str, str]) -> ApiKey:
-    """Return the key that a request presents, as it is stored.
+    """Return the stored key that belongs to the key in a request.
 
     Raises:
-        Unauthorized: It presents none, or one that is not known.
+        Unauthorized: The request has no key, or an unknown one.
     """
     presented = presented_key(headers)
     if presented is None:
@@ -48,10 +48,10 @@ def authenticate(key_store: ApiKeyStore, headers: Mapping[str, str]) -> ApiKey:
 
 
 def check_roles(roles: frozenset[Role], route: Route) -> None:
-    """Check that a caller's roles allow a route; ADMIN allows all.
+    """Check that the roles of a caller allow a route. ADMIN allows all routes.
 
     Raises:
-        Forbidden: They do not. HMA's clients look for "missing role" in the text.
+        Forbidden: The roles do not allow it. HMA's clients look for "missing role" in the text.
     """
     if route.roles is None or Role.ADMIN in roles or route.roles & roles:
         return
@@ -60,7 +60,7 @@ def check_roles(roles: frozenset[Role], route: Route) -> None:
 
 @dataclass(frozen=True, slots=True)
 class OpenAccess:
-    """An access that takes every request for one of this caller; it looks nothing up."""
+    """An access that returns the same caller for every request. It reads no store."""
 
     caller: Caller
 
@@ -69,12 +69,12 @@ class OpenAccess:
 
 
 def open_access(caller: Caller) -> Access:
-    """Return an access that takes every request for one of this caller: the local server without keys."""
+    """Return an access that returns the same caller for every request, for a local server without keys."""
     return OpenAccess(caller)
 
 
 def access_by_keys(key_store: ApiKeyStore) -> Access:
-    """Return an access that looks keys up for each request: the local server with keys."""
+    """Return an access that looks up the key of each request, for a local server with keys."""
 
     def access(request: Request) -> Caller:
         key = authenticate(key_store, request.headers)
@@ -84,10 +84,10 @@ def access_by_keys(key_store: ApiKeyStore) -> Access:
 
 
 def access_by_authorizer(request: Request) -> Caller:
-    """Return the caller that the Lambda authorizer put into the request's context.
+    """Return the caller that the Lambda authorizer put into the context of a request.
 
     Raises:
-        Unauthorized: No authorizer was asked: the route was deployed without one, and stays shut.
+        Unauthorized: The context has no caller, because the route was deployed without an authorizer. It stays closed.
     """
     key_id, roles = request.authorizer.get("key"), request.authorizer.get("roles")
     if not isinstance(key_id, str) or not isinstance(roles, str):
@@ -97,9 +97,10 @@ def access_by_authorizer(request: Request) -> Caller:
 
 
 def authorizer_answer(key_store: ApiKeyStore, headers: Mapping[str, str]) -> dict[str, Any]:
-    """Return the Lambda authorizer's simple response: it has the caller's key id and roles, whatever the route.
+    """Return the simple response of the Lambda authorizer. It has the key id and the roles of the caller.
 
-    API Gateway answers 403 to who is not authorized. May be kept by key, as it says nothing of a route.
+    API Gateway answers an unauthorized caller with 403. It can cache the response by key, because the response does not
+    depend on the route.
     Source: API Gateway, "Lambda authorizers for HTTP APIs", payload 2.0, simple responses.
     """
     try:

@@ -1,6 +1,6 @@
-"""A request and its answer, the same for both doors: Lambda's events (`payload2.py`) and ASGI (`asgi.py`).
+"""A request and its answer, the same for Lambda's events (`payload2.py`) and for ASGI (`asgi.py`).
 
-Standard library only, as the Lambda authorizer imports it.
+This module only imports the standard library, because the Lambda authorizer imports it.
 """
 
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from urllib.parse import parse_qsl
 class Request:
     """A request as it arrived.
 
-    `method` is in upper case, `path` has no doubled slashes and no stage, the names of headers are in lower case.
-    `body` is None where it could not be decoded. `authorizer` is what API Gateway's authorizer says of the caller.
-    `id` is the id that a failure is logged under; None where the door gives none.
+    `method` is in upper case. `path` has no repeated slashes and no stage. The names of `headers` are in lower case.
+    `body` is None if it could not be decoded. `authorizer` is the context from API Gateway's authorizer. A failure is
+    logged under `id`, which is None if the server assigns none.
     """
 
     method: str
@@ -29,7 +29,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The answer to a request. A body has a Content-Type among the headers."""
+    """The answer to a request. If it has a body, the headers include its Content-Type."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Answer:
 
 
 def first_values(query: str) -> dict[str, str]:
-    """Return the parameters of a query string. If one is repeated, the first value counts, as in HMA."""
+    """Return the parameters of a query string. The first value of a repeated parameter is used, as in HMA."""
     first: dict[str, str] = {}
     if query:
         for name, value in parse_qsl(query, keep_blank_values=True):

@@ -1,9 +1,9 @@
-"""Bodies of multipart/form-data, parsed from bytes, with limits.
+"""A parser for bodies of multipart/form-data, with limits.
 
-Source: RFC 7578 (the form) and RFC 2046, section 5.1 (the boundary). A line break before a boundary belongs
-to the boundary, and a boundary stands at the beginning of a line: content may hold its text elsewhere.
+Source: RFC 7578 (the form) and RFC 2046, section 5.1 (the boundary). A line break before a boundary belongs to the
+boundary. A boundary is at the beginning of a line, because content can contain the same text elsewhere.
 
-A file's name is read as clients write it, also where no RFC allows it, and never decides whether a form is taken.
+File names are read as clients write them, even if no RFC allows it. They never decide whether a form is accepted.
 """
 
 import re
@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 from countermark.errors import InvalidInput
 
 MAX_HEADER_BYTES = 8 * 1024
-"""The largest headers of one part."""
+"""The maximum size of the headers of one part, in bytes."""
 
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 _PARAMETER = re.compile(r";\s*([A-Za-z0-9_*-]+)\s*=\s*")
@@ -27,7 +27,7 @@ _FOLD = re.compile(r"\r\n[ \t]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One field of a form. `filename` is None where there is none; `media_type` is in lower case, or ""."""
+    """One field of a form. `filename` is None if it has none. `media_type` is in lower case, or "" if it has none."""
 
     name: str
     filename: str | None
@@ -36,7 +36,7 @@ class Part:
 
     @property
     def is_binary(self) -> bool:
-        """Whether its bytes cannot be text."""
+        """Whether the bytes cannot be text."""
         try:
             return "\0" in self.data.decode("utf-8")
         except UnicodeDecodeError:
@@ -47,7 +47,7 @@ class Part:
         """The field as text.
 
         Raises:
-            InvalidInput: It is not UTF-8.
+            InvalidInput: The field is not UTF-8.
         """
         try:
             return self.data.decode("utf-8")
@@ -56,7 +56,7 @@ class Part:
 
 
 def is_multipart(content_type: str) -> bool:
-    """Tell whether a Content-Type says that the body is a form of parts."""
+    """Return whether a Content-Type is that of a multipart form."""
     return content_type.partition(";")[0].strip().lower() == "multipart/form-data"
 
 
@@ -64,7 +64,7 @@ def parse(body: bytes, content_type: str, *, max_parts: int) -> list[Part]:
     """Return the parts of a form, in order.
 
     Raises:
-        InvalidInput: There is no boundary, the form is cut off or malformed, or it has too many parts.
+        InvalidInput: The form has no boundary, is cut off or malformed, or has too many parts.
     """
     boundary = parameters(content_type).get("boundary", "")
     if not _BOUNDARY.fullmatch(boundary):
@@ -78,9 +78,9 @@ def parse(body: bytes, content_type: str, *, max_parts: int) -> list[Part]:
 
 
 def parameters(header: str) -> dict[str, str]:
-    """Return the parameters of a header, names in lower case: `form-data; name="photo"`. Of two, the first counts.
+    """Return the parameters of a header, such as `form-data; name="photo"`, by name in lower case.
 
-    A value that is badly quoted is taken as far as it seems to go.
+    The first of several parameters with the same name is used. The end of a badly quoted value is guessed.
     """
     found: dict[str, str] = {}
     at = 0
@@ -91,7 +91,7 @@ def parameters(header: str) -> dict[str, str]:
 
 
 def _parameter(header: str, at: int) -> tuple[str, int]:
-    """Return the value of a parameter that begins at a place, and where it ends."""
+    """Return the value of a parameter that begins at an offset, and the offset of its end."""
     if not header.startswith('"', at):
         end = header.find(";", at)
         end = len(header) if end < 0 else end
@@ -105,7 +105,7 @@ def _parameter(header: str, at: int) -> tuple[str, int]:
 
 
 def _text_of(found: Mapping[str, str], name: str) -> str | None:
-    """Return a parameter that may hold more than ASCII; None where there is none.
+    """Return a parameter that can contain non-ASCII text, or None if it is missing.
 
     Source: RFC 8187 (`name*=utf-8''caf%C3%A9`), RFC 2231, section 3 (`name*0*=…; name*1=…`).
     """
@@ -125,8 +125,8 @@ def _text_of(found: Mapping[str, str], name: str) -> str | None:
 def _decoded(pieces: list[tuple[str, bool]]) -> str:
     """Return the text of the pieces of a parameter, each with whether it is percent-encoded. Never fails.
 
-    Before the first that is come its charset and its language, between apostrophes. What is not in UTF-8 is read as
-    ISO-8859-1.
+    The first encoded piece begins with its charset and its language, separated by apostrophes. Text that is not UTF-8
+    is read as ISO-8859-1.
     """
     first, is_extended = pieces[0]
     parts = first.split("'", 2)
@@ -144,10 +144,10 @@ def _readable(raw: bytes) -> str:
 
 
 def _split(body: bytes, delimiter: bytes) -> Iterator[bytes]:
-    """Yield what lies between the boundaries, up to the closing one."""
+    """Yield the bytes between the boundaries, up to the closing boundary."""
     before = _boundary(body, delimiter, 0)
     while before is not None and not before.is_last:
-        # A part may be empty: its boundary's line break is also the one that opens the next boundary.
+        # A part can be empty: the line break after its boundary is also the one before the next boundary.
         after = _boundary(body, delimiter, max(0, before.stop - 2))
         if after is None:
             raise InvalidInput("the form is cut off: its closing boundary is missing")
@@ -158,7 +158,10 @@ def _split(body: bytes, delimiter: bytes) -> Iterator[bytes]:
 
 
 class _Boundary(NamedTuple):
-    """Where the line of a boundary lies in a body, with the line breaks around it; the closing one is the last."""
+    """The position of a boundary line in a body, including the line breaks around it.
+
+    `is_last` marks the closing one.
+    """
 
     start: int
     stop: int
@@ -166,8 +169,8 @@ class _Boundary(NamedTuple):
 
 
 def _boundary(body: bytes, delimiter: bytes, start: int) -> _Boundary | None:
-    """Return the first boundary from a place on; None where there is none."""
-    # The text is looked for, and not the whole line by an expression: that is forty times as fast.
+    """Return the first boundary after an offset, or None if there is none."""
+    # To search for the text is forty times as fast as to match the whole line with a regular expression.
     at = body.find(delimiter, start)
     while at >= 0:
         if at == 0 or (at >= start + 2 and body.startswith(b"\r\n", at - 2)):
@@ -181,7 +184,7 @@ def _boundary(body: bytes, delimiter: bytes, start: int) -> _Boundary | None:
 def _part(raw: bytes) -> Part:
     head, separator, data = raw.partition(b"\r\n\r\n")
     if not separator or len(head) > MAX_HEADER_BYTES:
-        raise InvalidInput("a part of the form has no headers, or too many")
+        raise InvalidInput("a part of the form has no headers, or they are too large")
     found: dict[str, str] = {}
     media_type = ""
     for line in _FOLD.sub(" ", head.decode("utf-8", "surrogateescape")).split("\r\n"):

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the whole API, made of its routes, and the page that shows it."""
+"""The OpenAPI document of the whole API, generated from its routes, and the page that shows it."""
 
 import copy
 import functools
@@ -21,23 +21,23 @@ from countermark.api.schemas import Invalid, Message
 _Mode: TypeAlias = Literal["validation", "serialization"]
 
 _FAILURES = {
-    "400": "The request is wrong; the message names the value.",
-    "401": "No API key was given, or one that is not known.",
-    "403": "The key lacks the role, or a name is taken.",
-    "404": "It is not there.",
-    "405": "The path has no such method.",
-    "409": "The state does not allow it.",
+    "400": "The request is invalid. The message names the value.",
+    "401": "The API key is missing or unknown.",
+    "403": "The key lacks the role, or the name is already in use.",
+    "404": "The requested item does not exist.",
+    "405": "The path does not support this method.",
+    "409": "The request conflicts with the current state.",
     "413": "The content is too large.",
-    "415": "The body is of a type that is not read.",
-    "500": "Our fault; the message has an id to look up.",
-    "503": "Not ready, or something outside failed: try again.",
+    "415": "The Content-Type of the body is not supported.",
+    "500": "Internal error. The message has an id under which the details are logged.",
+    "503": "The service is not ready, or another service failed. Try again later.",
 }
-"""What may go wrong at any route, in words."""
+"""Descriptions of the errors that any route can return."""
 
 _NEEDS_KEY = frozenset({"401", "403"})
 
 _UPLOADS = frozenset({"/h/hash", "/m/lookup", "/c/bank/{bank_name}/content"})
-"""The paths whose POST takes a form with one file."""
+"""The paths whose POST accepts a form with one file."""
 
 _FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
 
@@ -59,7 +59,7 @@ _SECURITY = {
 
 @functools.cache
 def document() -> Mapping[str, Any]:
-    """Return the OpenAPI document of all routes, whichever of them this process serves."""
+    """Return the OpenAPI document of all routes, including those that this process does not serve."""
     endpoints = endpoints_of(GROUPS)
     schemas = _Schemas(endpoints)
     paths: dict[str, dict[str, Any]] = {}
@@ -75,13 +75,13 @@ def document() -> Mapping[str, Any]:
 
 
 def swagger_page() -> str:
-    """Return the Swagger page with its script, its style and the document inside."""
-    # Powertools brings a current build of Swagger UI: what is on PyPI by itself does not show OpenAPI 3.1.
+    """Return the Swagger page, which contains its script, its style sheet and the document."""
+    # Powertools contains a current build of Swagger UI. The separate packages on PyPI do not support OpenAPI 3.1.
     assets = resources.files("aws_lambda_powertools").joinpath("event_handler", "openapi", "swagger_ui")
     return _PAGE.substitute(
         style=assets.joinpath("swagger-ui.min.css").read_text(encoding="utf-8"),
         script=assets.joinpath("swagger-ui-bundle.min.js").read_text(encoding="utf-8"),
-        # A text in the document must not end the script that it stands in.
+        # A text in the document must not end the script element that contains it.
         document=json.dumps(document()).replace("</", "<\\/"),
     )
 
@@ -116,15 +116,18 @@ SwaggerUIBundle({
 
 
 class _Generator(GenerateJsonSchema):
-    """Leaves out the default null: it says no more than that a field may be left out, and may not fit its schema."""
+    """A generator that leaves out null defaults.
+
+    They only mean that a field is optional, and may not fit its schema.
+    """
 
     def default_schema(self, schema: Any) -> dict[str, Any]:
-        made = super().default_schema(schema)
-        return {name: value for name, value in made.items() if name != "default" or value is not None}
+        generated = super().default_schema(schema)
+        return {name: value for name, value in generated.items() if name != "default" or value is not None}
 
 
 class _Schemas:
-    """The schemas of all bodies and answers: `named` are those of models, which the others refer to."""
+    """The schemas of all bodies and answers. `named` has the schemas of the models, to which the others refer."""
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self._answers = {id(model): TypeAdapter[Any](model) for each in endpoints for model in _models(each)}
@@ -147,7 +150,7 @@ class _Schemas:
 
 
 def _models(endpoint: Endpoint) -> Iterator[Any]:
-    """Yield the models of an endpoint's own answers."""
+    """Yield the models of an endpoint's answers."""
     for response in endpoint.responses.values():
         for content in response.get("content", {}).values():
             if "model" in content:
@@ -155,7 +158,7 @@ def _models(endpoint: Endpoint) -> Iterator[Any]:
 
 
 def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
-    """Return the operation of an endpoint: what its function takes and answers, its failures, and the keys it needs."""
+    """Return the operation of an endpoint: its parameters, body, answers, errors and required keys."""
     route, path, binding = endpoint.route, _path(endpoint), endpoint.binding
     responses = {str(status): _response(each, schemas) for status, each in endpoint.responses.items()}
     for status, description in _FAILURES.items():
@@ -206,7 +209,7 @@ def _query_parameter(parameter: QueryParameter) -> dict[str, Any]:
 
 
 def _response(response: Mapping[str, Any], schemas: _Schemas) -> dict[str, Any]:
-    """Return an answer as the document has it: with the schema of its model in place of the model."""
+    """Return an answer as the document describes it, with the schema of its model instead of the model."""
     if "content" not in response:
         return dict(response)
     content = {
@@ -217,7 +220,10 @@ def _response(response: Mapping[str, Any], schemas: _Schemas) -> dict[str, Any]:
 
 
 def _titled(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return a schema with a title made of a name, unless it refers to one that has its own."""
+    """Return a schema with a title that is made from a name.
+
+    A schema that refers to another one is returned unchanged.
+    """
     return dict(schema) if "$ref" in schema else {**schema, "title": name.replace("_", " ").title()}
 
 
@@ -226,13 +232,13 @@ def _answer(description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _form(*, with_metadata: bool) -> dict[str, Any]:
-    """Return the form of an upload: one file, whose field's name is its content type."""
+    """Return the form of an upload. It has one file, and the name of its field is its content type."""
     properties: dict[str, Any] = {name: {**_FILE, "description": text} for name, text in _PROPERTIES.items()}
     if with_metadata:
         properties["metadata"] = {"type": "string", "description": "JSON with content_id, content_uri and json."}
         properties["note"] = {"type": "string", "maxLength": 255}
-    other = {**_FILE, "description": "Content of an extension's type: see /c/content_type."}
-    schema = {"type": "object", "properties": properties, "additionalProperties": other}
+    extension_file = {**_FILE, "description": "Content of an extension's type, as listed by /c/content_type."}
+    schema = {"type": "object", "properties": properties, "additionalProperties": extension_file}
     return {"content": {"multipart/form-data": {"schema": schema}}}
 
 

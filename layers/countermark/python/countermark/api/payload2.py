@@ -1,4 +1,4 @@
-"""The API in Lambda: API Gateway's events of payload 2.0 in, its responses out.
+"""The API in Lambda: converts API Gateway's events of payload 2.0 to requests, and answers to responses.
 
 Source: API Gateway, "Lambda proxy integrations for HTTP APIs", payload 2.0.
 """
@@ -16,20 +16,20 @@ def request_of(event: Mapping[str, Any], *, request_id: str | None = None) -> Re
     """Return the request of an event."""
     context = event["requestContext"]
     query = event.get("rawQueryString")
-    given = (context.get("authorizer") or {}).get("lambda")
+    authorizer = (context.get("authorizer") or {}).get("lambda")
     return Request(
         method=context["http"]["method"].upper(),
         path=normal_path(path_of(event)),
         query=dict(event.get("queryStringParameters") or {}) if query is None else first_values(query),
         headers={name.lower(): value for name, value in (event.get("headers") or {}).items()},
         body=_body(event.get("body") or "", is_base64=bool(event.get("isBase64Encoded"))),
-        authorizer=given if isinstance(given, Mapping) else {},
+        authorizer=authorizer if isinstance(authorizer, Mapping) else {},
         id=request_id,
     )
 
 
 def response_of(answer: Answer) -> dict[str, Any]:
-    """Return an answer as a response of payload 2.0: text as it is, other bytes as base64."""
+    """Return an answer as a response of payload 2.0. Text stays as it is; other bytes become base64."""
     try:
         body, is_base64 = answer.body.decode("utf-8"), False
     except UnicodeDecodeError:
@@ -44,7 +44,7 @@ def response_of(answer: Answer) -> dict[str, Any]:
 
 
 def _body(text: str, *, is_base64: bool) -> bytes | None:
-    """Return the body as bytes; None where it is not what its encoding says."""
+    """Return the body as bytes, or None if it is not valid base64 or UTF-8."""
     try:
         return base64.b64decode(text, validate=True) if is_base64 else text.encode("utf-8")
     except (binascii.Error, ValueError):

@@ -1,7 +1,7 @@
-"""Every route of the API, as data: who finds one, documents one, or guards one reads it here.
+"""All routes of the API, as data. The router, the documentation and the authorization read them from here.
 
-Paths are written as HMA's site map shows them: `<name>` stands for one segment. Standard library only, as
-the Lambda authorizer imports it.
+Paths are written as in HMA's site map: `<name>` stands for one segment. This module only imports the standard library,
+because the Lambda authorizer imports it.
 """
 
 import re
@@ -12,12 +12,12 @@ from typing import Any
 from countermark.domain.api_key import Role
 
 GROUPS = frozenset({"status", "hash", "match", "curate"})
-"""The groups of routes: a Lambda function serves one or more of them."""
+"""The groups of routes. A Lambda function serves one or more of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One method of one path. `roles` are those of which a key needs one; None asks for no key at all."""
+    """One method of one path. A key needs one of the `roles`; None means that no key is needed."""
 
     method: str
     path: str
@@ -27,14 +27,14 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """The route of a request, and what its path has for each `<name>` of the route's path."""
+    """The route of a request, and the value of each `<name>` in its path."""
 
     route: Route
     names: Mapping[str, str]
 
 
 def _routes(group: str, roles: frozenset[Role] | None, *listed: str) -> Sequence[Route]:
-    """Return the routes of a group from lines of methods and a path: `GET,POST /h/hash`."""
+    """Return the routes of a group. Each line has methods and a path: `GET,POST /h/hash`."""
     return [
         Route(method=method, path=path, group=group, roles=roles)
         for methods, path in (line.split() for line in listed)
@@ -93,7 +93,7 @@ _BY_PATH: Mapping[str, Mapping[str, Route]] = {
 
 
 def _pattern_of(path: str) -> re.Pattern[str]:
-    """Return the pattern of a path; each of its names is a group, and stands for one segment."""
+    """Return the pattern of a path. Each name in the path is a group that matches one segment."""
     return re.compile(re.sub(r"<(\w+)>", r"(?P<\1>[^/]+)", path))
 
 
@@ -101,14 +101,14 @@ _WITH_NAMES = tuple((_pattern_of(path), methods) for path, methods in _BY_PATH.i
 
 
 def methods_of(path: str) -> Mapping[str, Route]:
-    """Return the routes of a request's path by method; an empty mapping where there is no such path."""
+    """Return the routes of a request's path by method. The mapping is empty if the path does not exist."""
     return _matched(path)[0]
 
 
 def route_of(method: str, path: str, *, groups: frozenset[str] = GROUPS) -> Route | Sequence[str]:
-    """Return the route of a request that groups serve, else the methods of its path: none where there is no such path.
+    """Return the route of a request, if the groups serve it. Otherwise return the methods of its path.
 
-    HEAD is answered as GET is.
+    The sequence of methods is empty if the path does not exist. HEAD has the route of GET.
     """
     found = find(method, path, groups=groups)
     return found.route if isinstance(found, Found) else found
@@ -135,12 +135,12 @@ def _matched(path: str) -> tuple[Mapping[str, Route], Mapping[str, str]]:
 
 
 def normal_path(path: str) -> str:
-    """Return a path with each run of slashes as one: `//c/banks` is `/c/banks`."""
+    """Return a path with repeated slashes replaced by one: `//c/banks` becomes `/c/banks`."""
     return re.sub("/{2,}", "/", path) if "//" in path else path
 
 
 def path_of(event: Mapping[str, Any]) -> str:
-    """Return the path of a request, without the stage that API Gateway puts before it."""
+    """Return the path of a request without the stage that API Gateway puts before it."""
     path: str = event["rawPath"]
     stage = event["requestContext"].get("stage", "$default")
     prefix = f"/{stage}"

@@ -1,7 +1,7 @@
-"""The bodies and answers of the API as its document describes them.
+"""The bodies and answers of the API, as its document describes them.
 
-Bodies pass over fields that they do not know. A number may come as a string: `Number` and `Ratio` leave it
-as it is, and the domain reads it.
+Unknown fields in a body are ignored. A number can be sent as a string: `Number` and `Ratio` pass it on unchanged, and
+the domain parses it.
 """
 
 from typing import Annotated, Any, Literal, TypeAlias
@@ -30,13 +30,13 @@ class ByType(RootModel[dict[str, str]]):
 
 
 class Message(BaseModel):
-    """What is said in one line: errors, and acknowledgments."""
+    """One message: an error or a confirmation."""
 
     message: str = Field(examples=["Done"])
 
 
 class Invalid(BaseModel):
-    """One fault of a request that fails validation."""
+    """One error in a request that fails validation."""
 
     loc: list[str | int] = Field(examples=[["query", "url"]])
     msg: str = Field(examples=["Field required"])
@@ -51,7 +51,7 @@ class BankView(BaseModel):
 
 
 class NewBank(BaseModel):
-    """A bank to create. `enabled_ratio` goes before `enabled`."""
+    """A bank to create. If both `enabled_ratio` and `enabled` are present, `enabled_ratio` is used."""
 
     name: str = Field(examples=["KNOWN_SPAM"])
     enabled_ratio: Ratio = None
@@ -59,7 +59,7 @@ class NewBank(BaseModel):
 
 
 class BankChange(BaseModel):
-    """What to change of a bank; what is left out stays."""
+    """A change of a bank. Fields that are left out stay unchanged."""
 
     name: str | None = Field(default=None, examples=["KNOWN_SPAM"])
     enabled_ratio: Ratio = None
@@ -67,7 +67,7 @@ class BankChange(BaseModel):
 
 
 class Metadata(BaseModel):
-    """What curators and exchanges say of a content."""
+    """What curators and exchanges recorded about a content."""
 
     content_id: Any = None
     content_uri: Any = None
@@ -75,7 +75,7 @@ class Metadata(BaseModel):
     collab: dict[str, list[str]]
 
 
-_REASON = Field(default=None, description="Why it was disabled; left out where no reason was given.")
+_REASON = Field(default=None, description="Why the content was disabled. Left out if no reason was given.")
 
 
 class ContentView(BaseModel):
@@ -92,7 +92,7 @@ class ContentView(BaseModel):
 
 
 class ContentPageView(BaseModel):
-    """Contents of a bank, newest first, and where the next page begins."""
+    """Contents of a bank, newest first, and the cursor of the next page."""
 
     contents: list[ContentView]
     next_cursor: str | None = Field(examples=["21"])
@@ -112,9 +112,10 @@ class ChangedContent(BaseModel):
 
 
 class ContentChange(BaseModel):
-    """What to change of a content; what is left out stays, and "" clears a text.
+    """A change of a content. Fields that are left out stay unchanged, and "" clears a text.
 
-    `disable_until_ts` is 1 (enabled), a time in epoch seconds, or 253402300800 (disabled for good). `reason` says why.
+    `disable_until_ts` is 1 (enabled), a time in epoch seconds, or 253402300800 (disabled permanently). `reason` says
+    why.
     """
 
     disable_until_ts: Number = None
@@ -123,7 +124,7 @@ class ContentChange(BaseModel):
 
 
 class BankedContent(BaseModel):
-    """What was banked."""
+    """The banked content, with its id and signals."""
 
     id: int = Field(examples=[21])
     signals: ByType
@@ -133,15 +134,15 @@ _BATCH_CONTENT = {
     "type": "object",
     "properties": {"note": {"type": "string"}, "metadata": {"type": "object"}},
     "additionalProperties": True,
-    "description": "The signals of one content by signal type, and beside them `note` and `metadata`.",
+    "description": "The signals of one content by signal type, with an optional `note` and `metadata`.",
 }
 
 
 class ContentBatch(BaseModel):
-    """Contents to bank in one write, at most 1,000: each with its signals by signal type, `note` and `metadata`.
+    """At most 1,000 contents to bank in one write. Each has its signals by signal type, a `note` and `metadata`.
 
-    `idempotency_key` is the caller's own name for this batch in this bank, such as a UUID. For a day, the same batch
-    sent again with the same key gives the same ids and banks nothing twice.
+    `idempotency_key` is a name that the caller chooses for this batch in this bank, such as a UUID. If the same batch
+    is sent again with the same key within a day, it gets the same ids and nothing is banked twice.
     """
 
     contents: list[Annotated[Any, WithJsonSchema(_BATCH_CONTENT)]] = Field(
@@ -151,16 +152,16 @@ class ContentBatch(BaseModel):
 
 
 class BatchedContent(BaseModel):
-    """What came of one content of a batch: its id, or why it was refused."""
+    """The result for one content of a batch: its id, or a message that says why it was refused."""
 
     id: int | None = Field(default=None, examples=[21])
     message: str | None = Field(default=None, examples=["Invalid pdq signal: …"])
 
 
 class ContentOpinion(BaseModel):
-    """What a curator thinks of a content. `reason` is the exchange's own id of one, where it asks for it.
+    """A curator's opinion of a content. `reason` is the id of one of the exchange's reasons, if the exchange needs one.
 
-    `withdrawn` takes back what was stated before, and says nothing else.
+    `withdrawn` takes back the previous opinion without giving another one.
     """
 
     opinion: Literal["true_positive", "false_positive", "seen", "withdrawn"]
@@ -171,7 +172,7 @@ class ContentOpinion(BaseModel):
 
 
 class SentRequest(BaseModel):
-    """A request to an exchange, with *** in place of each credential."""
+    """A request to an exchange. Each credential is replaced by ***."""
 
     method: str = Field(examples=["POST"])
     url: str = Field(examples=["https://exchange.example/reactions?access_token=***"])
@@ -179,28 +180,28 @@ class SentRequest(BaseModel):
     body: str | None
 
 
-class ToldOpinion(BaseModel):
-    """What the exchange is sent soon; after a dry run, what it would be sent."""
+class SentOpinion(BaseModel):
+    """The requests that are sent to the exchange soon, or that would be sent, after a dry run."""
 
     dry_run: bool
     requests: list[SentRequest]
 
 
 class OpinionReason(BaseModel):
-    """A reason that an exchange takes with an opinion."""
+    """A reason that an exchange accepts with an opinion."""
 
     id: str = Field(examples=["01234567-89ab-cdef-0123-456789abcdef"])
     name: str = Field(examples=["Not the content that it is said to be"])
 
 
 class Deleted(BaseModel):
-    """How many were deleted."""
+    """The number of deleted items."""
 
     deleted: int = Field(examples=[1])
 
 
 class MatchView(BaseModel):
-    """A match. The distance is text: "0", "96%", or "-" where the type knows only equality."""
+    """A match. The distance is text: "0", "96%", or "-" if the signal type only compares for equality."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -209,7 +210,7 @@ class MatchView(BaseModel):
 
 
 class BatchQuery(BaseModel):
-    """Signals of one type to look up at once."""
+    """Signals of one type to look up in one request."""
 
     signal_type: str = Field(examples=["pdq"])
     signals: list[Any] = Field(examples=[["0f" * 32]])
@@ -221,13 +222,13 @@ class BatchQuery(BaseModel):
 
 
 class RawMatches(BaseModel):
-    """Ids of contents near a signal, or ids with distances."""
+    """The ids of contents near a signal, or the ids with distances."""
 
     matches: list[int] | list[MatchView]
 
 
 class IndexStatus(BaseModel):
-    """The index of one signal type. `built_to` is epoch seconds, -1 where there is none."""
+    """The index of one signal type. `built_to` is in epoch seconds, or -1 if there is no index."""
 
     present: bool
     built_to: int = Field(examples=[1700000000])
@@ -235,7 +236,7 @@ class IndexStatus(BaseModel):
 
 
 class IndexLag(BaseModel):
-    """How far the index of one signal type is behind the banks. Times are epoch seconds, -1 for never."""
+    """How far the index of one signal type is behind the banks. Times are epoch seconds, or -1 for never."""
 
     db_size: int = Field(examples=[153])
     index_size: int = Field(examples=[150])
@@ -245,14 +246,14 @@ class IndexLag(BaseModel):
 
 
 class ApiView(BaseModel):
-    """Whether a kind of exchange takes credentials, and has some. The spelling is HMA's."""
+    """Whether a kind of exchange uses credentials, and whether they are set. The spelling is HMA's."""
 
     supports_authentification: bool
     has_set_authentification: bool
 
 
 class Credentials(BaseModel):
-    """Credentials to set; an empty object unsets them."""
+    """Credentials to set. An empty object removes them."""
 
     credential_json: Object | None = Field(default=None, examples=[{"user": "me", "password": "secret"}])
 
@@ -275,14 +276,14 @@ class FormFields(BaseModel):
 
 
 class ApiSchema(BaseModel):
-    """What a kind of exchange needs to be configured."""
+    """The fields that configure a kind of exchange."""
 
     config_schema: FormFields
     credentials_schema: FormFields | None
 
 
 class NewExchange(BaseModel):
-    """An exchange to configure; a bank of the same name is created with it."""
+    """An exchange to configure. A bank of the same name is created with it."""
 
     bank: Any = Field(default=None, examples=["PARTNERS"])
     api: Any = Field(default=None, examples=["local_file"])
@@ -301,14 +302,14 @@ class ExchangeView(BaseModel):
 
 
 class ExchangeChange(BaseModel):
-    """What to change of a configured exchange; what is left out stays."""
+    """A change of a configured exchange. Fields that are left out stay unchanged."""
 
     enabled: bool | None = None
     writes_back: bool | None = None
 
 
 class FetchStatus(BaseModel):
-    """How far the fetch of an exchange has come. Times are epoch seconds; null means never."""
+    """The progress of the fetch of an exchange. Times are epoch seconds; null means never."""
 
     checkpoint_ts: int | None
     fetched_items: int

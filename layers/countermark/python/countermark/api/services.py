@@ -1,4 +1,4 @@
-"""What the API needs of the outside, built by a composition root: the command line, or a Lambda handler."""
+"""The services that the API uses. The command line or a Lambda handler composes them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from countermark.domain.stores import MAX_PAGE, Ports
 from countermark.flows.cached import BankDirectory
 
 if TYPE_CHECKING:
-    # They bring NumPy and urllib3, which a function that only curates does not start with.
+    # These import NumPy and urllib3, which a function that only curates does not need at start.
     from countermark.extensions.registries import Registries
     from countermark.indexes.shards import IndexProvider
     from countermark.transport.fetch import FetchedContent
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one request may ask for.
+    """The limits of one request.
 
-    `body_bytes` is what API Gateway takes (10 MB); Lambda takes less, and answers itself beyond that.
-    `index_stale_s` is how long ago a build may last have found the index current.
+    `body_bytes` is the limit of API Gateway (10 MB). Lambda's limit is lower, and Lambda itself answers requests beyond
+    it. `index_stale_s` is how many seconds ago a build may last have found the index to be current.
     """
 
     body_bytes: int = 10 * 1024 * 1024
@@ -36,12 +36,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """The ports, and what else the routes work with; nothing of it is global.
+    """The ports and everything else that the routes use. None of it is global.
 
-    `index` is None in a function that serves no route that matches, `fetch_url` is None where content by URL is not
-    offered, `start_fetch` is None where no fetch can be started. `check_store` raises `Unavailable` where the store has
-    gone since it was opened; None where that cannot happen. `confined_exchanges` are those that collaborations made
-    here are checked against; None where every exchange will do.
+    `index` is None in a function that serves no matching routes. `fetch_url` is None if content by URL is not
+    supported. `start_fetch` is None if fetches cannot be started. `check_store` raises `Unavailable` if the store has
+    disappeared since it was opened; it is None if that cannot happen. New collaborations are checked against
+    `confined_exchanges`; None allows every exchange.
     """
 
     ports: Ports
@@ -71,7 +71,10 @@ class Services:
         index: "IndexProvider | None",
         start_fetch: Callable[[str], None],
     ) -> Self:
-        """Return the services over these ports, with what is installed; content by URL comes from public addresses."""
+        """Return the services over these ports, with the installed types.
+
+        Content by URL is fetched from public addresses only.
+        """
         from countermark.transport.fetch import URLFetcher
 
         return cls(

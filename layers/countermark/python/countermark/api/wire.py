@@ -1,4 +1,4 @@
-"""What goes over the wire: JSON to the byte as HMA's server writes it, and the shapes of its answers."""
+"""JSON on the wire, byte for byte as HMA's server writes it, and the forms of its answers."""
 
 import json
 import math
@@ -17,16 +17,16 @@ JSON_TYPE = "application/json"
 TEXT_TYPE = "text/plain; charset=utf-8"
 
 _FORM_TYPES = {"str": "string", "int": "number", "bool": "boolean", "set[int]": "set_of_number"}
-"""A field's type as HMA's forms call it."""
+"""The names of field types in HMA's forms."""
 
 
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def dump(value: object) -> str:
-    """Return JSON with sorted keys, no spaces and a final newline, ASCII only.
+    """Return JSON with sorted keys, no spaces and a final newline, in ASCII only.
 
-    Source: Flask 3, DefaultJSONProvider outside debug mode, which is what HMA answers with.
+    Source: Flask 3, DefaultJSONProvider outside debug mode, which HMA uses.
     """
     return _ENCODER.encode(value) + "\n"
 
@@ -35,11 +35,11 @@ def load(text: str) -> Any:
     """Return the value of a JSON text.
 
     Raises:
-        InvalidInput: It is not JSON, nests too deep, or holds what JSON or a store cannot: NaN, numbers
-            beyond a float, half a surrogate pair.
+        InvalidInput: The text is not JSON, nests too deeply, or has values that JSON or a store cannot represent: NaN,
+            numbers beyond a float, half a surrogate pair.
     """
     try:
-        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        value = json.loads(text, parse_constant=_reject_constant, parse_float=_finite)
         if "\\ud" in text or "\\uD" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
@@ -50,12 +50,12 @@ def load(text: str) -> Any:
 
 
 def media_type(content_type: str) -> str:
-    """Return the media type of a Content-Type in lower case; of a header that was sent twice, the first."""
+    """Return the media type of a Content-Type in lower case. If the header was sent twice, the first is used."""
     return content_type.partition(";")[0].partition(",")[0].strip().lower()
 
 
 def is_json(content_type: str) -> bool:
-    """Return whether a body with this Content-Type is read as JSON; one without a Content-Type is."""
+    """Return whether a body with this Content-Type is read as JSON. A body without a Content-Type is."""
     return media_type(content_type) in {"", JSON_TYPE}
 
 
@@ -70,36 +70,39 @@ def text_answer(text: str, content_type: str, *, status: int = 200, headers: Map
 
 
 def message(text: str, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
-    """Return an answer that says one thing: all errors, and acknowledgments."""
+    """Return an answer with one message: an error or a confirmation."""
     return json_answer({"message": text}, status=status, headers=headers)
 
 
 def no_route(methods: Sequence[str]) -> Answer:
-    """Return the answer to a request that has no route: its path has these methods, or none at all."""
+    """Return the answer to a request without a route.
+
+    `methods` are those of its path; empty if the path does not exist.
+    """
     if not methods:
         return message("Not Found", status=404)
     return message("Method Not Allowed", status=405, headers={"Allow": ", ".join(methods)})
 
 
 def header_text(text: str) -> str:
-    """Return a text as a header may hold it: ASCII, on one line, everything else as escapes."""
+    """Return a text in a form that is allowed in a header: one line of ASCII, with escapes for all else."""
     return text.encode("unicode_escape").decode("ascii")
 
 
 def bank_view(bank: Bank) -> dict[str, JSON]:
-    """Return a bank as HMA shows it."""
+    """Return a bank in HMA's form."""
     return {"name": bank.name, "matching_enabled_ratio": bank.matching_enabled_ratio}
 
 
 def content_view(bank: Bank, content: BankContent, *, signals: bool, metadata: bool) -> dict[str, JSON]:
-    """Return a content as HMA shows it, with what was asked for."""
+    """Return a content in HMA's form, with its signals and metadata if they are requested."""
     view: dict[str, JSON] = {
         "id": content.id,
         "disable_until_ts": content.disable_until_ts,
         "original_media_uri": content.original_media_uri,
         "bank": bank_view(bank),
     }
-    if content.reason:  # HMA has none, so its clients see it only where somebody set it
+    if content.reason:  # HMA has no reasons, so its clients only see one if it was set
         view["reason"] = content.reason
     if signals:
         view["signals"] = dict(content.signals)
@@ -115,7 +118,7 @@ def content_view(bank: Bank, content: BankContent, *, signals: bool, metadata: b
 
 
 def collab_view(content: BankContent) -> dict[str, JSON]:
-    """Return what an exchange said of a content: tags by collaboration, as HMA keeps them."""
+    """Return the tags of an exchange's opinions of a content by collaboration, in HMA's form."""
     provenance = content.provenance
     if provenance is None:
         return {}
@@ -123,7 +126,7 @@ def collab_view(content: BankContent) -> dict[str, JSON]:
 
 
 def collaboration_view(collaboration: Collaboration) -> dict[str, JSON]:
-    """Return a collaboration as its configuration file has it: the kind's own fields beside the common ones."""
+    """Return a collaboration as in its configuration file: the fields of its kind beside the common fields."""
     return {
         **collaboration.config,
         "name": collaboration.name,
@@ -134,7 +137,7 @@ def collaboration_view(collaboration: Collaboration) -> dict[str, JSON]:
 
 
 def fetch_state_view(state: FetchState) -> dict[str, JSON]:
-    """Return how far a fetch has come, as HMA shows it, and its last error in words."""
+    """Return the state of a fetch in HMA's form, with its last error as text."""
     return {
         "checkpoint_ts": state.checkpoint_at_s,
         "fetched_items": state.fetched_items,
@@ -147,7 +150,7 @@ def fetch_state_view(state: FetchState) -> dict[str, JSON]:
 
 
 def fields_view(fields: Sequence[Field]) -> dict[str, JSON]:
-    """Return the fields of a configuration as a form needs them."""
+    """Return the fields of a configuration as the fields of a form."""
     return {
         "fields": [
             {
@@ -164,17 +167,17 @@ def fields_view(fields: Sequence[Field]) -> dict[str, JSON]:
 
 
 def names(csv: str | None) -> list[str] | None:
-    """Return the names of a comma-separated parameter; None where it was not given, or is empty."""
+    """Return the names in a comma-separated parameter, or None if it is missing or empty."""
     if not csv:
         return None
     return [name for part in csv.split(",") if (name := part.strip())]
 
 
 def text_field(body: Mapping[str, Any], name: str) -> str | None:
-    """Return a field that is text; None where it is missing or null.
+    """Return a text field of a body, or None if it is missing or null.
 
     Raises:
-        InvalidInput: It is there, and no text.
+        InvalidInput: The value is not text.
     """
     value = body.get(name)
     if value is not None and not isinstance(value, str):
@@ -182,7 +185,7 @@ def text_field(body: Mapping[str, Any], name: str) -> str | None:
     return value
 
 
-def _no_constant(constant: str) -> NoReturn:
+def _reject_constant(constant: str) -> NoReturn:
     raise ValueError(constant)
 
 

@@ -166,7 +166,7 @@ def add(
                         _print_signals(banked_id, draft.signals)
         finally:
             # What was banked before a file that could not be must match as well.
-            session.follow(state, skip_index_rebuild=skip_index_rebuild)
+            session.refresh_index(state, skip_index_rebuild=skip_index_rebuild)
 
 
 @command.command()
@@ -207,7 +207,7 @@ def disable(
             _update_contents(session, state, bank, content_ids, {"disable_until_ts": until_ts, "reason": reason})
         else:
             _set_ratio(session, state, bank, 0)
-        session.follow(state, skip_index_rebuild=skip_index_rebuild)
+        session.refresh_index(state, skip_index_rebuild=skip_index_rebuild)
 
 
 @command.command()
@@ -237,7 +237,7 @@ def enable(
             _update_contents(session, state, bank, content_ids, {"disable_until_ts": ENABLED})
         else:
             _set_ratio(session, state, bank, 1 if ratio is None else ratio)
-        session.follow(state, skip_index_rebuild=skip_index_rebuild)
+        session.refresh_index(state, skip_index_rebuild=skip_index_rebuild)
 
 
 @command.command()
@@ -271,7 +271,7 @@ def delete(session: Session, *, bank: str, content_ids: tuple[int, ...], skip_in
                 )
             if not delete_bank(curator, bank):
                 raise NotFound(f"bank '{bank}' not found")
-        session.follow(state, skip_index_rebuild=skip_index_rebuild)
+        session.refresh_index(state, skip_index_rebuild=skip_index_rebuild)
 
 
 def _update_contents(

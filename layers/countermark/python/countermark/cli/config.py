@@ -87,7 +87,7 @@ def delete(session: Session, name: str) -> None:
     with session.state() as state:
         if not delete_collaboration(session.curator(state), name):
             raise NotFound(f"No such collab {name!r}")
-        session.follow(state)
+        session.refresh_index(state)
 
 
 KIND_ALIASES: Mapping[str, str] = {"fb_threat_exchange": "fb_threatexchange"}

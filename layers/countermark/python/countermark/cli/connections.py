@@ -1,7 +1,8 @@
-"""The limits of one connection and of all of them: what uvicorn leaves open to clients that send or read slowly.
+"""Limits for one connection and for all: how long uvicorn keeps connections of slow clients open.
 
-uvicorn accepts, parses and answers; this adds deadlines and a cap to its protocol. A client that opens connections and
-sends nothing, or a byte now and then, or that never reads its answer, costs a connection for a bounded time only.
+uvicorn accepts, parses and answers requests. This module adds deadlines and a maximum number of connections to its
+protocol. A client that opens connections and sends nothing, sends a byte now and then, or never reads its answer only
+occupies a connection for a limited time.
 """
 
 import asyncio
@@ -20,32 +21,35 @@ from countermark.errors import InvalidInput
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as _UvicornProtocol
 else:
-    # uvicorn is an extra: its class joins in `protocol_of`.
+    # uvicorn is an optional package. `protocol_of` adds its class as a base.
     _UvicornProtocol = object
 
 MIN_BYTES_PER_S = 8 * 1024
-"""The slowest transfer of a body or an answer that goes on beyond the body time-out, as Apache's `MinRate`."""
+"""The minimum speed of a body or an answer after the body time-out, like Apache's `MinRate`."""
 
 MAX_HEAD_BYTES = 64 * 1024
-"""The largest request line and headers together; beside a body, the largest overhead of its chunks and trailers."""
+"""The maximum size of the request line and all headers, in bytes.
+
+In a body, it is the maximum size of the overhead: chunk headers and trailers.
+"""
 
 MAX_BACKLOG = 1_024
-"""How many connections may wait to be accepted, where enough files may be open."""
+"""How many connections can wait to be accepted, if the limit on open files allows it."""
 
 RESERVED_FILES = 96
-"""Files kept free of connections: the database's (two for each of some 20 threads), the index's, and fetches."""
+"""Open files that are reserved for the database (two for each of about 20 threads), the index and fetches."""
 
 _SWEEP_S = 1.0
-"""How often deadlines are looked at, at most; more often where a time-out is short."""
+"""The maximum interval between checks of the deadlines, in seconds. It is shorter if a time-out is short."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
-    """What connections may take.
+    """The limits of connections.
 
-    `header_s` is for the headers of a request, its first byte included, whether it is the first of its connection or
-    the next. `body_s` is for a body, and for the reading of an answer; each of them may take longer if it is faster
-    than `MIN_BYTES_PER_S`. `connections` are those at a time.
+    `header_s` is the maximum time for the headers of a request, from the start of the connection or from the first byte
+    of a further request. `body_s` is the maximum time for a body, and for the client to read an answer. Either can take
+    longer if it is faster than `MIN_BYTES_PER_S`. `connections` is the maximum number at a time.
     """
 
     header_s: float
@@ -54,13 +58,14 @@ class ConnectionLimits:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.header_s) and math.isfinite(self.body_s)):
-            raise InvalidInput("a time-out is a number of seconds")
+            raise InvalidInput("a time-out must be a finite number of seconds")
 
 
-def fit_to_open_files(limits: ConnectionLimits) -> tuple[ConnectionLimits, int]:
-    """Return limits that this process's limit on open files allows, and how many connections may wait to be accepted.
+def fit_to_file_limit(limits: ConnectionLimits) -> tuple[ConnectionLimits, int]:
+    """Return limits that fit the process's limit on open files, and how many connections can wait to be accepted.
 
-    The soft limit is raised first, up to the hard one. All that wait are accepted at once, so they count as well.
+    The soft limit is first raised, at most up to the hard limit. All waiting connections are accepted immediately, so
+    they count as open files too.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = limits.connections + MAX_BACKLOG + RESERVED_FILES
@@ -77,7 +82,7 @@ def fit_to_open_files(limits: ConnectionLimits) -> tuple[ConnectionLimits, int]:
 
 
 def protocol_of(limits: ConnectionLimits, *, on_leave: Callable[[], None] | None = None) -> type[asyncio.Protocol]:
-    """Return the protocol for one server of uvicorn: all connections made with it share the limits.
+    """Return the protocol class for one uvicorn server. All its connections share the limits.
 
     `on_leave` is called after each connection that ended.
 
@@ -90,7 +95,7 @@ def protocol_of(limits: ConnectionLimits, *, on_leave: Callable[[], None] | None
 
 
 class _Gate:
-    """All connections of a server: how many there are, and which of them wait for a request, the longest first."""
+    """All connections of a server. `waiting` are those that wait for a request, with the longest wait first."""
 
     def __init__(self, limits: ConnectionLimits, on_leave: Callable[[], None] | None) -> None:
         self.limits = limits
@@ -101,24 +106,24 @@ class _Gate:
         self._is_sweeping = False
 
     def enter(self, connection: "_LimitedProtocol") -> bool:
-        """Count a connection; returns False where there is no room: each one has a request under way.
+        """Count a connection. Return False if the limit is reached and all connections have a request in progress.
 
-        A connection that waits for a request makes room, the one that has waited longest: who has something to ask
-        asks at once.
+        Otherwise, the connection that has waited longest for a request is closed to make space: a client with a request
+        sends it immediately.
         """
-        has_room = len(self._open) < self.limits.connections
-        if not has_room and self.waiting:
+        has_capacity = len(self._open) < self.limits.connections
+        if not has_capacity and self.waiting:
             longest, _ = self.waiting.popitem(last=False)
             self._open.discard(longest)
             longest.transport.abort()
-            has_room = True
-        if has_room:
+            has_capacity = True
+        if has_capacity:
             self._open.add(connection)
             self.waiting[connection] = None
             if not self._is_sweeping:
                 self._is_sweeping = True
                 connection.loop.call_later(self._sweep_s, self._sweep, connection.loop)
-        return has_room
+        return has_capacity
 
     def leave(self, connection: "_LimitedProtocol") -> None:
         self._open.discard(connection)
@@ -136,7 +141,10 @@ class _Gate:
 
 
 class _LimitedProtocol(_UvicornProtocol):
-    """uvicorn's protocol with deadlines. It goes from waiting for headers to the body, then to the answer, and back."""
+    """uvicorn's protocol with deadlines.
+
+    Its states are waiting for headers, the body, the answer, and then again headers.
+    """
 
     gate: _Gate
 
@@ -145,38 +153,38 @@ class _LimitedProtocol(_UvicornProtocol):
         self._is_refused = False
         self._is_first = True
         self._has_begun = False
-        """Whether a byte of the next request has come."""
+        """Whether a byte of the next request has arrived."""
         self._is_message_new = False
         self._payload_bytes = 0
-        """How many bytes of the data that is being parsed are of bodies."""
+        """How many bytes of the data that is being parsed belong to bodies."""
         self._head_bytes = 0
         self._is_in_body = False
         self._body_bytes = 0
         self._overhead_bytes = 0
         self._requests = 0
-        """How many requests have had their headers, and no answer yet: more than one where a client sends ahead."""
+        """How many requests have complete headers but no answer yet: more than one if the client uses pipelining."""
         self._since_s = 0.0
         self._write_since_s: float | None = None
         self._unsent_bytes = 0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # the same as in uvicorn
         super().connection_made(transport)
         self._since_s = self.loop.time()
         if not self.gate.enter(self):
             self._is_refused = True
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "the server has no room for another connection: try again")
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "the server has too many connections: try again later")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gate.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        # What still comes on a connection that is being closed is not for the app.
+        # Data on a connection that is being closed is ignored.
         if self._is_refused or self.transport.is_closing():
             return
         if not self._has_begun and not self._is_in_body and not self._requests:
             self._has_begun = True
-            # The time of the first request runs from when the connection was made.
+            # The time of the first request starts with the connection.
             if not self._is_first:
                 self._since_s = self.loop.time()
         self._is_message_new = False
@@ -189,12 +197,12 @@ class _LimitedProtocol(_UvicornProtocol):
                 self._overhead_bytes += overhead_bytes
             is_too_large = self._overhead_bytes > MAX_HEAD_BYTES + 8 * self._body_bytes
         else:
-            # Where this data ended one message and began another, it is not known how much is of which.
+            # If the data ended one message and began another, the share of each is unknown.
             self._head_bytes += 0 if was_in_body or self._is_message_new else overhead_bytes
-            # A whole request may come at once, with a body in chunks.
+            # A whole request with a chunked body can arrive in one piece.
             is_too_large = self._head_bytes > MAX_HEAD_BYTES + 8 * self._payload_bytes
         if is_too_large and not self.transport.is_closing():
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"headers have at most {MAX_HEAD_BYTES} bytes")
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the headers exceed {MAX_HEAD_BYTES} bytes")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -235,12 +243,12 @@ class _LimitedProtocol(_UvicornProtocol):
         elif self.transport.is_closing():
             return
         elif self._is_in_body:
-            # The body of a request that was sent ahead is not read before the one before it is answered.
+            # The body of a pipelined request is not read until the previous request is answered.
             allowed_s = self.gate.limits.body_s + self._body_bytes / MIN_BYTES_PER_S
             if self._requests <= 1 and now_s - self._since_s >= allowed_s:
-                self._end("the body of the request came too slowly")
+                self._end("the body of the request arrived too slowly")
         elif not self._requests and now_s - self._since_s >= self.gate.limits.header_s:
-            self._end("the headers of the request came too slowly")
+            self._end("the headers of the request arrived too slowly")
 
     def _wait_if_done(self) -> None:
         if not self._is_in_body and not self._requests:
@@ -248,7 +256,7 @@ class _LimitedProtocol(_UvicornProtocol):
             self.gate.waiting.move_to_end(self)
 
     def _is_unread(self, now_s: float) -> bool:
-        """Tell whether the client has not read what was sent to it, for too long."""
+        """Return whether the client has not read the sent data for too long."""
         unsent_bytes = self.transport.get_write_buffer_size()
         if not unsent_bytes:
             self._write_since_s = None
@@ -259,7 +267,7 @@ class _LimitedProtocol(_UvicornProtocol):
         return now_s - self._write_since_s >= allowed_s
 
     def _end(self, why: str) -> None:
-        """Close the connection, with an answer where a request has begun and none was given yet."""
+        """Close the connection. If a request has begun that has no answer yet, answer it first."""
         is_answered = self._is_in_body and (self.cycle.response_started or self.cycle.response_complete)
         if is_answered or not (self._is_in_body or self._has_begun):
             self.transport.close()

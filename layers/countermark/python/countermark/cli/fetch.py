@@ -156,7 +156,7 @@ def fetch_and_report(
     except CountermarkError as error:
         report = FetchReport(collaboration=collaboration.name, outcome="failed", error=str(error))
     except Exception as error:  # noqa: BLE001  # a fault of one exchange's code must not keep the others from it
-        session.fault(f"{label} - failed to fetch", error)
+        session.report_internal_error(f"{label} - failed to fetch", error)
         return None
     match report.outcome:
         case "complete":

@@ -1,4 +1,4 @@
-"""Has the newest index loaded before anybody asks for it, and reports what keeps it from being served."""
+"""Loads the newest index before a request needs it, and reports problems that prevent it from being served."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -9,37 +9,40 @@ from countermark.indexes.shards import IndexProvider
 
 
 class IndexWatch:
-    """Watches the index that one process answers from. For one thread."""
+    """Watches the index from which one process answers. Use it from one thread only."""
 
     def __init__(self, session: Session, index: IndexProvider, *, prefix: str = "") -> None:
-        """Report with a `prefix`, which names the process where there are several."""
+        """Create a watch. `prefix` names the process in its reports, if the server has several processes."""
         self._session = session
         self._index = index
         self._prefix = prefix
         self._reported: Mapping[str | None, str] = {}
 
     def check(self) -> None:
-        """Have the reader look for the newest index, and report what keeps it from serving that: once, and its end."""
+        """Check for a newer index and load it.
+
+        Report each problem that prevents it from being served, and its end, once.
+        """
         now_s = self._session.now_s()
         try:
             index = self._index.current(now_s)
             for signal_type in index.manifest.types:
-                # Nobody may have asked for it yet, and the status speaks for all types. What fails is among the faults.
+                # The status covers all types, including those without a request yet. Failures are among the faults.
                 with suppress(CountermarkError):
                     index.searcher(signal_type)
         except CountermarkError as error:
             self._complain(str(error))
             return
-        except Exception as error:  # noqa: BLE001  # a thread that dies would leave the index unwatched without a word
-            self._session.fault(f"{self._prefix}index", error)
+        except Exception as error:  # noqa: BLE001  # if the thread ended, the index would be unwatched without a report
+            self._session.report_internal_error(f"{self._prefix}index", error)
             return
         faults = {fault.signal_type: fault for fault in self._index.faults(self._session.now_s())}
         for name, fault in faults.items():
             if self._reported.get(name) != fault.reason:
-                served = "none" if fault.served is None else "the one before"
-                self._complain(f"the newest cannot be loaded, {served} is served: {fault}")
+                served = "none" if fault.served is None else "the previous one"
+                self._complain(f"the newest index cannot be loaded, {served} is served: {fault}")
         for name in self._reported.keys() - faults.keys():
-            self._complain(f"{name or 'all of it'} is served as it was published last again")
+            self._complain(f"{name or 'the whole index'} is served from the newest index again")
         self._reported = {name: fault.reason for name, fault in faults.items()}
 
     def _complain(self, text: str) -> None:

@@ -203,7 +203,7 @@ class LabelSender:
         from countermark.cli.match import current_index
         from countermark.flows.opinions import opinion_requests
 
-        self._session.build_index(self._state, tells=self._session.detail)
+        self._session.build_index(self._state, report_to=self._session.detail)
         self._index = current_index(self._session, self._state)
         sender = self._session.opinion_sender(self._state)
         refusals: list[CountermarkError] = []

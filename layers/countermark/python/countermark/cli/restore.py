@@ -31,4 +31,4 @@ def command(session: Session, *, file: Path, skip_index_rebuild: bool) -> None:
         session.note(f"the database that was replaced is kept as {aside}")
     output.print_result(f"{file}: {counts.banks} banks with {counts.contents} contents were restored")
     with session.state() as state:
-        session.follow(state, skip_index_rebuild=skip_index_rebuild)
+        session.refresh_index(state, skip_index_rebuild=skip_index_rebuild)

@@ -1,4 +1,4 @@
-"""What a server does beside answering: it keeps the index fresh, fetches on a schedule, and tells opinions."""
+"""The background work of a server: it updates the index, fetches on a schedule, and sends opinions."""
 
 import functools
 import queue
@@ -20,99 +20,105 @@ if TYPE_CHECKING:
     from countermark.local.state import LocalState
 
 DEBOUNCE_S = 0.2
-"""How long a build waits after a nudge for more of them: many changes in a row become few builds."""
+"""How many seconds a build waits for more changes after the first one, so that many changes need few builds."""
 
 PAUSE_S = 0.05
-"""How long large work pauses between two rounds, in seconds: others that want to write to the database get to it."""
+"""How many seconds large work pauses between two rounds, so that other writers can use the database."""
 
 BUILD_EVERY_S = 30.0
-"""How often there is a build without a nudge, in seconds: other processes change the banks as well."""
+"""The interval between builds without a reported change, in seconds.
+
+Changes by other processes are not reported.
+"""
 
 STOP_TIMEOUT_S = 10.0
-"""How long the end of the server waits for what is under way: a step of a fetch, or a build, takes less."""
+"""How many seconds the server waits at its end for work in progress. A step of a fetch or a build takes less."""
 
-TELL_AGAIN_S = 60.0
-"""How long an opinion waits that an exchange could not take, in seconds: it was tried five times by then."""
+RETRY_OPINION_S = 60.0
+"""How many seconds until an opinion is sent again that an exchange could not accept, after five attempts."""
 
 GIVE_UP_S = 24 * 3600
-"""How old an opinion is when it is given up, in seconds: an exchange that is down for a day is known to be."""
+"""The age in seconds at which an opinion is discarded. An exchange that fails for a day has been noticed by then."""
 
 
 class Stopped(BaseException):
-    """The server ends: a fetch lets go of its lease after its step, and has not failed."""
+    """The server is ending. A fetch releases its lease after its current step, and has not failed."""
 
 
-class _Asked(Enum):
-    """What the thread that sends opinions is asked for beside sending one."""
+class _Command(Enum):
+    """A command for the thread that sends opinions."""
 
     READ = auto()
     STOP = auto()
 
 
 class Scheduler:
-    """Three threads: one keeps the index, one fetches, one tells opinions. No failure ends any."""
+    """Three threads: one updates the index, one fetches, and one sends opinions. No failure ends a thread."""
 
     def __init__(self, session: Session, state: "LocalState", *, fetch_every_s: int | None) -> None:
-        """Take what to work on; without `fetch_every_s` there is a fetch only where one is asked for."""
+        """Create a scheduler for a state. Without `fetch_every_s`, it only fetches on request."""
         self._session = session
         self._state = state
         self._fetch_every_s = fetch_every_s
         self.on_round: Callable[[], None] = lambda: None
-        """Called after each build, by the thread that keeps the index: whoever serves it may look for a newer one."""
+        """Called after each build, by the thread that updates the index. A server can then check for a newer index."""
         self._known_opinions: set[str] = set()
         self._is_stopping = threading.Event()
         self._nudged = threading.Event()
         self._has_built = threading.Event()
         self._upkeep = UpkeepProcess(session)
         self._has_more = False
-        self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._opinions: queue.SimpleQueue[OpinionGiven | _Asked] = queue.SimpleQueue()
+        self._fetch_queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._opinions: queue.SimpleQueue[OpinionGiven | _Command] = queue.SimpleQueue()
         self._threads = [
-            threading.Thread(target=self._keep_index, name="countermark-index", daemon=True),
-            threading.Thread(target=self._keep_fetching, name="countermark-fetch", daemon=True),
-            threading.Thread(target=self._keep_telling, name="countermark-curate", daemon=True),
+            threading.Thread(target=self._run_index, name="countermark-index", daemon=True),
+            threading.Thread(target=self._run_fetches, name="countermark-fetch", daemon=True),
+            threading.Thread(target=self._run_opinions, name="countermark-curate", daemon=True),
         ]
 
     def on_event(self, event: Event) -> None:
-        """Have an opinion told, or the index built soon, whatever changed: a build without work takes milliseconds."""
+        """Send an opinion, or build the index soon after any other event. A build without work takes milliseconds."""
         if isinstance(event, OpinionGiven):
             self._opinions.put(event)
         else:
             self.nudge()
 
     def nudge(self) -> None:
-        """Have the index built soon."""
+        """Request a build of the index soon."""
         self._nudged.set()
 
     def read_opinions(self) -> None:
-        """Have the opinions sent that other processes stored, as soon as can be."""
-        self._opinions.put(_Asked.READ)
+        """Send the opinions that other processes stored, as soon as possible."""
+        self._opinions.put(_Command.READ)
 
     def start_fetch(self, collaboration: str) -> None:
-        """Have a collaboration fetched soon."""
-        self._wanted.put(collaboration)
+        """Request a fetch of a collaboration soon."""
+        self._fetch_queue.put(collaboration)
 
     def start(self) -> None:
-        """Start the threads; what was to be told when the last server ended, and is not given up, is told now."""
+        """Start the threads.
+
+        Opinions that the previous server did not send, and that have not expired, are sent now.
+        """
         self.read_opinions()
         for thread in self._threads:
             thread.start()
 
     def wait_for_index(self, timeout_s: float) -> None:
-        """Wait for the first build to end, if it does so in time: then all that is banked matches from the start."""
+        """Wait until the first build ends or the time is over. After the build, everything that is banked matches."""
         self._has_built.wait(timeout_s)
 
     def stop(self) -> None:
-        """End the threads, and wait for what is under way."""
+        """End the threads, and wait for work in progress."""
         self._is_stopping.set()
         self._nudged.set()
-        self._wanted.put(None)
-        self._opinions.put(_Asked.STOP)
+        self._fetch_queue.put(None)
+        self._opinions.put(_Command.STOP)
         self._upkeep.stop()
         for thread in self._threads:
             thread.join(STOP_TIMEOUT_S)
 
-    def _keep_index(self) -> None:
+    def _run_index(self) -> None:
         while not self._is_stopping.is_set():
             self._nudged.clear()
             self._has_more = False
@@ -120,14 +126,14 @@ class Scheduler:
             self.on_round()
             if not self._has_more:
                 self._has_built.set()
-            # A round that failed waits like one that has nothing left to do.
+            # A failed round waits like one that has nothing left to do.
             if self._nudged.wait(PAUSE_S if self._has_more else BUILD_EVERY_S) and not self._has_more:
                 self._is_stopping.wait(DEBOUNCE_S)
 
     def _round(self) -> None:
         self._has_more = self._upkeep.round()
 
-    def _keep_fetching(self) -> None:
+    def _run_fetches(self) -> None:
         due_s = time.monotonic()
         with suppress(Stopped):
             while not self._is_stopping.is_set():
@@ -136,7 +142,7 @@ class Scheduler:
                     self._isolated("fetch", self._fetch_all)
                 wait_s = None if self._fetch_every_s is None else max(0.0, due_s - time.monotonic())
                 with suppress(queue.Empty):
-                    name = self._wanted.get(timeout=wait_s)
+                    name = self._fetch_queue.get(timeout=wait_s)
                     if name is not None:
                         self._isolated(f"fetch of {name}", functools.partial(self._fetch, name))
 
@@ -146,7 +152,7 @@ class Scheduler:
                 self._fetch(collaboration.name)
 
     def _fetch(self, name: str) -> None:
-        # It may have been deleted since it was asked for.
+        # The collaboration may have been deleted since the request.
         with suppress(NotFound):
             collaboration = self._state.collaborations.collaboration(name)
             fetch_and_report(
@@ -161,46 +167,46 @@ class Scheduler:
         if self._is_stopping.is_set():
             raise Stopped
 
-    def _keep_telling(self) -> None:
+    def _run_opinions(self) -> None:
         waiting: list[OpinionGiven] = []
         is_to_read = False
         while not self._is_stopping.is_set():
             with suppress(queue.Empty):
-                asked = self._opinions.get(timeout=TELL_AGAIN_S if waiting else None)
-                if asked is _Asked.STOP:
+                message = self._opinions.get(timeout=RETRY_OPINION_S if waiting else None)
+                if message is _Command.STOP:
                     return
-                if isinstance(asked, OpinionGiven) and asked.id not in self._known_opinions:
-                    self._known_opinions.add(asked.id)
-                    waiting.append(asked)
-                is_to_read |= asked is _Asked.READ
+                if isinstance(message, OpinionGiven) and message.id not in self._known_opinions:
+                    self._known_opinions.add(message.id)
+                    waiting.append(message)
+                is_to_read |= message is _Command.READ
                 if not self._opinions.empty():
                     continue
             if is_to_read:
                 is_to_read = False
                 self._isolated("opinions", functools.partial(self._add_stored_opinions, waiting))
-            waiting = [each for each in waiting if not self._is_dealt_with(each)]
+            waiting = [each for each in waiting if not self._try_to_send(each)]
 
     def _add_stored_opinions(self, waiting: list[OpinionGiven]) -> None:
-        """Add the opinions that are stored, not given up, and not known yet; from now on they are."""
+        """Add the stored opinions that are new and have not expired, and remember them as known."""
         stored = [each for each in self._state.publisher.events() if isinstance(each, OpinionGiven)]
         known, self._known_opinions = self._known_opinions, {each.id for each in stored}
-        waiting += (each for each in stored if each.id not in known and not self._is_given_up(each))
+        waiting += (each for each in stored if each.id not in known and not self._has_expired(each))
 
-    def _is_dealt_with(self, given: OpinionGiven) -> bool:
-        """Tell an opinion; returns False where it is to be tried again."""
+    def _try_to_send(self, given: OpinionGiven) -> bool:
+        """Send an opinion. Return False if it must be sent again later."""
         done: list[bool] = []
-        self._isolated(f"opinion for {given.collaboration}", lambda: done.append(self._tell(given)))
-        # Neither is what fails in a way that nobody foresaw given up at once.
-        return bool(done) or self._is_given_up(given)
+        self._isolated(f"opinion for {given.collaboration}", lambda: done.append(self._send(given)))
+        # An opinion that failed with an unexpected error is not discarded immediately either.
+        return bool(done) or self._has_expired(given)
 
-    def _is_given_up(self, given: OpinionGiven) -> bool:
+    def _has_expired(self, given: OpinionGiven) -> bool:
         return self._session.now_s() - given.at_s > GIVE_UP_S
 
-    def _tell(self, given: OpinionGiven) -> bool:
+    def _send(self, given: OpinionGiven) -> bool:
         from countermark.flows.opinions import send_opinion
 
         if self._is_stopping.is_set():
-            return True  # the next server tells it
+            return True  # the next server sends it
         report = send_opinion(
             self._session.opinion_sender(self._state, caller=stage_caller("curate")),
             self._session.transport(),
@@ -212,11 +218,14 @@ class Scheduler:
             self._session.complain(f"opinion for {given.collaboration}: {report.why}")
         return True
 
-    def _isolated(self, what: str, work: Callable[[], None]) -> None:
-        """Do some work, and tell of its failure: the next time may go better, and the server answers meanwhile."""
+    def _isolated(self, label: str, work: Callable[[], None]) -> None:
+        """Do some work, and report its failure.
+
+        The work can succeed the next time, and the server continues to answer.
+        """
         try:
             work()
         except CountermarkError as error:
-            self._session.complain(f"{what}: {error}")
-        except Exception as error:  # noqa: BLE001  # a thread that dies would leave the index old without a word
-            self._session.fault(what, error)
+            self._session.complain(f"{label}: {error}")
+        except Exception as error:  # noqa: BLE001  # if the thread ended, the index would become old without a report
+            self._session.report_internal_error(label, error)

@@ -1,4 +1,4 @@
-"""`countermark serve`: the whole HTTP API over this state, with fetch and index on a schedule inside."""
+"""`countermark serve`: serves the HTTP API over this state, and fetches and builds the index in the background."""
 
 import logging
 import signal
@@ -20,23 +20,29 @@ if TYPE_CHECKING:
     from countermark.local.state import LocalState
 
 BACKLOG = 1_024
-"""How many connections may wait to be accepted; fewer once it is known how many files may be open."""
+"""How many connections can wait to be accepted. The limit on open files can lower it."""
 
 HEADER_TIMEOUT_S = 30.0
 BODY_TIMEOUT_S = 30.0
 MAX_CONNECTIONS = 1_000
 
 FIRST_INDEX_S = 5.0
-"""How long the server waits for the first index where there is none yet: a small one is built by then."""
+"""How many seconds the server waits for the first index if there is none. A small one is built by then."""
 
 FRESH_INDEX_S = 0.5
-"""How long it waits for an index that is there to be brought up to date; it answers from the old one after that."""
+"""How many seconds it waits until an existing index is up to date. Then it answers from the old one."""
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65_535), default=8080, show_default=True, help="0 takes a free one.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
-@click.option("--keys", is_flag=True, help="Ask every caller for an API key: see `countermark key`.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8080,
+    show_default=True,
+    help="The port; 0 for a free one.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--keys", is_flag=True, help="Require an API key from every caller: see `countermark key`.")
 @click.option(
     "--fetch-every",
     "fetch_every_s",
@@ -44,7 +50,7 @@ FRESH_INDEX_S = 0.5
     default=900,
     show_default=True,
     metavar="SEC",
-    help="How often to fetch the collaborations; 0 for never.",
+    help="The interval between fetches of the collaborations; 0 for never.",
 )
 @click.option(
     "--files",
@@ -52,8 +58,8 @@ FRESH_INDEX_S = 0.5
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     multiple=True,
     metavar="DIR",
-    help="A directory whose files collaborations made over the API may read. May be given again; none by default, "
-    "or those that COUNTERMARK_FILES_DIR names.",
+    help="A directory from which collaborations that were created over the API can read files. Can be repeated; by "
+    "default the directories in COUNTERMARK_FILES_DIR, or none.",
 )
 @click.option(
     "--header-timeout",
@@ -64,7 +70,7 @@ FRESH_INDEX_S = 0.5
     metavar="SEC",
     envvar="COUNTERMARK_HEADER_TIMEOUT",
     show_envvar=True,
-    help="How long a connection may take to send the headers of its first or its next request.",
+    help="The maximum time for a connection to send the headers of a request.",
 )
 @click.option(
     "--body-timeout",
@@ -75,7 +81,7 @@ FRESH_INDEX_S = 0.5
     metavar="SEC",
     envvar="COUNTERMARK_BODY_TIMEOUT",
     show_envvar=True,
-    help="How long a client may take to send a body, or to read an answer; longer if it is faster than 8 KiB a second.",
+    help="The maximum time to send a body or to read an answer, unless it is faster than 8 KiB per second.",
 )
 @click.option(
     "--max-connections",
@@ -85,7 +91,7 @@ FRESH_INDEX_S = 0.5
     metavar="N",
     envvar="COUNTERMARK_MAX_CONNECTIONS",
     show_envvar=True,
-    help="How many connections are open at a time; fewer where the limit on open files asks for it.",
+    help="The maximum number of open connections; fewer if the limit on open files requires it.",
 )
 @click.option(
     "--workers",
@@ -95,7 +101,7 @@ FRESH_INDEX_S = 0.5
     metavar="N",
     envvar="COUNTERMARK_WORKERS",
     show_envvar=True,
-    help="How many processes answer requests; each holds the index. With one, this process does all.",
+    help="How many processes answer requests. Each has the index in memory. With 1, this process answers.",
 )
 @click.pass_obj
 def command(
@@ -111,10 +117,10 @@ def command(
     max_connections: int,
     workers: int,
 ) -> None:
-    """Serve the HTTP API over this state, until it is interrupted. Prints its address once it answers.
+    """Serve the HTTP API over this state until it is interrupted. Print the address when the server is ready.
 
-    Collaborations are fetched on a schedule, and changes are in the index within seconds. At start it answers from the
-    index that there is, and brings it up to date meanwhile. The routes are described at /openapi/swagger.
+    Collaborations are fetched on a schedule, and changes are in the index within seconds. At the start, the server
+    answers from the existing index while it brings the index up to date. The routes are described at /openapi/swagger.
 
     \b
     Examples:
@@ -123,13 +129,13 @@ def command(
       countermark serve --files /srv/signals
       countermark serve --workers 4
     """
-    from countermark.cli.connections import ConnectionLimits, fit_to_open_files
+    from countermark.cli.connections import ConnectionLimits, fit_to_file_limit
     from countermark.cli.scheduler import Scheduler
     from countermark.cli.serving import Serving, check_installed
 
     share = -(-max_connections // workers)
     wanted = ConnectionLimits(header_s=header_timeout_s, body_s=body_timeout_s, connections=share)
-    limits, backlog = fit_to_open_files(wanted)
+    limits, backlog = fit_to_file_limit(wanted)
     check_installed()
     if files_directories:
         session.files_directories = files_directories
@@ -141,9 +147,9 @@ def command(
         _advise(session, state, host, asks_for_keys=keys)
         if limits.connections < share:
             session.note(
-                f"at most {limits.connections * workers} connections at a time, as "
-                f"{'this process' if workers == 1 else 'each worker'} may open few files: "
-                "raise its limit (`ulimit -n`) for more"
+                f"at most {limits.connections * workers} connections at a time, because the limit on open files of "
+                f"{'this process' if workers == 1 else 'each worker'} is low: "
+                "raise it (`ulimit -n`) for more"
             )
         scheduler = Scheduler(session, state, fetch_every_s=fetch_every_s or None)
         session.on_event = scheduler.on_event
@@ -158,12 +164,12 @@ def _serve_here(
     import uvicorn
 
     from countermark.cli.index_watch import IndexWatch
-    from countermark.cli.serving import configured, index_reader, share_memory
+    from countermark.cli.serving import index_reader, server_config, share_memory
 
     share_memory(1)
     index = index_reader(session, state)
     scheduler.on_round = IndexWatch(session, index).check
-    config = configured(session, state, serving, index=index, start_fetch=scheduler.start_fetch)
+    config = server_config(session, state, serving, index=index, start_fetch=scheduler.start_fetch)
     scheduler.start()
     try:
         _announce(state, scheduler, listener)
@@ -175,11 +181,11 @@ def _serve_here(
 def _serve_by_workers(
     session: Session, state: "LocalState", serving: "Serving", scheduler: "Scheduler", listener: socket.socket
 ) -> None:
-    """Serve from workers; this process keeps the index, fetches and sends opinions for all of them."""
+    """Serve from workers. This process updates the index, fetches, and sends opinions for all of them."""
     from countermark.cli.supervisor import Supervisor
 
     supervisor = Supervisor(session, serving, scheduler)
-    scheduler.on_round = supervisor.look
+    scheduler.on_round = supervisor.check_index
     scheduler.start()
     supervisor.start()
     try:
@@ -195,7 +201,7 @@ def _serve_by_workers(
 
 
 def _announce(state: "LocalState", scheduler: "Scheduler", listener: socket.socket) -> None:
-    """Print the address, once there is an index to answer from or that takes long."""
+    """Print the address when an index is ready, or when building it takes too long."""
     scheduler.wait_for_index(FRESH_INDEX_S if _has_index(state) else FIRST_INDEX_S)
     output.print_result(_address(listener))
     output.flush()
@@ -205,21 +211,21 @@ def _has_index(state: "LocalState") -> bool:
     try:
         return state.index.manifest_token() is not None
     except CountermarkError:
-        return True  # it is there, and each lookup says why it cannot be read
+        return True  # an index exists, and each lookup reports why it cannot be read
 
 
 def listening(host: str, port: int, *, backlog: int = BACKLOG) -> socket.socket:
-    """Return a socket that listens already: who reads the address may connect at once.
+    """Return a socket that is already listening, so that clients can connect as soon as the address is printed.
 
     Raises:
-        InvalidInput: The host is no address of this machine.
-        Unavailable: The port is taken, or not for this user.
+        InvalidInput: The host is not an address of this machine.
+        Unavailable: The port is in use, or this user is not allowed to use it.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (socket.gaierror, UnicodeError) as error:
-        raise InvalidInput(f"{host!r} is no address to listen at") from error
-    # With the protocol named, asyncio turns Nagle's algorithm off: otherwise each answer waits 40 ms for an ACK.
+        raise InvalidInput(f"cannot listen on {host!r}: it is not an address of this machine") from error
+    # With an explicit protocol, asyncio turns off Nagle's algorithm. Otherwise each answer waits 40 ms for an ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -227,7 +233,7 @@ def listening(host: str, port: int, *, backlog: int = BACKLOG) -> socket.socket:
         listener.listen(backlog)
     except OSError as error:
         listener.close()
-        raise Unavailable(f"cannot listen at {host}, port {port}: {error.strerror}") from error
+        raise Unavailable(f"cannot listen on {host}, port {port}: {error.strerror}") from error
     return listener
 
 
@@ -237,23 +243,23 @@ def _address(listener: socket.socket) -> str:
 
 
 def _advise(session: Session, state: "LocalState", host: str, *, asks_for_keys: bool) -> None:
-    """Tell of what is allowed, and is hardly meant."""
+    """Print notes about settings that are allowed but probably not intended."""
     if asks_for_keys and not state.api_keys.keys():
-        session.note("there is no API key yet: make one with `countermark key create`")
+        session.note("there is no API key yet: create one with `countermark key create`")
     from countermark.cli.serving import is_loopback
 
     if not asks_for_keys and not is_loopback(host):
-        session.note(f"whoever reaches {host} may read and change all banks: --keys asks callers for a key")
+        session.note(f"any client that reaches {host} can read and change all banks: use --keys to require a key")
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """End like any program that is done: a service manager's SIGTERM is how a server is meant to end."""
+    """Exit normally. A service manager ends a server with SIGTERM."""
     del number, frame
     sys.exit(0)
 
 
-class _Lines(logging.Formatter):
-    """One line for each failure, with the id that its caller was given; with `-v` where it was as well."""
+class _OneLineFormatter(logging.Formatter):
+    """Formats each failure as one line, with the error id that the caller received. With `-v`, the stack follows."""
 
     def __init__(self, *, shows_stack: bool) -> None:
         super().__init__("%(name)s: %(message)s")
@@ -263,7 +269,7 @@ class _Lines(logging.Formatter):
         stack = getattr(record, "stack", None) if self._shows_stack else None
         return super().format(record) + (f"\n{_printable_lines(stack)}".rstrip() if stack else "")
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's own name
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the name in logging
         parts = [f"{key}={value}" for key in ("error", "error_id") if (value := getattr(record, key, None))]
         return output.printable(" ".join([super().formatMessage(record), *parts]))
 
@@ -276,9 +282,9 @@ def _printable_lines(text: str) -> str:
 
 
 def log_to_stderr(session: Session) -> None:
-    """Log warnings and errors to the standard error, one line each."""
+    """Log warnings and errors to standard error, one line each."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines(shows_stack=session.verbosity > 0))
+    handler.setFormatter(_OneLineFormatter(shows_stack=session.verbosity > 0))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    # Its warnings are of requests that are no HTTP: strangers would fill the disk with them.
+    # Its warnings are about requests that are not HTTP. Strangers could fill the disk with them.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

@@ -1,8 +1,8 @@
-"""A worker of `serve --workers`: a process that answers the connections it is given.
+"""A worker of `serve --workers`: a process that answers connections which the supervisor accepted.
 
-It gets connections over a socket, one byte with each. On its standard input comes a byte whenever the index may be
-newer; when the input ends, it answers the requests under way and ends, so it never outlives the process that started
-it for long. On its standard output it reports, one JSON object a line: see `Reports`.
+The worker receives connections over a socket, with one byte for each. A byte on standard input means that a newer index
+may exist. When the input ends, the worker answers the requests in progress and ends, so it only briefly outlives the
+process that started it. It writes its reports to standard output, one JSON object per line: see `Reports`.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from countermark.cli import output
 from countermark.cli.connections import ConnectionLimits
 from countermark.cli.index_watch import IndexWatch
 from countermark.cli.serve import log_to_stderr
-from countermark.cli.serving import Serving, configured, index_reader, share_memory
+from countermark.cli.serving import Serving, index_reader, server_config, share_memory
 from countermark.cli.session import Session
 from countermark.domain.event import Event, OpinionGiven
 from countermark.errors import CountermarkError
@@ -38,51 +38,55 @@ from countermark.cli.serve_worker import main
 main(setup)
 """
 
-AT_ONCE = 64
-"""How many connections are taken before those that are open are served again."""
+CONNECTIONS_PER_READ = 64
+"""How many connections are received before the open ones are served again."""
 
 
 class Reports:
-    """What a worker reports, each as an object of one key; a thread writes it, so that nobody waits for the reader.
+    """The reports of a worker. A thread writes them, so that no caller waits for the reader.
 
-    `ready` is whether it takes connections, `left` how many have ended so far, `changed` that a build has something to
-    do, `opinion` that one is to be sent, and `fetch` the name of a collaboration that is to be fetched now.
+    Each report is an object with one key: `ready`, whether the worker accepts connections; `left`, how many connections
+    have ended so far; `changed`, a change that needs a build; `opinion`, an opinion to send; or `fetch`, the name of a
+    collaboration to fetch now.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._left = 0
+        self._closed = 0
         self._is_counting = False
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="countermark-reports", daemon=True)
         self._thread.start()
 
     def report(self, key: str, value: object) -> None:
-        """Report one thing. Never waits."""
+        """Write one report. Never waits."""
         self._lines.put(json.dumps({key: value}).encode() + b"\n")
 
     def on_leave(self) -> None:
-        """Count a connection that ended, in the server's thread; one report is made for all that end together."""
-        self._left += 1
+        """Count a connection that ended, in the thread of the server.
+
+        Connections that end together share one report.
+        """
+        self._closed += 1
         if not self._is_counting:
             self._is_counting = True
-            asyncio.get_running_loop().call_soon(self._report_left)
+            asyncio.get_running_loop().call_soon(self._report_closed)
 
-    def _report_left(self) -> None:
+    def _report_closed(self) -> None:
         self._is_counting = False
-        self.report("left", self._left)
+        self.report("left", self._closed)
 
     def on_event(self, event: Event) -> None:
-        """Report an event that the process with the scheduler has to act on."""
+        """Report an event that the process with the scheduler must handle."""
         self.report("opinion" if isinstance(event, OpinionGiven) else "changed", value=True)
 
     def close(self) -> None:
-        """Write what is waiting."""
+        """Write the reports that are waiting."""
         self._lines.put(None)
         self._thread.join()
 
     def _write(self) -> None:
-        # Once nobody reads, there is nothing to report to.
+        # An error means that the reader is gone.
         with suppress(OSError):
             while (line := self._lines.get()) is not None:
                 while line:
@@ -90,18 +94,18 @@ class Reports:
 
 
 class WorkerServer(uvicorn.Server):
-    """uvicorn over connections that another process has accepted."""
+    """A uvicorn server over connections that another process has accepted."""
 
     def __init__(self, config: uvicorn.Config, channel: socket.socket, reports: Reports) -> None:
-        """Take connections from a channel, which does not wait."""
+        """Create a server that receives connections from a non-blocking channel."""
         super().__init__(config)
         self._channel = channel
         self._reports = reports
-        self._joining: set[asyncio.Task[Any]] = set()
+        self._connecting: set[asyncio.Task[Any]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        asyncio.get_running_loop().add_reader(self._channel, self._take)
+        asyncio.get_running_loop().add_reader(self._channel, self._receive_connections)
         self._reports.report("ready", value=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -109,40 +113,43 @@ class WorkerServer(uvicorn.Server):
         self._reports.report("ready", value=False)
         await super().shutdown(sockets)
 
-    def _take(self) -> None:
+    def _receive_connections(self) -> None:
         loop = asyncio.get_running_loop()
-        for _ in range(AT_ONCE):
+        for _ in range(CONNECTIONS_PER_READ):
             try:
-                some, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
+                data, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
             except BlockingIOError:
                 return
-            if not some:
+            if not data:
                 loop.remove_reader(self._channel)
                 return
             for descriptor in descriptors:
-                task = loop.create_task(self._join(socket.socket(fileno=descriptor)))
-                self._joining.add(task)
-                task.add_done_callback(self._joining.discard)
+                task = loop.create_task(self._connect(socket.socket(fileno=descriptor)))
+                self._connecting.add(task)
+                task.add_done_callback(self._connecting.discard)
 
-    async def _join(self, connection: socket.socket) -> None:
+    async def _connect(self, connection: socket.socket) -> None:
         try:
             connection.setblocking(False)
             await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
         except OSError:
-            # Its client is gone already.
+            # The client has already disconnected.
             connection.close()
             self._reports.on_leave()
 
     def _protocol(self) -> asyncio.Protocol:
         protocol: Any = self.config.http_protocol_class
-        made: asyncio.Protocol = protocol(
+        protocol_instance: asyncio.Protocol = protocol(
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
-        return made
+        return protocol_instance
 
 
 def command_of(session: Session, serving: Serving, *, number: int, channel: int) -> list[str]:
-    """Return the command that starts a worker of a number, which is given connections over a descriptor."""
+    """Return the command that starts a worker.
+
+    `number` identifies it; `channel` is the descriptor for its connections.
+    """
     setup = {
         "path": sys.path,
         "directory": str(session.directory.absolute()),
@@ -157,8 +164,8 @@ def command_of(session: Session, serving: Serving, *, number: int, channel: int)
 
 
 def main(setup: Mapping[str, Any]) -> None:
-    """Serve until the standard input ends."""
-    # What is read there are reports, and nothing that a library prints.
+    """Serve until standard input ends."""
+    # The reports get the standard output. Anything that a library prints goes to standard error.
     reports = Reports(os.dup(1))
     os.dup2(2, 1)
     output.configure_streams()
@@ -180,7 +187,7 @@ def main(setup: Mapping[str, Any]) -> None:
         ):
             channel.setblocking(False)
             index = index_reader(session, state)
-            config = configured(
+            config = server_config(
                 session,
                 state,
                 serving,

@@ -1,4 +1,4 @@
-"""What one process serves: the API over a state, on uvicorn. `serve` does so itself, or has workers do it."""
+"""The API over a state, served by uvicorn in one process: the process of `serve` itself, or a worker."""
 
 import importlib
 import ipaddress
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from countermark.local.state import LocalState
 
 MAX_BODY_BYTES = 50 * 1024 * 1024
-"""The largest request: as large as content that is fetched by URL. No gateway sets a lower limit here."""
+"""The maximum size of a request in bytes: the same as for content by URL. No gateway sets a lower limit here."""
 
 MAX_AGE_S = 1
-"""How long the server relies on what it read of the index, of banks and of ratios before it looks again, in seconds.
+"""How many seconds the server uses what it read of the index, banks and ratios before it reads them again.
 
-A change matches within two seconds: this, the debounce of a build, and the build.
+A change matches within two seconds: this time, the debounce of a build, and the build.
 """
 
 SHUTDOWN_S = 10
-"""How long requests under way may take once the server is told to end."""
+"""How many seconds requests in progress have to finish when the server ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """How one process serves: `limits` are its own, `backlog` is how many connections may wait to be accepted.
+    """How one process serves. `limits` are those of this process; `backlog` is how many connections can wait.
 
-    It is one of `processes` over the same state, which share the memory for the bodies of requests.
+    `processes` is how many processes serve the same state. They share the memory for the bodies of requests.
     """
 
     host: str
@@ -47,10 +47,10 @@ class Serving:
 
 
 def check_installed() -> None:
-    """Check that everything is installed that a server needs.
+    """Check that all packages that a server needs are installed.
 
     Raises:
-        MissingExtra: A package is not.
+        MissingExtra: A package is missing.
     """
     try:
         for name in ("uvicorn", "httptools", "uvloop"):
@@ -59,7 +59,7 @@ def check_installed() -> None:
         raise MissingExtra(f"serve needs {error.name}: pip install 'countermark[serve]'") from error
 
 
-def configured(
+def server_config(
     session: Session,
     state: "LocalState",
     serving: Serving,
@@ -68,20 +68,20 @@ def configured(
     start_fetch: Callable[[str], None],
     on_leave: Callable[[], None] | None = None,
 ) -> "uvicorn.Config":
-    """Return what uvicorn serves, and how; `on_leave` is called after each connection that ended."""
+    """Return uvicorn's configuration for this process. `on_leave` is called after each connection that ended."""
     import uvicorn
 
     from countermark.api.asgi import BUFFERED_BODIES, asgi_app
-    from countermark.api.own_pages import OwnPages
+    from countermark.api.same_origin import SameOriginGuard
 
     services = _services(session, state, index=index, start_fetch=start_fetch, asks_for_keys=serving.asks_for_keys)
     app = asgi_app(services, buffered_bodies=-(-BUFFERED_BODIES // serving.processes))
     return uvicorn.Config(
-        app if serving.asks_for_keys else OwnPages(app, loopback_only=is_loopback(serving.host)),
+        app if serving.asks_for_keys else SameOriginGuard(app, loopback_only=is_loopback(serving.host)),
         http=protocol_of(serving.limits, on_leave=on_leave),
-        # Where no more files can be opened, asyncio's own loop logs a line for each connection that waits.
+        # If no more files can be opened, asyncio's default loop logs a line for each waiting connection.
         loop="uvloop",
-        # No route has a WebSocket, whatever library for them is installed.
+        # No route uses WebSockets, even if a library for them is installed.
         ws="none",
         log_config=None,
         access_log=False,
@@ -93,7 +93,7 @@ def configured(
 
 
 def share_memory(processes: int) -> None:
-    """Give this process its part of the memory for decoding, one of so many; what it frees goes back to the system."""
+    """Give this process its share of the memory for decoding. Freed memory is returned to the system."""
     from countermark.signals import memory
 
     memory.give_back_freed_memory()
@@ -104,7 +104,7 @@ def share_memory(processes: int) -> None:
 
 
 def index_reader(session: Session, state: "LocalState") -> "IndexReader":
-    """Return what a process answers lookups from."""
+    """Return the reader of the index from which a process answers lookups."""
     from countermark.indexes.reader import IndexReader
 
     return IndexReader(state.index, session.signal_types(), max_age_s=MAX_AGE_S)
@@ -118,7 +118,7 @@ def _services(
     start_fetch: Callable[[str], None],
     asks_for_keys: bool,
 ) -> "Services":
-    """Return what the routes work with."""
+    """Return the services that the routes use."""
     from countermark.api.keys import access_by_keys, open_access
     from countermark.api.services import Limits, Services
     from countermark.flows.cached import BankDirectory
@@ -142,7 +142,7 @@ def _services(
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches a server at an address."""
+    """Return whether an address can only be reached from this machine."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

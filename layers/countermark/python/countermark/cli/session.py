@@ -1,6 +1,6 @@
-"""One run of the command line: where its state is, how much it tells, and how the ports come together.
+"""One run of the command line: its state, its output, and the composition of the ports.
 
-This is the composition root. What is slow to import is imported by the method that needs it.
+This is the composition root. Each method imports the slow modules that it needs.
 """
 
 import os
@@ -34,9 +34,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """What every command is given.
+    """The context of a command.
 
-    Collaborations that were made over the API read and write below `files_directories` only, and not in the state.
+    Collaborations that were created over the API can only read and write files below `files_directories`, and not in
+    the state.
     """
 
     directory: Path
@@ -49,28 +50,31 @@ class Session:
     _registries: "Registries | None" = None
 
     def note(self, text: str) -> None:
-        """Tell what is good to know."""
+        """Print a note, unless the run is quiet."""
         if not self.is_quiet:
             output.print_note(text)
 
     def detail(self, text: str) -> None:
-        """Tell what only `-v` asks for."""
+        """Print a note that only `-v` shows."""
         if self.verbosity:
             self.note(text)
 
     def complain(self, text: str) -> None:
-        """Tell what went wrong, where the command goes on all the same."""
+        """Print a problem that does not end the command."""
         output.print_note(text)
 
-    def fault(self, text: str, error: Exception) -> None:
-        """Tell of an error that nobody foresaw, where the command goes on; its own text may hold a secret."""
+    def report_internal_error(self, text: str, error: Exception) -> None:
+        """Print an unexpected error that does not end the command.
+
+        Its text can contain a secret, so only `-v` shows it.
+        """
         if self.verbosity:
             import traceback
 
             self.complain(f"{text}:")
             output.print_notes("".join(traceback.format_exception(error)).rstrip())
         else:
-            self.complain(f"{text}: a fault of ours: {type(error).__name__}; see more with: countermark -v …")
+            self.complain(f"{text}: internal error: {type(error).__name__}; for a traceback: countermark -v …")
 
     @staticmethod
     def now_s() -> int:
@@ -79,20 +83,20 @@ class Session:
 
     @staticmethod
     def holder() -> str:
-        """Return the name of this run, for its leases and turns: who waits for it can find it by that."""
+        """Return the name of this process for its leases, so that a user who waits for a lease can find the process."""
         user, host = _user_and_host()
         return f"process {os.getpid()} of {user} on {host}"
 
     @staticmethod
     def caller() -> "Caller":
-        """Return who runs this command, or the server that asks for no keys."""
+        """Return the user who runs this command, or a server without keys."""
         from countermark.domain.caller import local_caller
 
         return local_caller(*_user_and_host())
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Callable[[str], None]]:
-        """Show on a terminal that work goes on; gives what changes the label."""
+        """Show on a terminal that work is in progress. Yield the function that changes the label."""
         if self.is_quiet or not self.shows_progress or not sys.stderr.isatty():
             yield lambda _: None
             return
@@ -107,14 +111,14 @@ class Session:
 
     @contextmanager
     def state(self) -> Iterator["LocalState"]:
-        """Open the state, created where there is none.
+        """Open the state, and create it if it does not exist.
 
-        Its credentials of exchanges are the store's, else the environment's, else those of the dot files.
-        A run that changes banks purges at its end what is deleted, and also what an earlier run left that was killed.
+        Credentials of exchanges come from the store, or else from the environment, or else from the dot files. A run
+        that changed banks removes the contents of deleted banks at its end, including those that a killed run left.
 
         Raises:
-            InvalidInput: The place of the state is not a directory.
-            Unavailable: It cannot be read or written, or is a newer countermark's.
+            InvalidInput: The path of the state is not a directory.
+            Unavailable: The state cannot be read or written, or a newer countermark created it.
         """
         from countermark.local.credentials import CredentialChain
         from countermark.local.state import LocalState
@@ -126,26 +130,26 @@ class Session:
                 store=state.secrets,
                 exchanges=cache(self.exchanges),
                 environ=os.environ,
-                home=Path(os.path.expanduser("~")),  # noqa: PTH111  # unlike Path.home, it needs no home
+                home=Path(os.path.expanduser("~")),  # noqa: PTH111  # unlike Path.home, it works without a home
             )
             yield state
             if self._has_changed:
                 self.purge(state)
 
     def remove_state(self) -> Sequence[str]:
-        """Remove the state, and its directory unless something else is in it; returns the names of what was left.
+        """Remove the state, and its directory unless it has other files. Return the names of the remaining files.
 
         Raises:
-            InvalidInput: The directory holds no state of ours.
+            InvalidInput: The directory has no countermark state.
             Conflict: Another process has the state open.
-            OSError: It could not be removed.
+            OSError: The state could not be removed.
         """
         from countermark.local.directory import remove
 
         return remove(self.directory)
 
     def signal_type_ratios(self) -> Mapping[str, float]:
-        """Return the enabled ratios that were set, by signal type; creates no state."""
+        """Return the ratios that were set, by signal type. Does not create a state."""
         from countermark.local.directory import DATABASE_FILE
 
         if not (self.directory / DATABASE_FILE).exists():
@@ -154,12 +158,15 @@ class Session:
             return state.banks.signal_type_ratios()
 
     def exchanges(self, *, is_confined: bool = False) -> "Mapping[str, Exchange]":
-        """Return the exchanges by kind; confined, as collaborations that were made over the API have them."""
+        """Return the exchanges by kind.
+
+        Confined exchanges have the restrictions of collaborations that were created over the API.
+        """
         reader = self.content_reader(is_confined=is_confined)
         return self.registries().exchanges(reader=reader, transport=self.transport())
 
     def content_reader(self, *, is_confined: bool = False) -> "FileContentReader":
-        """Return what opens the files of collaborations."""
+        """Return the reader that opens the files of collaborations."""
         from countermark.local.content import FileContentReader
 
         if not is_confined:
@@ -167,7 +174,7 @@ class Session:
         return FileContentReader(within=self.files_directories, apart_from=[self.directory])
 
     def signal_types(self) -> "Mapping[str, SignalType]":
-        """Return the signal types by name: countermark's own, and those of extensions.
+        """Return the signal types by name: countermark's and those of extensions.
 
         Raises:
             InvalidInput: An extension cannot be loaded.
@@ -175,7 +182,7 @@ class Session:
         return self.registries().signal_types
 
     def content_types(self) -> "ContentTypes":
-        """Return the content types: countermark's own, and those of extensions.
+        """Return the content types: countermark's and those of extensions.
 
         Raises:
             InvalidInput: An extension cannot be loaded.
@@ -183,7 +190,7 @@ class Session:
         return self.registries().content_types
 
     def registries(self) -> "Registries":
-        """Return what is installed, as it was at the first call.
+        """Return the installed types and exchanges. Later calls return the result of the first.
 
         Raises:
             InvalidInput: An extension cannot be loaded.
@@ -199,31 +206,31 @@ class Session:
         return self._registries
 
     def extension_list(self) -> "ExtensionList":
-        """Return the list of the extensions; reading it creates no state."""
+        """Return the list of extensions. Reading it does not create a state."""
         from countermark.local.extensions import ExtensionList
 
         return ExtensionList(self.directory)
 
     def transport(self) -> "Transport":
-        """Return what speaks to exchanges."""
+        """Return the transport that sends requests to exchanges."""
         from countermark.transport.exchange_client import ExchangeTransport
 
         return ExchangeTransport()
 
     def curator(self, state: "LocalState", *, caller: "Caller | None" = None) -> "Curator":
-        """Return what every change of a bank needs, now; it is this user's unless another caller is given."""
+        """Return a curator for changes of banks, at the current time. The caller defaults to this user."""
         from countermark.flows.curate import Curator
 
         return Curator.of(state, caller=caller or self.caller(), now_s=self.now_s())
 
     def opinion_sender(self, state: "LocalState", *, caller: "Caller | None" = None) -> "OpinionSender":
-        """Return what says what an exchange would be sent, by this user unless another caller is given."""
+        """Return the sender that prepares opinions for exchanges. The caller defaults to this user."""
         from countermark.flows.opinions import OpinionSender
 
         return OpinionSender.of(state, exchanges=self.exchanges(), caller=caller or self.caller())
 
     def fetcher(self, state: "LocalState", *, caller: "Caller | None" = None) -> "Fetcher":
-        """Return what every fetch needs; it is this user's unless another caller is given."""
+        """Return the fetcher of collaborations. The caller defaults to this user."""
         from countermark.flows.fetch import Fetcher
 
         return Fetcher.of(
@@ -237,13 +244,15 @@ class Session:
         )
 
     def build_index(
-        self, state: "LocalState", *, is_full: bool = False, tells: Callable[[str], None] | None = None
+        self, state: "LocalState", *, is_full: bool = False, report_to: Callable[[str], None] | None = None
     ) -> None:
-        """Bring the index up to the banks, however many builds that takes; tells it as a note, or by `tells`.
+        """Build the index until it is up to date with the banks.
+
+        A summary goes to `report_to`, which prints a note by default.
 
         Raises:
-            PublishConflict: Other processes published first, time and again.
-            IndexDamaged: What is published fails a check; a full build repairs it.
+            PublishConflict: Other processes repeatedly published first.
+            IndexDamaged: The published index fails a check. A full build repairs it.
         """
         from countermark.domain.index import IndexLimits
         from countermark.flows.index import build_index
@@ -255,7 +264,7 @@ class Session:
                 contents_read += sum(report.contents_read for report in reports)
                 show(f"Bringing the index up to date - {contents_read} contents read")
 
-            # A full build is asked for once: the builds after the first go on with it.
+            # A full build is requested once. The following builds continue it.
             while not reports or reports[-1].has_more:
                 reports.append(
                     build_index(
@@ -264,46 +273,46 @@ class Session:
                         self.signal_types(),
                         now_s=self.now_s(),
                         full=is_full and not reports,
-                        # Nothing waits for the end of a step here, so one may be large.
+                        # Nothing waits for the end of a step here, so a step can be large.
                         limits=IndexLimits(repair_changes=IndexLimits().changes),
                         on_progress=on_progress,
                     )
                 )
-        self._tell_builds(reports, tells or self.note)
+        self._report_builds(reports, report_to or self.note)
 
     def build_slice(self, state: "LocalState", *, is_over: Callable[[], bool]) -> bool:
-        """Publish what is new, and go on with larger work until it is over for now; returns whether there is more.
+        """Publish new content, then continue larger work until `is_over` returns True. Return whether work remains.
 
-        Segments are not merged: `compact_index` does that beside it. Raises as `build_index` does.
+        Segments are not merged, because `compact_index` does that in parallel. Raises the same errors as `build_index`.
         """
         from countermark.flows.index import build_index
 
         report = build_index(
             state.banks, state.index, self.signal_types(), now_s=self.now_s(), is_over=is_over, compacts=False
         )
-        self._tell_builds([report], self.detail)
+        self._report_builds([report], self.detail)
         return report.has_more
 
     def purge_slice(self, state: "LocalState", *, is_over: Callable[[], bool]) -> bool:
-        """Remove some of what is left of deleted banks and collaborations; returns whether there may be more."""
+        """Remove some data of deleted banks and collaborations. Return whether more may remain."""
         from countermark.domain.caller import stage_caller
         from countermark.flows.curate import resume_purges
 
         return resume_purges(self.curator(state, caller=stage_caller("curate")), is_over=is_over)
 
     def compact_index(self, state: "LocalState") -> bool:
-        """Merge segments of the index where that is due, and count what they hold; returns whether any were merged."""
+        """Merge segments of the index if that is due, and count their contents. Return whether any were merged."""
         from countermark.flows.index import compact_index
 
         return compact_index(state.banks, state.index, self.signal_types(), now_s=self.now_s())
 
-    def follow(self, state: "LocalState", *, skip_index_rebuild: bool = False) -> None:
-        """Do what is due after a change of a bank: what it added, or enabled again, matches from now on."""
+    def refresh_index(self, state: "LocalState", *, skip_index_rebuild: bool = False) -> None:
+        """Build the index after a change of a bank, so that added or enabled contents match from now on."""
         if not skip_index_rebuild:
             self.build_index(state)
 
     def purge(self, state: "LocalState") -> None:
-        """Remove what is left of banks and collaborations that were deleted, by this run or by one that was killed."""
+        """Remove the data of deleted banks and collaborations, including those that a killed run left."""
         from countermark.flows.curate import resume_purges
 
         if state.banks.unfinished_purges() or state.collaborations.unfinished_purges():
@@ -324,7 +333,7 @@ class Session:
         if self.on_event is not None:
             self.on_event(event)
 
-    def _tell_builds(self, reports: "Sequence[IndexReport]", tells: Callable[[str], None]) -> None:
+    def _report_builds(self, reports: "Sequence[IndexReport]", report_to: Callable[[str], None]) -> None:
         changed = dict.fromkeys(
             name
             for report in reports
@@ -341,7 +350,7 @@ class Session:
             for name, each in report.types.items():
                 if each.refused:
                     self.note(f"Index for {name}: {each.refused} contents with a malformed signal were left out")
-        tells(f"Index ready: {', '.join(changed)}" if changed else "Index ready: nothing had changed")
+        report_to(f"Index ready: {', '.join(changed)}" if changed else "Index ready: nothing had changed")
 
 
 def _user_and_host() -> tuple[str, str]:
@@ -351,6 +360,6 @@ def _user_and_host() -> tuple[str, str]:
 
     try:
         user = getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a container's user need not have a name
+    except (KeyError, OSError, ImportError):  # a container's user may have no name
         user = f"user {os.getuid()}"
     return user, socket.gethostname()

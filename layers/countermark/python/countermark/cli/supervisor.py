@@ -1,8 +1,8 @@
-"""`serve --workers`: the process that accepts connections and hands them to workers, which answer.
+"""`serve --workers`: the process that accepts connections and passes them to workers, which answer.
 
-Each connection goes to the worker that has the fewest, which no sharing of a socket by the system would do: with that,
-one worker may get all of a few connections that stay open. A worker is a new process, `serve_worker`; one that ends is
-started again. Workers end with their input, so none outlives this process.
+Each connection goes to the worker with the fewest connections. If the workers shared a socket instead, the system could
+give a few long connections all to the same worker. A worker is a new process, see `serve_worker`. A worker that ends is
+started again. Workers end when their input ends, so none outlives this process.
 """
 
 import json
@@ -22,39 +22,39 @@ from countermark.cli.session import Session
 from countermark.errors import Unavailable
 
 START_S = 60.0
-"""How long workers may take until they serve."""
+"""How many seconds workers have to start serving."""
 
 END_S = SHUTDOWN_S + 5.0
-"""How long they may take to end before they are killed: requests under way are answered, at most for `SHUTDOWN_S`."""
+"""How many seconds workers have to end before they are killed. They finish requests for at most `SHUTDOWN_S`."""
 
 RESTART_S, MAX_RESTART_S = 0.1, 30.0
-"""How long a worker that ended is gone before it is started again, at least and at most: each time twice as long."""
+"""The minimum and maximum delay in seconds before a worker that ended is started again. It doubles each time."""
 
 STEADY_S = 60.0
-"""A worker that ran for so long is started again as soon as the first one was."""
+"""After a worker has run for this many seconds, its restart delay is the minimum again."""
 
-CROWDED_S = 0.1
-"""How long to wait before another connection is accepted where the system has no room for one."""
+ACCEPT_RETRY_S = 0.1
+"""How many seconds to wait before accepting again when the system has no resources for another connection."""
 
 
 class _Worker:
-    """One place of a worker, whichever process has it."""
+    """One worker. Its process changes when it is restarted."""
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.process: subprocess.Popen[bytes] | None = None
         self.channel: socket.socket | None = None
         self.is_ready = False
-        self.given = self.left = 0
+        self.assigned = self.closed = 0
 
     @property
-    def open(self) -> int:
+    def open_connections(self) -> int:
         """How many connections it has."""
-        return self.given - self.left
+        return self.assigned - self.closed
 
     def begin(self, process: "subprocess.Popen[bytes]", channel: socket.socket) -> None:
         self.process, self.channel = process, channel
-        self.given = self.left = 0
+        self.assigned = self.closed = 0
         if process.stdin is not None:
             os.set_blocking(process.stdin.fileno(), False)
 
@@ -62,25 +62,25 @@ class _Worker:
         self.close_input()
         self.is_ready, self.process, self.channel = False, None, None
 
-    def look(self) -> None:
-        """Have it look for a newer index."""
+    def check_index(self) -> None:
+        """Request that the worker checks for a newer index."""
         if self.process is not None and self.process.stdin is not None and not self.process.stdin.closed:
-            # It may have ended, which is noticed elsewhere; or so many looks wait for it that one more is no use.
+            # The worker may have ended, which `_run` notices, or its input is full of requests to check.
             with suppress(OSError):
                 os.write(self.process.stdin.fileno(), b".")
 
     def close_input(self) -> None:
-        """Have it end."""
+        """Close the input of the worker, which ends it."""
         if self.process is not None and self.process.stdin is not None:
             with suppress(OSError):
                 self.process.stdin.close()
 
 
 class Supervisor:
-    """Workers, and the connections that they are given."""
+    """The workers of a server, and the connections that are assigned to them."""
 
     def __init__(self, session: Session, serving: Serving, scheduler: Scheduler) -> None:
-        """Have as many workers as `serving` says there are processes; changes that they make go to a scheduler."""
+        """Create the workers. `serving.processes` is their number. The scheduler receives their changes."""
         self._session = session
         self._serving = serving
         self._scheduler = scheduler
@@ -90,7 +90,9 @@ class Supervisor:
         self._failure: str | None = None
         self._workers = [_Worker(number) for number in range(1, serving.processes + 1)]
         self._threads = [
-            threading.Thread(target=self._keep, args=(each,), name=f"countermark-worker-{each.number}", daemon=True)
+            threading.Thread(
+                target=self._run_until_stopped, args=(each,), name=f"countermark-worker-{each.number}", daemon=True
+            )
             for each in self._workers
         ]
 
@@ -103,7 +105,7 @@ class Supervisor:
         """Wait until all workers serve.
 
         Raises:
-            Unavailable: One ended, or they do not serve in time.
+            Unavailable: A worker ended, or the workers do not serve in time.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._failure or all(each.is_ready for each in self._workers), START_S)
@@ -111,14 +113,14 @@ class Supervisor:
                 raise Unavailable(self._failure or f"the workers do not serve after {START_S:g} seconds")
             self._has_started = True
 
-    def look(self) -> None:
-        """Have all workers look for a newer index."""
+    def check_index(self) -> None:
+        """Request that all workers check for a newer index."""
         with self._changed:
             for worker in self._workers:
-                worker.look()
+                worker.check_index()
 
     def serve(self, listener: socket.socket) -> NoReturn:
-        """Hand over every connection, until a signal ends this."""
+        """Pass on every connection, until a signal ends the process."""
         reported: str | None = None
         while True:
             try:
@@ -127,25 +129,28 @@ class Supervisor:
                 continue
             except OSError as error:
                 if reported != error.strerror:
-                    self._session.complain(f"no connection can be accepted: {error.strerror}")
+                    self._session.complain(f"cannot accept connections: {error.strerror}")
                 reported = error.strerror
-                self._is_stopping.wait(CROWDED_S)
+                self._is_stopping.wait(ACCEPT_RETRY_S)
                 continue
             reported = None
             with connection:
                 self._hand_over(connection)
 
     def stop(self) -> None:
-        """End the workers: they answer requests under way. What takes too long is killed, all at a second signal."""
+        """End the workers.
+
+        They finish their requests; those that take too long are killed, as are all on a second signal.
+        """
         self._is_stopping.set()
         with self._changed:
             self._changed.notify_all()
             for worker in self._workers:
                 worker.close_input()
-        until_s = time.monotonic() + END_S
+        deadline_s = time.monotonic() + END_S
         try:
             for thread in self._threads:
-                thread.join(max(0.0, until_s - time.monotonic()))
+                thread.join(max(0.0, deadline_s - time.monotonic()))
         finally:
             for worker in self._workers:
                 if worker.process is not None:
@@ -154,19 +159,19 @@ class Supervisor:
                 thread.join()
 
     def _hand_over(self, connection: socket.socket) -> None:
-        """Give a connection to a worker; where none can take it, it is closed with ours."""
+        """Give a connection to a worker. If no worker can accept it, the caller closes it."""
         with self._changed:
             self._changed.wait_for(lambda: any(each.is_ready for each in self._workers))
-            for worker in sorted(self._workers, key=lambda each: each.open):
+            for worker in sorted(self._workers, key=lambda each: each.open_connections):
                 if worker.is_ready and worker.channel is not None:
-                    # One that does not take its connections has no room for more, and one that ended takes none.
+                    # The channel is full if the worker does not read it, and closed if the worker has ended.
                     with suppress(OSError):
                         socket.send_fds(worker.channel, [b"."], [connection.fileno()])
-                        worker.given += 1
+                        worker.assigned += 1
                         return
 
-    def _keep(self, worker: _Worker) -> None:
-        """Run a worker, and start it again where it ends, until all are to end."""
+    def _run_until_stopped(self, worker: _Worker) -> None:
+        """Run a worker, and start it again when it ends, until the server stops."""
         pause_s = RESTART_S
         while not self._is_stopping.is_set():
             began_s = time.monotonic()
@@ -180,14 +185,14 @@ class Supervisor:
                 return
             if time.monotonic() - began_s >= STEADY_S:
                 pause_s = RESTART_S
-            self._session.complain(f"worker {worker.number} {reason}: it is started again in {pause_s:g} s")
-            # What it changed last may not have been reported.
+            self._session.complain(f"worker {worker.number} {reason}: restarting it in {pause_s:g} s")
+            # The worker may not have reported its last change.
             self._scheduler.nudge()
             self._is_stopping.wait(pause_s)
             pause_s = min(2 * pause_s, MAX_RESTART_S)
 
     def _fails_at_start(self, reason: str) -> bool:
-        """Return whether nothing was served yet: what keeps a worker from starting would do so again."""
+        """Return whether no worker has served yet. Then a restart would fail for the same reason."""
         with self._changed:
             if not self._has_started:
                 self._failure = reason
@@ -195,24 +200,24 @@ class Supervisor:
             return not self._has_started
 
     def _run(self, worker: _Worker) -> int:
-        """Run a process to its end, and act on what it reports; returns its exit code."""
+        """Run a process to its end, and act on its reports. Return its exit code."""
         with ExitStack() as ended:
             with self._changed, ExitStack() as handed_over:
                 if self._is_stopping.is_set():
                     return 0
-                ours, theirs = socket.socketpair()
-                ended.enter_context(ours)
-                handed_over.enter_context(theirs)
-                ours.setblocking(False)
-                # In a session of its own, so that Ctrl-C ends this process, which ends it.
-                process = subprocess.Popen(  # noqa: S603  # our own module, by this interpreter
-                    command_of(self._session, self._serving, number=worker.number, channel=theirs.fileno()),
+                parent_end, child_end = socket.socketpair()
+                ended.enter_context(parent_end)
+                handed_over.enter_context(child_end)
+                parent_end.setblocking(False)
+                # The worker has its own session, so Ctrl-C only ends this process, which then ends the worker.
+                process = subprocess.Popen(  # noqa: S603  # a module of this package, run by this interpreter
+                    command_of(self._session, self._serving, number=worker.number, channel=child_end.fileno()),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=[child_end.fileno()],
                     start_new_session=True,
                 )
-                worker.begin(process, ours)
+                worker.begin(process, parent_end)
             try:
                 if process.stdout is not None:
                     with process.stdout:
@@ -235,15 +240,15 @@ class Supervisor:
                     continue
                 with self._changed:
                     if key == "left":
-                        worker.left = int(value)
+                        worker.closed = int(value)
                     else:
                         worker.is_ready = bool(value)
                         self._changed.notify_all()
-                        worker.look()
+                        worker.check_index()
 
 
 def _report_of(line: bytes) -> Mapping[str, Any]:
-    """Return a report; an empty one where its worker was killed while it wrote it."""
+    """Return a report. It is empty if the worker was killed while it wrote the report."""
     try:
         report: Mapping[str, Any] = json.loads(line)
     except ValueError:

@@ -1,11 +1,11 @@
-"""What keeps a state in order, in slices: new content is indexed first, and large work goes on in between.
+"""Maintenance of a state in slices: new content is indexed first, and large work is done in between.
 
-Deleting, enabling or repairing a bank of a million contents takes minutes. None of it may keep new content waiting,
-so each round publishes what is new, and then does as much of the other work as a part of a second allows.
+Deleting, enabling or repairing a bank of a million contents takes minutes. New content must not wait for that. So each
+round publishes new content, and then does as much of the other work as fits into a fraction of a second.
 
-A server has this done by a process of its own, `python -m countermark.cli.upkeep`: in the server's process each page
-that is read would take the interpreter from lookups. It reads a line for each round from its standard input, answers
-with a line, and ends when its input does, so it never outlives the server for long.
+A server runs this as a separate process, `python -m countermark.cli.upkeep`. In the process of the server, reading each
+page would delay lookups, because both need the interpreter. The process reads a line from standard input for each
+round, answers with a line, and ends when its input ends, so it only briefly outlives the server.
 """
 
 import subprocess
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
     from countermark.local.state import LocalState
 
 MORE, DONE, FAILED = "more", "done", "failed"
-"""Answers of the process: there is more to do, there is none, or the round failed, which it reported itself."""
+"""The process's answers: more work remains, no work remains, or the round failed and has reported its error."""
 
 STOP_TIMEOUT_S = 10.0
-"""How long the end of the process is waited for before it is killed, in seconds; that does no harm."""
+"""How many seconds the process has to end before it is killed, which does no harm."""
 
 SLICE_S = 0.3
-"""How long each kind of work goes on before new content is published, in seconds.
+"""How many seconds each kind of work continues before new content is published.
 
-New content matches within 3 seconds whatever is under way: it waits for the round under way, which is a slice of
-changed banks, one of a repair, and one of a purge or of disk space; for its own build; and for the reader, which looks
-for a newer index every second.
+New content matches within 3 seconds, even if other work is in progress. It waits for the current round: a slice of
+changed banks, one of a repair, and one of a purge or of disk space. Then it waits for its own build, and for the
+reader, which checks for a newer index every second.
 """
 
 
 PURGE_STEPS = 2
-"""How many steps of a thousand contents or records each are purged in one round."""
+"""How many steps of a purge are done in one round. Each removes a thousand contents or records."""
 
 
 class Upkeep:
-    """Keeps the index fresh, purges what was deleted, and gives disk space back: one round after the other."""
+    """Updates the index, removes data of deleted banks and returns disk space, one round after the other."""
 
     def __init__(
         self,
@@ -54,32 +54,32 @@ class Upkeep:
         uptime_s: Callable[[], float] = time.monotonic,
         slice_s: float = SLICE_S,
     ) -> None:
-        """Take what to work on; `uptime_s` returns seconds by a clock that does not jump."""
+        """Create the upkeep of a state. `uptime_s` returns seconds of a monotonic clock."""
         self._session = session
         self._state = state
         self._uptime_s = uptime_s
         self._slice_s = slice_s
 
     def round(self) -> bool:
-        """Publish what is new, and do a slice of what else there is; returns whether there is more.
+        """Publish new content, and do a slice of the other work. Return whether work remains.
 
-        What is purged is a change of each content, which the next build reads before what is new by then. So a purge
-        waits until all changes are read, and then makes no more of them than a build reads in a slice.
+        A purge creates a change for each content, and the next build reads these before newer changes. So a purge waits
+        until all changes are read, and then only creates as many as a build reads in a slice.
         """
         if self._session.build_slice(self._state, is_over=self._deadline()):
             return True
-        if self._session.purge_slice(self._state, is_over=self._after(PURGE_STEPS)):
+        if self._session.purge_slice(self._state, is_over=self._step_limit(PURGE_STEPS)):
             return True
         return self._state.reclaim(is_over=self._deadline())
 
     def compact(self) -> bool:
-        """Merge segments where that is due; may run while rounds do. Returns whether any were merged."""
+        """Merge segments if that is due. It can run in parallel with rounds. Return whether any were merged."""
         return self._session.compact_index(self._state)
 
     @staticmethod
-    def _after(steps: int) -> Callable[[], bool]:
-        left = iter(range(steps - 1))
-        return lambda: next(left, None) is None
+    def _step_limit(steps: int) -> Callable[[], bool]:
+        remaining = iter(range(steps - 1))
+        return lambda: next(remaining, None) is None
 
     def _deadline(self) -> Callable[[], bool]:
         end_s = self._uptime_s() + self._slice_s
@@ -87,7 +87,7 @@ class Upkeep:
 
 
 class UpkeepProcess:
-    """An `Upkeep` in a process of its own, which is started with the first round, and again where it ended."""
+    """An `Upkeep` in a separate process. The process starts with the first round, and again if it has ended."""
 
     def __init__(self, session: Session) -> None:
         self._command: Sequence[str] = (
@@ -100,39 +100,44 @@ class UpkeepProcess:
         )
         self._process: subprocess.Popen[str] | None = None
         self._stopped = threading.Event()
-        self._changing = threading.Lock()
-        """Held while the process is started or taken away, so that none is started behind the back of `stop`."""
-        self._asking = threading.Lock()
-        """Held for a round: the process answers one at a time, and its output is closed between rounds only."""
+        self._process_lock = threading.Lock()
+        """Held while the process is started or removed, so that no process is started during `stop`."""
+        self._round_lock = threading.Lock()
+        """Held during a round.
+
+        The process answers one round at a time, and its output is only closed between rounds.
+        """
 
     @property
     def pid(self) -> int | None:
-        """The id of the process; None where none runs."""
+        """The id of the process, or None if none is running."""
         process = self._process
         return None if process is None else process.pid
 
     def round(self) -> bool:
-        """Have a round done; returns whether there is more to do. After `stop` there is none.
+        """Run a round. Return whether work remains; after `stop`, always False.
 
         Raises:
-            Unavailable: The process cannot be started, or ended: the next round starts another.
+            Unavailable: The process cannot be started, or it ended. The next round starts another.
         """
-        with self._asking:
-            with self._changing:
+        with self._round_lock:
+            with self._process_lock:
                 if self._stopped.is_set():
                     return False
                 process = self._process = self._process or self._start()
-            answer = self._ask(process)
+            answer = self._request(process)
         if not answer:
             self._end(process)
             if self._stopped.is_set():
                 return False
-            raise Unavailable(f"the process that keeps the index ended with code {process.returncode}: it is restarted")
+            raise Unavailable(
+                f"the process that updates the index ended with code {process.returncode} and is restarted"
+            )
         return answer == MORE
 
     def stop(self) -> None:
-        """End the process, now and for good; a round that is under way ends without an answer."""
-        with self._changing:
+        """End the process permanently. A round in progress ends without an answer."""
+        with self._process_lock:
             self._stopped.set()
             process = self._process
         if process is not None:
@@ -140,16 +145,16 @@ class UpkeepProcess:
 
     def _start(self) -> "subprocess.Popen[str]":
         try:
-            # In a session of its own, so that Ctrl-C ends the server, which ends it.
-            return subprocess.Popen(  # noqa: S603  # our own module, by this interpreter
+            # The process has its own session, so Ctrl-C only ends the server, which then ends the process.
+            return subprocess.Popen(  # noqa: S603  # this module, run by this interpreter
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
             )
         except OSError as error:
-            raise Unavailable(f"the process that keeps the index cannot be started: {error.strerror}") from error
+            raise Unavailable(f"the process that updates the index cannot be started: {error.strerror}") from error
 
     @staticmethod
-    def _ask(process: "subprocess.Popen[str]") -> str:
-        """Return the answer of the process to a round; empty where it ended, or its input was closed."""
+    def _request(process: "subprocess.Popen[str]") -> str:
+        """Return the answer of the process to a round. It is empty if the process ended or its input is closed."""
         if process.stdin is None or process.stdout is None:
             return ""
         with suppress(OSError, ValueError):
@@ -159,8 +164,8 @@ class UpkeepProcess:
         return ""
 
     def _end(self, process: "subprocess.Popen[str]") -> None:
-        """End a process, wait for it, and close its pipes; does nothing where that was done."""
-        with self._changing:
+        """End a process, wait for it, and close its pipes. Does nothing if that has been done."""
+        with self._process_lock:
             if self._process is process:
                 self._process = None
         if process.stdin is not None:
@@ -171,14 +176,14 @@ class UpkeepProcess:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        # A round that is under way reads the end of the output now.
-        with self._asking:
+        # A round in progress now reads the end of the output.
+        with self._round_lock:
             if process.stdout is not None:
                 process.stdout.close()
 
 
-def keep(session: Session, lines: Iterable[str], answer: Callable[[str], None]) -> None:
-    """Do a round for each line, and answer it; merge segments in a thread beside the rounds."""
+def run(session: Session, lines: Iterable[str], answer: Callable[[str], None]) -> None:
+    """Run a round for each line, and answer it. A thread merges segments in parallel."""
     with session.state() as state:
         upkeep = Upkeep(session, state)
         has_published, is_over = threading.Event(), threading.Event()
@@ -200,13 +205,13 @@ def keep(session: Session, lines: Iterable[str], answer: Callable[[str], None]) 
 
 
 def isolated(session: Session, work: Callable[[], bool]) -> bool | None:
-    """Do some work, and return what it returns; None where it failed, which is reported."""
+    """Do some work, and return its result. If it fails, report the error and return None."""
     try:
         return work()
     except CountermarkError as error:
         session.complain(f"index: {error}")
-    except Exception as error:  # noqa: BLE001  # a process that ends would leave the index old
-        session.fault("index", error)
+    except Exception as error:  # noqa: BLE001  # if the process ended, the index would become old
+        session.report_internal_error("index", error)
     return None
 
 
@@ -216,14 +221,14 @@ def _answer(text: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Keep the state in a directory until the standard input ends."""
+    """Maintain the state in a directory until standard input ends."""
     directory, verbosity, is_quiet = arguments
     session = Session(
         directory=Path(directory), verbosity=int(verbosity), is_quiet=is_quiet == "1", shows_progress=False
     )
     output.configure_streams()
     try:
-        keep(session, sys.stdin, _answer)
+        run(session, sys.stdin, _answer)
     except CountermarkError as error:
         session.complain(f"index: {error}")
         sys.exit(error.exit_code)

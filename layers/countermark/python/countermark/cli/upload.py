@@ -76,7 +76,7 @@ class Uploads:
         from countermark.flows.cached import BankDirectory
         from countermark.indexes.reader import IndexReader
 
-        session.build_index(state, tells=session.detail)
+        session.build_index(state, report_to=session.detail)
         self._session = session
         self._state = state
         self._content_type = content_type

@@ -1,7 +1,7 @@
-"""Content that is hashed by several processes of this machine, with what comes of it in order.
+"""Hashing of content by several processes of this machine, with the outcomes in order.
 
-This process hashes as well: a worker takes some tenths of a second to start, and one file needs none. Workers are
-started as new processes, never forked, and are given names of files; see `worker`.
+This process hashes as well, because a worker takes some tenths of a second to start, and a single file needs none.
+Workers are started as new processes, never forked, and receive the names of files; see `worker`.
 """
 
 import contextlib
@@ -24,20 +24,23 @@ from countermark.cli.content import Complaint, HashOptions, InputItem, Note, Out
 from countermark.cli.session import Session
 from countermark.domain.signal import ContentType, Signal, Unhashable
 
-AT_ONCE = 16
-"""For so many files workers are started at once: photos of a megapixel take so long as a worker does to start."""
+MANY_FILES = 16
+"""For this many files, workers are started immediately.
+
+To hash so many photos of a megapixel takes as long as to start a worker.
+"""
 
 AFTER_S = 0.5
-"""Fewer files, such as videos, have workers once this process has hashed for so long."""
+"""For fewer files, such as videos, workers are started after this process has hashed for so many seconds."""
 
-FILES_OF_ONE = 8
-"""For so many files one more process is worth it, where the user gives no number."""
+FILES_PER_PROCESS = 8
+"""How many files justify one more process, if the user does not set the number of processes."""
 
 IN_FLIGHT = 2
-"""How many files a worker is given at a time: the next one lies ready when one is done."""
+"""How many files a worker has at a time, so that the next one is ready when one is done."""
 
 WINDOW = 8
-"""How many files are begun for each process before the first of them is shown: what bounds the memory."""
+"""How many files per process are started before the first of them is output. This limits the memory."""
 
 _CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from countermark.cli.worker import main; main()"
 
@@ -45,10 +48,12 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def processors(cgroup: Path = _CGROUP) -> int:
-    """Return how many processors this process may use: by its affinity, and by the quota of its container."""
+    """Return how many processors this process can use, by its affinity and by the quota of its container."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):
-        quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()  # "max" is no number, and no limit
+        quota, period = (
+            (cgroup / "cpu.max").read_text(encoding="ascii").split()
+        )  # "max" is not a number and means no limit
         count = min(count, math.ceil(int(quota) / int(period)))
     with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
         quota_us = int((cgroup / "cpu" / "cpu.cfs_quota_us").read_text(encoding="ascii"))
@@ -61,19 +66,19 @@ def processors(cgroup: Path = _CGROUP) -> int:
 def in_order(
     items: Iterable[InputItem], session: Session, wanted: HashOptions, *, jobs: int | None
 ) -> Generator[Outcome, None, None]:
-    """Yield what comes of each piece of content, in the order of `items`, as `content.make_hasher` says.
+    """Yield the outcomes of each input, in order, as `content.make_hasher` describes.
 
-    Workers get files and URLs alone, and only of types whose hashing takes time. With fewer than two processes there
-    are none. Closing the iterator ends them.
+    Workers only get files and URLs, and only of types that take long to hash. If fewer than two processes would be
+    used, no workers are started. Closing the iterator ends them.
 
     Raises:
-        InvalidInput: The signal type that is wanted is none, or does not apply to that content.
+        InvalidInput: The requested signal type does not exist, or does not apply to that content.
     """
     files = list(items) if isinstance(items, Sequence) else None
     most = processors() if jobs is None else jobs
     count = sum(each.argument is not None for each in files or ())
     if jobs is None:
-        most = min(most, max(2, count // FILES_OF_ONE))
+        most = min(most, max(2, count // FILES_PER_PROCESS))
     if files is None or min(most, count) < 2 or wanted.content_type in {ContentType.TEXT, ContentType.URL}:
         outcomes = make_hasher(session, wanted)
         for each in items:
@@ -81,8 +86,8 @@ def in_order(
         return
     pool = _Pool(session, wanted, processes=min(most, count))
     try:
-        if jobs is not None or count >= AT_ONCE:
-            pool.start()  # before this process loads what it hashes with
+        if jobs is not None or count >= MANY_FILES:
+            pool.start()  # before this process imports the modules that hash
         yield from pool.outcomes(files, make_hasher(session, wanted))
     finally:
         pool.close()
@@ -90,25 +95,25 @@ def in_order(
 
 @dataclass(slots=True, eq=False)
 class _Task:
-    """One piece of content, and what came of it; None until somebody has hashed it."""
+    """One input and its outcomes, which are None until it is hashed."""
 
     item: InputItem
-    is_taken: bool = False
-    made: Sequence[Outcome] | None = None
+    is_assigned: bool = False
+    outcomes: Sequence[Outcome] | None = None
     error: Exception | None = None
-    is_for_us: bool = field(init=False)
-    """Whether this process hashes it: no other can open it, or none could hash it."""
+    is_local: bool = field(init=False)
+    """Whether this process hashes the input, because no worker can open it or a worker could not hash it."""
 
     def __post_init__(self) -> None:
-        self.is_for_us = self.item.argument is None
+        self.is_local = self.item.argument is None
 
     @property
     def is_done(self) -> bool:
-        return self.made is not None or self.error is not None
+        return self.outcomes is not None or self.error is not None
 
 
 class _Pool:
-    """This process and some workers, which hash what lies in one window of files."""
+    """This process and some workers, which hash the files of a sliding window."""
 
     def __init__(self, session: Session, wanted: HashOptions, *, processes: int) -> None:
         self._session = session
@@ -120,8 +125,10 @@ class _Pool:
         self._threads: list[threading.Thread] = []
         self._is_closed = False
 
-    def outcomes(self, files: Iterable[InputItem], own: Callable[[InputItem], Iterator[Outcome]]) -> Iterator[Outcome]:
-        """Yield what comes of each file, in order."""
+    def outcomes(
+        self, files: Iterable[InputItem], hash_locally: Callable[[InputItem], Iterator[Outcome]]
+    ) -> Iterator[Outcome]:
+        """Yield the outcomes of each file, in order."""
         source = iter(files)
         window: deque[_Task] = deque()
         begun_s = time.monotonic()
@@ -136,19 +143,19 @@ class _Pool:
             if not self._threads and len(window) > 1 and time.monotonic() - begun_s > AFTER_S:
                 self.start()
             head = window[0]
-            mine = self._next_of_ours(head)
-            if mine is head:
-                yield from own(head.item)
-            elif mine is not None:
-                self._hash(mine, own)
+            task = self._next_local(head)
+            if task is head:
+                yield from hash_locally(head.item)
+            elif task is not None:
+                self._hash(task, hash_locally)
                 continue
             window.popleft()
             if head.error is not None:
                 raise head.error
-            yield from head.made or ()
+            yield from head.outcomes or ()
 
     def close(self) -> None:
-        """End the workers, whatever they are doing, and wait until they are gone. May be called twice."""
+        """End the workers immediately, and wait until they have ended. Can be called twice."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
@@ -158,49 +165,53 @@ class _Pool:
             thread.join()
 
     def start(self) -> None:
-        """Start the workers; what there is to hash may come later."""
+        """Start the workers. Files to hash can be added later."""
         for _ in range(self._processes - 1):
-            # A thread that waits for a pipe must not keep this process from ending.
+            # A thread that waits for a pipe must not prevent this process from ending.
             self._threads.append(threading.Thread(target=self._work, name="worker", daemon=True))
             self._threads[-1].start()
 
-    def _next_of_ours(self, head: _Task) -> _Task | None:
-        """Wait until the first file is done, or there is one to hash here, and return that; None where it is done.
+    def _next_local(self, head: _Task) -> _Task | None:
+        """Wait until the first file is done or this process can hash a file.
 
-        That is the first file itself, unless a worker has it. Its outcomes are then told as they come.
+        Return the file to hash, or None if the first file is done. The file to hash is the first one, unless a worker
+        has it. The outcomes of the first file are then yielded one by one.
         """
         with self._changed:
             while not head.is_done:
                 if self._todo:
-                    mine = head if not head.is_taken else self._todo[0]
-                    self._todo.remove(mine)
-                    mine.is_taken = True
-                    return mine
+                    task = head if not head.is_assigned else self._todo[0]
+                    self._todo.remove(task)
+                    task.is_assigned = True
+                    return task
                 self._changed.wait()
             return None
 
     @staticmethod
-    def _hash(task: _Task, own: Callable[[InputItem], Iterator[Outcome]]) -> None:
+    def _hash(task: _Task, hash_locally: Callable[[InputItem], Iterator[Outcome]]) -> None:
         try:
-            task.made = list(own(task.item))
-        except Exception as error:  # noqa: BLE001  # it is raised where its turn is, as if one were hashed after another
+            task.outcomes = list(hash_locally(task.item))
+        except Exception as error:  # noqa: BLE001  # it is raised in the order of the files, as without workers
             task.error = error
 
     def _work(self) -> None:
-        """Have a worker hash until there is no more; in a thread of its own."""
+        """Let a worker hash files until none are left. Runs in a separate thread."""
         while (child := self._child()) is not None:
-            taken: deque[_Task] = deque()
+            assigned: deque[_Task] = deque()
             with contextlib.suppress(
                 Exception
-            ):  # its pipe is closed, or what it wrote, from whatever library, is no answer
-                self._feed(child, taken)
+            ):  # the pipe is closed, or a library wrote something that is not an answer
+                self._feed(child, assigned)
             status = _end(child)
-            if not taken:
+            if not assigned:
                 return
-            self._lost(taken, status)
+            self._report_crash(assigned, status)
 
     def _child(self) -> "subprocess.Popen[bytes] | None":
-        """Start a worker, and wait until it is ready; None where there is to be none, or it cannot be started."""
+        """Start a worker, and wait until it is ready.
+
+        Return None if the pool is closed or the worker cannot be started.
+        """
         setup = {
             "directory": str(self._session.directory),
             "processes": self._processes,
@@ -210,11 +221,11 @@ class _Pool:
             if self._is_closed or not sys.executable:
                 return None
             try:
-                child = subprocess.Popen(  # noqa: S603  # our own Python and code
+                child = subprocess.Popen(  # noqa: S603  # this interpreter and a module of this package
                     [sys.executable, "-c", _CODE, json.dumps(sys.path)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
-                    # Of its own group: Ctrl-C in the terminal is for this process, which then ends the worker.
+                    # A separate group: Ctrl-C in the terminal only reaches this process, which then ends the worker.
                     process_group=0,
                 )
             except OSError:
@@ -229,69 +240,72 @@ class _Pool:
         _end(child)
         return None
 
-    def _feed(self, child: "subprocess.Popen[bytes]", taken: deque[_Task]) -> None:
-        """Give files to a worker, and take what comes of them, until there is no more."""
+    def _feed(self, child: "subprocess.Popen[bytes]", assigned: deque[_Task]) -> None:
+        """Send files to a worker and receive their outcomes, until none are left."""
         while True:
-            while len(taken) < IN_FLIGHT and (task := self._take(waits=not taken)) is not None:
-                taken.append(task)
+            while len(assigned) < IN_FLIGHT and (task := self._next_for_worker(waits=not assigned)) is not None:
+                assigned.append(task)
                 _send(child, task.item.argument)
-            if not taken:
+            if not assigned:
                 return
             answer = _answer(child)
-            task = taken.popleft()
+            task = assigned.popleft()
             with self._changed:
                 if answer is None:
-                    self._give_back(task, is_for_us=True)
+                    self._requeue(task, is_local=True)
                 else:
-                    task.made = [outcome_of(each, task.item) for each in answer]
+                    task.outcomes = [outcome_of(each, task.item) for each in answer]
                 self._changed.notify_all()
 
-    def _take(self, *, waits: bool) -> _Task | None:
-        """Return the next file for a worker; None where there is none now, or, where it waits, no more at all."""
+    def _next_for_worker(self, *, waits: bool) -> _Task | None:
+        """Return the next file for a worker, or None if there is none now.
+
+        With `waits`, None means that the pool is closed.
+        """
         with self._changed:
             while not self._is_closed:
                 for task in self._todo:
-                    if not task.is_for_us:
+                    if not task.is_local:
                         self._todo.remove(task)
-                        task.is_taken = True
+                        task.is_assigned = True
                         return task
                 if not waits:
                     return None
                 self._changed.wait()
             return None
 
-    def _give_back(self, task: _Task, *, is_for_us: bool) -> None:
-        task.is_taken = False
-        task.is_for_us = task.is_for_us or is_for_us
+    def _requeue(self, task: _Task, *, is_local: bool) -> None:
+        task.is_assigned = False
+        task.is_local = task.is_local or is_local
         self._todo.appendleft(task)
 
-    def _lost(self, taken: deque[_Task], status: int) -> None:
-        """Complain of the file that a worker was at when it ended; what it had not begun is for others."""
+    def _report_crash(self, assigned: deque[_Task], status: int) -> None:
+        """Record a complaint about the file that a worker hashed when it ended. Its other files are queued again."""
         ending = f"signal {signal.Signals(-status).name}" if -status in set(signal.Signals) else f"exit code {status}"
         with self._changed:
             if self._is_closed:
                 return
-            first = taken.popleft()
+            first = assigned.popleft()
             text = f"{first.item.name}: the process that hashed it ended with {ending}"
-            first.made = [Complaint(text=text, is_outside=False)]
-            while taken:
-                self._give_back(taken.pop(), is_for_us=False)
+            first.outcomes = [Complaint(text=text, is_outside=False)]
+            while assigned:
+                self._requeue(assigned.pop(), is_local=False)
             self._changed.notify_all()
 
 
 def _kill(child: "subprocess.Popen[bytes]") -> None:
-    """End a worker with what it started: its whole group."""
+    """Kill a worker and all processes in its group."""
     if child.poll() is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
 
 
 def _end(child: "subprocess.Popen[bytes]") -> int:
-    """End a worker, and return how it ended; waits until it is gone."""
+    """End a worker, wait for it, and return its exit status."""
     _kill(child)
     for pipe in (child.stdin, child.stdout):
         if pipe is not None:
-            with contextlib.suppress(OSError):  # what it was to be sent cannot be any more
+            with contextlib.suppress(OSError):  # data that is still buffered cannot be sent any more
                 pipe.close()
     return child.wait()
 
@@ -310,7 +324,7 @@ def _answer(child: "subprocess.Popen[bytes]") -> Any:
 
 
 def outcome_json(outcome: Outcome) -> dict[str, Any]:
-    """Return an outcome as a worker sends it."""
+    """Return an outcome in the form in which a worker sends it."""
     match outcome:
         case Note():
             return {"note": outcome.text}

@@ -1,4 +1,4 @@
-"""The routes: a module for each subject, imported when its group is served."""
+"""The routes. Each subject has a module, which is imported when its group is served."""
 
 import importlib
 import re
@@ -17,20 +17,20 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "match": ("match",),
     "curate": ("banks", "contents", "exchanges", "types"),
 }
-"""The modules of this package that serve a group, imported when it is asked for."""
+"""The modules of this package for each group. They are imported when the group is first served."""
 
 Function: TypeAlias = Callable[..., Answer]
-"""Answers a request: takes the call, then the names of the path, the query and the body by name."""
+"""Answers a request. Its arguments are the call, and the names in the path, the query and the body by name."""
 
 AnyFunction = TypeVar("AnyFunction", bound=Function)
 
 Responses: TypeAlias = Mapping[int, Mapping[str, Any]]
-"""The answers of a route by status, as OpenAPI describes them; a `model` stands for its schema."""
+"""The answers of a route by status, in the form of OpenAPI. A `model` stands for its schema."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A route of the table, the function that answers it, and how the document describes it."""
+    """A route, the function that answers it, and its description in the OpenAPI document."""
 
     route: Route
     function: Function
@@ -41,14 +41,14 @@ class Endpoint:
 
 
 class Router:
-    """The endpoints of one subject, each declared by a decorator above its function."""
+    """The endpoints of one subject. A decorator above each function declares them."""
 
     def __init__(self, tag: str) -> None:
         self.endpoints: list[Endpoint] = []
         self._tag = tag
 
     def get(self, path: str, *, summary: str, responses: Responses) -> Callable[[AnyFunction], AnyFunction]:
-        """Declare the function that answers GET, and so HEAD."""
+        """Declare the function that answers GET and HEAD."""
         return self._declare("GET", path, summary, responses)
 
     def post(self, path: str, *, summary: str, responses: Responses) -> Callable[[AnyFunction], AnyFunction]:
@@ -92,21 +92,21 @@ def endpoints_of(groups: frozenset[str]) -> Sequence[Endpoint]:
 
 COVERAGE = {
     coverage.UNHASHABLE: {
-        "description": "Signal types that gave no signal, each with its reason: `pdq=damaged,vpdq=missing-extra`. The "
-        "reasons are low-quality, empty, damaged, unsupported, too-large and missing-extra. Only where there are any.",
+        "description": "Signal types without a signal, each with its reason: `pdq=damaged,vpdq=missing-extra`. The "
+        "reasons are low-quality, empty, damaged, unsupported, too-large and missing-extra. Left out if empty.",
         "schema": {"type": "string", "examples": ["pdq=low-quality"]},
     },
     coverage.PARTIAL: {
-        "description": "Signal types that saw only a part of the content: `pdq`. Only where there are any.",
+        "description": "Signal types that hashed only a part of the content: `pdq`. Left out if empty.",
         "schema": {"type": "string", "examples": ["pdq"]},
     },
 }
-"""The headers that say how much of content was looked at."""
+"""The headers that report how much of the content was examined."""
 
 
 def answers(
     model: Any, description: str, *, status: int = 200, headers: Mapping[str, Any] | None = None
 ) -> dict[int, Any]:
-    """Return how the document describes what a route answers when all goes well."""
+    """Return the description of the answer that a route gives on success, for the OpenAPI document."""
     described: dict[str, Any] = {"description": description, "content": {"application/json": {"model": model}}}
     return {status: described if headers is None else {**described, "headers": headers}}

@@ -15,9 +15,9 @@ from countermark.flows import curate
 router = Router("Banks")
 
 
-@router.get("/c/banks", summary="List the banks", responses=answers(list[BankView], "All banks, by name."))
+@router.get("/c/banks", summary="List the banks", responses=answers(list[BankView], "All banks, sorted by name."))
 def list_banks(call: Call) -> Answer:
-    """Answer all banks, by name."""
+    """Return all banks, sorted by name."""
     return wire.json_answer([wire.bank_view(bank) for bank in call.services.ports.banks.banks()])
 
 
@@ -27,7 +27,7 @@ def list_banks(call: Call) -> Answer:
     responses=answers(BankView, "The bank.", status=201),
 )
 def create_bank(call: Call, body: Annotated[NewBank, Body()]) -> Answer:
-    """Create a bank; without a ratio it matches always."""
+    """Create a bank. Without a ratio, it always matches."""
     try:
         bank = curate.create_bank(call.curator, body.name, ratio=_ratio(body, default=1.0))
     except AlreadyExists as error:
@@ -37,7 +37,7 @@ def create_bank(call: Call, body: Annotated[NewBank, Body()]) -> Answer:
 
 @router.get("/c/bank/<bank_name>", summary="Show a bank", responses=answers(BankView, "The bank."))
 def show_bank(call: Call, bank_name: str) -> Answer:
-    """Answer a bank."""
+    """Return a bank."""
     return wire.json_answer(wire.bank_view(call.services.ports.banks.bank(bank_name)))
 
 
@@ -54,15 +54,19 @@ def change_bank(call: Call, bank_name: str, body: Annotated[BankChange, Body()])
     return wire.json_answer(wire.bank_view(bank))
 
 
-@router.delete("/c/bank/<bank_name>", summary="Delete a bank", responses=answers(Message, "It is gone."))
+@router.delete(
+    "/c/bank/<bank_name>",
+    summary="Delete a bank",
+    responses=answers(Message, "The bank was deleted, or did not exist."),
+)
 def delete_bank(call: Call, bank_name: str) -> Answer:
-    """Delete a bank with its contents, where there is one."""
+    """Delete a bank with its contents, if it exists."""
     curate.delete_bank(call.curator, bank_name)
     return wire.message("Done")
 
 
 def _ratio(body: NewBank | BankChange, *, default: float | None) -> object:
-    """Return the ratio that a body asks for; `enabled` stands for 1 or 0 where there is no ratio."""
+    """Return the ratio in a body. Without a ratio, `enabled` stands for 1 or 0."""
     if body.enabled_ratio is not None:
         return body.enabled_ratio
     if body.enabled is not None:

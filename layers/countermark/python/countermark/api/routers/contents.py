@@ -20,7 +20,7 @@ from countermark.api.schemas import (
     ContentView,
     Deleted,
     Object,
-    ToldOpinion,
+    SentOpinion,
 )
 from countermark.domain import bank as rules
 from countermark.domain.bank import MAX_CONTENT_ID, Bank, ContentDraft, batch_key
@@ -30,8 +30,8 @@ from countermark.flows import curate, opinions
 
 router = Router("Contents")
 
-_BANKED = answers(BankedContent, "What was banked.")
-_BANKED_CONTENT = answers(BankedContent, "What was banked.", headers=COVERAGE)
+_BANKED = answers(BankedContent, "The banked content.")
+_BANKED_CONTENT = answers(BankedContent, "The banked content.", headers=COVERAGE)
 
 
 @router.post("/c/bank/<bank_name>/content", summary="Bank content", responses=_BANKED_CONTENT)
@@ -39,28 +39,30 @@ def add_content(
     call: Call,
     bank_name: str,
     *,
-    url: Annotated[str | None, Query(description="Where the content is, instead of an upload.")] = None,
+    url: Annotated[str | None, Query(description="The URL of the content, instead of an upload.")] = None,
     content_type: Annotated[
-        str | None, Query(description="What the content at the URL is.", examples=["photo"])
+        str | None, Query(description="The content type of the content at the URL.", examples=["photo"])
     ] = None,
-    types: Annotated[str | None, Query(description="The signal types that are wanted, separated by commas.")] = None,
-    content_id: Annotated[str | None, Query(description="The curator's own name of the content.")] = None,
-    content_uri: Annotated[str | None, Query(description="Where the curator keeps the content.")] = None,
-    metadata: Annotated[str | None, Query(description="JSON to keep with the content.")] = None,
+    types: Annotated[
+        str | None, Query(description="The signal types to use, separated by commas. All enabled types by default.")
+    ] = None,
+    content_id: Annotated[str | None, Query(description="The curator's id of the content.")] = None,
+    content_uri: Annotated[str | None, Query(description="Where the curator stores the content.")] = None,
+    metadata: Annotated[str | None, Query(description="JSON to store with the content.")] = None,
 ) -> Answer:
-    """Hash content, by URL or as the one file of a form, and bank its signals."""
+    """Hash content, by URL or as the only file of a form, and bank its signals."""
     bank = _bank(call, bank_name)
     parts = call.parts()
-    kept, note = _said(call, parts)
-    kept = {**_said_in_query(content_id=content_id, content_uri=content_uri, metadata=metadata), **kept}
-    curate.check_metadata(kept)
+    combined, note = _body_metadata(call, parts)
+    combined = {**_query_metadata(content_id=content_id, content_uri=content_uri, metadata=metadata), **combined}
+    curate.check_metadata(combined)
     if url:
         report = content.hash_url(call, url, content_type=content_type, types=types)
     elif content.files(call, parts):
         report = content.hash_upload(call, parts, types=types)
     else:
         raise InvalidInput("Neither `url` nor multipart file upload was received")
-    draft = ContentDraft(signals=content.banked_by_type(report), note=note, metadata=kept)
+    draft = ContentDraft(signals=content.banked_by_type(report), note=note, metadata=combined)
     return _banked(call, bank, draft, headers=content.coverage_headers(report))
 
 
@@ -80,15 +82,15 @@ def add_signals(call: Call, bank_name: str, body: Annotated[Object, Body()]) -> 
 @router.post(
     "/c/bank/<bank_name>/signals",
     summary="Bank the signals of many contents",
-    responses=answers(list[BatchedContent], "For each content, in order, its id, or a message that says why not."),
+    responses=answers(list[BatchedContent], "For each content, in order, its id or an error message."),
 )
 def add_many_signals(call: Call, bank_name: str, body: Annotated[ContentBatch, Body()]) -> Answer:
-    """Bank up to 1,000 contents in one write; a bad one spoils only its own entry.
+    """Bank up to 1,000 contents in one write. An invalid content only affects its own entry.
 
-    The answer has an entry for each content, in the same order: `{"id": 21}`, or `{"message": "…"}` for one that is
-    wrong and was not banked. With an `idempotency_key` the request may be repeated for a day, whatever became of it:
-    the same contents get the same ids. The same key with other contents in the same bank is refused with 409. A 503
-    may have stored some of the contents; its message names the key to send the batch again with.
+    The answer has an entry for each content, in the same order: `{"id": 21}`, or `{"message": "…"}` for an invalid
+    content that was not banked. With an `idempotency_key`, the request can be repeated for a day, whatever its outcome:
+    the same contents get the same ids. The same key with other contents in the same bank is refused with 409. After a
+    503, some of the contents may be stored; its message has the key with which to send the batch again.
     """
     limit = call.services.limits.batch_contents
     if len(body.contents) > limit:
@@ -97,11 +99,11 @@ def add_many_signals(call: Call, bank_name: str, body: Annotated[ContentBatch, B
     bank = _bank(call, bank_name)
     drafts: list[ContentDraft] = []
     refused: dict[int, JSON] = {}
-    for place, given in enumerate(body.contents):
+    for place, entry in enumerate(body.contents):
         try:
-            if not isinstance(given, dict):
-                raise InvalidInput(f"a content is an object with its signals by signal type, not {given!r}")
-            drafts.append(curate.content_draft(call.services.signal_types, given))
+            if not isinstance(entry, dict):
+                raise InvalidInput(f"a content is an object with its signals by signal type, not {entry!r}")
+            drafts.append(curate.content_draft(call.services.signal_types, entry))
         except InvalidInput as error:
             refused[place] = {"message": str(error)}
     ids = iter(curate.add_contents(call.curator, bank.name, drafts, key=key))
@@ -119,10 +121,10 @@ def list_contents(
     call: Call,
     bank_name: str,
     *,
-    limit: Annotated[int, Query(description="How many at most.", ge=1, le=1_000)] = 100,
-    cursor: Annotated[str | None, Query(description="next_cursor of the page before.")] = None,
+    limit: Annotated[int, Query(description="The maximum number of contents.", ge=1, le=1_000)] = 100,
+    cursor: Annotated[str | None, Query(description="The next_cursor of the previous page.")] = None,
 ) -> Answer:
-    """Answer a page of a bank's contents, newest first."""
+    """Return a page of a bank's contents, newest first."""
     bank = _bank(call, bank_name)
     before = None if not cursor else _content_id(cursor)
     page = call.services.ports.banks.content_page(bank.id, before=before, limit=min(limit, call.services.limits.page))
@@ -144,10 +146,10 @@ def show_content(
     bank_name: str,
     content_id: str,
     *,
-    include_signals: Annotated[bool, Query(description="Answer its signals as well.")] = False,
-    include_metadata: Annotated[bool, Query(description="Answer its metadata and note as well.")] = True,
+    include_signals: Annotated[bool, Query(description="Include its signals.")] = False,
+    include_metadata: Annotated[bool, Query(description="Include its metadata and note.")] = True,
 ) -> Answer:
-    """Answer a content."""
+    """Return a content."""
     bank, found = curate.content_of(call.curator, bank_name, _existing_id(call, bank_name, content_id))
     return wire.json_answer(wire.content_view(bank, found, signals=include_signals, metadata=include_metadata))
 
@@ -158,12 +160,12 @@ def show_content(
     responses=answers(ChangedContent, "The content."),
 )
 def change_content(call: Call, bank_name: str, content_id: str, body: Annotated[ContentChange, Body()]) -> Answer:
-    """Disable or enable a content, set its note, or both. A disable acts at the next lookup."""
+    """Disable or enable a content, set its note, or both. A disabled content no longer matches at the next lookup."""
     existing_id = _existing_id(call, bank_name, content_id)
     try:
         change = rules.ContentChange.checked(body.model_dump(), now_s=call.now_s)
     except InvalidInput:
-        _bank(call, bank_name)  # that there is no such bank is said first
+        _bank(call, bank_name)  # a missing bank is reported first
         raise
     bank, changed = curate.update_content(call.curator, bank_name, existing_id, change)
     return wire.json_answer(
@@ -179,36 +181,36 @@ def change_content(call: Call, bank_name: str, content_id: str, body: Annotated[
 @router.delete(
     "/c/bank/<bank_name>/content/<content_id>",
     summary="Delete a content",
-    responses=answers(Deleted, "How many were deleted."),
+    responses=answers(Deleted, "The number of deleted contents."),
 )
 def delete_content(call: Call, bank_name: str, content_id: str) -> Answer:
-    """Delete a content of this bank; no fetch banks it again."""
+    """Delete a content of this bank. No fetch banks it again."""
     existing_id = _existing_id(call, bank_name, content_id)
     return wire.json_answer({"deleted": curate.delete_content(call.curator, bank_name, existing_id)})
 
 
 @router.post(
     "/c/bank/<bank_name>/content/<content_id>/opinion",
-    summary="Tell an exchange what you think of a content",
-    responses=answers(ToldOpinion, "What the exchange is sent."),
+    summary="Send an opinion of a content to its exchange",
+    responses=answers(SentOpinion, "The requests to the exchange."),
 )
 def give_opinion(call: Call, bank_name: str, content_id: str, body: Annotated[ContentOpinion, Body()]) -> Answer:
-    """Have the exchange that a content came from told an opinion of it, soon; of several the newest counts.
+    """Send an opinion of a content to the exchange that it came from, soon. The newest of several opinions counts.
 
-    A content that was banked here, in the bank of an exchange, is shared with that exchange. To withdraw takes back
-    what the platform stated itself. Nothing is sent unless the exchange's `writes_back` is turned on; a dry run only
-    shows what would be.
+    A content that was banked here, in the bank of an exchange, is shared with that exchange. `withdrawn` takes back the
+    platform's own opinion. Nothing is sent unless the exchange's `writes_back` is on. A dry run only returns the
+    requests that would be sent.
     """
     _bank(call, bank_name)
     opinion = opinions.shared_opinion(
         body.opinion, tags=body.tags, signal_type=body.signal_type or None, reason=body.reason or None
     )
-    given = opinions.opinions_of_content(call.curator, bank_name, _existing_id(call, bank_name, content_id), opinion)
+    events = opinions.opinions_of_content(call.curator, bank_name, _existing_id(call, bank_name, content_id), opinion)
     if body.dry_run:
-        taken = opinions.accepted_opinions(call.opinion_sender, given, now_s=call.now_s)
-        requests = [request for _, each in taken for request in each]
+        accepted = opinions.accepted_opinions(call.opinion_sender, events, now_s=call.now_s)
+        requests = [request for _, each in accepted for request in each]
     else:
-        requests = opinions.publish_opinions(call.curator, call.opinion_sender, given)
+        requests = opinions.publish_opinions(call.curator, call.opinion_sender, events)
     return wire.json_answer({"dry_run": body.dry_run, "requests": [each.shown() for each in requests]})
 
 
@@ -222,7 +224,10 @@ def _banked(call: Call, bank: Bank, draft: ContentDraft, *, headers: Mapping[str
 
 
 def _existing_id(call: Call, bank_name: str, text: str) -> int:
-    """Return the id of a path; a content whose id is no number is not there, in a bank that is."""
+    """Return the id of a content in a path.
+
+    An id that is not a number does not exist, but a missing bank is reported first.
+    """
     try:
         return _content_id(text)
     except InvalidInput as error:
@@ -236,8 +241,8 @@ def _content_id(text: str) -> int:
     return int(text)
 
 
-def _said(call: Call, parts: Sequence[Part]) -> tuple[Mapping[str, JSON], str]:
-    """Return what a curator says in the body: metadata and a note, in a form or in JSON."""
+def _body_metadata(call: Call, parts: Sequence[Part]) -> tuple[Mapping[str, JSON], str]:
+    """Return the metadata and the note of the curator in the body, from a form or from JSON."""
     fields: dict[str, Any] = dict(call.json_object())
     of_files = {id(part) for part in content.files(call, parts)}
     for part in parts:
@@ -249,16 +254,16 @@ def _said(call: Call, parts: Sequence[Part]) -> tuple[Mapping[str, JSON], str]:
     return metadata or {}, wire.text_field(fields, "note") or ""
 
 
-def _said_in_query(*, content_id: str | None, content_uri: str | None, metadata: str | None) -> dict[str, JSON]:
-    """Return what a curator says in the query: `metadata` there is any JSON, or else text."""
-    said: dict[str, JSON] = {}
+def _query_metadata(*, content_id: str | None, content_uri: str | None, metadata: str | None) -> dict[str, JSON]:
+    """Return the metadata of the curator in the query. `metadata` there is JSON, or text if it is not JSON."""
+    stated: dict[str, JSON] = {}
     if content_id:
-        said["content_id"] = content_id
+        stated["content_id"] = content_id
     if content_uri:
-        said["content_uri"] = content_uri
+        stated["content_uri"] = content_uri
     if metadata:
         try:
-            said["json"] = wire.load(metadata)
+            stated["json"] = wire.load(metadata)
         except InvalidInput:
-            said["json"] = metadata
-    return said
+            stated["json"] = metadata
+    return stated

@@ -1,4 +1,4 @@
-"""The API's own description, and a page to read it on."""
+"""The OpenAPI document of the API, and a page to read it."""
 
 from countermark.api import wire
 from countermark.api.call import Call
@@ -13,30 +13,30 @@ _DOCUMENT = answers(Object, "The OpenAPI document.")
 
 @router.get("/openapi.json", summary="The OpenAPI document", responses=_DOCUMENT)
 def openapi(_call: Call) -> Answer:
-    """Answer the OpenAPI document of the whole API."""
+    """Return the OpenAPI document of the whole API."""
     return _document()
 
 
 @router.get("/openapi/openapi.json", summary="The OpenAPI document", responses=_DOCUMENT)
 def openapi_of_hma(_call: Call) -> Answer:
-    """Answer the OpenAPI document where HMA has it."""
+    """Return the OpenAPI document at the path that HMA uses."""
     return _document()
 
 
 @router.get(
     "/openapi/swagger",
-    summary="The document as a page",
-    responses={200: {"description": "A page.", "content": {"text/html": {"schema": {"type": "string"}}}}},
+    summary="The OpenAPI document as a page",
+    responses={200: {"description": "An HTML page.", "content": {"text/html": {"schema": {"type": "string"}}}}},
 )
 def swagger(_call: Call) -> Answer:
-    """Answer a page that shows the document; it loads nothing from elsewhere."""
+    """Return a page that shows the document. It loads nothing from other servers."""
     from countermark.api.openapi import swagger_page
 
     return wire.text_answer(swagger_page(), "text/html; charset=utf-8")
 
 
 def _document() -> Answer:
-    # Making the document takes most of a second, and the modules of all routes.
+    # To generate the document takes most of a second and imports the modules of all routes.
     from countermark.api.openapi import document
 
     return wire.json_answer(document())

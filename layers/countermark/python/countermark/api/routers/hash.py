@@ -1,4 +1,4 @@
-"""Content in, signals out."""
+"""Routes that hash content."""
 
 from typing import Annotated
 
@@ -14,31 +14,33 @@ router = Router("Hash")
 
 _SIGNALS = answers(
     ByType | dict[str, list[str]],
-    'The signals by type; "" where the content is of too low a quality for one. Lists, where content of its type may '
-    "hold other content: of what it is, and of what lies within.",
+    'The signals by type; "" if the quality of the content is too low. If content of this type can hold other content, '
+    "each type has a list: the signals of the content itself and of all its parts.",
     headers=COVERAGE,
 )
 
-Url = Annotated[str, Query(description="Where the content is: http, https, or s3 in a named bucket.")]
+Url = Annotated[str, Query(description="The URL of the content: http, https, or s3 in an allowed bucket.")]
 ContentTypeName = Annotated[
     str | None,
     Query(
-        description="photo, video, text, url, file, or one of an extension: see /c/content_type. Without it, what the "
-        "server of the URL says."
+        description="photo, video, text, url, file, or an extension's type, as listed by /c/content_type. By default, "
+        "the Content-Type that the URL's server sends determines it."
     ),
 ]
-Types = Annotated[str | None, Query(description="The signal types that are wanted, separated by commas.")]
+Types = Annotated[
+    str | None, Query(description="The signal types to use, separated by commas; by default all that are enabled.")
+]
 
 
 @router.get("/h/hash", summary="Hash the content at a URL", responses=_SIGNALS)
 def hash_by_url(call: Call, url: Url, content_type: ContentTypeName = None, types: Types = None) -> Answer:
-    """Answer the signals of the content at a URL."""
+    """Return the signals of the content at a URL."""
     return _answer(content.hash_url(call, url, content_type=content_type, types=types))
 
 
 @router.post("/h/hash", summary="Hash an upload", responses=_SIGNALS)
 def hash_upload(call: Call, types: Types = None) -> Answer:
-    """Answer the signals of the one file of a form."""
+    """Return the signals of the only file of a form."""
     return _answer(content.hash_upload(call, call.parts(), types=types))
 
 

@@ -1,4 +1,4 @@
-"""Signals or content in, matches out."""
+"""Routes that match signals or content against the banks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,36 +23,40 @@ from countermark.flows.hash import HashReport
 router = Router("Match")
 
 SignalType_ = Annotated[str | None, Query(description="The signal's type.", examples=["pdq"])]
-Banks = Annotated[str | None, Query(description="The only banks that may match, separated by commas.")]
-ContentId = Annotated[str | None, Query(description="The platform's name of the content: the coin's seed.")]
-Seed = Annotated[str | None, Query(description="The older name of content_id.")]
-Bypass = Annotated[bool, Query(description="Let every bank with a ratio above 0 match.")]
-Include = Annotated[str | None, Query(description='"detail" adds all that is known of each match.')]
-Types = Annotated[str | None, Query(description="The signal types that are wanted, separated by commas.")]
+Banks = Annotated[str | None, Query(description="The banks to search, separated by commas; by default all.")]
+ContentId = Annotated[
+    str | None, Query(description="The platform's id of the content. It decides which banks with a ratio match.")
+]
+Seed = Annotated[str | None, Query(description="The former name of content_id.")]
+Bypass = Annotated[bool, Query(description="Match every bank whose ratio is above 0.")]
+Include = Annotated[str | None, Query(description='"detail" adds the details of each match.')]
+Types = Annotated[
+    str | None, Query(description="The signal types to use, separated by commas; by default all that are enabled.")
+]
 
 Rotations = Annotated[
-    bool, Query(description="Look a photo up turned and mirrored as well; a match says by which rotation it matches.")
+    bool, Query(description="Also look up the photo rotated and mirrored. Each match has the rotation that matches.")
 ]
 
 _BY_BANK_OR_TYPE = answers(
     ByBank | dict[str, ByBank],
-    "The matches by bank, or by signal type and bank; {} for none. Content that matches nothing, and that a signal "
-    "type could not be made of, is answered by 400 or 413, unless it is only of too low a quality.",
+    "The matches by bank, or by signal type and bank; {} for none. If nothing matches and a signal type could not hash "
+    "the content, the answer is 400 or 413, unless the only reason is low quality.",
     headers=COVERAGE,
 ) | answers(
     Message,
-    "The request is wrong, or nothing matched and not all of the content was looked at; the message names the value, "
-    "or the signal type and the reason.",
+    "The request is invalid, or nothing matched and the content was not examined in full. The message names the "
+    "invalid value, or the signal type and the reason.",
     status=400,
     headers=COVERAGE,
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Ask:
-    """What a caller asks of each of its lookups."""
+class _LookupOptions:
+    """The options of a request that hold for each of its lookups."""
 
-    asked: MatchRequest
+    request: MatchRequest
     wants_detail: bool
 
 
@@ -62,8 +66,10 @@ def lookup(
     *,
     signal: Annotated[str | None, Query(description="The signal.")] = None,
     signal_type: SignalType_ = None,
-    url: Annotated[str | None, Query(description="Where the content is, instead of a signal.")] = None,
-    content_type: Annotated[str | None, Query(description="What the content is.", examples=["photo"])] = None,
+    url: Annotated[str | None, Query(description="The URL of the content, instead of a signal.")] = None,
+    content_type: Annotated[
+        str | None, Query(description="The content type of the content.", examples=["photo"])
+    ] = None,
     types: Types = None,
     banks: Banks = None,
     content_id: ContentId = None,
@@ -72,19 +78,21 @@ def lookup(
     include: Include = None,
     rotations: Rotations = False,
 ) -> Answer:
-    """Answer the matches of a signal by bank, or those of the content at a URL by signal type."""
+    """Return the matches of a signal by bank, or those of the content at a URL by signal type."""
     source: Source = "url" if url else "lookup"
-    ask = _ask(call, source, banks=banks, content_id=content_id or seed, bypass=bypass_coinflip, include=include)
+    options = _lookup_options(
+        call, source, banks=banks, content_id=content_id or seed, bypass=bypass_coinflip, include=include
+    )
     if url:
         content.check_may_hash(call)
-        wanted = _one_of(types, signal_type) if signal_type else types
+        wanted = _requested_type(types, signal_type) if signal_type else types
         report = content.hash_url(call, url, content_type=content_type, types=wanted, with_variants=rotations)
-        return _answer_to_content(call, report, ask, signal_type=signal_type or None)
+        return _answer_to_content(call, report, options, signal_type=signal_type or None)
     if not signal or not signal_type:
         raise InvalidInput("Either url or both signal and signal_type are required")
     matcher = _matcher(call)
-    [found] = matcher.match(ask.asked, [_query(call, signal_type, signal)])
-    return wire.json_answer(_by_bank(call, found, ask))
+    [found] = matcher.match(options.request, [_query(call, signal_type, signal)])
+    return wire.json_answer(_by_bank(call, found, options))
 
 
 @router.post("/m/lookup", summary="Look up an upload", responses=_BY_BANK_OR_TYPE)
@@ -99,25 +107,27 @@ def lookup_upload(
     include: Include = None,
     rotations: Rotations = False,
 ) -> Answer:
-    """Answer the matches of the one file of a form, by signal type and bank."""
+    """Return the matches of the only file of a form, by signal type and bank."""
     content.check_may_hash(call)
-    ask = _ask(call, "lookup", banks=banks, content_id=content_id or seed, bypass=bypass_coinflip, include=include)
+    options = _lookup_options(
+        call, "lookup", banks=banks, content_id=content_id or seed, bypass=bypass_coinflip, include=include
+    )
     report = content.hash_upload(call, call.parts(), types=types, with_variants=rotations)
-    return _answer_to_content(call, report, ask)
+    return _answer_to_content(call, report, options)
 
 
 @router.post(
     "/m/lookup/batch",
     summary="Look up many signals",
-    responses=answers(list[Object], "For each signal, in order, what the lookup answers, or a message."),
+    responses=answers(list[Object], "For each signal, in order, the matches by bank or an error message."),
 )
 def lookup_batch(call: Call, query: Annotated[BatchQuery, Body()]) -> Answer:
-    """Answer many lookups of one type in the same order; a bad signal spoils only its own entry."""
+    """Return the matches of many signals of one type, in the same order. A bad signal only affects its own entry."""
     limit = call.services.limits.batch_signals
     if len(query.signals) > limit:
         raise InvalidInput(f"a batch takes at most {limit} signals, not {len(query.signals)}")
     banks = ",".join(query.banks) if isinstance(query.banks, list) else query.banks
-    ask = _ask(
+    options = _lookup_options(
         call,
         "batch",
         banks=banks,
@@ -134,7 +144,7 @@ def lookup_batch(call: Call, query: Annotated[BatchQuery, Body()]) -> Answer:
             signals.append(_query(call, query.signal_type, text))
         except InvalidInput as error:
             refused[place] = {"message": str(error)}
-    found = (_by_bank(call, each, ask) for each in matcher.match(ask.asked, signals))
+    found = (_by_bank(call, each, options) for each in matcher.match(options.request, signals))
     return wire.json_answer(
         [refused[place] if place in refused else next(found) for place in range(len(query.signals))]
     )
@@ -142,8 +152,8 @@ def lookup_batch(call: Call, query: Annotated[BatchQuery, Body()]) -> Answer:
 
 @router.get(
     "/m/raw_lookup",
-    summary="Ask the index itself",
-    responses=answers(RawMatches, "What the index holds near the signal, whatever its state is by now."),
+    summary="Look up a signal in the index only",
+    responses=answers(RawMatches, "The contents near the signal in the index, including disabled ones."),
 )
 def raw_lookup(
     call: Call,
@@ -151,9 +161,12 @@ def raw_lookup(
     signal: Annotated[str, Query(description="The signal.")],
     signal_type: Annotated[str, Query(description="The signal's type.", examples=["pdq"])],
     banks: Banks = None,
-    include_distance: Annotated[bool, Query(description="Answer distances as well.")] = False,
+    include_distance: Annotated[bool, Query(description="Include distances.")] = False,
 ) -> Answer:
-    """Answer the ids that the index holds near a signal: no state is checked, no coin tossed."""
+    """Return the ids of the contents that the index has near a signal.
+
+    Whether they are enabled is not checked, and ratios are not applied.
+    """
     query = _query(call, signal_type, signal)
     candidates = flow.raw_lookup(_matcher(call).index, query)
     only = wire.names(banks)
@@ -178,7 +191,7 @@ def raw_lookup(
     responses=answers(dict[str, list[Any]], "For each type, whether they match, and the distance."),
 )
 def compare(call: Call, pairs: Annotated[Object, Body()]) -> Answer:
-    """Answer for each signal type whether its two signals match, and how far they lie apart."""
+    """Return for each signal type whether its two signals match, and their distance."""
     compared: dict[str, JSON] = {}
     for name, pair in pairs.items():
         if not isinstance(pair, list) or len(pair) != 2:
@@ -192,11 +205,11 @@ def compare(call: Call, pairs: Annotated[Object, Body()]) -> Answer:
 
 @router.get(
     "/m/index/status",
-    summary="What the index holds",
+    summary="Show the status of the index",
     responses=answers(dict[str, IndexStatus], "The index of each signal type."),
 )
 def index_status(call: Call, signal_type: SignalType_ = None) -> Answer:
-    """Answer whether there is an index of each signal type, how new it is, and how large."""
+    """Return for each signal type whether it has an index, when it was built, and its size."""
     names = sorted(call.services.signal_types)
     if signal_type is not None:
         if signal_type not in call.services.signal_types:
@@ -216,45 +229,45 @@ def index_status(call: Call, signal_type: SignalType_ = None) -> Answer:
     )
 
 
-def _ask(
+def _lookup_options(
     call: Call, source: Source, *, banks: str | None, content_id: str | None, bypass: bool, include: str | None
-) -> _Ask:
+) -> _LookupOptions:
     named = wire.names(banks)
     policy = Policy(
         banks=None if named is None else frozenset(named), content_id=content_id or None, bypass_coin=bypass
     )
-    return _Ask(
-        asked=MatchRequest(caller=call.caller, at_s=call.now_s, source=source, policy=policy),
+    return _LookupOptions(
+        request=MatchRequest(caller=call.caller, at_s=call.now_s, source=source, policy=policy),
         wants_detail="detail" in (wire.names(include) or []),
     )
 
 
-def _one_of(types: str | None, signal_type: str) -> str:
-    """Return the one signal type whose matches are wanted.
+def _requested_type(types: str | None, signal_type: str) -> str:
+    """Return the only signal type whose matches are requested.
 
     Raises:
-        InvalidInput: It is none of the types that the same request asks for.
+        InvalidInput: The type is not one of the `types` in the same request.
     """
     named = wire.names(types)
     if named is not None and signal_type not in named:
-        raise InvalidInput(f"signal_type '{signal_type}' is none of the types '{types}'")
+        raise InvalidInput(f"signal_type '{signal_type}' is not one of the types '{types}'")
     return signal_type
 
 
 def _matcher(call: Call) -> flow.Matcher:
-    """Return what looks signals up, in the index as it is now.
+    """Return a matcher over the current index.
 
     Raises:
-        IndexNotReady: None has been published yet, or this function holds none.
+        IndexNotReady: No index has been published yet, or this function has none.
     """
     services = call.services
     if services.index is None:
-        raise IndexNotReady("this function holds no index")
+        raise IndexNotReady("this function has no index")
     return flow.Matcher.of(services.ports, services.index.current(call.now_s), directory=services.directory)
 
 
 def _query(call: Call, type_name: str, text: object) -> Signal:
-    """Return the query signal of a request; its type is enabled."""
+    """Return the query signal of a request, after checking that its type is enabled."""
     _check_enabled(call, type_name)
     return _parsed(call, type_name, text)
 
@@ -275,26 +288,28 @@ def _parsed(call: Call, type_name: str, text: object) -> Signal:
         raise InvalidInput(f"invalid signal: {error}") from error
 
 
-def _answer_to_content(call: Call, report: HashReport, ask: _Ask, *, signal_type: str | None = None) -> Answer:
-    """Answer the matches of hashed content, and of what lies within, by signal type; or those of one type alone.
+def _answer_to_content(
+    call: Call, report: HashReport, options: _LookupOptions, *, signal_type: str | None = None
+) -> Answer:
+    """Return the matches of hashed content and its parts by signal type, or those of one signal type.
 
-    A type that could not hash it has none. Where nothing matches, content that was not looked at in full is refused:
-    that there is no match would not be true.
+    A type that could not hash the content has no matches. If nothing matches and the content was not examined in full,
+    the answer is an error, because the answer that nothing matches could be false.
     """
     matcher = _matcher(call)
     found: dict[str, dict[str, list[JSON]]] = {
         name: {} for _, each in report.walk() for name in content.unhashable(each)
     }
-    asked: dict[tuple[str | None, Signal], None] = {}
+    queries: dict[tuple[str | None, Signal], None] = {}
     for _, each in report.walk():
-        asked |= dict.fromkeys((None, signal) for signal in each.signals + each.queries)
-        asked |= dict.fromkeys(each.variant_signals)
-    looked_up = matcher.match(ask.asked, [signal for _, signal in asked], partial=report.partial_signals())
-    for (rotation, signal), result in zip(asked, looked_up, strict=True):
+        queries |= dict.fromkeys((None, signal) for signal in each.signals + each.queries)
+        queries |= dict.fromkeys(each.variant_signals)
+    looked_up = matcher.match(options.request, [signal for _, signal in queries], partial=report.partial_signals())
+    for (rotation, signal), result in zip(queries, looked_up, strict=True):
         by_bank = found.setdefault(signal.type, {})
-        for bank, matches in _by_bank(call, result, ask, rotation=rotation).items():
-            known = by_bank.setdefault(bank, [])
-            known += (match for match in matches if match not in known)
+        for bank, matches in _by_bank(call, result, options, rotation=rotation).items():
+            existing = by_bank.setdefault(bank, [])
+            existing += (match for match in matches if match not in existing)
     headers = content.coverage_headers(report, looked_up)
     if not any(found.values()):
         error = content.refusal(report, report.not_examined(asks=True))
@@ -303,8 +318,10 @@ def _answer_to_content(call: Call, report: HashReport, ask: _Ask, *, signal_type
     return wire.json_answer(found if signal_type is None else found.get(signal_type, {}), headers=headers)
 
 
-def _by_bank(call: Call, looked_up: Lookup, ask: _Ask, *, rotation: str | None = None) -> dict[str, list[JSON]]:
-    """Return matches by bank; each tells the rotation of the photo that the signal is of, if any."""
+def _by_bank(
+    call: Call, looked_up: Lookup, options: _LookupOptions, *, rotation: str | None = None
+) -> dict[str, list[JSON]]:
+    """Return matches by bank. Each match has the rotation of the photo to which the signal belongs, if any."""
     signal = looked_up.signal
     by_bank: dict[str, list[JSON]] = {}
     for match in looked_up.matches:
@@ -315,7 +332,7 @@ def _by_bank(call: Call, looked_up: Lookup, ask: _Ask, *, rotation: str | None =
         }
         if rotation is not None:
             view["rotation"] = rotation
-        if ask.wants_detail:
+        if options.wants_detail:
             view["detail"] = flow.detail(looked_up, match)
         by_bank.setdefault(match.bank.name, []).append(view)
     return by_bank
@@ -326,17 +343,17 @@ def _distance(call: Call, query: Signal, banked: str, distance: int | None) -> s
 
 
 def _in_banks(call: Call, candidates: Sequence[Candidate], names: frozenset[str]) -> list[Candidate]:
-    """Return the candidates whose contents are in one of the banks now."""
+    """Return the candidates whose contents are in one of the named banks now."""
     ids = {bank.id for bank in call.services.ports.banks.banks() if bank.name in names}
-    kept = []
+    found = []
     for page in in_pages(candidates, MAX_PAGE):
         contents = call.services.ports.banks.contents(candidate.content_id for candidate in page)
-        kept += [c for c in page if c.content_id in contents and contents[c.content_id].bank_id in ids]
-    return kept
+        found += [c for c in page if c.content_id in contents and contents[c.content_id].bank_id in ids]
+    return found
 
 
 def _banked_signals(call: Call, query: Signal, candidates: Sequence[Candidate]) -> dict[int, str]:
-    """Return the banked signals by content, for a type whose shown distance depends on them."""
+    """Return the banked signals by content id, for types whose shown distance depends on them."""
     if call.services.signal_types[query.type].index_kind in {IndexKind.HAMMING, IndexKind.EXACT}:
         return {}
     return {

@@ -1,4 +1,4 @@
-"""Whether the service is alive, and what routes it has."""
+"""Routes that report whether the service is alive, and list its routes."""
 
 from contextlib import suppress
 from typing import Any
@@ -15,46 +15,46 @@ from countermark.errors import IndexDamaged, IndexNotReady, Unavailable
 router = Router("Status")
 
 REASON_HEADER = "countermark-reason"
-"""Says in words why a state is what it is, so that the body stays one of the known words."""
+"""The header with the reason for a state, because the body has only one of the known words."""
 
 _TEXT: dict[int, Any] = {
     200: {
-        "description": "It is.",
+        "description": "The service is available.",
         "content": {"text/plain": {"schema": {"type": "string", "examples": ["I-AM-ALIVE"]}}},
     },
     503: {
-        "description": "INDEX-NOT-LOADED, INDEX-STALE or STORE-UNAVAILABLE; the header `countermark-reason` says why.",
+        "description": "INDEX-NOT-LOADED, INDEX-STALE or STORE-UNAVAILABLE. The header `countermark-reason` says why.",
         "content": {"text/plain": {"schema": {"type": "string", "examples": ["INDEX-STALE"]}}},
     },
 }
 
 
-@router.get("/status", summary="Can the service answer lookups?", responses=_TEXT)
+@router.get("/status", summary="Show whether the service can answer lookups", responses=_TEXT)
 def status(call: Call) -> Answer:
-    """Answer whether lookups can be answered, from an index that is not too old."""
+    """Return whether lookups can be answered from an index that is not too old."""
     return _status(call)
 
 
-@router.get("/status/ready", summary="The same as /status", responses=_TEXT)
+@router.get("/status/ready", summary="Show the same as /status", responses=_TEXT)
 def ready(call: Call) -> Answer:
-    """Answer whether requests may be sent here."""
+    """Return whether requests can be sent to this service."""
     return _status(call)
 
 
-@router.get("/status/live", summary="Does the process run?", responses={200: _TEXT[200]})
+@router.get("/status/live", summary="Show whether the process is running", responses={200: _TEXT[200]})
 def live(_call: Call) -> Answer:
-    """Answer that the process runs."""
+    """Return that the process is running."""
     return _answer("I-AM-ALIVE")
 
 
 @router.get("/site-map", summary="List the routes", responses=answers(list[str], "The paths of all routes."))
 def site_map(_call: Call) -> Answer:
-    """Answer the paths of all routes, sorted."""
+    """Return the paths of all routes, sorted."""
     return wire.json_answer(sorted({route.path for route in ROUTES}))
 
 
 def _status(call: Call) -> Answer:
-    """Answer the state of the store, where it is gone, else that of the index."""
+    """Return the state of the store if it is missing, or else the state of the index."""
     try:
         if call.services.check_store is not None:
             call.services.check_store()
@@ -65,7 +65,7 @@ def _status(call: Call) -> Answer:
 
 
 def _state(call: Call) -> tuple[str, str]:
-    """Return the state of the index in HMA's words, and why it is not well."""
+    """Return the state of the index in HMA's words, and the reason if it is not ready."""
     try:
         if call.services.index is not None:
             index = call.services.index.current(call.now_s)
@@ -82,23 +82,23 @@ def _state(call: Call) -> tuple[str, str]:
     except IndexNotReady as error:
         return "INDEX-NOT-LOADED", str(error)
     except Unavailable as error:
-        # Its text may name hosts and paths, and anybody may ask.
+        # The text of the error can contain hosts and paths, and this route needs no key.
         return "INDEX-NOT-LOADED", f"{type(error).__name__}: the index cannot be read"
-    why = _why_stale(call, manifest, age_s)
-    return ("INDEX-STALE", "; ".join(why)) if why else ("I-AM-ALIVE", "")
+    reasons = _why_stale(call, manifest, age_s)
+    return ("INDEX-STALE", "; ".join(reasons)) if reasons else ("I-AM-ALIVE", "")
 
 
 def _why_stale(call: Call, manifest: Manifest, age_s: int) -> list[str]:
-    """Return why what is served is not what the banks hold; nothing where it is."""
+    """Return the reasons why the served index differs from the banks; an empty list if it does not."""
     faults = [] if call.services.index is None else call.services.index.faults(call.now_s)
-    why = [str(fault) for fault in faults if fault.is_stale(call.now_s)]
-    # Where the banks cannot be asked, lookups say so themselves.
+    reasons = [str(fault) for fault in faults if fault.is_stale(call.now_s)]
+    # If the banks cannot be read, lookups report that.
     with suppress(Unavailable):
         fault = origin_mismatch(call.services.ports.banks, manifest)
-        why += [] if fault is None else [fault]
+        reasons += [] if fault is None else [fault]
     if age_s > call.services.limits.index_stale_s:
-        why.append(f"no build has found the index current for {age_s} s")
-    return why
+        reasons.append(f"no build has found the index current for {age_s} s")
+    return reasons
 
 
 def _answer(state: str, *, reason: str = "") -> Answer:

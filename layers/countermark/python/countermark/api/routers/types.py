@@ -24,7 +24,7 @@ router = Router("Types")
     responses=answers(list[SignalTypeView], "All signal types with their ratios."),
 )
 def list_signal_types(call: Call) -> Answer:
-    """Answer all signal types with their ratios."""
+    """Return all signal types with their ratios."""
     services = call.services
     ratios = services.ports.banks.signal_type_ratios()
     return wire.json_answer([{"name": name, "enabled_ratio": ratios.get(name, 1.0)} for name in services.signal_types])
@@ -33,23 +33,26 @@ def list_signal_types(call: Call) -> Answer:
 @router.put(
     "/c/signal_type/<signal_type_name>",
     summary="Enable or disable a signal type",
-    responses={204: {"description": "It is set."}},
+    responses={204: {"description": "The ratio was set."}},
 )
 def change_signal_type(call: Call, signal_type_name: str, body: Annotated[SignalTypeChange, Body()]) -> Answer:
-    """Set the ratio of a signal type: at 0 it is neither hashed, indexed nor matched."""
+    """Set the ratio of a signal type. A type with ratio 0 is not hashed, indexed or matched."""
     curate.set_signal_type_ratio(call.curator, call.services.signal_types, signal_type_name, body.enabled_ratio)
     return Answer(status=204)
 
 
 @router.get(
     "/c/signal_type/index",
-    summary="How far the index is behind the banks",
-    responses=answers(dict[str, IndexLag], "For each signal type."),
+    summary="Show how far the index is behind the banks",
+    responses=answers(dict[str, IndexLag], "The lag of the index of each signal type."),
 )
 def show_index_lag(
-    call: Call, signal_type: Annotated[str | None, Query(description="Only this type.", examples=["pdq"])] = None
+    call: Call,
+    signal_type: Annotated[
+        str | None, Query(description="The only signal type to report; by default all.", examples=["pdq"])
+    ] = None,
 ) -> Answer:
-    """Answer for each signal type how far its index is behind the banks."""
+    """Return for each signal type how far its index is behind the banks."""
     services = call.services
     if signal_type is not None and signal_type not in services.signal_types:
         raise InvalidInput(f"No such signal type '{signal_type}'")
@@ -74,12 +77,12 @@ def show_index_lag(
 @router.get(
     "/c/content_type",
     summary="List the content types",
-    responses=answers(list[ContentTypeView], "What content is; enabled where a signal type takes it."),
+    responses=answers(list[ContentTypeView], "The content types. A type is enabled if a signal type can hash it."),
 )
 def list_content_types(call: Call) -> Answer:
-    """Answer the content types; one is enabled where an enabled signal type takes it.
+    """Return the content types. A type is enabled if an enabled signal type can hash it, or if it holds other content.
 
-    So is one whose content holds other content. `file` is left out: it is one of the others, as its bytes tell.
+    `file` is left out, because it stands for one of the other types, which the bytes determine.
     """
     services = call.services
     ratios = services.ports.banks.signal_type_ratios()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from countermark.api.own_pages import OwnPages
+from countermark.api.same_origin import SameOriginGuard
 
 
 async def _app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
@@ -25,7 +25,7 @@ def status(headers: dict[str, str], *, loopback_only: bool = True) -> int:
         return {"type": "http.disconnect"}
 
     scope = {"type": "http", "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]}
-    asyncio.run(OwnPages(_app, loopback_only=loopback_only)(scope, receive, send))
+    asyncio.run(SameOriginGuard(_app, loopback_only=loopback_only)(scope, receive, send))
     return int(sent[0]["status"])
 
 

@@ -1,7 +1,7 @@
-"""A guard for servers that ask for no key: pages of other sites, open in the same browser, are not callers.
+"""A guard against cross-site requests, for servers that require no key.
 
-A browser lets any page send requests to this machine. What gives such a page away is its `Origin`, or, where
-a name of its own was made to resolve to this machine (DNS rebinding), the `Host` that it asks for.
+A browser lets the pages of any site send requests to this machine. The `Origin` header reveals such a page. If the site
+made a name of its own resolve to this machine (DNS rebinding), the `Host` header reveals it.
 """
 
 import ipaddress
@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 
 from countermark.api.asgi import Receive, Scope, Send
 
-REFUSAL = b'{"message":"this server asks for no key, and so answers no page of another site"}\n'
+REFUSAL = b'{"message":"this server requires no key, so it refuses requests from pages of other sites"}\n'
 
 
-class OwnPages:
-    """Passes on what no other site's page sent; refuses the rest with 403.
+class SameOriginGuard:
+    """Passes on requests that do not come from pages of other sites, and answers the rest with 403.
 
-    `loopback_only` says that the server listens on loopback, where only loopback's own names are asked for.
+    With `loopback_only`, the server listens on loopback, and the `Host` must be a name or an address of loopback.
     """
 
     def __init__(self, app: Any, *, loopback_only: bool) -> None:
@@ -25,14 +25,14 @@ class OwnPages:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI scope."""
-        if scope["type"] == "http" and not self._is_own(dict(scope["headers"])):
+        if scope["type"] == "http" and not self._is_same_origin(dict(scope["headers"])):
             headers = [(b"content-type", b"application/json"), (b"content-length", str(len(REFUSAL)).encode())]
             await send({"type": "http.response.start", "status": 403, "headers": headers})
             await send({"type": "http.response.body", "body": REFUSAL})
             return
         await self._app(scope, receive, send)
 
-    def _is_own(self, headers: dict[bytes, bytes]) -> bool:
+    def _is_same_origin(self, headers: dict[bytes, bytes]) -> bool:
         host = headers.get(b"host", b"").decode("latin-1")
         origin = headers.get(b"origin")
         if origin is not None and origin.decode("latin-1") not in {f"http://{host}", f"https://{host}"}:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from countermark.api import at_once as module
+from countermark.api import fast_path as module
 from countermark.api.app import build_app
 from countermark.api.asgi import asgi_app, request_of
-from countermark.api.at_once import AtOnce
+from countermark.api.fast_path import FastPath
 from countermark.api.keys import access_by_keys
 from countermark.api.messages import Answer, Request
 from countermark.api.routes import GROUPS
@@ -51,8 +51,8 @@ def asked(path: str = "/m/lookup", method: str = "GET", **query: str) -> Request
     return Request(method=method, path=path, query=query)
 
 
-def at_once(house: House, **changes: Any) -> AtOnce:
-    return AtOnce(replace(house.services, **changes), GROUPS)
+def fast_path(house: House, **changes: Any) -> FastPath:
+    return FastPath(replace(house.services, **changes), GROUPS)
 
 
 class Untouchable:
@@ -81,7 +81,7 @@ class Untouchable:
 def test_what_needs_memory_alone_is_answered_as_by_a_thread(filled: House, request_: Request) -> None:
     expected = build_app(filled.services).answer(request_)
     touched: Any = Untouchable()
-    assert at_once(filled, ports=touched, check_store=touched).answer(request_) == expected
+    assert fast_path(filled, ports=touched, check_store=touched).answer(request_) == expected
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_what_needs_memory_alone_is_answered_as_by_a_thread(filled: House, reque
     ],
 )
 def test_what_may_take_long_is_left_to_a_thread(filled: House, request_: Request) -> None:
-    assert at_once(filled).answer(request_) is None
+    assert fast_path(filled).answer(request_) is None
 
 
 VALUES = st.sampled_from([PDQ, FAR, MD5, "some words", "", "x", "A", "detail", "1", "pdq", "video_md5", "raw_text"])
@@ -123,12 +123,12 @@ def test_whatever_is_answered_at_once_is_what_a_thread_answers(
     filled: House, method: str, path: str, query: dict[str, str]
 ) -> None:
     request = Request(method=method, path=path, query=query)
-    answer = at_once(filled).answer(request)
+    answer = fast_path(filled).answer(request)
     assert answer is None or answer == build_app(filled.services).answer(request)
 
 
 def test_an_index_that_is_due_to_be_looked_for_is_left_to_a_thread(filled: House) -> None:
-    fast = at_once(filled)
+    fast = fast_path(filled)
     request = asked(signal=FAR, signal_type="pdq")
     assert fast.answer(request) is not None
     filled.clock.now_s += 60
@@ -138,7 +138,7 @@ def test_an_index_that_is_due_to_be_looked_for_is_left_to_a_thread(filled: House
 
 
 def test_a_newer_index_is_answered_from_once_it_is_loaded(filled: House) -> None:
-    fast = at_once(filled)
+    fast = fast_path(filled)
     request = asked("/m/raw_lookup", signal=FAR, signal_type="pdq")
     assert fast.answer(request) == Answer(headers={"Content-Type": "application/json"}, body=b'{"matches":[]}\n')
     body = f'{{"pdq": "{FAR}"}}'.encode()
@@ -150,7 +150,7 @@ def test_a_newer_index_is_answered_from_once_it_is_loaded(filled: House) -> None
 
 def test_what_nobody_has_loaded_yet_is_left_to_a_thread(filled: House, tmp_path: Path) -> None:
     with open_house(tmp_path / "state") as house:
-        fast = at_once(house)
+        fast = fast_path(house)
         request = asked(signal=FAR, signal_type="pdq")
         assert fast.answer(request) is None
         assert build_app(house.services).answer(asked(signal=MD5, signal_type="video_md5")).status == 200
@@ -161,7 +161,7 @@ def test_what_nobody_has_loaded_yet_is_left_to_a_thread(filled: House, tmp_path:
 
 def test_ratios_that_are_due_are_left_to_a_thread(filled: House) -> None:
     assert (
-        at_once(filled, directory=BankDirectory(filled.state.banks)).answer(asked(signal=FAR, signal_type="pdq"))
+        fast_path(filled, directory=BankDirectory(filled.state.banks)).answer(asked(signal=FAR, signal_type="pdq"))
         is None
     )
 
@@ -169,16 +169,16 @@ def test_ratios_that_are_due_are_left_to_a_thread(filled: House) -> None:
 def test_a_type_that_is_switched_off_is_refused_as_soon_as_a_thread_has_seen_it(filled: House) -> None:
     filled.state.banks.set_signal_type_ratio("pdq", 0.0)
     filled.clock.now_s += 5
-    assert at_once(filled).answer(asked(signal=FAR, signal_type="pdq")) is None
+    assert fast_path(filled).answer(asked(signal=FAR, signal_type="pdq")) is None
     warm_type = build_app(filled.services).answer(asked(signal=FAR, signal_type="pdq"))
     assert warm_type.status == 400
-    answered = at_once(filled).answer(asked(signal=FAR, signal_type="pdq"))
+    answered = fast_path(filled).answer(asked(signal=FAR, signal_type="pdq"))
     assert answered is None or answered == warm_type
 
 
 def test_with_keys_a_thread_looks_them_up(filled: House) -> None:
     access = access_by_keys(filled.state.api_keys)
-    assert at_once(filled, access=access).answer(asked(signal=FAR, signal_type="pdq")) is None
+    assert fast_path(filled, access=access).answer(asked(signal=FAR, signal_type="pdq")) is None
 
 
 def test_an_index_that_may_take_long_to_search_is_left_to_a_thread(
@@ -188,17 +188,17 @@ def test_an_index_that_may_take_long_to_search_is_left_to_a_thread(
     assert index is not None
     for _, segment in index.current(filled.clock()).segments():  # type: ignore[attr-defined]  # the reader's own class
         segment.is_settled = False
-    assert at_once(filled).answer(asked(signal=FAR, signal_type="pdq")) is None
+    assert fast_path(filled).answer(asked(signal=FAR, signal_type="pdq")) is None
     for _, segment in index.current(filled.clock()).segments():  # type: ignore[attr-defined]  # as above
         segment.is_settled = True
-    assert at_once(filled).answer(asked(signal=FAR, signal_type="pdq")) is not None
+    assert fast_path(filled).answer(asked(signal=FAR, signal_type="pdq")) is not None
     monkeypatch.setattr(module, "MAX_HASHES", 0)
-    assert at_once(filled).answer(asked(signal=FAR, signal_type="pdq")) is None
+    assert fast_path(filled).answer(asked(signal=FAR, signal_type="pdq")) is None
 
 
 def test_after_a_slow_answer_signals_of_that_type_are_left_to_threads(filled: House) -> None:
     passed = iter([0.0, 0.1, *[0.2] * 20])
-    fast = AtOnce(filled.services, GROUPS, thread_time=lambda: next(passed))
+    fast = FastPath(filled.services, GROUPS, thread_time=lambda: next(passed))
     assert fast.answer(asked(signal=FAR, signal_type="pdq")) is not None
     assert fast.answer(asked(signal=FAR, signal_type="pdq")) is None
     assert fast.answer(asked(signal=MD5, signal_type="video_md5")) is not None

@@ -1,7 +1,7 @@
-"""Requests that are answered from memory in well under a millisecond: without the hand-over to another thread.
+"""Requests that are answered from memory in well under a millisecond, without passing them to another thread.
 
-The same routes answer them, over ports that raise `WouldWait` where they would read a store or a file, load an index
-or search for long. Then nothing has been done yet, and a thread answers the request from the start.
+The same routes answer them, with ports that raise `WouldBlock` instead of reading a store or a file, loading an index
+or searching for long. The request has had no effect by then, so a thread can answer it from the start.
 """
 
 import time
@@ -20,39 +20,45 @@ from countermark.indexes.reader import IndexReader, LoadedIndex
 from countermark.indexes.shards import FanOut
 
 PATHS = frozenset({"/m/lookup", "/m/raw_lookup", "/status/live"})
-"""The paths of which a GET may be answered at once."""
+"""The paths whose GET requests can be answered on the fast path."""
 
 KINDS = frozenset({IndexKind.EXACT, IndexKind.HAMMING})
-"""The kinds of index that find a signal within a fraction of a millisecond, whoever chose the signal."""
+"""The kinds of index that find any signal within a fraction of a millisecond, even a signal that an attacker chose."""
 
 MAX_HASHES = 16_000_000
-"""How many hashes an index may hold. A signal that is near very many has all of them compared: 1 ms for a million."""
+"""How many hashes an index on the fast path can hold.
+
+A signal with very many neighbours is compared with all of them, which takes 1 ms per million hashes.
+"""
 
 SLOW_S = 0.005
-"""An answer that took the processor for longer was no answer at once: the signals of its type are left to threads."""
+"""The processor time of an answer in seconds above which threads answer requests with this signal type."""
 
 PAUSE_S = 30.0
-"""For how long they are."""
+"""For how many seconds threads answer them."""
 
 
-class WouldWait(BaseException):
-    """Answering goes on with something that may take long. No error: nobody but `AtOnce` may catch it."""
+class WouldBlock(BaseException):
+    """Raised if the answer would take long. It is not an error, and only `FastPath` is allowed to catch it."""
 
 
-class AtOnce:
-    """Answers what needs no waiting. For the one thread that serves all connections."""
+class FastPath:
+    """Answers requests that need no waiting. Only the thread that serves all connections uses it."""
 
     def __init__(
         self, services: Services, groups: frozenset[str], *, thread_time: Callable[[], float] = time.thread_time
     ) -> None:
-        """Answer with some services; `thread_time` returns the processor time of the calling thread, in seconds."""
+        """Create a fast path over services.
+
+        `thread_time` returns the processor time of the calling thread, in seconds.
+        """
         self._thread_time = thread_time
         self._types = frozenset(name for name, each in services.signal_types.items() if each.index_kind in KINDS)
         self._paused_until_s: dict[str | None, float] = {}
         self._app = build_app(_without_waiting(services), groups=groups)
 
     def answer(self, request: Request) -> Answer | None:
-        """Answer a request; None where that might take long."""
+        """Answer a request, or return None if the answer might take long."""
         if request.path not in PATHS or request.method not in {"GET", "HEAD"}:
             return None
         signal_type = request.query.get("signal_type")
@@ -63,32 +69,32 @@ class AtOnce:
             return None
         try:
             return self._app.answer(request)
-        except WouldWait:
+        except WouldBlock:
             return None
         finally:
             if self._thread_time() - began_s > SLOW_S:
                 self._paused_until_s[signal_type] = time.monotonic() + PAUSE_S
 
 
-class _Waits:
-    """A port that is behind a wait, whatever is asked of it."""
+class _BlockingPort:
+    """A port whose every use would block."""
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise WouldWait
+        raise WouldBlock
 
     def __call__(self, *_arguments: object) -> NoReturn:
-        raise WouldWait
+        raise WouldBlock
 
 
-class _Ports:
-    """The ports: each of them waits."""
+class _BlockingPorts:
+    """Ports whose every use would block."""
 
-    def __getattr__(self, name: str) -> _Waits:
-        return _Waits()
+    def __getattr__(self, name: str) -> _BlockingPort:
+        return _BlockingPort()
 
 
 class _Directory:
-    """The ratios of signal types that were read a moment ago."""
+    """The ratios of signal types, if they were read recently."""
 
     def __init__(self, directory: BankDirectory) -> None:
         self._ratios = directory.ratios
@@ -100,16 +106,16 @@ class _Directory:
     def current(self, now_s: int) -> Mapping[str, float]:
         ratios = self._ratios.cached(now_s)
         if ratios is None:
-            raise WouldWait
+            raise WouldBlock
         return ratios
 
     def by_id(self, needed: Iterable[int], *, now_s: int) -> NoReturn:
         del needed, now_s
-        raise WouldWait
+        raise WouldBlock
 
 
 class _Index:
-    """The index that is loaded, as long as it need not be looked for again."""
+    """The loaded index, until the reader has to check for a newer one."""
 
     def __init__(self, reader: IndexReader) -> None:
         self._reader = reader
@@ -118,18 +124,18 @@ class _Index:
     def current(self, now_s: int) -> "_Loaded":
         index = self._reader.cached(now_s)
         if index is None:
-            raise WouldWait
+            raise WouldBlock
         if self._loaded is None or self._loaded.index is not index:
             self._loaded = _Loaded(index)
         return self._loaded
 
     def faults(self, now_s: int) -> list[IndexFault]:
         del now_s
-        raise WouldWait
+        raise WouldBlock
 
 
 class _Loaded:
-    """The types of a loaded index that are searched fast: `FanOut` by name."""
+    """The signal types of a loaded index that can be searched fast, each with its `FanOut`."""
 
     def __init__(self, index: LoadedIndex) -> None:
         self.index = index
@@ -145,9 +151,9 @@ class _Loaded:
         if fast is None:
             segments = self.index.loaded().get(signal_type)
             if segments is None or not all(each.is_settled for each in segments.values()):
-                raise WouldWait
+                raise WouldBlock
             if sum(each.info.hashes for each in segments.values()) > MAX_HASHES:
-                raise WouldWait
+                raise WouldBlock
             fast = self._fast[signal_type] = self.index.searcher(signal_type)
         return fast
 
@@ -156,17 +162,17 @@ class _Loaded:
 
 
 def _without_waiting(services: Services) -> Services:
-    """Return services that answer from memory, or raise WouldWait."""
-    waits: Any = _Waits()
-    ports: Any = _Ports()
+    """Return services that either answer from memory or raise WouldBlock."""
+    blocking: Any = _BlockingPort()
+    ports: Any = _BlockingPorts()
     directory: Any = _Directory(services.directory)
     return replace(
         services,
         ports=ports,
         directory=directory,
-        index=_Index(services.index) if isinstance(services.index, IndexReader) else waits,
-        fetch_url=waits,
-        start_fetch=waits,
-        check_store=waits,
-        access=services.access if isinstance(services.access, OpenAccess) else waits,
+        index=_Index(services.index) if isinstance(services.index, IndexReader) else blocking,
+        fetch_url=blocking,
+        start_fetch=blocking,
+        check_store=blocking,
+        access=services.access if isinstance(services.access, OpenAccess) else blocking,
     )
