@@ -16,7 +16,7 @@ from countermark.api.messages import Answer, Request, first_values
 from countermark.api.routes import GROUPS, normal_path
 from countermark.api.services import Services
 
-REFUSAL = b'{"message":"WebSockets are not supported"}\n'
+REFUSAL = b'{"message":"there are no WebSockets here"}\n'
 """The answer to a request for a WebSocket."""
 
 BUFFERED_BODIES = 8

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from countermark.api.asgi import Receive, Scope, Send
 
-REFUSAL = b'{"message":"this server requires no key, so it refuses requests from pages of other sites"}\n'
+REFUSAL = b'{"message":"this server asks for no key, and so answers no page of another site"}\n'
 
 
 class SameOriginGuard:
