@@ -259,7 +259,7 @@ class LoadedIndex:
         return segment
 
     def _read_within(self, sections: ArrivingSections, ahead: ReadAhead) -> None:
-        """Read the sections that a match can need, so that no later lookup waits, and as many bands as the budget allows."""
+        """Read the sections that a match can need, so that no later lookup waits, and bands within the budget."""
         names = [each.name for each in sections.header.sections if each.name not in BAND_SECTIONS]
         sections.read(names)
         with suppress(Unavailable):
