@@ -16,7 +16,7 @@ import pytest
 from awslambdaric.lambda_runtime_marshaller import to_json
 
 from countermark.aws.clients import Clients
-from countermark.aws.shards import Invokes
+from countermark.aws.shards import LambdaClient
 
 MAX_PAYLOAD_BYTES = 6 * 2**20
 
@@ -38,7 +38,7 @@ class Endpoint:
     functions: dict[str, Function] = field(default_factory=dict)
     asked: list[tuple[str, Any]] = field(default_factory=list)
     refusals: dict[str, list[Refusal | None]] = field(default_factory=dict)
-    client: Invokes = field(init=False)
+    client: LambdaClient = field(init=False)
 
     def answer(self, name: str, payload: bytes) -> tuple[int, dict[str, str], bytes] | None:
         """Return status, headers and body; None closes the connection."""

@@ -97,7 +97,7 @@ def test_a_slow_table_ends_a_batch_in_time_and_each_repetition_gets_further(depl
             said.append(str(error))
             counts.append(len(stored(store, bank.id)))
     assert len(counts) > 2
-    assert all(f"the others took {BEGIN_WITHIN_S} s" in text for text in said)
+    assert all(f"the other contents took {BEGIN_WITHIN_S} s" in text for text in said)
     assert counts == sorted(set(counts))
     assert [each.id for each in stored(store, bank.id)] == list(ids)
 
@@ -110,6 +110,6 @@ def test_the_last_write_of_a_batch_ends_before_api_gateway_does() -> None:
 def test_a_content_that_no_item_holds_is_named_and_none_is_banked(deployment: Deployed) -> None:
     store = DynamoBankStore(deployment.clients.dynamodb, deployment.settings.banks_table)
     bank = store.create_bank("A", ratio=1.0)
-    with pytest.raises(InvalidInput, match="content 1 of the batch: what is stored as one item has at most"):
+    with pytest.raises(InvalidInput, match="content 1 of the batch: one stored item can have at most"):
         store.add_contents(bank.id, [DRAFTS[0], ContentDraft(signals={"big": "x" * 500_000})], now_s=NOW_S)
     assert stored(store, bank.id) == []

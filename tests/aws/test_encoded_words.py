@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from countermark.aws.content import S3UploadReader, decoded_words
+from countermark.aws.content import S3UploadReader, decode_encoded_words
 from tests.aws.deployed import Deployed
 
 PRINTABLE = st.text(st.characters(min_codepoint=0x20, exclude_categories=["C", "Zl", "Zp"]), min_size=1)
@@ -15,17 +15,17 @@ PRINTABLE = st.text(st.characters(min_codepoint=0x20, exclude_categories=["C", "
 @given(PRINTABLE, st.sampled_from([76, 2_000]))
 def test_what_pythons_mail_library_encodes_is_decoded(text: str, width: int) -> None:
     encoded = Header(text, "utf-8", maxlinelen=width).encode(linesep="", maxlinelen=width)
-    assert decoded_words(encoded) == text
+    assert decode_encoded_words(encoded) == text
 
 
 @given(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E)).filter(lambda text: "=?" not in text))
 def test_plain_metadata_stays_as_it_is(text: str) -> None:
-    assert decoded_words(text) == text
+    assert decode_encoded_words(text) == text
 
 
 @given(st.text(alphabet="=?UTF-8QB_ é", max_size=60))
 def test_nothing_that_looks_like_it_fails(text: str) -> None:
-    decoded_words(text)
+    decode_encoded_words(text)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_nothing_that_looks_like_it_fails(text: str) -> None:
     ],
 )
 def test_encoded_words_are_decoded_and_joined(value: str, expected: str) -> None:
-    assert decoded_words(value) == expected
+    assert decode_encoded_words(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,8 @@ def test_encoded_words_are_decoded_and_joined(value: str, expected: str) -> None
     ],
 )
 def test_what_is_malformed_stays_as_it_is_and_spoils_nothing_beside_it(malformed: str) -> None:
-    assert decoded_words(malformed) == malformed
-    assert decoded_words(f"=?UTF-8?Q?=C3=A9?= {malformed}") == f"é {malformed}"
+    assert decode_encoded_words(malformed) == malformed
+    assert decode_encoded_words(f"=?UTF-8?Q?=C3=A9?= {malformed}") == f"é {malformed}"
 
 
 def test_the_metadata_of_an_upload_is_decoded(deployment: Deployed) -> None:

@@ -27,7 +27,7 @@ class Index:
     looks: int = 0
 
     def write(self, content_id: int, *, at_ms: int) -> None:
-        self.entries[content_id] = feed.entry("content", content_id, now_ms=at_ms)
+        self.entries[content_id] = feed.new_entry("content", content_id, now_ms=at_ms)
 
     def read(self, shard: int, after: str) -> Iterator[str]:
         self.looks += 1
@@ -190,15 +190,15 @@ def test_no_change_is_lost_whenever_it_is_seen_and_however_small_the_pages_are(
 _SHARD = st.builds(
     Shard,
     settled=st.integers(0, 10**9),
-    at=st.none() | st.integers(0, 10**14).map(lambda ms: feed.entry("bank", 7, now_ms=ms)),
-    seen=st.just({}),
+    last_entry=st.none() | st.integers(0, 10**14).map(lambda ms: feed.new_entry("bank", 7, now_ms=ms)),
+    sums=st.just({}),
 )
 
 
 @given(st.lists(_SHARD, min_size=SHARDS, max_size=SHARDS), st.integers(0, SHARDS - 1))
-def test_a_cursor_comes_back_from_its_text(shards: list[Shard], turn: int) -> None:
-    whole = tuple(Shard(settled=s.settled, at=s.at, seen={s.settled + 3: 2**64 - 1}) for s in shards)
-    cursor = Cursor(shards=whole, turn=turn)
+def test_a_cursor_comes_back_from_its_text(shards: list[Shard], next_shard: int) -> None:
+    whole = tuple(Shard(settled=s.settled, last_entry=s.last_entry, sums={s.settled + 3: 2**64 - 1}) for s in shards)
+    cursor = Cursor(shards=whole, next_shard=next_shard)
     assert feed.decode(feed.encode(cursor), SHARDS) == cursor
 
 
@@ -229,7 +229,7 @@ def test_any_text_is_a_cursor_or_refused(text: str) -> None:
 
 
 def test_an_entry_says_what_it_is_of() -> None:
-    index = Index(entries={5: feed.entry("bank", 5, now_ms=NOW_MS)})
+    index = Index(entries={5: feed.new_entry("bank", 5, now_ms=NOW_MS)})
     page = feed.read(None, SHARDS, index.read, now_ms=NOW_MS, limit=1)
     assert page.changes == (Change(kind="bank", id=5),)
     assert MAX_BUCKETS * BUCKET_MS >= OVERLAP_S * 1_000

@@ -280,7 +280,7 @@ def test_a_bucket_that_refuses_is_told_in_words_and_no_crash(deployment: Deploye
     tap.answers.append(("get_object", refuse(code)))
     uri = f"s3://{CONTENT_BUCKET}/k"
     with (
-        pytest.raises(InvalidInput, match=f"'{uri}' is not for this deployment to read"),
+        pytest.raises(InvalidInput, match=f"this deployment is not allowed to read '{uri}'"),
         S3ContentReader(tap, [CONTENT_BUCKET]).open(uri),
     ):
         pass

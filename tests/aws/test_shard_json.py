@@ -75,7 +75,7 @@ def test_a_question_comes_as_it_was_asked(question: Question) -> None:
 
 @given(ANSWERS)
 def test_an_answer_comes_as_it_was_given(answer: Answer) -> None:
-    assert decode_answer(sent(answer), asked=len(answer.found)) == answer
+    assert decode_answer(sent(answer), value_count=len(answer.found)) == answer
 
 
 def test_a_question_of_the_age_has_neither_type_nor_values() -> None:
@@ -105,7 +105,7 @@ WHOLE: dict[str, Any] = {"version": 1, "shards": 3, "signal_type": "pdq", "value
 )
 def test_what_is_no_question_is_refused(change: dict[str, Any]) -> None:
     assert decode_question(WHOLE) == Question(shards=3, signal_type="pdq", values=("a",))
-    with pytest.raises(InvalidInput, match="no question of shards"):
+    with pytest.raises(InvalidInput, match="not a question to shards"):
         decode_question(WHOLE | change)
     for missing in WHOLE:
         with pytest.raises(InvalidInput):
@@ -148,8 +148,8 @@ def test_whatever_else_comes_is_no_question(event: object) -> None:
     ],
 )
 def test_an_answer_that_makes_no_sense_is_no_answer(found: Any) -> None:
-    with pytest.raises(Unavailable, match="makes no sense"):
-        decode_answer(json.dumps({"version": 1, "age_s": 1, "found": found}).encode(), asked=1)
+    with pytest.raises(Unavailable, match="is malformed"):
+        decode_answer(json.dumps({"version": 1, "age_s": 1, "found": found}).encode(), value_count=1)
 
 
 @pytest.mark.parametrize(
@@ -170,21 +170,21 @@ def test_an_answer_that_makes_no_sense_is_no_answer(found: Any) -> None:
     ],
 )
 def test_a_payload_of_another_form_is_no_answer(payload: bytes) -> None:
-    assert decode_answer(b'{"version": 1, "age_s": 1, "found": [[]]}', asked=1) == Answer(age_s=1, found=((),))
-    with pytest.raises(Unavailable, match="makes no sense"):
-        decode_answer(payload, asked=1)
+    assert decode_answer(b'{"version": 1, "age_s": 1, "found": [[]]}', value_count=1) == Answer(age_s=1, found=((),))
+    with pytest.raises(Unavailable, match="is malformed"):
+        decode_answer(payload, value_count=1)
 
 
 @pytest.mark.parametrize("kind", [IndexNotReady, IndexDamaged, Unavailable])
 def test_a_refusal_comes_as_the_error_that_it_is(kind: type[Unavailable]) -> None:
     with pytest.raises(kind, match="why not") as caught:
-        decode_answer(to_json(encode_refusal(kind("why not"))).encode(), asked=3)
+        decode_answer(to_json(encode_refusal(kind("why not"))).encode(), value_count=3)
     assert type(caught.value) is kind
 
 
 def test_a_refusal_of_another_kind_is_unavailable() -> None:
     with pytest.raises(Unavailable, match="why not") as caught:
-        decode_answer(to_json(encode_refusal(MissingExtra("why not"))).encode(), asked=1)
+        decode_answer(to_json(encode_refusal(MissingExtra("why not"))).encode(), value_count=1)
     assert type(caught.value) is Unavailable
 
 
@@ -197,7 +197,7 @@ def test_an_answer_tells_of_as_many_values_as_it_carries(monkeypatch: pytest.Mon
     one = len(json.dumps(encode_answer(Answer(age_s=1, found=(near,)))["found"]))
     for room, expected in ((3 * one, 3), (3 * one - 1, 2), (one, 1)):
         monkeypatch.setattr(shard_json, "MAX_PAYLOAD_BYTES", room)
-        told = decode_answer(sent(Answer(age_s=1, found=(near,) * 5)), asked=5)
+        told = decode_answer(sent(Answer(age_s=1, found=(near,) * 5)), value_count=5)
         assert told.found == (near,) * expected
     monkeypatch.setattr(shard_json, "MAX_PAYLOAD_BYTES", one - 1)
     with pytest.raises(Unavailable, match="10 contents are near one signal"):
@@ -208,7 +208,7 @@ def test_half_a_million_contents_near_one_signal_fit_an_answer() -> None:
     near = crowd(500_000, step=100)
     payload = sent(Answer(age_s=1, found=(near,)))
     assert len(payload) < 6 * 2**20
-    assert decode_answer(payload, asked=1).found == (near,)
+    assert decode_answer(payload, value_count=1).found == (near,)
 
 
 @given(st.lists(st.text(), max_size=4))
@@ -223,5 +223,5 @@ def test_a_value_takes_no_more_of_a_question_than_is_counted(values: Sequence[st
 )
 def test_faults_of_another_form_are_refused(faults: object) -> None:
     payload = json.dumps({"version": 1, "age_s": 1, "found": [], "faults": faults}).encode()
-    with pytest.raises(Unavailable, match="makes no sense"):
-        decode_answer(payload, asked=0)
+    with pytest.raises(Unavailable, match="is malformed"):
+        decode_answer(payload, value_count=0)

@@ -131,7 +131,7 @@ def test_where_one_fails_no_question_is_under_way_after_the_answer(
     functions: ShardFunctions, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that is frozen after its answer would find the connections broken, and its threads taken."""
-    monkeypatch.setattr(shards, "MAX_ASKED", 1)
+    monkeypatch.setattr(shards, "MAX_BATCH_VALUES", 1)
     is_asked, goes_on = threading.Event(), threading.Event()
     under_way: list[str] = []
 
@@ -170,10 +170,10 @@ def test_the_longest_question_ends_before_the_api_gives_up() -> None:
 
 
 def test_a_question_holds_so_many_values_and_so_many_bytes(functions: ShardFunctions, endpoint: Endpoint) -> None:
-    values = ["x" * (n + 1) for n in range(2 * shards.MAX_ASKED + 1)]
+    values = ["x" * (n + 1) for n in range(2 * shards.MAX_BATCH_VALUES + 1)]
     assert ask(functions, *values) == [[1, 2, 3]] * len(values)
     asked = [len(event["values"]) for name, event in endpoint.asked if name == "one"]
-    assert asked == [shards.MAX_ASKED, shards.MAX_ASKED, 1]
+    assert asked == [shards.MAX_BATCH_VALUES, shards.MAX_BATCH_VALUES, 1]
 
 
 def test_long_values_are_asked_in_as_many_questions_as_lambda_takes(
@@ -214,14 +214,14 @@ def test_an_answer_that_makes_no_sense_fails_the_whole(
     functions: ShardFunctions, endpoint: Endpoint, found: Any
 ) -> None:
     endpoint.functions["two"] = lambda event: {"version": 1, "age_s": 1, "found": found}
-    with pytest.raises(Unavailable, match="makes no sense"):
+    with pytest.raises(Unavailable, match="is malformed"):
         ask(functions, "a")
 
 
 def test_the_age_is_the_oldest_and_is_asked_for_without_values(functions: ShardFunctions, endpoint: Endpoint) -> None:
     assert functions.age_s(100, shards=7) == 3
     assert {tuple(event["values"]) for _, event in endpoint.asked} == {()}
-    assert functions.ask("one", Question(shards=7)) == Answer(age_s=1)
+    assert functions.call("one", Question(shards=7)) == Answer(age_s=1)
 
 
 def test_there_are_connections_for_every_function_at_once() -> None:

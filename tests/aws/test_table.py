@@ -150,14 +150,14 @@ def _updates(count: int, text: str = "") -> list[Action]:
 def test_transactions_are_led_by_the_check_and_hold_no_more_than_the_service_takes(
     count: int, sizes: Sequence[int]
 ) -> None:
-    made = list(transactions(_updates(count), beside=CHECK))
+    made = list(transactions(_updates(count), first=CHECK))
     assert [len(one) for one in made] == sizes
     assert all(one[0] is CHECK for one in made)
     assert [action for one in made for action in one[1:]] == _updates(count)
 
 
 def test_transactions_hold_no_more_bytes_than_the_service_takes() -> None:
-    made = list(transactions(_updates(40, "x" * 300_000), beside=CHECK))
+    made = list(transactions(_updates(40, "x" * 300_000), first=CHECK))
     assert len(made) > 2
     assert all(sum(map(size_bytes, one)) <= MAX_TRANSACTION_BYTES for one in made)
     assert sum(len(one) - 1 for one in made) == 40

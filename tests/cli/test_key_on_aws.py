@@ -35,7 +35,7 @@ def test_a_table_that_is_not_there_is_the_users_mistake(countermark: CommandLine
     del deployment
     ran = countermark("key", "--table", "nosuch", "list")
     assert (ran.code, ran.out) == (2, "")
-    assert "AWS refuses: ResourceNotFoundException" in ran.err
+    assert "AWS refused the request: ResourceNotFoundException" in ran.err
 
 
 def test_without_credentials_or_a_region_it_says_what_to_set(

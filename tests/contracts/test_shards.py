@@ -160,7 +160,7 @@ def test_while_the_shard_count_changes_there_is_a_whole_answer_or_none(sharded: 
     sharded.readers[2] = sharded.group(2, 3, max_age_s=10**6)
     assert sharded.ids() == before
     sharded.build(shards=shards)
-    with pytest.raises(Unavailable, match=f"the index is changing: 4 shards here, asked for {shards}"):
+    with pytest.raises(Unavailable, match=f"the index is changing: this function has 4 shards, not {shards}"):
         sharded.ids()
     sharded.readers[2] = sharded.group(2, 3)
     assert sharded.ids() == before

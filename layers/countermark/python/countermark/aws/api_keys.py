@@ -1,4 +1,4 @@
-"""API keys in DynamoDB, in a partition of their own: a policy can let a function read them and nothing else."""
+"""API keys in DynamoDB, in one partition, so that a policy can let a function read them and nothing else."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -32,9 +32,10 @@ class DynamoApiKeyStore:
             "created_at_s": key.created_at_s,
         }
         for _ in attempts("storing a key"):
-            # Keys lie by their digests. Whoever stores one counts up, so no two find a name free at the same time.
+            # Keys are stored by their digests. Each write also increments a counter, so that two writers cannot both
+            # find a name free at the same time.
             last = int((self._table.get(keys.API_KEY_COUNTER) or {"last": 0})["last"])
-            if any(known.name == key.name and known.digest != key.digest for known in self.keys()):
+            if any(stored.name == key.name and stored.digest != key.digest for stored in self.keys()):
                 raise duplicate_name_error(key.name)
             count = Update(
                 key=keys.API_KEY_COUNTER,
@@ -52,9 +53,9 @@ class DynamoApiKeyStore:
 
     def delete_key(self, name: str) -> bool:
         items = self._table.query(Range(partition=names.API_KEYS))
-        found = [Key.of(item) for item in items if item["name"] == name]
-        self._table.delete_many(found)
-        return bool(found)
+        matching = [Key.of(item) for item in items if item["name"] == name]
+        self._table.delete_many(matching)
+        return bool(matching)
 
 
 def _api_key(item: Item) -> ApiKey:

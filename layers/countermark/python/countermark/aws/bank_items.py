@@ -1,4 +1,4 @@
-"""Banks and contents as items of DynamoDB, and back."""
+"""Conversion between banks and contents and their DynamoDB items."""
 
 import json
 from typing import Any
@@ -7,12 +7,12 @@ from countermark.aws import keys, names
 from countermark.aws.table import Item, Value, to_json
 from countermark.domain.bank import Bank, BankContent, ContentChange, Provenance, changed_fields
 
-DERIVED = ("bank_id", names.BANK_INDEX.partition_key, "signals", "provenance", "original_media_uri")
-"""Attributes that a put sets anew; a missing one is None."""
+DERIVED_ATTRIBUTES = ("bank_id", names.BANK_INDEX.partition_key, "signals", "provenance", "original_media_uri")
+"""Attributes that a put of an existing content replaces. A missing attribute is None."""
 
 
-def derived(content: BankContent) -> dict[str, Value]:
-    """Return what a put of a content that is there replaces."""
+def derived_attributes(content: BankContent) -> dict[str, Value]:
+    """Return the attributes that a put of an existing content replaces."""
     values: dict[str, Value] = {
         "bank_id": content.bank_id,
         names.BANK_INDEX.partition_key: keys.bank_shard(content.bank_id, content.id),
@@ -25,8 +25,8 @@ def derived(content: BankContent) -> dict[str, Value]:
     return values
 
 
-def curated(content: BankContent) -> dict[str, Value]:
-    """Return what a put of a content that is there leaves alone."""
+def curated_attributes(content: BankContent) -> dict[str, Value]:
+    """Return the attributes that a put of an existing content leaves unchanged."""
     values: dict[str, Value] = {
         "disable_until_ts": content.disable_until_ts,
         "note": to_json(content.note),
@@ -36,8 +36,8 @@ def curated(content: BankContent) -> dict[str, Value]:
     return values | {"reason": to_json(content.reason)} if content.reason else values
 
 
-def changed(change: ContentChange) -> dict[str, Value]:
-    """Return the attributes that a change sets: they have the names of its fields."""
+def changed_attributes(change: ContentChange) -> dict[str, Value]:
+    """Return the attributes that a change sets. They have the names of the change's fields."""
     return {name: value if isinstance(value, int) else to_json(value) for name, value in changed_fields(change).items()}
 
 
@@ -65,12 +65,12 @@ def bank_item(bank: Bank) -> Item:
 
 
 def bank_data(bank: Bank) -> str:
-    """Return all that changes of a bank as one text, so that one condition tells whether any of it has."""
+    """Return the fields of a bank that can change, as one text, so that one condition detects any change."""
     return to_json([bank.name, bank.matching_enabled_ratio, dict(bank.distance_limits)])
 
 
 def bank_of(item: Item) -> Bank | None:
-    """Return the bank of an item; None for the tombstone of a deleted one."""
+    """Return the bank of an item; None if the item is the tombstone of a deleted bank."""
     if "is_deleted" in item:
         return None
     name, ratio, limits = _from_json(item["data"])
@@ -82,7 +82,11 @@ def _from_json(value: Value) -> Any:
 
 
 def integer(value: Value | None) -> int:
-    """Return an attribute that is an integer; one that is none crashes: it was never written so."""
+    """Return an integer attribute.
+
+    Raises:
+        TypeError: The attribute is not an integer. countermark never writes such an item.
+    """
     if not isinstance(value, int):
-        raise TypeError(f"an attribute that is an integer holds {type(value).__name__}")
+        raise TypeError(f"an attribute that must be an integer is of type {type(value).__name__}")
     return value

@@ -1,9 +1,9 @@
 """Banks and contents in DynamoDB, and the feed of their changes.
 
-Every change is one conditional write, or a small transaction, against what it was decided upon; who loses
-a race reads and decides again. What touches the feed does so in the same write, so no change can be
-acknowledged and not be told. A bank's page is read from an index that lags a little behind; each content
-itself is read as it is now.
+Every change is one conditional write, or a small transaction, whose condition is the state that was read before. A
+call that loses a race reads again and decides again. The same write also sets the feed's attributes, so that no change
+can be acknowledged but missing from the feed. The ids of a bank's page come from a secondary index that lags a little
+behind. Each content of the page is then read strongly consistently.
 """
 
 import heapq
@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from countermark.aws import feed, keys, names
 from countermark.aws.bank_items import (
-    DERIVED,
+    DERIVED_ATTRIBUTES,
     bank_data,
     bank_item,
     bank_of,
-    changed,
+    changed_attributes,
     content_of,
-    curated,
-    derived,
+    curated_attributes,
+    derived_attributes,
     integer,
 )
 from countermark.aws.retry import attempts
@@ -61,36 +61,41 @@ from countermark.errors import AlreadyExists, Conflict, CursorLost, InvalidInput
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-Given = TypeVar("Given")
+Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 TOMBSTONE_S = 30 * 24 * 3600
-"""How long the feed tells of something deleted: whoever reads more rarely starts again from nothing."""
+"""How long the feed lists a deletion, in seconds. A reader that reads less often must start again from nothing."""
 
 LATE_WRITES_S = 3_600
 """How long after a bank is deleted its purge counts as unfinished, in seconds.
 
-A write that began before may still arrive, and an index that lags may not list it at once: a Lambda function runs for
-at most 15 minutes. Source: AWS Lambda, "Lambda quotas".
+A write that began before the deletion may arrive later, because a Lambda function runs for up to 15 minutes. The
+secondary index may list it later still. Source: AWS Lambda, "Lambda quotas".
 """
 
 MARK_S = 400 * 24 * 3600
-"""How long the mark of a build is remembered: a deployment signs builds every few minutes."""
+"""How long the mark of a build is stored, in seconds. A deployment signs builds every few minutes."""
 
 WRITERS = 16
-"""Threads of one bulk write. Each content is a conditional write of its own, for no batch takes conditions."""
+"""Threads of one bulk write. Each content needs a separate conditional write, because DynamoDB's batches have no
+conditions."""
 
 BEGIN_WITHIN_S = 8
-"""A batch begins no write later than this: with `clients.READ_TIMEOUT_S` and its retries the last one ends within the
-30 seconds that API Gateway waits."""
+"""How long a batch may begin new writes, in seconds.
 
-_IS_GONE = f"({keys.IS_FREE} OR attribute_exists(#is_deleted))"
-_TELL = ", " + ", ".join(f"#{key} = :{key}" for key in (names.FEED_INDEX.partition_key, names.FEED_INDEX.sort_key))
+With `clients.READ_TIMEOUT_S` and its retries, the last write then ends within the 30 seconds that API Gateway waits.
+"""
+
+_IS_FREE_OR_DELETED = f"({keys.IS_FREE} OR attribute_exists(#is_deleted))"
+_SET_FEED_ATTRIBUTES = ", " + ", ".join(
+    f"#{key} = :{key}" for key in (names.FEED_INDEX.partition_key, names.FEED_INDEX.sort_key)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
-    """A batch of contents: their ids, whether it was begun before, and whether all of them are written."""
+    """A batch of contents: their ids, whether an earlier call began it, and whether all contents are written."""
 
     ids: range
     is_old: bool
@@ -98,37 +103,39 @@ class _Batch:
 
 
 class DynamoBankStore:
-    """The banks of a deployment. `clock` returns epoch seconds: changes are told in its order."""
+    """The banks of a deployment. `clock` returns epoch seconds. The feed lists changes in the order of this clock."""
 
     def __init__(self, client: "DynamoDBClient", table: str, *, clock: Callable[[], float] = time.time) -> None:
         self._table = Table(client, table)
         self._clock = clock
-        self._bank_ids: dict[str, int] = {}  # as last seen, by name: each read checks that it still holds
+        self._bank_ids: dict[str, int] = {}  # by name, as last read: each use checks that the id is still valid
 
     def create_bank(self, name: str, *, ratio: float) -> Bank:
-        """Create a bank. It is not in the feed: an index build has no work before it holds a content."""
-        bank = Bank(id=self._count(keys.BANK_COUNTER, 1).start, name=name, matching_enabled_ratio=ratio)
+        """Create a bank. The feed does not list it, because an index build has no work until the bank has a content."""
+        bank = Bank(id=self._next_numbers(keys.BANK_COUNTER, 1).start, name=name, matching_enabled_ratio=ratio)
         try:
-            self._table.transact([self._take_name(bank), Put(item=bank_item(bank))])
+            self._table.transact([self._reserve_name(bank), Put(item=bank_item(bank))])
         except ConditionFailed as error:
-            raise AlreadyExists(f"there is a bank of the name {name!r} already") from error
+            raise AlreadyExists(f"a bank named {name!r} already exists") from error
         self._bank_ids[name] = bank.id
         return bank
 
     def bank(self, name: str) -> Bank:
-        return self._bank_and(name)[0]
+        return self._bank_with_items(name)[0]
 
-    def _bank_and(self, name: str, *others: Key) -> tuple[Bank, dict[Key, Item]]:
-        """Return a bank with what is at other keys: in one read where the bank's id was seen before, and still holds.
+    def _bank_with_items(self, name: str, *others: Key) -> tuple[Bank, dict[Key, Item]]:
+        """Return a bank, and the items at its and the other keys.
+
+        This takes one read if the bank's id is cached and still valid.
 
         Raises:
-            NotFound: There is no bank of that name.
+            NotFound: No bank has that name.
         """
         expected = self._bank_ids.get(name)
         wanted = [keys.bank_name(name), *others] + ([] if expected is None else [keys.bank(expected)])
         found = {Key.of(item): item for item in self._table.get_many(wanted)}
-        taken = found.get(keys.bank_name(name))
-        bank_id = None if taken is None else integer(taken["bank_id"])
+        name_item = found.get(keys.bank_name(name))
+        bank_id = None if name_item is None else integer(name_item["bank_id"])
         if bank_id is not None:
             item = found.get(keys.bank(bank_id)) or self._table.get(keys.bank(bank_id))
             bank = None if item is None else bank_of(item)
@@ -148,16 +155,16 @@ class DynamoBankStore:
             bank = change.applied_to(old)
             if bank == old:
                 return old
-            update = self._update_of(old, bank)
+            update = self._bank_update(old, bank)
             try:
                 if bank.name == old.name:
                     self._table.write(update)
                 else:
-                    self._table.transact([self._take_name(bank), self._free_name(old), update])
+                    self._table.transact([self._reserve_name(bank), self._release_name(old), update])
                 return bank
             except ConditionFailed as error:
                 if bank.name != old.name and 0 in error.positions:
-                    raise AlreadyExists(f"there is a bank of the name {bank.name!r} already") from error
+                    raise AlreadyExists(f"a bank named {bank.name!r} already exists") from error
         raise AssertionError("attempts() raises when it ends")
 
     def delete_bank(self, name: str) -> Bank | None:
@@ -172,16 +179,17 @@ class DynamoBankStore:
                 values={"old": bank_data(bank)},
             )
             try:
-                self._table.transact([self._free_name(bank), tombstone])
+                self._table.transact([self._release_name(bank), tombstone])
                 return bank
             except ConditionFailed:
                 continue
         raise AssertionError("attempts() raises when it ends")
 
     def purge_contents(self, bank_id: int, *, limit: int) -> int:
-        """Remove contents of a deleted bank; of one that is there, none.
+        """Remove contents of a deleted bank. Remove nothing if the bank exists.
 
-        The index of a bank may still list what is removed already: pages are read until something is.
+        The secondary index may still list contents that are already removed. So pages are read until one call removes
+        something.
         """
         item = self._table.get(keys.bank(bank_id))
         if item is not None and bank_of(item) is not None:
@@ -193,23 +201,23 @@ class DynamoBankStore:
         return 0
 
     def unfinished_purges(self) -> Sequence[int]:
-        """Return the ids. A bank stays one of them for `LATE_WRITES_S` after its deletion at least."""
+        """Return the ids of deleted banks with an unfinished purge. Each is listed for at least `LATE_WRITES_S`."""
         items = list(self._table.query(Range(partition=names.BANKS)))
         unfinished = {int(Key.of(item).sk) for item in items if "is_deleted" in item and "purged_at_s" not in item}
         if self._table.get(keys.PURGES_DERIVED) is None:
             unfinished |= self._derive_purges({int(Key.of(item).sk) for item in items})
         return sorted(unfinished)
 
-    def _derive_purges(self, known: Container[int]) -> set[int]:
-        """Find contents of banks that have neither an item nor a tombstone any more, once; returns those banks.
+    def _derive_purges(self, known_ids: Container[int]) -> set[int]:
+        """Find banks that have contents but neither an item nor a tombstone, and return their ids. This runs once.
 
-        Older versions let a tombstone expire after 30 days, whether or not the contents were purged by then.
+        Older versions let a tombstone expire after 30 days, even if the contents were not purged by then.
         """
         counter = self._table.get(keys.BANK_COUNTER)
         found = set()
         for bank_id in range(1, 1 + (0 if counter is None else integer(counter["last"]))):
-            if bank_id not in known and any(self._listed(bank_id, before=None, page_size=1)):
-                # Where an item was made meanwhile, the bank is there, or deleted with a tombstone of its own.
+            if bank_id not in known_ids and any(self._listed_ids(bank_id, before=None, page_size=1)):
+                # If the condition fails, another process has created the bank, or its tombstone, in the meantime.
                 with suppress(ConditionFailed):
                     tombstone = self._bank_tombstone(bank_id)
                     self._table.write(Put(item=tombstone, condition=keys.IS_FREE))
@@ -218,11 +226,11 @@ class DynamoBankStore:
         return found
 
     def _finish_purge(self, tombstone: Item | None) -> None:
-        """Let the tombstone of a bank without contents expire, once no write to the bank can be under way any more."""
+        """Let the tombstone of a bank without contents expire, once no write to the bank can still be running."""
         if tombstone is None or "purged_at_s" in tombstone:
             return
         now_s = int(self._clock())
-        if now_s - feed.at_s(str(tombstone[names.FEED_INDEX.sort_key])) < LATE_WRITES_S:
+        if now_s - feed.entry_time_s(str(tombstone[names.FEED_INDEX.sort_key])) < LATE_WRITES_S:
             return
         with suppress(ConditionFailed):
             self._table.write(
@@ -235,14 +243,17 @@ class DynamoBankStore:
             )
 
     def add_content(self, bank_id: int, draft: ContentDraft, *, now_s: int) -> BankContent:
-        """Bank a draft. In a bank that is deleted meanwhile it is banked, and never found: a build sees to that."""
+        """Bank a draft.
+
+        If the bank is deleted during the call, the content is stored but never matches, because builds leave it out.
+        """
         item = self._table.get(keys.bank(bank_id))
         if item is None or bank_of(item) is None:
             raise NotFound(f"bank {bank_id} not found")
-        content = draft.content(self._count(keys.CONTENT_COUNTER, 1).start, bank_id, now_s=now_s)
+        content = draft.content(self._next_numbers(keys.CONTENT_COUNTER, 1).start, bank_id, now_s=now_s)
         if draft.source_key is not None:
-            return self._add_once(content, draft.source_key)
-        # The id is this call's own: where its item is there already, it is this call's write, tried again.
+            return self._add_with_source_key(content, draft.source_key)
+        # Only this call has the id. If the item exists, the client's retry met the client's first attempt.
         with suppress(ConditionFailed):
             self._table.write(Put(item=self._content_item(content), condition=keys.IS_FREE))
         return content
@@ -250,18 +261,18 @@ class DynamoBankStore:
     def add_contents(
         self, bank_id: int, drafts: Sequence[ContentDraft], *, key: str | None = None, now_s: int
     ) -> range:
-        """Bank drafts in writes of their own, side by side: no write begins later than `BEGIN_WITHIN_S`.
+        """Bank drafts, each in a separate write, in parallel. No write begins after `BEGIN_WITHIN_S`.
 
-        The ids are stored under the key first, so that a repeated call writes what is missing, and nothing twice.
+        The ids are stored under the key first, so that a repeated call writes only the missing contents.
         """
         check_page(len(drafts))
         if any(draft.source_key is not None for draft in drafts):
             raise InvalidInput("a draft of a batch has no source key of its own")
-        for place, draft in enumerate(drafts):
+        for position, draft in enumerate(drafts):
             try:
                 size_bytes(Put(item=self._content_item(draft.content(MAX_CONTENT_ID, bank_id, now_s=now_s))))
             except InvalidInput as error:
-                raise InvalidInput(f"content {place} of the batch: {error}") from error
+                raise InvalidInput(f"content {position} of the batch: {error}") from error
         begun_s = self._clock()
         item = self._table.get(keys.bank(bank_id))
         if item is None or bank_of(item) is None:
@@ -274,61 +285,61 @@ class DynamoBankStore:
         if batch.is_done:
             return batch.ids
         if batch.is_old:
-            # What was deleted since is there as a tombstone, and stays deleted.
-            for there in self._table.get_many([keys.content(content_id) for content_id in batch.ids]):
-                del missing[keys.content_id(Key.of(there))]
+            # A content that was deleted since then has a tombstone, and stays deleted.
+            for stored in self._table.get_many([keys.content(content_id) for content_id in batch.ids]):
+                del missing[keys.content_id(Key.of(stored))]
         contents = [draft.content(content_id, bank_id, now_s=now_s) for content_id, draft in missing.items()]
-        failures = self._put_once(contents, until_s=begun_s + BEGIN_WITHIN_S)
+        failures = self._put_new(contents, until_s=begun_s + BEGIN_WITHIN_S)
         if failures:
             raise Unavailable(
                 f"{len(drafts) - len(failures)} of {len(drafts)} contents were stored ({failures[0]}): send the same "
                 f"batch again with the idempotency_key {key!r}, which stores the rest"
             )
-        with suppress(Unavailable):  # a repeated call then looks at each content, and finds it there
+        with suppress(Unavailable):  # a repeated call then reads each content, and finds it
             self._table.write(
                 Update(key=keys.batch(bank_id, key), change="SET #is_done = :done", values={"done": True})
             )
         return batch.ids
 
     def _batch(self, bank_id: int, key: str, digest: str, count: int, *, now_s: int) -> "_Batch":
-        """Return the batch of a key, with ids that are set aside where there was none, or it is forgotten.
+        """Return the batch of a key. If there is none, or it has expired, create it with new ids.
 
         Raises:
-            Conflict: It is of other contents.
+            Conflict: The key was used for other contents.
         """
-        place = keys.batch(bank_id, key)
+        item_key = keys.batch(bank_id, key)
         for _ in attempts("beginning a batch"):
-            item = self._table.get(place)
+            item = self._table.get(item_key)
             if item is not None and integer(item[names.TTL_ATTRIBUTE]) > now_s:
                 if item["digest"] != digest:
                     raise Conflict(f"the key {key!r} was used for other contents: use a new key")
                 first = integer(item["first_id"])
                 return _Batch(ids=range(first, first + count), is_old=True, is_done="is_done" in item)
-            ids = self._count(keys.CONTENT_COUNTER, count)
-            made: Item = {
-                **place._asdict(),
+            ids = self._next_numbers(keys.CONTENT_COUNTER, count)
+            new_item: Item = {
+                **item_key._asdict(),
                 "digest": digest,
                 "first_id": ids.start,
                 names.TTL_ATTRIBUTE: now_s + REMEMBER_BATCHES_S,
             }
-            unless = f"{keys.IS_FREE} OR #{names.TTL_ATTRIBUTE} <= :now"
+            condition = f"{keys.IS_FREE} OR #{names.TTL_ATTRIBUTE} <= :now"
             try:
-                self._table.write(Put(item=made, condition=unless, values={"now": now_s}))
+                self._table.write(Put(item=new_item, condition=condition, values={"now": now_s}))
                 return _Batch(ids=ids, is_old=False, is_done=False)
             except ConditionFailed:
-                continue  # the same batch was begun elsewhere just now, or by this write's first attempt
+                continue  # another process, or this write's first attempt, has just begun the same batch
         raise AssertionError("attempts() raises when it ends")
 
-    def _put_once(self, contents: Sequence[BankContent], *, until_s: float) -> list[str]:
-        """Write contents where nothing was ever; returns why some were not, one reason for each."""
+    def _put_new(self, contents: Sequence[BankContent], *, until_s: float) -> list[str]:
+        """Write contents whose keys are free. Return one reason for each content that was not written."""
 
         def put(content: BankContent) -> str | None:
             if failed.is_set():
-                return "the table did not take the writes before"
+                return "an earlier write failed"
             if self._clock() >= until_s:
-                return f"the others took {BEGIN_WITHIN_S} s"
+                return f"the other contents took {BEGIN_WITHIN_S} s"
             try:
-                # One that is there was written by an earlier attempt.
+                # An existing item was written by an earlier attempt.
                 with suppress(ConditionFailed):
                     self._table.write(Put(item=self._content_item(content), condition=keys.IS_FREE))
             except Unavailable as error:
@@ -338,13 +349,13 @@ class DynamoBankStore:
 
         failed = threading.Event()
         reasons = [reason for reason in self._in_parallel(put, contents) if reason is not None]
-        return sorted(reasons, key=lambda reason: reason.startswith("the table did not take"))
+        return sorted(reasons, key=lambda reason: reason.startswith("an earlier write"))
 
     def allot_content_ids(self, count: int) -> range:
-        return self._count(keys.CONTENT_COUNTER, count)
+        return self._next_numbers(keys.CONTENT_COUNTER, count)
 
     def put_contents(self, contents: Sequence[BankContent], *, are_new: bool = False) -> None:
-        """Write contents; of those that are new nothing is read, unless the condition of a write says otherwise."""
+        """Write contents. If they are new, read a stored one only when the condition of its write fails."""
         check_page(len(contents))
         distinct = list({content.id: content for content in contents}.values())
         stored = {} if are_new else self._items([content.id for content in distinct])
@@ -356,9 +367,9 @@ class DynamoBankStore:
         return {content_id: content_of(item) for content_id, item in self._items(wanted).items()}
 
     def content_page(self, bank_id: int, *, before: int | None = None, limit: int) -> ContentPage:
-        """Return a page, merged from the shards of the bank; one that was deleted just now may be missing in it."""
+        """Return a page, merged from the shards of the bank. A page can be short if contents were deleted just now."""
         check_page(limit)
-        ids = list(islice(self._listed(bank_id, before=before, page_size=limit + 1), limit + 1))
+        ids = list(islice(self._listed_ids(bank_id, before=before, page_size=limit + 1), limit + 1))
         items = self._items(ids[:limit])
         contents = [content_of(items[content_id]) for content_id in ids[:limit] if content_id in items]
         return ContentPage(
@@ -372,7 +383,7 @@ class DynamoBankStore:
 
     def _item_in(self, bank_name: str, content_id: int) -> tuple[Bank, Item]:
         key = keys.content(content_id)
-        bank, found = self._bank_and(bank_name, key)
+        bank, found = self._bank_with_items(bank_name, key)
         item = found.get(key)
         if item is None or "is_deleted" in item or item["bank_id"] != bank.id:
             raise NotFound(f"content '{content_id}' not found")
@@ -381,7 +392,7 @@ class DynamoBankStore:
     def update_content(self, bank_name: str, content_id: int, change: ContentChange) -> tuple[Bank, BankContent]:
         for _ in attempts(f"changing content {content_id}"):
             bank, item = self._item_in(bank_name, content_id)
-            update = self._update_of_content(item, change)
+            update = self._content_update(item, change)
             if update is None:
                 return bank, content_of(item)
             try:
@@ -397,24 +408,24 @@ class DynamoBankStore:
         return sum(self._in_parallel(partial(self._delete, bank_id), list(dict.fromkeys(ids))))
 
     def changes(self, cursor: str | None, *, limit: int) -> ChangePage:
-        """Return changes as `feed` tells them: in pages by shard, now and then one that was told before.
+        """Return changes from `feed`, shard by shard. A change can be returned more than once.
 
-        A cursor that is older than `TOMBSTONE_S` may miss deletions; what it leaves in an index never
-        matches, for the state of contents is read at each lookup.
+        A cursor that is older than `TOMBSTONE_S` may miss deletions. An index then still holds deleted contents, but
+        they never match, because each lookup reads the state of its contents.
         """
         check_page(limit)
         return feed.read(
-            cursor, keys.SHARDS, partial(self._entries, page_size=limit + 1), now_ms=self._now_ms(), limit=limit
+            cursor, keys.SHARDS, partial(self._feed_entries, page_size=limit + 1), now_ms=self._now_ms(), limit=limit
         )
 
     def sign_build(self) -> Origin:
         store_id = self._store_id()
         if store_id is None:
-            made: Item = {**keys.STORE_ID._asdict(), "store_id": secrets.token_hex(16)}
+            new_item: Item = {**keys.STORE_ID._asdict(), "store_id": secrets.token_hex(16)}
             with suppress(ConditionFailed):
-                self._table.write(Put(item=made, condition=keys.IS_FREE))
-            # Another build may have been first.
-            store_id = self._store_id() or str(made["store_id"])
+                self._table.write(Put(item=new_item, condition=keys.IS_FREE))
+            # Another build may have stored an id first.
+            store_id = self._store_id() or str(new_item["store_id"])
         mark = secrets.token_hex(16)
         self._table.write(Put(item={**keys.build(mark)._asdict(), names.TTL_ATTRIBUTE: int(self._clock()) + MARK_S}))
         return Origin(store_id=store_id, mark=mark)
@@ -445,26 +456,26 @@ class DynamoBankStore:
     def _now_ms(self) -> int:
         return int(self._clock() * 1_000)
 
-    def _count(self, counter: Key, count: int) -> range:
-        """Return the next numbers of a counter; numbers of a call that failed half-way are lost, never reused."""
+    def _next_numbers(self, counter: Key, count: int) -> range:
+        """Return the next numbers of a counter. If a call fails half-way, its numbers are lost and never reused."""
         update = Update(key=counter, change="ADD #last :count", values={"count": count})
         item = self._table.write(update)
         last = integer(None if item is None else item["last"])
         return range(last - count + 1, last + 1)
 
-    def _in_parallel(self, call: Callable[[Given], Result], given: Sequence[Given]) -> list[Result]:
-        if len(given) <= 1:
-            return [call(one) for one in given]
-        with ThreadPoolExecutor(min(WRITERS, len(given))) as pool:
-            return list(pool.map(call, given))
+    def _in_parallel(self, call: Callable[[Argument], Result], arguments: Sequence[Argument]) -> list[Result]:
+        if len(arguments) <= 1:
+            return [call(argument) for argument in arguments]
+        with ThreadPoolExecutor(min(WRITERS, len(arguments))) as pool:
+            return list(pool.map(call, arguments))
 
     def _items(self, ids: Sequence[int]) -> dict[int, Item]:
-        """Return the contents' items as they are now, without tombstones."""
+        """Return the contents' items, read strongly consistently, without tombstones."""
         items = self._table.get_many([keys.content(content_id) for content_id in ids])
         return {integer(item["content_id"]): item for item in items if "is_deleted" not in item}
 
-    def _listed(self, bank_id: int, *, before: int | None, page_size: int) -> Iterator[int]:
-        """Yield the ids that are listed for a bank, newest first."""
+    def _listed_ids(self, bank_id: int, *, before: int | None, page_size: int) -> Iterator[int]:
+        """Yield the ids that the secondary index lists for a bank, newest first."""
         shards = [
             self._table.query(
                 Range(partition=shard, index=names.BANK_INDEX, before=before, newest_first=True), page_size=page_size
@@ -474,67 +485,70 @@ class DynamoBankStore:
         listed = heapq.merge(*shards, key=lambda item: integer(item["content_id"]), reverse=True)
         return (integer(item["content_id"]) for item in listed)
 
-    def _entries(self, shard: int, after: str, *, page_size: int) -> Iterator[str]:
-        """Yield the entries of a shard of the feed after one of them."""
-        of = Range(partition=keys.feed_shard(shard), index=names.FEED_INDEX, after=after)
-        return (str(item[names.FEED_INDEX.sort_key]) for item in self._table.query(of, page_size=page_size))
+    def _feed_entries(self, shard: int, after: str, *, page_size: int) -> Iterator[str]:
+        """Yield the entries of a shard of the feed that sort after `after`."""
+        key_range = Range(partition=keys.feed_shard(shard), index=names.FEED_INDEX, after=after)
+        return (str(item[names.FEED_INDEX.sort_key]) for item in self._table.query(key_range, page_size=page_size))
 
-    def _feed(self, kind: Literal["bank", "content"], thing_id: int) -> dict[str, Value]:
-        """Return the attributes by which the feed tells of a change that is made now."""
+    def _feed_attributes(self, kind: Literal["bank", "content"], entity_id: int) -> dict[str, Value]:
+        """Return the attributes that list a change in the feed, with the current time."""
         return {
-            names.FEED_INDEX.partition_key: keys.feed_shard(thing_id),
-            names.FEED_INDEX.sort_key: feed.entry(kind, thing_id, now_ms=self._now_ms()),
+            names.FEED_INDEX.partition_key: keys.feed_shard(entity_id),
+            names.FEED_INDEX.sort_key: feed.new_entry(kind, entity_id, now_ms=self._now_ms()),
         }
 
-    def _tombstone(self, kind: Literal["bank", "content"], thing_id: int) -> Item:
-        """Return what stays of something deleted, so that the feed tells of it."""
-        key = keys.bank(thing_id) if kind == "bank" else keys.content(thing_id)
+    def _tombstone(self, kind: Literal["bank", "content"], entity_id: int) -> Item:
+        """Return the item that replaces a deleted bank or content, so that the feed lists the deletion."""
+        key = keys.bank(entity_id) if kind == "bank" else keys.content(entity_id)
         return {
             **key._asdict(),
-            **self._feed(kind, thing_id),
+            **self._feed_attributes(kind, entity_id),
             "is_deleted": True,
             names.TTL_ATTRIBUTE: int(self._clock()) + TOMBSTONE_S,
         }
 
     def _bank_tombstone(self, bank_id: int) -> Item:
-        """Return the tombstone of a bank: it does not expire before the bank is purged."""
+        """Return the tombstone of a bank. It does not expire until the bank is purged."""
         tombstone = self._tombstone("bank", bank_id)
         del tombstone[names.TTL_ATTRIBUTE]
         return tombstone
 
-    def _update_of(self, old: Bank, new: Bank) -> Update:
-        """Return the update of a bank; it tells the feed where the ratio becomes, or leaves, 0."""
+    def _bank_update(self, old: Bank, new: Bank) -> Update:
+        """Return the update of a bank. It adds a feed entry if the ratio changes to 0 or from 0."""
         values: dict[str, Value] = {"old": bank_data(old), "new": bank_data(new)}
         change = "SET #data = :new"
         if (old.matching_enabled_ratio > 0.0) != (new.matching_enabled_ratio > 0.0):
-            change += _TELL
-            values |= self._feed("bank", new.id)
+            change += _SET_FEED_ATTRIBUTES
+            values |= self._feed_attributes("bank", new.id)
         return Update(key=keys.bank(new.id), change=change, condition=f"{keys.EXISTS} AND #data = :old", values=values)
 
-    def _update_of_content(self, item: Item, change: ContentChange) -> Update | None:
-        """Return the update of a content; it tells the feed where a permanent disable is set or lifted."""
-        new = changed(change)
+    def _content_update(self, item: Item, change: ContentChange) -> Update | None:
+        """Return the update of a content; None if nothing changes.
+
+        It adds a feed entry if the change sets or lifts a permanent disable.
+        """
+        new = changed_attributes(change)
         if not new:
             return None
         sets = "SET " + ", ".join(f"#{name} = :{name}" for name in new)
         condition = f"{keys.EXISTS} AND #bank_id = :bank_id"
         values: dict[str, Value] = {**new, "bank_id": item["bank_id"]}
         if change.disable_until_ts is not None:
-            was = integer(item["disable_until_ts"])
+            old_value = integer(item["disable_until_ts"])
             condition += " AND #disable_until_ts = :was"
-            values["was"] = was
-            if is_permanently_disabled(was) != is_permanently_disabled(change.disable_until_ts):
-                sets += _TELL
-                values |= self._feed("content", integer(item["content_id"]))
+            values["was"] = old_value
+            if is_permanently_disabled(old_value) != is_permanently_disabled(change.disable_until_ts):
+                sets += _SET_FEED_ATTRIBUTES
+                values |= self._feed_attributes("content", integer(item["content_id"]))
         return Update(key=keys.content(integer(item["content_id"])), change=sets, condition=condition, values=values)
 
     def _put(self, content: BankContent, stored: Item | None) -> None:
-        """Write a content over what was read at its key: over nothing, over the same signals, or over others."""
+        """Write a content if its stored item is still the one that was read; None if there was none."""
         for _ in attempts(f"writing content {content.id}"):
             write = (
-                Put(item=self._content_item(content), condition=_IS_GONE)
+                Put(item=self._content_item(content), condition=_IS_FREE_OR_DELETED)
                 if stored is None
-                else self._update_of_stored(stored, content)
+                else self._replacing_update(stored, content)
             )
             if write is None:
                 return
@@ -545,13 +559,14 @@ class DynamoBankStore:
                 stored = self._items([content.id]).get(content.id)
         raise AssertionError("attempts() raises when it ends")
 
-    def _update_of_stored(self, stored: Item, content: BankContent) -> Update | None:
-        """Return the update of a content that is there, which leaves alone what is a curator's; None changes nothing.
+    def _replacing_update(self, stored: Item, content: BankContent) -> Update | None:
+        """Return the update of an existing content; None if nothing changes.
 
-        It tells the feed where a build reads it anew: with other signals, or in another bank.
+        It leaves the attributes that curators set unchanged. It adds a feed entry if the signals or the bank change,
+        because builds must then read the content again.
         """
-        new = derived(content)
-        if new == {name: stored[name] for name in DERIVED if name in stored}:
+        new = derived_attributes(content)
+        if new == {name: stored[name] for name in DERIVED_ATTRIBUTES if name in stored}:
             return None
         change = "SET " + ", ".join(f"#{name} = :{name}" for name in new)
         values: dict[str, Value] = {
@@ -560,10 +575,10 @@ class DynamoBankStore:
             "old_signals": stored["signals"],
         }
         if (stored["bank_id"], stored["signals"]) != (new["bank_id"], new["signals"]):
-            change += _TELL
-            values |= self._feed("content", content.id)
-        if gone := [f"#{name}" for name in DERIVED if name not in new]:
-            change += " REMOVE " + ", ".join(gone)
+            change += _SET_FEED_ATTRIBUTES
+            values |= self._feed_attributes("content", content.id)
+        if removed_names := [f"#{name}" for name in DERIVED_ATTRIBUTES if name not in new]:
+            change += " REMOVE " + ", ".join(removed_names)
         return Update(
             key=keys.content(content.id),
             change=change,
@@ -572,7 +587,7 @@ class DynamoBankStore:
         )
 
     def _delete(self, bank_id: int, content_id: int) -> bool:
-        """Delete a content of a bank, and let go of its source key; tells whether it was there."""
+        """Delete a content of a bank and release its source key. Return whether the content existed."""
         tombstone = Put(
             item=self._tombstone("content", content_id),
             condition=f"{keys.EXISTS} AND #bank_id = :bank_id",
@@ -593,18 +608,18 @@ class DynamoBankStore:
                 )
         return True
 
-    def _add_once(self, content: BankContent, source_key: str) -> BankContent:
-        """Bank a content under its source key, unless one that is still there was banked under it."""
+    def _add_with_source_key(self, content: BankContent, source_key: str) -> BankContent:
+        """Bank a content under its source key, or return the existing content that has this source key."""
         key = keys.source(content.bank_id, source_key)
         put = Put(item={**self._content_item(content), "source_pk": key.pk}, condition=keys.IS_FREE)
         for _ in attempts("banking a content"):
-            taken = self._table.get(key)
+            source_item = self._table.get(key)
             condition, values = keys.IS_FREE, dict[str, Value]()
-            if taken is not None:
-                banked = self.contents([integer(taken["content_id"])]).get(integer(taken["content_id"]))
-                if banked is not None and banked.bank_id == content.bank_id:
-                    return banked
-                condition, values = "#content_id = :stale", {"stale": taken["content_id"]}
+            if source_item is not None:
+                existing = self.contents([integer(source_item["content_id"])]).get(integer(source_item["content_id"]))
+                if existing is not None and existing.bank_id == content.bank_id:
+                    return existing
+                condition, values = "#content_id = :stale", {"stale": source_item["content_id"]}
             source = Put(item={**key._asdict(), "content_id": content.id}, condition=condition, values=values)
             try:
                 self._table.transact([source, put])
@@ -616,15 +631,15 @@ class DynamoBankStore:
     def _content_item(self, content: BankContent) -> Item:
         return {
             **keys.content(content.id)._asdict(),
-            **derived(content),
-            **curated(content),
-            **self._feed("content", content.id),
+            **derived_attributes(content),
+            **curated_attributes(content),
+            **self._feed_attributes("content", content.id),
             "content_id": content.id,
         }
 
-    def _take_name(self, bank: Bank) -> Put:
+    def _reserve_name(self, bank: Bank) -> Put:
         item: Item = {**keys.bank_name(bank.name)._asdict(), "bank_id": bank.id}
         return Put(item=item, condition=keys.IS_FREE)
 
-    def _free_name(self, bank: Bank) -> Delete:
+    def _release_name(self, bank: Bank) -> Delete:
         return Delete(key=keys.bank_name(bank.name), condition="#bank_id = :bank_id", values={"bank_id": bank.id})

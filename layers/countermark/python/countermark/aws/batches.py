@@ -1,4 +1,4 @@
-"""Sending in batches to services that may refuse part of one: EventBridge and SQS."""
+"""Batches for services that can refuse a part of a batch, such as EventBridge and SQS."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -15,30 +15,30 @@ def batched(
     """Yield the entries, in order, in as few batches as the limits allow.
 
     Raises:
-        InvalidInput: One entry alone is too large; nothing was yielded yet.
+        InvalidInput: An entry is too large for any batch. Nothing was yielded.
     """
     sizes = [size_bytes(entry) for entry in entries]
     if max(sizes, default=0) > max_bytes:
-        raise InvalidInput(f"a message has at most {max_bytes} bytes, not {max(sizes)}")
+        raise InvalidInput(f"a message can have at most {max_bytes} bytes, not {max(sizes)}")
     batch: list[Entry] = []
-    room_bytes = max_bytes
+    free_bytes = max_bytes
     for entry, size in zip(entries, sizes, strict=True):
-        if len(batch) == max_entries or size > room_bytes:
+        if len(batch) == max_entries or size > free_bytes:
             yield batch
-            batch, room_bytes = [], max_bytes
+            batch, free_bytes = [], max_bytes
         batch.append(entry)
-        room_bytes -= size
+        free_bytes -= size
     if batch:
         yield batch
 
 
-def send_all(what: str, batch: list[Entry], send: Callable[[list[Entry]], list[int]]) -> None:
-    """Send a batch; `send` returns the positions that were refused, and these are sent again.
+def send_all(action: str, batch: list[Entry], send: Callable[[list[Entry]], list[int]]) -> None:
+    """Send a batch, and send refused entries again. `send` returns the positions of the refused entries.
 
     Raises:
-        Unavailable: Some were refused to the end.
+        Unavailable: Some entries were refused at every attempt. `action` describes the call in the message.
     """
-    for _ in attempts(what):
+    for _ in attempts(action):
         refused = send(batch)
         if not refused:
             return

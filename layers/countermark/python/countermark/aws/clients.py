@@ -1,6 +1,6 @@
-"""The clients of AWS, each made when it is first used, with its time-outs, retries and connections set.
+"""boto3 clients with their time-outs, retries and connection limits. Each is created at its first use.
 
-The region, credentials and, for an emulator, `AWS_ENDPOINT_URL` come from the environment by boto3 itself.
+boto3 reads the region, the credentials and, for an emulator, `AWS_ENDPOINT_URL` from the environment.
 """
 
 from functools import cached_property
@@ -15,38 +15,41 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
-    from countermark.aws.shards import Invokes
+    from countermark.aws.shards import LambdaClient
 
 CONNECT_TIMEOUT_S = 2
-"""A connection within a region takes milliseconds; two seconds allow one lost packet to be sent again."""
+"""A connection within a region takes milliseconds. Two seconds are enough to send one lost packet again."""
 
 READ_TIMEOUT_S = 4
 """DynamoDB, EventBridge, Secrets Manager and SQS answer within tens of milliseconds."""
 
 READ_TIMEOUT_S3_S = 30
-"""S3 may take seconds for the first byte of a large object."""
+"""S3 can take seconds to send the first byte of a large object."""
 
 READ_TIMEOUT_LAMBDA_S = 20
-"""How long another function may take: a cold one loads what it answers from, and the API waits for 30 seconds."""
+"""How long another function may take. A cold function first loads its index. API Gateway waits 30 seconds."""
 
 MAX_ATTEMPTS = 3
-"""The first attempt and two retries, in the mode `standard`: it backs off, and spares a service in trouble."""
+"""The first attempt and two retries. The retry mode `standard` backs off, to spare a service in trouble."""
 
 LONGEST_BACKOFF_S = 3
-"""Both waits of three attempts together. Source: "Retry behavior", standard mode: up to 1 s, then up to 2 s."""
+"""The sum of the two waits between three attempts.
+
+Source: "Retry behavior", standard mode: up to 1 s, then up to 2 s.
+"""
 
 MAX_CONNECTIONS = 20
-"""Connections of one client: those of `banks.WRITERS`, and a few for whoever reads meanwhile."""
+"""Connections of one client: one for each of `banks.WRITERS`, and a few for reads at the same time."""
 
 MAX_INVOKED = 50
-"""Connections of the client of Lambda: more than there are functions to ask at once."""
+"""Connections of the Lambda client: more than the functions that are called at the same time."""
 
 LONGEST_WRITE_S = GIVE_UP_AFTER_S + MAX_ATTEMPTS * (CONNECT_TIMEOUT_S + READ_TIMEOUT_S) + LONGEST_BACKOFF_S
-"""The longest from the time that a change carries to its acknowledgement."""
+"""The longest time from the timestamp of a change until the write is acknowledged, in seconds."""
 
 
 class Clients:
-    """The clients of one process; each may be used by several threads at once."""
+    """The clients of one process. Each is safe for use from several threads."""
 
     @cached_property
     def dynamodb(self) -> "DynamoDBClient":
@@ -79,9 +82,11 @@ class Clients:
         return client
 
     @cached_property
-    def functions(self) -> "Invokes":
-        """The client of Lambda. Tries once: what took too long is not begun anew beside what still runs."""
-        client: Invokes = _client("lambda", read_timeout_s=READ_TIMEOUT_LAMBDA_S, attempts=1, connections=MAX_INVOKED)
+    def functions(self) -> "LambdaClient":
+        """The client of Lambda. It does not retry, because a function that timed out may still be running."""
+        client: LambdaClient = _client(
+            "lambda", read_timeout_s=READ_TIMEOUT_LAMBDA_S, attempts=1, connections=MAX_INVOKED
+        )
         return client
 
 

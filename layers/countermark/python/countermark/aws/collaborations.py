@@ -1,8 +1,8 @@
 """Collaborations, fetch states, leases and records in DynamoDB.
 
-A collaboration's configuration, state and lease are one item, so each change of them is one conditional
-write. Records are written in transactions that check the lease: a run that was paused, and whose lease was
-taken over meanwhile, cannot put an old record over a new one.
+A collaboration's configuration, fetch state and lease are one item, so each change of them is one conditional
+write. Records are written in transactions that check the lease. So a run that was paused, and whose lease another run
+took over in the meantime, cannot overwrite a new record with an old one.
 """
 
 import json
@@ -38,23 +38,24 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 MAX_REQUESTS = 50
-"""Requests of one `older_records`: where nearly all records are new, a page ends early rather than late."""
+"""The most requests of one `older_records`. If nearly all records are new, a page ends early."""
 
 CLOCK_SLACK_S = 60
-"""How far the clocks of two functions may differ: a lease that ends later than this allows was made by a wrong one."""
+"""How far the clocks of two functions may differ, in seconds. A lease that ends later than this allows is ignored:
+it was created with a wrong clock."""
 
-_HOLDS = f"{keys.EXISTS} AND #lease_holder = :holder AND #lease_expires_at_s > :now_s"
+_IS_HOLDER = f"{keys.EXISTS} AND #lease_holder = :holder AND #lease_expires_at_s > :now_s"
 
 
 class DynamoCollaborationStore:
-    """The collaborations of a deployment. The name of a deleted one stays taken until its records are purged."""
+    """The collaborations of a deployment. A deleted name cannot be used until its records are purged."""
 
     def __init__(self, client: "DynamoDBClient", table: str) -> None:
         self._table = Table(client, table)
 
     def create_collaboration(self, collaboration: Collaboration) -> None:
         key = keys.collaboration(collaboration.name)
-        # Only a name that is free for certain is taken: a deleted one holds its own until its records are gone.
+        # A deleted collaboration keeps its name until its records are removed.
         condition = keys.IS_FREE
         if self._is_deleted(collaboration.name):
             if self._record_keys(collaboration.name, limit=1):
@@ -62,10 +63,10 @@ class DynamoCollaborationStore:
             condition = f"({condition} OR attribute_exists(#is_deleted))"
         item: Item = {**key._asdict(), "data": _data(collaboration)}
         try:
-            # A transaction carries a token: tried again by the client, it does not meet itself.
+            # A transaction has an idempotency token, so the client's retry does not fail because of the first attempt.
             self._table.transact([Put(item=item, condition=condition)])
         except ConditionFailed as error:
-            raise AlreadyExists(f"there is a collaboration of the name {collaboration.name!r} already") from error
+            raise AlreadyExists(f"a collaboration named {collaboration.name!r} already exists") from error
 
     def collaboration(self, name: str) -> Collaboration:
         item = self._item(name)
@@ -106,15 +107,16 @@ class DynamoCollaborationStore:
         found = self._record_keys(name, limit=min(limit, MAX_PAGE))
         self._table.delete_many(found)
         if not found:
-            # Created again meanwhile, it stays.
+            # A collaboration that was created again in the meantime is not deleted.
             with suppress(ConditionFailed):
                 self._table.write(Delete(key=keys.collaboration(name), condition="attribute_exists(#is_deleted)"))
         return len(found)
 
     def unfinished_purges(self) -> Sequence[str]:
-        """Return the names. A tombstone of an older version has none where its key is a digest: it is left out.
+        """Return the names of deleted collaborations whose purge is unfinished.
 
-        Creating a collaboration of that name again asks for its purge.
+        A tombstone of an older version does not hold the name. If its key is a digest, the tombstone is left out. Its
+        purge is requested when a collaboration of that name is created again.
         """
         deleted = (i for i in self._table.query(Range(partition=names.COLLABORATIONS)) if "is_deleted" in i)
         found = (_deleted_name(item) for item in deleted)
@@ -128,7 +130,7 @@ class DynamoCollaborationStore:
 
     def acquire_lease(self, name: str, *, holder: str, now_s: int, lease_s: int) -> Lease:
         lease = Lease(collaboration=name, holder=holder, expires_at_s=now_s + lease_s)
-        # One that ends later than this one would was made by a clock that was wrong.
+        # A lease that ends later than the new one would, by more than the slack, was created with a wrong clock.
         is_free = (
             "(attribute_not_exists(#lease_holder) OR #lease_holder = :holder OR #lease_expires_at_s <= :now_s"
             " OR #lease_expires_at_s > :latest_s)"
@@ -150,7 +152,7 @@ class DynamoCollaborationStore:
             item = self._item(name)
             if item is None:
                 raise NotFound(f"collaboration {name!r} not found") from error
-            raise LeaseHeld(_held_text(name, item)) from error
+            raise LeaseHeld(_lease_held_text(name, item)) from error
         return lease
 
     def save_fetch_state(self, lease: Lease, state: FetchState, *, now_s: int, lease_s: int) -> Lease:
@@ -158,17 +160,17 @@ class DynamoCollaborationStore:
         update = Update(
             key=keys.collaboration(lease.collaboration),
             change="SET #state = :state, #lease_expires_at_s = :expires_at_s",
-            condition=_HOLDS,
+            condition=_IS_HOLDER,
             values={
                 "state": to_json(state.to_json()),
                 "expires_at_s": renewed.expires_at_s,
-                **_holding(lease, now_s=now_s),
+                **_holder_values(lease, now_s=now_s),
             },
         )
         try:
             self._table.write(update)
         except ConditionFailed as error:
-            raise _lost(lease) from error
+            raise _lease_lost(lease) from error
         return renewed
 
     def release_lease(self, lease: Lease) -> None:
@@ -183,43 +185,43 @@ class DynamoCollaborationStore:
 
     def records(self, name: str, keys: Sequence[str]) -> dict[str, Record]:
         check_page(len(keys))
-        records = map(_record, self._table.get_many([_record_at(name, key) for key in keys]))
+        records = map(_record, self._table.get_many([_record_key(name, key) for key in keys]))
         return {record.key: record for record in records}
 
     def put_records(self, lease: Lease, records: Sequence[Record], *, now_s: int) -> None:
-        """Write records, in transactions of up to 99 with a check of the lease; after a failure some may be written."""
+        """Write records, in transactions of up to 99 with a check of the lease. After a failure some may be written."""
         check_page(len(records))
         distinct = {record.key: record for record in records}
-        self._write(lease, [_put_of(lease.collaboration, record) for record in distinct.values()], now_s=now_s)
+        self._write(lease, [_record_update(lease.collaboration, record) for record in distinct.values()], now_s=now_s)
 
     def delete_records(self, lease: Lease, keys: Sequence[str], *, now_s: int) -> None:
         check_page(len(keys))
-        deletes = [Delete(key=_record_at(lease.collaboration, key)) for key in dict.fromkeys(keys)]
+        deletes = [Delete(key=_record_key(lease.collaboration, key)) for key in dict.fromkeys(keys)]
         self._write(lease, deletes, now_s=now_s)
 
     def older_records(self, name: str, *, generation: int, after: str | None, limit: int) -> RecordPage:
-        """Return a page of at most `limit`, shard by shard; one may be short, or empty, with more to come."""
+        """Return a page of at most `limit` records, shard by shard. A page can be short, or empty, before the last."""
         check_page(limit)
         start, position = (0, None) if after is None else _decode_after(name, after)
         found: list[Record] = []
         requests = 0
         for shard in range(start, len(keys.RECORD_SHARDS)):
-            of = Range(
+            key_range = Range(
                 partition=keys.records_partition(name, keys.RECORD_SHARDS[shard]),
                 where="#generation < :generation",
                 values={"generation": generation},
             )
             while True:
-                # One more than there is room for tells whether a page ends here, without a page that is empty.
+                # A page ends only where another record is found, so that the last page is not empty.
                 if requests == MAX_REQUESTS:
                     return RecordPage(records=tuple(found), after=_encode_after(shard, position))
-                items, last = self._table.scan_page(of, limit=limit, after=position)
+                items, last = self._table.scan_page(key_range, limit=limit, after=position)
                 requests += 1
-                room = limit - len(found)
-                if len(items) > room:
-                    if room:
-                        found += map(_record, items[:room])
-                        position = Key.of(items[room - 1])
+                free = limit - len(found)
+                if len(items) > free:
+                    if free:
+                        found += map(_record, items[:free])
+                        position = Key.of(items[free - 1])
                     return RecordPage(records=tuple(found), after=_encode_after(shard, position))
                 found += map(_record, items)
                 position = last
@@ -246,7 +248,7 @@ class DynamoCollaborationStore:
         return item is not None and "is_deleted" in item
 
     def _record_keys(self, name: str, *, limit: int) -> list[Key]:
-        """Return where up to `limit` records of a collaboration lie."""
+        """Return the keys of up to `limit` records of a collaboration."""
         items = (
             item
             for shard in keys.RECORD_SHARDS
@@ -256,24 +258,24 @@ class DynamoCollaborationStore:
 
     def _write(self, lease: Lease, actions: Sequence[Action], *, now_s: int) -> None:
         check = Check(
-            key=keys.collaboration(lease.collaboration), condition=_HOLDS, values=_holding(lease, now_s=now_s)
+            key=keys.collaboration(lease.collaboration), condition=_IS_HOLDER, values=_holder_values(lease, now_s=now_s)
         )
-        for transaction in transactions(actions, beside=check):
+        for transaction in transactions(actions, first=check):
             try:
                 self._table.transact(transaction)
             except ConditionFailed as error:
-                raise _lost(lease) from error
+                raise _lease_lost(lease) from error
 
 
-def _holding(lease: Lease, *, now_s: int) -> dict[str, Value]:
+def _holder_values(lease: Lease, *, now_s: int) -> dict[str, Value]:
     return {"holder": to_json(lease.holder), "now_s": now_s}
 
 
-def _lost(lease: Lease) -> LeaseLost:
+def _lease_lost(lease: Lease) -> LeaseLost:
     return LeaseLost(f"the lease of collaboration {lease.collaboration!r} expired, or another run has it")
 
 
-def _held_text(name: str, item: Item) -> str:
+def _lease_held_text(name: str, item: Item) -> str:
     since_s, expires_at_s = item.get("lease_since_s", 0), item.get("lease_expires_at_s", 0)
     return lease_held_message(
         name,
@@ -283,8 +285,8 @@ def _held_text(name: str, item: Item) -> str:
     )
 
 
-def _put_of(name: str, record: Record) -> Update:
-    """Return the write of a record: an update, for `is_withheld` is a curator's."""
+def _record_update(name: str, record: Record) -> Update:
+    """Return the write of a record. It is an update, because `is_withheld`, which curators set, must stay unchanged."""
     values: dict[str, Value] = {
         "key": to_json(record.key),
         "data": to_json(record.data),
@@ -299,7 +301,7 @@ def _put_of(name: str, record: Record) -> Update:
     return Update(key=keys.record(name, record.key), change=change, values=values)
 
 
-def _record_at(name: str, record_key: str) -> Key:
+def _record_key(name: str, record_key: str) -> Key:
     return keys.record(name, record_key)
 
 
@@ -323,7 +325,7 @@ def _collaboration(item: Item) -> Collaboration:
 
 
 def _deleted_name(item: Item) -> str | None:
-    """Return the name of a tombstone; None where only its digest is known."""
+    """Return the collaboration's name from its tombstone; None if the tombstone holds only a digest of it."""
     if "name" in item:
         name: str = json.loads(str(item["name"]))
         return name
@@ -335,10 +337,10 @@ def _encode_after(shard: int, position: Key | None) -> str:
 
 
 def _decode_after(name: str, after: str) -> tuple[int, Key | None]:
-    """Return the shard and the place in it after which a page begins.
+    """Return the shard, and the key in it, after which a page begins.
 
     Raises:
-        InvalidInput: It is not one that a page gave.
+        InvalidInput: `after` is not the `after` of a returned page.
     """
     try:
         shard, digest = json.loads(after)

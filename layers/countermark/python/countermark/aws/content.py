@@ -1,4 +1,4 @@
-"""Content in S3: uploads to be hashed, and what collaborations are read from."""
+"""Content in S3: uploads to hash, and the files that collaborations are read from."""
 
 import binascii
 import codecs
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 BUFFER_BYTES = 1024 * 1024
-"""How much is read ahead: little enough to hold, and enough to say what a file is before it is read."""
+"""How much is read ahead: little memory, and enough bytes to detect the type of a file before it is read."""
 
 MAX_COLLABORATION_BYTES = 2 * 1024**3
-"""The most bytes of a file of a collaboration: 30 M lines of PDQ, and more than a fetch reads in its time."""
+"""The most bytes of a collaboration's file: 30 million lines of PDQ, more than one fetch can read in its time."""
 
 _S3_URI = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)", re.DOTALL)
 _MISSING = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NoSuchBucket"})
@@ -31,11 +31,11 @@ _DENIED = frozenset({"403", "AccessDenied", "AllAccessDisabled"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """An uploaded object: its bytes, to be read in order, and what its uploader said of it.
+    """An uploaded object: its bytes, to be read in order, and the metadata that its uploader set.
 
-    `content.peek()` gives the first `BUFFER_BYTES`, or all of fewer, and leaves them to be read. `metadata` is the
-    object's user metadata: names in lower case, values decoded as RFC 2047 says. `content_type` is its MIME type,
-    or "".
+    `content.peek()` returns the first `BUFFER_BYTES`, or all bytes if there are fewer, and does not consume them.
+    `metadata` is the object's user metadata: names in lower case, values decoded according to RFC 2047. `content_type`
+    is its MIME type, or "".
     """
 
     content: io.BufferedReader
@@ -45,7 +45,7 @@ class Upload:
 
 
 class S3ContentReader:
-    """Reads `s3://bucket/key` in the buckets that the deployment names; a key stands there as it is, unescaped."""
+    """Reads `s3://bucket/key` in the buckets that the deployment allows. The key in the URI is not escaped."""
 
     def __init__(self, client: "S3Client", buckets: Collection[str]) -> None:
         self._client = client
@@ -53,32 +53,32 @@ class S3ContentReader:
 
     @contextmanager
     def open(self, uri: str) -> Iterator[BinaryIO]:
-        bucket, key = self._place(uri)
+        bucket, key = self._bucket_and_key(uri)
         with (
-            _refused_in_words(uri),
-            _opened(self._client, bucket, key, max_bytes=MAX_COLLABORATION_BYTES) as upload,
+            _explain_access_denied(uri),
+            _open_object(self._client, bucket, key, max_bytes=MAX_COLLABORATION_BYTES) as upload,
         ):
             yield upload.content
 
     def check(self, uri: str) -> None:
-        """Refuse what is not in one of the buckets.
+        """Check that a URI names an object in an allowed bucket.
 
         Raises:
-            InvalidInput: It is not.
+            InvalidInput: It does not.
         """
-        self._place(uri)
+        self._bucket_and_key(uri)
 
-    def _place(self, uri: str) -> tuple[str, str]:
+    def _bucket_and_key(self, uri: str) -> tuple[str, str]:
         match = _S3_URI.fullmatch(uri)
         if match is None:
-            raise InvalidInput(f"content is read from s3://bucket/key, not {uri!r}")
+            raise InvalidInput(f"{uri!r} is not of the form s3://bucket/key")
         if match["bucket"] not in self._buckets:
-            raise InvalidInput(f"{uri!r} is in a bucket that this deployment does not read")
+            raise InvalidInput(f"{uri!r} is not in a bucket that this deployment may read")
         return match["bucket"], match["key"]
 
 
 class S3UploadReader:
-    """Reads uploads in the one bucket for them."""
+    """Reads uploads in the upload bucket."""
 
     def __init__(self, client: "S3Client", bucket: str) -> None:
         self._client = client
@@ -86,32 +86,32 @@ class S3UploadReader:
 
     @contextmanager
     def open(self, key: str, *, version_id: str | None, max_bytes: int) -> Iterator[Upload]:
-        """Open an upload for reading in order; None is its current version.
+        """Open an upload for reading in order. `version_id` None opens the current version.
 
         Raises:
-            NotFound: There is no such object, or no such version.
-            ContentTooLarge: It has more than `max_bytes`.
-            Unavailable: It could not be read now; reading it may raise this, too.
+            NotFound: The object or the version does not exist.
+            ContentTooLarge: The object has more than `max_bytes`.
+            Unavailable: S3 cannot be read now. Reading from the upload can also raise this.
         """
-        with _opened(self._client, self.bucket, key, version_id=version_id, max_bytes=max_bytes) as upload:
+        with _open_object(self._client, self.bucket, key, version_id=version_id, max_bytes=max_bytes) as upload:
             yield upload
 
 
 @contextmanager
-def _refused_in_words(uri: str) -> Iterator[None]:
-    """Turn a refusal into `InvalidInput`: the bucket is another's, and no fault of the deployment."""
+def _explain_access_denied(uri: str) -> Iterator[None]:
+    """Turn a denied access into `InvalidInput`: another party owns the bucket, so it is no error of the deployment."""
     try:
         yield
     except ClientError as error:
         if code(error) not in _DENIED:
             raise
         raise InvalidInput(
-            f"{uri!r} is not for this deployment to read: see the bucket's policy and its key"
+            f"this deployment is not allowed to read {uri!r}: check the bucket's policy and its encryption key"
         ) from error
 
 
 @contextmanager
-def _opened(
+def _open_object(
     client: "S3Client", bucket: str, key: str, *, version_id: str | None = None, max_bytes: int
 ) -> Iterator[Upload]:
     version: dict[str, Any] = {} if version_id is None else {"VersionId": version_id}
@@ -120,22 +120,22 @@ def _opened(
             answer = client.get_object(Bucket=bucket, Key=key, **version)
         except ClientError as error:
             if code(error) in _MISSING:
-                raise NotFound(f"there is nothing at s3://{bucket}/{key}") from error
+                raise NotFound(f"s3://{bucket}/{key} does not exist") from error
             raise
     with closing(answer["Body"]) as body:
-        # S3 sends exactly so many bytes, or the reading fails.
+        # S3 sends exactly this many bytes, or reading fails.
         if answer["ContentLength"] > max_bytes:
-            raise ContentTooLarge(f"content has at most {max_bytes} bytes, not {answer['ContentLength']}")
+            raise ContentTooLarge(f"content can have at most {max_bytes} bytes, not {answer['ContentLength']}")
         yield Upload(
             content=io.BufferedReader(_Body(body), BUFFER_BYTES),
             size_bytes=answer["ContentLength"],
             content_type=answer.get("ContentType", ""),
-            metadata={name: decoded_words(value) for name, value in answer.get("Metadata", {}).items()},
+            metadata={name: decode_encoded_words(value) for name, value in answer.get("Metadata", {}).items()},
         )
 
 
 class _Body(io.RawIOBase):
-    """The body of an answer as a file, with our errors."""
+    """The body of a response as a file that raises countermark's errors."""
 
     def __init__(self, body: Any) -> None:
         self._body = body
@@ -144,7 +144,7 @@ class _Body(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer to its end, or to that of the body: what is peeked at is never cut short by the network."""
+        """Fill the whole buffer, or the rest of the body. So a peek never returns less because the network was slow."""
         filled = 0
         while filled < len(buffer):
             with translated("S3"):
@@ -156,49 +156,50 @@ class _Body(io.RawIOBase):
         return filled
 
 
-# Printable ASCII without spaces: of a charset, with its language, and of a text. Neither holds a question mark.
-_WORD = r"=\?[!->@-~]+\?[BbQq]\?[!->@-~]*\?="
-_WORDS = re.compile(rf"{_WORD}(?:[ \t\r\n]*{_WORD})*")
-_BAD_QUOTE = re.compile(rb"=(?![0-9A-Fa-f]{2})")
+# An encoded word, =?charset?encoding?text?=. The charset (with an optional language) and the text are printable ASCII
+# without spaces and question marks.
+_ENCODED_WORD = r"=\?[!->@-~]+\?[BbQq]\?[!->@-~]*\?="
+_ENCODED_WORDS = re.compile(rf"{_ENCODED_WORD}(?:[ \t\r\n]*{_ENCODED_WORD})*")
+_MALFORMED_ESCAPE = re.compile(rb"=(?![0-9A-Fa-f]{2})")
 
 
-def decoded_words(value: str) -> str:
-    """Return a header's value with its encoded words decoded, as S3 encodes metadata that is not ASCII.
+def decode_encoded_words(value: str) -> str:
+    """Return a header's value with its encoded words decoded. S3 encodes metadata in this way if it is not ASCII.
 
-    White space between two of them is none of the value's. What is not well formed, or of a charset that Python does
-    not know, stays as it is.
+    White space between two encoded words is removed. Words that are malformed, or whose charset Python does not know,
+    stay unchanged.
 
     Source: RFC 2047; "Working with object metadata", S3 user guide.
     """
-    return _WORDS.sub(lambda run: _decoded_run(run[0]), value)
+    return _ENCODED_WORDS.sub(lambda run: _decode_run(run[0]), value)
 
 
-def _decoded_run(run: str) -> str:
-    """Return what words that follow each other say; a word that says nothing stays as it is."""
-    words = re.findall(_WORD, run)
-    # A character may lie in two words, so bytes are decoded once all those of one charset are together.
+def _decode_run(run: str) -> str:
+    """Return the text of adjacent encoded words. A word that cannot be decoded stays unchanged."""
+    words = re.findall(_ENCODED_WORD, run)
+    # A character can be split between two words, so the bytes of adjacent words of one charset are joined first.
     parts: list[tuple[str, bytes]] = []
     try:
         for word in words:
-            charset, content = _content_of(word)
+            charset, content = _decode_word(word)
             if parts and parts[-1][0] == charset:
                 content = parts.pop()[1] + content
             parts.append((charset, content))
         return "".join(content.decode(charset) for charset, content in parts)
-    except (LookupError, ValueError):  # an unknown charset; base64 or bytes that are wrong
-        return run if len(words) == 1 else re.sub(_WORD, lambda word: _decoded_run(word[0]), run)
+    except (LookupError, ValueError):  # an unknown charset, invalid base64 or invalid bytes
+        return run if len(words) == 1 else re.sub(_ENCODED_WORD, lambda word: _decode_run(word[0]), run)
 
 
-def _content_of(word: str) -> tuple[str, bytes]:
+def _decode_word(word: str) -> tuple[str, bytes]:
     """Return the charset and the bytes of an encoded word.
 
     Raises:
-        LookupError, ValueError: It is not well formed.
+        LookupError, ValueError: The word is malformed.
     """
     _, charset, encoding, text, _ = word.split("?")
     name = codecs.lookup(charset.partition("*")[0]).name
     if encoding in "Bb":
         return name, binascii.a2b_base64(text, strict_mode=True)
-    if _BAD_QUOTE.search(text.encode("ascii")):
-        raise ValueError("an equals sign without two hexadecimal digits")
+    if _MALFORMED_ESCAPE.search(text.encode("ascii")):
+        raise ValueError("an equals sign is not followed by two hexadecimal digits")
     return name, quopri.decodestring(text.encode("ascii"), header=True)

@@ -1,4 +1,4 @@
-"""What AWS answers, in our words: exact error codes, and nothing guessed."""
+"""Conversion of AWS errors to countermark's errors, by exact error codes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,22 +42,22 @@ UNAVAILABLE = frozenset(
         "TransactionInProgressException",
     }
 )
-"""Codes that say: try again later. A HEAD request has no body, so its code is its status.
+"""Codes that mean: try again later. The response to a HEAD request has no body, so its code is the HTTP status.
 
 Source: "Common errors" and each service's own list, DynamoDB, S3, EventBridge, Secrets Manager, Lambda API references.
 """
 
 
 def code(error: ClientError) -> str:
-    """Return the code that the service gave."""
+    """Return the service's error code, or "" if there is none."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 @contextmanager
 def translated(service: str) -> Iterator[None]:
-    """Turn a failure of the service, or of the way to it, into `Unavailable`; all else passes as it is.
+    """Turn a failure of the service, or of the connection to it, into `Unavailable`. Other errors pass unchanged.
 
-    The texts name the service and the code only: a request may hold what must not be told.
+    The messages contain only the service and the code, because a request may hold signals or secrets.
     """
     try:
         yield
@@ -65,21 +65,23 @@ def translated(service: str) -> Iterator[None]:
         raise Unavailable(f"{service} cannot be reached: {type(error).__name__}") from error
     except ClientError as error:
         if code(error) in UNAVAILABLE:
-            raise Unavailable(f"{service} asks to try later: {code(error)}") from error
+            raise Unavailable(f"{service} is unavailable, try again later: {code(error)}") from error
         raise
 
 
 @contextmanager
 def explained_to_operator() -> Iterator[None]:
-    """Turn what a person at a command line can mend into `InvalidInput`: credentials, region, rights, names.
+    """Turn errors that the user of a command line can correct into `InvalidInput`: credentials, region, rights, names.
 
-    In a function the same errors are faults of the deployment, and crash.
+    In a Lambda function the same errors are errors of the deployment, and the function fails.
     """
     try:
         yield
     except (NoCredentialsError, PartialCredentialsError) as error:
-        raise InvalidInput("there are no AWS credentials: set them as for any AWS tool") from error
+        raise InvalidInput(
+            "there are no AWS credentials: configure them as for the AWS CLI, for example with AWS_PROFILE"
+        ) from error
     except NoRegionError as error:
-        raise InvalidInput("there is no AWS region: set AWS_REGION, or one in your profile") from error
+        raise InvalidInput("there is no AWS region: set AWS_REGION, or a region in your AWS profile") from error
     except ClientError as error:
-        raise InvalidInput(f"AWS refuses: {code(error)}") from error
+        raise InvalidInput(f"AWS refused the request: {code(error)}") from error

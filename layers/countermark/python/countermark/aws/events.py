@@ -1,4 +1,4 @@
-"""Events on a bus of EventBridge, and a ledger in DynamoDB of those that were dealt with."""
+"""Events on an EventBridge bus, and a ledger in DynamoDB of the events that were processed."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
 
 SOURCE = "countermark"
-"""The source of all events of ours, for the rules of those who listen."""
+"""The `Source` of all events that countermark publishes. EventBridge rules select by it."""
 
 MAX_ENTRIES = 10
 """The most entries of one PutEvents. Source: EventBridge API reference, PutEvents."""
@@ -27,22 +27,22 @@ MAX_REQUEST_BYTES = 256 * 1024
 """The most bytes of all entries of one PutEvents. Source: "Calculating PutEvents event entry size"."""
 
 TIME_BYTES = 14
-"""What the time of an entry counts. Source: as above."""
+"""The bytes that the time of an entry counts. Source: the same page."""
 
 
 class EventBridgePublisher:
-    """Publishes on one bus."""
+    """Publishes events on one bus."""
 
     def __init__(self, client: "EventBridgeClient", bus: str) -> None:
         self._client = client
         self._bus = bus
 
     def publish(self, events: Sequence[Event]) -> None:
-        """Publish; what the bus refuses is sent again, up to a bound.
+        """Publish events. Events that the bus refuses are sent again, a limited number of times.
 
         Raises:
-            InvalidInput: An event is larger than the bus takes.
-            Unavailable: At least one was not accepted; any may have been.
+            InvalidInput: An event is larger than the bus accepts.
+            Unavailable: At least one event was not accepted. The others may have been.
         """
         entries = [self._entry(event) for event in events]
         for batch in batched(entries, max_entries=MAX_ENTRIES, max_bytes=MAX_REQUEST_BYTES, size_bytes=entry_bytes):
@@ -65,7 +65,7 @@ class EventBridgePublisher:
 
 
 class DynamoEventLedger:
-    """The ledger of a deployment. DynamoDB removes what has expired some days late, so each look checks the time."""
+    """The ledger of a deployment. DynamoDB removes expired items days late, so each read checks the time."""
 
     def __init__(self, client: "DynamoDBClient", table: str) -> None:
         self._table = Table(client, table)
@@ -80,6 +80,6 @@ class DynamoEventLedger:
 
 
 def entry_bytes(entry: "PutEventsRequestEntryTypeDef") -> int:
-    """Return what an entry counts: the bytes of its texts, and of its time."""
+    """Return the size of an entry as EventBridge counts it: the bytes of its texts and of its time."""
     texts = (entry.get("Source", ""), entry.get("DetailType", ""), entry.get("Detail", ""))
     return TIME_BYTES + sum(len(text.encode()) for text in texts)

@@ -1,4 +1,4 @@
-"""The index in S3: segments that never change, and manifests that are replaced by conditional writes."""
+"""The index in S3: immutable segments, and manifests that conditional writes replace."""
 
 import io
 from collections.abc import Iterable
@@ -24,16 +24,16 @@ MAX_DELETED = 1_000
 """The most objects of one DeleteObjects. Source: S3 API reference."""
 
 READ_BYTES = 2**20
-"""How much of an answer is read at once: the client copies it, and small copies take no new memory."""
+"""How many bytes of a response are read per call. The client copies them, and small copies need no new memory."""
 
 _MISSING = frozenset({"404", "NoSuchKey"})
 
-_NOT_FIRST = frozenset({"412", "PreconditionFailed", "409", "ConditionalRequestConflict"})
-"""Codes of a conditional write that somebody else was before. Source: "Conditional writes", S3 user guide."""
+_CONFLICTS = frozenset({"412", "PreconditionFailed", "409", "ConditionalRequestConflict"})
+"""Codes of a conditional write that another write preceded. Source: "Conditional writes", S3 user guide."""
 
 
 class S3ManifestSlot:
-    """The `ManifestSlot` of one object. A manifest's token is its ETag."""
+    """A `ManifestSlot` that stores the manifest as one S3 object. The token is the object's ETag."""
 
     def __init__(self, client: "S3Client", bucket: str, key: str) -> None:
         self._client = client
@@ -73,10 +73,10 @@ class S3ManifestSlot:
                     **condition,
                 )
             except ClientError as error:
-                if code(error) not in _NOT_FIRST | _MISSING:
+                if code(error) not in _CONFLICTS | _MISSING:
                     raise
                 published = self.manifest()
-                # Where an answer was lost on its way, the client's second attempt meets its first.
+                # If the response of the first attempt was lost, the client's retry finds the first attempt's manifest.
                 if published is not None and published.manifest == manifest:
                     return published
                 raise PublishConflict("another index was published first") from error
@@ -91,12 +91,12 @@ class S3IndexStore(S3ManifestSlot):
         self.staged = S3ManifestSlot(client, bucket, STAGED_KEY)
 
     def write_segment(self, name: str, data: bytes | memoryview) -> None:
-        """Store a segment. It is written even where it is there already: that renews its age, and garbage is old."""
+        """Store a segment, even if it exists: this renews its age, and garbage collection removes only old segments."""
         with translated("S3"):
             self._client.put_object(
                 Bucket=self._bucket,
                 Key=SEGMENTS_PREFIX + name,
-                Body=data if isinstance(data, bytes) else cast(BinaryIO, _View(data)),
+                Body=data if isinstance(data, bytes) else cast(BinaryIO, _MemoryFile(data)),
                 ContentType="application/octet-stream",
             )
 
@@ -116,14 +116,14 @@ class S3IndexStore(S3ManifestSlot):
         with translated("S3"):
             body = self._range(name, offset, len(memory))
             while body is not None:
-                some = body.readinto(memory[count : count + READ_BYTES])  # type: ignore[arg-type]  # stubs of a file
-                count += some
-                if not some:
+                read_bytes = body.readinto(memory[count : count + READ_BYTES])  # type: ignore[arg-type]  # stubs of a file
+                count += read_bytes
+                if not read_bytes:
                     break
         return count
 
     def _range(self, name: str, offset: int, length: int | None) -> "StreamingBody | None":
-        """Return bytes of a segment to read; None where it ends before them."""
+        """Return a stream of bytes of a segment; None if the segment ends before `offset`."""
         end = "" if length is None else str(offset + length - 1)
         wanted: dict[str, Any] = {} if (offset, length) == (0, None) else {"Range": f"bytes={offset}-{end}"}
         try:
@@ -144,15 +144,15 @@ class S3IndexStore(S3ManifestSlot):
         max_bytes: int | None = None,
         grace_s: int = 0,
     ) -> int:
-        """Remove segments that are too old, or too much; the bucket keeps them as non-current versions for days."""
-        kept = {SEGMENTS_PREFIX + name for name in keep}
+        """Remove unused segments that are too old or exceed `max_bytes`. The bucket keeps old versions for days."""
+        kept_keys = {SEGMENTS_PREFIX + name for name in keep}
         with translated("S3"):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=SEGMENTS_PREFIX)
             stored = (
                 StoredSegment(name=item["Key"], size_bytes=item["Size"], written_at_s=item["LastModified"].timestamp())
                 for page in pages
                 for item in page.get("Contents", [])
-                if item["Key"] not in kept
+                if item["Key"] not in kept_keys
             )
             chosen = garbage(stored, older_than_s=older_than_s, now_s=now_s, max_bytes=max_bytes, grace_s=grace_s)
             old = [segment.name for segment in chosen]
@@ -162,7 +162,7 @@ class S3IndexStore(S3ManifestSlot):
                 )
                 if answer.get("Errors"):
                     codes = sorted({str(error.get("Code")) for error in answer["Errors"]})
-                    raise Unavailable(f"S3 did not remove {len(answer['Errors'])} old segments: {', '.join(codes)}")
+                    raise Unavailable(f"S3 could not delete {len(answer['Errors'])} old segments: {', '.join(codes)}")
         return len(old)
 
     def _check_segment(self, name: str) -> None:
@@ -175,12 +175,12 @@ class S3IndexStore(S3ManifestSlot):
                 raise
 
 
-class _View(io.RawIOBase):
-    """A file over memory: a segment of a gigabyte is sent without a copy of it."""
+class _MemoryFile(io.RawIOBase):
+    """A file over memory, so that a segment of a gigabyte is sent without a copy."""
 
     def __init__(self, data: memoryview) -> None:
         self._data = data.cast("B")
-        self._at = 0
+        self._position = 0
 
     def readable(self) -> bool:
         return True
@@ -189,15 +189,15 @@ class _View(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        count = min(len(buffer), len(self._data) - self._at)
-        buffer[:count] = self._data[self._at : self._at + count]
-        self._at += count
+        count = min(len(buffer), len(self._data) - self._position)
+        buffer[:count] = self._data[self._position : self._position + count]
+        self._position += count
         return count
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._data)}[whence]
-        self._at = max(0, min(start + offset, len(self._data)))
-        return self._at
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._data)}[whence]
+        self._position = max(0, min(start + offset, len(self._data)))
+        return self._position
 
     def tell(self) -> int:
-        return self._at
+        return self._position

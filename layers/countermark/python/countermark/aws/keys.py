@@ -1,41 +1,41 @@
-"""The key table: every item of the three tables, where it lies, and what for.
+"""The keys of all items in the three DynamoDB tables, and what each item is for.
 
-Banks (indexes: `feed` by feed_shard and feed_at; `by-bank` by bank_shard and content_id; both of keys only)
+Banks (indexes: `feed` by feed_shard and feed_at; `by-bank` by bank_shard and content_id; both project only keys)
 
-| item               | pk                  | sk              | for what                                             |
+| item               | pk                  | sk              | purpose                                              |
 |--------------------|---------------------|-----------------|------------------------------------------------------|
 | bank               | bank                | its id          | all banks in one query; one by id                    |
-| bank name          | bank-name           | the name        | no two banks of a name; a bank by name               |
-| content            | content#<id>        | content         | contents by id: what a lookup reads, over partitions |
-| source key         | source#<bank>#<digest> | source          | an event that is delivered twice banks once          |
+| bank name          | bank-name           | the name        | names are unique; a bank by its name                 |
+| content            | content#<id>        | content         | contents by id, one partition each, for lookups      |
+| source key         | source#<bank>#<digest> | source          | an event that is delivered twice is banked once      |
 | batch of contents  | batch#<bank>#<digest> | batch         | a batch that is sent twice is banked once, for a day |
-| counter            | counter             | bank or content | ids that are given once                              |
+| counter            | counter             | bank or content | ids that are never used again                        |
 | signal type ratio  | signal-type-ratio   | the type's name | the enabled ratios, in one query                     |
-| store id           | store               | id              | which store an index was built from                  |
-| mark of a build    | build               | the mark        | that the store is no older than an index built of it |
-| purges derived     | purge               | derived         | that unfinished purges of older versions were found  |
+| store id           | store               | id              | identifies the store that an index was built from    |
+| mark of a build    | build               | the mark        | shows that the store is not older than an index      |
+| purges derived     | purge               | derived         | unfinished purges of older versions were found       |
 
-A deleted bank or content stays at its key for 30 days as a tombstone, so that the feed tells of it. The 30 days of a
-bank begin when its contents are purged: until then its tombstone says that there is something to purge.
+When a bank or content is deleted, a tombstone stays at its key for 30 days, so that the feed lists the deletion. The 30
+days of a bank begin when its contents are purged. Until then its tombstone marks an unfinished purge.
 
 Exchanges
 
-| item               | pk                  | sk              | for what                                             |
+| item               | pk                  | sk              | purpose                                              |
 |--------------------|---------------------|-----------------|------------------------------------------------------|
-| collaboration      | collaboration       | its name        | configuration, fetch state and lease: one condition  |
-| record             | record#<name>#<0-f> | digest of key   | an exchange's own record, over 16 partitions         |
+| collaboration      | collaboration       | its name        | configuration, fetch state and lease in one write    |
+| record             | record#<name>#<0-f> | digest of key   | a record of an exchange, over 16 partitions          |
 
 Access
 
-| item               | pk                  | sk              | for what                                             |
+| item               | pk                  | sk              | purpose                                              |
 |--------------------|---------------------|-----------------|------------------------------------------------------|
-| API key            | api-key             | digest of key   | who calls; a policy can be limited to the partition  |
-| event              | event#<digest>      | event           | an event that was dealt with, until it expires       |
-| told opinions      | opinion#<digest>    | opinion         | what its exchange was told, and whose turn it is     |
+| API key            | api-key             | digest of key   | identifies a caller; policies can name the partition |
+| event              | event#<digest>      | event           | an event that was processed, until it expires        |
+| sent opinions      | opinion#<digest>    | opinion         | opinions sent to an exchange; which run is sending   |
 | counter            | counter             | opinion, api-key | the order of opinions; no two keys of one name      |
 
-One partition takes 1,000 writes and 3,000 strong reads a second: what may be many has partitions of its own,
-or shards; what lies in one partition is few, and written by hand.
+One partition accepts 1,000 writes and 3,000 strongly consistent reads per second. So items that can be many have
+separate partitions, or shards. One partition holds only items that are few and that people write.
 Source of the figures: "Best practices for designing partition keys", DynamoDB developer guide.
 """
 
@@ -46,10 +46,10 @@ from countermark.aws import names
 from countermark.aws.table import Key
 
 IS_FREE: Final = f"attribute_not_exists(#{names.PARTITION_KEY})"
-"""The condition that nothing lies at a key, not even a tombstone."""
+"""The condition that no item is at a key, not even a tombstone."""
 
 EXISTS: Final = f"attribute_exists(#{names.PARTITION_KEY}) AND attribute_not_exists(#is_deleted)"
-"""The condition that something lies at a key that is no tombstone."""
+"""The condition that an item is at a key, and is not a tombstone."""
 
 BANK_COUNTER: Final = Key(names.COUNTERS, "bank")
 CONTENT_COUNTER: Final = Key(names.COUNTERS, "content")
@@ -59,59 +59,62 @@ OPINION_COUNTER: Final = Key(names.COUNTERS, "opinion")
 STORE_ID: Final = Key(names.STORE, "id")
 
 PURGES_DERIVED: Final = Key(names.PURGES, "derived")
-"""Kept once the deleted banks of older versions were found: their tombstones expired before their contents went."""
+"""The item that marks that the deleted banks of older versions were found.
+
+The tombstones of such banks expired before their contents were purged.
+"""
 
 SHARDS: Final = 8
-"""Shards of each index. A fetch writes up to 8,000 contents a second into one bank, more than one function can."""
+"""Shards of each secondary index: enough for 8,000 contents per second in one bank, more than one function writes."""
 
 RECORD_SHARDS: Final = tuple("0123456789abcdef")
-"""The first digit of the digest of a record's key."""
+"""The shards of a collaboration's records: the first digit of the digest of a record's key."""
 
 _PLAIN_LENGTH = 255
 
 
 def bank(bank_id: int) -> Key:
-    """Return where a bank lies."""
+    """Return the key of a bank."""
     return Key(names.BANKS, str(bank_id))
 
 
 def bank_name(name: str) -> Key:
-    """Return where the name of a bank is taken."""
+    """Return the key of the item that reserves a bank's name."""
     return Key(names.BANK_NAMES, _name(name))
 
 
 def content(content_id: int) -> Key:
-    """Return where a content lies."""
+    """Return the key of a content."""
     return Key(f"{names.CONTENTS}{content_id}", "content")
 
 
 def content_id(key: Key) -> int:
-    """Return the id of the content that lies at a key."""
+    """Return the id of the content at a key."""
     return int(key.pk.removeprefix(names.CONTENTS))
 
 
 def source(bank_id: int, source_key: str) -> Key:
-    """Return where it is kept which content of a bank a source key was banked as."""
+    """Return the key of the item that holds the content id of a source key."""
     return Key(f"{names.SOURCES}{bank_id}#{_digest(source_key)}", "source")
 
 
 def batch(bank_id: int, batch_key: str) -> Key:
-    """Return where it is kept which ids the contents of a batch were given."""
+    """Return the key of the item that holds the content ids of a batch."""
     return Key(f"{names.BATCHES}{bank_id}#{_digest(batch_key)}", "batch")
 
 
 def ratio(signal_type: str) -> Key:
-    """Return where the ratio of a signal type lies."""
+    """Return the key of a signal type's ratio."""
     return Key(names.RATIOS, _name(signal_type))
 
 
 def build(mark: str) -> Key:
-    """Return where it is kept that a build was signed by a mark."""
+    """Return the key of a build's mark."""
     return Key(names.BUILDS, _name(mark))
 
 
 def collaboration(name: str) -> Key:
-    """Return where a collaboration lies."""
+    """Return the key of a collaboration."""
     return Key(names.COLLABORATIONS, _name(name))
 
 
@@ -121,29 +124,29 @@ def records_partition(collaboration_name: str, shard: str) -> str:
 
 
 def record(collaboration_name: str, record_key: str) -> Key:
-    """Return where a record lies. Its key may be of any length, so its digest stands for it."""
+    """Return the key of a record. It contains a digest, because a record's own key can have any length."""
     digest = _digest(record_key)
     return Key(records_partition(collaboration_name, digest[0]), digest)
 
 
 def api_key(digest: str) -> Key:
-    """Return where an API key lies."""
+    """Return the key of an API key."""
     return Key(names.API_KEYS, _name(digest))
 
 
 def event(event_id: str) -> Key:
-    """Return where it is kept that an event was dealt with."""
+    """Return the key of the item that marks an event as processed."""
     return Key(f"{names.EVENTS}{_digest(event_id)}", "event")
 
 
 def opinion(subject: str) -> Key:
-    """Return where it is kept what an exchange was told of a subject."""
+    """Return the key of the item with the opinions about a subject that were sent to an exchange."""
     return Key(f"{names.OPINIONS}{_digest(subject)}", "opinion")
 
 
-def feed_shard(thing_id: int) -> str:
-    """Return the shard of the feed that tells of a bank or content."""
-    return f"feed#{thing_id % SHARDS}"
+def feed_shard(entity_id: int) -> str:
+    """Return the shard of the feed that lists a bank or content."""
+    return f"feed#{entity_id % SHARDS}"
 
 
 def bank_shard(bank_id: int, content_id: int) -> str:
@@ -157,17 +160,17 @@ def bank_shards(bank_id: int) -> list[str]:
 
 
 def source_at(pk: str) -> Key:
-    """Return a source key's place by its partition."""
+    """Return the key of a source key's item by its partition."""
     return Key(pk, "source")
 
 
 def plain_name(key: str) -> str | None:
-    """Return the name that `_name` made a key of; None where that is a digest."""
+    """Return the name from a key that `_name` returned; None if the key is a digest."""
     return key[1:] if key.startswith("=") else None
 
 
 def _name(text: str) -> str:
-    """Return a name as a key: as it is where it is short and plain, else its digest; never empty."""
+    """Return a non-empty key for a name: the name itself if it is short, printable ASCII, otherwise its digest."""
     if text.isascii() and text.isprintable() and len(text) <= _PLAIN_LENGTH:
         return f"={text}"
     return f"~{_digest(text)}"

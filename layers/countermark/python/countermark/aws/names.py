@@ -1,6 +1,6 @@
-"""The names in the tables that stores and infrastructure share: attributes of keys, indexes and partitions.
+"""Names in the DynamoDB tables that stores and infrastructure share: key attributes, indexes and partitions.
 
-`keys` draws what lies where. This module imports nothing of AWS, so that synthesis can read it.
+`keys` describes the items. This module imports no AWS library, so that the CDK app can import it.
 """
 
 from typing import Final, NamedTuple
@@ -9,11 +9,11 @@ PARTITION_KEY: Final = "pk"
 SORT_KEY: Final = "sk"
 
 TTL_ATTRIBUTE: Final = "expires_at"
-"""Epoch seconds after which DynamoDB removes an item, some days late: so readers look at it themselves."""
+"""Epoch seconds after which DynamoDB removes an item, some days late. So readers check this time too."""
 
 
 class Index(NamedTuple):
-    """A secondary index, with the attributes that are its keys."""
+    """A secondary index and its key attributes."""
 
     name: str
     partition_key: str
@@ -26,7 +26,7 @@ FEED_INDEX: Final = Index("feed", "feed_shard", "feed_at")
 BANK_INDEX: Final = Index("by-bank", "bank_shard", "content_id")
 """The index of a bank's contents."""
 
-# Partitions; where a name ends in `#`, there are many, whose names begin so.
+# Partitions. A name that ends in `#` is the prefix of many partitions.
 BANKS: Final = "bank"
 BANK_NAMES: Final = "bank-name"
 CONTENTS: Final = "content#"

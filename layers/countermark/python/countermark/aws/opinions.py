@@ -1,4 +1,4 @@
-"""The ledger of opinions that exchanges were told, in DynamoDB."""
+"""The ledger, in DynamoDB, of the opinions that were sent to exchanges."""
 
 import json
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 class DynamoOpinionLedger:
-    """The ledger of a deployment: an item a subject, so each change of a turn is one conditional write."""
+    """The ledger of a deployment. It has one item per subject, so each change is one conditional write."""
 
     def __init__(self, client: "DynamoDBClient", table: str) -> None:
         self._table = Table(client, table)
 
     def allot_place(self) -> int:
-        """Return the next place; one of a call that failed half-way is lost, never returned again."""
+        """Return the next place in the order of opinions. If a call fails half-way, its place is never used."""
         item = self._table.write(Update(key=keys.OPINION_COUNTER, change="ADD #last :one", values={"one": 1}))
         return 0 if item is None else int(item["last"])
 
     def processed(self, subject: str) -> Sequence[ProcessedOpinion]:
-        return _told(self._table.get(keys.opinion(subject)))
+        return _opinions_of(self._table.get(keys.opinion(subject)))
 
     def acquire_lease(self, subject: str, *, holder: str, now_s: int, lease_s: int) -> Sequence[ProcessedOpinion]:
         update = Update(
@@ -44,14 +44,14 @@ class DynamoOpinionLedger:
         try:
             item = self._table.write(update)
         except ConditionFailed as error:
-            raise LeaseHeld("another run is telling an opinion of the same just now") from error
-        return _told(item)
+            raise LeaseHeld("another run is sending an opinion about the same subject") from error
+        return _opinions_of(item)
 
     def record_processed(self, subject: str, processed: Sequence[ProcessedOpinion], *, holder: str, now_s: int) -> None:
         update = Update(
             key=keys.opinion(subject),
             change=f"SET #told = :told, #{names.TTL_ATTRIBUTE} = :forget_at_s REMOVE #holder, #lease_expires_at_s",
-            # Tried again by the client, it finds its own write.
+            # The client's retry must succeed if the first attempt did.
             condition="#holder = :holder OR (attribute_not_exists(#holder) AND #told = :told)",
             values={
                 "told": to_json([each.to_json() for each in processed]),
@@ -62,7 +62,7 @@ class DynamoOpinionLedger:
         try:
             self._table.write(update)
         except ConditionFailed as error:
-            raise LeaseLost("another run took over the telling of an opinion") from error
+            raise LeaseLost("another run took over the sending of this opinion") from error
 
     def release_lease(self, subject: str, *, holder: str) -> None:
         update = Update(
@@ -75,6 +75,6 @@ class DynamoOpinionLedger:
             self._table.write(update)
 
 
-def _told(item: Item | None) -> Sequence[ProcessedOpinion]:
-    told = [] if item is None or "told" not in item else json.loads(str(item["told"]))
-    return [ProcessedOpinion.from_json(each) for each in told]
+def _opinions_of(item: Item | None) -> Sequence[ProcessedOpinion]:
+    opinions = [] if item is None or "told" not in item else json.loads(str(item["told"]))
+    return [ProcessedOpinion.from_json(each) for each in opinions]

@@ -1,4 +1,4 @@
-"""Messages to a queue of SQS: how a stage sends itself what is left to do."""
+"""Messages to an SQS queue. A stage sends itself its remaining work in this way."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ MAX_MESSAGES = 10
 """The most messages of one SendMessageBatch. Source: SQS API reference."""
 
 MAX_REQUEST_BYTES = 256 * 1024
-"""The most bytes of all messages of one batch that every SQS takes. Source: "Amazon SQS message quotas"."""
+"""The most bytes of all messages of one batch in every region. Source: "Amazon SQS message quotas"."""
 
 
 class SqsQueue:
@@ -26,11 +26,11 @@ class SqsQueue:
         self._url = url
 
     def send(self, messages: Sequence[Mapping[str, JSON]]) -> None:
-        """Send messages as JSON; returns when all are accepted.
+        """Send messages as JSON. Return when all are accepted.
 
         Raises:
             InvalidInput: A message is too large.
-            Unavailable: At least one was not accepted; any may have been.
+            Unavailable: At least one message was not accepted. The others may have been.
         """
         bodies = [json.dumps(message, separators=(",", ":")) for message in messages]
         for batch in batched(bodies, max_entries=MAX_MESSAGES, max_bytes=MAX_REQUEST_BYTES, size_bytes=len):

@@ -1,4 +1,4 @@
-"""Trying again: bounded, backing off, with full jitter."""
+"""Bounded retries with exponential backoff and full jitter."""
 
 import random
 import time
@@ -7,24 +7,24 @@ from collections.abc import Iterator
 from countermark.errors import Unavailable
 
 MAX_ATTEMPTS = 12
-"""How often something is tried: with the waits below at most 5 seconds in all, so a request still ends in time."""
+"""The most attempts. Their waits are at most 5 seconds in total, so that a request still ends in time."""
 
 FIRST_WAIT_S = 0.02
-"""The longest first wait: about four requests to DynamoDB."""
+"""The longest first wait, in seconds: the time of about four requests to DynamoDB."""
 
 LONGEST_WAIT_S = 1.0
 
 GIVE_UP_AFTER_S = 10
-"""No attempt begins later than this: what was decided before the first one is too old by then."""
+"""How long new attempts may begin, in seconds. After that, the state that the first attempt was based on is too old."""
 
 
-def attempts(what: str) -> Iterator[int]:
-    """Yield the number of each attempt, waiting between them.
+def attempts(action: str) -> Iterator[int]:
+    """Yield the number of each attempt, from 0, and wait between attempts.
 
-    The waits are drawn from all of 0 to a bound that doubles, so that those who collided spread out.
+    Each wait is random, between 0 and a bound that doubles, so that colliding callers spread out.
 
     Raises:
-        Unavailable: All attempts are used up; `what` says what did not succeed.
+        Unavailable: All attempts are used up. The message begins with `action`.
 
     Source: "Exponential backoff and jitter", AWS Architecture Blog.
     """
@@ -36,4 +36,4 @@ def attempts(what: str) -> Iterator[int]:
             bound_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (number - 1))
             time.sleep(random.uniform(0.0, bound_s))  # noqa: S311 - spreads load, guards nothing
         yield number
-    raise Unavailable(f"{what} did not succeed, however often it was tried")
+    raise Unavailable(f"{action} did not succeed after several attempts: try again later")

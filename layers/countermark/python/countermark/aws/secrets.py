@@ -1,7 +1,7 @@
-"""Credentials of exchanges in Secrets Manager: one secret of the deployment, a JSON object by kind.
+"""Credentials of exchanges in Secrets Manager: one secret per deployment, a JSON object by kind of exchange.
 
-One secret, made with the tables, so that no function may create or list secrets: who fetches may read this
-one, who curates may set it, and nobody else may either.
+The deployment creates the secret, so no function needs the right to create or list secrets. Only the functions that
+fetch may read it, and only those that curate may set it.
 """
 
 import json
@@ -23,11 +23,11 @@ MAX_SECRET_BYTES = 64 * 1024
 CURRENT_STAGE = "AWSCURRENT"
 
 PENDING_STAGE = "countermark-pending"
-"""The label of a version that is not current yet: one without a label may be removed at any time."""
+"""The label of a version that is not current yet. Secrets Manager can remove a version without a label at any time."""
 
 
 class SecretsManagerStore:
-    """The credentials of a deployment. The secret holds a JSON object from the start."""
+    """The credentials of a deployment. The secret is created with a JSON object."""
 
     def __init__(self, client: "SecretsManagerClient", secret_id: str) -> None:
         self._client = client
@@ -37,32 +37,32 @@ class SecretsManagerStore:
         return self._read()[0].get(kind)
 
     def set_credentials(self, kind: str, credentials: Mapping[str, str] | None) -> None:
-        """Set the credentials of one kind, whoever sets those of another meanwhile.
+        """Set the credentials of one kind, even if another call sets those of another kind at the same time.
 
         Raises:
-            InvalidInput: All credentials together are larger than a secret may be.
+            InvalidInput: All credentials together are too large for one secret.
         """
         for _ in attempts("setting credentials"):
-            by_kind, version = self._read()
-            if by_kind.get(kind) == credentials:
+            credentials_by_kind, version = self._read()
+            if credentials_by_kind.get(kind) == credentials:
                 return
-            changed = {name: value for name, value in by_kind.items() if name != kind}
+            changed = {name: value for name, value in credentials_by_kind.items() if name != kind}
             if credentials is not None:
                 changed[kind] = dict(credentials)
             if self._replace(version, changed):
                 return
 
     def _read(self) -> tuple[dict[str, dict[str, str]], str]:
-        """Return the credentials by kind, and the version that they are."""
+        """Return the credentials by kind, and the version of the secret."""
         with translated("Secrets Manager"):
             answer = self._client.get_secret_value(SecretId=self._secret_id, VersionStage=CURRENT_STAGE)
         return json.loads(answer["SecretString"]), answer["VersionId"]
 
-    def _replace(self, version: str, by_kind: Mapping[str, Mapping[str, str]]) -> bool:
-        """Make a new version current in place of the one that was read; tells whether that still was current."""
-        text = json.dumps(by_kind, sort_keys=True)
+    def _replace(self, version: str, credentials_by_kind: Mapping[str, Mapping[str, str]]) -> bool:
+        """Replace the current version if it is still the one that was read. Return whether it was."""
+        text = json.dumps(credentials_by_kind, sort_keys=True)
         if len(text.encode()) > MAX_SECRET_BYTES:
-            raise InvalidInput(f"all credentials together have at most {MAX_SECRET_BYTES} bytes")
+            raise InvalidInput(f"all credentials together can have at most {MAX_SECRET_BYTES} bytes")
         with translated("Secrets Manager"):
             pending = self._client.put_secret_value(
                 SecretId=self._secret_id, SecretString=text, VersionStages=[PENDING_STAGE]

@@ -1,4 +1,4 @@
-"""The environment of a function: the one place that reads it, and the names that the infrastructure sets."""
+"""The settings of a function, from its environment, and the names of the variables that the infrastructure sets."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ SHARD_FUNCTIONS: Final = "COUNTERMARK_SHARD_FUNCTIONS"
 GROUP_FUNCTIONS: Final = "COUNTERMARK_GROUP_FUNCTIONS"
 
 DEFAULT_DEPLOYMENT: Final = "countermark"
-"""The name of a deployment that was given none."""
+"""The name of a deployment if none is set."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _DEPLOYMENT = re.compile(r"[a-z][a-z0-9-]{0,29}")
@@ -41,17 +41,17 @@ _FLAGS = {"true": True, "false": False}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a function knows of its deployment. A name is no right: what it may do, its role says.
+    """The settings of one function of a deployment. Its IAM role, not these names, decides what it may access.
 
-    `deployment` is the deployment's own name: one account may hold several.
-    `content_buckets` are those that `local_file` collaborations may be read from, `extensions` the modules that
-    bring signal types and exchanges. The URL of a queue is None in functions that send nothing to it.
-
-    `index_shards` is how many shards builds make; None leaves as many as there are. `index_bands` says whether
-    those that search read the bands of large segments. `shard_group` are the shards that this function searches;
-    None is all. `shard_functions` are those that search for this one; none where it does so itself.
-
-    `group_functions` are the functions that answer the API, by group of routes, in the one that passes requests on.
+    - `deployment` is the name of the deployment. One account can hold several.
+    - `content_buckets` are the buckets that `local_file` collaborations may be read from.
+    - `extensions` are the modules that add signal types and exchanges.
+    - `fetch_queue_url` and `purge_queue_url` are None in functions that send nothing to that queue.
+    - `index_shards` is the number of shards that builds create. None keeps the current number.
+    - `index_bands` is whether searches read the bands of large segments.
+    - `shard_group` is the group of shards that this function searches. None is all shards.
+    - `shard_functions` are the functions that search for this function. If empty, it searches itself.
+    - `group_functions` are the functions that answer the API, by group of routes, for the forwarding function.
     """
 
     banks_table: str
@@ -74,10 +74,10 @@ class Settings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
-        """Return the settings that an environment holds.
+        """Return the settings of an environment.
 
         Raises:
-            InvalidInput: A variable is missing, empty or wrong; the error names it.
+            InvalidInput: A variable is missing, empty or invalid. The message names it.
         """
         return cls(
             banks_table=_required(environ, BANKS_TABLE),
@@ -104,7 +104,7 @@ class Settings:
         )
 
     def to_environ(self) -> dict[str, str]:
-        """Return the environment that holds these settings; the values may be a template's placeholders."""
+        """Return the environment with these settings. The values can be tokens of a CloudFormation template."""
         environ = {
             BANKS_TABLE: self.banks_table,
             EXCHANGES_TABLE: self.exchanges_table,
@@ -137,11 +137,13 @@ def deployment_name(environ: Mapping[str, str]) -> str:
     """Return the name of the deployment that an environment belongs to.
 
     Raises:
-        InvalidInput: The variable is no deployment's name.
+        InvalidInput: The variable is not a valid name.
     """
     value = environ.get(DEPLOYMENT, DEFAULT_DEPLOYMENT)
     if not _DEPLOYMENT.fullmatch(value):
-        raise InvalidInput(f"{DEPLOYMENT} is no name of a deployment: {value!r}")
+        raise InvalidInput(
+            f"{DEPLOYMENT} is {value!r}: use up to 30 lower-case letters, digits and hyphens, the first a letter"
+        )
     return value
 
 
@@ -152,9 +154,9 @@ def search_environ(
     shard_group: tuple[int, int] | None = None,
     shard_functions: Sequence[str] = (),
 ) -> dict[str, str]:
-    """Return the part of an environment that says how the index is built and searched: what is not as ever.
+    """Return the variables of the index settings that differ from their defaults.
 
-    A group of shards is its number and how many groups there are.
+    `shard_group` is the number of the group and the number of groups.
     """
     environ = {}
     if index_shards is not None:
@@ -169,7 +171,7 @@ def search_environ(
 
 
 def group_environ(functions: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of an environment that names the functions that answer groups of routes: `hash=NAME,…`."""
+    """Return the variable with the functions that answer groups of routes: `hash=NAME,…`."""
     if not functions:
         return {}
     return {GROUP_FUNCTIONS: ",".join(f"{group}={name}" for group, name in sorted(functions.items()))}
@@ -178,19 +180,19 @@ def group_environ(functions: Mapping[str, str]) -> dict[str, str]:
 def _required(environ: Mapping[str, str], name: str) -> str:
     value = environ.get(name, "")
     if not value.strip():
-        raise InvalidInput(f"the environment has no {name}")
+        raise InvalidInput(f"the environment variable {name} is missing or empty")
     return value
 
 
 def _bucket(name: str, value: str) -> str:
     if not _BUCKET.fullmatch(value):
-        raise InvalidInput(f"{name} names no bucket: {value!r}")
+        raise InvalidInput(f"{name} contains an invalid name of a bucket: {value!r}")
     return value
 
 
 def _module(value: str) -> str:
     if not _MODULE.fullmatch(value):
-        raise InvalidInput(f"{EXTENSIONS} names no module: {value!r}")
+        raise InvalidInput(f"{EXTENSIONS} contains an invalid name of a module: {value!r}")
     return value
 
 
@@ -199,7 +201,7 @@ def _queue_url(environ: Mapping[str, str], name: str) -> str | None:
     if value is None:
         return None
     if not _QUEUE_URL.fullmatch(value):
-        raise InvalidInput(f"{name} is no queue's URL: {value!r}")
+        raise InvalidInput(f"{name} is not the URL of a queue: {value!r}")
     return value
 
 
@@ -208,7 +210,7 @@ def _count(environ: Mapping[str, str], name: str) -> int | None:
     if value is None:
         return None
     if not _COUNT.fullmatch(value):
-        raise InvalidInput(f"{name} is no count: {value!r}")
+        raise InvalidInput(f"{name} must be an integer from 1 to 99999, not {value!r}")
     return int(value)
 
 
@@ -217,7 +219,7 @@ def _flag(environ: Mapping[str, str], name: str, *, default: bool) -> bool:
     if value is None:
         return default
     if value not in _FLAGS:
-        raise InvalidInput(f"{name} is neither true nor false: {value!r}")
+        raise InvalidInput(f"{name} must be true or false, not {value!r}")
     return _FLAGS[value]
 
 
@@ -227,13 +229,13 @@ def _group(environ: Mapping[str, str], name: str) -> ShardGroup | None:
         return None
     found = _GROUP.fullmatch(value)
     if found is None or int(found[1]) >= int(found[2]):
-        raise InvalidInput(f"{name} names no group of shards: {value!r}")
+        raise InvalidInput(f"{name} must be a group of shards such as 0/4, not {value!r}")
     return ShardGroup(number=int(found[1]), groups=int(found[2]))
 
 
 def _function(name: str, value: str) -> str:
     if not _FUNCTION.fullmatch(value):
-        raise InvalidInput(f"{name} names no function: {value!r}")
+        raise InvalidInput(f"{name} contains an invalid name of a function: {value!r}")
     return value
 
 

@@ -1,10 +1,12 @@
-"""What a function that holds shards is asked, and what it answers, as JSON.
+"""The JSON messages of functions that hold shards: questions, answers and refusals.
 
 A question: `{"version": 1, "shards": 10, "signal_type": "pdq", "values": ["f8f8…"], "max_distance": null}`.
-An answer: `{"version": 1, "age_s": 12, "found": [[[0, 7, 10], [31, 4]], …]}`, for each of the first values a list
-by distance: the distance, and then the ids in order, each but the first as what it lies above the one before. Where a
-function does not serve the newest index, `"faults"` says why. Or a refusal: `{"version": 1, "refused":
-"IndexNotReady", "why": "…"}`.
+
+An answer: `{"version": 1, "age_s": 12, "found": [[[0, 7, 10], [31, 4]], …]}`. `found` has one list for each of the
+first values. Its items are ordered by distance: `[distance, first id, differences between successive ids …]`. If a
+function does not serve the newest index, the answer has `"faults"` with the reasons.
+
+A refusal: `{"version": 1, "refused": "IndexNotReady", "why": "…"}`.
 """
 
 import itertools
@@ -24,10 +26,11 @@ MAX_VALUES = 1_000
 """The most values of one question."""
 
 MAX_SHARDS = 10_000
-"""No index has more shards: a hundred billion contents in shards of ten million."""
+"""The most shards of an index: enough for a hundred billion contents in shards of ten million."""
 
 MAX_PAYLOAD_BYTES = 5 * 10**6
-"""How much a question or an answer holds; a little is left for its frame.
+"""The most bytes of the values of a question, or of the candidates of an answer. The rest of the quota is for the other
+fields.
 
 Source: Lambda quotas, "Invocation payload": 6 MB each for a synchronous request and response.
 """
@@ -37,9 +40,9 @@ _REFUSALS = {each.__name__: each for each in (IndexNotReady, IndexDamaged, Unava
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What to look for in shards of an index that has `shards` of them in all.
+    """The values to search for. `shards` is the total number of shards of the index.
 
-    Without a signal type there are no values, and only the age of the index is asked for.
+    Without a signal type there are no values, and the question requests only the age of the index.
     """
 
     shards: int
@@ -50,11 +53,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What lies near the first of the values: of all of them, or of as many as one answer carries.
+    """The candidates near the first values of a question: all values, or as many as fit into one answer.
 
-    Candidates come by distance and then by id. `undecided` says, by the place of a value, why it was not compared with
-    all. `age_s` is how long ago a build last found the index current, `faults` why the newest is not the one that
-    answers.
+    Candidates are ordered by distance and then by id. `undecided` maps the position of a value to the reason why it
+    was not compared with everything. `age_s` is how long ago a build last found the index current, in seconds.
+    `faults` are the reasons why this function does not serve the newest index.
     """
 
     age_s: int
@@ -64,7 +67,7 @@ class Answer:
 
 
 def value_bytes(value: str) -> int:
-    """Return how much of a question a value takes."""
+    """Return how many bytes of a question a value takes."""
     return len(json.dumps(value)) + 2
 
 
@@ -85,7 +88,7 @@ def decode_question(event: object) -> Question:
     """Return the question of parsed JSON.
 
     Raises:
-        InvalidInput: It is none.
+        InvalidInput: The JSON is not a question.
     """
     try:
         match event:
@@ -106,61 +109,61 @@ def decode_question(event: object) -> Question:
                 )
     except ValueError:
         pass
-    raise InvalidInput("this is no question of shards")
+    raise InvalidInput("the event is not a question to shards")
 
 
 def encode_answer(answer: Answer) -> dict[str, JSON]:
-    """Return an answer as JSON: of as many of the values as it carries, and of one at least.
+    """Return an answer as JSON, with as many values as fit, but at least one.
 
     Raises:
-        Unavailable: More lies near one value than one answer carries.
+        Unavailable: The candidates near one value do not fit into one answer.
     """
     found: list[JSON] = []
     size_bytes = 0
     for candidates in answer.found:
-        near = _encode_candidates(candidates)
-        size_bytes += len(json.dumps(near)) + 2
+        rows = _encode_candidates(candidates)
+        size_bytes += len(json.dumps(rows)) + 2
         if size_bytes > MAX_PAYLOAD_BYTES:
             break
-        found.append(near)
+        found.append(rows)
     if answer.found and not found:
-        raise Unavailable(f"{len(answer.found[0])} contents are near one signal: more than shards can tell of")
-    told: dict[str, JSON] = {"version": VERSION, "age_s": answer.age_s, "found": found}
-    if undecided := {str(place): why for place, why in answer.undecided.items() if place < len(found)}:
-        told["undecided"] = undecided
-    return told | {"faults": [asdict(fault) for fault in answer.faults]} if answer.faults else told
+        raise Unavailable(f"{len(answer.found[0])} contents are near one signal: too many for one answer of a shard")
+    message: dict[str, JSON] = {"version": VERSION, "age_s": answer.age_s, "found": found}
+    if undecided := {str(position): reason for position, reason in answer.undecided.items() if position < len(found)}:
+        message["undecided"] = undecided
+    return message | {"faults": [asdict(fault) for fault in answer.faults]} if answer.faults else message
 
 
 def encode_refusal(error: Unavailable) -> dict[str, JSON]:
-    """Return why shards do not answer, as JSON."""
+    """Return the JSON of an error for which shards do not answer."""
     name = type(error).__name__
     return {"version": VERSION, "refused": name if name in _REFUSALS else Unavailable.__name__, "why": str(error)}
 
 
-def decode_answer(payload: bytes, *, asked: int) -> Answer:
-    """Return an answer about the first of so many values that were asked: one at least, where there are any.
+def decode_answer(payload: bytes, *, value_count: int) -> Answer:
+    """Return the answer to a question with `value_count` values. It has at least one value, unless `value_count` is 0.
 
     Raises:
-        IndexNotReady: The shards hold no index of that signal type yet.
-        IndexDamaged: A segment of theirs fails a check.
-        Unavailable: They cannot answer, or the answer makes no sense.
+        IndexNotReady: The shards hold no index of the signal type yet.
+        IndexDamaged: One of their segments fails a check.
+        Unavailable: They cannot answer, or the answer is malformed.
     """
     try:
-        match told := json.loads(payload):
-            case {"version": int(version), "refused": str(name), "why": str(why)} if version == VERSION:
-                raise _REFUSALS.get(name, Unavailable)(why)
+        match message := json.loads(payload):
+            case {"version": int(version), "refused": str(name), "why": str(reason)} if version == VERSION:
+                raise _REFUSALS.get(name, Unavailable)(reason)
             case {"version": int(version), "age_s": age_s, "found": list(found)} if version == VERSION:
-                if not min(asked, 1) <= len(found) <= asked:
+                if not min(value_count, 1) <= len(found) <= value_count:
                     raise ValueError
                 return Answer(
                     age_s=_number(age_s),
                     found=tuple(map(_decode_candidates, found)),
-                    undecided=_decode_undecided(told.get("undecided", {}), len(found)),
-                    faults=_decode_faults(told.get("faults", [])),
+                    undecided=_decode_undecided(message.get("undecided", {}), len(found)),
+                    faults=_decode_faults(message.get("faults", [])),
                 )
     except (ValueError, TypeError, RecursionError) as error:
-        raise Unavailable(f"an answer of shards makes no sense: {type(error).__name__}") from error
-    raise Unavailable("an answer of shards makes no sense: it is of another form")
+        raise Unavailable(f"an answer of shards is malformed: {type(error).__name__}") from error
+    raise Unavailable("an answer of shards is malformed: it has unknown or missing fields")
 
 
 def _decode_faults(faults: object) -> tuple[IndexFault, ...]:
@@ -193,35 +196,35 @@ def _decode_fault(fault: object) -> IndexFault:
 
 
 def _encode_candidates(candidates: Sequence[Candidate]) -> list[JSON]:
-    near: list[JSON] = []
-    for distance, some in itertools.groupby(candidates, key=lambda candidate: candidate.distance):
-        ids = [candidate.content_id for candidate in some]
-        near.append([distance, ids[0], *(later - earlier for earlier, later in itertools.pairwise(ids))])
-    return near
+    rows: list[JSON] = []
+    for distance, group in itertools.groupby(candidates, key=lambda candidate: candidate.distance):
+        ids = [candidate.content_id for candidate in group]
+        rows.append([distance, ids[0], *(later - earlier for earlier, later in itertools.pairwise(ids))])
+    return rows
 
 
-def _decode_candidates(near: object) -> tuple[Candidate, ...]:
-    if not isinstance(near, list):
+def _decode_candidates(rows: object) -> tuple[Candidate, ...]:
+    if not isinstance(rows, list):
         raise TypeError
     candidates: list[Candidate] = []
-    for distance, *steps in near:
+    for distance, *steps in rows:
         if distance is not None:
             _number(distance, at_least=0 if not candidates else (candidates[-1].distance or 0) + 1)
-        elif len(near) > 1:
+        elif len(rows) > 1:
             raise ValueError
         if not steps:
             raise ValueError
         content_id = 0
-        for place, step in enumerate(steps):
-            content_id += _number(step, at_least=min(place, 1))
+        for position, step in enumerate(steps):
+            content_id += _number(step, at_least=min(position, 1))
             candidates.append(Candidate(content_id=_number(content_id), distance=distance))
     return tuple(candidates)
 
 
-def _decode_undecided(told: object, found: int) -> Mapping[int, str]:
-    if not isinstance(told, dict):
+def _decode_undecided(undecided: object, found: int) -> Mapping[int, str]:
+    if not isinstance(undecided, dict):
         raise TypeError
-    return {_number(int(place), at_most=found - 1): _text(why) for place, why in told.items()}
+    return {_number(int(position), at_most=found - 1): _text(reason) for position, reason in undecided.items()}
 
 
 def _number(value: object, *, at_least: int = 0, at_most: int = MAX_CONTENT_ID) -> int:

@@ -1,9 +1,9 @@
-"""An index whose shards lie in functions: each holds a group of them, and all are asked at once.
+"""An index whose shards are spread over functions. Each function holds a group of shards, and a lookup calls all.
 
-A content is in one shard, so it does not matter that one function serves a newer version than another for a
-moment: each tells what is true of its own contents. What has to agree is the shard count, as that says which
-contents are whose; so it stands in every question. Where one function fails, the whole lookup does: there is
-never an answer of a part.
+Each content is in one shard, so one function can serve a newer version than another for a moment: each returns correct
+candidates for its contents. Only the shard count must agree, because it decides which shard a content is in. So every
+question contains the shard count. If one function fails, the whole lookup fails. A lookup never returns partial
+results.
 """
 
 import random
@@ -37,123 +37,125 @@ from countermark.domain.signal import SignalType
 from countermark.errors import IndexNotReady, Unavailable
 from countermark.indexes.shards import Answers, FanOut, IndexProvider, PublishedIndex, ShardSearcher, first_faults
 
-MAX_ASKED = 100
-"""How many values one question holds: a group of a hundred million hashes scans for as many in some seconds."""
+MAX_BATCH_VALUES = 100
+"""The most values of one question. A group of a hundred million hashes scans for that many in some seconds."""
 
-TOO_LARGE_TO_ASK = f"functions of shards take questions of at most {MAX_PAYLOAD_BYTES} bytes"
-"""Why a long text is not compared where the index lies in functions."""
+TOO_LARGE_REASON = f"functions of shards accept questions of at most {MAX_PAYLOAD_BYTES} bytes"
+"""Why a long text is not compared if the index is in functions."""
 
 LONGEST_WAIT_S = 0.5
-"""The longest wait before a throttled question is asked again: some questions are answered meanwhile."""
+"""The longest wait before a throttled question is sent again, in seconds. Other questions end in the meantime."""
 
-AGE_KEPT_S = 5
-"""How long the age of the shards is relied upon, in seconds: anybody may ask for the status."""
+AGE_CACHE_S = 5
+"""How long the age of the shards is cached, in seconds. The cache limits calls, because any client can request the
+status."""
 
 THROTTLED = frozenset({"EC2ThrottledException", "ServiceException", "TooManyRequestsException"})
-"""Codes of an invocation that never came to run, and may a moment later. Source: Lambda API reference, Invoke."""
+"""Codes of an invocation that did not start, but may start a moment later. Source: Lambda API reference, Invoke."""
 
 
-Asked = TypeVar("Asked")
-Told = TypeVar("Told")
+Target = TypeVar("Target")
+Result = TypeVar("Result")
 
 
-class Invokes(Protocol):
-    """The part of boto3's client of Lambda that is needed here."""
+class LambdaClient(Protocol):
+    """The part of boto3's Lambda client that this package uses."""
 
     def invoke(self, *, FunctionName: str, Payload: bytes) -> Mapping[str, Any]:  # noqa: N803 - boto3's names
-        """Run a function and wait for its answer."""
+        """Run a function and wait for its response."""
 
 
 class ShardFunctions:
-    """The functions that hold an index between them. Safe for threads."""
+    """The functions that together hold an index. Safe for use from several threads."""
 
-    def __init__(self, client: Invokes, names: Sequence[str]) -> None:
+    def __init__(self, client: LambdaClient, names: Sequence[str]) -> None:
         self._client = client
         self._names = tuple(names)
         self._threads = ThreadPoolExecutor(len(self._names), thread_name_prefix="countermark-shards")
-        self._asking = threading.Lock()
+        self._age_lock = threading.Lock()
         self._checked_at_s: dict[str | None, Recent[int]] = {}
         self._faults: Sequence[IndexFault] = ()
 
     def searcher(self, signal_type: str, *, shards: int) -> FanOut:
-        """Return what searches a signal type of an index of so many shards."""
+        """Return a searcher of a signal type, for an index with this number of shards."""
         question = Question(shards=shards, signal_type=signal_type)
         groups = [_Group(functions=self, name=name, question=question) for name in self._names]
 
-        def map_shards(ask: Callable[[ShardSearcher], Answers], _: Sequence[ShardSearcher]) -> Sequence[Answers]:
+        def map_shards(search: Callable[[ShardSearcher], Answers], _: Sequence[ShardSearcher]) -> Sequence[Answers]:
             stop = threading.Event()
-            return self._at_once(ask, [replace(group, stop=stop) for group in groups], stop=stop)
+            return self._call_all(search, [replace(group, stop=stop) for group in groups], stop=stop)
 
         return FanOut(groups, map_shards=map_shards)
 
     def age_s(self, now_s: int, signal_type: str | None = None, *, shards: int) -> int:
-        """Return the age of the oldest version that a function serves, as it was some seconds ago or is now.
+        """Return the age of the oldest version that a function serves, in seconds. It is cached for `AGE_CACHE_S`.
 
         Raises:
-            IndexNotReady: A function has no index yet, or none of that signal type.
+            IndexNotReady: A function has no index yet, or no index of the signal type.
             Unavailable: A function cannot answer.
         """
 
         def checked_at_s() -> int:
             question = Question(shards=shards, signal_type=signal_type)
-            answers = self._at_once(lambda name: self.ask(name, question), self._names, stop=threading.Event())
+            answers = self._call_all(lambda name: self.call(name, question), self._names, stop=threading.Event())
             self._faults = first_faults(fault for answer in answers for fault in answer.faults)
             return now_s - max(answer.age_s for answer in answers)
 
-        recent = self._checked_at_s.setdefault(signal_type, Recent(max_age_s=AGE_KEPT_S, reading=self._asking))
+        recent = self._checked_at_s.setdefault(signal_type, Recent(max_age_s=AGE_CACHE_S, reading=self._age_lock))
         return max(0, now_s - recent.value(now_s, checked_at_s))
 
     def faults(self) -> Sequence[IndexFault]:
-        """Return why functions do not serve the newest index, as they said when they were last asked for its age."""
+        """Return why functions do not serve the newest index, as reported when their age was last requested."""
         return self._faults
 
-    def ask(self, name: str, question: Question) -> Answer:
-        """Ask one function; once more where it is throttled, or the connection was closed while nobody used it.
+    def call(self, name: str, question: Question) -> Answer:
+        """Send a question to one function. Retry once if it is throttled, or an idle connection was closed.
 
         Raises:
-            IndexNotReady: It has no index yet, or none of that signal type.
+            IndexNotReady: The function has no index yet, or no index of the signal type.
             IndexDamaged: A segment of its shards fails a check.
-            Unavailable: It failed, refused, or took too long.
+            Unavailable: The function failed, refused, or took too long.
         """
         payload = encode_question(question)
         try:
             with translated("Lambda"):
-                invoked = self._invoked(name, payload)
-                answer: bytes = invoked["Payload"].read()
+                response = self._invoke(name, payload)
+                answer: bytes = response["Payload"].read()
         except Unavailable as error:
             raise Unavailable(f"a part of the index does not answer: {error}") from error
-        if "FunctionError" in invoked:
-            # What it says of its failure may hold what was asked.
+        if "FunctionError" in response:
+            # The error in the payload may quote the question.
             raise Unavailable(f"a part of the index does not answer: {name} failed")
-        return decode_answer(answer, asked=len(question.values))
+        return decode_answer(answer, value_count=len(question.values))
 
-    def _at_once(
-        self, ask: Callable[[Asked], Told], asked: Sequence[Asked], *, stop: threading.Event
-    ) -> Sequence[Told]:
-        """Return what each of several is answered, in their order; raises what failed first, once nothing is under way.
+    def _call_all(
+        self, call: Callable[[Target], Result], targets: Sequence[Target], *, stop: threading.Event
+    ) -> Sequence[Result]:
+        """Call a function with each target, in parallel, and return the results in order.
 
-        After an answer this process may be frozen. A question that went on would find its connection broken, and keep
-        a thread from the next lookup until then.
+        If a call fails, wait until no call is running, and raise the first error. This process may be frozen after it
+        returns its response. A call that was still running would then find its connection broken, and block a thread
+        that the next lookup needs.
         """
-        futures = [self._threads.submit(ask, each) for each in asked]
-        done, under_way = wait(futures, return_when=FIRST_EXCEPTION)
+        futures = [self._threads.submit(call, target) for target in targets]
+        done, running = wait(futures, return_when=FIRST_EXCEPTION)
         failed = next((future for future in futures if future in done and future.exception() is not None), None)
         if failed is not None:
             stop.set()
-            for future in under_way:
+            for future in running:
                 future.cancel()
-            wait(under_way)
+            wait(running)
             failed.result()
         return [future.result() for future in futures]
 
-    def _invoked(self, name: str, payload: bytes) -> Mapping[str, Any]:
+    def _invoke(self, name: str, payload: bytes) -> Mapping[str, Any]:
         try:
             return self._client.invoke(FunctionName=name, Payload=payload)
         except ClientError as error:
             if code(error) not in THROTTLED:
                 raise
         except ConnectionClosedError:
-            # A Lambda is frozen between two requests, and its connections are closed meanwhile.
+            # A Lambda function is frozen between two requests, and its connections can be closed in the meantime.
             pass
         time.sleep(random.uniform(0.0, LONGEST_WAIT_S))  # noqa: S311 - spreads load, guards nothing
         return self._client.invoke(FunctionName=name, Payload=payload)
@@ -161,7 +163,7 @@ class ShardFunctions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    """The shards of one function, as `FanOut` asks them. `stop` is set once another function has failed."""
+    """The shards of one function, as a searcher for `FanOut`. `stop` is set when another function has failed."""
 
     functions: ShardFunctions
     name: str
@@ -172,34 +174,36 @@ class _Group:
         self, values: Sequence[str], *, max_distance: int | None = None, undecided: dict[int, str] | None = None
     ) -> Answers:
         found: list[Sequence[Candidate]] = [()] * len(values)
-        why = {} if undecided is None else undecided
-        # Who does not take what is undecided is to get an error for it.
-        places = [
-            place for place, value in enumerate(values) if undecided is None or value_bytes(value) <= MAX_PAYLOAD_BYTES
+        reasons = {} if undecided is None else undecided
+        # A caller without `undecided` must get an error for a value that is too large, so no value is left out then.
+        positions = [
+            position
+            for position, value in enumerate(values)
+            if undecided is None or value_bytes(value) <= MAX_PAYLOAD_BYTES
         ]
-        why |= dict.fromkeys({*range(len(values))}.difference(places), TOO_LARGE_TO_ASK)
-        asked = [values[place] for place in places]
+        reasons |= dict.fromkeys({*range(len(values))}.difference(positions), TOO_LARGE_REASON)
+        small = [values[position] for position in positions]
         done = 0
-        for batch in batched(asked, max_entries=MAX_ASKED, max_bytes=MAX_PAYLOAD_BYTES, size_bytes=value_bytes):
-            left = tuple(batch)
-            while left:
+        for batch in batched(small, max_entries=MAX_BATCH_VALUES, max_bytes=MAX_PAYLOAD_BYTES, size_bytes=value_bytes):
+            remaining = tuple(batch)
+            while remaining:
                 if self.stop.is_set():
                     raise Unavailable("another part of the index does not answer")
-                question = replace(self.question, values=left, max_distance=max_distance)
-                answer = self.functions.ask(self.name, question)
-                why |= {places[done + place]: reason for place, reason in answer.undecided.items()}
+                question = replace(self.question, values=remaining, max_distance=max_distance)
+                answer = self.functions.call(self.name, question)
+                reasons |= {positions[done + position]: reason for position, reason in answer.undecided.items()}
                 for candidates in answer.found:
-                    found[places[done]] = list(candidates)
+                    found[positions[done]] = list(candidates)
                     done += 1
-                left = left[len(answer.found) :]
+                remaining = remaining[len(answer.found) :]
         return found
 
 
 class ShardedIndexReader:
-    """Serves an index that functions hold: here is the manifest alone. Safe for threads."""
+    """Serves an index that functions hold. This process reads only the manifest. Safe for use from several threads."""
 
     def __init__(self, manifests: IndexProvider, functions: ShardFunctions) -> None:
-        """Serve what `manifests` reads of the index, of which nothing is searched here."""
+        """Serve the index whose manifest `manifests` reads. `manifests` is never searched."""
         self._manifests = manifests
         self._functions = functions
 
@@ -207,19 +211,19 @@ class ShardedIndexReader:
         """Return the index to answer from.
 
         Raises:
-            IndexNotReady: None has been published yet.
+            IndexNotReady: No index has been published yet.
             IndexDamaged: The manifest fails a check.
-            Unavailable: The store cannot be reached, and none was read before.
+            Unavailable: The store cannot be reached, and no manifest was read before.
         """
         return ShardedIndex(self._manifests.current(now_s), self._functions)
 
     def faults(self, now_s: int) -> Sequence[IndexFault]:
-        """Return why the newest index is not the one in use, here or in a function; none where it is."""
+        """Return why this process or a function does not serve the newest index; empty if all serve it."""
         return first_faults([*self._manifests.faults(now_s), *self._functions.faults()])
 
 
 class ShardedIndex:
-    """One published index, and the functions that hold it. They may serve the version before, or after it."""
+    """One published index, and the functions that hold it. They can serve the previous or the next version of it."""
 
     def __init__(self, index: PublishedIndex, functions: ShardFunctions) -> None:
         self._index = index
@@ -227,7 +231,7 @@ class ShardedIndex:
 
     @property
     def manifest(self) -> Manifest:
-        """What was published."""
+        """The manifest of the published index."""
         return self._index.manifest
 
     @property
@@ -236,36 +240,36 @@ class ShardedIndex:
         return self._index.signal_types
 
     def searcher(self, signal_type: str) -> FanOut:
-        """Return what searches a signal type.
+        """Return a searcher of a signal type.
 
         Raises:
-            IndexNotReady: The index does not hold that type: none was built, or it is switched off.
+            IndexNotReady: The index does not hold that type: no index of it was built, or the type is switched off.
         """
         if signal_type not in self.manifest.types or signal_type not in self.signal_types:
             raise IndexNotReady(f"there is no index of {signal_type} signals yet")
         return self._functions.searcher(signal_type, shards=self.manifest.shards)
 
     def age_s(self, now_s: int, signal_type: str | None = None) -> int:
-        """Return how long ago a build last found the oldest version current that a function serves.
+        """Return the age of the oldest version that a function serves: how long ago a build last found it current.
 
         Raises:
             IndexNotReady: The index, or a function, does not hold that type.
             Unavailable: A function cannot answer.
         """
-        here_s = self._index.age_s(now_s, signal_type)
-        return max(here_s, self._functions.age_s(now_s, signal_type, shards=self.manifest.shards))
+        manifest_age_s = self._index.age_s(now_s, signal_type)
+        return max(manifest_age_s, self._functions.age_s(now_s, signal_type, shards=self.manifest.shards))
 
 
 def answer_event(reader: IndexProvider, event: object, *, now_s: int) -> dict[str, JSON]:
-    """Answer the question of an event from the shards of this process, or say why not: as `ShardFunctions` reads it.
+    """Answer the question of an event from the shards of this process. Return an answer or a refusal as JSON.
 
     Raises:
-        InvalidInput: The event is no question.
+        InvalidInput: The event is not a question.
     """
     question = decode_question(event)
     try:
         answer = _answer(reader.current(now_s), question, now_s=now_s)
-        # Who asks for the age alone asks how the index is.
+        # A question without values requests the state of the index, so its answer includes the faults.
         return encode_answer(replace(answer, faults=tuple(reader.faults(now_s))) if not question.values else answer)
     except Unavailable as error:
         return encode_refusal(error)
@@ -273,7 +277,9 @@ def answer_event(reader: IndexProvider, event: object, *, now_s: int) -> dict[st
 
 def _answer(index: PublishedIndex, question: Question, *, now_s: int) -> Answer:
     if index.manifest.shards != question.shards:
-        raise Unavailable(f"the index is changing: {index.manifest.shards} shards here, asked for {question.shards}")
+        raise Unavailable(
+            f"the index is changing: this function has {index.manifest.shards} shards, not {question.shards}"
+        )
     age_s = index.age_s(now_s, question.signal_type)
     if question.signal_type is None:
         return Answer(age_s=age_s)

@@ -1,4 +1,4 @@
-"""The ports of one deployment over AWS: where a function gets them all from."""
+"""The ports of one deployment on AWS. Functions get all their stores here."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 class Stores:
-    """The ports, each made, and its code imported, when it is first used: a cold start pays for what it needs."""
+    """The ports. Each is created, and its code imported, at its first use. This keeps cold starts short."""
 
     on_match: "OnMatch | None" = None
-    """Called with what matches, of uploads and of lookups."""
+    """Called with the matches of uploads and lookups."""
 
     def __init__(self, settings: Settings, clients: Clients) -> None:
         self._settings = settings
@@ -39,13 +39,13 @@ class Stores:
         """Return the stores of the deployment that an environment names.
 
         Raises:
-            InvalidInput: A variable is missing, empty or wrong; the error names it.
+            InvalidInput: A variable is missing, empty or invalid. The message names it.
         """
         return cls(Settings.from_environ(environ), Clients())
 
     @property
     def extensions(self) -> Sequence[str]:
-        """The modules that bring signal types and exchanges."""
+        """The modules that add signal types and exchanges."""
         return self._settings.extensions
 
     @cached_property
@@ -57,7 +57,7 @@ class Stores:
 
     @cached_property
     def collaborations(self) -> "DynamoCollaborationStore":
-        """Collaborations, and what was fetched for them."""
+        """Collaborations and their fetched records."""
         from countermark.aws.collaborations import DynamoCollaborationStore
 
         return DynamoCollaborationStore(self._clients.dynamodb, self._settings.exchanges_table)
@@ -71,22 +71,22 @@ class Stores:
 
     @property
     def index_shards(self) -> int | None:
-        """How many shards builds make; None leaves as many as there are."""
+        """The number of shards that builds create. None keeps the current number."""
         return self._settings.index_shards
 
     @property
     def index_bands(self) -> bool:
-        """Whether those that search read the bands of large segments."""
+        """Whether searches read the bands of large segments."""
         return self._settings.index_bands
 
     @property
     def shard_group(self) -> "ShardGroup | None":
-        """The shards that this function searches; None is all."""
+        """The shards that this function searches. None is all shards."""
         return self._settings.shard_group
 
     @cached_property
     def shard_functions(self) -> "ShardFunctions | None":
-        """The functions that search for this one; None where it does so itself."""
+        """The functions that search for this function. None if it searches itself."""
         from countermark.aws.shards import ShardFunctions
 
         names = self._settings.shard_functions
@@ -108,14 +108,14 @@ class Stores:
 
     @cached_property
     def ledger(self) -> "DynamoEventLedger":
-        """The events that were dealt with."""
+        """The ledger of processed events."""
         from countermark.aws.events import DynamoEventLedger
 
         return DynamoEventLedger(self._clients.dynamodb, self._settings.access_table)
 
     @cached_property
     def opinions(self) -> "DynamoOpinionLedger":
-        """The opinions that exchanges were told."""
+        """The ledger of opinions that were sent to exchanges."""
         from countermark.aws.opinions import DynamoOpinionLedger
 
         return DynamoOpinionLedger(self._clients.dynamodb, self._settings.access_table)
@@ -136,7 +136,7 @@ class Stores:
 
     @cached_property
     def content_reader(self) -> "S3ContentReader":
-        """What collaborations are read from."""
+        """The files that collaborations are read from."""
         from countermark.aws.content import S3ContentReader
 
         return S3ContentReader(self._clients.s3, self._settings.content_buckets)
@@ -150,17 +150,25 @@ class Stores:
 
     @cached_property
     def fetch_queue(self) -> "SqsQueue":
-        """The queue of collaborations to fetch; Unavailable in a function that sends nothing there."""
+        """The queue of collaborations to fetch.
+
+        Raises:
+            Unavailable: This function was deployed without the queue's URL.
+        """
         return self._queue(self._settings.fetch_queue_url)
 
     @cached_property
     def purge_queue(self) -> "SqsQueue":
-        """The queue of what is left to purge; Unavailable in a function that sends nothing there."""
+        """The queue of purges.
+
+        Raises:
+            Unavailable: This function was deployed without the queue's URL.
+        """
         return self._queue(self._settings.purge_queue_url)
 
     def _queue(self, url: str | None) -> "SqsQueue":
         from countermark.aws.queues import SqsQueue
 
         if url is None:
-            raise Unavailable("this function was deployed without the URL of that queue")
+            raise Unavailable("this function was deployed without the URL of the queue")
         return SqsQueue(self._clients.sqs, url)

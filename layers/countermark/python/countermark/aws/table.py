@@ -1,7 +1,7 @@
-"""One DynamoDB table: reads, conditional writes, batches and transactions, each within the service's limits.
+"""One DynamoDB table: reads, conditional writes, batches and transactions, within the service's limits.
 
-Attributes are texts, integers and flags; whatever has a shape of its own is JSON in a text. So no float
-meets DynamoDB's decimal numbers, and no lone surrogate or empty key its checks.
+Attributes are texts, integers and booleans. All other values are stored as JSON in a text. So DynamoDB never gets a
+float, which it would store as a decimal number, or a lone surrogate or empty key, which it would refuse.
 """
 
 import json
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 MAX_BATCH_GET = 100
-"""The most keys of one BatchGetItem. Source, as for all here: "Quotas in Amazon DynamoDB"."""
+"""The most keys of one BatchGetItem. Source of this and the next limits: "Quotas in Amazon DynamoDB"."""
 
 MAX_BATCH_WRITE = 25
 """The most requests of one BatchWriteItem."""
@@ -36,10 +36,10 @@ MAX_TRANSACTION_BYTES = 4 * 1024 * 1024
 """The most bytes of all items of one transaction."""
 
 MAX_ITEM_BYTES = 400 * 1024
-"""The most bytes of an item, with the names of its attributes."""
+"""The most bytes of an item, including the names of its attributes."""
 
 MAX_NUMBER_BYTES = 21
-"""What a number takes up at most."""
+"""The most bytes of a number."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -48,19 +48,19 @@ Item: TypeAlias = dict[str, Value]
 
 
 class Key(NamedTuple):
-    """Where an item lies: its partition, and its place in it."""
+    """The key of an item: its partition key and its sort key."""
 
     pk: str
     sk: str
 
     @classmethod
     def of(cls, item: Item) -> Self:
-        """Return where an item lies that was read."""
+        """Return the key of an item that was read."""
         return cls(str(item[PARTITION_KEY]), str(item[SORT_KEY]))
 
 
 class ConditionFailed(Exception):
-    """The conditions of the actions at `positions` did not hold: nothing was written."""
+    """The conditions of the actions at `positions` were not met. Nothing was written."""
 
     def __init__(self, positions: frozenset[int]) -> None:
         super().__init__(f"conditions failed at {sorted(positions)}")
@@ -68,12 +68,12 @@ class ConditionFailed(Exception):
 
 
 class _Conflict(Exception):
-    """Another transaction is at one of the items just now: the same request may succeed at once."""
+    """Another transaction is using one of the items. The same request may succeed if it is repeated immediately."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Put:
-    """Write an item in place of what is there. In expressions, `#name` is an attribute and `:name` a value."""
+    """Write an item, and replace an existing one. In expressions, `#name` is an attribute and `:name` a value."""
 
     item: Item
     condition: str = ""
@@ -82,7 +82,7 @@ class Put:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """Change attributes of an item, and make it where it is not there."""
+    """Change attributes of an item, or create the item if it does not exist."""
 
     key: Key
     change: str
@@ -92,7 +92,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delete:
-    """Remove an item, if it is there."""
+    """Remove an item, if it exists."""
 
     key: Key
     condition: str = ""
@@ -101,7 +101,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """Change nothing, but let the transaction fail where the condition does not hold."""
+    """Change nothing, but let the transaction fail if the condition is not met."""
 
     key: Key
     condition: str
@@ -113,10 +113,10 @@ Action: TypeAlias = Put | Update | Delete | Check
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """Which items of a partition a query returns.
+    """The items of a partition that a query returns.
 
-    `index` names a secondary index with its two keys; without one the table itself is read, strongly
-    consistently. `after` and `before` are exclusive bounds of the sort key. `where` filters what was read.
+    `index` is a secondary index. Without one, the table itself is read, strongly consistently. `after` and `before`
+    are exclusive bounds of the sort key. `where` is an expression that filters the items after they were read.
     """
 
     partition: str
@@ -136,13 +136,13 @@ class Table:
         self._name = name
 
     def get(self, key: Key) -> Item | None:
-        """Return an item as it is now; None where there is none."""
+        """Return an item, read strongly consistently; None if it does not exist."""
         with translated("DynamoDB"):
             answer = self._client.get_item(TableName=self._name, Key=_typed(_as_item(key)), ConsistentRead=True)
-        return _plain(answer["Item"]) if "Item" in answer else None
+        return _plain_item(answer["Item"]) if "Item" in answer else None
 
     def get_many(self, keys: Sequence[Key]) -> list[Item]:
-        """Return the items as they are now, in no order; missing ones are left out."""
+        """Return items, read strongly consistently, in no particular order. Missing items are left out."""
         items: list[Item] = []
         for page in in_pages(dict.fromkeys(keys), MAX_BATCH_GET):
             wanted: Any = [_typed(_as_item(key)) for key in page]
@@ -151,31 +151,31 @@ class Table:
                     answer: Any = self._client.batch_get_item(
                         RequestItems={self._name: {"Keys": wanted, "ConsistentRead": True}}
                     )
-                items += map(_plain, answer["Responses"].get(self._name, []))
+                items += map(_plain_item, answer["Responses"].get(self._name, []))
                 wanted = answer.get("UnprocessedKeys", {}).get(self._name, {}).get("Keys", [])
                 if not wanted:
                     break
         return items
 
-    def scan_page(self, of: Range, *, limit: int, after: Key | None) -> tuple[list[Item], Key | None]:
-        """Read at most `limit` items after a key; returns those that pass, and the key to go on after."""
-        items, last = self._query(of, limit=limit, start=None if after is None else _typed(_as_item(after)))
-        return items, None if last is None else Key.of(_plain(last))
+    def scan_page(self, key_range: Range, *, limit: int, after: Key | None) -> tuple[list[Item], Key | None]:
+        """Read at most `limit` items after a key. Return those that pass the filter, and the key to continue after."""
+        items, last = self._query(key_range, limit=limit, start=None if after is None else _typed(_as_item(after)))
+        return items, None if last is None else Key.of(_plain_item(last))
 
-    def query(self, of: Range, *, page_size: int | None = None) -> Iterator[Item]:
-        """Yield all items of the range in order, reading as it goes."""
+    def query(self, key_range: Range, *, page_size: int | None = None) -> Iterator[Item]:
+        """Yield all items of the range in order. Pages are read when they are needed."""
         start: Mapping[str, Any] | None = None
         while True:
-            items, start = self._query(of, limit=page_size, start=start)
+            items, start = self._query(key_range, limit=page_size, start=start)
             yield from items
             if start is None:
                 return
 
     def write(self, action: Put | Update | Delete) -> Item | None:
-        """Carry out one action: returns the new item of an update, and the old one of a put or delete.
+        """Carry out one action. Return the new item of an update, or the old item of a put or delete.
 
         Raises:
-            ConditionFailed: Its condition does not hold.
+            ConditionFailed: The condition is not met.
             InvalidInput: The item is too large.
         """
         for _ in attempts("a write"):
@@ -186,16 +186,16 @@ class Table:
         raise AssertionError("attempts() raises when it ends")
 
     def transact(self, actions: Sequence[Action]) -> None:
-        """Carry out all actions or none; each on another item.
+        """Carry out all actions or none. Each action must be on a different item.
 
         Raises:
-            ConditionFailed: A condition does not hold; its `positions` say which.
+            ConditionFailed: A condition is not met. `positions` has the positions of these actions.
             InvalidInput: An item is too large.
         """
         if len(actions) > MAX_TRANSACTION:
-            raise ValueError(f"a transaction has at most {MAX_TRANSACTION} actions, not {len(actions)}")
+            raise ValueError(f"a transaction can have at most {MAX_TRANSACTION} actions, not {len(actions)}")
         if (total := sum(map(size_bytes, actions))) > MAX_TRANSACTION_BYTES:
-            raise ValueError(f"a transaction has at most {MAX_TRANSACTION_BYTES} bytes, not {total}")
+            raise ValueError(f"a transaction can have at most {MAX_TRANSACTION_BYTES} bytes, not {total}")
         requests: Any = [{type(a).__name__.replace("Check", "ConditionCheck"): self._request(a)} for a in actions]
         for _ in attempts("a transaction"):
             try:
@@ -206,7 +206,7 @@ class Table:
                 _raise_unless_conflict(error)
 
     def delete_many(self, keys: Sequence[Key]) -> None:
-        """Remove items in batches, without conditions and in no order."""
+        """Remove items in batches, without conditions and in no particular order."""
         for page in in_pages(dict.fromkeys(keys), MAX_BATCH_WRITE):
             wanted: list[Any] = [{"DeleteRequest": {"Key": _typed(_as_item(key))}} for key in page]
             for _ in attempts(f"removing {len(wanted)} items"):
@@ -235,7 +235,7 @@ class Table:
                 case "TransactionConflictException":
                     raise _Conflict from error
             raise
-        return _plain(answer["Attributes"]) if answer.get("Attributes") else None
+        return _plain_item(answer["Attributes"]) if answer.get("Attributes") else None
 
     def _request(self, action: Action) -> dict[str, Any]:
         request: dict[str, Any] = {"TableName": self._name}
@@ -251,83 +251,85 @@ class Table:
         return request | _placeholders(f"{change} {action.condition}", action.values)
 
     def _query(
-        self, of: Range, *, limit: int | None, start: Mapping[str, Any] | None
+        self, key_range: Range, *, limit: int | None, start: Mapping[str, Any] | None
     ) -> tuple[list[Item], Mapping[str, Any] | None]:
-        name, partition_key, sort_key = of.index or ("", PARTITION_KEY, SORT_KEY)
-        values: dict[str, Value] = {**of.values, "partition": of.partition}
+        name, partition_key, sort_key = key_range.index or ("", PARTITION_KEY, SORT_KEY)
+        values: dict[str, Value] = {**key_range.values, "partition": key_range.partition}
         condition = f"#{partition_key} = :partition"
-        if of.after is not None:
+        if key_range.after is not None:
             condition += f" AND #{sort_key} > :bound"
-            values["bound"] = of.after
-        elif of.before is not None:
+            values["bound"] = key_range.after
+        elif key_range.before is not None:
             condition += f" AND #{sort_key} < :bound"
-            values["bound"] = of.before
+            values["bound"] = key_range.before
         request: dict[str, Any] = {
             "TableName": self._name,
             "KeyConditionExpression": condition,
-            "ScanIndexForward": not of.newest_first,
-            "ConsistentRead": of.index is None,
-            **_placeholders(f"{condition} {of.where}", values),
+            "ScanIndexForward": not key_range.newest_first,
+            "ConsistentRead": key_range.index is None,
+            **_placeholders(f"{condition} {key_range.where}", values),
         }
         if name:
             request["IndexName"] = name
-        if of.where:
-            request["FilterExpression"] = of.where
+        if key_range.where:
+            request["FilterExpression"] = key_range.where
         if limit is not None:
             request["Limit"] = limit
         if start is not None:
             request["ExclusiveStartKey"] = start
         with translated("DynamoDB"):
             answer = self._client.query(**request)
-        return [_plain(item) for item in answer["Items"]], answer.get("LastEvaluatedKey")
+        return [_plain_item(item) for item in answer["Items"]], answer.get("LastEvaluatedKey")
 
 
 def to_json(value: JSON) -> str:
-    """Return the text in which an attribute keeps a value of its own shape: equal values give equal texts."""
+    """Return a value as JSON text for an attribute. Equal values give equal texts."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     if _SURROGATE.search(text):
-        # Half a character has no UTF-8, so all that is not ASCII is escaped.
+        # A lone surrogate cannot be encoded as UTF-8, so all characters that are not ASCII are escaped.
         return json.dumps(value, sort_keys=True, separators=(",", ":"))
     return text
 
 
 def check_page(count: int) -> None:
-    """Check that so many things may be asked for, or written, in one call of a port.
+    """Check that one call of a port reads or writes at most `MAX_PAGE` items.
 
     Raises:
-        InvalidInput: They are more than `MAX_PAGE`.
+        InvalidInput: There are more.
     """
     if count > MAX_PAGE:
-        raise InvalidInput(f"one call takes at most {MAX_PAGE}, not {count}")
+        raise InvalidInput(f"one call can have at most {MAX_PAGE} items, not {count}")
 
 
-def transactions(actions: Iterable[Action], *, beside: Action) -> Iterator[list[Action]]:
-    """Yield the actions, in order, in as few transactions as the limits allow, each led by `beside`: at least one."""
-    room_bytes = MAX_TRANSACTION_BYTES - size_bytes(beside)
-    led = [beside]
+def transactions(actions: Iterable[Action], *, first: Action) -> Iterator[list[Action]]:
+    """Yield at least one transaction: the actions, in order, in as few as the limits allow. `first` begins each."""
+    max_actions_bytes = MAX_TRANSACTION_BYTES - size_bytes(first)
+    transaction = [first]
     size = 0
     for action in actions:
         action_bytes = size_bytes(action)
-        if len(led) == MAX_TRANSACTION or size + action_bytes > room_bytes:
-            yield led
-            led, size = [beside], 0
-        led.append(action)
+        if len(transaction) == MAX_TRANSACTION or size + action_bytes > max_actions_bytes:
+            yield transaction
+            transaction, size = [first], 0
+        transaction.append(action)
         size += action_bytes
-    yield led
+    yield transaction
 
 
 def size_bytes(action: Action) -> int:
-    """Return what an action counts in a transaction.
+    """Return the size of an action as DynamoDB counts it in a transaction, in bytes.
 
     Raises:
-        InvalidInput: It is more than an item may have.
+        InvalidInput: It is larger than an item may be.
 
     Source: "DynamoDB item sizes and formats".
     """
-    written = action.item if isinstance(action, Put) else {**_as_item(action.key), **action.values}
-    size = sum(len(name.encode()) + _value_bytes(value) for name, value in written.items())
+    attributes = action.item if isinstance(action, Put) else {**_as_item(action.key), **action.values}
+    size = sum(len(name.encode()) + _value_bytes(value) for name, value in attributes.items())
     if size > MAX_ITEM_BYTES:
-        raise InvalidInput(f"what is stored as one item has at most {MAX_ITEM_BYTES} bytes, not {size}")
+        raise InvalidInput(
+            f"one stored item can have at most {MAX_ITEM_BYTES} bytes, not {size}: send shorter signals or texts"
+        )
     return size
 
 
@@ -336,10 +338,10 @@ def _value_bytes(value: Value) -> int:
 
 
 def _raise_unless_conflict(error: ClientError) -> None:
-    """Return where the transaction may be tried again as it is.
+    """Return if the same transaction may be tried again; otherwise raise.
 
     Raises:
-        ConditionFailed: A condition did not hold.
+        ConditionFailed: A condition was not met.
         Unavailable: The table was throttled.
     """
     match code(error):
@@ -353,12 +355,12 @@ def _raise_unless_conflict(error: ClientError) -> None:
             if "TransactionConflict" in reasons:
                 return
             if {"ThrottlingError", "ProvisionedThroughputExceeded"} & set(reasons):
-                raise Unavailable("DynamoDB asks to try later: a transaction was throttled") from error
+                raise Unavailable("DynamoDB is unavailable, try again later: a transaction was throttled") from error
     raise error
 
 
 def _placeholders(expressions: str, values: Mapping[str, Value]) -> dict[str, Any]:
-    """Return the names and values that expressions use: DynamoDB refuses any that they do not."""
+    """Return the names and values that expressions use. DynamoDB refuses a request with unused ones."""
     names = set(re.findall(r"#(\w+)", expressions))
     used = set(re.findall(r":(\w+)", expressions))
     found: dict[str, Any] = {}
@@ -387,7 +389,7 @@ def _typed_value(value: Value) -> dict[str, Any]:
             return {"S": value}
 
 
-def _plain(item: Mapping[str, Any]) -> Item:
+def _plain_item(item: Mapping[str, Any]) -> Item:
     return {name: _plain_value(value) for name, value in item.items()}
 
 
@@ -399,4 +401,4 @@ def _plain_value(typed: Mapping[str, Any]) -> Value:
             return int(number)
         case {"BOOL": bool(flag)}:
             return flag
-    raise ValueError(f"an attribute of a type that is never written: {sorted(typed)}")
+    raise ValueError(f"unexpected attribute type: {sorted(typed)}")

@@ -1,4 +1,4 @@
-"""Uploads that are too large for the API: a form that a client posts straight to S3."""
+"""Forms for uploads that are too large for the API. A client posts the form directly to S3."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 EXPIRES_S = 15 * 60
-"""How long a form may be posted."""
+"""How long a form is valid, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadForm:
-    """Where to post, and the fields that come before the file. The fields are a credential while they last."""
+    """The URL to post to, and the fields that come before the file. The fields are a credential until they expire."""
 
     url: str
     fields: Mapping[str, str]
@@ -24,7 +24,7 @@ class UploadForm:
 def presign_upload(
     client: "S3Client", bucket: str, key: str, *, content_type: str, max_bytes: int, metadata: Mapping[str, str]
 ) -> UploadForm:
-    """Return a form that puts one object of at most `max_bytes` at `key`, of this type, with this metadata."""
+    """Return a form that uploads one object of at most `max_bytes` to `key`, with this type and metadata."""
     fields = {"Content-Type": content_type, **{f"x-amz-meta-{name}": value for name, value in metadata.items()}}
     conditions: list[Any] = [["content-length-range", 1, max_bytes]]
     conditions += [{name: value} for name, value in fields.items()]
