@@ -1,6 +1,7 @@
-"""The composition root of the functions: the stores of the deployment, and what is made of them.
+"""The composition root of the Lambda functions: it connects the stores of the deployment with the flows and the API.
 
-Each thing is made at its first use and kept as long as the process: a cold start pays for what it needs.
+Each object is created at its first use and cached for the life of the process, so that a cold start loads only what it
+needs.
 """
 
 import logging
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from countermark.flows.cached import BankDirectory
     from countermark.indexes.shards import IndexProvider
 
-# Their DEBUG lines hold requests, answers and errors whole, credentials with them: no log level lets these out.
+# The DEBUG lines of these libraries contain whole requests, responses and errors, with credentials. So they are never
+# logged, whatever the log level.
 for _library in ("aws_lambda_powertools", "botocore"):
     logging.getLogger(_library).setLevel(logging.INFO)
 
@@ -43,14 +45,17 @@ def now_s() -> int:
 
 @cache
 def registries() -> "Registries":
-    """Return what is installed. An extension that cannot be loaded fails the function, which is then tried again."""
+    """Return the installed signal types, content types and exchanges.
+
+    If an extension cannot be loaded, the function fails, and Lambda tries it again.
+    """
     from countermark.extensions.registries import registries
 
     return registries(stores().extensions)
 
 
 def content_types() -> "ContentTypes":
-    """Return the content types: countermark's own, and those of extensions."""
+    """Return countermark's content types and those of extensions."""
     return registries().content_types
 
 
@@ -67,7 +72,7 @@ def exchanges() -> "dict[str, Exchange]":
 
 @cache
 def transport() -> "Transport":
-    """Return what speaks to exchanges."""
+    """Return the HTTP transport to exchanges."""
     from countermark.transport.exchange_client import ExchangeTransport
 
     return ExchangeTransport()
@@ -75,7 +80,10 @@ def transport() -> "Transport":
 
 @cache
 def index_reader() -> "IndexProvider":
-    """Return the reader of the published index: of this function's part of it, or over the functions that hold it."""
+    """Return the reader of the published index.
+
+    It reads this function's shards, or calls the functions that hold the shards, if there are any.
+    """
     functions = stores().shard_functions
     if functions is not None:
         from countermark.aws.shards import ShardedIndexReader
@@ -97,7 +105,7 @@ def index_reader() -> "IndexProvider":
 
 @cache
 def bank_directory() -> "BankDirectory":
-    """Return the banks as lookups know them."""
+    """Return the cached banks that lookups use."""
     from countermark.flows.cached import BankDirectory
 
     return BankDirectory(stores().banks)
@@ -105,7 +113,7 @@ def bank_directory() -> "BankDirectory":
 
 @cache
 def app(*groups: str) -> "App":
-    """Return the API's app for groups of routes; what the roles of a caller allow, the authorizer has found out."""
+    """Return the API's app for groups of routes. The authorizer function has already found out the caller's roles."""
     from countermark.api.app import build_app
     from countermark.api.keys import access_by_authorizer
     from countermark.api.services import Services
@@ -120,12 +128,12 @@ def app(*groups: str) -> "App":
         index=index_reader() if {"match", "status"}.intersection(groups) else None,
         start_fetch=start_fetch,
     )
-    # What the package logs comes out as what the handlers log does: as JSON, with its fields.
+    # The package's log lines have the same form as those of the handlers: JSON with the same fields.
     logging.getLogger("countermark")
     copy_config_to_registered_loggers(Logger(), include={"countermark"})
     return build_app(services, groups=frozenset(groups))
 
 
 def start_fetch(collaboration: str) -> None:
-    """Have a collaboration fetched, now or as soon as a run is free."""
+    """Request a fetch of a collaboration. It begins as soon as a run is free."""
     stores().fetch_queue.send([{"collaboration": collaboration}])

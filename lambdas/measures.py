@@ -1,4 +1,4 @@
-"""The metrics that functions report."""
+"""The CloudWatch metrics of the functions."""
 
 import os
 
@@ -8,10 +8,9 @@ from countermark.aws.settings import deployment_name
 
 
 def stage_metrics() -> Metrics:
-    """Return the metrics of a function. Each carries two dimensions: the stage as `service`, and the `deployment`.
+    """Return the metrics of a function. Each has two dimensions: `service`, which is the stage, and `deployment`.
 
-    One account may hold several deployments, and without the second dimension they would share each metric, and so
-    each alarm.
+    One account can hold several deployments. Without the second dimension they would share metrics and alarms.
     """
     metrics = Metrics()
     metrics.set_default_dimensions(deployment=deployment_name(os.environ))

@@ -1,4 +1,4 @@
-"""Messages of a queue, one by one: those that fail come again, those that are dealt with do not."""
+"""Processing of the messages of an SQS queue. Only messages that fail return to the queue."""
 
 import json
 import traceback
@@ -15,48 +15,48 @@ from countermark.errors import CountermarkError, InvalidSignal
 
 
 class _Postponed(Exception):
-    """Too little time is left to begin a message: it waits for the next run, and did not fail."""
+    """Too little time is left to begin a message. The message returns to the queue, but is not counted as failed."""
 
 
-def one_by_one(
+def process_records(
     event: dict[str, Any],
-    deal_with: Callable[[Any], None],
+    process: Callable[[Any], None],
     *,
     logger: Logger,
     metrics: Metrics,
     context: LambdaContext | None = None,
-    needs_ms: int = 0,
+    min_remaining_ms: int = 0,
 ) -> dict[str, Any]:
-    """Have the body of each message, which is JSON, dealt with; returns which failed, as SQS is told it.
+    """Process the JSON body of each message. Return the failed messages in SQS's format for partial batch responses.
 
-    Messages are alone: one that fails, whatever the error, leaves the others be. What failed is logged by the
-    kind and the place of its error, as the text of one that nobody foresaw may hold a signal or a secret.
+    A message that fails does not affect the others, whatever its error. The log has the type of the error and where it
+    was raised. It has the text only of expected errors, because other texts may contain a signal or a secret.
 
-    Where `context` is given, a message is begun only while the function has `needs_ms` milliseconds left, or nothing
-    was begun yet. The others return to the queue: a run that is ended from outside would send back those that were
-    dealt with, too.
+    With `context`, a new message is begun only if the function has at least `min_remaining_ms` milliseconds left. The
+    first message is always begun. The others return to the queue. If Lambda ended the run from outside instead, the
+    processed messages would return as well.
     """
     begun = 0
     processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
-    def read_and_deal_with(record: SQSRecord) -> None:
+    def process_record(record: SQSRecord) -> None:
         nonlocal begun
-        if context is not None and begun and context.get_remaining_time_in_millis() < needs_ms:
+        if context is not None and begun and context.get_remaining_time_in_millis() < min_remaining_ms:
             raise _Postponed
         begun += 1
-        deal_with(json.loads(record.body))
+        process(json.loads(record.body))
 
-    answer = process_partial_response(event=event, record_handler=read_and_deal_with, processor=processor)
+    answer = process_partial_response(event=event, record_handler=process_record, processor=processor)
     unfinished = zip(cast(list[SQSRecord], processor.fail_messages), processor.exceptions, strict=True)
     failed = [(record, caught) for record, caught in unfinished if not isinstance(caught[1], _Postponed)]
-    for record, (_, error, place) in failed:
-        is_foreseen = isinstance(error, CountermarkError) and not isinstance(error, InvalidSignal)
+    for record, (_, error, trace) in failed:
+        is_expected = isinstance(error, CountermarkError) and not isinstance(error, InvalidSignal)
         logger.error(
             "message_failed",
             message_id=record.message_id,
             error=type(error).__name__,
-            why=str(error) if is_foreseen else "",
-            stack="".join(traceback.format_tb(place)),
+            why=str(error) if is_expected else "",
+            stack="".join(traceback.format_tb(trace)),
         )
     metrics.add_metric(name="MessagesFailed", unit=MetricUnit.Count, value=len(failed))
     metrics.flush_metrics()

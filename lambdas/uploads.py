@@ -1,4 +1,4 @@
-"""Uploads as S3 tells of them, and what content they are."""
+"""Uploads as S3 events describe them, and their content types."""
 
 import re
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _PICTURES = (ContentType.PHOTO, ContentType.VIDEO)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewObject:
-    """An object that was put: these very bytes, by their version, or their ETag in a bucket without versions."""
+    """One version of an uploaded object. In a bucket without versions, the ETag identifies the version."""
 
     bucket: str
     key: str
@@ -29,35 +29,35 @@ class NewObject:
 
     @property
     def content_key(self) -> str:
-        """What names these very bytes to whoever hears of them."""
+        """The name of this version in events."""
         return f"s3://{self.bucket}/{self.key}#{self.version_id or self.etag}"
 
 
 def new_object(event: Mapping[str, Any]) -> NewObject:
-    """Return the object of an `Object Created` event; its key stands there as it is, unescaped.
+    """Return the object of an `Object Created` event. The event's key is not escaped.
 
     Raises:
-        InvalidInput: It is no such event.
+        InvalidInput: The event is malformed.
 
     Source: "EventBridge event message structure", S3 user guide.
     """
     try:
         detail = event["detail"]
-        told = detail["object"]
+        s3_object = detail["object"]
         return NewObject(
             bucket=str(detail["bucket"]["name"]),
-            key=str(told["key"]),
-            version_id=told.get("version-id"),
-            etag=str(told["etag"]),
-            size_bytes=int(told["size"]),
+            key=str(s3_object["key"]),
+            version_id=s3_object.get("version-id"),
+            etag=str(s3_object["etag"]),
+            size_bytes=int(s3_object["size"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InvalidInput(f"an event of S3 makes no sense: {type(error).__name__}") from error
+        raise InvalidInput(f"an S3 event is malformed: {type(error).__name__}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HashedObject:
-    """The object of a content key, and the place of the content in it: "" is the object itself."""
+    """The object of a content key, and the place of the content in the object. "" is the object itself."""
 
     key: str
     version_id: str
@@ -65,31 +65,33 @@ class HashedObject:
 
 
 def hashed_object(content_key: str, bucket: str) -> HashedObject:
-    """Return the object that a content key of `NewObject` names, with the place that the hash stage put behind it.
+    """Return the object of a content key. It is a `NewObject`'s, with the place that the hash stage appended.
 
     Raises:
-        InvalidInput: It is none of this bucket.
+        InvalidInput: The content key does not name an object of this bucket.
     """
     prefix = f"s3://{bucket}/"
     found = _KEY_AND_VERSION.fullmatch(content_key.removeprefix(prefix))
     if not content_key.startswith(prefix) or found is None:
-        raise InvalidInput(f"{content_key!r} is no object of the bucket {bucket!r}")
+        raise InvalidInput(f"{content_key!r} is not an object of the bucket {bucket!r}")
     return HashedObject(key=found["key"], version_id=found["version"], place=found["place"])
 
 
-# Keys may hold anything; versions hold no #, and do not end in a slash and digits.
+# Keys can contain any character. Versions contain no # and do not end in a slash and digits.
 _KEY_AND_VERSION = re.compile(r"(?P<key>.+)#(?P<version>[^#]+?)(?P<place>(?:/[0-9]+)*)", re.DOTALL)
 
 
 def content_type_of(key: str, mime_type: str, content_types: ContentTypes, head: bytes = b"") -> ContentType | None:
-    """Return what an upload is; None where nothing says so.
+    """Return the content type of an upload; None if it is unknown.
 
-    Its first bytes say it (`head`), else the first part of its key (`photo/cat`), else the MIME type that it was put
-    with, else the extension of its key. The bytes do not decide alone where they are ambiguous:
+    The first of these that is known decides: the first bytes (`head`), the first part of the key (`photo/cat`), the
+    MIME type of the upload, the extension of the key. The bytes do not decide alone if they are ambiguous:
 
-    - What is labelled as a text or a URL, and reads as text, is one, whatever format its first letters resemble.
-    - A GIF is a photo or a video as the key's first part says; without it, an animated one is a video.
-    - An extension's type in the key stands, unless that type names its first bytes and these are others.
+    - An upload that is labelled as a text or a URL, and can be read as text, is one. Its first letters may resemble
+      another format.
+    - A GIF is a photo or a video according to the key's first part. Without that, an animated GIF is a video.
+    - If the key's first part is a type of an extension, the upload is of that type. The exception is an upload that
+      begins with other bytes than the type requires.
     """
     by_key = _by_first_part(key, content_types)
     by_label = by_key or _by_mime_type(mime_type, content_types) or _by_name(key, content_types)
@@ -111,20 +113,21 @@ def types_of_upload(
     ratios: Mapping[str, float],
     content_types: ContentTypes,
 ) -> TypesOf:
-    """Return what says which types hash an upload of which `content_type_of` is `content_type`, and its parts.
+    """Return a function that selects the signal types that hash an upload and its parts.
 
-    An animated GIF is hashed as a photo and as a video. Where the bytes are of a video and the key's first part says
-    photo, or the other way round, the digests of what the key says are made as well: banks hold them under either.
+    `content_type` is the result of `content_type_of`. An animated GIF is hashed as a photo and as a video. If the bytes
+    are a video but the key's first part is `photo`, or the reverse, the cryptographic hashes of the key's type are
+    computed too, because banks may hold them under either type.
     """
     types_of = partial(applicable, signal_types, ratios=ratios)
     if content_type not in _PICTURES:
         return types_of
-    [other] = (each for each in _PICTURES if each != content_type)
-    is_both = is_gif(head) and is_animated(head)
-    if not is_both and _by_first_part(key, content_types) != other:
+    [other_type] = (each for each in _PICTURES if each != content_type)
+    is_animated_gif = is_gif(head) and is_animated(head)
+    if not is_animated_gif and _by_first_part(key, content_types) != other_type:
         return types_of
-    more = [each for each in types_of(other) if is_both or digests_raw_bytes(each)]
-    types = list(dict.fromkeys([*(each.name for each in types_of(content_type)), *(each.name for each in more)]))
+    extra_types = [each for each in types_of(other_type) if is_animated_gif or digests_raw_bytes(each)]
+    types = list(dict.fromkeys([*(each.name for each in types_of(content_type)), *(each.name for each in extra_types)]))
     return lambda _: [signal_types[name] for name in types]
 
 
@@ -136,7 +139,7 @@ def _by_first_part(key: str, content_types: ContentTypes) -> ContentType | None:
 
 
 def _by_mime_type(mime_type: str, content_types: ContentTypes) -> ContentType | None:
-    """What an extension says of a MIME type, whole, counts before what its first half says."""
+    """Return the type of a MIME type. An extension's whole MIME type counts before the part in front of the slash."""
     return content_types.by_mime_type(mime_type) or mime_types.by_mime_type(mime_type)
 
 
@@ -145,5 +148,5 @@ def _by_name(key: str, content_types: ContentTypes) -> ContentType | None:
 
 
 def _is_form_begun(form: ContentForm | None, head: bytes) -> bool:
-    """Return whether content of an extension's type may begin so: a type that names no first bytes takes any."""
+    """Return whether content of an extension's type can begin with `head`. A type without first bytes allows any."""
     return form is not None and (not form.starts or head.startswith(form.starts))

@@ -1,6 +1,6 @@
-"""Tells the HTTP API who calls: whether the key that a request presents is known, and its roles.
+"""The authorizer of the HTTP API: it returns whether the API key of a request is known, and the roles of the key.
 
-What the roles allow is the API's to say, route by route.
+The API decides for each route what the roles allow.
 """
 
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ from lambdas.composition import now_s, stores
 from lambdas.measures import stage_metrics
 
 REMEMBER_S = 10
-"""How long a known key is remembered, in seconds: a key that is withdrawn is refused that soon."""
+"""How long a known key is cached, in seconds. A deleted key is refused after this time."""
 
 MAX_REMEMBERED = 1_000
-"""How many known keys are remembered, by their digests: more than a deployment gives out."""
+"""The most known keys that are cached, by their digests: more than a deployment has."""
 
 logger = Logger()
 metrics = stage_metrics()
@@ -29,16 +29,16 @@ _remembered: dict[str, Recent[dict[str, Any]]] = {}
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take an authorizer's request of payload 2.0, and return a simple response."""
+    """Answer an authorizer request of payload format 2.0 with a simple response."""
     del context
-    answer = find_out(event.get("headers") or {}, now_s())
+    answer = authorize(event.get("headers") or {}, now_s())
     metrics.add_metric(name="Authorized" if answer["isAuthorized"] else "Refused", unit=MetricUnit.Count, value=1)
     metrics.flush_metrics()
     return answer
 
 
-def find_out(headers: Mapping[str, str], now: int) -> dict[str, Any]:
-    """Return the answer to a request with these headers; only a known key's answer is remembered."""
+def authorize(headers: Mapping[str, str], now: int) -> dict[str, Any]:
+    """Return the response to a request with these headers. Only the response for a known key is cached."""
     name = digest(presented_key(headers) or "")
     recent = _remembered.pop(name, None) or Recent(max_age_s=REMEMBER_S)
     answer = recent.value(now, lambda: authorizer_answer(stores().api_keys, headers))

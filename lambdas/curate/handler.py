@@ -1,4 +1,8 @@
-"""Answers the API's routes that change banks, contents and collaborations, purges deleted ones, and tells opinions."""
+"""The function of the stage curate.
+
+It answers the API's routes that change banks, contents and collaborations, purges deleted ones, and sends opinions to
+exchanges.
+"""
 
 from typing import Any
 
@@ -14,10 +18,10 @@ from countermark.flows.curate import Curator, purge, resume_purges
 from countermark.flows.opinions import OpinionSender, send_opinion
 from lambdas.composition import app, exchanges, now_s, stores, transport
 from lambdas.measures import stage_metrics
-from lambdas.records import one_by_one
+from lambdas.records import process_records
 
 NEXT_STEP_MS = 60 * 1000
-"""What has to be left of the function's time for one more step of a purge, in milliseconds."""
+"""The remaining time that the function needs for one more step of a purge, in milliseconds."""
 
 CALLER = stage_caller("curate")
 
@@ -29,36 +33,38 @@ tracer = Tracer()
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False, capture_error=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take a batch of the queue of purges, or of that of opinions, or a request of payload 2.0."""
+    """Process a batch of the purge queue or of the opinion queue, or answer a request of payload format 2.0."""
     if "Records" in event:
-        return one_by_one(event, lambda message: deal_with(message, context), logger=logger, metrics=metrics)
+        return process_records(event, lambda message: process_message(message, context), logger=logger, metrics=metrics)
     return app("curate").resolve(event, context)
 
 
-def deal_with(message: dict[str, Any], context: LambdaContext) -> None:
-    """Do what an event asks for, or the schedule, by `{"resume_purges": true}`."""
+def process_message(message: dict[str, Any], context: LambdaContext) -> None:
+    """Process a message: an event, or `{"resume_purges": true}` of the schedule."""
     if message.get("resume_purges") is True:
         resume(message, context)
         return
     match event_json.from_json(message["detail-type"], message["detail"]):
         case BankChanged() as changed:
-            purge_one(changed, message, context)
-        case OpinionGiven() as given:
-            tell_one(given, context)
-        case other:
-            raise InvalidInput(f"a changed bank is purged and an opinion told, not a {type(other).__name__}")
+            process_bank_change(changed, message, context)
+        case OpinionGiven() as opinion:
+            process_opinion(opinion, context)
+        case unexpected:
+            raise InvalidInput(
+                f"the curate stage processes BankChanged and OpinionGiven, not {type(unexpected).__name__}"
+            )
 
 
-def tell_one(given: OpinionGiven, context: LambdaContext) -> None:
-    """Tell an exchange of an opinion; where it cannot take it now, the message fails, and comes again."""
+def process_opinion(opinion: OpinionGiven, context: LambdaContext) -> None:
+    """Send an opinion to its exchange. If the exchange is unavailable, the message fails and returns to the queue."""
     sender = OpinionSender.of(stores(), exchanges=exchanges(), caller=CALLER)
-    report = send_opinion(sender, transport(), given, holder=context.aws_request_id, clock=now_s)
-    # Neither the record nor the requests: they hold signals.
+    report = send_opinion(sender, transport(), opinion, holder=context.aws_request_id, clock=now_s)
+    # The record and the requests are not logged, because they hold signals.
     logger.info(
         "opinion_dealt_with",
         caller=CALLER.key_id,
         collaboration=report.collaboration,
-        opinion=given.id,
+        opinion=opinion.id,
         outcome=report.outcome,
         why=report.why,
         requests=len(report.requests),
@@ -68,8 +74,8 @@ def tell_one(given: OpinionGiven, context: LambdaContext) -> None:
     metrics.add_metric(name="OpinionsSuperseded", unit=MetricUnit.Count, value=int(report.outcome == "superseded"))
 
 
-def purge_one(changed: BankChanged, message: dict[str, Any], context: LambdaContext) -> None:
-    """Purge until nothing is left, or the time is up: then the same message is sent again."""
+def process_bank_change(changed: BankChanged, message: dict[str, Any], context: LambdaContext) -> None:
+    """Purge until nothing is left, or until the time is up. In that case send the same message again."""
     steps = 1
     has_more = purge(curator(), changed, steps=1)
     while has_more and context.get_remaining_time_in_millis() > NEXT_STEP_MS:
@@ -82,7 +88,7 @@ def purge_one(changed: BankChanged, message: dict[str, Any], context: LambdaCont
 
 
 def resume(message: dict[str, Any], context: LambdaContext) -> None:
-    """Purge what the stores say is left of all that was deleted; where the time is up, the message is sent again."""
+    """Continue all unfinished purges. If the time is up before the end, send the message again."""
     has_more = resume_purges(curator(), is_over=lambda: context.get_remaining_time_in_millis() <= NEXT_STEP_MS)
     if has_more:
         stores().purge_queue.send([message])
@@ -90,5 +96,5 @@ def resume(message: dict[str, Any], context: LambdaContext) -> None:
 
 
 def curator() -> Curator:
-    """Return what a change of this stage's own needs."""
+    """Return the curator that makes this stage's changes."""
     return Curator.of(stores(), caller=CALLER, now_s=now_s())

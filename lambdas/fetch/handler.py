@@ -1,6 +1,7 @@
-"""Fetches collaborations, each by a message of its own: `{"collaboration": "NAME"}`, or `{"dispatch": true}` for all.
+"""The function of the stage fetch.
 
-A run that the function's time cuts short sends its message again: the next one goes on where it stopped.
+The message `{"collaboration": "NAME"}` fetches one collaboration. `{"dispatch": true}` sends such a message for each
+enabled one. If the function's time ends during a fetch, it sends the message again, and the next run continues.
 """
 
 from dataclasses import asdict
@@ -15,10 +16,10 @@ from countermark.errors import NotFound
 from countermark.flows.fetch import Fetcher, fetch_collaboration
 from lambdas.composition import exchanges, now_s, signal_types, start_fetch, stores
 from lambdas.measures import stage_metrics
-from lambdas.records import one_by_one
+from lambdas.records import process_records
 
 LAST_DELTA_S = 2 * 60
-"""What is left of the function's time for the delta that is under way when the deadline comes, in seconds."""
+"""The time between the deadline of a fetch and the end of the function's time, for the last delta, in seconds."""
 
 CALLER = stage_caller("fetch")
 
@@ -30,22 +31,23 @@ tracer = Tracer()
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False, capture_error=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take a batch of the fetch queue."""
+    """Process a batch of the fetch queue."""
 
-    def deal_with(message: dict[str, Any]) -> None:
+    def process(message: dict[str, Any]) -> None:
         if message.get("dispatch") is True:
             dispatch()
         else:
             deadline_s = now_s() + context.get_remaining_time_in_millis() // 1000 - LAST_DELTA_S
             fetch(message["collaboration"], holder=context.aws_request_id, deadline_s=deadline_s)
 
-    return one_by_one(event, deal_with, logger=logger, metrics=metrics)
+    return process_records(event, process, logger=logger, metrics=metrics)
 
 
 def dispatch() -> None:
-    """Send a message for each enabled collaboration, and tell how old the oldest complete fetch is.
+    """Send a message for each enabled collaboration, and report the age of the oldest complete fetch as a metric.
 
-    One that never completed is as old as its first run: it may fail too seldom for the alarm on failures.
+    If no fetch of a collaboration has ever completed, the age counts from its first run. Such a collaboration may fail
+    too seldom for the alarm on failures.
     """
     enabled = [each.name for each in stores().collaborations.collaborations() if each.enabled]
     for name in enabled:
@@ -58,7 +60,7 @@ def dispatch() -> None:
 
 
 def fetch(name: str, *, holder: str, deadline_s: int) -> None:
-    """Fetch one collaboration, and tell what came of it; one that was deleted meanwhile is passed over."""
+    """Fetch one collaboration, and report the result as a log line and metrics. Skip a deleted collaboration."""
     fetcher = Fetcher.of(
         stores(), exchanges=exchanges(), signal_types=signal_types(), clock=now_s, holder=holder, caller=CALLER
     )

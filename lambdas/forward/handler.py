@@ -1,8 +1,8 @@
-"""Answers requests that no route of the HTTP API takes, as the local server does.
+"""Answers requests that match no route of the HTTP API, in the same way as the local server.
 
-The HTTP API compares paths as they were sent, so `//m/lookup` is none of its routes: such a request is passed on to the
-function of the path that is meant. A client whose base URL ends in a slash sends them. All others are unknown paths,
-which are answered 404, and methods that a path does not have, which are answered 405.
+The HTTP API compares paths as they were sent, so `//m/lookup` matches no route. A client whose base URL ends in a slash
+sends such requests. They are forwarded to the function of the normalised path. An unknown path is answered with 404,
+and a method that a path does not have with 405.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ tracer = Tracer()
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False, capture_error=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take a request of payload 2.0 that the authorizer has let in."""
+    """Answer a request of payload format 2.0 that the authorizer has allowed."""
     method = event["requestContext"]["http"]["method"].upper()
     route = route_of(method, normal_path(path_of(event)))
     metrics.add_metric(name="RequestForwarded", unit=MetricUnit.Count, value=int(isinstance(route, Route)))
@@ -37,9 +37,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         return stores().group_functions.answer(route.group, event)
     except Unavailable as error:
         logger.warning("request_not_forwarded", route=route.path, why=str(error))
-        return payload2.response_of(wire.message("the service has no room for this request: try later", status=503))
+        return payload2.response_of(
+            wire.message("the service cannot answer this request now: try again later", status=503)
+        )
     except ContentTooLarge as error:
         return payload2.response_of(wire.message(str(error), status=error.http_status))
     except GroupFailed as error:
-        logger.error("request_failed", route=route.path, why=str(error))  # noqa: TRY400 - where it failed, its log says
+        logger.error("request_failed", route=route.path, why=str(error))  # noqa: TRY400 - the other function logs the traceback
         return payload2.response_of(wire.message(f"Internal Server Error, id {context.aws_request_id}", status=500))

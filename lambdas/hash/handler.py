@@ -1,8 +1,9 @@
-"""Hashes the uploads that S3 reports, and answers the API's routes that hash.
+"""The function of the stage hash: it hashes the uploads that S3 reports, and answers the API's routes that hash.
 
-What an upload is, its bytes, its key or its MIME type say (see `lambdas.uploads`). Its metadata `content-id` is the
-platform's own name for it, and the coin's seed. What cannot be hashed is a fact to report, not an error to try again:
-each upload is counted by what was left out of it.
+The content type of an upload follows from its bytes, its key or its MIME type (see `lambdas.uploads`). Its metadata
+`content-id` is the platform's id of the content, and the seed of the decision whether a ratio lets a bank match. If an
+upload cannot be hashed, this is reported as a result and not tried again as an error. Metrics count the uploads by
+outcome.
 """
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -16,23 +17,24 @@ from countermark.errors import NotFound
 from countermark.flows.hash import Coverage, HashReport, coverage, coverage_gaps, hash_upload
 from lambdas.composition import app, content_types, now_s, signal_types, stores
 from lambdas.measures import stage_metrics
-from lambdas.records import one_by_one
+from lambdas.records import process_records
 from lambdas.uploads import NewObject, content_type_of, new_object, types_of_upload
 
 if TYPE_CHECKING:
     from countermark.aws.content import Upload
 
 MAX_UPLOAD_BYTES = 5 * 1024**3
-"""The largest upload that is hashed: what S3 takes in one put, and is read in half of the function's time."""
+"""The largest upload that is hashed: the limit of one S3 PUT, which is read in half of the function's time."""
 
-TOO_LARGE = Unhashable(code="too_large", reason=f"uploads are hashed up to {MAX_UPLOAD_BYTES} bytes")
+TOO_LARGE = Unhashable(code="too_large", reason=f"the upload is larger than {MAX_UPLOAD_BYTES} bytes")
 
 UNKNOWN = Unhashable(
-    code="unsupported", reason="neither its bytes nor its key, its MIME type or its extension say what it is"
+    code="unsupported",
+    reason="the content type is unknown: neither the bytes, the key, the MIME type nor the extension show it",
 )
 
 MAX_OBJECT_BYTES = 50 * 1024**4
-"""The largest object of S3: one that is too large to hash is opened all the same, for what is said of it."""
+"""The largest object in S3. An object that is too large to hash is opened too, because its metadata is reported."""
 
 Outcome: TypeAlias = Coverage | Literal["unknown", "empty", "repeated", "missing"]
 
@@ -45,16 +47,17 @@ METRICS: dict[Outcome, str] = {
     "repeated": "UploadRepeated",
     "missing": "UploadMissing",
 }
-"""What each outcome is counted as. Folders of the console and objects without bytes are `empty`: no content."""
+"""The metric of each outcome. Folders that the S3 console creates, and other objects without bytes, are `empty`."""
 
-LEFT_OUT = "UploadLeftOut"
-"""For each content 1 where something of it was left out, else 0: its average is the share that an alarm watches.
+LEFT_OUT_METRIC = "UploadLeftOut"
+"""The metric that is 1 for a content that was not fully hashed, and 0 for others. An alarm watches its average.
 
-The share of the counts above would not do: a count that was never made has no value, and the share then none either.
+An alarm on a quotient of the metrics above would not work: a metric that was never reported has no value, so the
+quotient would have none either.
 """
 
-SHARE: dict[Outcome, int] = {"hashed": 0, "partly": 1, "unhashable": 1, "unknown": 1}
-"""Which outcomes are of content, and whether something was left out of it."""
+LEFT_OUT_VALUES: dict[Outcome, int] = {"hashed": 0, "partly": 1, "unhashable": 1, "unknown": 1}
+"""The value of `LEFT_OUT_METRIC` for each outcome. Outcomes without content have none."""
 
 logger = Logger()
 metrics = stage_metrics()
@@ -64,54 +67,54 @@ tracer = Tracer()
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False, capture_error=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take a batch of the upload queue, or a request of payload 2.0."""
+    """Process a batch of the upload queue, or answer a request of payload format 2.0."""
     if "Records" in event:
-        return one_by_one(event, hash_one, logger=logger, metrics=metrics)
+        return process_records(event, hash_message, logger=logger, metrics=metrics)
     return app("hash").resolve(event, context)
 
 
-def hash_one(message: dict[str, Any]) -> None:
-    """Hash one upload, and count what came of it."""
+def hash_message(message: dict[str, Any]) -> None:
+    """Hash one upload, and count the outcome."""
     upload = new_object(message)
-    outcome, left = hash_object(upload)
-    # By types and codes: a reason may quote content.
-    log = logger.warning if left else logger.info
-    log("upload_hashed", content_key=upload.content_key, outcome=outcome, left_out=left)
+    outcome, omitted = hash_object(upload)
+    # Only signal types and codes are logged, because a reason may quote content.
+    log = logger.warning if omitted else logger.info
+    log("upload_hashed", content_key=upload.content_key, outcome=outcome, left_out=omitted)
     metrics.add_metric(name=METRICS[outcome], unit=MetricUnit.Count, value=1)
-    if outcome in SHARE:
-        metrics.add_metric(name=LEFT_OUT, unit=MetricUnit.Count, value=SHARE[outcome])
+    if outcome in LEFT_OUT_VALUES:
+        metrics.add_metric(name=LEFT_OUT_METRIC, unit=MetricUnit.Count, value=LEFT_OUT_VALUES[outcome])
 
 
 def hash_object(upload: NewObject) -> tuple[Outcome, list[str]]:
-    """Hash one object, and return what came of it, with what was left out: signal types and why, `pdq=damaged`."""
+    """Hash one object. Return the outcome, and each signal type that was left out with its code: `pdq=damaged`."""
     try:
         with stores().uploads.open(upload.key, version_id=upload.version_id, max_bytes=MAX_OBJECT_BYTES) as opened:
             if opened.size_bytes == 0:
                 return "empty", []
             head = opened.content.peek()
-            kind = content_type_of(upload.key, opened.content_type, content_types(), head)
-            report = _hashed(upload, opened, kind, head)
+            detected_type = content_type_of(upload.key, opened.content_type, content_types(), head)
+            report = _hashed(upload, opened, detected_type, head)
     except NotFound:
         return "missing", []
     if report is None:
         return "repeated", []
-    outcome: Outcome = "unknown" if kind is None else coverage(report, signal_types())
-    return outcome, sorted(f"{name}={why}" for name, why in coverage_gaps(report))
+    outcome: Outcome = "unknown" if detected_type is None else coverage(report, signal_types())
+    return outcome, sorted(f"{name}={code}" for name, code in coverage_gaps(report))
 
 
-def _hashed(upload: NewObject, opened: "Upload", kind: ContentType | None, head: bytes) -> HashReport | None:
+def _hashed(upload: NewObject, opened: "Upload", detected_type: ContentType | None, head: bytes) -> HashReport | None:
     refusal = None
-    if kind is None:
+    if detected_type is None:
         refusal = UNKNOWN
     elif opened.size_bytes > MAX_UPLOAD_BYTES:
         refusal = TOO_LARGE
     return hash_upload(
         opened.content,
         content_key=upload.content_key,
-        content_type=kind or ContentType.FILE,
+        content_type=detected_type or ContentType.FILE,
         content_id=opened.metadata.get("content-id"),
         types_of=types_of_upload(
-            kind,
+            detected_type,
             signal_types(),
             key=upload.key,
             head=head,

@@ -1,4 +1,4 @@
-"""Builds and publishes the index: a batch of nudges asks for one build, whatever they say has changed."""
+"""The function of the stage index: it builds and publishes the index. A batch of nudges causes one build."""
 
 import time
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ from countermark.errors import IndexDamaged, InvalidInput
 from countermark.flows.index import IndexReport, build_index
 from lambdas.composition import now_s, signal_types, stores
 from lambdas.measures import stage_metrics
-from lambdas.records import one_by_one
+from lambdas.records import process_records
 
 NEXT_BUILD_MS = 5 * 60 * 1000
-"""What has to be left of the function's time for one more build, in milliseconds: merging large segments takes less."""
+"""The remaining time that the function needs for one more build, in milliseconds. Merging large segments takes less."""
 
 SLICE_S = 5.0
-"""How long a build reads before it publishes, in seconds: new content does not wait for the rest of a large change.
+"""How long a build reads before it publishes, in seconds, so that new content does not wait for a large change.
 
-The next build goes on with that, after what is new by then.
+The next build first reads content that is new by then, and then continues with the large change.
 """
 
 logger = Logger()
@@ -31,14 +31,15 @@ tracer = Tracer()
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False, capture_error=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take a batch of the nudge queue; a message `{"full": true}` asks for a repair: the whole index, built anew.
+    """Process a batch of the nudge queue. A message `{"full": true}` requests a repair: a build from scratch.
 
-    A message that is no nudge fails alone, and becomes a dead letter; the build runs for the others, and they succeed
-    or fail as one with it. What is left when the time is up, of changes or of a repair, the next nudged or scheduled
-    build goes on with.
+    A malformed message fails alone and goes to the dead-letter queue. The build runs for the others, which all succeed
+    or fail with it. If the time is up before all changes, or a repair, are complete, the next build continues.
     """
     nudges: list[bool] = []
-    answer = one_by_one(event, lambda message: nudges.append(asks_for_repair(message)), logger=logger, metrics=metrics)
+    answer = process_records(
+        event, lambda message: nudges.append(requests_repair(message)), logger=logger, metrics=metrics
+    )
     if not nudges:
         return answer
     report = build(full=any(nudges))
@@ -48,22 +49,22 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return answer
 
 
-def asks_for_repair(message: Any) -> bool:
-    """Return whether a nudge asks for a repair; that of a changed bank says nothing of it.
+def requests_repair(message: Any) -> bool:
+    """Return whether a nudge requests a repair. The nudge of a changed bank has no field `full`, and requests none.
 
     Raises:
-        InvalidInput: It is no nudge.
+        InvalidInput: The message is not a nudge.
     """
     if not isinstance(message, Mapping):
-        raise InvalidInput(f"a nudge is a JSON object, not a {type(message).__name__}")
+        raise InvalidInput(f"a nudge must be a JSON object, not a {type(message).__name__}")
     full = message.get("full", False)
     if not isinstance(full, bool):
-        raise InvalidInput(f'"full" of a nudge is true or false, not a {type(full).__name__}')
+        raise InvalidInput(f'"full" of a nudge must be true or false, not a {type(full).__name__}')
     return full
 
 
 def build(*, full: bool) -> IndexReport:
-    """Build once, and tell of it; what is published but damaged is built anew."""
+    """Build once, and report the build as log lines and metrics. If the published index is damaged, repair it."""
     try:
         report = _build(full=full)
     except IndexDamaged:
@@ -87,7 +88,7 @@ def build(*, full: bool) -> IndexReport:
 
 
 def _build(*, full: bool) -> IndexReport:
-    """Build once, in as many shards as the deployment has: another number than before builds everything anew."""
+    """Build once, with the shards that the deployment sets. If their number changed, build from scratch."""
     end_s = time.monotonic() + SLICE_S
     return build_index(
         stores().banks,

@@ -1,4 +1,7 @@
-"""Matches hashed content that the event bus tells of, and answers the API's routes that match, and its status."""
+"""The function of the stage match.
+
+It matches the hashed content of events, and answers the API's routes that match or return the status.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,14 +21,15 @@ from countermark.flows.opening import MAX_OPENED_BYTES
 from lambdas.composition import app, bank_directory, content_types, index_reader, now_s, signal_types, stores
 from lambdas.faults import FaultReports
 from lambdas.measures import stage_metrics
-from lambdas.records import one_by_one
+from lambdas.records import process_records
 from lambdas.uploads import content_type_of, hashed_object, types_of_upload
 
 PARTLY_MATCHED = "ContentPartlyMatched"
-"""Counts contents that were compared with a part of what is banked, or only a part of which was compared."""
+"""The metric of contents that were compared with only a part of the banked signals, or of which only a part was
+compared."""
 
 SLOWEST_MS = 20_000
-"""How long the slowest content takes to match: a text of 10 MiB that uses up each of its time limits."""
+"""How long the slowest content takes to match, in milliseconds: a text of 10 MiB that reaches all its time limits."""
 
 CALLER = stage_caller("match")
 
@@ -38,30 +42,32 @@ faults = FaultReports()
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False, capture_error=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take a batch of the queue of hashed content, or a request of payload 2.0."""
+    """Process a batch of the queue of hashed content, or answer a request of payload format 2.0."""
     if "Records" in event:
-        return one_by_one(event, match_one, logger=logger, metrics=metrics, context=context, needs_ms=SLOWEST_MS)
+        return process_records(
+            event, match_message, logger=logger, metrics=metrics, context=context, min_remaining_ms=SLOWEST_MS
+        )
     try:
         return app("match", "status").resolve(event, context)
     finally:
-        # A request writes no other metric, so none is written where all is well.
+        # Requests write no other metric, so a request without faults writes none.
         if failed := faults.report(index_reader(), logger=logger, now_s=now_s()):
             metrics.add_metric(name="IndexLoadFailed", unit=MetricUnit.Count, value=failed)
             metrics.flush_metrics()
 
 
-def match_one(message: dict[str, Any]) -> None:
-    """Match one hashed content, and tell of its matches. Without an index yet, the message comes again."""
+def match_message(message: dict[str, Any]) -> None:
+    """Match one hashed content, and publish its matches. If no index exists yet, the message returns to the queue."""
     hashed = event_json.from_json(message["detail-type"], message["detail"])
     if not isinstance(hashed, ContentHashed):
-        raise InvalidInput(f"hashed content is matched, not a {type(hashed).__name__}")
+        raise InvalidInput(f"the match stage processes ContentHashed, not {type(hashed).__name__}")
 
-    partly: set[str] = set()
+    partial_types: set[str] = set()
 
     def on_partial(partial: Mapping[str, str]) -> None:
-        # No match does not mean that this content is unknown. By types: a reason may quote content.
+        # Without a match, this content may still be banked. Only signal types are logged: a reason may quote content.
         logger.warning("content_matched_in_part", content_key=hashed.content_key, signal_types=sorted(partial))
-        partly.update(partial)
+        partial_types.update(partial)
 
     try:
         found = match_hashed(
@@ -80,25 +86,25 @@ def match_one(message: dict[str, Any]) -> None:
     finally:
         failed = faults.report(index_reader(), logger=logger, now_s=now_s())
         metrics.add_metric(name="IndexLoadFailed", unit=MetricUnit.Count, value=failed)
-    metrics.add_metric(name=PARTLY_MATCHED, unit=MetricUnit.Count, value=int(bool(partly)))
+    metrics.add_metric(name=PARTLY_MATCHED, unit=MetricUnit.Count, value=int(bool(partial_types)))
     logger.info("content_matched", content_key=hashed.content_key, matches=None if found is None else len(found))
     metrics.add_metric(name="ContentRepeated" if found is None else "ContentMatched", unit=MetricUnit.Count, value=1)
     metrics.add_metric(name="MatchesFound", unit=MetricUnit.Count, value=len(found or ()))
 
 
 def read_queries(hashed: ContentHashed) -> Iterable[Signal]:
-    """Read the queries that an event has left in its upload: of the upload itself, or of the part at its place.
+    """Read the queries that an event left in its upload: those of the upload, or of the part at the event's place.
 
     Raises:
-        NotFound: That version of the upload is gone, or has no such part.
-        InvalidInput: It is too large, or the event's key names no upload.
+        NotFound: This version of the upload no longer exists, or has no such part.
+        InvalidInput: The upload is too large, or the event's content key does not name an upload.
     """
     upload = hashed_object(hashed.content_key, stores().uploads.bucket)
     with stores().uploads.open(upload.key, version_id=upload.version_id, max_bytes=MAX_OPENED_BYTES) as opened:
         head = opened.content.peek()
-        kind = content_type_of(upload.key, opened.content_type, content_types(), head)
+        detected_type = content_type_of(upload.key, opened.content_type, content_types(), head)
         types_of = types_of_upload(
-            kind,
+            detected_type,
             {name: signal_types()[name] for name in hashed.left_in_content if name in signal_types()},
             key=upload.key,
             head=head,
@@ -106,7 +112,7 @@ def read_queries(hashed: ContentHashed) -> Iterable[Signal]:
             content_types=content_types(),
         )
         report = hash_with_parts(
-            opened.content, kind or hashed.content_type, types_of, content_types(), name=upload.key
+            opened.content, detected_type or hashed.content_type, types_of, content_types(), name=upload.key
         )
     found = dict(report.walk()).get(upload.place)
     if found is None:

@@ -1,4 +1,4 @@
-"""Answers for a group of shards of the index what the match function asks of all groups at once."""
+"""The function of one group of shards. The match function calls the functions of all groups for each lookup."""
 
 from typing import Any
 
@@ -20,13 +20,13 @@ faults = FaultReports()
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False, capture_error=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take a question, and return the answer, or why there is none; what nobody foresaw fails the invocation."""
+    """Answer a question, or return a refusal with its reason. An unexpected error fails the invocation."""
     del context
-    told: dict[str, Any] = answer_event(index_reader(), event, now_s=now_s())
-    if "refused" in told:
-        logger.warning("shards_refused", error=told["refused"], why=told["why"])
+    response: dict[str, Any] = answer_event(index_reader(), event, now_s=now_s())
+    if "refused" in response:
+        logger.warning("shards_refused", error=response["refused"], why=response["why"])
     failed = faults.report(index_reader(), logger=logger, now_s=now_s())
     metrics.add_metric(name="IndexLoadFailed", unit=MetricUnit.Count, value=failed)
-    metrics.add_metric(name="ShardsRefused", unit=MetricUnit.Count, value=int("refused" in told))
+    metrics.add_metric(name="ShardsRefused", unit=MetricUnit.Count, value=int("refused" in response))
     metrics.flush_metrics()
-    return told
+    return response

@@ -6,7 +6,7 @@ from countermark.domain.bank import PERMANENTLY_DISABLED, ContentDraft
 from countermark.domain.event import BankChanged, ContentHashed
 from countermark.domain.recent import Recent
 from countermark.domain.signal import ContentType
-from lambdas.authorize.handler import MAX_REMEMBERED, REMEMBER_S, _remembered, find_out
+from lambdas.authorize.handler import MAX_REMEMBERED, REMEMBER_S, _remembered, authorize
 from lambdas.composition import now_s, start_fetch, stores
 from lambdas.curate.handler import NEXT_STEP_MS
 from tests.lambdas.conftest import Functions
@@ -111,30 +111,30 @@ def test_no_key_and_an_unknown_key_are_refused(functions: Functions) -> None:
 
 
 def test_a_key_works_as_soon_as_it_is_given(functions: Functions) -> None:
-    assert find_out({"x-api-key": KEY}, 100) == {"isAuthorized": False}
+    assert authorize({"x-api-key": KEY}, 100) == {"isAuthorized": False}
     give_key()
-    assert find_out({"x-api-key": KEY}, 100)["isAuthorized"]
+    assert authorize({"x-api-key": KEY}, 100)["isAuthorized"]
 
 
 def test_a_key_that_is_withdrawn_is_refused_within_seconds(functions: Functions) -> None:
     give_key()
-    assert find_out({"x-api-key": KEY}, 100)["isAuthorized"]
+    assert authorize({"x-api-key": KEY}, 100)["isAuthorized"]
     stores().api_keys.delete_key("console")
-    assert find_out({"x-api-key": KEY}, 100 + REMEMBER_S - 1)["isAuthorized"]
-    assert not find_out({"x-api-key": KEY}, 100 + REMEMBER_S)["isAuthorized"]
+    assert authorize({"x-api-key": KEY}, 100 + REMEMBER_S - 1)["isAuthorized"]
+    assert not authorize({"x-api-key": KEY}, 100 + REMEMBER_S)["isAuthorized"]
 
 
 def test_a_clock_that_was_set_back_keeps_no_key(functions: Functions) -> None:
     give_key()
-    find_out({"x-api-key": KEY}, 100)
+    authorize({"x-api-key": KEY}, 100)
     stores().api_keys.delete_key("console")
-    assert not find_out({"x-api-key": KEY}, 99)["isAuthorized"]
+    assert not authorize({"x-api-key": KEY}, 99)["isAuthorized"]
 
 
 def test_only_so_many_keys_are_remembered(functions: Functions) -> None:
     give_key()
     _remembered.update({str(number): Recent(max_age_s=REMEMBER_S) for number in range(MAX_REMEMBERED)})
-    find_out({"x-api-key": KEY}, 100)
+    authorize({"x-api-key": KEY}, 100)
     assert len(_remembered) == 1
 
 

@@ -171,5 +171,5 @@ def test_a_content_key_names_its_object_and_the_place_in_it(content_key: str, ex
 
 @pytest.mark.parametrize("content_key", ["s3://other/a#v", "uploads/a#v", "s3://b/a", ""])
 def test_a_key_of_another_bucket_is_never_read(content_key: str) -> None:
-    with pytest.raises(InvalidInput, match="is no object of the bucket 'b'"):
+    with pytest.raises(InvalidInput, match="is not an object of the bucket 'b'"):
         hashed_object(content_key, "b")
