@@ -124,7 +124,7 @@ class DynamoBankStore:
         return self._bank_with_items(name)[0]
 
     def _bank_with_items(self, name: str, *others: Key) -> tuple[Bank, dict[Key, Item]]:
-        """Return a bank, and the items at its and the other keys.
+        """Return a bank, and the items that exist, by key: those of the bank's name and of `others`.
 
         This takes one read if the bank's id is cached and still valid.
 
@@ -253,7 +253,7 @@ class DynamoBankStore:
         content = draft.content(self._next_numbers(keys.CONTENT_COUNTER, 1).start, bank_id, now_s=now_s)
         if draft.source_key is not None:
             return self._add_with_source_key(content, draft.source_key)
-        # Only this call has the id. If the item exists, the client's retry met the client's first attempt.
+        # Only this call has the id. If its item exists, an earlier attempt of the same write stored it.
         with suppress(ConditionFailed):
             self._table.write(Put(item=self._content_item(content), condition=keys.IS_FREE))
         return content
@@ -267,7 +267,7 @@ class DynamoBankStore:
         """
         check_page(len(drafts))
         if any(draft.source_key is not None for draft in drafts):
-            raise InvalidInput("a draft of a batch has no source key of its own")
+            raise InvalidInput("a draft in a batch cannot have a source key")
         for position, draft in enumerate(drafts):
             try:
                 size_bytes(Put(item=self._content_item(draft.content(MAX_CONTENT_ID, bank_id, now_s=now_s))))
@@ -543,7 +543,7 @@ class DynamoBankStore:
         return Update(key=keys.content(integer(item["content_id"])), change=sets, condition=condition, values=values)
 
     def _put(self, content: BankContent, stored: Item | None) -> None:
-        """Write a content if its stored item is still the one that was read; None if there was none."""
+        """Write a content. `stored` is the item that was read at its key, or None. If it has changed, read it again."""
         for _ in attempts(f"writing content {content.id}"):
             write = (
                 Put(item=self._content_item(content), condition=_IS_FREE_OR_DELETED)

@@ -41,8 +41,8 @@ MAX_REQUESTS = 50
 """The most requests of one `older_records`. If nearly all records are new, a page ends early."""
 
 CLOCK_SLACK_S = 60
-"""How far the clocks of two functions may differ, in seconds. A lease that ends later than this allows is ignored:
-it was created with a wrong clock."""
+"""How far the clocks of two functions may differ, in seconds. If a lease ends later than this allows, it was
+created with a wrong clock, and is ignored."""
 
 _IS_HOLDER = f"{keys.EXISTS} AND #lease_holder = :holder AND #lease_expires_at_s > :now_s"
 
@@ -348,5 +348,7 @@ def _decode_after(name: str, after: str) -> tuple[int, Key | None]:
         if not (digest is None or (isinstance(digest, str) and digest)):
             raise ValueError(digest)
     except (ValueError, TypeError, IndexError) as error:
-        raise InvalidInput("this is not a place in a collaboration's records") from error
+        raise InvalidInput(
+            "`after` is not a position in this collaboration's records: use the `after` of a page"
+        ) from error
     return shard, None if digest is None else Key(partition, digest)

@@ -99,7 +99,7 @@ class S3UploadReader:
 
 @contextmanager
 def _explain_access_denied(uri: str) -> Iterator[None]:
-    """Turn a denied access into `InvalidInput`: another party owns the bucket, so it is no error of the deployment."""
+    """Turn a denied access into `InvalidInput`, because the owner of the bucket, not this deployment, must allow it."""
     try:
         yield
     except ClientError as error:

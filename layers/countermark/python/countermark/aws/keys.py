@@ -12,8 +12,8 @@ Banks (indexes: `feed` by feed_shard and feed_at; `by-bank` by bank_shard and co
 | counter            | counter             | bank or content | ids that are never used again                        |
 | signal type ratio  | signal-type-ratio   | the type's name | the enabled ratios, in one query                     |
 | store id           | store               | id              | identifies the store that an index was built from    |
-| mark of a build    | build               | the mark        | shows that the store is not older than an index      |
-| purges derived     | purge               | derived         | unfinished purges of older versions were found       |
+| mark of a build    | build               | the mark        | detects a store that is older than its index         |
+| purges derived     | purge               | derived         | older versions' unfinished purges were found         |
 
 When a bank or content is deleted, a tombstone stays at its key for 30 days, so that the feed lists the deletion. The 30
 days of a bank begin when its contents are purged. Until then its tombstone marks an unfinished purge.
@@ -32,10 +32,10 @@ Access
 | API key            | api-key             | digest of key   | identifies a caller; policies can name the partition |
 | event              | event#<digest>      | event           | an event that was processed, until it expires        |
 | sent opinions      | opinion#<digest>    | opinion         | opinions sent to an exchange; which run is sending   |
-| counter            | counter             | opinion, api-key | the order of opinions; no two keys of one name      |
+| counter            | counter             | opinion, api-key | the order of opinions; unique names of API keys     |
 
 One partition accepts 1,000 writes and 3,000 strongly consistent reads per second. So items that can be many have
-separate partitions, or shards. One partition holds only items that are few and that people write.
+separate partitions, or shards. Items that share one partition are few, and written by people.
 Source of the figures: "Best practices for designing partition keys", DynamoDB developer guide.
 """
 

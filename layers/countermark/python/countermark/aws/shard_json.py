@@ -135,7 +135,7 @@ def encode_answer(answer: Answer) -> dict[str, JSON]:
 
 
 def encode_refusal(error: Unavailable) -> dict[str, JSON]:
-    """Return the JSON of an error for which shards do not answer."""
+    """Return the refusal that reports an error, as JSON."""
     name = type(error).__name__
     return {"version": VERSION, "refused": name if name in _REFUSALS else Unavailable.__name__, "why": str(error)}
 
