@@ -1,4 +1,4 @@
-"""python-threatexchange with its own extensions, in an environment of its own: `build/peer-extensions`.
+"""python-threatexchange with its own extensions, in an environment of its own, one for each version of Python.
 
 It also sees what our environment has, after what it has itself: countermark, and what both depend on.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from countermark.local.files import locked
 
 ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = ROOT / "build" / "peer-extensions"
+ENVIRONMENT = ROOT / "build" / f"peer-extensions+{sys.version_info[0]}.{sys.version_info[1]}"
 MODULES = Path(__file__).parent / "modules"
 """Extensions in the form of python-threatexchange's, which import it."""
 
@@ -73,7 +73,7 @@ def installed(*packages: str) -> Path | Unavailable:
     ENVIRONMENT.parent.mkdir(exist_ok=True)
     with locked(ENVIRONMENT.with_suffix(".lock"), timeout_s=2 * INSTALL_S):
         python = ENVIRONMENT / "bin" / "python"
-        stamp = ENVIRONMENT / f"{'+'.join(packages)}+{sys.version_info[0]}.{sys.version_info[1]}.stamp"
+        stamp = ENVIRONMENT / f"{'+'.join(packages)}.stamp"
         if stamp.exists():
             return python
         commands = [[str(python), "-m", "pip", "install", "--quiet", "--no-deps", *packages]]

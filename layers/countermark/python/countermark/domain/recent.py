@@ -25,7 +25,7 @@ class Recent(Generic[Value]):
     keep the old value returns `latest`, which is then used for another `max_age_s` seconds.
     """
 
-    def __init__(self, *, max_age_s: int, serves_stale: bool = False, reading: threading.Lock | None = None) -> None:
+    def __init__(self, *, max_age_s: int, serves_stale: bool = False, reading: "threading.Lock | None" = None) -> None:
         """Create a cache. Caches that share a lock in `reading` read one after the other."""
         self._max_age_s = max_age_s
         self._serves_meanwhile = serves_stale

@@ -287,7 +287,7 @@ class IndexReader:
         max_age_s: int = MAX_AGE_S,
         part: Part = WHOLE_INDEX,
         ahead: ReadAhead | None = None,
-        refreshing: "threading.Lock | None" = None,  # quoted: no class before Python 3.13, so `|` would fail
+        refreshing: "threading.Lock | None" = None,
     ) -> None:
         """Serve an index, or a part of it if other readers serve the other shards; `FanOut` searches all of them.
 
