@@ -173,14 +173,14 @@ def refusal(report: HashReport, missed: Iterable[tuple[str, str, Unhashable]]) -
 def coverage_headers(report: HashReport, lookups: Iterable[Lookup] | None = None) -> Mapping[str, str]:
     """Return the headers that list the signal types that did not see the content, or only saw a part of it.
 
-    Query types, which are looked up but never hashed, are included if there are `lookups`.
+    If there are `lookups`, the list includes the types that are only searched with content and never hashed from it.
     """
     asks = lookups is not None
     reports = [each for _, each in report.walk()]
-    made = {signal.type for each in reports for signal in each.signals + (each.queries if asks else ())}
+    with_signal = {signal.type for each in reports for signal in each.signals + (each.queries if asks else ())}
     return coverage.written(
         unhashable=((name, why.code) for _, name, why in report.missing_signals(asks=asks)),
-        partial=[name for each in reports for name in each.partial if name in made]
+        partial=[name for each in reports for name in each.partial if name in with_signal]
         + [each.signal.type for each in lookups or () if each.partial is not None],
     )
 
@@ -196,7 +196,7 @@ def check_may_hash(call: Call) -> None:
 
 
 def unhashable(report: HashReport) -> Mapping[str, Unhashable]:
-    """Return the types for which the content has no signal, if the reason lies in the content."""
+    """Return the types for which the content has no signal, except those whose package is not installed."""
     return {name: why for name, why in report.unhashable.items() if why.code != "missing_extra"}
 
 

@@ -35,11 +35,11 @@ SLOW_S = 0.005
 """The processor time of an answer in seconds above which threads answer requests with this signal type."""
 
 PAUSE_S = 30.0
-"""For how many seconds threads answer them."""
+"""How many seconds threads answer these requests before the fast path is tried again."""
 
 
 class WouldBlock(BaseException):
-    """Raised if the answer would take long. It is not an error, and only `FastPath` is allowed to catch it."""
+    """Raised when an answer would take long. It is not an error, and only `FastPath` is allowed to catch it."""
 
 
 class FastPath:

@@ -181,7 +181,7 @@ class SentRequest(BaseModel):
 
 
 class SentOpinion(BaseModel):
-    """The requests that are sent to the exchange soon, or that would be sent, after a dry run."""
+    """The requests that are sent to the exchange soon, or that would be sent if this were not a dry run."""
 
     dry_run: bool
     requests: list[SentRequest]
@@ -191,7 +191,7 @@ class OpinionReason(BaseModel):
     """A reason that an exchange accepts with an opinion."""
 
     id: str = Field(examples=["01234567-89ab-cdef-0123-456789abcdef"])
-    name: str = Field(examples=["Not the content that it is said to be"])
+    name: str = Field(examples=["Not the content that it is labelled as"])
 
 
 class Deleted(BaseModel):

@@ -192,17 +192,17 @@ class Scheduler:
         known, self._known_opinions = self._known_opinions, {each.id for each in stored}
         waiting += (each for each in stored if each.id not in known and not self._has_expired(each))
 
-    def _try_to_send(self, given: OpinionGiven) -> bool:
+    def _try_to_send(self, event: OpinionGiven) -> bool:
         """Send an opinion. Return False if it must be sent again later."""
         done: list[bool] = []
-        self._isolated(f"opinion for {given.collaboration}", lambda: done.append(self._send(given)))
+        self._isolated(f"opinion for {event.collaboration}", lambda: done.append(self._send(event)))
         # An opinion that failed with an unexpected error is not discarded immediately either.
-        return bool(done) or self._has_expired(given)
+        return bool(done) or self._has_expired(event)
 
-    def _has_expired(self, given: OpinionGiven) -> bool:
-        return self._session.now_s() - given.at_s > GIVE_UP_S
+    def _has_expired(self, event: OpinionGiven) -> bool:
+        return self._session.now_s() - event.at_s > GIVE_UP_S
 
-    def _send(self, given: OpinionGiven) -> bool:
+    def _send(self, event: OpinionGiven) -> bool:
         from countermark.flows.opinions import send_opinion
 
         if self._is_stopping.is_set():
@@ -210,12 +210,12 @@ class Scheduler:
         report = send_opinion(
             self._session.opinion_sender(self._state, caller=stage_caller("curate")),
             self._session.transport(),
-            given,
+            event,
             holder=self._session.holder(),
             clock=self._session.now_s,
         )
         if report.outcome in {"refused", "off", "superseded"}:
-            self._session.complain(f"opinion for {given.collaboration}: {report.why}")
+            self._session.complain(f"opinion for {event.collaboration}: {report.why}")
         return True
 
     def _isolated(self, label: str, work: Callable[[], None]) -> None:

@@ -81,7 +81,7 @@ FRESH_INDEX_S = 0.5
     metavar="SEC",
     envvar="COUNTERMARK_BODY_TIMEOUT",
     show_envvar=True,
-    help="The maximum time to send a body or to read an answer, unless it is faster than 8 KiB per second.",
+    help="The maximum time to send a body or read an answer; longer if faster than 8 KiB per second.",
 )
 @click.option(
     "--max-connections",

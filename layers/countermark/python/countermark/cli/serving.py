@@ -93,7 +93,10 @@ def server_config(
 
 
 def share_memory(processes: int) -> None:
-    """Give this process its share of the memory for decoding. Freed memory is returned to the system."""
+    """Give this process its share of the memory for decoding, which `processes` processes share.
+
+    Freed memory is returned to the system.
+    """
     from countermark.signals import memory
 
     memory.give_back_freed_memory()

@@ -316,7 +316,7 @@ class Session:
         from countermark.flows.curate import resume_purges
 
         if state.banks.unfinished_purges() or state.collaborations.unfinished_purges():
-            label = "Removing what was deleted"
+            label = "Removing deleted data"
             with self.progress(label) as show:
                 resume_purges(
                     self.curator(state),

@@ -27,7 +27,7 @@ from countermark.domain.signal import ContentType, Signal, Unhashable
 MANY_FILES = 16
 """For this many files, workers are started immediately.
 
-To hash so many photos of a megapixel takes as long as to start a worker.
+Hashing so many photos of a megapixel takes as long as starting a worker.
 """
 
 AFTER_S = 0.5

@@ -36,7 +36,7 @@ def swagger(_call: Call) -> Answer:
 
 
 def _document() -> Answer:
-    # To generate the document takes most of a second and imports the modules of all routes.
+    # Generating the document takes most of a second and imports the modules of all routes.
     from countermark.api.openapi import document
 
     return wire.json_answer(document())
