@@ -192,7 +192,7 @@ def test_keys_that_nobody_has_are_told(countermark: CommandLine) -> None:
 
 def test_an_open_door_is_told(countermark: CommandLine) -> None:
     with serving(countermark.state, "--host", "0.0.0.0") as server:
-        assert "--keys asks callers for a key" in server.log
+        assert "use --keys to require a key" in server.log
     with serving(countermark.state, "--host", "::1") as server:
         assert "--keys" not in server.log
         assert server.address.startswith("http://[::1]:")
