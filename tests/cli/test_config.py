@@ -88,7 +88,7 @@ def test_a_bank_that_is_there_is_not_taken_over_by_mistake(countermark: CommandL
     assert "there is a bank MINE already" in ran.err
     countermark.ok("config", "collab", "edit", "sample", "mine", "--create", "--bank", "MINE")
     ran = countermark("config", "collab", "edit", "sample", "other", "--create", "--bank", "MINE")
-    assert (ran.code, "bank 'MINE' is that of collaboration 'mine'" in ran.err) == (2, True)
+    assert (ran.code, "bank 'MINE' is used by collaboration 'mine'" in ran.err) == (2, True)
 
 
 def test_a_file_stays_where_it_was_whatever_the_working_directory(

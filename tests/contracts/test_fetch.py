@@ -216,7 +216,7 @@ def test_a_disabled_collaboration_is_not_fetched(house: House) -> None:
 def test_an_unknown_kind_or_a_missing_bank_is_a_failure_in_words(house: House) -> None:
     assert house.fetch(exchanges={}).error == "No such exchange type 'scripted'"
     curate.delete_bank(house.curator, "C")
-    assert "bank 'C' of collaboration 'C' is not there" in house.fetch().error
+    assert "bank 'C' of collaboration 'C' does not exist" in house.fetch().error
     with pytest.raises(NotFound):
         fetch_collaboration(house.fetcher, "NOSUCH")
 

@@ -114,7 +114,7 @@ def test_one_that_is_a_text_is_given_the_text() -> None:
 
     made = form(PostContent)
     assert [part.content for part in made.parts(b"known words", "")] == [b"known", b"words"]
-    with pytest.raises(InvalidContent, match="post cannot be taken apart: UnicodeDecodeError"):
+    with pytest.raises(InvalidContent, match="the parts of post cannot be read: UnicodeDecodeError"):
         list(read_parts(made, b"\xff", ""))
 
 
@@ -122,10 +122,10 @@ def test_one_that_is_a_text_is_given_the_text() -> None:
     ("gives", "error", "message"),
     [
         ([(PhotoContent, "/there/is/nothing")], InvalidContent, "pdf gives a photo that is no file"),
-        ([(PhotoContent, None)], InvalidContent, "pdf cannot be taken apart: TypeError"),
-        (["ab"], InvalidContent, "pdf cannot be taken apart: AttributeError"),
-        (None, InvalidContent, "pdf cannot be taken apart: TypeError"),
-        ([(type("A-b", (TextContent,), {}), "x")], InvalidContent, "pdf cannot be taken apart: InvalidInput"),
+        ([(PhotoContent, None)], InvalidContent, "the parts of pdf cannot be read: TypeError"),
+        (["ab"], InvalidContent, "the parts of pdf cannot be read: AttributeError"),
+        (None, InvalidContent, "the parts of pdf cannot be read: TypeError"),
+        ([(type("A-b", (TextContent,), {}), "x")], InvalidContent, "the parts of pdf cannot be read: InvalidInput"),
     ],
 )
 def test_what_is_not_of_its_form_is_told(gives: Any, error: type[CountermarkError], message: str) -> None:
@@ -150,7 +150,7 @@ def test_a_file_that_it_gives_is_read_up_to_a_limit(
 @pytest.mark.parametrize(
     ("raised", "error", "message"),
     [
-        (RuntimeError("secret words"), InvalidContent, "pdf cannot be taken apart: RuntimeError"),
+        (RuntimeError("secret words"), InvalidContent, "the parts of pdf cannot be read: RuntimeError"),
         (ModuleNotFoundError("No module", name="pdfminer"), MissingExtra, "pdf needs a package .*: pdfminer"),
     ],
 )

@@ -189,9 +189,9 @@ def test_variants_of_photos_within_are_made_on_request() -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"no JSON", "box cannot be taken apart: JSONDecodeError"),
-        (b'[["text", "one"], ["!", "KeyOfNoError"]]', "box cannot be taken apart: KeyError"),
-        (b'[["Text", "one"]]', "box cannot be taken apart: InvalidInput"),
+        (b"no JSON", "the parts of box cannot be read: JSONDecodeError"),
+        (b'[["text", "one"], ["!", "KeyOfNoError"]]', "the parts of box cannot be read: KeyError"),
+        (b'[["Text", "one"]]', "the parts of box cannot be read: InvalidInput"),
     ],
 )
 def test_whatever_an_extension_raises_is_told_of_its_content_alone(content: bytes, reason: str) -> None:
@@ -203,7 +203,7 @@ def test_whatever_an_extension_raises_is_told_of_its_content_alone(content: byte
 @pytest.mark.parametrize(
     ("given", "code", "reason"),
     [
-        ([b"bytes"], "damaged", "box gives a bytes, which is no part"),
+        ([b"bytes"], "damaged", "box returned a bytes, not a Part"),
         (ModuleNotFoundError("no such module", name="needed"), "missing_extra", "box needs a package .*: needed"),
     ],
 )

@@ -211,7 +211,7 @@ def test_a_new_collaboration_does_not_write_back() -> None:
 
 def test_a_collaboration_or_a_record_that_is_gone_is_told_nothing(place: Place) -> None:
     record = opinions.opinion_event(shared_opinion("seen"), collaboration="C", record_key="gone", now_s=NOW_S)
-    with pytest.raises(NotFound, match="no such record any more"):
+    with pytest.raises(NotFound, match="no longer has this record"):
         opinions.publish_opinions(place.curator, place.sender, [record])
     assert place.tell(record).outcome == "off"
     given = place.one()
@@ -230,9 +230,9 @@ def test_without_credentials_nothing_is_sent(place: Place) -> None:
 @pytest.mark.parametrize(
     ("api", "record_key", "verdict", "message"),
     [
-        ("sample", None, "seen", "sample takes no new signals"),
-        ("sample", "k", "seen", "sample takes no opinions"),
-        ("sample", "k", "withdrawn", "sample lets no opinion be withdrawn"),
+        ("sample", None, "seen", "sample does not accept new signals"),
+        ("sample", "k", "seen", "sample does not accept opinions"),
+        ("sample", "k", "withdrawn", "sample does not support withdrawing an opinion"),
         ("gone", None, "seen", "No such exchange type 'gone'"),
     ],
 )
@@ -312,14 +312,14 @@ def test_what_the_platform_stated_is_taken_back_and_may_be_gone_by_then(place: P
 
 def test_what_is_not_withdrawn_whole_or_was_never_fetched_is_refused(place: Place) -> None:
     for more in ({"tags": ["a"]}, {"signal_type": "pdq"}, {"reason": "1"}):
-        with pytest.raises(InvalidInput, match="withdrawn whole"):
+        with pytest.raises(InvalidInput, match="takes back the whole opinion"):
             shared_opinion("withdrawn", **more)
     with pytest.raises(InvalidInput, match="was not fetched yet"):
         opinions.publish_opinions(place.curator, place.sender, place.given("withdrawn"))
 
 
 def test_only_an_exchange_that_asks_for_reasons_lists_some(place: Place) -> None:
-    with pytest.raises(InvalidInput, match="fb_threatexchange asks for no reasons"):
+    with pytest.raises(InvalidInput, match="fb_threatexchange has no reasons to choose from"):
         opinions.opinion_reasons(place.sender, "C", "pdq")
     with pytest.raises(NotFound):
         opinions.opinion_reasons(place.sender, "D", "pdq")

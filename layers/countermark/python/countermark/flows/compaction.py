@@ -1,7 +1,8 @@
-"""Compaction: small segments become large ones, without the store; and what remains in them is counted.
+"""Compaction: merge small segments into large ones, and count the contents that a shard holds.
 
-A segment removes contents that changed, whether or not an earlier one still holds them. So where something was
-removed, the ids of the shard's segments are read and counted: 8 bytes for each content.
+Compaction reads segments only, never the bank store. A segment removes each content that changed, whether or not an
+earlier segment holds it. So the size of a shard with removals is not the sum of its rows: the ids of its segments are
+read and counted, 8 bytes per content.
 """
 
 from collections.abc import Sequence
@@ -16,24 +17,24 @@ from countermark.indexes.codec import MAX_HEADER_BYTES
 from countermark.indexes.segments import SegmentIds, count_contents, merge_segments, open_segment, read_ids
 
 DELTA_SHARE = 10
-"""Deltas are compacted into their base when they hold more than one row for so many of its."""
+"""Merge the deltas into their base when they have more than one row for this many rows of the base."""
 
 
 def compact(build: Build, slot: ManifestSlot, manifest: Manifest, token: str) -> tuple[Manifest, str, frozenset[str]]:
-    """Merge segments where that is due; returns the slot's manifest then, its token, and the types that were merged.
+    """Merge segments where that is due; returns the slot's new manifest, its token, and the types that were merged.
 
-    It comes after the deltas are published, so that fresh content never waits for it. Another build that
-    publishes meanwhile does not undo the work, as long as the merged segments are still where they were.
+    Call this after the deltas are published, so that new content never waits for it. If another build publishes in the
+    meantime, the merge is applied to that build's manifest, provided that it still has the segments that were merged.
     """
     compacted = set()
     for name, shard in [(name, shard) for name in manifest.types for shard in range(manifest.shards)]:
         index = manifest.types.get(name) if name in build.signal_types else None
-        before = () if index is None else _of_shard(index, shard)
-        merged = None if index is None else _merged(build, name, index, before)
+        before = () if index is None else _shard_segments(index, shard)
+        merged = None if index is None else _merge_shard(build, name, index, before)
         if merged is None:
             continue
         for _ in range(MAX_TRIES):
-            after = _with_merged(manifest, name, before, merged, now_s=build.now_s)
+            after = _replace_segments(manifest, name, before, merged, now_s=build.now_s)
             if after is None:
                 break
             try:
@@ -49,42 +50,42 @@ def compact(build: Build, slot: ManifestSlot, manifest: Manifest, token: str) ->
     return manifest, token, frozenset(compacted)
 
 
-def _of_shard(index: TypeIndex, shard: int) -> tuple[SegmentRef, ...]:
+def _shard_segments(index: TypeIndex, shard: int) -> tuple[SegmentRef, ...]:
     return tuple(ref for ref in index.segments if ref.shard == shard)
 
 
-def _with_merged(
+def _replace_segments(
     manifest: Manifest, name: str, old: tuple[SegmentRef, ...], new: tuple[SegmentRef, ...], *, now_s: int
 ) -> Manifest | None:
-    """Return a manifest with new segments in the place of old ones; None where those are not there any more.
+    """Return a manifest with `new` segments in place of the `old` ones; None if it no longer has the old ones.
 
-    The order of segments tells which content is newer, so it matters within each shard alone.
+    Later segments hold newer states of a content, so the order of segments matters, but only within a shard.
     """
     index = manifest.types.get(name)
     shard = old[0].shard
-    if index is None or _of_shard(index, shard)[: len(old)] != old:
+    if index is None or _shard_segments(index, shard)[: len(old)] != old:
         return None
     others = tuple(ref for ref in index.segments if ref.shard != shard)
     index = replace(
         index,
-        segments=others + new + _of_shard(index, shard)[len(old) :],
+        segments=others + new + _shard_segments(index, shard)[len(old) :],
         built_at_s=now_s,
         build_id=build_id(name, index, now_s=now_s),
     )
     return replace(manifest, types={**manifest.types, name: index})
 
 
-def _merged(
+def _merge_shard(
     build: Build, name: str, index: TypeIndex, segments: tuple[SegmentRef, ...]
 ) -> tuple[SegmentRef, ...] | None:
-    """Return the segments of one shard after the compaction that is due; None where none is."""
+    """Merge one shard's segments and return the new list; None if no compaction is due."""
     plan = plan_compaction(segments, build.limits)
     if plan is None:
         return None
     start, kind = plan
-    kept = tuple(replace(ref, kind=SegmentKind.BASE) for ref in segments[:start])
+    unchanged = tuple(replace(ref, kind=SegmentKind.BASE) for ref in segments[:start])
     if start == len(segments) - 1:
-        return (*kept, replace(segments[start], kind=kind))
+        return (*unchanged, replace(segments[start], kind=kind))
     signal_type = build.signal_types[name]
     data = merge_segments(
         signal_type,
@@ -92,14 +93,15 @@ def _merged(
         keep_removed=start > 0,
         build_id=build_id(name, index, now_s=build.now_s),
     )
-    return (*kept, write_segment(build.store, data, kind=kind, shard=segments[0].shard))
+    return (*unchanged, write_segment(build.store, data, kind=kind, shard=segments[0].shard))
 
 
 def plan_compaction(segments: Sequence[SegmentRef], limits: IndexLimits) -> tuple[int, SegmentKind] | None:
-    """Return from which segment on to merge, and into what kind; None where it is not due.
+    """Return the number of the first segment to merge, and the kind of the result; None if no compaction is due.
 
-    Too many deltas upon a large base become one delta. Deltas that hold more than their share become one
-    segment with as many of the latest bases as fit; the segments before them are bases from then on.
+    Too many small deltas on a large base become one delta. Deltas with more than their share of the rows
+    (`DELTA_SHARE`, `limits.delta_rows`) are merged with as many of the latest bases as fit into one segment. All
+    segments before that one then count as bases.
     """
     rows = [ref.entries + ref.removed for ref in segments]
     deltas = sum(ref.kind is SegmentKind.DELTA for ref in segments)
@@ -118,9 +120,9 @@ def plan_compaction(segments: Sequence[SegmentRef], limits: IndexLimits) -> tupl
 
 
 def publish_sizes(build: Build, slot: ManifestSlot, manifest: Manifest, token: str) -> tuple[Manifest, str]:
-    """Publish the sizes that a manifest lacks; returns what stands in the slot then, and its token.
+    """Count and publish the sizes that a manifest lacks; returns the slot's new manifest and its token.
 
-    It comes after the build's segments are published, so that fresh content never waits for it.
+    Call this after the build's segments are published, so that new content never waits for it.
     """
     for _ in range(MAX_TRIES):
         after = with_sizes(build, manifest)
@@ -136,20 +138,22 @@ def publish_sizes(build: Build, slot: ManifestSlot, manifest: Manifest, token: s
 
 
 def with_sizes(build: Build, manifest: Manifest) -> Manifest:
-    """Return a manifest with the size of every shard; one whose segments are damaged stays without."""
-    return replace(manifest, types={name: _counted(build, index, manifest) for name, index in manifest.types.items()})
+    """Return the manifest with the size of every shard; a shard with a damaged segment gets no size."""
+    return replace(
+        manifest, types={name: _count_type(build, index, manifest) for name, index in manifest.types.items()}
+    )
 
 
-def _counted(build: Build, index: TypeIndex, manifest: Manifest) -> TypeIndex:
+def _count_type(build: Build, index: TypeIndex, manifest: Manifest) -> TypeIndex:
     sizes = list(index.sizes or (None,) * manifest.shards)
     for shard, size in enumerate(sizes):
         if size is None:
             with suppress(IndexDamaged):
-                sizes[shard] = _count(build.store, [ref for ref in index.segments if ref.shard == shard])
+                sizes[shard] = _count_shard(build.store, [ref for ref in index.segments if ref.shard == shard])
     return replace(index, sizes=tuple(sizes))
 
 
-def _count(store: IndexStore, refs: Sequence[SegmentRef]) -> int:
+def _count_shard(store: IndexStore, refs: Sequence[SegmentRef]) -> int:
     if len(refs) < 2:
         return sum(ref.entries for ref in refs)
     return count_contents([_ids(store, ref) for ref in refs])

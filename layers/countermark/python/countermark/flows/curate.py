@@ -1,8 +1,8 @@
 """The curate stage: people and services change banks, contents and collaborations.
 
-Each function makes one change and nudges the index where a build has work to do. The nudge comes after
-the change: a lost nudge costs freshness until the next scheduled build, never a change. What curators think of
-contents is the stage's other part, in `opinions`.
+Each function makes one change. If the change needs an index build, the function then publishes a `BankChanged` event.
+If that event is lost, the change is still stored: it only waits for the next scheduled build. The other part of the
+stage, sending curators' opinions to exchanges, is in `opinions`.
 """
 
 import json
@@ -22,25 +22,28 @@ from countermark.domain.stores import MAX_PAGE, BankStore, CollaborationStore, E
 from countermark.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
 
 MAX_METADATA_BYTES = 32 * 1024
-"""The largest metadata of one content, as JSON: a DynamoDB item holds 400 KB, an event 256 KB."""
+"""The largest metadata of one content, as JSON, in bytes: a DynamoDB item holds 400 KB, an event 256 KB."""
 
 MAX_URI_LENGTH = 2_000
-"""The longest original_media_uri, in characters: what URLs keep to in practice."""
+"""The longest `original_media_uri`, in characters: URLs in practice are no longer."""
 
 METADATA_KEYS = frozenset({"content_id", "content_uri", "json"})
-"""What a curator's metadata may hold: HMA's fields."""
+"""The keys that a content's metadata can have. They are HMA's fields."""
 
 
 NON_SIGNAL_FIELDS = frozenset({"note", "metadata"})
-"""What stands beside the signals of a content in a batch: no signal type has such a name."""
+"""The fields of a batch's content that are not signals: no signal type has one of these names."""
 
 MAX_SIGNALS_BYTES = 320 * 1024
-"""The largest signals of one content in a batch, as JSON: with metadata, note and URI they fit an item of DynamoDB."""
+"""The largest signals of one content in a batch, as JSON, in bytes.
+
+Together with metadata, note and URI they fit into a DynamoDB item.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curator:
-    """What every change needs: the stores, whom to nudge, who asks for it, and the time of the request."""
+    """The dependencies of every change: stores, event publisher, the caller, and the time of the request."""
 
     banks: BankStore
     collaborations: CollaborationStore
@@ -50,7 +53,7 @@ class Curator:
 
     @classmethod
     def of(cls, ports: Ports, *, caller: Caller, now_s: int) -> Self:
-        """Return what a change needs of these ports."""
+        """Return a curator that uses these ports."""
         return cls(
             banks=ports.banks,
             collaborations=ports.collaborations,
@@ -67,10 +70,10 @@ class Curator:
         deleted_bank_id: int | None = None,
         deleted_collaboration: str | None = None,
     ) -> None:
-        """Tell that a build has work to do, and what is left to purge.
+        """Publish a `BankChanged` event: it requests an index build, and the purge of a deleted bank or collaboration.
 
         Raises:
-            Unavailable: Something is left to purge, and nobody could be told.
+            Unavailable: The event could not be published, and it requests a purge.
         """
         event = BankChanged(
             id=event_id("BankChanged", reason, subject, str(self.now_s)),
@@ -90,18 +93,18 @@ def create_bank(curator: Curator, name: object, *, ratio: object = 1.0) -> Bank:
     """Create a bank.
 
     Raises:
-        InvalidInput: The name or the ratio is wrong.
-        AlreadyExists: There is one of that name.
+        InvalidInput: The name or the ratio is invalid.
+        AlreadyExists: A bank of that name exists.
     """
     return curator.banks.create_bank(rules.bank_name(name), ratio=rules.enabled_ratio(ratio))
 
 
 def update_bank(curator: Curator, name: str, change: BankChange) -> Bank:
-    """Change a bank. Its collaboration follows the name.
+    """Change a bank. A collaboration that uses the bank gets its new name as well.
 
     Raises:
         NotFound: There is no bank of that name.
-        AlreadyExists: The new name is taken.
+        AlreadyExists: Another bank has the new name.
     """
     bank = curator.banks.update_bank(name, change)
     if bank.name != name:
@@ -114,9 +117,9 @@ def update_bank(curator: Curator, name: str, change: BankChange) -> Bank:
 
 
 def delete_bank(curator: Curator, name: str) -> bool:
-    """Delete a bank; none of its contents matches from now on. Tells whether there was one.
+    """Delete a bank, and return whether it existed. From now on none of its contents matches.
 
-    Its contents are purged by whoever receives the nudge.
+    The consumer of the published event purges the contents.
     """
     bank = curator.banks.delete_bank(name)
     if bank is None:
@@ -126,10 +129,10 @@ def delete_bank(curator: Curator, name: str) -> bool:
 
 
 def check_signals(signal_types: Mapping[str, SignalType], signals: Mapping[str, str]) -> dict[str, str]:
-    """Return the canonical values by type.
+    """Return the canonical signal values by signal type.
 
     Raises:
-        InvalidInput: There is none, a type is unknown, or a value is not one of its type. HMA's texts.
+        InvalidInput: There are no signals, a type is unknown, or a value is invalid for its type. The texts are HMA's.
     """
     if not signals:
         raise InvalidInput("No signals given")
@@ -146,10 +149,10 @@ def check_signals(signal_types: Mapping[str, SignalType], signals: Mapping[str, 
 
 
 def check_metadata(metadata: Mapping[str, JSON]) -> Mapping[str, JSON]:
-    """Return a curator's metadata.
+    """Check a content's metadata, and return it.
 
     Raises:
-        InvalidInput: It has another key, or is too large.
+        InvalidInput: It has a key that is not in `METADATA_KEYS`, or is larger than `MAX_METADATA_BYTES`.
     """
     for key in metadata:
         if key not in METADATA_KEYS:
@@ -161,10 +164,10 @@ def check_metadata(metadata: Mapping[str, JSON]) -> Mapping[str, JSON]:
 
 
 def check_draft(draft: ContentDraft) -> None:
-    """Check what a content is to be made of; that its signals are canonical is the caller's part.
+    """Check a content's draft. The caller checks that its signals are canonical.
 
     Raises:
-        InvalidInput: It has no signal, or its note, metadata or URI is wrong.
+        InvalidInput: It has no signal, or its note, metadata or URI is invalid.
     """
     if not draft.signals:
         raise InvalidInput("No signals given")
@@ -175,10 +178,12 @@ def check_draft(draft: ContentDraft) -> None:
 
 
 def add_content(curator: Curator, bank_name: str, draft: ContentDraft) -> BankContent:
-    """Bank a content whose signals are canonical; a draft with a known source key is not banked again.
+    """Add a content with canonical signals to a bank, and return it.
+
+    If the bank already has a content with the draft's source key, return that one and add nothing.
 
     Raises:
-        InvalidInput: It has no signal, or its note, metadata or URI is wrong.
+        InvalidInput: The draft has no signal, or its note, metadata or URI is invalid.
         NotFound: There is no such bank.
     """
     check_draft(draft)
@@ -191,15 +196,15 @@ def add_content(curator: Curator, bank_name: str, draft: ContentDraft) -> BankCo
 def add_contents(
     curator: Curator, bank_name: str, drafts: Sequence[ContentDraft], *, key: str | None = None
 ) -> Sequence[int]:
-    """Bank many contents in one write, at most `MAX_PAGE`, and return their ids in order; none has a source key.
+    """Add up to `MAX_PAGE` contents to a bank, and return their ids in order. The drafts have no source keys.
 
-    With a `key`, the caller's own, the call may be repeated for a day: it returns the ids of the first call.
+    `key` is an idempotency key of the caller's choice: for a day, a repeated call with it returns the ids of the first.
 
     Raises:
-        InvalidInput: A draft has no signal, or its note, metadata or URI is wrong; then none is banked.
+        InvalidInput: A draft has no signal, or its note, metadata or URI is invalid. Then no content was added.
         NotFound: There is no such bank.
         Conflict: The key was used for other contents of this bank.
-        Unavailable: Some were not stored: the call is to be repeated with the key that the text names.
+        Unavailable: Some contents were not stored. Repeat the call with the key that the error names.
     """
     for draft in drafts:
         check_draft(draft)
@@ -211,23 +216,23 @@ def add_contents(
         ids = curator.banks.add_contents(bank.id, drafts, key=key, now_s=curator.now_s)
         subject = f"add {ids[0]} to {ids[-1]}"
     finally:
-        # Those that were stored before it failed are to match as well.
+        # If the write failed halfway, the contents that were stored must be indexed too.
         curator.nudge("content", subject)
     return ids
 
 
-def content_draft(signal_types: Mapping[str, SignalType], given: Mapping[str, object]) -> ContentDraft:
-    """Return the draft of a content as a caller gives it: signals by signal type, beside `note` and `metadata`.
+def content_draft(signal_types: Mapping[str, SignalType], fields: Mapping[str, object]) -> ContentDraft:
+    """Return the draft of one content of a batch: `fields` has signals by signal type, and `note` and `metadata`.
 
     Raises:
-        InvalidInput: It has no signal, an unknown signal type, or a value that is not one of its type; its note or
-            metadata is wrong; or its signals are too large.
+        InvalidInput: There is no signal; a signal type is unknown or its value invalid; the note or the metadata is
+            invalid; or the signals are larger than `MAX_SIGNALS_BYTES`.
     """
-    note, metadata = given.get("note"), given.get("metadata")
+    note, metadata = fields.get("note"), fields.get("metadata")
     if metadata is not None and not isinstance(metadata, dict):
         raise InvalidInput("metadata should be a json object")
     signals: dict[str, str] = {}
-    for name, value in given.items():
+    for name, value in fields.items():
         if name in NON_SIGNAL_FIELDS:
             continue
         if not isinstance(value, str) and name in signal_types:
@@ -246,10 +251,10 @@ def content_draft(signal_types: Mapping[str, SignalType], given: Mapping[str, ob
 
 
 def content_of(curator: Curator, bank_name: str, content_id: int) -> tuple[Bank, BankContent]:
-    """Return a content with its bank; a content is reached only through its own bank.
+    """Return a content with its bank. A content is found through its own bank only.
 
     Raises:
-        NotFound: There is no such bank, or no such content in it. HMA's texts.
+        NotFound: There is no such bank, or no such content in it. The texts are HMA's.
     """
     return curator.banks.content(bank_name, _possible_id(curator, bank_name, content_id))
 
@@ -257,7 +262,7 @@ def content_of(curator: Curator, bank_name: str, content_id: int) -> tuple[Bank,
 def update_content(
     curator: Curator, bank_name: str, content_id: int, change: ContentChange
 ) -> tuple[Bank, BankContent]:
-    """Disable, enable or annotate a content; returns it with its bank, after the change.
+    """Disable, enable or annotate a content, and return its bank and the changed content.
 
     Raises:
         NotFound: There is no such bank, or no such content in it.
@@ -270,7 +275,11 @@ def update_content(
 
 
 def _possible_id(curator: Curator, bank_name: str, content_id: int) -> int:
-    """Return a number that a content may have as its id; of any other there is none, in a bank that is there."""
+    """Return a content id that is in the range of ids.
+
+    Raises:
+        NotFound: There is no such bank, or the id is out of range, so no content has it.
+    """
     if not 0 < content_id <= rules.MAX_CONTENT_ID:
         curator.banks.bank(bank_name)
         raise NotFound(f"content '{content_id}' not found")
@@ -278,7 +287,7 @@ def _possible_id(curator: Curator, bank_name: str, content_id: int) -> int:
 
 
 def delete_content(curator: Curator, bank_name: str, content_id: int) -> int:
-    """Delete a content; returns how many were deleted. What an exchange sent stays deleted.
+    """Delete a content, and return the number of deleted contents. If it was fetched, no later fetch adds it again.
 
     Raises:
         NotFound: There is no such bank, or no such content in it.
@@ -292,11 +301,11 @@ def delete_content(curator: Curator, bank_name: str, content_id: int) -> int:
 
 
 def set_signal_type_ratio(curator: Curator, signal_types: Mapping[str, SignalType], name: str, ratio: object) -> None:
-    """Set the enabled ratio of a signal type: at 0 it is neither hashed, indexed nor matched.
+    """Set the enabled ratio of a signal type. At 0 the type is not hashed, indexed or matched.
 
     Raises:
         NotFound: There is no such signal type.
-        InvalidInput: The ratio is wrong.
+        InvalidInput: The ratio is invalid.
     """
     if name not in signal_types:
         raise NotFound(f"No such SignalType '{name}'")
@@ -307,20 +316,19 @@ def set_signal_type_ratio(curator: Curator, signal_types: Mapping[str, SignalTyp
 def create_collaboration(curator: Curator, collaboration: Collaboration, *, shares_bank: bool = False) -> None:
     """Store a collaboration, and create its bank.
 
-    A collaboration's bank is deleted with it, so one that is there already is taken only where it
-    `shares_bank` on purpose.
+    Deleting a collaboration deletes its bank. So an existing bank is used only if the caller sets `shares_bank`.
 
     Raises:
-        AlreadyExists: There is a collaboration of that name; or a bank, which is not to be shared.
-        Conflict: One of that name was deleted, and is not all purged yet.
-        InvalidInput: Its bank's name is wrong, or its bank is another collaboration's.
+        AlreadyExists: A collaboration of that name exists, or its bank does and `shares_bank` is not set.
+        Conflict: A collaboration of that name was deleted, and its records are not all purged yet.
+        InvalidInput: The bank's name is invalid, or another collaboration uses the bank.
     """
     rules.bank_name(collaboration.bank)
     for other in curator.collaborations.collaborations():
         if other.name == collaboration.name:
-            raise AlreadyExists(f"there is a collaboration {collaboration.name!r} already")
+            raise AlreadyExists(f"a collaboration {collaboration.name!r} exists already")
         if other.bank == collaboration.bank:
-            raise InvalidInput(f"bank {other.bank!r} is that of collaboration {other.name!r}")
+            raise InvalidInput(f"bank {other.bank!r} is used by collaboration {other.name!r}")
     is_new_bank = not shares_bank or all(bank.name != collaboration.bank for bank in curator.banks.banks())
     if is_new_bank:
         create_bank(curator, collaboration.bank)
@@ -329,7 +337,7 @@ def create_collaboration(curator: Curator, collaboration: Collaboration, *, shar
     except Conflict:
         if is_new_bank:
             curator.banks.delete_bank(collaboration.bank)
-        # Should the purge have been lost, this asks for it again.
+        # The earlier request for the purge may have been lost.
         curator.nudge("bank_deleted", collaboration.name, deleted_collaboration=collaboration.name)
         raise
 
@@ -342,10 +350,10 @@ def update_collaboration(
     writes_back: bool | None = None,
     config: Mapping[str, JSON] | None = None,
 ) -> Collaboration:
-    """Enable or disable a collaboration, turn its write-back on or off, or configure it; None leaves as it is.
+    """Enable or disable a collaboration, turn its write-back on or off, or configure it; None changes nothing.
 
     Raises:
-        NotFound: It is gone.
+        NotFound: The collaboration was deleted.
     """
     changed = replace(
         collaboration,
@@ -358,16 +366,16 @@ def update_collaboration(
 
 
 def delete_collaboration(curator: Curator, name: str) -> bool:
-    """Delete a collaboration with its bank, contents and records; returns whether there was one.
+    """Delete a collaboration with its bank, contents and records, and return whether it existed.
 
-    A running fetch loses its lease, and so writes nothing more. Contents and records are purged by
-    whoever receives the nudge. May be repeated where it was interrupted.
+    A running fetch loses its lease, so it writes nothing more. The consumer of the published event purges contents and
+    records. If the call was interrupted, repeat it.
     """
     try:
         collaboration = curator.collaborations.collaboration(name)
     except NotFound:
         return False
-    # The bank first: where this ends in between, the collaboration is still there, and can be deleted again.
+    # Delete the bank first: if this is interrupted in between, the collaboration still exists and can be deleted again.
     bank = curator.banks.delete_bank(collaboration.bank)
     curator.collaborations.delete_collaboration(name)
     curator.nudge(
@@ -380,10 +388,10 @@ def delete_collaboration(curator: Curator, name: str) -> bool:
 
 
 def delete_fetched(curator: Curator, name: str) -> None:
-    """Delete what was fetched for a collaboration, so that its next fetch starts from the beginning.
+    """Delete everything that was fetched for a collaboration, so that its next fetch starts from the beginning.
 
-    Its configuration and its bank stay, with what curators or other collaborations banked there. A running fetch loses
-    its lease. May be repeated.
+    Its configuration and its bank stay, and so do contents that curators or other collaborations added to the bank. A
+    running fetch loses its lease. The call can be repeated.
 
     Raises:
         NotFound: There is no such collaboration.
@@ -409,9 +417,9 @@ def _delete_fetched_contents(banks: BankStore, bank: Bank, name: str) -> None:
 
 
 def purge(curator: Curator, event: BankChanged, *, steps: int) -> bool:
-    """Remove what a nudge says is left of a deleted bank or collaboration; tells whether more may be.
+    """Purge the deleted bank or collaboration that an event names; returns whether anything may be left.
 
-    Each step removes at most a thousand contents or records; whoever calls decides how many fit.
+    Each step removes at most a thousand contents or records. The caller chooses how many `steps` fit into its time.
     """
     for _ in range(steps):
         removed = 0
@@ -427,10 +435,10 @@ def purge(curator: Curator, event: BankChanged, *, steps: int) -> bool:
 def resume_purges(
     curator: Curator, *, is_over: Callable[[], bool], on_progress: Callable[[int], None] | None = None
 ) -> bool:
-    """Remove what is left of all deleted banks and collaborations, whoever deleted them; returns whether more may be.
+    """Purge all deleted banks and collaborations; returns whether anything may be left.
 
-    What is left is read from the stores, so a purge that was interrupted goes on. `is_over` is asked after each step
-    of at most a thousand contents or records, and ends the work for now. `on_progress` is given how many were removed.
+    The stores list the unfinished purges, so this also continues interrupted ones. After each step of at most a
+    thousand contents or records, `on_progress` receives the number removed so far, and the work stops if `is_over()`.
     """
     removed = 0
     for purge_step in _purge_steps(curator.banks, curator.collaborations):
@@ -444,8 +452,8 @@ def resume_purges(
 
 
 def _purge_steps(banks: BankStore, collaborations: CollaborationStore) -> Iterator[Callable[[], int]]:
-    """Yield what removes a step of each deleted collaboration and bank, and returns how much that was."""
-    # Records first: until they are gone, the name of their collaboration cannot be used again.
+    """Yield a function for each deleted collaboration and bank: it purges one step, and returns how many it removed."""
+    # Purge records first: until they are gone, no collaboration can be created under the same name.
     for name in collaborations.unfinished_purges():
         yield partial(collaborations.purge_records, name, limit=MAX_PAGE)
     for bank_id in banks.unfinished_purges():

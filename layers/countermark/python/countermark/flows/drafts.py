@@ -1,4 +1,7 @@
-"""Drafts: the changes of the banks, read on from where a manifest stands, as segments that no manifest names yet."""
+"""Drafts: indexes being built. A build reads the banks' changes since a manifest, and writes them as segments.
+
+No manifest names these segments until the build publishes one.
+"""
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -16,15 +19,15 @@ from countermark.indexes.segments import segment_of_rows
 from countermark.indexes.shards import shard_of
 
 MAX_TRIES = 8
-"""How often a build starts again after another one published first, before it leaves it to the next."""
+"""How often a build tries to publish: after that, if another build was first each time, it leaves the work to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """What a build works with.
+    """The dependencies and limits of a build.
 
-    `is_over` is asked after each page that is read, and ends the reading for now. Without `compacts` the build leaves
-    segments as they are, and their sizes uncounted: `compact_index` does both beside it.
+    `is_over` is called after each page that is read; when it returns True, the build stops reading. If `compacts` is
+    False, the build neither merges segments nor counts their contents: `compact_index` does both separately.
     """
 
     banks: BankStore
@@ -39,9 +42,9 @@ class Build:
 
 @dataclass(slots=True, kw_only=True)
 class Draft:
-    """The index of one signal type as it is being built, upon `before`; None is from the start.
+    """The index of one signal type while it is built. `before` is the index that it extends; None if there is none.
 
-    `rows` gathers those of each shard.
+    `rows` holds the rows of each shard that are not written yet.
     """
 
     signal_type: SignalType
@@ -57,30 +60,30 @@ class Draft:
     refused: list[int] = field(default_factory=list)
 
     def put(self, content_id: int, signals: Mapping[str, str]) -> None:
-        """Take in the signals of a content that is indexed; none where it is not."""
+        """Add a content's signals; an empty mapping removes the content from the index."""
         value = signals.get(self.signal_type.name)
         rows = self.rows[shard_of(content_id, len(self.rows))]
         if value is None and content_id > max(self.largest_content_id, rows.largest_content_id):
-            # It never had a signal of this type: so no segment and no row speaks of it, and most have one type alone.
+            # The content is new and has no signal of this type, so there is nothing to remove. Most have one type only.
             return
         try:
             rows.put(content_id, None if value is None else accepted(self.signal_type, value))
         except InvalidSignal:
-            # One malformed signal in the store must not fail every build from now on.
+            # A malformed signal in the store must not make every later build fail.
             rows.put(content_id, None)
             self.refused.append(content_id)
 
     def put_page(self, page: Sequence[tuple[int, Mapping[str, str]]]) -> None:
-        """Take in contents with their signals, as `put` does one."""
+        """Add contents with their signals, each as `put` does."""
         if not self.segments and not any(map(len, self.rows)):
-            # It holds no content yet, as most types do: so there is nothing to remove.
+            # The index is empty, as that of most types is, so there is nothing to remove.
             name = self.signal_type.name
             page = [(content_id, signals) for content_id, signals in page if name in signals]
         for content_id, signals in page:
             self.put(content_id, signals)
 
     def result(self, *, now_s: int) -> TypeIndex:
-        """Return the index as this build leaves it."""
+        """Return the index after this build."""
         checked_at_s = 0 if self.before is None else self.before.checked_at_s
         is_same = self.before is not None and not self.written
         return TypeIndex(
@@ -95,7 +98,7 @@ class Draft:
         )
 
     def _sizes(self) -> tuple[int | None, ...]:
-        """Return the size of each shard: None where contents were removed that an earlier segment may hold."""
+        """Return the size of each shard in contents; None if a segment removes contents, which must be counted."""
         sizes: list[int | None] = [0] * len(self.rows)
         if self.before is not None and self.before.segments:
             sizes = list(self.before.sizes or [None] * len(self.rows))
@@ -106,9 +109,10 @@ class Draft:
 
 
 def start_drafts(build: Build, manifest: Manifest, earlier: Mapping[str, Draft]) -> dict[str, Draft]:
-    """Return a draft of each enabled type upon a manifest: an earlier one where that still is upon it.
+    """Return a draft of each enabled signal type that extends a manifest.
 
-    So a build of many from the start that loses a race reads on from where it is.
+    An `earlier` draft is used again if it still extends the manifest's index. So if another build publishes first, a
+    long build continues from where it was.
     """
     ratios = build.banks.signal_type_ratios()
     drafts = {}
@@ -133,7 +137,7 @@ def start_drafts(build: Build, manifest: Manifest, earlier: Mapping[str, Draft])
 
 
 def read_changes(build: Build, drafts: Iterable[Draft], contents_read: int) -> int:
-    """Read on where drafts stand, and write segments of it; returns how many contents were read in all."""
+    """Read the changes after the drafts' cursors, and write them as segments; returns the new `contents_read`."""
     for group in _by_cursor(drafts):
         contents_read = _read_group(build, group, contents_read)
         for draft in group:
@@ -142,7 +146,7 @@ def read_changes(build: Build, drafts: Iterable[Draft], contents_read: int) -> i
 
 
 def _by_cursor(drafts: Iterable[Draft]) -> Iterable[list[Draft]]:
-    """Group drafts that read the same: as a rule all of them, and so each content is read once."""
+    """Group drafts that have to read the same changes. Usually that is one group, so each content is read once."""
     groups: dict[tuple[str | None, tuple[UnreadBank, ...]], list[Draft]] = {}
     for draft in drafts:
         groups.setdefault((draft.cursor, draft.unread_banks), []).append(draft)
@@ -150,40 +154,40 @@ def _by_cursor(drafts: Iterable[Draft]) -> Iterable[list[Draft]]:
 
 
 def _read_group(build: Build, drafts: Sequence[Draft], contents_read: int) -> int:
-    """Read what changed after the drafts' cursor; returns how many contents were read in all.
+    """Read the changes after the cursor that these drafts share; returns the new `contents_read`.
 
-    A bank that changed as a whole may hold millions, so it is read by itself, after the changes: what one
-    build has no room for stays with the drafts.
+    A bank that changed as a whole can have millions of contents, so it is read separately, after the changes. The rest
+    that exceeds the limit of one build is stored in the drafts as `unread_banks`.
     """
     cursor = drafts[0].cursor
     unread = {bank.bank_id: bank.before for bank in drafts[0].unread_banks}
-    # From the start of the feed a changed bank needs no look at its contents unless an earlier page told of
-    # some: all others are still to come.
+    # When the feed is read from its start, the contents of a changed bank are still to come in later pages. So the bank
+    # is read separately only if an earlier page listed some of its contents.
     banks_read: set[int] | None = set() if cursor is None else None
     stop_at = contents_read + build.limits.changes
     has_more = True
     while has_more and contents_read < stop_at:
         page = build.banks.changes(cursor, limit=MAX_PAGE)
         changed = [change.id for change in page.changes if change.kind == "bank"]
-        # One that changes again is read again from its newest content on.
+        # A bank that changes again is read again, from its newest content.
         unread |= {bank_id: None for bank_id in changed if banks_read is None or bank_id in banks_read}
         content_ids = [change.id for change in page.changes if change.kind == "content"]
         contents_read += _put(build, drafts, content_ids, build.banks.contents(content_ids), banks_read)
         cursor, has_more = page.cursor, page.has_more
-        _tell(build, contents_read)
+        _report_progress(build, contents_read)
         if build.is_over():
             break
     stop_at = contents_read + build.limits.changes
     while unread and contents_read < stop_at:
         bank_id, before = next(iter(unread.items()))
-        some = build.banks.content_page(bank_id, before=before, limit=MAX_PAGE)
-        contents = {content.id: content for content in some.contents}
+        page_of_bank = build.banks.content_page(bank_id, before=before, limit=MAX_PAGE)
+        contents = {content.id: content for content in page_of_bank.contents}
         contents_read += _put(build, drafts, contents, contents, None)
-        if some.before is None:
+        if page_of_bank.before is None:
             del unread[bank_id]
         else:
-            unread[bank_id] = some.before
-        _tell(build, contents_read)
+            unread[bank_id] = page_of_bank.before
+        _report_progress(build, contents_read)
         if build.is_over():
             break
     for draft in drafts:
@@ -200,11 +204,11 @@ def _put(
     current: Mapping[int, BankContent],
     banks_read: set[int] | None,
 ) -> int:
-    """Take in contents by their current state, gone where there is none; returns how many.
+    """Add contents to drafts by their `current` state, which is missing for deleted ones; returns their number.
 
-    `banks_read` remembers the banks of what was read; None remembers nothing.
+    The ids of the contents' banks are added to `banks_read`, unless that is None.
     """
-    # The banks are read after the contents: whatever changes from here on is in a later page of the feed.
+    # Read the banks after the contents: later changes are in a later page of the feed.
     banks = {bank.id: bank for bank in build.banks.banks()}
     page: list[tuple[int, Mapping[str, str]]] = []
     for content_id in content_ids:
@@ -221,7 +225,7 @@ def _put(
     return len(content_ids)
 
 
-def _tell(build: Build, contents_read: int) -> None:
+def _report_progress(build: Build, contents_read: int) -> None:
     if build.on_progress is not None:
         build.on_progress(contents_read)
 
@@ -231,7 +235,7 @@ def _no_rows(signal_type: SignalType, *, shards: int) -> tuple[Rows, ...]:
 
 
 def _write_rows(build: Build, draft: Draft) -> None:
-    """Write what a draft has gathered as the next segment of each shard."""
+    """Write a draft's rows as the next segment of each shard."""
     for shard, rows in enumerate(draft.rows):
         data = segment_of_rows(
             draft.signal_type, rows, largest_content_id=draft.largest_content_id, build_id=draft.build_id
@@ -246,7 +250,7 @@ def _write_rows(build: Build, draft: Draft) -> None:
 
 
 def write_segment(store: IndexStore, data: bytes, *, kind: SegmentKind, shard: int) -> SegmentRef:
-    """Store a segment under the name of its content, and return how a manifest names it."""
+    """Store a segment under a name made from its SHA-256, and return the reference for a manifest."""
     info = read_info(data)
     sha256 = hashlib.sha256(data).hexdigest()
     name = segment_name(info.signal_type, sha256)
@@ -267,7 +271,7 @@ def read_segment(store: IndexStore, ref: SegmentRef, *, length: int | None = Non
     """Return the first bytes of a segment; None reads all of it.
 
     Raises:
-        IndexDamaged: It is missing.
+        IndexDamaged: The segment is missing.
     """
     try:
         return store.read_segment(ref.name, length=length)
@@ -276,6 +280,6 @@ def read_segment(store: IndexStore, ref: SegmentRef, *, length: int | None = Non
 
 
 def build_id(name: str, before: TypeIndex | None, *, now_s: int, is_repair: bool = False) -> str:
-    """Return the id of a build: of what it builds upon, and when; 16 hex digits."""
+    """Return the id of a build, 16 hex digits, made from the signal type, the time, and the index that it extends."""
     basis = "" if before is None else f"{before.build_id} {before.cursor}"
     return hashlib.sha256(f"{name} {now_s} {basis}{' repair' if is_repair else ''}".encode()).hexdigest()[:16]

@@ -1,8 +1,8 @@
-"""The fetch stage: what exchanges share becomes contents of banks.
+"""The fetch stage: the records of exchanges become contents of banks.
 
-A delta's changes are stored before its checkpoint, so a run may be cut anywhere and resumed: what was
-half stored is stored again, to the same effect. Records go before contents, and a record that is there
-already has its content checked, so a crash in between leaves no gap and no orphan.
+A delta's changes are stored before its checkpoint. So a run can be interrupted anywhere and resumed: changes that were
+half stored are stored again, with the same result. A record is stored before its content, and the content of a stored
+record is checked again, so a crash in between leaves no gap and no orphan.
 """
 
 import hashlib
@@ -40,17 +40,17 @@ from countermark.errors import (
 )
 
 LEASE_S = 20 * 60
-"""How long a lease lasts without renewal: longer than a Lambda function lives (15 minutes), so that a
-run whose lease was taken over is dead, not merely slow."""
+"""How long a lease lasts without renewal, in seconds. This is longer than a Lambda function can run (15 minutes), so
+a run that lost its lease by expiry has ended, and is not just slow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetcher:
-    """What every fetch needs. `clock` returns epoch seconds; `holder` names this run, for its leases.
+    """The dependencies of every fetch. `clock` returns epoch seconds; `holder` is the name of this run in its leases.
 
-    `caller` is who fetches: the user of the command line, or the stage, also where a request started it.
+    `caller` is the user of the command line, or else the stage, even if an API request started the fetch.
 
-    `confined_exchanges` fetch for collaborations that were made over the API; None where every exchange may.
+    `confined_exchanges` replace `exchanges` for collaborations that were created over the API; None replaces none.
     """
 
     exchanges: Mapping[str, Exchange]
@@ -76,7 +76,7 @@ class Fetcher:
         caller: Caller,
         confined_exchanges: Mapping[str, Exchange] | None = None,
     ) -> Self:
-        """Return what a fetch needs of these ports."""
+        """Return a fetcher that uses these ports."""
         return cls(
             exchanges=exchanges,
             signal_types=signal_types,
@@ -93,12 +93,19 @@ class Fetcher:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchReport:
-    """What a run did for one collaboration.
+    """The result of a run for one collaboration.
 
-    `outcome` is `complete` (all that the exchange has is banked), `continues` (the deadline or the limit came first:
-    run again at once), `disabled`, `held` (another run fetches it now), `lost` (another run took over) or
-    `failed`, with the reason in `error`. `fetched_items` counts what the exchange sent, changed or not, and
-    `unreadable_items` the records that this run lost on damaged pages.
+    `outcome` is one of:
+
+    - `complete`: everything that the exchange has is banked;
+    - `continues`: the run reached the deadline or the limit first; run it again immediately;
+    - `disabled`: the collaboration is disabled;
+    - `held`: another run is fetching it;
+    - `lost`: another run took over the lease;
+    - `failed`: `error` has the reason.
+
+    `fetched_items` counts the records that the exchange sent, changed or not. `unreadable_items` counts the records
+    that could not be read because their pages were damaged.
     """
 
     collaboration: str
@@ -119,11 +126,11 @@ def fetch_collaboration(
     max_items: int | None = None,
     on_progress: Callable[[FetchState], None] | None = None,
 ) -> FetchReport:
-    """Fetch one collaboration under its lease, and return what came of it; errors are in the report.
+    """Fetch one collaboration under its lease, and return a report. Expected errors are in the report.
 
-    With a deadline (epoch seconds) the run stops after the first delta or page that reaches it, with `max_items`
-    after the first delta by which it fetched so many. What is not foreseen is stored as the collaboration's failure
-    and raised.
+    The run stops after the first delta or page that ends past `deadline_s` (epoch seconds), and after the first delta
+    that brings its total to `max_items` or more. An unexpected error is stored as the collaboration's failure, and
+    raised.
 
     Raises:
         NotFound: There is no such collaboration.
@@ -146,7 +153,7 @@ def fetch_collaboration(
         run.fail(str(error))
         return run.report("failed", error)
     except Exception as error:
-        run.fail(f"{type(error).__name__}: see the log")  # an unforeseen text may hold a secret
+        run.fail(f"{type(error).__name__}: see the log")  # the text of an unexpected error may contain a secret
         raise
     finally:
         fetcher.collaborations.release_lease(run.lease)
@@ -155,7 +162,7 @@ def fetch_collaboration(
 
 
 class _Run:
-    """One run under its lease: counts what it does, and saves how far it came."""
+    """One run under its lease. It counts its changes, and saves its progress."""
 
     def __init__(
         self,
@@ -180,7 +187,7 @@ class _Run:
         self._unreadable_items = 0
 
     def fetch(self) -> bool:
-        """Fetch until the exchange has no more, or the deadline is reached; tells whether it has no more."""
+        """Fetch until the exchange has no more records, or a limit is reached; return whether it has no more."""
         now_s = self._fetcher.clock()
         begun_at_s = now_s if self._state.begun_at_s is None else self._state.begun_at_s
         self._save(replace(self._state, begun_at_s=begun_at_s, running_since_s=now_s))
@@ -214,20 +221,20 @@ class _Run:
         return self._complete()
 
     def fail(self, error: str) -> None:
-        """Store why the run failed; what it fetched so far is kept."""
+        """Store why the run failed. Everything that it fetched so far stays stored."""
         try:
             self._save(replace(self._state, running_since_s=None, last_succeeded=False, last_error=error))
         except CountermarkError:
-            # The store that would keep the failure fails as well, or the lease went: the report tells.
+            # The store fails too, or the lease was lost. The caller gets the report.
             return
 
     def nudge(self) -> None:
-        """Tell the index stage, where contents changed."""
+        """Request an index build if contents changed."""
         if self._changed_items or self._removed_items:
             now_s = self._fetcher.clock()
             subject = f"{self._collaboration.name} {self._fetcher.holder}"
             event = BankChanged(id=event_id("fetch", subject, str(now_s)), reason="fetch", at_s=now_s)
-            # A lost nudge costs freshness until the next scheduled build, never a change.
+            # If this event is lost, the changes wait for the next scheduled build.
             with suppress(Unavailable):
                 self._fetcher.publisher.publish([event])
 
@@ -309,23 +316,23 @@ class _Run:
         )
 
     def _put(self, bank: Bank, stored: Mapping[str, Record], derived: Mapping[str, "_Derived"]) -> None:
-        """Store records and then their contents: those that are new, changed, or were half stored."""
+        """Store records, then their contents: those that are new or changed, or were only half stored."""
         new_keys = [
             key
-            for key, made in derived.items()
-            if made.signals and (key not in stored or stored[key].content_id is None)
+            for key, derived_record in derived.items()
+            if derived_record.signals and (key not in stored or stored[key].content_id is None)
         ]
         ids = self._fetcher.banks.allot_content_ids(len(new_keys)) if new_keys else range(0)
         new_ids = dict(zip(new_keys, ids, strict=True))
         records = {
             key: Record(
                 key=key,
-                data=made.data,
+                data=derived_record.data,
                 generation=self._state.generation,
                 content_id=new_ids.get(key) or (stored[key].content_id if key in stored else None),
                 is_withheld=key in stored and stored[key].is_withheld,
             )
-            for key, made in derived.items()
+            for key, derived_record in derived.items()
         }
         self._fetcher.collaborations.put_records(
             self.lease,
@@ -349,27 +356,27 @@ class _Run:
         self._changed_items += len(changed)
 
     def _withdraw_withheld(self, bank: Bank, keys: Sequence[str]) -> None:
-        """Delete again what a curator deleted between the reading of these records and their banking."""
+        """Delete contents again that a curator deleted after these records were read and before they were banked."""
         records = self._fetcher.collaborations.records(self._collaboration.name, keys)
         ids = [r.content_id for r in records.values() if r.is_withheld and r.content_id is not None]
         if ids:
             self._fetcher.banks.delete_contents(bank.id, ids)
 
-    def _content(self, bank: Bank, record: Record, content_id: int, made: "_Derived") -> BankContent:
+    def _content(self, bank: Bank, record: Record, content_id: int, derived_record: "_Derived") -> BankContent:
         """Return the content of a record.
 
-        A record that lost its signals keeps its content without any: it matches nothing, and what a
-        curator said of it is still there should they come back.
+        If a record lost its signals, its content stays without any. It matches nothing, and the curators' changes to it
+        are still there if the signals come back.
         """
         return BankContent(
             id=content_id,
             bank_id=bank.id,
-            signals=made.signals,
+            signals=derived_record.signals,
             provenance=Provenance(
                 collaboration=self._collaboration.name,
                 record_key=record.key,
-                opinions=made.opinions,
-                record_digest=made.digest,
+                opinions=derived_record.opinions,
+                record_digest=derived_record.digest,
             ),
             created_at_s=self._fetcher.clock(),
         )
@@ -386,7 +393,7 @@ class _Run:
         self._removed_items += len(records)
 
     def _sweep(self, bank: Bank) -> bool:
-        """Remove the records that this generation has not seen; tells whether all are gone."""
+        """Remove the records that the exchange did not send in this generation; return whether all are removed."""
         pages = all_pages(
             lambda after: self._fetcher.collaborations.older_records(
                 self._collaboration.name, generation=self._state.generation, after=after, limit=MAX_PAGE
@@ -403,7 +410,7 @@ class _Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Derived:
-    """What a record comes to: its signals that are banked, its opinions, and a digest of both."""
+    """The values derived from a record: the signals to bank, its opinions, and a digest of both."""
 
     data: Mapping[str, JSON]
     signals: Mapping[str, str]
@@ -418,9 +425,9 @@ def _derive(
     joined: Joined,
     data: Mapping[str, JSON],
 ) -> _Derived:
-    """Derive what is banked from a record; of several signals of one type the first is taken.
+    """Derive the values to bank from a record. If it has several signals of one type, the first valid one is used.
 
-    A record with a signal that is not of its type counts as malformed, and is banked by its others.
+    A record with an invalid signal counts as malformed; its other signals are banked.
     """
     opinions = tuple(joined.opinions(data))
     signals: dict[str, str] = {}
@@ -435,13 +442,13 @@ def _derive(
             malformed_items = 1
     if not _is_wanted(collaboration, opinions):
         signals = {}
-    told = [[*sorted(signals.items())], [[int(o.category), sorted(o.tags), o.is_mine] for o in opinions]]
-    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+    stated = [[*sorted(signals.items())], [[int(o.category), sorted(o.tags), o.is_mine] for o in opinions]]
+    digest = hashlib.sha256(json.dumps(stated).encode()).hexdigest()[:32]
     return _Derived(data=data, signals=signals, opinions=opinions, digest=digest, malformed_items=malformed_items)
 
 
 def _is_wanted(collaboration: Collaboration, opinions: Sequence[Opinion]) -> bool:
-    """Tell whether a record is banked: never against the platform's own opinion."""
+    """Return whether a record's signals are banked. They never are if the platform's own opinion is negative."""
     if any(o.is_mine and o.category is Category.NEGATIVE_CLASS for o in opinions):
         return False
     match aggregate(opinions):
@@ -454,7 +461,7 @@ def _is_wanted(collaboration: Collaboration, opinions: Sequence[Opinion]) -> boo
 
 
 def _is_banked(content: BankContent, banked: BankContent | None) -> bool:
-    """Tell whether a content is in the bank as its record has it, whatever a curator made of it."""
+    """Return whether a content is banked as its record states. A curator's changes make no difference."""
     return (
         banked is not None
         and banked.bank_id == content.bank_id
@@ -478,15 +485,15 @@ def _bank_of(fetcher: Fetcher, collaboration: Collaboration) -> Bank:
     for bank in fetcher.banks.banks():
         if bank.name == collaboration.bank:
             return bank
-    raise InvalidInput(f"bank {collaboration.bank!r} of collaboration {collaboration.name!r} is not there")
+    raise InvalidInput(f"bank {collaboration.bank!r} of collaboration {collaboration.name!r} does not exist")
 
 
 def _missing_text(unreadable_items: int) -> str:
-    """Return what a complete fetch says of the records that it lacks; nothing where it lacks none."""
+    """Return the message of a complete fetch about records that it could not read; empty if there are none."""
     if not unreadable_items:
         return ""
     records = "1 record" if unreadable_items == 1 else f"{unreadable_items} records"
     return (
-        f"{records} stood on a damaged page of the exchange and could not be read: report it to the exchange, and "
+        f"{records} on a damaged page of the exchange could not be read: report it to the exchange, and "
         "fetch the collaboration from the start once it is repaired"
     )

@@ -26,30 +26,30 @@ from countermark.signals.content_type import content_type_of
 from countermark.signals.digest import digests_raw_bytes
 
 CHUNK_BYTES = 1024 * 1024
-"""How much of a stream is held at a time, for types that do not need it whole."""
+"""How much of a stream is read at a time, in bytes, for types that do not need all of it in memory."""
 
 TypesOf = Callable[[ContentType], Iterable[SignalType]]
-"""Which signal types hash content of a type."""
+"""Returns the signal types that hash content of a type."""
 
 MAX_TEXTS_BYTES = 200 * 1024
-"""How large the signals and queries of an event are, as JSON. The longest text to bank has 192 KiB, once for all types;
-EventBridge takes 256 KiB an entry."""
+"""The largest signals and queries of an event, as JSON, in bytes. The longest text that can be banked has 192 KiB, and
+is stored once for all types. EventBridge accepts 256 KiB per entry."""
 
-MAX_KEPT_BYTES = 16 * 1024
-"""How large a query is that an event keeps though others of it stay in the content."""
+MAX_EVENT_QUERY_BYTES = 16 * 1024
+"""The largest query, in bytes, that stays in an event whose queries are too large together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HashReport:
-    """The signals of one piece of content, and why types that apply gave none, by signal type.
+    """The signals of one piece of content, and the reasons why applicable types made none, by signal type.
 
-    `queries` are what types are asked with that made no signal of it: to look up, never to bank or share. Such a type
-    may be among the `unhashable` as well: a text can be too long to bank, and still match. `missing_queries` says why a type
-    that is never made from content has no query.
-    `partial` says, by signal type, what is missing of content that was hashed in part.
-    `variant_signals` are signals of the content's other variants, each with the variant's name, where they were asked for.
-    `parts` are the reports of what lies within, each content once; None where content of this type holds no other.
-    `unopened` says why not all that lies within is among them.
+    - `queries`: queries of types that made no signal of the content. They are looked up, and never banked or shared.
+      Such a type can be in `unhashable` too: a text can be too long to bank, and still match.
+    - `missing_queries`: the reasons why types that are never made from content have no query, by signal type.
+    - `partial`: what is missing of content that was hashed in part, by signal type.
+    - `variant_signals`: signals of turned and mirrored variants, each with the variant's name, if they were requested.
+    - `parts`: the reports of the parts in this content, each distinct part once; None if this type holds no parts.
+    - `unopened`: the reason why `parts` is not complete.
     """
 
     content_type: ContentType
@@ -64,9 +64,9 @@ class HashReport:
     unopened: Unhashable | None = None
 
     def partial_signals(self) -> Mapping[Signal, str]:
-        """Return what is missing of the content that a signal was made of, for signals of this report and its parts.
+        """Return the signals of this report and its parts that were made of incomplete content, with what is missing.
 
-        A signal that the whole of another part gives as well is none of them.
+        A signal that was also made of another, complete part is not among them.
         """
         missing: dict[Signal, str | None] = {}
         for _, each in self.walk():
@@ -76,10 +76,10 @@ class HashReport:
         return {signal: why for signal, why in missing.items() if why is not None}
 
     def missing_signals(self, *, asks: bool) -> "Iterator[tuple[str, str, Unhashable]]":
-        """Yield where there is no signal, here and in all parts: the place, the signal type, and why.
+        """Yield each missing signal, here and in all parts: the part's place, the signal type, and the reason.
 
-        `asks` is for types that are never made from content as well. Content that could not be opened in full comes
-        under its content type.
+        With `asks`, yield a type only if it has no query either, and include types that are never made from content.
+        Content that could not be opened in full is yielded with its content type.
         """
         for place, each in self.walk():
             unhashable = each.without_signal_or_query() if asks else each.unhashable
@@ -87,54 +87,61 @@ class HashReport:
                 yield place, name, why
 
     def without_signal_or_query(self) -> Mapping[str, Unhashable]:
-        """Return why types have neither a signal nor a query of this content, without its parts."""
-        asked = {query.type for query in self.queries}
-        return {name: why for name, why in {**self.unhashable, **self.missing_queries}.items() if name not in asked}
+        """Return the types that have neither a signal nor a query of this content, with the reasons; without parts."""
+        queried = {query.type for query in self.queries}
+        return {name: why for name, why in {**self.unhashable, **self.missing_queries}.items() if name not in queried}
 
     def not_examined(self, *, asks: bool) -> "Iterator[tuple[str, str, Unhashable]]":
-        """Yield those of `missing_signals` that hide whether the content is known. So does a content without bytes."""
+        """Yield the `missing_signals` that leave open whether the content is known.
+
+        Either the signal type could not examine the content, or the content has no bytes.
+        """
         for place, name, why in self.missing_signals(asks=asks):
             if not why.was_examined or (not place and not self.size_bytes):
                 yield place, name, why
 
     def walk(self, place: str = "") -> "Iterator[tuple[str, HashReport]]":
-        """Yield this report and those of all parts, each with its place: `""`, `/1`, `/1/1`, `/2`."""
+        """Yield this report and the reports of all parts, each with its place: `""`, `/1`, `/1/1`, `/2`."""
         yield place, self
         for number, part in enumerate(self.parts or (), 1):
             yield from part.walk(f"{place}/{number}")
 
 
 Coverage: TypeAlias = Literal["hashed", "partly", "unhashable"]
-"""How much of a piece of content was looked at.
+"""How much of a piece of content was examined.
 
-`hashed`: every signal type that applies looked at all of it, and gave a signal or found too little to give one.
-`partly`: some did. `unhashable`: none did; digests of its bytes may have been made, and look at nothing.
+- `hashed`: every applicable signal type examined all of it, and made a signal or found too little to make one.
+- `partly`: some signal types did.
+- `unhashable`: none did. Digests of its bytes may exist, but a digest does not examine the content.
 """
 
 
 def coverage(report: HashReport, signal_types: Mapping[str, SignalType]) -> Coverage:
-    """Return how much of a piece of content, and of what it holds, was looked at."""
-    looked = {name for _, each in report.walk() for name in _looked(each)}
-    if not looked:
+    """Return how much of a piece of content, with its parts, was examined."""
+    examined = {name for _, each in report.walk() for name in _examining_types(each)}
+    if not examined:
         return "unhashable"
     if not coverage_gaps(report):
         return "hashed"
-    # A name that is of no signal type is that of content that was opened.
-    sees = any(name not in signal_types or not digests_raw_bytes(signal_types[name]) for name in looked)
-    return "partly" if sees else "unhashable"
+    # A name of no signal type is the content type of opened content.
+    is_examined = any(name not in signal_types or not digests_raw_bytes(signal_types[name]) for name in examined)
+    return "partly" if is_examined else "unhashable"
 
 
 def coverage_gaps(report: HashReport) -> frozenset[tuple[str, str]]:
-    """Return what was not looked at in full, in a piece of content or in what it holds: signal types, with the reason.
+    """Return the signal types that did not examine a piece of content, or a part of it, in full, with the reason.
 
-    The reason is a code of `Unhashable`, or "partial". What was not opened stands by its content type.
+    The reason is a code of `Unhashable`, or "partial". Content that was not opened is listed by its content type.
     """
-    missed = {(name, str(why.code)) for _, name, why in report.missing_signals(asks=True) if not why.was_examined}
-    return frozenset(missed | {(name, "partial") for _, each in report.walk() for name in each.partial})
+    missing = {(name, str(why.code)) for _, name, why in report.missing_signals(asks=True) if not why.was_examined}
+    return frozenset(missing | {(name, "partial") for _, each in report.walk() for name in each.partial})
 
 
-def _looked(report: HashReport) -> Iterator[str]:
-    """Yield the signal types that looked at a piece of content, if in part; of one that was opened its content type."""
+def _examining_types(report: HashReport) -> Iterator[str]:
+    """Yield the signal types that examined a piece of content, at least in part.
+
+    If the content was opened, yield its content type too.
+    """
     if report.parts or (report.parts is not None and report.unopened is None):
         yield report.content_type
     for signal in (*report.signals, *report.queries):
@@ -151,13 +158,13 @@ def applicable(
     only: Iterable[str] | None = None,
     ratios: Mapping[str, float] | None = None,
 ) -> list[SignalType]:
-    """Return the types that hash a content type, in their own order.
+    """Return the signal types that hash a content type, in the order of `signal_types`.
 
-    `only` names the types that the caller wants; `ratios` gives the enabled ratio of those types that
-    have one: a type at 0 is not hashed.
+    `only` limits them to these names. `ratios` has the enabled ratios by signal type: a type with ratio 0 is left out,
+    and a missing ratio counts as 1.
 
     Raises:
-        InvalidInput: `only` names a type that there is not.
+        InvalidInput: `only` has the name of an unknown type.
     """
     wanted = None if only is None else frozenset(only)
     if wanted is not None:
@@ -175,10 +182,10 @@ def applicable(
 def hash_content(
     stream: BinaryIO, content_type: ContentType, types: Iterable[SignalType], *, with_variants: bool = False
 ) -> HashReport:
-    """Hash one piece of content by several types, in one pass over its bytes.
+    """Hash one piece of content with several signal types, in one pass over its bytes.
 
-    The stream is read once, from where it stands to its end, and not closed. `with_variants` hashes it turned and
-    mirrored as well, by the types that offer it.
+    The stream is read once, from its current position to its end, and not closed. With `with_variants`, signal types
+    that support it also hash the content turned and mirrored.
     """
     hashers: dict[str, Hasher | VariantsHasher] = {}
     readers: dict[str, Hasher] = {}
@@ -199,11 +206,11 @@ def hash_content(
     unhashable = {}
     partial: dict[str, str] = {}
     for name, each in hashers.items():
-        made: str | Mapping[str, str] | Partial[str] | Partial[Mapping[str, str]] | Unhashable = each.finish()
-        if isinstance(made, Partial):
-            partial[name] = made.reason
-            made = made.value
-        match made:
+        result: str | Mapping[str, str] | Partial[str] | Partial[Mapping[str, str]] | Unhashable = each.finish()
+        if isinstance(result, Partial):
+            partial[name] = result.reason
+            result = result.value
+        match result:
             case Unhashable() as why:
                 unhashable[name] = why
             case str(value):
@@ -212,10 +219,10 @@ def hash_content(
                 (_, original), *others = variants.items()
                 signals.append(Signal(type=name, value=original))
                 turned += [(variant, Signal(type=name, value=value)) for variant, value in others]
-    made_of = {signal.type for signal in signals}
+    types_with_signal = {signal.type for signal in signals}
     read: dict[str, str | Unhashable] = {}
     for name, reader in readers.items():
-        if name in made_of or (name in unhashable and unhashable[name].code != "too_large"):
+        if name in types_with_signal or (name in unhashable and unhashable[name].code != "too_large"):
             continue
         query = reader.finish()
         if isinstance(query, Partial):
@@ -243,16 +250,16 @@ def hash_with_parts(
     name: str = "",
     with_variants: bool = False,
 ) -> HashReport:
-    """Hash one piece of content, and all that it holds: so many parts, bytes and layers; `name` is its file's, or "".
+    """Hash one piece of content with its parts, within the limits of `opening`. `name` is the file's name, or "".
 
-    What is beyond a limit, damaged or of an unknown type is told as `unopened`; what came before it is hashed.
-    The stream is read as `hash_content` reads it.
+    If a part is beyond a limit, damaged or of an unknown type, `unopened` of the report is the reason, and the parts
+    before it are hashed. The stream is read as `hash_content` reads it.
     """
-    return _Opened(types_of, content_types, with_variants=with_variants).hash(stream, content_type, name, depth=0)
+    return _PartHasher(types_of, content_types, with_variants=with_variants).hash(stream, content_type, name, depth=0)
 
 
-class _Opened:
-    """Hashes content and, through one `Opening`, all that it holds."""
+class _PartHasher:
+    """Hashes content with its parts at all depths, through one `Opening`."""
 
     def __init__(self, types_of: TypesOf, content_types: ContentTypes, *, with_variants: bool) -> None:
         self._types_of = types_of
@@ -261,21 +268,21 @@ class _Opened:
         self._opening = Opening(content_types)
 
     def hash(self, stream: BinaryIO, content_type: ContentType, name: str, *, depth: int) -> HashReport:
-        """Hash content at a depth, and open it where its type holds parts."""
-        opens = self._content_types.holding(content_type)
+        """Hash content at a depth, and open it if its type holds parts."""
+        container = self._content_types.holding(content_type)
         types = self._types_of(content_type)
-        if opens is None:
+        if container is None:
             return hash_content(stream, content_type, types, with_variants=self._with_variants)
-        kept = RecordingStream(stream)
-        report = hash_content(cast(BinaryIO, kept), content_type, types, with_variants=self._with_variants)
-        content = kept.content.finish()
+        recorded = RecordingStream(stream)
+        report = hash_content(cast(BinaryIO, recorded), content_type, types, with_variants=self._with_variants)
+        content = recorded.content.finish()
         if isinstance(content, Unhashable):
             return replace(report, parts=(), unopened=content)
         parts: list[HashReport] = []
         unopened = None
         try:
-            for part in self._opening.parts(opens, content, name, depth=depth):
-                parts.append(self._hash_part(part, depth=depth + 1))  # noqa: PERF401  # kept where a later one fails
+            for part in self._opening.parts(container, content, name, depth=depth):
+                parts.append(self._hash_part(part, depth=depth + 1))  # noqa: PERF401  # parts stay if a later one fails
         except (InvalidContent, MissingExtra) as error:
             unopened = Unhashable.because(error)
         return replace(report, parts=tuple(parts), unopened=unopened)
@@ -310,13 +317,13 @@ def hash_upload(
     name: str = "",
     refusal: Unhashable | None = None,
 ) -> HashReport | None:
-    """Hash an upload and tell of it; None where this upload was dealt with before.
+    """Hash an upload, publish its `ContentHashed` events, and return the report; None if it was processed before.
 
-    `content_key` names these very bytes: bucket, key and version; `name` is their file's. What lies within has events
-    of its own, under that key and its place: `KEY/1`. Content that no type can hash is told of as well: a recorded
-    fact. `refusal` says why it is not read at all, and then holds for every type; content of an unknown type is a
-    FILE that is refused. The events are published before they
-    are remembered, so a crash in between publishes them twice, under one id each, and never loses them.
+    `content_key` identifies these bytes: bucket, key and version. `name` is the file's name. Each part has an event of
+    its own, whose key ends in the part's place: `KEY/1`. Content that no type can hash has an event too, so that this
+    is on record. `refusal` is the reason not to read the content, and becomes the reason of every type. Content of an
+    unknown type is a refused FILE. The events are published before they are recorded as done. So a crash in between
+    publishes them twice, with the same ids, and never loses them.
     """
     fact = event_id("ContentHashed", content_key)
     if ledger.is_done(fact, now_s=now_s):
@@ -352,13 +359,13 @@ def hash_upload(
 
 
 def _within_event(event: ContentHashed) -> ContentHashed:
-    """Return an event that EventBridge takes: queries that are too large for it stay in the content."""
+    """Return the event within EventBridge's size limit: large queries are left out, to be read from the content."""
     values = {signal.value for signal in event.signals + event.queries}
     if sum(map(_json_bytes, values)) <= MAX_TEXTS_BYTES:
         return event
-    kept = tuple(query for query in event.queries if _json_bytes(query.value) <= MAX_KEPT_BYTES)
-    left = tuple(query.type for query in event.queries if query not in kept)
-    return replace(event, queries=kept, left_in_content=left)
+    remaining = tuple(query for query in event.queries if _json_bytes(query.value) <= MAX_EVENT_QUERY_BYTES)
+    removed = tuple(query.type for query in event.queries if query not in remaining)
+    return replace(event, queries=remaining, left_in_content=removed)
 
 
 def _json_bytes(text: str) -> int:

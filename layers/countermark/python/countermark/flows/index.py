@@ -1,16 +1,16 @@
-"""The index stage: what changed in the banks becomes segments, and one manifest makes them the index.
+"""The index stage: changes in the banks become segments, and a manifest makes the segments an index.
 
-A build reads the store's changes after each signal type's cursor, writes one delta of them, and then
-publishes. Whatever goes wrong before that, the index that is served stays whole. Reading a change twice
-does no harm: a delta holds the state of each changed content, and removes what earlier segments say of it.
+A build reads the store's changes after each signal type's cursor, writes them as one delta, and publishes a new
+manifest. If anything fails before that, the served index is unchanged. Reading a change twice does no harm: a delta
+holds the current state of each changed content, and replaces the content's rows in earlier segments.
 
-A repair reads everything anew, a step in each build, into a manifest that is staged beside the one that is
-served. So it is as bounded as any build, and what is banked meanwhile is found as ever. It takes the place of
-what is served once it has read to the end: by then it holds whatever that held.
+A repair reads everything again, one step per build, into a manifest that is staged beside the served one. So a repair
+is as bounded as any build, and contents that are banked in the meantime are found as usual. After it has read to the
+end, it replaces the served manifest, because by then it holds everything that the served one holds.
 
-An index belongs to one store. Where the store is another one than it was built from, or was restored from an older
-copy, the place up to which its changes were read means nothing: a build reads them from the start, upon what is
-served, so that nothing that is banked is missing; and a repair drops what the store does not have.
+An index belongs to one store. If the store is not the one that the index was built from, or was restored from an older
+copy, the cursor of the index is meaningless. A build then reads the changes from the start and adds them to the served
+index, so that no banked content is missing. A repair removes the contents that the store does not have.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,32 +25,32 @@ from countermark.flows.compaction import compact, publish_sizes, with_sizes
 from countermark.flows.drafts import MAX_TRIES, Build, Draft, read_changes, read_segment, start_drafts
 
 GARBAGE_AGE_S = 6 * 3600
-"""How old a segment that no manifest names becomes, in seconds."""
+"""The age, in seconds, at which a segment that no manifest names is removed."""
 
 GARBAGE_SHARE = 2
-"""How many times the size of what is served the segments may have together that no manifest names any more."""
+"""The largest total size of the segments that no manifest names, in multiples of the served index's size."""
 
 GARBAGE_GRACE_S = 20 * 60
-"""How old a segment must be before it may be removed, however large the others are, in seconds.
+"""The age, in seconds, before which a segment is never removed, however large the segments are together.
 
-A build publishes its own by then, as no Lambda function runs longer than 15 minutes; and a reader has loaded what an
-older manifest named. Source: AWS Lambda, "Lambda quotas".
+By then a build has published its segments, because no Lambda function runs longer than 15 minutes, and a reader has
+loaded the segments of an older manifest. Source: AWS Lambda, "Lambda quotas".
 """
 
 REPAIR_AGE_S = 30 * 24 * 3600
-"""How old a repair under way may be, in seconds, for who asks for one to be content with it: longer than any takes."""
+"""A running repair younger than this, in seconds, also satisfies a new request for one. No repair takes so long."""
 
 MAX_REFUSED_IDS = 100
-"""How many ids of contents with a malformed signal a report names."""
+"""The most ids of contents with a malformed signal that a report lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeReport:
-    """What a build did for one signal type.
+    """The result of a build for one signal type.
 
-    `added` and `removed` count the rows of the segments that it wrote; `refused` the contents that were
-    left out because their signal is malformed, of which `refused_ids` names some. Their other signals
-    are indexed. `rebuilt` says that it read from the start.
+    `added` and `removed` count the rows of the written segments. `refused` counts the contents that were left out
+    because their signal of this type is malformed; their other signals are indexed. `refused_ids` lists up to
+    `MAX_REFUSED_IDS` of them. `rebuilt` is True if the build read from the start.
     """
 
     rebuilt: bool
@@ -63,11 +63,11 @@ class TypeReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexReport:
-    """What a build did.
+    """The result of a build.
 
-    `dropped_types` names the signal types that are not enabled any more and left the index. `has_more` says that
-    the next build has work at once. `origin_mismatch` says why the index that was served was not of this store; such a
-    build begins a repair. None is the rule.
+    `dropped_types` are the signal types that are no longer enabled and were removed from the index. If `has_more`, run
+    another build immediately. `collected` counts the old segments that were removed. `origin_mismatch` is the reason
+    why the served index does not belong to this store, which starts a repair; usually it is None.
     """
 
     types: Mapping[str, TypeReport]
@@ -80,9 +80,9 @@ class IndexReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """What one build made of one manifest: `after` is what stands in its slot now, under the token.
+    """The result of a build for one manifest slot. `after` is the slot's manifest now, and `token` its token.
 
-    `has_more` says that there is more to read, or that what was read to its end is not served yet.
+    `has_more` is True if there is more to read, or if a repair that has read to the end is not served yet.
     """
 
     before: Manifest
@@ -109,25 +109,26 @@ def build_index(
     is_over: Callable[[], bool] = lambda: False,
     compacts: bool = True,
 ) -> IndexReport:
-    """Bring the index up to the store, and publish it; take a step of the repair that is asked for or under way.
+    """Update the index from the store, and publish it. If a repair is requested or running, do one step of it.
 
-    Where nothing changed, segments and build ids stay, and only the time of the check is published. A signal type
-    whose ratio is 0 leaves the index, and is built from the start when it comes back. `full` asks for a repair of
-    whatever is damaged: it builds every type from the start, and goes on with each build until it is published. So
-    does an index that is not of this store. One that is under way already is gone on with. `shards` asks for so many
-    of them, and for a repair where there are others; None leaves it as it is. `on_progress` is told now and then how
-    many contents were read.
+    If nothing changed, segments and build ids stay the same, and only the time of the check is published. A signal type
+    with ratio 0 is removed from the index; when it is enabled again, it is built from the start.
 
-    `is_over` bounds a build by time: it is asked after each page that is read. What changed is read first, then banks
-    that changed as a whole, then the repair: a page of each at least. So a caller that builds in short slices publishes
-    what is new between them. Without `compacts` a build neither merges segments nor counts contents, which take time
-    that grows with the index: the caller has `compact_index` do both beside it.
+    A repair builds every type from the start, and continues with each build until it is published. `full` requests a
+    repair of any damage. An index that does not belong to this store starts one too. A running repair is continued.
+    `shards` sets the number of shards, which takes a repair if the index has another number; None keeps the number.
+    `on_progress` is called from time to time with the number of contents read.
 
-    Builds may run at once: who comes second builds upon the first.
+    `is_over` limits a build's time: it is called after each page that is read. The order is changes, then banks that
+    changed as a whole, then the repair, at least one page of each. So a caller that builds in short slices publishes
+    new contents after each slice. If `compacts` is False, the build neither merges segments nor counts contents,
+    because both take time that grows with the index. The caller then runs `compact_index` separately.
+
+    Builds can run at the same time. The one that publishes second extends the first one's index.
 
     Raises:
-        PublishConflict: Others published first, time and again; nothing is lost, and the next build goes on.
-        IndexDamaged: What is published fails a check, and no repair is asked for or under way.
+        PublishConflict: Other builds published first, `MAX_TRIES` times. Nothing is lost; the next build continues.
+        IndexDamaged: The published index fails a check, and no repair is requested or running.
     """
     build = Build(
         banks=banks,
@@ -140,23 +141,25 @@ def build_index(
         compacts=compacts,
     )
     staged = _staged(build)
-    is_under_way = staged.begun_at_s is not None
+    is_repairing = staged.begun_at_s is not None
     runs: list[_Run] = []
     try:
-        runs.append(_bring_up(build, shards))
+        runs.append(_update_served(build, shards))
         served = runs[0].before
         token: str | None = runs[0].token
-        # Where nothing was served, the build just now was one from the start.
-        is_asked = bool(served.types) and (full or shards not in {None, served.shards})
-        is_under_way |= runs[0].origin_mismatch is not None
+        # If nothing was served, the build above was from the start already.
+        is_requested = bool(served.types) and (full or shards not in {None, served.shards})
+        is_repairing |= runs[0].origin_mismatch is not None
     except IndexDamaged:
-        if not full and not is_under_way:
+        if not full and not is_repairing:
             raise
-        served, token, is_asked = Manifest(), index_store.manifest_token(), full
+        served, token, is_requested = Manifest(), index_store.manifest_token(), full
     has_more = any(run.has_more for run in runs)
-    if is_asked or is_under_way:
+    if is_requested or is_repairing:
         begun = Manifest(shards=shards or (staged if staged.types else served).shards, begun_at_s=now_s)
-        repair = _repair(build, token, begun, is_asked=is_asked, contents_read=sum(run.contents_read for run in runs))
+        repair = _repair(
+            build, token, begun, is_requested=is_requested, contents_read=sum(run.contents_read for run in runs)
+        )
         has_more |= repair is None or repair.has_more
         runs += [] if repair is None else [repair]
     return IndexReport(
@@ -177,14 +180,14 @@ def compact_index(
     now_s: int,
     limits: IndexLimits = DEFAULT_LIMITS,
 ) -> bool:
-    """Merge the segments of the index where that is due, and those of a repair under way; count what they hold.
+    """Merge segments of the index and of a running repair where that is due; then count the index's contents.
 
-    Builds may publish meanwhile: what they add stays. Returns whether segments were merged.
+    Builds can publish in the meantime; their segments stay. Returns whether segments were merged.
     """
     build = Build(banks=banks, store=index_store, signal_types=signal_types, now_s=now_s, limits=limits)
     has_merged = False
     for slot in (index_store, index_store.staged):
-        # What is damaged is a build's to report, and to repair.
+        # Builds report and repair damage.
         with suppress(IndexDamaged):
             published = slot.manifest()
             if published is None or not published.manifest.types:
@@ -197,7 +200,7 @@ def compact_index(
 
 
 def _staged(build: Build) -> Manifest:
-    """Return what is staged; where that is damaged, a repair that holds nothing."""
+    """Return the staged manifest; if it is damaged, return an empty repair."""
     try:
         published = build.store.staged.manifest()
     except IndexDamaged:
@@ -205,39 +208,39 @@ def _staged(build: Build) -> Manifest:
     return Manifest() if published is None else published.manifest
 
 
-def _bring_up(build: Build, shards: int | None) -> _Run:
-    """Read on what is served, and publish that."""
+def _update_served(build: Build, shards: int | None) -> _Run:
+    """Extend the served index by the store's changes, and publish it."""
     drafts: dict[str, Draft] = {}
     contents_read = 0
     for _ in range(MAX_TRIES):
         published = build.store.manifest()
         before = Manifest() if published is None else published.manifest
         if not before.types:
-            # Nothing lies in the wrong shard yet: the first build may stop and go on as ever.
+            # The index is empty, so nothing is in a wrong shard. An interrupted first build continues as usual.
             before = replace(before, shards=shards or before.shards)
-        fault = origin_mismatch(build.banks, before)
-        upon = before
-        if fault is not None:
-            # Staged first: should this build be killed, the next one goes on with the repair.
-            _begin(build, Manifest(shards=shards or before.shards, begun_at_s=build.now_s))
-            upon = _from_start(before)
+        mismatch = origin_mismatch(build.banks, before)
+        base = before
+        if mismatch is not None:
+            # Stage the repair first: if this build is killed, the next one continues the repair.
+            _stage_repair(build, Manifest(shards=shards or before.shards, begun_at_s=build.now_s))
+            base = _with_reset_cursors(before)
         elif before.types and before.origin is None:
-            # What built it did not say from which store: that it fits is likely, and a repair makes sure.
-            fault = "the index does not say which store it was built from"
-            _begin(build, Manifest(shards=shards or before.shards, begun_at_s=build.now_s))
-        drafts = start_drafts(build, upon, drafts)
+            # An older version built this index, without an origin. It probably fits, and a repair makes sure.
+            mismatch = "the index does not say which store it was built from"
+            _stage_repair(build, Manifest(shards=shards or before.shards, begun_at_s=build.now_s))
+        drafts = start_drafts(build, base, drafts)
         contents_read = read_changes(build, drafts.values(), contents_read)
         try:
             token = None if published is None else published.token
             run = _publish(build, build.store, before, token, drafts, contents_read)
-            return replace(run, origin_mismatch=fault)
+            return replace(run, origin_mismatch=mismatch)
         except PublishConflict:
             continue
     raise PublishConflict(f"other builds published first, {MAX_TRIES} times")
 
 
-def _from_start(manifest: Manifest) -> Manifest:
-    """Return a manifest of the same segments, of whose store nothing was read: what is read replaces what they say."""
+def _with_reset_cursors(manifest: Manifest) -> Manifest:
+    """Return the manifest with its cursors reset: the whole store is read again, and replaces the segments' rows."""
 
     def unread(index: TypeIndex) -> TypeIndex:
         return replace(index, cursor=None, unread_banks=(), checked_at_s=0)
@@ -245,20 +248,21 @@ def _from_start(manifest: Manifest) -> Manifest:
     return replace(manifest, types={name: unread(index) for name, index in manifest.types.items()})
 
 
-def _begin(build: Build, begun: Manifest) -> None:
-    """Stage a repair that has read nothing yet, unless one of this store is under way."""
+def _stage_repair(build: Build, begun: Manifest) -> None:
+    """Stage a repair that has read nothing yet, unless one of this store is running."""
     slot = build.store.staged
     with suppress(PublishConflict, IndexDamaged):
         published = slot.manifest()
         staged = Manifest() if published is None else published.manifest
-        if not _may_go_on(staged, begun, is_asked=True) or origin_mismatch(build.banks, staged) is not None:
+        if not _can_continue(staged, begun, is_requested=True) or origin_mismatch(build.banks, staged) is not None:
             slot.publish(begun, replaces=None if published is None else published.token)
 
 
-def _repair(build: Build, token: str | None, begun: Manifest, *, is_asked: bool, contents_read: int) -> _Run | None:
-    """Take a step of the repair under way, or the first of `begun`; None where others or a damage came between.
+def _repair(build: Build, token: str | None, begun: Manifest, *, is_requested: bool, contents_read: int) -> _Run | None:
+    """Do one step of the running repair, or the first step of `begun`; None if a conflict or damage prevents it.
 
-    What is served under the token was read before. So what is read to its end here holds all that is served.
+    The manifest that is served under `token` was read earlier. So a repair that reads to the end now holds everything
+    that the served manifest holds.
     """
     slot = build.store.staged
     changes = max(1, min(build.limits.repair_changes, build.limits.changes - contents_read))
@@ -266,49 +270,53 @@ def _repair(build: Build, token: str | None, begun: Manifest, *, is_asked: bool,
     try:
         published = slot.manifest()
         before = Manifest() if published is None else published.manifest
-        if before.begun_at_s is None and not is_asked:
+        if before.begun_at_s is None and not is_requested:
             return None
-        if not _may_go_on(before, begun, is_asked=is_asked) or origin_mismatch(build.banks, before) is not None:
+        if (
+            not _can_continue(before, begun, is_requested=is_requested)
+            or origin_mismatch(build.banks, before) is not None
+        ):
             before = begun
         drafts = start_drafts(step, before, {})
         count = read_changes(step, drafts.values(), contents_read) - contents_read
         run = _publish(step, slot, before, None if published is None else published.token, drafts, count)
-        if not _is_whole(run):
+        if not _is_complete(run):
             return replace(run, has_more=True, has_published=False)
         for ref in _segments(run.after):
             read_segment(build.store, ref, length=0)
     except PublishConflict:
         return None
     except IndexDamaged:
-        # What is staged cannot be gone on with: the next step is the first of another repair.
+        # The staged repair cannot continue: the next step starts another one.
         with suppress(PublishConflict):
             slot.publish(begun, replaces=slot.manifest_token())
         return None
     return _serve(build, run, token)
 
 
-def _may_go_on(staged: Manifest, begun: Manifest, *, is_asked: bool) -> bool:
-    """Tell whether the repair that is staged will do for one that would begin now."""
+def _can_continue(staged: Manifest, begun: Manifest, *, is_requested: bool) -> bool:
+    """Return whether the staged repair can continue, instead of `begun` starting from nothing."""
     if staged.begun_at_s is None or begun.begun_at_s is None or staged.shards != begun.shards:
         return False
-    return not is_asked or begun.begun_at_s - staged.begun_at_s <= REPAIR_AGE_S
+    return not is_requested or begun.begun_at_s - staged.begun_at_s <= REPAIR_AGE_S
 
 
 def _serve(build: Build, repair: _Run, token: str | None) -> _Run:
-    """Put a repair that is whole in the place of what is served, unless that is another by now: the next step will."""
+    """Publish a complete repair as the served manifest. If another was published first, the next step tries again."""
     try:
-        whole = replace(repair.after, begun_at_s=None)
-        build.store.publish(with_sizes(build, whole) if build.compacts else whole, replaces=token)
+        complete = replace(repair.after, begun_at_s=None)
+        build.store.publish(with_sizes(build, complete) if build.compacts else complete, replaces=token)
     except PublishConflict:
         return replace(repair, has_more=True, has_published=False)
-    # Only now: who was about to serve it as well must find that its token is no longer served, as its segments may go.
+    # Empty the staged slot last. Another build that is about to serve this repair must find that its token is no longer
+    # served, because the segments may be removed.
     with suppress(PublishConflict):
         build.store.staged.publish(Manifest(), replaces=repair.token)
     return replace(repair, has_more=False, has_published=True)
 
 
-def _is_whole(run: _Run) -> bool:
-    """Tell whether what stands in the slot, by another run perhaps, holds all that this run read to the end."""
+def _is_complete(run: _Run) -> bool:
+    """Return whether the slot's manifest, which may be another run's, is complete up to this run's cursors."""
     types = run.after.types
     return types.keys() == run.drafts.keys() and all(
         draft.is_drained and (types[name].cursor, types[name].unread_banks) == (draft.cursor, ())
@@ -324,13 +332,13 @@ def _publish(
     drafts: Mapping[str, Draft],
     contents_read: int,
 ) -> _Run:
-    """Put what drafts make of a manifest in its place, and compact that where it is due.
+    """Publish the drafts' indexes in place of the manifest `before`, and compact them where that is due.
 
     Raises:
-        PublishConflict: Another one stands there by now.
+        PublishConflict: Another manifest was published in the slot first.
     """
     after = replace(before, types={name: draft.result(now_s=build.now_s) for name, draft in drafts.items()})
-    if before.origin is None or _read_of(after) != _read_of(before):
+    if before.origin is None or _read_progress(after) != _read_progress(before):
         after = replace(after, origin=build.banks.sign_build())
     has_published = token is None or after != before
     if token is None or has_published:
@@ -352,24 +360,25 @@ def _publish(
     )
 
 
-def _read_of(manifest: Manifest) -> dict[str, tuple[object, ...]]:
-    """Return how far the store was read for each type."""
+def _read_progress(manifest: Manifest) -> dict[str, tuple[object, ...]]:
+    """Return how far the store was read, by signal type."""
     return {name: (index.cursor, index.unread_banks) for name, index in manifest.types.items()}
 
 
 def _collect_garbage(build: Build, staged: Manifest, runs: Sequence[_Run]) -> int:
-    """Remove old segments that neither what is served names nor what is staged; returns how many.
+    """Remove old segments that neither the served nor the staged manifest names; returns how many.
 
-    Readers may still open what the manifest before this one names: it goes with a later build. Another build may
-    be about to serve what was staged when this one began: so this one must have published, which stops the other.
+    Segments of the previous manifest stay until a later build, because readers may still open them. Another build may
+    be about to serve the manifest that was staged when this build began. So nothing is removed unless this build
+    published, which makes the other one fail.
     """
     if not any(run.has_published for run in runs):
         return 0
     manifests = (staged, *(manifest for run in runs for manifest in (run.before, run.after)))
-    keep = {ref.name for manifest in manifests for ref in _segments(manifest)}
+    named = {ref.name for manifest in manifests for ref in _segments(manifest)}
     served = {ref.name: ref.size_bytes for ref in _segments(runs[0].after)}
     return build.store.collect_garbage(
-        keep,
+        named,
         older_than_s=GARBAGE_AGE_S,
         now_s=build.now_s,
         max_bytes=GARBAGE_SHARE * sum(served.values()),
@@ -382,7 +391,7 @@ def _segments(manifest: Manifest) -> list[SegmentRef]:
 
 
 def _type_reports(runs: Sequence[_Run]) -> dict[str, TypeReport]:
-    """Tell what runs did, of each signal type together."""
+    """Return the combined result of the runs, by signal type."""
     reports: dict[str, TypeReport] = {}
     for name in dict.fromkeys(name for run in runs for name in run.drafts):
         drafts = [run.drafts[name] for run in runs if name in run.drafts]

@@ -1,4 +1,4 @@
-"""The match stage: signals in, matches out, decided on the store's current state."""
+"""The match stage: signals in, matches out, decided by the store's current state."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,10 +19,10 @@ from countermark.flows.cached import BankDirectory
 from countermark.indexes.shards import IndexProvider, PublishedIndex
 
 ReadQueries: TypeAlias = Callable[[ContentHashed], Iterable[Signal]]
-"""Reads the queries that an event has left in its content. Raises NotFound where the content is gone."""
+"""Reads the queries that were too large for an event from its content. Raises NotFound if the content was deleted."""
 
 MAX_EVENT_BYTES = 160 * 1024
-"""How much of matches one event carries, as JSON: EventBridge takes 256 KB an entry, envelope included."""
+"""The most bytes of matches in one event, as JSON: EventBridge accepts 256 KB per entry, envelope included."""
 
 
 def parse_query(signal_types: Mapping[str, SignalType], type_name: str, text: str) -> Signal:
@@ -30,7 +30,7 @@ def parse_query(signal_types: Mapping[str, SignalType], type_name: str, text: st
 
     Raises:
         InvalidInput: There is no such signal type.
-        InvalidSignal: The text is not a signal of it.
+        InvalidSignal: The text is not a signal of that type.
     """
     signal_type = signal_types.get(type_name)
     if signal_type is None:
@@ -39,7 +39,7 @@ def parse_query(signal_types: Mapping[str, SignalType], type_name: str, text: st
 
 
 def raw_lookup(index: PublishedIndex, signal: Signal) -> Sequence[Candidate]:
-    """Return what the index holds near a signal, nearest first: no state is read, no coin is tossed.
+    """Return the index's candidates for a signal, nearest first. No store is read, and ratios have no effect.
 
     Raises:
         IndexNotReady: There is no index of that signal type yet.
@@ -48,7 +48,7 @@ def raw_lookup(index: PublishedIndex, signal: Signal) -> Sequence[Candidate]:
 
 
 class _Near(NamedTuple):
-    """What the index holds near a signal, nearest first, and why a match may be missing; None where none is."""
+    """The index's candidates for a signal, nearest first. `partial` is why a match may be missing; None if none is."""
 
     signal: Signal
     candidates: Sequence[Candidate]
@@ -62,8 +62,8 @@ _ReadContents: TypeAlias = Callable[[Sequence[int]], Mapping[int, BankContent]]
 class Matcher:
     """Looks signals up: the index finds candidates, and the current state of the banks decides.
 
-    `directory` holds what is known of `banks` for some seconds. `on_match` is called with what matched; None calls
-    nothing.
+    `directory` caches the state of `banks` for some seconds. `on_match` is called with the lookups of content that
+    matched, unless it is None.
     """
 
     index: PublishedIndex
@@ -73,7 +73,7 @@ class Matcher:
 
     @classmethod
     def of(cls, ports: Ports, index: PublishedIndex, *, directory: BankDirectory | None = None) -> Self:
-        """Return what decides by these ports; where lookups share a directory, it is theirs."""
+        """Return a matcher that uses these ports. Pass a `directory` to share its cache between matchers."""
         return cls(
             index=index,
             banks=ports.banks,
@@ -82,20 +82,20 @@ class Matcher:
         )
 
     def match(
-        self, asked: MatchRequest, signals: Sequence[Signal], *, partial: Mapping[Signal, str] | None = None
+        self, request: MatchRequest, signals: Sequence[Signal], *, partial: Mapping[Signal, str] | None = None
     ) -> list[Lookup]:
-        """Look up the signals that were asked for, as `lookups` does, and call `on_match` for content that matched.
+        """Look up the signals of a request, as `lookups` does, and call `on_match` for content that matched.
 
-        All uploads and lookups go through here.
+        All uploads and lookups use this method.
 
         Raises:
             IndexNotReady: There is no index of a signal type yet.
         """
-        found = self.lookups(signals, asked.policy, partial=partial, now_s=asked.at_s)
+        found = self.lookups(signals, request.policy, partial=partial, now_s=request.at_s)
         if self.on_match is not None:
-            for content in [[each] for each in found] if asked.source == "batch" else [found]:
+            for content in [[each] for each in found] if request.source == "batch" else [found]:
                 if any(each.matches for each in content):
-                    self.on_match(asked, content)
+                    self.on_match(request, content)
         return found
 
     def lookups(
@@ -106,11 +106,11 @@ class Matcher:
         partial: Mapping[Signal, str] | None = None,
         now_s: int,
     ) -> list[Lookup]:
-        """Look canonical signals up, in their order. The index is asked once for all of one signal type.
+        """Look up canonical signals, in their order. The index is queried once per signal type.
 
-        `partial` says of signals of a part of their content what is missing of it, as a hash report does.
-        What finds nothing in the index reads no store at all. The index may hold an older signal of a content
-        than the store does: the current one counts, and its distance.
+        `partial` has, for signals of incomplete content, what is missing of it, as in a hash report. A signal without
+        candidates reads no store at all. The index can hold an older signal of a content than the store. Then the
+        store's current signal decides, with its distance.
 
         Raises:
             IndexNotReady: There is no index of a signal type yet.
@@ -119,12 +119,15 @@ class Matcher:
         return [self._decided(near, read, policy, now_s=now_s) for near, read in self._with_contents(found)]
 
     def _with_contents(self, found: Iterable[_Near]) -> Iterator[tuple[_Near, _ReadContents]]:
-        """Yield each with what reads its contents: the store is read once for many signals."""
+        """Yield each signal's candidates, with a function that reads their contents.
+
+        The store is read once for many signals.
+        """
         waiting: list[_Near] = []
         ids: set[int] = set()
         for near in found:
             if not near.candidates and not waiting:
-                yield near, self.banks.contents  # it is asked for none
+                yield near, self.banks.contents  # never called, as there are no candidates
                 continue
             own = {candidate.content_id for candidate in near.candidates}
             if len(ids | own) > MAX_PAGE:
@@ -136,21 +139,21 @@ class Matcher:
             yield from self._with_contents_of(waiting, ids)
 
     def _with_contents_of(self, waiting: Sequence[_Near], ids: set[int]) -> Iterator[tuple[_Near, _ReadContents]]:
-        """Yield what waits; one signal alone may have more contents than one read gives, and reads them in pages."""
+        """Yield the waiting candidates. A signal with more contents than one read returns reads them in pages."""
         contents = self.banks.contents(ids) if 0 < len(ids) <= MAX_PAGE else {}
         for near in waiting:
             yield near, self.banks.contents if len(ids) > MAX_PAGE else _read_already(contents)
 
     def _decided(self, near: _Near, read: _ReadContents, policy: Policy, *, now_s: int) -> Lookup:
-        """Return what matches a signal, by the store's current state."""
+        """Return a signal's matches, decided by the store's current state."""
         signal = near.signal
         matches: list[Match] = []
-        given_up: list[str] = []
+        undecided: list[str] = []
         for page in in_pages(near.candidates, MAX_PAGE) if near.candidates else ():
             contents = read([candidate.content_id for candidate in page])
             bank_ids = {content.bank_id for content in contents.values()}
             matches += decide(
-                _current(page, contents, signal, self.index.signal_types[signal.type], given_up),
+                _current(page, contents, signal, self.index.signal_types[signal.type], undecided),
                 signal=signal,
                 contents=contents,
                 banks=self.directory.by_id(bank_ids, now_s=now_s) if contents else {},
@@ -161,26 +164,26 @@ class Matcher:
             signal=signal,
             matches=tuple(matches),
             build_id=self.index.manifest.types[signal.type].build_id,
-            partial=near.partial or next(iter(given_up), None),
+            partial=near.partial or next(iter(undecided), None),
         )
 
 
 def _near(index: PublishedIndex, signals: Sequence[Signal], partial: Mapping[Signal, str]) -> list[_Near]:
-    """Return what the index holds near each signal, in their order."""
+    """Return the index's candidates for each signal, in the order of the signals."""
     by_type: dict[str, list[Signal]] = {}
     for signal in signals:
         by_type.setdefault(signal.type, []).append(signal)
     found: dict[str, Iterator[_Near]] = {}
-    for name, asked in by_type.items():
+    for name, same_type in by_type.items():
         undecided: dict[int, str] = {}
-        near = index.searcher(name).query_batch([signal.value for signal in asked], undecided=undecided)
-        places = enumerate(zip(asked, near, strict=True))
+        near = index.searcher(name).query_batch([signal.value for signal in same_type], undecided=undecided)
+        places = enumerate(zip(same_type, near, strict=True))
         found[name] = iter([_Near(s, each, partial.get(s) or undecided.get(place)) for place, (s, each) in places])
     return [next(found[signal.type]) for signal in signals]
 
 
 def _read_already(contents: Mapping[int, BankContent]) -> _ReadContents:
-    """Return what reads contents from those that were read already."""
+    """Return a function that returns contents that were read before."""
     return lambda ids: {content_id: contents[content_id] for content_id in ids if content_id in contents}
 
 
@@ -189,11 +192,11 @@ def _current(
     contents: Mapping[int, BankContent],
     signal: Signal,
     signal_type: SignalType,
-    given_up: list[str],
+    undecided: list[str],
 ) -> Iterator[Candidate]:
-    """Yield the candidates whose content still has a signal that matches, with its distance now.
+    """Yield the candidates whose current signal still matches, with its distance.
 
-    `given_up` takes why a comparison took too long.
+    If a comparison took too long to decide, the reason is appended to `undecided`.
     """
     for candidate in candidates:
         content = contents.get(candidate.content_id)
@@ -201,15 +204,15 @@ def _current(
         if banked is not None:
             comparison = signal_type.compare(signal.value, banked)
             if comparison.undecided is not None:
-                given_up.append(comparison.undecided)
+                undecided.append(comparison.undecided)
             if comparison.matches:
                 yield Candidate(content_id=candidate.content_id, distance=comparison.distance)
 
 
 def detail(lookup: Lookup, match: Match) -> dict[str, JSON]:
-    """Return all that is known of a match, ready for JSON: what events and detailed answers carry.
+    """Return all details of a match as JSON, as in events and detailed answers.
 
-    The key `partial` is there only where the lookup is.
+    The key `partial` is present only if the lookup is partial.
     """
     content = match.content
     provenance = content.provenance
@@ -252,27 +255,28 @@ def match_hashed(
     read_queries: ReadQueries | None = None,
     on_partial: Callable[[Mapping[str, str]], None] | None = None,
 ) -> Sequence[Mapping[str, JSON]] | None:
-    """Match hashed content by its signals and queries, and tell of its matches; None where that was done before.
+    """Match hashed content by its signals and queries, and publish its matches; None if that was done before.
 
-    `read_queries` reads those that were too large for the event from the content. `on_partial` takes by signal type why
-    not all of the content was compared with all that is banked: then no match does not mean that it is unknown.
-    The coin of all the content's signals is its content id, or else each signal's own value. `caller` is who uploaded
-    it, or the stage; `on_match` is called with what matches, before it is published.
+    `read_queries` reads the queries that were too large for the event from the content. `on_partial` receives, by
+    signal type, the reasons why not all of the content was compared with all that is banked. In that case the absence
+    of a match does not mean that the content is unknown. The coin, which decides for banks with a ratio below 1, is
+    made from the content id, or without one from each signal's value. `caller` is the uploader, or the stage.
+    `on_match` is called with the matches before they are published.
 
     Raises:
-        IndexNotReady: There is no index yet; the event must come again, or an upload would slip through.
+        IndexNotReady: There is no index yet. The event must be delivered again, or the upload would go unchecked.
     """
     fact = event_id("MatchFound", event.id)
     if ledger.is_done(fact, now_s=now_s):
         return None
     queries, partials = _all_queries(event, read_queries)
-    asked = event.signals + queries
-    ratios = directory.ratios.current(now_s) if asked else {}
-    enabled = [signal for signal in asked if ratios.get(signal.type, 1.0) > 0.0]
+    signals = event.signals + queries
+    ratios = directory.ratios.current(now_s) if signals else {}
+    enabled = [signal for signal in signals if ratios.get(signal.type, 1.0) > 0.0]
     found: list[Mapping[str, JSON]] = []
     if enabled:
         index = reader.current(now_s)
-        # An earlier version may have published the digest of no bytes, say.
+        # An event of an earlier version may have a signal that is refused now, such as the digest of no bytes.
         types = index.signal_types
         refused = {s for s in event.signals if s.type in types and refusal(types[s.type], s.value) is not None}
         enabled = [signal for signal in enabled if signal not in refused or signal in queries]
@@ -311,22 +315,22 @@ def match_hashed(
 
 
 def _all_queries(event: ContentHashed, read_queries: ReadQueries | None) -> tuple[tuple[Signal, ...], dict[str, str]]:
-    """Return the queries of an event, with those that are left in the content, and why some could not be read."""
+    """Return all queries of an event, also those to be read from the content, and why some could not be read."""
     if not event.left_in_content:
         return event.queries, {}
     if read_queries is None:
-        return event.queries, dict.fromkeys(event.left_in_content, "the content is not read here")
+        return event.queries, dict.fromkeys(event.left_in_content, "the content is not read again here")
     try:
         read = {query.type: query for query in read_queries(event)}
     except (NotFound, InvalidInput) as error:
         return event.queries, dict.fromkeys(event.left_in_content, f"the content cannot be read again: {error}")
     missing = [name for name in event.left_in_content if name not in read]
     more = tuple(read[name] for name in event.left_in_content if name in read)
-    return event.queries + more, dict.fromkeys(missing, "the content gives another query than before")
+    return event.queries + more, dict.fromkeys(missing, "the content has other queries than before")
 
 
 def _within_event(matches: Sequence[Mapping[str, JSON]]) -> Sequence[Mapping[str, JSON]]:
-    """Return as many of the first matches as an event can carry: at least one, if need be without its metadata."""
+    """Return as many of the first matches as fit into an event: at least one, without its metadata if necessary."""
     size_bytes = 0
     for count, match in enumerate(matches):
         size_bytes += len(json.dumps(match))

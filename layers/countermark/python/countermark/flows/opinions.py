@@ -1,9 +1,9 @@
-"""The curate stage's other part: what curators think of contents is told to the exchanges that these came from.
+"""The other part of the curate stage: sending curators' opinions of contents to the exchanges of these contents.
 
-It takes two steps, as exchanges fail: `publish_opinions` checks, numbers and publishes opinions, and `send_opinion` sends
-one, tried again by whoever calls until it returns. Opinions come twice, and in any order, so each is told in a turn
-of its subject, and what was told is remembered: an older one is dropped, or the newer one is told again after it.
-Nothing is sent for a collaboration that does not write back.
+There are two steps, because exchanges fail. `publish_opinions` checks, numbers and publishes opinions. `send_opinion`
+sends one, and its caller repeats it until it returns. Opinions can arrive twice and in any order. So each is sent under
+a lease of its subject, and the ledger records which opinions were processed. An opinion older than a processed one is
+dropped, or the newer one is sent again after it. Nothing is sent for a collaboration that does not write back.
 """
 
 import json
@@ -24,27 +24,29 @@ from countermark.errors import Conflict, ExchangeFailed, InvalidInput, NotFound
 from countermark.flows.curate import Curator, content_of
 
 MAX_TAGS = 50
-"""The most tags of an opinion that is told to an exchange: more than curators give, and no burden to any store."""
+"""The most tags of an opinion that is sent to an exchange: more than curators use, and few enough for any store."""
 
 MAX_TAG_LENGTH = 100
 """The longest tag of such an opinion, in characters."""
 
 MAX_PROCESSED = 32
-"""How many opinions of one subject are remembered, the newest: two of each signal type, far more than there are."""
+"""How many opinions of one subject are stored, newest first: two per signal type, for far more types than exist."""
 
 MAX_ANSWER_BYTES = 1024 * 1024
-"""The most that is read of an exchange's answer to an opinion: its status is what counts."""
+"""The most bytes that are read of an exchange's answer to an opinion. Only the status is used."""
 
 OPINION_LEASE_S = 15 * 60
-"""How long the turn of whoever died lasts: some hundred requests, and longer than the function lives (5 minutes)."""
+"""How long a lease lasts if its holder crashed, in seconds: enough for some hundred requests, and longer than the
+function can run (5 minutes)."""
 
 LONGEST_REQUEST_S = 90
-"""What has to be left of a turn for one more request: no transport takes longer, so none is under way when it ends."""
+"""How much of a lease must be left to send one more request, in seconds. No transport takes longer, so no request is
+running when the lease ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpinionSender:
-    """What it takes to say what an exchange would be sent, and to know what it was sent; `caller` is who sends it."""
+    """The dependencies of sending opinions. `caller` is the sender."""
 
     exchanges: Mapping[str, Exchange]
     collaborations: CollaborationStore
@@ -54,7 +56,7 @@ class OpinionSender:
 
     @classmethod
     def of(cls, ports: Ports, *, exchanges: Mapping[str, Exchange], caller: Caller) -> Self:
-        """Return what it takes, of these ports."""
+        """Return a sender that uses these ports."""
         return cls(
             exchanges=exchanges,
             collaborations=ports.collaborations,
@@ -66,11 +68,15 @@ class OpinionSender:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpinionReport:
-    """What came of an opinion that was to be told.
+    """The result of sending an opinion; no outcome needs another attempt. `why` is the reason in words.
 
-    `outcome` is `told`, `repeated` (it was dealt with before), `superseded` (a newer one was), `off` (its
-    collaboration is gone, or writes back no more) or `refused` for good: by the exchange, or as nothing can be sent of
-    it; `why` says so in words.
+    `outcome` is one of:
+
+    - `told`: the exchange accepted it;
+    - `repeated`: it was processed before;
+    - `superseded`: a newer opinion of the same subject was processed;
+    - `off`: the collaboration was deleted, or no longer writes back;
+    - `refused`: the exchange refused it, or there is nothing that could be sent.
     """
 
     collaboration: str
@@ -82,11 +88,11 @@ class OpinionReport:
 def shared_opinion(
     verdict: str, *, tags: Sequence[str] = (), signal_type: str | None = None, reason: str | None = None
 ) -> SharedOpinion:
-    """Return an opinion as a curator states it; each tag counts once.
+    """Return a curator's opinion. Repeated tags count once.
 
     Raises:
-        InvalidInput: There is no such verdict; or a tag is empty, too long, has a comma, or is one too many; or what
-            is withdrawn is to say more.
+        InvalidInput: The verdict is unknown; a tag is empty, too long, not printable or has a comma; there are more
+            than `MAX_TAGS` tags; or a withdrawal has tags, a signal type or a reason.
     """
     if verdict not in set(Verdict):
         raise InvalidInput(f"an opinion is {', '.join(Verdict)}, not {verdict!r}")
@@ -94,24 +100,25 @@ def shared_opinion(
     if len(distinct) > MAX_TAGS:
         raise InvalidInput(f"an opinion has at most {MAX_TAGS} tags, not {len(distinct)}")
     for tag in distinct:
-        # A comma parts the tags where an exchange takes them as one text.
+        # Some exchanges accept the tags as one text, separated by commas.
         if not tag or len(tag) > MAX_TAG_LENGTH or "," in tag or not tag.isprintable():
             raise InvalidInput(f"a tag has 1 to {MAX_TAG_LENGTH} printable characters and no comma, not {tag!r}")
     if verdict == Verdict.WITHDRAWN and (distinct or signal_type is not None or reason is not None):
-        raise InvalidInput("an opinion is withdrawn whole: without tags, a signal type or a reason")
+        raise InvalidInput("a withdrawal takes back the whole opinion: leave out tags, signal type and reason")
     return SharedOpinion(verdict=Verdict(verdict), tags=distinct, signal_type=signal_type, reason=reason)
 
 
 def opinions_of_content(
     curator: Curator, bank_name: str, content_id: int, opinion: SharedOpinion
 ) -> list[OpinionGiven]:
-    """Return an opinion of a content as it is told: of its exchange's record, or of each of the content's own signals.
+    """Return the events that send an opinion of a content; they have no place yet.
 
-    What was banked here, in the bank of a collaboration, is new to the exchange. They have no place yet.
+    For a fetched content that is one event about the exchange's record. A content that a curator added to the bank of a
+    collaboration is new to the exchange, so each of its signals is an event.
 
     Raises:
         NotFound: There is no such bank, or no such content in it.
-        InvalidInput: There is no exchange to tell.
+        InvalidInput: The bank belongs to no collaboration, so there is no exchange to send to.
     """
     bank, content = content_of(curator, bank_name, content_id)
     if content.provenance is not None:
@@ -130,7 +137,7 @@ def opinions_of_content(
                 for signal_type, value in sorted(content.signals.items())
                 if opinion.signal_type in {None, signal_type}
             ]
-    raise InvalidInput(f"bank {bank.name!r} is no collaboration's: there is no exchange to tell")
+    raise InvalidInput(f"bank {bank.name!r} belongs to no collaboration: there is no exchange to send the opinion to")
 
 
 def opinion_event(
@@ -141,9 +148,9 @@ def opinion_event(
     signals: tuple[Signal, ...] = (),
     now_s: int,
 ) -> OpinionGiven:
-    """Return an opinion of a record, or of a new signal, which has no place yet."""
-    told = [collaboration, record_key, [[s.type, s.value] for s in signals], opinion.verdict, opinion.signal_type]
-    subject = json.dumps([*told, opinion.tags, opinion.reason])
+    """Return the event of an opinion of a record, or of new signals. It has no place yet."""
+    identity = [collaboration, record_key, [[s.type, s.value] for s in signals], opinion.verdict, opinion.signal_type]
+    subject = json.dumps([*identity, opinion.tags, opinion.reason])
     return OpinionGiven(
         id=event_id("OpinionGiven", subject, str(now_s)),
         collaboration=collaboration,
@@ -154,166 +161,168 @@ def opinion_event(
     )
 
 
-def with_place(given: OpinionGiven, place: int) -> OpinionGiven:
-    """Return an opinion at its place among all that were given: the same one, given again, is another event."""
-    return replace(given, id=event_id(given.id, str(place)), place=place)
+def with_place(event: OpinionGiven, place: int) -> OpinionGiven:
+    """Return the event with its place in the order of all opinions. Each place makes another event, with another id."""
+    return replace(event, id=event_id(event.id, str(place)), place=place)
 
 
-def opinion_requests(sender: OpinionSender, given: OpinionGiven, *, now_s: int) -> list[Request]:
-    """Return the requests that tell an exchange of an opinion, in order; none are sent. This is the dry run.
+def opinion_requests(sender: OpinionSender, event: OpinionGiven, *, now_s: int) -> list[Request]:
+    """Return the requests that would send an opinion to its exchange, in order. This is the dry run: it sends nothing.
 
     Raises:
-        NotFound: There is no such collaboration, or it has no such record any more.
-        InvalidInput: The exchange takes no such opinion or signal, or there are no credentials that can work.
+        NotFound: There is no such collaboration, or it no longer has the record.
+        InvalidInput: The exchange does not accept such an opinion or signal, or the credentials are missing or invalid.
     """
-    told = [each.opinion for each in sender.opinions.processed(_subject(given))]
-    return _requests(sender, replace(given, opinion=_after(told, given.opinion)), now_s=now_s)
+    processed = [each.opinion for each in sender.opinions.processed(_subject(event))]
+    return _requests(sender, replace(event, opinion=_after(processed, event.opinion)), now_s=now_s)
 
 
-def _requests(sender: OpinionSender, given: OpinionGiven, *, now_s: int) -> list[Request]:
-    collaboration = sender.collaborations.collaboration(given.collaboration)
-    joined, credentials = _addressed(sender, collaboration)
-    if given.record_key is not None:
-        if given.opinion.verdict is Verdict.WITHDRAWN:
+def _requests(sender: OpinionSender, event: OpinionGiven, *, now_s: int) -> list[Request]:
+    collaboration = sender.collaborations.collaboration(event.collaboration)
+    joined, credentials = _joined_exchange(sender, collaboration)
+    if event.record_key is not None:
+        if event.opinion.verdict is Verdict.WITHDRAWN:
             if not isinstance(joined, TakesWithdrawals):
-                raise InvalidInput(f"{collaboration.api} lets no opinion be withdrawn")
-            data = _record_data(sender, given, given.record_key)
-            return list(joined.withdrawal_requests(data, given.opinion, credentials=credentials))
+                raise InvalidInput(f"{collaboration.api} does not support withdrawing an opinion")
+            data = _record_data(sender, event, event.record_key)
+            return list(joined.withdrawal_requests(data, event.opinion, credentials=credentials))
         if not isinstance(joined, TakesOpinions):
-            raise InvalidInput(f"{collaboration.api} takes no opinions")
-        data = _record_data(sender, given, given.record_key)
-        return list(joined.opinion_requests(data, given.opinion, credentials=credentials))
-    if given.opinion.verdict is Verdict.WITHDRAWN:
-        raise InvalidInput("what was not fetched yet cannot be withdrawn: fetch, and try again")
+            raise InvalidInput(f"{collaboration.api} does not accept opinions")
+        data = _record_data(sender, event, event.record_key)
+        return list(joined.opinion_requests(data, event.opinion, credentials=credentials))
+    if event.opinion.verdict is Verdict.WITHDRAWN:
+        raise InvalidInput("an opinion of a signal that was not fetched yet cannot be withdrawn: fetch, and try again")
     if not isinstance(joined, TakesSignals):
-        raise InvalidInput(f"{collaboration.api} takes no new signals")
+        raise InvalidInput(f"{collaboration.api} does not accept new signals")
     return [
         request
-        for signal in given.signals
-        for request in joined.signal_requests(signal, given.opinion, credentials=credentials, now_s=now_s)
+        for signal in event.signals
+        for request in joined.signal_requests(signal, event.opinion, credentials=credentials, now_s=now_s)
     ]
 
 
 def accepted_opinions(
-    sender: OpinionSender, given: Sequence[OpinionGiven], *, now_s: int
+    sender: OpinionSender, events: Sequence[OpinionGiven], *, now_s: int
 ) -> list[tuple[OpinionGiven, list[Request]]]:
-    """Return those opinions that their exchange takes, each with the requests that tell it: one at least.
+    """Return the opinions that their exchanges accept, at least one, each with the requests that send it.
 
     Raises:
-        NotFound, InvalidInput: It takes none; as in `opinion_requests`.
+        NotFound, InvalidInput: No exchange accepts any of them, as in `opinion_requests`.
     """
-    taken = []
+    accepted = []
     refusal = InvalidInput("there is no signal to share")
-    for each in given:
+    for each in events:
         try:
-            taken.append((each, opinion_requests(sender, each, now_s=now_s)))
+            accepted.append((each, opinion_requests(sender, each, now_s=now_s)))
         except InvalidInput as error:
             refusal = error
-    if not taken:
+    if not accepted:
         raise refusal
-    return taken
+    return accepted
 
 
-def publish_opinions(curator: Curator, sender: OpinionSender, given: Sequence[OpinionGiven]) -> list[Request]:
-    """Have exchanges told of opinions, soon; returns the requests that do. Those that they don't take are left out.
+def publish_opinions(curator: Curator, sender: OpinionSender, events: Sequence[OpinionGiven]) -> list[Request]:
+    """Publish opinions, to be sent soon; returns the requests that will send them.
+
+    An opinion that its exchange does not accept is left out.
 
     Raises:
         Conflict: A collaboration does not write back.
-        NotFound, InvalidInput: None can be told, as in `accepted_opinions`.
-        Unavailable: Nobody could be asked to tell them.
+        NotFound, InvalidInput: No opinion can be sent, as in `accepted_opinions`.
+        Unavailable: The events could not be published.
     """
-    for name in dict.fromkeys(each.collaboration for each in given):
+    for name in dict.fromkeys(each.collaboration for each in events):
         check_writes_back(sender.collaborations.collaboration(name))
-    taken = accepted_opinions(sender, given, now_s=curator.now_s)
+    accepted = accepted_opinions(sender, events, now_s=curator.now_s)
     place = sender.opinions.allot_place()
-    curator.publisher.publish([with_place(each, place) for each, _ in taken])
-    return [request for _, requests in taken for request in requests]
+    curator.publisher.publish([with_place(each, place) for each, _ in accepted])
+    return [request for _, requests in accepted for request in requests]
 
 
 def check_writes_back(collaboration: Collaboration) -> None:
-    """Check that a collaboration may send anything.
+    """Check that a collaboration writes back.
 
     Raises:
-        Conflict: It may not.
+        Conflict: It does not, so nothing is sent to its exchange.
     """
     if not collaboration.writes_back:
         raise Conflict(f"collaboration {collaboration.name!r} does not write back: that is off until it is turned on")
 
 
 def opinion_reasons(sender: OpinionSender, collaboration_name: str, signal_type: str) -> Mapping[str, str]:
-    """Return what the reasons say, by their ids, that an exchange takes with a false positive of a signal type.
+    """Return the texts of an exchange's reasons for a false positive of a signal type, by the reasons' ids.
 
     Raises:
         NotFound: There is no such collaboration.
-        InvalidInput: The exchange asks for no reasons, or has no such signals, or there are no credentials.
-        ExchangeFailed: It could not be asked.
+        InvalidInput: The exchange has no reasons, or no signals of that type, or there are no credentials.
+        ExchangeFailed: The exchange could not be queried.
     """
     collaboration = sender.collaborations.collaboration(collaboration_name)
-    joined, credentials = _addressed(sender, collaboration)
+    joined, credentials = _joined_exchange(sender, collaboration)
     if not isinstance(joined, OffersReasons):
-        raise InvalidInput(f"{collaboration.api} asks for no reasons")
+        raise InvalidInput(f"{collaboration.api} has no reasons to choose from")
     return joined.feedback_reasons(signal_type, credentials=credentials)
 
 
 def send_opinion(
-    sender: OpinionSender, transport: Transport, given: OpinionGiven, *, holder: str, clock: Callable[[], int]
+    sender: OpinionSender, transport: Transport, event: OpinionGiven, *, holder: str, clock: Callable[[], int]
 ) -> OpinionReport:
-    """Send what tells an exchange of an opinion, unless it or a newer one was dealt with; the report says what came.
+    """Send an opinion to its exchange, unless it was processed before or a newer opinion supersedes it.
 
-    Newer ones that leave something of it, as of another signal type, are told again after it: whatever the order in
-    which opinions come, the exchange ends with what it would have had in the order in which they were given. `holder`
-    names this run for its turn, and `clock` returns epoch seconds.
+    Newer opinions that supersede it only in part, such as one of a single signal type, are sent again after it. So in
+    whatever order opinions arrive, the exchange ends in the state that the order of their places gives. `holder` is the
+    name of this run in its lease, and `clock` returns epoch seconds.
 
     Raises:
-        ExchangeFailed: It could not be reached, or has too much to do: the same opinion is to be told again.
-        LeaseHeld: Another run is telling one of the same subject: this is to be told again.
-        LeaseLost: Its turn was over before this was remembered: this is to be told again.
+        ExchangeFailed: The exchange cannot be reached or is overloaded. Send the same opinion again.
+        LeaseHeld: Another run is sending an opinion of the same subject. Send this one again.
+        LeaseLost: The lease expired before the opinion was recorded as processed. Send it again.
     """
-    subject = _subject(given)
+    subject = _subject(event)
     ends_at_s = clock() + OPINION_LEASE_S
-    told = sender.opinions.acquire_lease(
+    processed = sender.opinions.acquire_lease(
         subject, holder=holder, now_s=ends_at_s - OPINION_LEASE_S, lease_s=OPINION_LEASE_S
     )
-    is_dealt_with = False
+    is_processed = False
     try:
-        report = _passed_over(given, told)
+        report = _already_processed(event, processed)
         if report is None:
-            report = _sent(sender, transport, given, told, clock=clock, ends_at_s=ends_at_s)
-            is_dealt_with = True
+            report = _send(sender, transport, event, processed, clock=clock, ends_at_s=ends_at_s)
+            is_processed = True
     finally:
-        if not is_dealt_with:
+        if not is_processed:
             sender.opinions.release_lease(subject, holder=holder)
-    if is_dealt_with:
-        sender.opinions.record_processed(subject, _remembered(given, told), holder=holder, now_s=clock())
+    if is_processed:
+        sender.opinions.record_processed(subject, _opinions_to_record(event, processed), holder=holder, now_s=clock())
     return report
 
 
-def _passed_over(given: OpinionGiven, told: Sequence[ProcessedOpinion]) -> OpinionReport | None:
-    """Return the report of an opinion of which nothing is to be told any more; None where something is."""
-    name = given.collaboration
-    if ProcessedOpinion(place=given.place, opinion=given.opinion) in told:
-        return OpinionReport(collaboration=name, outcome="repeated", why="it was dealt with before")
-    if any(each.opinion.supersedes(given.opinion) for each in _newer(given, told)):
-        return OpinionReport(collaboration=name, outcome="superseded", why="a newer opinion of the same was dealt with")
+def _already_processed(event: OpinionGiven, processed: Sequence[ProcessedOpinion]) -> OpinionReport | None:
+    """Return the report of an opinion that needs no sending; None if it has to be sent."""
+    name = event.collaboration
+    if ProcessedOpinion(place=event.place, opinion=event.opinion) in processed:
+        return OpinionReport(collaboration=name, outcome="repeated", why="it was processed before")
+    if any(each.opinion.supersedes(event.opinion) for each in _newer(event, processed)):
+        return OpinionReport(collaboration=name, outcome="superseded", why="a newer opinion of the same was processed")
     return None
 
 
-def _sent(
+def _send(
     sender: OpinionSender,
     transport: Transport,
-    given: OpinionGiven,
-    told: Sequence[ProcessedOpinion],
+    event: OpinionGiven,
+    processed: Sequence[ProcessedOpinion],
     *,
     clock: Callable[[], int],
     ends_at_s: int,
 ) -> OpinionReport:
-    name = given.collaboration
+    name = event.collaboration
     requests: list[Request] = []
     try:
         check_writes_back(sender.collaborations.collaboration(name))
-        before = [each.opinion for each in told]
-        for opinion in (given.opinion, *(each.opinion for each in _newer(given, told))):
-            requests += _requests(sender, replace(given, opinion=_after(before, opinion)), now_s=clock())
+        before = [each.opinion for each in processed]
+        for opinion in (event.opinion, *(each.opinion for each in _newer(event, processed))):
+            requests += _requests(sender, replace(event, opinion=_after(before, opinion)), now_s=clock())
             before.append(opinion)
     except (Conflict, NotFound) as error:
         return OpinionReport(collaboration=name, outcome="off", why=str(error))
@@ -321,7 +330,7 @@ def _sent(
         return OpinionReport(collaboration=name, outcome="refused", why=str(error))
     for request in requests:
         if clock() > ends_at_s - LONGEST_REQUEST_S:
-            raise ExchangeFailed("telling an opinion took longer than its turn lasts")
+            raise ExchangeFailed("sending an opinion took longer than its lease lasts")
         status = transport.send(request, max_bytes=MAX_ANSWER_BYTES).status
         is_gone = request.method == "DELETE" and status == 404
         if not (200 <= status < 300 or is_gone):
@@ -331,34 +340,34 @@ def _sent(
     return OpinionReport(collaboration=name, outcome="told", requests=tuple(requests))
 
 
-def _after(told: Sequence[SharedOpinion], opinion: SharedOpinion) -> SharedOpinion:
-    """Return an opinion as it is told after others: to have seen something and to judge it stand beside each other."""
-    judged = [each.verdict for each in told if each.verdict is not Verdict.SEEN]
+def _after(processed: Sequence[SharedOpinion], opinion: SharedOpinion) -> SharedOpinion:
+    """Return an opinion with the latest verdict that it replaces. `SEEN` is no judgement, so it replaces nothing."""
+    judged = [each.verdict for each in processed if each.verdict is not Verdict.SEEN]
     return replace(opinion, replaces=judged[-1] if judged else None)
 
 
-def _newer(given: OpinionGiven, told: Sequence[ProcessedOpinion]) -> list[ProcessedOpinion]:
-    """Return the opinions of the same subject that were given after this one, oldest first."""
-    return sorted((each for each in told if each.place > given.place), key=lambda each: each.place)
+def _newer(event: OpinionGiven, processed: Sequence[ProcessedOpinion]) -> list[ProcessedOpinion]:
+    """Return the processed opinions of the same subject with later places, oldest first."""
+    return sorted((each for each in processed if each.place > event.place), key=lambda each: each.place)
 
 
-def _remembered(given: OpinionGiven, told: Sequence[ProcessedOpinion]) -> list[ProcessedOpinion]:
-    """Return what is remembered of a subject: each opinion of which no newer one leaves nothing."""
-    left = [each for each in told if each.place > given.place or not given.opinion.supersedes(each.opinion)]
-    mine = ProcessedOpinion(place=given.place, opinion=given.opinion)
-    return sorted([*left, mine], key=lambda each: each.place)[-MAX_PROCESSED:]
+def _opinions_to_record(event: OpinionGiven, processed: Sequence[ProcessedOpinion]) -> list[ProcessedOpinion]:
+    """Return the opinions to record for a subject: this one, and those that it does not fully supersede."""
+    remaining = [each for each in processed if each.place > event.place or not event.opinion.supersedes(each.opinion)]
+    current = ProcessedOpinion(place=event.place, opinion=event.opinion)
+    return sorted([*remaining, current], key=lambda each: each.place)[-MAX_PROCESSED:]
 
 
-def _subject(given: OpinionGiven) -> str:
-    """Return what an exchange holds the opinion of."""
-    return json.dumps([given.collaboration, given.record_key, [[s.type, s.value] for s in given.signals]])
+def _subject(event: OpinionGiven) -> str:
+    """Return the key of the record or the signals that an opinion is about."""
+    return json.dumps([event.collaboration, event.record_key, [[s.type, s.value] for s in event.signals]])
 
 
-def _addressed(sender: OpinionSender, collaboration: Collaboration) -> tuple[Joined, Mapping[str, str]]:
-    """Return the exchange of a collaboration with its configuration, and the credentials that it is asked with.
+def _joined_exchange(sender: OpinionSender, collaboration: Collaboration) -> tuple[Joined, Mapping[str, str]]:
+    """Return the exchange of a collaboration, joined with its configuration, and the credentials.
 
     Raises:
-        InvalidInput: There is no such exchange, or it needs credentials and has none.
+        InvalidInput: There is no such exchange, or it needs credentials and none are set.
     """
     exchange = sender.exchanges.get(collaboration.api)
     if exchange is None:
@@ -372,13 +381,13 @@ def _addressed(sender: OpinionSender, collaboration: Collaboration) -> tuple[Joi
     return joined, credentials
 
 
-def _record_data(sender: OpinionSender, given: OpinionGiven, record_key: str) -> Mapping[str, JSON]:
-    """Return the record that an opinion is of, as the exchange sent it.
+def _record_data(sender: OpinionSender, event: OpinionGiven, record_key: str) -> Mapping[str, JSON]:
+    """Return the record that an opinion is about, as the exchange sent it.
 
     Raises:
-        NotFound: It is there no more.
+        NotFound: The collaboration no longer has the record.
     """
-    record = sender.collaborations.records(given.collaboration, [record_key]).get(record_key)
+    record = sender.collaborations.records(event.collaboration, [record_key]).get(record_key)
     if record is None:
-        raise NotFound(f"collaboration {given.collaboration!r} has no such record any more")
+        raise NotFound(f"collaboration {event.collaboration!r} no longer has this record")
     return record.data
