@@ -108,7 +108,7 @@ def test_what_was_removed_matches_no_more_and_comes_back_when_it_is_added_again(
     ("arguments", "message"),
     [
         (["add", "ext_not_there"], "the extension ext_not_there: there is no such module"),
-        (["add", "not-a-module"], "'not-a-module' is no name of a module"),
+        (["add", "not-a-module"], "'not-a-module' is not a module name"),
         (["add", "json"], "the extension json: it exports neither a COUNTERMARK_MANIFEST nor a TX_MANIFEST"),
         (["list", "ext_not_there"], "there is no such module"),
         (["remove", "ext_not_there"], "You haven't added ext_not_there"),
@@ -128,7 +128,7 @@ def test_a_mistake_of_the_user_is_told_with_exit_code_2(
 def test_a_name_that_is_taken_is_not_added(countermark: CommandLine, added: str, modules: Path, name: str) -> None:
     other = module(modules, f"ext_taken_{name}", DIGEST.format(name=name, example=EXAMPLE))
     ran = countermark("config", "extensions", "add", other)
-    assert (ran.code, f"the extension {other}: there is a signal type '{name}' already" in ran.err) == (2, True)
+    assert (ran.code, f"the extension {other}: a signal type '{name}' exists already" in ran.err) == (2, True)
     assert countermark.ok("config", "extensions", "list").lines[0] == added
 
 

@@ -70,7 +70,7 @@ def test_text_tlsh_is_hashed_fetched_indexed_and_matched(tmp_path: Path) -> None
         == []
     )
     # Too short a text has no hash, which is no failure.
-    assert "makes no signal of it" in run("hash", "text", "-S", "text_tlsh", "--", "short").stderr
+    assert "makes no signal of this content" in run("hash", "text", "-S", "text_tlsh", "--", "short").stderr
     # Its examples are shared by the sample exchange, but for the one that is empty.
     run.ok("config", "collab", "edit", "sample", "Samples", "--create")
     run.ok("fetch")

@@ -90,13 +90,13 @@ def test_what_was_written_is_read_as_it_was(value: Whole, later: int) -> None:
     ],
 )
 def test_what_is_of_another_type_is_refused(wanted: Any, data: Any) -> None:
-    with pytest.raises(InvalidInput, match="what was kept is no "):
+    with pytest.raises(InvalidInput, match="the stored value is not a valid "):
         from_json(wanted, data)
 
 
 @pytest.mark.parametrize("value", [b"bytes", object(), {"a": 1j}, Inner])
 def test_what_json_cannot_hold_is_refused(value: object) -> None:
-    with pytest.raises(InvalidInput, match="cannot be kept as JSON"):
+    with pytest.raises(InvalidInput, match="cannot be stored as JSON"):
         to_json(value)
 
 

@@ -102,7 +102,7 @@ def test_an_exchange_is_given_the_signal_types_of_all_extensions(monkeypatch: py
 
 @pytest.mark.parametrize("name", ["", "1a", "a.", "a..b", "a-b", "a b", ".a", "a/b"])
 def test_what_is_no_name_of_a_module_is_not_imported(name: str) -> None:
-    with pytest.raises(InvalidInput, match="is no name of a module"):
+    with pytest.raises(InvalidInput, match="is not a module name"):
         load(name)
 
 
@@ -147,22 +147,31 @@ class Half:
     ("signal_type", "message"),
     [
         (Half(), "the signal type Half lacks key, value, compare, hasher, wire_distance"),
-        (DigestType, "the signal type DigestType is a class: a manifest holds instances"),
+        (DigestType, "the signal type DigestType is a class: put an instance into the manifest"),
         (replace(TEXT_SHA256, name="Text-Sha"), "the name of a signal type has 1 to 64 .*, not 'Text-Sha'"),
         (replace(TEXT_SHA256, name="x" * 65), "the name of a signal type has 1 to 64"),
-        (replace(TEXT_SHA256, content_types={"text"}), "the content_types of text_sha256 are a frozenset"),  # type: ignore[arg-type]
-        (replace(TEXT_SHA256, index_kind="exact"), "the index_kind of text_sha256 is an IndexKind, not 'exact'"),  # type: ignore[arg-type]
-        (replace(TEXT_SHA256, match_distance=-1), "the match_distance of text_sha256 is a whole number from 0, not -1"),
+        (replace(TEXT_SHA256, content_types={"text"}), "the content_types of text_sha256 must be a frozenset"),  # type: ignore[arg-type]
+        (replace(TEXT_SHA256, index_kind="exact"), "the index_kind of text_sha256 must be an IndexKind, not 'exact'"),  # type: ignore[arg-type]
+        (
+            replace(TEXT_SHA256, match_distance=-1),
+            "the match_distance of text_sha256 must be a whole number, 0 or more, not -1",
+        ),
         (replace(TEXT_SHA256, examples=()), "text_sha256 has no examples"),
-        (replace(TEXT_SHA256, index_kind=IndexKind.FRAMES), "text_sha256 is of FRAMES, and lacks frame_type"),
-        (replace(VPDQ, frame_type=TEXT_SHA256), "vpdq has frames of another index than HAMMING"),  # type: ignore[arg-type]
-        (replace(TEXT_SHA256, index_kind=IndexKind.VECTOR), "text_sha256 is of VECTOR, and lacks dimension, metric or"),
-        (replace(NUMBERS, metric="euclidean"), "numbers has a metric that is a Metric, not 'euclidean'"),  # type: ignore[arg-type]
-        (replace(NUMBERS, dimension=0), "numbers has a dimension from 1 on, in steps of 1, not 0"),
-        (replace(NUMBERS, dimension=1.5), "numbers has a dimension from 1 on, in steps of 1, not 1.5"),  # type: ignore[arg-type]
-        (replace(ODD_BITS, dimension=12), "odd_bits has a dimension from 8 on, in steps of 8, not 12"),
-        (replace(NUMBERS, threshold=math.nan), "numbers has a threshold that is a number, not nan"),
-        (replace(NUMBERS, threshold="1"), "numbers has a threshold that is a number, not '1'"),  # type: ignore[arg-type]
+        (
+            replace(TEXT_SHA256, index_kind=IndexKind.FRAMES),
+            "text_sha256 has the index_kind FRAMES, but lacks frame_type",
+        ),
+        (replace(VPDQ, frame_type=TEXT_SHA256), "vpdq has a frame_type whose index_kind is not HAMMING"),  # type: ignore[arg-type]
+        (
+            replace(TEXT_SHA256, index_kind=IndexKind.VECTOR),
+            "text_sha256 has the index_kind VECTOR, but lacks dimension, metric or",
+        ),
+        (replace(NUMBERS, metric="euclidean"), "numbers needs a Metric as its metric, not 'euclidean'"),  # type: ignore[arg-type]
+        (replace(NUMBERS, dimension=0), "numbers needs a dimension of 1 or more, in steps of 1, not 0"),
+        (replace(NUMBERS, dimension=1.5), "numbers needs a dimension of 1 or more, in steps of 1, not 1.5"),  # type: ignore[arg-type]
+        (replace(ODD_BITS, dimension=12), "odd_bits needs a dimension of 8 or more, in steps of 8, not 12"),
+        (replace(NUMBERS, threshold=math.nan), "numbers needs a number as its threshold, not nan"),
+        (replace(NUMBERS, threshold="1"), "numbers needs a number as its threshold, not '1'"),  # type: ignore[arg-type]
     ],
 )
 def test_a_signal_type_that_is_not_as_the_port_has_it_is_refused(
@@ -183,9 +192,9 @@ def test_a_name_that_is_taken_is_refused(monkeypatch: pytest.MonkeyPatch, write:
     first = given(monkeypatch, write, Manifest(signal_types=(TEXT_SHA256,)))
     second = given(monkeypatch, write, Manifest(signal_types=(TEXT_SHA256,)))
     own = given(monkeypatch, write, Manifest(signal_types=(PDQ,)))
-    with pytest.raises(InvalidInput, match=f"the extension {second}: there is a signal type 'text_sha256' already"):
+    with pytest.raises(InvalidInput, match=f"the extension {second}: a signal type 'text_sha256' exists already"):
         registries([first, second])
-    with pytest.raises(InvalidInput, match=f"the extension {own}: there is a signal type 'pdq' already"):
+    with pytest.raises(InvalidInput, match=f"the extension {own}: a signal type 'pdq' exists already"):
         registries([own])
 
 
@@ -225,11 +234,11 @@ class Dated(Addresses):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (Named, "there is an exchange 'ncmec' already"),
+        (Named, "an exchange 'ncmec' exists already"),
         (Bare, "the exchange Bare lacks config_fields, .*opinions"),
         (refusing, "an exchange cannot be made: no such list"),
         (failing, "an exchange cannot be made: KeyError: 'list'"),
-        (Dated, "the field 'since' of dated is of one of str, int, bool, set\\[int\\], not 'date'"),
+        (Dated, "the type of the field 'since' of dated must be one of str, int, bool, set\\[int\\], not 'date'"),
     ],
 )
 def test_an_exchange_that_is_not_as_the_port_has_it_is_refused(
@@ -300,10 +309,10 @@ def of_same(kind: type[SmallType], signal_type: SmallType) -> SmallType:
         (Odd(name="odd", content_types=frozenset(), algorithm="md5", examples=("a" * 32,)), "ArithmeticError: odd"),
         (replace(NUMBERS, dimension=4), "numbers has keys of 12 bytes, not 16 for its dimension"),
         (replace(NUMBERS, examples=(vector(0, 0, 1), vector(1))), "numbers has keys of several lengths"),
-        (of_same(Keyless, NUMBERS), "numbers does not give back the value of a key, which an index of vectors needs"),
-        (of_same(Backwards, CLIPS), "clips has a key that is not distinct frames of 16 bytes, ascending"),
-        (of_same(Cut, CLIPS), "clips has a key that is not distinct frames of 16 bytes, ascending"),
-        (of_same(Miscounting, CLIPS), "clips has an example whose frames, all alike its own, do not match"),
+        (of_same(Keyless, NUMBERS), "numbers does not return the value of a key, which an index of vectors needs"),
+        (of_same(Backwards, CLIPS), "clips has a key that is not a series of distinct frames of 16 bytes, ascending"),
+        (of_same(Cut, CLIPS), "clips has a key that is not a series of distinct frames of 16 bytes, ascending"),
+        (of_same(Miscounting, CLIPS), "clips has an example that does not match itself when all frames are similar"),
     ],
 )
 def test_a_signal_type_that_fails_on_its_examples_is_not_added(
@@ -344,7 +353,7 @@ def test_an_extension_of_the_peer_is_prepared_when_it_is_added(monkeypatch: pyte
 
 def test_an_extension_of_the_peer_that_brings_nothing_is_refused(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
     bare = SimpleNamespace(signal_types=(), content_types=(), apis=())
-    with pytest.raises(InvalidInput, match="it brings neither signal types, content types nor exchanges"):
+    with pytest.raises(InvalidInput, match="it provides no signal types, content types or exchanges"):
         load(given(monkeypatch, write, bare, name="TX_MANIFEST"))
 
 
@@ -366,7 +375,7 @@ def test_a_signal_type_may_take_what_another_extension_brings(monkeypatch: pytes
     takes = given(monkeypatch, write, Manifest(signal_types=(LETTER_SHA256,)))
     brings = given(monkeypatch, write, Manifest(content_types=(Letter(),)))
     assert "letter_sha256" in registries([takes, brings]).signal_types
-    with pytest.raises(InvalidInput, match=f"{takes}: letter_sha256 takes letter, which no extension brings"):
+    with pytest.raises(InvalidInput, match=f"{takes}: letter_sha256 hashes letter, which no extension provides"):
         registries([takes])
 
 
@@ -392,19 +401,19 @@ class Nameless:
 @pytest.mark.parametrize(
     ("form", "message"),
     [
-        (Stiff(), "the parts of box are a method"),
+        (Stiff(), "the parts of box must be a method"),
         (Nameless(), "the content type Nameless lacks name, mime_types, starts"),
-        (Box, "the content type Box is a class: a manifest holds instances"),
-        (Box(name="box"), "the name of the content type Box is a ContentType, not 'box'"),  # type: ignore[arg-type]
-        (Box(mime_types=("a/b",)), "the mime_types of box are a frozenset, in lower case, not"),  # type: ignore[arg-type]
-        (Box(mime_types=frozenset({"Text/Box"})), "the mime_types of box are a frozenset, in lower case, not"),
+        (Box, "the content type Box is a class: put an instance into the manifest"),
+        (Box(name="box"), "the name of the content type Box must be a ContentType, not 'box'"),  # type: ignore[arg-type]
+        (Box(mime_types=("a/b",)), "the mime_types of box must be a frozenset of lower-case texts, not"),  # type: ignore[arg-type]
+        (Box(mime_types=frozenset({"Text/Box"})), "the mime_types of box must be a frozenset of lower-case texts, not"),
         (Box(mime_types=frozenset({"text/box; x=y"})), "the mime_types of box are"),
-        (Box(suffixes=frozenset({"box"})), "the suffixes of box are a frozenset, in lower case, not"),
+        (Box(suffixes=frozenset({"box"})), "the suffixes of box must be a frozenset of lower-case texts, not"),
         (Box(suffixes=frozenset({".Box"})), "the suffixes of box are"),
         (Box(suffixes=frozenset({".tar.gz"})), "the suffixes of box are"),
         (Box(suffixes=frozenset({""})), "the suffixes of box are"),
-        (Box(starts=(b"",)), "the starts of box are a tuple of bytes, not"),
-        (Box(starts=b"[["), "the starts of box are a tuple of bytes, not"),  # type: ignore[arg-type]
+        (Box(starts=(b"",)), "the starts of box must be a tuple of non-empty bytes, not"),
+        (Box(starts=b"[["), "the starts of box must be a tuple of non-empty bytes, not"),  # type: ignore[arg-type]
     ],
 )
 def test_a_content_type_that_is_not_as_the_port_has_it_is_refused(
@@ -421,7 +430,7 @@ def test_a_content_types_name_that_is_taken_is_refused(monkeypatch: pytest.Monke
     own = given(monkeypatch, write, Manifest(content_types=(Box(name=ContentType.FILE),)))
     twice = given(monkeypatch, write, Manifest(content_types=(Box(), Box())))
     for modules, name in (([first, second], BOX), ([own], "file"), ([twice], BOX)):
-        with pytest.raises(InvalidInput, match=f"{modules[-1]}: there is a content type '{name}' already"):
+        with pytest.raises(InvalidInput, match=f"{modules[-1]}: a content type '{name}' exists already"):
             registries(modules)
 
 

@@ -160,9 +160,9 @@ def test_a_value_that_cannot_be_compared_is_no_signal() -> None:
     ("content", "expected"),
     [
         (b"four", "4"),
-        (b"", Unhashable(code="low_quality", reason="length makes no signal of it")),
-        (b"fail", Unhashable(code="damaged", reason="length cannot be made of it: RuntimeError")),
-        (b"many", Unhashable(code="damaged", reason="length makes of it what is no signal of its own")),
+        (b"", Unhashable(code="low_quality", reason="length makes no signal of this content")),
+        (b"fail", Unhashable(code="damaged", reason="length cannot hash this content: RuntimeError")),
+        (b"many", Unhashable(code="damaged", reason="length made an invalid signal of this content")),
         (b"needs", Unhashable(code="missing_extra", reason="length needs a package that is not installed: needed")),
     ],
 )
@@ -204,7 +204,7 @@ def test_what_hashes_files_alone_is_given_a_file_that_is_gone_afterwards() -> No
     others = {name: value for name, value in vars(LengthSignal).items() if name.startswith(("get", "val", "compare"))}
     bare = type("Bare", (), {**others, "hash_from_file": staticmethod(hash_from_file)})
     assert hashed(b"four", bare) == "4"
-    assert hashed(b"fail", bare) == Unhashable(code="damaged", reason="length cannot be made of it: RuntimeError")
+    assert hashed(b"fail", bare) == Unhashable(code="damaged", reason="length cannot hash this content: RuntimeError")
     assert hashed(b"needs", bare).code == "missing_extra"  # type: ignore[union-attr]  # it is no signal
     assert not any(path.exists() for path in seen)
 
@@ -260,7 +260,7 @@ def test_a_signal_type_without_an_example_of_its_own_is_refused() -> None:
     class Bare(LengthSignal):
         get_examples = staticmethod(lambda: ["x"])
 
-    with pytest.raises(InvalidInput, match="length has no example that is a signal of its own"):
+    with pytest.raises(InvalidInput, match="length has no example that is a valid signal"):
         signal_type(Bare)
 
 
@@ -428,7 +428,7 @@ def test_a_fetch_goes_on_from_its_checkpoint_and_begins_anew_where_that_is_stale
 
 def test_a_checkpoint_of_another_form_is_refused() -> None:
     made = exchange()
-    with pytest.raises(InvalidInput, match="what was kept is no At"):
+    with pytest.raises(InvalidInput, match="the stored value is not a valid At"):
         deltas(made, {"checkpoint": {"at": 1}})
 
 
@@ -527,7 +527,7 @@ def test_credentials_are_one_line_that_the_peer_reads() -> None:
     deltas(made)
     assert given[1] is None  # then it looks for them by itself
     for text in ("none", "fail", "wrong"):
-        with pytest.raises(InvalidInput, match="api does not take these credentials") as caught:
+        with pytest.raises(InvalidInput, match="api does not accept these credentials") as caught:
             made.parse_credentials(text)
         assert text not in str(caught.value)
 

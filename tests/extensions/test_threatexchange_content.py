@@ -121,7 +121,7 @@ def test_one_that_is_a_text_is_given_the_text() -> None:
 @pytest.mark.parametrize(
     ("gives", "error", "message"),
     [
-        ([(PhotoContent, "/there/is/nothing")], InvalidContent, "pdf gives a photo that is no file"),
+        ([(PhotoContent, "/there/is/nothing")], InvalidContent, "pdf returned a photo that is not a file"),
         ([(PhotoContent, None)], InvalidContent, "the parts of pdf cannot be read: TypeError"),
         (["ab"], InvalidContent, "the parts of pdf cannot be read: AttributeError"),
         (None, InvalidContent, "the parts of pdf cannot be read: TypeError"),
@@ -143,7 +143,7 @@ def test_a_file_that_it_gives_is_read_up_to_a_limit(
     if limit_bytes == 6:
         assert len(parts([(PhotoContent, photo)])) == 1
         return
-    with pytest.raises(ContentTooLarge, match="pdf gives a photo of more than 5 bytes"):
+    with pytest.raises(ContentTooLarge, match="pdf returned a photo of more than 5 bytes"):
         parts([(PhotoContent, photo)])
 
 

@@ -200,6 +200,6 @@ def test_there_is_one_vpdq_at_a_time(tmp_path: Path) -> None:
     run.ok("config", "extensions", "add", "threatexchange.extensions.vpdq.manifest")
     refused = run("config", "extensions", "add", EXTENSION)
     assert refused.returncode == 2
-    assert f"the extension {EXTENSION}: there is a signal type 'vpdq' already" in refused.stderr
+    assert f"the extension {EXTENSION}: a signal type 'vpdq' exists already" in refused.stderr
     run.ok("config", "extensions", "remove", "threatexchange.extensions.vpdq.manifest")
     run.ok("config", "extensions", "add", EXTENSION)

@@ -172,7 +172,7 @@ def test_a_collaboration_takes_a_bank_of_ones_own_only_on_purpose(curator: curat
         curate.create_collaboration(curator, collaboration)
     assert curator.collaborations.collaborations() == []
     curate.create_collaboration(curator, collaboration, shares_bank=True)
-    with pytest.raises(InvalidInput, match="that of collaboration 'C'"):
+    with pytest.raises(InvalidInput, match="used by collaboration 'C'"):
         curate.create_collaboration(curator, Collaboration(name="D", api="sample", bank="MINE"), shares_bank=True)
     with pytest.raises(InvalidInput, match="UPPER_WITH_UNDERSCORE"):
         curate.create_collaboration(curator, Collaboration(name="E", api="sample", bank="e"))

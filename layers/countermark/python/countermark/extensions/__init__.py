@@ -1,6 +1,6 @@
-"""Ring 3: extensions, which bring signal types, content types and exchanges of others; see docs/extensions.md.
+"""Ring 3: extensions, which provide third-party signal types, content types and exchanges; see docs/extensions.md.
 
-A module exports a manifest under the name `COUNTERMARK_MANIFEST`. `registries` makes what is installed of it.
+An extension is a module that exports a `Manifest` under the name `COUNTERMARK_MANIFEST`. `registries` loads extensions.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,10 +14,10 @@ from countermark.domain.transport import Transport
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What an exchange may work with: it opens, sends and knows nothing else.
+    """The resources that countermark gives an exchange: it must open files and send requests through these only.
 
-    `reader` opens what a configuration points to, `transport` sends requests, within limits of size and time;
-    `signal_types` are all that are installed, by name.
+    `reader` opens the files and URLs of a configuration. `transport` sends requests, within limits of size and time.
+    `signal_types` are all installed signal types by name.
     """
 
     reader: ContentReader
@@ -27,7 +27,7 @@ class Means:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What an extension brings: signal and content types as they are, exchanges as what makes each of its means."""
+    """The parts of an extension: signal types, content types, and a factory function for each exchange."""
 
     signal_types: tuple[SignalType, ...] = ()
     content_types: tuple[ContentForm, ...] = ()

@@ -1,4 +1,7 @@
-"""Exchanges of extensions in their older form, whose methods take the configuration first, as ones that are joined."""
+"""An adapter for exchanges in the form of version 0.1, whose methods accept the configuration as their first argument.
+
+Today an exchange is joined with its configuration once: `joined(config)` returns an object with these methods.
+"""
 
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -8,7 +11,7 @@ from typing import Any, cast
 from countermark.domain.exchange import Exchange, Joined
 from countermark.domain.json import JSON
 
-_KEPT = (
+_UNCHANGED = (
     "kind",
     "config_fields",
     "credential_fields",
@@ -18,20 +21,20 @@ _KEPT = (
     "check_credentials",
     "memberships",
 )
-_TAKE_CONFIG = ("fetch", "signals", "opinions", "opinion_requests", "signal_requests", "feedback_reasons", "line")
+_CONFIG_METHODS = ("fetch", "signals", "opinions", "opinion_requests", "signal_requests", "feedback_reasons", "line")
 
 
 def adapt_unjoined(unjoined: Any) -> Exchange:
-    """Return an exchange of the older form in today's; it offers besides what that offers."""
+    """Return an exchange of the older form as one of today's form, with the same optional methods."""
 
     def joined(config: Mapping[str, JSON]) -> Joined:
         checked = unjoined.parse_config(config)
-        bound = {name: partial(method, checked) for name, method in _offered(unjoined, _TAKE_CONFIG).items()}
-        return cast(Joined, SimpleNamespace(**bound, **_offered(unjoined, ["withdrawal_requests"])))
+        bound = {name: partial(method, checked) for name, method in _available(unjoined, _CONFIG_METHODS).items()}
+        return cast(Joined, SimpleNamespace(**bound, **_available(unjoined, ["withdrawal_requests"])))
 
-    made = SimpleNamespace(**_offered(unjoined, _KEPT), peer=type(unjoined), joined=joined)
-    return cast(Exchange, made)
+    adapter = SimpleNamespace(**_available(unjoined, _UNCHANGED), peer=type(unjoined), joined=joined)
+    return cast(Exchange, adapter)
 
 
-def _offered(unjoined: object, names: Iterable[str]) -> dict[str, Any]:
+def _available(unjoined: object, names: Iterable[str]) -> dict[str, Any]:
     return {name: getattr(unjoined, name) for name in names if hasattr(unjoined, name)}

@@ -1,4 +1,7 @@
-"""Dataclasses of others as JSON and back, by their own annotations: what pickle would do, without running anything."""
+"""Conversion of third-party dataclasses to JSON and back, by their type annotations.
+
+This replaces pickle, and unlike pickle it never runs code from the stored data.
+"""
 
 import dataclasses
 import types
@@ -16,7 +19,7 @@ def to_json(value: object) -> JSON:
     """Return a value as JSON: dataclasses as objects, enums by their values, sets sorted, mappings as lists of pairs.
 
     Raises:
-        InvalidInput: It holds something else; the error names its type, and shows nothing of it.
+        InvalidInput: It contains a value of another type. The error names the type, and does not show the value.
     """
     match value:
         case Enum():
@@ -33,28 +36,28 @@ def to_json(value: object) -> JSON:
             return [[to_json(key), to_json(each)] for key, each in value.items()]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    raise InvalidInput(f"a {type(value).__name__} cannot be kept as JSON")
+    raise InvalidInput(f"a {type(value).__name__} cannot be stored as JSON")
 
 
 def from_json(wanted: Any, data: JSON) -> Any:
-    """Return the value of a type that `to_json` wrote.
+    """Return the value of type `wanted` that `to_json` converted.
 
     Raises:
-        InvalidInput: It is no such value: the type has changed since, or is one that `to_json` does not write.
+        InvalidInput: The data is not of that type: the type has changed, or `to_json` does not support it.
     """
     try:
         return _from_json(wanted, data)
     except (TypeError, ValueError, KeyError, NameError) as error:
-        raise InvalidInput(f"what was kept is no {_name(wanted)}: {type(error).__name__}") from error
+        raise InvalidInput(f"the stored value is not a valid {_name(wanted)}: {type(error).__name__}") from error
 
 
 def is_optional(wanted: Any) -> bool:
-    """Tell whether an annotation takes None as well."""
+    """Return whether an annotation allows None."""
     return type(None) in _choices(wanted)
 
 
 def without_none(wanted: Any) -> Any:
-    """Return what an annotation of one type, or None, takes besides None; any other as it is."""
+    """Return `T` for the annotation `T | None`, and any other annotation unchanged."""
     choices = [choice for choice in _choices(wanted) if choice is not type(None)]
     return choices[0] if len(choices) == 1 else wanted
 
@@ -62,7 +65,7 @@ def without_none(wanted: Any) -> Any:
 def _from_json(wanted: Any, data: JSON) -> Any:
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
     if len(_choices(wanted)) > 1:
-        return _first_that_fits(_choices(wanted), data)
+        return _from_union(_choices(wanted), data)
     if wanted is Any:
         return data
     if origin in {list, set, frozenset, Sequence} and isinstance(data, list):
@@ -74,40 +77,40 @@ def _from_json(wanted: Any, data: JSON) -> Any:
     if origin in {dict, Mapping} and isinstance(data, list):
         return {_from_json(arguments[0], key): _from_json(arguments[1], item) for key, item in data}
     if isinstance(wanted, type):
-        return _of_class(wanted, data)
-    raise TypeError(f"{wanted} is not understood")
+        return _from_class(wanted, data)
+    raise TypeError(f"{wanted} is not supported")
 
 
-def _of_class(wanted: type, data: JSON) -> Any:
+def _from_class(wanted: type, data: JSON) -> Any:
     if dataclasses.is_dataclass(wanted) and isinstance(data, Mapping):
         hints = typing.get_type_hints(wanted)
         fields = {field.name: field for field in dataclasses.fields(wanted)}
         if unknown := data.keys() - fields.keys():
             raise KeyError(*unknown)
         values = {name: _from_json(hints[name], item) for name, item in data.items()}
-        made = wanted(**{name: value for name, value in values.items() if fields[name].init})
+        instance = wanted(**{name: value for name, value in values.items() if fields[name].init})
         for name in (name for name in values if not fields[name].init):
-            object.__setattr__(made, name, values[name])
-        return made
+            object.__setattr__(instance, name, values[name])
+        return instance
     if issubclass(wanted, Enum):
         return wanted(data)
     if wanted is datetime and isinstance(data, str):
         return datetime.fromisoformat(data)
     if wanted is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
-    # A whole number is no flag, although Python has it so.
+    # In Python a bool is an int; here they are different types.
     if isinstance(data, wanted) and isinstance(data, bool) == (wanted is bool):
         return data
     raise TypeError(f"{_name(wanted)} cannot be read from {type(data).__name__}")
 
 
-def _first_that_fits(choices: Sequence[Any], data: JSON) -> Any:
+def _from_union(choices: Sequence[Any], data: JSON) -> Any:
     for choice in choices:
         try:
             return _from_json(choice, data)
         except (TypeError, ValueError, KeyError):
             continue
-    raise TypeError("none of the choices fits")
+    raise TypeError("no type of the union fits")
 
 
 def _choices(wanted: Any) -> Sequence[Any]:

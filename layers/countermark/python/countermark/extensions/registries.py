@@ -1,7 +1,7 @@
-"""What is installed: countermark's own signal types, content types and exchanges, and those of the extensions named.
+"""Registries of the installed signal types, content types and exchanges: countermark's own, and those of extensions.
 
-An extension is refused whole, with its name and the reason: passing over it would take its signals out of the index,
-and what they know would match no more.
+If any part of an extension is invalid, loading fails with the extension's name and the reason. Skipping the extension
+would remove its signals from the index, so that content that they know would no longer match.
 """
 
 import importlib
@@ -31,19 +31,19 @@ MANIFEST = "COUNTERMARK_MANIFEST"
 """The name under which a module exports its manifest."""
 
 PEER_MANIFEST = "TX_MANIFEST"
-"""The name under which an extension of python-threatexchange does."""
+"""The name under which an extension of python-threatexchange exports its manifest."""
 
 MAX_EXTENSIONS = 100
-"""How many extensions there may be: each is imported at every start."""
+"""The most extensions: each is imported at every start."""
 
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extension:
-    """An extension that was imported, and whose signal types were checked.
+    """An extension that was imported, and whose signal types and content types were checked.
 
-    `setup` is what it wants called once, when it is added.
+    `setup` has the functions that are called once, when the extension is added.
     """
 
     module: str
@@ -53,7 +53,7 @@ class Extension:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registries:
-    """What is installed. `signal_types` has countermark's own first, then those of extensions in their order."""
+    """The installed types. `signal_types` has countermark's own first, then those of the extensions in their order."""
 
     signal_types: Mapping[str, SignalType]
     content_types: ContentTypes
@@ -63,7 +63,7 @@ class Registries:
         """Return every exchange by its kind.
 
         Raises:
-            InvalidInput: One of an extension is not as the port has it, or its kind is taken.
+            InvalidInput: An extension's exchange is invalid, or its kind exists already.
         """
         from countermark.exchanges import exchanges
 
@@ -72,16 +72,16 @@ class Registries:
         for extension in self.extensions:
             for exchange in exchanges_of(extension, means):
                 if exchange.kind in found:
-                    raise extension_error(extension.module, f"there is an exchange {exchange.kind!r} already")
+                    raise extension_error(extension.module, f"an exchange {exchange.kind!r} exists already")
                 found[exchange.kind] = exchange
         return found
 
 
 def registries(modules: Iterable[str] = ()) -> Registries:
-    """Return what is installed with the extensions that these modules are.
+    """Return the registries with the extensions in these modules.
 
     Raises:
-        InvalidInput: A module is not there, fails, is no extension, or brings what does not fit; the error names it.
+        InvalidInput: A module is missing, fails, is no extension, or has an invalid part. The error names the module.
     """
     names = list(dict.fromkeys(modules))
     if len(names) > MAX_EXTENSIONS:
@@ -92,34 +92,36 @@ def registries(modules: Iterable[str] = ()) -> Registries:
     for extension in extensions:
         for signal_type in extension.manifest.signal_types:
             if signal_type.name in signal_types:
-                raise extension_error(extension.module, f"there is a signal type {signal_type.name!r} already")
+                raise extension_error(extension.module, f"a signal type {signal_type.name!r} exists already")
             if signal_type.content_types and signal_type.content_types.isdisjoint(content_types.names()):
-                taken = ", ".join(sorted(signal_type.content_types))
-                raise extension_error(extension.module, f"{signal_type.name} takes {taken}, which no extension brings")
+                missing = ", ".join(sorted(signal_type.content_types))
+                raise extension_error(
+                    extension.module, f"{signal_type.name} hashes {missing}, which no extension provides"
+                )
             signal_types[signal_type.name] = signal_type
     return Registries(signal_types=MappingProxyType(signal_types), content_types=content_types, extensions=extensions)
 
 
 def _content_types(extensions: Iterable[Extension]) -> ContentTypes:
-    """Return the content types that are installed, whichever extension needs which other's.
+    """Return the installed content types. Extensions can use each other's, in any order.
 
     Raises:
-        InvalidInput: A name is taken.
+        InvalidInput: Two content types have the same name.
     """
     forms: dict[ContentType, ContentForm] = {}
     for extension in extensions:
         for form in extension.manifest.content_types:
             if form.name in ContentTypes(forms=forms).names():
-                raise extension_error(extension.module, f"there is a content type {form.name!r} already")
+                raise extension_error(extension.module, f"a content type {form.name!r} exists already")
             forms[form.name] = form
     return ContentTypes(forms=MappingProxyType(forms))
 
 
 def load(module: str) -> Extension:
-    """Import a module, and return the extension that it is: ours, or one of python-threatexchange.
+    """Import a module, and return its extension, which is for countermark or for python-threatexchange.
 
     Raises:
-        InvalidInput: It is not there, fails, exports no manifest, or a signal type is not as the port has it.
+        InvalidInput: The module is missing or fails, exports no manifest, or has an invalid signal or content type.
     """
     imported = _imported(module)
     manifest = getattr(imported, MANIFEST, None)
@@ -149,41 +151,41 @@ def exchanges_of(extension: Extension, means: Means) -> Sequence[Exchange]:
     """Make the exchanges of an extension.
 
     Raises:
-        InvalidInput: One cannot be made, or is not as the port has it.
+        InvalidInput: An exchange cannot be made, or is invalid.
     """
-    made = []
+    exchanges = []
     for make in extension.manifest.exchanges:
         with _isolated(extension.module, "an exchange cannot be made"):
             exchange = make(means)
             check_exchange(extension.module, exchange)
-            made.append(exchange if hasattr(exchange, "joined") else adapt_unjoined(exchange))
-    return made
+            exchanges.append(exchange if hasattr(exchange, "joined") else adapt_unjoined(exchange))
+    return exchanges
 
 
 def implementation_class(part: SignalType | ContentForm | Exchange) -> type:
-    """Return the class that makes a part what it is: of one of the peer's, the peer's."""
+    """Return the class that implements a part; for an adapter of python-threatexchange, the adapted class."""
     peer = getattr(part, "peer", None)
     return peer if isinstance(peer, type) else type(part)
 
 
 def verify_extension(extension: Extension) -> None:
-    """Prepare an extension, and check that its signal types know their own examples: once, when it is added.
+    """Set an extension up, and check its signal types by their examples. Call this once, when the extension is added.
 
     Raises:
-        InvalidInput: It fails, or one does not; the error names it.
+        InvalidInput: The setup fails, or an example shows an error; the error names the extension.
     """
     for prepare in extension.setup:
         with _isolated(extension.module, "it cannot be prepared"):
             prepare()
     for signal_type in extension.manifest.signal_types:
         with _isolated(extension.module, f"{signal_type.name} fails on its own examples"):
-            if (wrong := example_error(signal_type)) is not None:
-                raise extension_error(extension.module, f"{signal_type.name} {wrong}")
+            if (error := example_error(signal_type)) is not None:
+                raise extension_error(extension.module, f"{signal_type.name} {error}")
 
 
 def _imported(module: str) -> ModuleType:
     if not _MODULE.fullmatch(module):
-        raise InvalidInput(f"{module!r} is no name of a module: it is like package.module")
+        raise InvalidInput(f"{module!r} is not a module name: write it as package.module")
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -196,12 +198,12 @@ def _imported(module: str) -> ModuleType:
 
 @contextmanager
 def _isolated(module: str, what: str) -> Iterator[None]:
-    """Name the extension in whatever its code raises: it is others', and may fail in any way."""
+    """Turn any exception of an extension's code, which is third-party, into an error with the extension's name."""
     try:
         yield
     except InvalidInput as error:
-        named = str(error).startswith(f"the extension {module}: ")
-        if named:
+        is_named = str(error).startswith(f"the extension {module}: ")
+        if is_named:
             raise
         raise extension_error(module, f"{what}: {error}") from error
     except Exception as error:

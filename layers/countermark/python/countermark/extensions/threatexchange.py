@@ -1,8 +1,8 @@
-"""Extensions of python-threatexchange as they are: their manifest, their signal types.
+"""Adapters for unchanged extensions of python-threatexchange: their manifest and their signal types.
 
-Nothing of that package is imported: its classes are known by their methods. Each is static there (class methods and
-static methods), so a class stands for its instances. Its own indexes are not used, as they are pickled: every such
-signal type is searched linearly, by its own comparison.
+In this package, "the peer" is python-threatexchange. Nothing is imported from it: its classes are recognised by their
+methods. All of these are class methods or static methods, so a class is used instead of an instance. The peer's indexes
+are not used, because they are pickled: every such signal type is searched linearly, by its own comparison.
 
 Source: python-threatexchange 1.2.16, extensions/manifest.py and signal_type/signal_base.py.
 """
@@ -24,27 +24,27 @@ from countermark.signals.raw_text import from_content
 from countermark.signals.text import MAX_CONTENT_BYTES
 
 MAX_SIGNAL_BYTES = 256 * 1024
-"""The longest signal, in UTF-8: an item of a table has room for it, and an hour of video has so many frames' hashes."""
+"""The longest signal, in bytes of UTF-8. It fits into a DynamoDB item, and has the frame hashes of an hour of video."""
 
 MAX_BUFFERED_BYTES = 64 * 1024 * 1024
-"""The largest content that is hashed in memory: a photo. A function that hashes has 1.8 GB."""
+"""The largest content that is hashed in memory, in bytes: enough for a photo. The hash function has 1.8 GB."""
 
 MAX_FILE_BYTES = 400 * 1024 * 1024
-"""The largest content that is hashed from a file: a function has 512 MB of disk."""
+"""The largest content that is hashed from a file, in bytes: a Lambda function has 512 MB of disk."""
 
 
 def adapt_manifest(module: str, manifest: Any) -> Manifest:
-    """Return our manifest of what a module's `TX_MANIFEST` holds.
+    """Return a countermark manifest for a module's `TX_MANIFEST`.
 
     Raises:
-        InvalidInput: It has not the form of such a manifest, or a class lacks a method; the error names it.
+        InvalidInput: It is not a valid manifest, or a class lacks a method; the error names it.
     """
     parts = {name: getattr(manifest, name, None) for name in ("signal_types", "content_types", "apis")}
     for name, part in parts.items():
         if not isinstance(part, tuple | list) or not all(isinstance(each, type) for each in part):
             raise InvalidInput(f"the extension {module}: its TX_MANIFEST has no tuple of classes named {name}")
     if not any(parts.values()):
-        raise InvalidInput(f"the extension {module}: it brings neither signal types, content types nor exchanges")
+        raise InvalidInput(f"the extension {module}: it provides no signal types, content types or exchanges")
     peers = [_checked(module, peer) for peer in parts["signal_types"] or ()]
     return Manifest(
         signal_types=tuple(_signal_type(module, peer) for peer in peers),
@@ -54,16 +54,16 @@ def adapt_manifest(module: str, manifest: Any) -> Manifest:
 
 
 def setup_functions(manifest: Any) -> tuple[Callable[[], object], ...]:
-    """Return what a manifest wants called when it is added: a model may be loaded then, a setup verified."""
-    given = [getattr(manifest, name, None) for name in ("bootstrap", "verify")]
-    return tuple(each for each in given if callable(each))
+    """Return the functions to call when an extension is added: they may load a model, or verify a setup."""
+    functions = [getattr(manifest, name, None) for name in ("bootstrap", "verify")]
+    return tuple(each for each in functions if callable(each))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerSignalType:
-    """A signal type of python-threatexchange. A distance is in its own unit where that is a whole number, else None.
+    """A signal type of python-threatexchange. Its distance is the peer's if that is a whole number, else None.
 
-    Its comparison may depend on the order of the two: it gets the query first, as its own indexes have it.
+    The peer's comparison can depend on the order of its arguments. The query comes first, as in the peer's indexes.
     """
 
     peer: Any
@@ -74,9 +74,9 @@ class PeerSignalType:
     match_distance: int = 0
 
     def parse(self, text: str) -> str:
-        """Return the canonical value of a text: what the peer's check makes of it, if that compares with itself.
+        """Return the canonical value of a text: the result of the peer's validation, if it can be compared to itself.
 
-        A value that its own comparison fails on would, once indexed, fail every lookup.
+        An indexed value that cannot be compared would make every lookup fail.
         """
         value = canonical(self.peer, self.name, text)
         try:
@@ -98,7 +98,7 @@ class PeerSignalType:
         return Comparison(matches=bool(result.match), distance=distance if is_whole else None)
 
     def hasher(self) -> Hasher | None:
-        """Return a hasher over the best of the peer's own: of text, of bytes, or of a file."""
+        """Return a hasher that uses the first of the peer's methods for text, for bytes, or for a file."""
         if hasattr(self.peer, "hash_from_str"):
             return BufferedHasher(self._hash_text, max_bytes=MAX_CONTENT_BYTES)
         if hasattr(self.peer, "hash_from_bytes"):
@@ -108,44 +108,44 @@ class PeerSignalType:
         return None
 
     def wire_distance(self, query: str, banked: str, distance: int | None) -> str:
-        """Return what the peer shows of a distance: it may be more than one number, and is counted anew."""
+        """Return a distance as the peer prints it. That can be more than one number, so it is computed again."""
         del distance
         return str(self.peer.compare_hash(query, banked).distance.pretty_str())
 
     def _hash_text(self, content: bytes) -> str | Unhashable:
         text = from_content(content)
-        return text if isinstance(text, Unhashable) else self._made(lambda: self.peer.hash_from_str(text))
+        return text if isinstance(text, Unhashable) else self._canonical_hash(lambda: self.peer.hash_from_str(text))
 
     def _hash_bytes(self, content: bytes) -> str | Unhashable:
-        return self._made(lambda: self.peer.hash_from_bytes(content))
+        return self._canonical_hash(lambda: self.peer.hash_from_bytes(content))
 
     def _hash_file(self, path: Path) -> str | Unhashable:
-        return self._made(lambda: self.peer.hash_from_file(path))
+        return self._canonical_hash(lambda: self.peer.hash_from_file(path))
 
-    def _made(self, make: Callable[[], object]) -> str | Unhashable:
-        """Return what a hash function of the peer makes, as a canonical value.
+    def _canonical_hash(self, make: Callable[[], object]) -> str | Unhashable:
+        """Return the result of one of the peer's hash functions as a canonical value.
 
         Raises:
-            InvalidContent: It fails, or makes what is no signal of its type.
-            MissingExtra: It needs a package that is not installed.
+            InvalidContent: The function fails, or returns an invalid signal.
+            MissingExtra: The function needs a package that is not installed.
         """
         try:
-            made = make()
+            signal = make()
         except ImportError as error:
             raise MissingExtra(f"{self.name} needs a package that is not installed: {error.name}") from error
         except Exception as error:
-            raise InvalidContent(f"{self.name} cannot be made of it: {type(error).__name__}") from error
-        if not made:
-            return Unhashable(code="low_quality", reason=f"{self.name} makes no signal of it")
+            raise InvalidContent(f"{self.name} cannot hash this content: {type(error).__name__}") from error
+        if not signal:
+            return Unhashable(code="low_quality", reason=f"{self.name} makes no signal of this content")
         try:
-            return self.parse(str(made))
+            return self.parse(str(signal))
         except InvalidSignal as error:
-            raise InvalidContent(f"{self.name} makes of it what is no signal of its own") from error
+            raise InvalidContent(f"{self.name} made an invalid signal of this content") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerQueryType(PeerSignalType):
-    """A signal type that is asked of a text and never made from one, as `trend_query` is: it has `matches_str`."""
+    """A signal type like `trend_query`: it is compared to texts (`matches_str`), and never made from content."""
 
     def compare(self, query: str, banked: str) -> Comparison:
         result = self.peer.matches_str(banked, query)
@@ -155,7 +155,7 @@ class PeerQueryType(PeerSignalType):
         return None
 
     def reader(self) -> Hasher:
-        """Return a hasher whose value is the text that is asked about."""
+        """Return a hasher whose value is the text that is looked up."""
         return BufferedHasher(from_content, max_bytes=MAX_CONTENT_BYTES)
 
     def wire_distance(self, query: str, banked: str, distance: int | None) -> str:
@@ -164,7 +164,7 @@ class PeerQueryType(PeerSignalType):
 
 
 class FileHasher:
-    """Writes content to a temporary file up to a limit, and hashes that at the end; the file is then gone."""
+    """Writes content to a temporary file, up to a limit, then hashes the file and deletes it."""
 
     def __init__(self, hash_file: Callable[[Path], str | Unhashable], *, max_bytes: int = MAX_FILE_BYTES) -> None:
         self._hash_file = hash_file
@@ -189,10 +189,10 @@ class FileHasher:
 
 
 def canonical(peer: Any, name: str, text: str) -> str:
-    """Return what a signal type of the peer makes of a text that is a signal of it.
+    """Return the canonical value of a text, as the peer's signal type validates it.
 
     Raises:
-        InvalidSignal: The peer refuses it, in whatever way; or it is too long, or no whole characters.
+        InvalidSignal: The peer raises any exception; or the value is empty, too long, or not encodable as UTF-8.
     """
     try:
         value = peer.validate_signal_str(text.strip())
@@ -207,17 +207,17 @@ def canonical(peer: Any, name: str, text: str) -> str:
 def _signal_type(module: str, peer: Any) -> SignalType:
     name = str(peer.get_name())
     names = [str(content.get_name()) for content in peer.get_content_types()]
-    is_asked = hasattr(peer, "matches_str") and not any(hasattr(peer, method) for method in _HASH_METHODS)
-    made = (PeerQueryType if is_asked else PeerSignalType)(
+    is_query_type = hasattr(peer, "matches_str") and not any(hasattr(peer, method) for method in _HASH_METHODS)
+    unchecked = (PeerQueryType if is_query_type else PeerSignalType)(
         peer=peer,
         name=name,
         content_types=frozenset(ContentType(each) for each in names),
         examples=(),
     )
-    examples = tuple(_examples(made))
+    examples = tuple(_examples(unchecked))
     if not examples:
-        raise InvalidInput(f"the extension {module}: {name} has no example that is a signal of its own")
-    return type(made)(peer=peer, name=name, content_types=made.content_types, examples=examples)
+        raise InvalidInput(f"the extension {module}: {name} has no example that is a valid signal")
+    return type(unchecked)(peer=peer, name=name, content_types=unchecked.content_types, examples=examples)
 
 
 _HASH_METHODS = ("hash_from_str", "hash_from_bytes", "hash_from_file")
@@ -225,10 +225,10 @@ _METHODS = ("get_name", "get_content_types", "validate_signal_str", "get_example
 
 
 def _checked(module: str, peer: type) -> type:
-    """Check that a class has the methods of a SignalType.
+    """Check that a class has the methods of a peer's SignalType.
 
     Raises:
-        InvalidInput: It lacks one; the error names it.
+        InvalidInput: A method is missing; the error names it.
     """
     missing = [name for name in _METHODS if not callable(getattr(peer, name, None))]
     if not missing and not (hasattr(peer, "compare_hash") or hasattr(peer, "matches_str")):
@@ -239,7 +239,7 @@ def _checked(module: str, peer: type) -> type:
 
 
 def _examples(signal_type: PeerSignalType) -> Sequence[str]:
-    """Return the examples that are signals: `text_tlsh` has one that is empty, of a text that is too short for it."""
+    """Return the valid examples. An example of `text_tlsh` is empty, because its text is too short."""
     found = []
     for example in signal_type.peer.get_examples():
         try:
@@ -254,12 +254,12 @@ def _exchange(api: type, means: Means) -> PeerExchange:
 
 
 def _as_peer(signal_type: SignalType) -> Any:
-    """Return a signal type as the peer's exchanges know it: a class with its name and its check."""
+    """Return a signal type in the form that the peer's exchanges use: a class with its name and its validation."""
     if isinstance(signal_type, PeerSignalType):
         return signal_type.peer
 
     class OwnSignal:
-        """One of countermark's own, or of an extension of ours."""
+        """A signal type of countermark or of an extension for countermark."""
 
         @staticmethod
         def get_name() -> str:

@@ -1,11 +1,12 @@
-"""Exchanges of python-threatexchange as they are: a `SignalExchangeAPI` behind our port.
+"""An adapter for unchanged exchanges of python-threatexchange: a `SignalExchangeAPI` as a countermark exchange.
 
-What it fetches is converted to signals and opinions at once, by its own conversion: a record is kept as those. Its
-checkpoint is kept as JSON, by its own annotations. Nothing is pickled. It speaks to its servers by itself, without our
-transport: time-outs and limits are its own.
+Fetched records are converted to signals and opinions immediately, by the peer's conversion, and stored in that form.
+The checkpoint is stored as JSON, by its type annotations. Nothing is pickled. The exchange connects to its servers by
+itself, without countermark's transport, so its time-outs and limits apply.
 
-Limits: the name of the collaboration is not told to it; opinions are not sent back by it, as it cannot say what it
-would send; a merge of its own (`fetch_value_merge`) is refused, as it would need the whole of the former record.
+Limits: the exchange does not receive the name of the collaboration. It sends no opinions back, because it cannot show
+its requests before sending them. An exchange with a merge of its own (`fetch_value_merge`) is refused, because a merge
+needs the complete earlier record.
 
 Source: python-threatexchange 1.2.16, exchanges/signal_exchange_api.py, fetch_state.py, collab_config.py and auth.py.
 """
@@ -36,12 +37,12 @@ _METHODS = (
     "fetch_iter",
     "naive_convert_to_signal_type",
 )
-# What every configuration of the peer has; ours keeps them elsewhere.
+# Fields of every configuration of the peer. Countermark stores them elsewhere.
 _COMMON_FIELDS = frozenset({"name", "api", "enabled"})
 
 
 class PeerExchange:
-    """One kind of exchange of python-threatexchange. `of` checks the class and makes it."""
+    """One kind of exchange of python-threatexchange. Use `of`, which checks the class."""
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class PeerExchange:
         *,
         config: Mapping[str, JSON] | None = None,
     ) -> None:
-        """Take a checked class, what of it can be configured, and the signal types as the peer knows them."""
+        """Create the adapter of a checked class, with its configuration fields and the signal types as peer classes."""
         self.peer = peer
         self._signal_types = signal_types
         self._config = config or {}
@@ -64,33 +65,34 @@ class PeerExchange:
         """Return the exchange of a class.
 
         Raises:
-            InvalidInput: It lacks a method, merges records by itself, or needs a field that cannot be configured.
+            InvalidInput: The class lacks a method, merges records by itself, or needs a field that cannot be
+                configured.
         """
         if missing := [name for name in _METHODS if not callable(getattr(peer, name, None))]:
             raise InvalidInput(f"{peer.__name__} lacks {', '.join(missing)}")
-        # The merge of the class that all of them come from replaces the record whole, as our stores do.
+        # The merge of the base class replaces the complete record, as countermark's stores do.
         merging = [each.__name__ for each in peer.__mro__ if "fetch_value_merge" in vars(each)]
         if merging and merging[0] != "SignalExchangeAPI":
-            raise InvalidInput(f"{peer.__name__} merges records by itself, which needs the former ones whole")
+            raise InvalidInput(f"{peer.__name__} merges records by itself (fetch_value_merge), which is not supported")
         return cls(peer, tuple(_config_fields(peer.get_config_cls())), signal_types)
 
     @property
     def credential_fields(self) -> Sequence[Field] | None:
-        """One field, whose form only the extension knows."""
+        """One field, whose format only the extension knows; None if the exchange has no credentials."""
         if not self._takes_credentials:
             return None
-        return (Field(name=_CREDENTIALS, type="str", required=True, help="one line, as the extension takes it"),)
+        return (Field(name=_CREDENTIALS, type="str", required=True, help="one line, in the extension's format"),)
 
     @property
     def credential_source(self) -> CredentialSource | None:
-        """Where the peer itself looks."""
+        """The environment variable and the file in which the peer looks for credentials."""
         if not self._takes_credentials:
             return None
         credentials = self.peer.get_credential_cls()
         return CredentialSource(
             environment_variable=credentials.ENV_VARIABLE,
             dot_file=credentials.FILE_NAME.removeprefix("~/"),
-            form="that the extension takes",
+            form="that the extension accepts",
         )
 
     def parse_config(self, config: Mapping[str, JSON]) -> Mapping[str, JSON]:
@@ -104,10 +106,10 @@ class PeerExchange:
         return credentials
 
     def joined(self, config: Mapping[str, JSON]) -> "PeerExchange":
-        """Return the exchange with a configuration, which is checked first.
+        """Check a configuration, and return the exchange joined with it.
 
         Raises:
-            InvalidInput: A field is missing, unknown or wrong.
+            InvalidInput: A field is missing, unknown or invalid.
         """
         return PeerExchange(self.peer, self.config_fields, self._signal_types, config=self.parse_config(config))
 
@@ -118,7 +120,7 @@ class PeerExchange:
         credentials: Mapping[str, str] | None,
         now_s: int,
     ) -> Fetch:
-        """Begin a fetch. A checkpoint without fields of its own tells of no progress: all is fetched again."""
+        """Begin a fetch. A checkpoint class without fields stores no progress, so everything is fetched again."""
         with _isolated(self.kind):
             after = self._read_checkpoint(checkpoint)
             collaboration = _collaboration(self.peer.get_config_cls(), self.kind, self._config)
@@ -126,20 +128,20 @@ class PeerExchange:
         return Fetch(restarts=after is None, deltas=self._deltas(api, collaboration, after))
 
     def signals(self, data: Mapping[str, JSON]) -> Sequence[Signal]:
-        """Return the signals of a record, as the peer's own conversion gave them."""
+        """Return the signals of a record, as the peer converted them."""
         pairs: Any = data["signals"]
         return [Signal(type=name, value=value) for name, value in pairs]
 
     def opinions(self, data: Mapping[str, JSON]) -> Sequence[Opinion]:
         """Return the opinions of a record."""
-        given: Any = data["opinions"]
+        stored: Any = data["opinions"]
         return [
             Opinion(category=Category(each["category"]), tags=frozenset(each["tags"]), is_mine=each["is_mine"])
-            for each in given
+            for each in stored
         ]
 
     def _read_checkpoint(self, checkpoint: Mapping[str, JSON] | None) -> Any:
-        """Return the peer's checkpoint, where a fetch can go on from it; else None."""
+        """Return the peer's checkpoint if a fetch can continue from it, else None."""
         kind = self.peer.get_checkpoint_cls()
         if checkpoint is None or not dataclasses.fields(kind):
             return None
@@ -150,15 +152,15 @@ class PeerExchange:
         """Return the peer's credentials.
 
         Raises:
-            InvalidInput: They are not of their form. The error does not show them.
+            InvalidInput: Their format is invalid. The error does not show them.
         """
         try:
             read = self.peer.get_credential_cls()._from_str(credentials[_CREDENTIALS])  # noqa: SLF001  # the peer's hook
             is_valid = read is not None and read._are_valid()  # noqa: SLF001  # as above
-        except Exception:  # noqa: BLE001  # code of others; the cause would carry the text into a traceback
+        except Exception:  # noqa: BLE001  # third-party code; a cause would put the text into a traceback
             is_valid, read = False, None
         if not is_valid:
-            raise InvalidInput(f"{self.kind} does not take these credentials: they are of another form")
+            raise InvalidInput(f"{self.kind} does not accept these credentials: their format is invalid")
         return read
 
     def _connected(self, collaboration: Any, credentials: Mapping[str, str] | None) -> Any:
@@ -184,10 +186,12 @@ class PeerExchange:
     def _records(
         self, collaboration: Any, key: Any, value: Any, *, may_split: bool
     ) -> tuple[dict[str, Mapping[str, JSON] | None], int]:
-        """Return the records of one of the peer's, and how much of it was passed over as malformed.
+        """Convert one of the peer's records; returns countermark's records, and the number of malformed ones left out.
 
-        A record of ours has one signal of a type, one of the peer's may have many. It becomes several where all is
-        fetched again each time, and what is gone swept; else a change would leave some behind, so the rest is counted.
+        A countermark record has one signal per type, but the peer's can have many. With `may_split` it becomes several
+        records. That requires that everything is fetched again each time, so that deleted records are removed. In other
+        fetches a changed record would leave old ones behind, so only the first is used, and the rest count as
+        malformed.
         """
         name = json.dumps(to_json(key), ensure_ascii=False)
         if value is None:
@@ -195,10 +199,10 @@ class PeerExchange:
         try:
             found = self.peer.naive_convert_to_signal_type(self._signal_types, collaboration, {key: value})
             rows = _rows({str(peer.get_name()): signals for peer, signals in found.items()})
-        except Exception:  # noqa: BLE001  # one record of others, converted by code of others: it is counted
+        except Exception:  # noqa: BLE001  # third-party code converts third-party data: count the failure
             return {}, 1
-        kept = rows if may_split else rows[:1]
-        records = {name if place == 0 else f"{name} {place + 1}": row for place, row in enumerate(kept)}
+        used = rows if may_split else rows[:1]
+        records = {name if place == 0 else f"{name} {place + 1}": row for place, row in enumerate(used)}
         storable = {each: row for each, row in records.items() if is_storable(row)}
         return dict(storable), len(rows) - len(storable)
 
@@ -209,20 +213,23 @@ _NO_CREDENTIALS = frozenset({"SignalExchangeAPIMissingAuthException", "SignalExc
 
 @contextmanager
 def _isolated(kind: str) -> Iterator[None]:
-    """Turn what the peer's code raises into the failure of its exchange; its text may hold a URL with a token."""
+    """Turn any exception of the peer's code into an error of its exchange, without its text: it may contain a token."""
     try:
         yield
     except CountermarkError:
         raise
-    except Exception as error:  # noqa: BLE001  # code of others, whose failure is that of one collaboration
+    except Exception as error:  # noqa: BLE001  # third-party code: only one collaboration fails
         name = type(error).__name__
         if name in _NO_CREDENTIALS:
-            raise InvalidInput(f"{kind} needs credentials, and has none that it takes") from None
+            raise InvalidInput(f"{kind} needs credentials: they are missing or not accepted") from None
         raise ExchangeFailed(f"{kind}: its extension failed with {name}") from None
 
 
 def _rows(found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, JSON]]:
-    """Return records that together have all the signals, each one of a type at most; one at least, if an empty one."""
+    """Return records that together have all the signals, with at most one signal per type each.
+
+    Without signals, return one empty record.
+    """
     columns = [[(name, value, metadata) for value, metadata in signals.items()] for name, signals in found.items()]
     rows = [[each for each in row if each is not None] for row in itertools.zip_longest(*columns)] or [[]]
     return [
@@ -235,9 +242,9 @@ def _rows(found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, JSON]]:
 
 
 def _opinions(metadata: Sequence[Any]) -> list[JSON]:
-    """Return what the peer's metadata say, each opinion once."""
+    """Return the opinions in the peer's metadata, each distinct opinion once."""
     found: list[JSON] = []
-    for each in (opinion for one in metadata for opinion in one.get_as_opinions()):
+    for each in (opinion for item in metadata for opinion in item.get_as_opinions()):
         opinion: JSON = {
             "category": int(Category(each.category)),
             "tags": sorted(map(str, each.tags)),
@@ -249,17 +256,17 @@ def _opinions(metadata: Sequence[Any]) -> list[JSON]:
 
 
 def _is_earlier(checkpoint: Any, before: Any) -> bool:
-    """Tell whether a checkpoint is of an earlier time than the one before it, where both have a time."""
+    """Return whether a checkpoint is older than the one before it. Without times, the answer is False."""
     at_s = checkpoint.get_progress_timestamp()
     before_s = None if before is None else before.get_progress_timestamp()
     return at_s is not None and before_s is not None and bool(at_s < before_s)
 
 
 def _config_fields(config: Any) -> Iterator[Field]:
-    """Yield what can be configured of the peer's class of configurations; a field of another type keeps its default.
+    """Yield the fields of the peer's configuration class. A field of an unsupported type is left at its default.
 
     Raises:
-        InvalidInput: Such a field has no default; the error names it.
+        InvalidInput: A field of an unsupported type has no default; the error names it.
     """
     hints = typing.get_type_hints(config)
     for field in dataclasses.fields(config):
@@ -283,7 +290,7 @@ def _config_fields(config: Any) -> Iterator[Field]:
 
 
 def _field_type(wanted: Any) -> str | None:
-    """Return our name of an annotation; None where it has none."""
+    """Return countermark's name of a type annotation; None if the type is not supported."""
     if typing.get_origin(wanted) is set and typing.get_args(wanted) == (int,):
         return "set[int]"
     if isinstance(wanted, type) and issubclass(wanted, Enum):
@@ -292,7 +299,7 @@ def _field_type(wanted: Any) -> str | None:
 
 
 def _collaboration(kind: Any, api: str, config: Mapping[str, JSON]) -> Any:
-    """Return the peer's configuration of a collaboration; what was left out keeps its default there."""
+    """Return the peer's configuration of a collaboration. Fields that are left out have the peer's defaults."""
     hints = typing.get_type_hints(kind)
     values = {name: from_json(hints[name], value) for name, value in config.items() if value is not None}
     optional = {

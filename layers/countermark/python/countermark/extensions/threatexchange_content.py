@@ -1,10 +1,11 @@
-"""Content types of python-threatexchange as they are: a `ContentType` class behind our port.
+"""An adapter for unchanged content types of python-threatexchange: a `ContentType` class as a countermark content type.
 
-Such a class takes apart what it is given as an argument: a text or a URL as itself, all else as the path of a file.
-It gets a temporary file, which is gone when it is done; what it gives back is read the same way.
+The peer's class extracts the parts of its argument: a text or a URL is passed as itself, other content as the path of a
+file. That file is temporary, and deleted afterwards. The parts are returned in the same two ways.
 
-Limits: of what tells a type, the peer knows nothing; a file's name that ends in that of the type does, and the MIME
-type of such names, where it is not one of photos, videos or texts. Files that it writes are its own to remove.
+Limits: the peer does not define how to detect a content type. Countermark detects it by a file name that ends in the
+type's name, and by the MIME type of such names, unless that is one of photos, videos or texts. The extension must
+remove the files that it writes.
 
 Source: python-threatexchange 1.2.16, content_type/content_base.py and extensions/pdf/content.py.
 """
@@ -22,18 +23,18 @@ from countermark.domain.signal import ContentType
 from countermark.errors import ContentTooLarge, InvalidContent, InvalidInput
 
 MAX_PART_BYTES = 64 * 1024 * 1024
-"""The largest file that is read as a part: what is held whole of other content, too."""
+"""The largest file that is read as a part, in bytes: the same limit as for other content that is held in memory."""
 
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,16}")
-# What the peer passes as a text, by the names of its classes: they and those that come from them.
+# The peer's classes, with their subclasses, whose content is passed as a text.
 _PASSED_AS_TEXT = frozenset({"TextContent", "URLContent"})
-# Of these, a MIME type's first half says what an upload is: see `lambdas.uploads`.
-_OWN_MIME_TYPES = ("image/", "video/", "text/")
+# With these MIME types, the first half already determines the content type of an upload: see `lambdas.uploads`.
+_KNOWN_MIME_TYPES = ("image/", "video/", "text/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerContentForm:
-    """A content type of python-threatexchange that holds no other content."""
+    """A content type of python-threatexchange that has no parts."""
 
     peer: Any
     name: ContentType
@@ -47,11 +48,11 @@ class PeerContainer(PeerContentForm):
     """A content type of python-threatexchange that has `extract_additional_content`."""
 
     def parts(self, content: bytes, name: str) -> Iterator[Part]:
-        """Yield what the peer finds in a piece of content. What else it raises is for whoever asks to tell.
+        """Yield the parts that the peer extracts. Other exceptions of the peer are not caught here.
 
         Raises:
-            InvalidContent: It gives a file that is not there.
-            ContentTooLarge: It gives too large a file.
+            InvalidContent: The peer returns a path that is not a file.
+            ContentTooLarge: The peer returns a file that is larger than `MAX_PART_BYTES`.
         """
         if _is_text(self.peer):
             yield from (self._part(*each) for each in self.peer.extract_additional_content(content.decode()))
@@ -64,40 +65,40 @@ class PeerContainer(PeerContentForm):
             yield from (self._part(*each) for each in self.peer.extract_additional_content(file.name))
 
     def _part(self, kind: Any, argument: Any) -> Part:
-        """Return a part, as the peer gives it: its class, and itself or the path of its file."""
+        """Return a part from the peer's class, and the content itself or the path of its file."""
         content_type = ContentType(str(kind.get_name()))
         if _is_text(kind):
             return Part(content_type=content_type, content=str(argument).encode("utf-8", "replace"))
         path = Path(argument)
         if not path.is_file():
-            raise InvalidContent(f"{self.name} gives a {content_type} that is no file")
+            raise InvalidContent(f"{self.name} returned a {content_type} that is not a file")
         if path.stat().st_size > MAX_PART_BYTES:
-            raise ContentTooLarge(f"{self.name} gives a {content_type} of more than {MAX_PART_BYTES} bytes")
+            raise ContentTooLarge(f"{self.name} returned a {content_type} of more than {MAX_PART_BYTES} bytes")
         return Part(content_type=content_type, content=path.read_bytes())
 
 
 def content_form(module: str, peer: type) -> ContentForm:
-    """Return the content type that a class of the peer is.
+    """Return the content type of one of the peer's classes.
 
     Raises:
-        InvalidInput: It has no name that fits.
+        InvalidInput: It has no valid name.
     """
     get_name = getattr(peer, "get_name", None)
     if not callable(get_name):
         raise InvalidInput(f"the extension {module}: the content type {peer.__name__} lacks get_name")
     name = ContentType(str(get_name()))
     mime_type = mime_type_of_name(f"content.{name}")
-    tells = mime_type and not mime_type.startswith(_OWN_MIME_TYPES)
-    # The method of the class that all of them come from finds nothing.
-    opening = [each.__name__ for each in peer.__mro__ if "extract_additional_content" in vars(each)]
-    return (PeerContainer if opening and opening[0] != "ContentType" else PeerContentForm)(
+    is_distinctive = mime_type and not mime_type.startswith(_KNOWN_MIME_TYPES)
+    # The method of the base class finds nothing.
+    extracting = [each.__name__ for each in peer.__mro__ if "extract_additional_content" in vars(each)]
+    return (PeerContainer if extracting and extracting[0] != "ContentType" else PeerContentForm)(
         peer=peer,
         name=name,
-        mime_types=frozenset({mime_type} if tells else ()),
+        mime_types=frozenset({mime_type} if is_distinctive else ()),
         suffixes=frozenset({f".{name}"}),
     )
 
 
 def _is_text(peer: Any) -> bool:
-    """Tell whether the peer passes content of a class as itself, and not as the path of a file."""
+    """Return whether the peer passes content of a class as text, and not as the path of a file."""
     return any(each.__name__ in _PASSED_AS_TEXT for each in peer.__mro__)

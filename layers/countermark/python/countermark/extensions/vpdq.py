@@ -1,7 +1,7 @@
-"""Videos by the PDQ hashes of their frames: `countermark config extensions add countermark.extensions.vpdq`.
+"""The vPDQ signal type: videos by the PDQ hashes of their frames.
 
-It takes the place of `threatexchange.extensions.vpdq.manifest`, with the same signals and matches; hashing needs the
-extra `vpdq`.
+To add it, run `countermark config extensions add countermark.extensions.vpdq`. It replaces
+`threatexchange.extensions.vpdq.manifest`, with the same signals and matches. Hashing needs the extra `vpdq`.
 """
 
 from countermark.extensions import Manifest
