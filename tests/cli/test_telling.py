@@ -90,7 +90,7 @@ def test_of_opinions_that_wait_the_newest_counts_whichever_comes_first(
     assert scheduler._try_to_send(older)
     values = [each["hashRecords"][0]["CSPFeedbacks"][0]["feedbackValue"] for _, each in network.ncii.submitted[5:]]
     assert values == ["NotBlocked"]
-    assert "opinion for C: a newer opinion of the same was dealt with" in capsys.readouterr().err
+    assert "opinion for C: a newer opinion of the same was processed" in capsys.readouterr().err
 
 
 def test_an_opinion_of_the_command_line_comes_after_those_that_wait(

@@ -83,7 +83,8 @@ def check_content_type(module: str, form: ContentForm) -> None:
             isinstance(each, str) and wanted.fullmatch(each) for each in value
         ):
             raise extension_error(
-                module, f"the {what} of {name} must be a frozenset of lower-case texts, not {value!r}"
+                module,
+                f"the {what} of {name} must be a frozenset of texts like 'text/html' or '.pdf', not {value!r}",
             )
     starts: object = form.starts
     if not isinstance(starts, tuple) or not all(isinstance(each, bytes) and each for each in starts):
