@@ -85,7 +85,7 @@ def test_bad_credentials_are_refused_and_not_shown(
     for given, stdin in ((wrong, b""), ("-", wrong.encode()), ("-", b"")):
         ran = countermark("config", "api", kind, "--credentials", given, stdin=stdin)
         assert (ran.code, ran.out) == (2, "")
-        assert f"the credentials of {kind} are of the form" in ran.err
+        assert f"the credentials of {kind} must have the form" in ran.err
         assert "hunter2" not in ran.err
     assert countermark("config", "api", kind, "--unset", "--credentials", LINES[kind]).code == 2
 
@@ -196,7 +196,7 @@ def test_a_vote_on_an_entry_is_on_the_fingerprint_that_was_given(
     (home / "near.txt").write_text(NEAR)
     for arguments, message in (
         (["hashes.txt", "--seen"], "not that it was seen"),
-        (["hashes.txt", "--false-positive"], "with a reason only"),
+        (["hashes.txt", "--false-positive"], "requires a reason with a negative vote"),
         (["near.txt"], "ncmec does not accept new signals"),
     ):
         ran = countermark("label", "C", "photo", "-H", "pdq", *arguments)
@@ -210,7 +210,7 @@ def test_what_one_stated_is_withdrawn(
     joined(countermark, network, "fb_threatexchange", "--write-back")
     arguments = ["label", "C", "photo", str(hashes), "-H", "pdq", "--withdraw"]
     ran = countermark(*arguments)
-    assert (ran.code, "no descriptor or reaction of your own to take back" in ran.err) == (2, True)
+    assert (ran.code, "no descriptor or reaction of your own to withdraw" in ran.err) == (2, True)
     network.graph.put(PDQ, descriptor("42"), descriptor(APP_ID), type="HASH_PDQ")
     countermark.ok("fetch")
     url = f"https://graph.facebook.com/v26.0/9{APP_ID}"

@@ -11,7 +11,7 @@ from countermark.domain.transport import Transport
 from countermark.exchanges.fb_threatexchange import STALE_AFTER_S as FB_STALE_AFTER_S
 from countermark.exchanges.fb_threatexchange import FbThreatExchange
 from countermark.exchanges.ncmec import Ncmec
-from countermark.exchanges.ncmec_windows import LAG_S, PAGE_URL_LASTS_S
+from countermark.exchanges.ncmec_windows import LAG_S, PAGE_URL_LIFETIME_S
 from countermark.exchanges.stop_ncii import STALE_AFTER_S as NCII_STALE_AFTER_S
 from countermark.exchanges.stop_ncii import StopNcii
 from countermark.exchanges.tat import Tat
@@ -218,7 +218,7 @@ def _lead_an_environment_elsewhere(api: HashSharing, url: str) -> None:
 
 def _forget_for_long(play: Play, _: int) -> None:
     play.api.forget()
-    play.house.now_s += PAGE_URL_LASTS_S + 1
+    play.house.now_s += PAGE_URL_LIFETIME_S + 1
 
 
 NCMEC = Script(

@@ -297,7 +297,7 @@ def test_disputed_opinions_are_banked_and_ones_own_negative_is_not(
     ("fault", "message"),
     [
         (graph_error(190), "answered with status 400: it does not take the credentials (error 190)"),
-        (graph_error(10, http=403), "answered with status 403: it does not permit this to the app (error 10)"),
+        (graph_error(10, http=403), "answered with status 403: the app is not permitted to do this (error 10)"),
         (graph_error(100), "answered with status 400: error 100"),
         (body(b"{}"), "answered with a malformed page"),
         (body(b'{"data": {}}'), "answered with a malformed page"),
@@ -356,7 +356,7 @@ def test_a_next_page_on_another_host_is_not_followed(play: Play, elsewhere: str)
         play.api.put(f"text {number}", descriptor())
     play.api.next_host = elsewhere
     report = play.house.fetch()
-    assert report.error == "127.0.0.1 has its next page on another host: it is not followed"
+    assert report.error == "127.0.0.1 names a next page on another host, which is not requested"
     assert len(play.server.asked) == 1
 
 
@@ -364,7 +364,7 @@ def test_a_next_page_with_credentials_of_its_own_is_not_followed(play: Play) -> 
     for number in range(3):
         play.api.put(f"text {number}", descriptor())
     play.api.next_host = play.server.url.replace("://", "://somebody@")
-    assert play.house.fetch().error == "127.0.0.1 has its next page on another host: it is not followed"
+    assert play.house.fetch().error == "127.0.0.1 names a next page on another host, which is not requested"
 
 
 def test_a_page_that_is_its_own_next_is_an_error(play: Play) -> None:
@@ -373,7 +373,7 @@ def test_a_page_that_is_its_own_next_is_an_error(play: Play) -> None:
         return as_json({"data": [], "paging": {"next": url}})
 
     play.server.respond = again
-    assert play.house.fetch().error == "127.0.0.1 has the same page for its next one"
+    assert play.house.fetch().error == "127.0.0.1 names the same page as its next page"
 
 
 def test_an_exchange_that_goes_back_in_time_is_an_error(play: Play) -> None:
@@ -388,7 +388,7 @@ def test_an_exchange_that_goes_back_in_time_is_an_error(play: Play) -> None:
         return as_json({"data": items[:2] if is_first else items[2:], "paging": following})
 
     play.server.respond = unsorted
-    assert play.house.fetch().error == "127.0.0.1 went back in time, behind what it had told already"
+    assert play.house.fetch().error == "127.0.0.1 went back in time: its position is before that of an earlier answer"
     assert play.house.state().checkpoint is not None
 
 
@@ -472,7 +472,7 @@ def test_the_version_is_the_newest_documented_one() -> None:
 def test_an_error_500_of_a_group_without_threat_updates_says_what_to_do(play: Play) -> None:
     play.api.is_enabled = False
     error = play.house.fetch().error
-    assert error.startswith("127.0.0.1 answered with status 500: it fails for now (error 2). ")
+    assert error.startswith("127.0.0.1 answered with status 500: it fails temporarily (error 2). ")
     assert f"lists group {GROUP} as enabled" in error
     assert "threatexchange@meta.com" in error
     play.api.is_enabled = True
@@ -515,7 +515,7 @@ def test_an_indicator_that_is_too_much_data_alone_is_an_error(play: Play) -> Non
     play.api.put("one", descriptor())
     play.api.largest_limit = 0
     report = play.house.fetch()
-    assert report.error == "127.0.0.1 asks for less data than a single indicator"
+    assert report.error == "127.0.0.1 asks for less data, although only one indicator was requested"
     assert [asked.query["limit"] for asked in play.server.asked] == ["100", "50", "25", "12", "6", "3", "1"]
 
 
@@ -545,7 +545,7 @@ def test_a_page_of_descriptors_on_another_host_is_not_followed(play: Play) -> No
     play.api.descriptors_per_page = 1
     play.api.put("one", descriptor("1"), descriptor("2"))
     play.api.descriptors_host = "https://evil.example"
-    assert play.house.fetch().error == "127.0.0.1 has its next page on another host: it is not followed"
+    assert play.house.fetch().error == "127.0.0.1 names a next page on another host, which is not requested"
     assert SECRET not in play.house.dump()
 
 

@@ -137,7 +137,7 @@ def test_a_new_signal_is_a_descriptor_for_the_privacy_group() -> None:
         "privacy_members": [str(GROUP)],
         "tags": ["a,media_type_photo"],
     }
-    with pytest.raises(InvalidInput, match="takes no signals of type 'nosuch'"):
+    with pytest.raises(InvalidInput, match="accepts no signals of type 'nosuch'"):
         exchange.joined(CONFIG).signal_requests(
             Signal(type="nosuch", value="x"), opinion, credentials=CREDENTIALS, now_s=NOW_S
         )
@@ -149,7 +149,7 @@ def test_what_is_shared_is_of_a_type_on_metas_list_and_is_read_back_as_the_same_
     signal = Signal(type=name, value=MD5)
     opinion = SharedOpinion(verdict=Verdict.TRUE_POSITIVE, tags=("a",))
     if name == "url_md5":
-        with pytest.raises(InvalidInput, match="takes no signals of type 'url_md5': Meta's list of indicator types"):
+        with pytest.raises(InvalidInput, match="accepts no signals of type 'url_md5': Meta's list of indicator types"):
             exchange.joined(CONFIG).signal_requests(signal, opinion, credentials=CREDENTIALS, now_s=NOW_S)
         return
     api = GraphApi()
@@ -215,10 +215,10 @@ def test_a_false_positive_is_non_malicious_to_the_others_and_withdrawing_leaves_
 def test_what_is_no_opinion_of_a_record_is_refused_in_words() -> None:
     exchange = FbThreatExchange(quick_transport())
     withdrawn = SharedOpinion(verdict=Verdict.WITHDRAWN)
-    with pytest.raises(InvalidInput, match="fb_threatexchange takes no such opinion: withdrawn"):
+    with pytest.raises(InvalidInput, match="fb_threatexchange does not accept the opinion withdrawn"):
         exchange.joined(CONFIG).opinion_requests(record(descriptor()), withdrawn, credentials=CREDENTIALS)
     signal = Signal(type="url", value="https://x.example/")
-    with pytest.raises(InvalidInput, match="fb_threatexchange takes no such opinion: withdrawn"):
+    with pytest.raises(InvalidInput, match="fb_threatexchange does not accept the opinion withdrawn"):
         exchange.joined(CONFIG).signal_requests(signal, withdrawn, credentials=CREDENTIALS, now_s=NOW_S)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from countermark.domain.json import JSON
 from countermark.domain.transport import Response
 from countermark.errors import ExchangeFailed
-from countermark.exchanges.graph_api import Graph, following, page_of, why_wait
+from countermark.exchanges.graph_api import GraphClient, next_page_request, parse_edge_page, why_wait
 from tests.exchanges.graph_api import APP_ID, SECRET, TOKEN, graph_error
 from tests.exchanges.server import (
     Answer,
@@ -35,7 +35,7 @@ def server() -> Iterator[ExchangeServer]:
 
 
 def ask(server: ExchangeServer, waiting: SlowTime | None = None) -> object:
-    graph = Graph(transport=quick_transport(waiting), base_url=f"{server.url}/v21.0", token=TOKEN)
+    graph = GraphClient(transport=quick_transport(waiting), base_url=f"{server.url}/v21.0", token=TOKEN)
     return graph.answer(graph.request("1/edge", {"a": "b"}))
 
 
@@ -73,10 +73,10 @@ def test_any_other_error_may_say_that_it_passes(server: ExchangeServer, code: JS
     [
         (190, "it does not take the credentials (error 190)"),
         (102, "it does not take the credentials (error 102)"),
-        (3, "it does not permit this to the app (error 3)"),
-        (10, "it does not permit this to the app (error 10)"),
-        (200, "it does not permit this to the app (error 200)"),
-        (299, "it does not permit this to the app (error 299)"),
+        (3, "the app is not permitted to do this (error 3)"),
+        (10, "the app is not permitted to do this (error 10)"),
+        (200, "the app is not permitted to do this (error 200)"),
+        (299, "the app is not permitted to do this (error 299)"),
         (5, "error 5"),
         (33, "error 33"),
         (79_999, "error 79999"),
@@ -100,7 +100,7 @@ def test_the_tries_are_bounded_and_what_it_said_is_told_without_its_text(server:
     server.fail(*[graph_error(613, http=403)] * 9)
     with pytest.raises(ExchangeFailed) as caught:
         ask(server, waiting)
-    assert str(caught.value) == "127.0.0.1 answered with status 403: it limits its callers (error 613)"
+    assert str(caught.value) == "127.0.0.1 answered with status 403: its rate limit is reached (error 613)"
     assert len(server.asked) == 5
     assert waiting.slept_s == [0.75, 1.5, 3.0, 6.0]
 
@@ -113,7 +113,7 @@ def test_retry_after_is_obeyed_as_far_as_there_is_time(server: ExchangeServer, a
         ask(server, waiting)
         assert waiting.slept_s == [20.5]
     else:
-        with pytest.raises(ExchangeFailed, match=r"status 403 and asks to wait 3600 s: it limits its callers"):
+        with pytest.raises(ExchangeFailed, match=r"status 403 and asks to wait 3600 s: its rate limit is reached"):
             ask(server, waiting)
     assert len(server.asked) == tries
 
@@ -146,7 +146,7 @@ def test_whatever_an_error_page_is_it_is_a_reason_to_wait_or_none(data: bytes) -
 
 
 def test_a_post_that_is_limited_is_sent_again_with_the_token_beside_it(server: ExchangeServer) -> None:
-    graph = Graph(transport=quick_transport(), base_url=server.url, token=TOKEN)
+    graph = GraphClient(transport=quick_transport(), base_url=server.url, token=TOKEN)
     server.fail(graph_error(32))
     response = quick_transport().send(graph.post("9", {"reactions": "HELPFUL"}, {"a": "ä|b"}), max_bytes=1_000)
     assert response.status == 200
@@ -154,7 +154,7 @@ def test_a_post_that_is_limited_is_sent_again_with_the_token_beside_it(server: E
     assert all(asked.query == {"reactions": "HELPFUL", "access_token": TOKEN} for asked in server.asked)
     # An opinion that meets a limit on every try is to be told again later: it is no refusal.
     server.fail(*[graph_error(32)] * 5)
-    with pytest.raises(ExchangeFailed, match=r"it limits its callers \(error 32\)"):
+    with pytest.raises(ExchangeFailed, match=r"its rate limit is reached \(error 32\)"):
         quick_transport().send(graph.post("9", {}), max_bytes=1_000)
     assert graph.app_id == APP_ID
     assert SECRET not in repr(graph)
@@ -167,9 +167,9 @@ def test_a_page_that_is_followed_is_asked_for_again_as_well() -> None:
 
     with serving(answer) as server:
         server.faults_at[1] = graph_error(17)
-        graph = Graph(transport=quick_transport(), base_url=server.url, token=TOKEN)
+        graph = GraphClient(transport=quick_transport(), base_url=server.url, token=TOKEN)
         request = graph.request("edge")
-        _, url = page_of(graph.answer(request))
+        _, url = parse_edge_page(graph.answer(request))
         assert url is not None
-        assert page_of(graph.answer(following(request, url))) == ([1], None)
+        assert parse_edge_page(graph.answer(next_page_request(request, url))) == ([1], None)
         assert len(server.asked) == 3

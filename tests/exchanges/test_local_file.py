@@ -13,7 +13,7 @@ from countermark.domain.json import JSON
 from countermark.domain.signal import Signal
 from countermark.errors import ExchangeFailed, InvalidInput, NotFound
 from countermark.exchanges import exchanges, local_file
-from countermark.exchanges.local_file import LINES_A_DELTA, MAX_LINE_BYTES, LocalFileExchange
+from countermark.exchanges.local_file import LINES_PER_DELTA, MAX_LINE_BYTES, LocalFileExchange
 from countermark.flows.fetch import LEASE_S
 from countermark.signals import SIGNAL_TYPES
 from tests.exchanges.house import Mishap, house_of
@@ -134,7 +134,7 @@ def test_whatever_befalls_the_runs_the_bank_ends_equal_to_the_file(history: list
         serving(lambda _: Answer()) as nowhere,
         house_of(exchange, {"filename": "f.txt"}, None) as house,
     ):
-        patch.setattr(local_file, "LINES_A_DELTA", 2)
+        patch.setattr(local_file, "LINES_PER_DELTA", 2)
         for event in history:
             if isinstance(event, Mishap):
                 house.suffer(event, nowhere)
@@ -207,7 +207,7 @@ def test_an_empty_file_is_a_fetch_without_records() -> None:
     assert not delta.changes
 
 
-@given(count=st.integers(min_value=0, max_value=3 * LINES_A_DELTA + 1), data=st.data())
+@given(count=st.integers(min_value=0, max_value=3 * LINES_PER_DELTA + 1), data=st.data())
 def test_a_fetch_is_resumed_after_any_delta(count: int, data: st.DataObject) -> None:
     exchange, _ = exchange_over(b"".join(f"raw_text {n}\n".encode() for n in range(count)))
     deltas = list(begin(exchange).deltas)

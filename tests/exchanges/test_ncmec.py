@@ -242,11 +242,13 @@ def test_a_next_page_on_another_host_is_not_followed(play: Play, path: str) -> N
         # Behind the base URL that is a path of the same host, which has no such page.
         assert report.error == "127.0.0.1 answered with status 404"
     else:
-        assert report.error == "127.0.0.1 has its next page on another host: it is not followed"
+        assert report.error == "127.0.0.1 names a next page on another host, which is not requested"
         assert len(play.server.asked) == 2
 
 
-@pytest.mark.parametrize(("start", "message"), [("2", "before the last one"), ("1", "before the last one")])
+@pytest.mark.parametrize(
+    ("start", "message"), [("2", "an earlier page as its next page"), ("1", "an earlier page as its next page")]
+)
 def test_a_page_that_goes_back_is_an_error(play: Play, start: str, message: str) -> None:
     right = play.api.answer
 
@@ -357,7 +359,9 @@ def test_a_base_url_in_the_credentials_is_one_of_https_only(url: str) -> None:
         lambda: exchange.joined(config).opinion_requests(entry(), vote, credentials=credentials),
         lambda: exchange.joined(config).feedback_reasons("pdq", credentials=credentials),
     ):
-        with pytest.raises(InvalidInput, match="the base URL in the credentials of ncmec is one of https") as caught:
+        with pytest.raises(
+            InvalidInput, match="the base URL in the credentials of ncmec must be an https URL"
+        ) as caught:
             ask()
         assert "hunter2" not in str(caught.value)
     assert transport.asked == []
@@ -434,7 +438,7 @@ def test_a_password_may_hold_colons() -> None:
     exchange = Ncmec(quick_transport())
     assert exchange.parse_credentials(f"somebody:{PASSWORD}\n") == CREDENTIALS
     for text in ("hunter2", "hunter2:", ":hunter2", ""):
-        with pytest.raises(InvalidInput, match="of the form user:password") as caught:
+        with pytest.raises(InvalidInput, match="have the form user:password") as caught:
             exchange.parse_credentials(text)
         assert "hunter2" not in str(caught.value)
 
@@ -480,10 +484,10 @@ def test_an_opinion_is_a_vote_on_each_fingerprint(opinion: SharedOpinion, finger
     ("changes", "opinion", "message"),
     [
         ({}, SharedOpinion(verdict=Verdict.SEEN), "not that it was seen"),
-        ({}, SharedOpinion(verdict=Verdict.WITHDRAWN), "takes no vote back"),
-        ({"member_id": ME}, SharedOpinion(verdict=Verdict.TRUE_POSITIVE), "entries of your own"),
-        ({}, SharedOpinion(verdict=Verdict.FALSE_POSITIVE), "with a reason only"),
-        ({}, SharedOpinion(verdict=Verdict.FALSE_POSITIVE, reason="</guid>"), "with a reason only"),
+        ({}, SharedOpinion(verdict=Verdict.WITHDRAWN), "cannot withdraw a vote"),
+        ({"member_id": ME}, SharedOpinion(verdict=Verdict.TRUE_POSITIVE), "votes on your own entries"),
+        ({}, SharedOpinion(verdict=Verdict.FALSE_POSITIVE), "requires a reason with a negative vote"),
+        ({}, SharedOpinion(verdict=Verdict.FALSE_POSITIVE, reason="</guid>"), "requires a reason with a negative vote"),
         ({}, SharedOpinion(verdict=Verdict.TRUE_POSITIVE, signal_type="video_md5"), "no such signal"),
         ({"fingerprints": {"sha1": "x"}}, SharedOpinion(verdict=Verdict.TRUE_POSITIVE), "no such signal"),
     ],

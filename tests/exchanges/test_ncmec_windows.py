@@ -7,7 +7,7 @@ import pytest
 
 from countermark.domain.json import JSON
 from countermark.exchanges import ncmec_windows
-from countermark.exchanges.ncmec_windows import LAG_S, PAGE_URL_LASTS_S
+from countermark.exchanges.ncmec_windows import LAG_S, PAGE_URL_LIFETIME_S
 from tests.exchanges.hash_sharing import CREDENTIALS, md5
 from tests.exchanges.house import Mishap
 from tests.exchanges.scripts import NCMEC, Play, playing
@@ -111,9 +111,9 @@ def cut_in_a_window(play: Play) -> None:
     assert checkpoint["paging"]["end_ts"] == play.house.now_s - LAG_S
 
 
-@pytest.mark.parametrize(("age_s", "is_resumed"), [(PAGE_URL_LASTS_S, True), (PAGE_URL_LASTS_S + 1, False)])
+@pytest.mark.parametrize(("age_s", "is_resumed"), [(PAGE_URL_LIFETIME_S, True), (PAGE_URL_LIFETIME_S + 1, False)])
 def test_a_page_is_resumed_for_twelve_hours(play: Play, age_s: int, *, is_resumed: bool) -> None:
-    assert PAGE_URL_LASTS_S == 12 * 3600
+    assert PAGE_URL_LIFETIME_S == 12 * 3600
     cut_in_a_window(play)
     end_s = play.house.now_s - LAG_S
     play.house.now_s += age_s

@@ -205,7 +205,7 @@ def test_no_page_is_looked_for_on_another_host(play: Play) -> None:
         # It gives a token or a checkpoint, and no address.
         assert play.signals() == shared
     else:
-        assert report.error == "127.0.0.1 has its next page on another host: it is not followed"
+        assert report.error == "127.0.0.1 names a next page on another host, which is not requested"
         assert len(play.server.asked) == play.script.first_page + 1
 
 

@@ -20,7 +20,7 @@ from countermark.exchanges.pages import MAX_DAMAGES, MAX_RECORD_BYTES
 from countermark.exchanges.stop_ncii import (
     FIRST_TIMESTAMP,
     STALE_AFTER_S,
-    TOKEN_LASTS_S,
+    TOKEN_LIFETIME_S,
     TYPES,
     StopNcii,
     opinions_of,
@@ -336,14 +336,14 @@ def test_it_asks_as_the_client_of_the_peer_does(play: Play) -> None:
 def test_a_token_that_comes_again_is_an_error_where_the_peer_runs_for_ever(play: Play, tokens: list[str]) -> None:
     given_ = iter(tokens)
     play.server.respond = lambda _: as_json(page_of(record(), nextPageToken=next(given_), hasMoreRecords=True))
-    assert play.house.fetch().error == "127.0.0.1 has a page for its next one that it had before"
+    assert play.house.fetch().error == "127.0.0.1 names an earlier page as its next page"
     assert len(play.server.asked) == len(tokens)
 
 
 def test_a_token_that_is_resumed_and_comes_again_is_an_error(play: Play) -> None:
     play.server.respond = lambda _: as_json(page_of(record(), nextPageToken="a", hasMoreRecords=True))
     play.cut()
-    assert "that it had before" in play.house.fetch().error
+    assert "an earlier page as its next page" in play.house.fetch().error
 
 
 @pytest.mark.parametrize(("rewinds_by", "is_error"), [(0, False), (1, True), (1_000_000, True)])
@@ -353,7 +353,9 @@ def test_a_set_that_ends_before_it_began_is_an_error(play: Play, rewinds_by: int
     before = play.house.state()
     play.api.rewinds_by = rewinds_by
     report = play.house.fetch()
-    assert report.error == ("127.0.0.1 went back in time, behind what it had told already" if is_error else "")
+    assert report.error == (
+        "127.0.0.1 went back in time: its position is before that of an earlier answer" if is_error else ""
+    )
     assert play.house.state().checkpoint == before.checkpoint
 
 
@@ -392,9 +394,9 @@ def test_a_refusal_of_anything_but_a_resumed_token_is_an_error(play: Play, code:
     assert len(play.server.asked) == 4
 
 
-@pytest.mark.parametrize(("age_s", "is_used"), [(TOKEN_LASTS_S, True), (TOKEN_LASTS_S + 1, False)])
+@pytest.mark.parametrize(("age_s", "is_used"), [(TOKEN_LIFETIME_S, True), (TOKEN_LIFETIME_S + 1, False)])
 def test_a_token_is_resumed_for_twelve_hours(play: Play, age_s: int, *, is_used: bool) -> None:
-    assert TOKEN_LASTS_S == 12 * 3600
+    assert TOKEN_LIFETIME_S == 12 * 3600
     texts = put_texts(play, 3)
     play.cut()
     play.house.now_s += age_s
@@ -535,7 +537,7 @@ def test_a_line_of_credentials_holds_two_keys_and_perhaps_a_base_url() -> None:
 
 @pytest.mark.parametrize("text", ["", "hunter2", "hunter2,", ",hunter2", "hunter2,b,", "hunter2,b,https://c.example,d"])
 def test_a_line_of_another_form_is_refused_without_being_shown(text: str) -> None:
-    with pytest.raises(InvalidInput, match=r"of the form function key,subscription key\[,base url\]") as caught:
+    with pytest.raises(InvalidInput, match=r"have the form function key,subscription key\[,base url\]") as caught:
         StopNcii(quick_transport()).parse_credentials(text)
     assert "hunter2" not in str(caught.value)
 
@@ -564,7 +566,7 @@ def test_a_base_url_is_one_of_https_only(url: str) -> None:
         lambda: exchange.joined({}).opinion_requests(record(), opinion, credentials=credentials),
     ):
         with pytest.raises(
-            InvalidInput, match="the base URL in the credentials of stop_ncii is one of https"
+            InvalidInput, match="the base URL in the credentials of stop_ncii must be an https URL"
         ) as caught:
             refuse()
         assert "hunter2" not in str(caught.value)

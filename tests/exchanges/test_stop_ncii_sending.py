@@ -102,12 +102,12 @@ def test_what_the_exchange_does_not_take_is_refused() -> None:
     exchange = StopNcii(quick_transport()).joined({})
     seen = SharedOpinion(verdict=Verdict.SEEN)
     signal = Signal(type="photo_md5", value=MD5)
-    with pytest.raises(InvalidInput, match="stop_ncii takes no signals of type 'photo_md5'"):
+    with pytest.raises(InvalidInput, match="stop_ncii accepts no signals of type 'photo_md5'"):
         exchange.signal_requests(signal, seen, credentials=CREDENTIALS, now_s=NOW_S)
     with pytest.raises(InvalidInput, match="has no signal of type 'pdq'"):
         exchange.opinion_requests(record(), replace(seen, signal_type="pdq"), credentials=CREDENTIALS)
-    with pytest.raises(InvalidInput, match="stop_ncii takes no such opinion: withdrawn"):
+    with pytest.raises(InvalidInput, match="stop_ncii does not accept the opinion withdrawn"):
         exchange.opinion_requests(record(), replace(seen, verdict=Verdict.WITHDRAWN), credentials=CREDENTIALS)
-    with pytest.raises(InvalidInput, match="takes no reason"):
+    with pytest.raises(InvalidInput, match="accepts no reason"):
         exchange.opinion_requests(record(), replace(seen, reason="x"), credentials=CREDENTIALS)
     assert exchange.opinion_requests(record(), replace(seen, signal_type="raw_text"), credentials=CREDENTIALS)

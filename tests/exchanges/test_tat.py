@@ -308,10 +308,10 @@ def test_two_entries_of_one_hash_are_two_where_the_peer_removes_both(play: Play)
         (["5.5,2", "5.5,3"], ""),
         (["5.5,2", "5.50,2"], ""),
         (["9.5,2", "10.5,1"], ""),
-        (["5.5,2", "5.5,1"], "went back in time, behind what it had told already"),
-        (["10.5,2", "9.5,3"], "went back in time, behind what it had told already"),
-        (["5.000000000000000001,2", "5,3"], "went back in time, behind what it had told already"),
-        (["5.5,2", "5.5,2", "5.5,3"], "has the same page for its next one"),
+        (["5.5,2", "5.5,1"], "went back in time: its position is before that of an earlier answer"),
+        (["10.5,2", "9.5,3"], "went back in time: its position is before that of an earlier answer"),
+        (["5.000000000000000001,2", "5,3"], "went back in time: its position is before that of an earlier answer"),
+        (["5.5,2", "5.5,2", "5.5,3"], "names the same page as its next page"),
     ],
 )
 def test_a_checkpoint_that_goes_back_or_stands_still_is_an_error(
@@ -428,7 +428,7 @@ def test_a_line_of_credentials_holds_a_user_and_a_password_with_any_colons() -> 
 
 @pytest.mark.parametrize("text", ["", "hunter2", "hunter2:", ":hunter2", ":"])
 def test_a_line_of_another_form_is_refused_without_being_shown(text: str) -> None:
-    with pytest.raises(InvalidInput, match="the credentials of tat are of the form user:password") as caught:
+    with pytest.raises(InvalidInput, match="the credentials of tat must have the form user:password") as caught:
         Tat(quick_transport()).parse_credentials(text)
     assert "hunter2" not in str(caught.value)
 

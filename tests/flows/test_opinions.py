@@ -250,7 +250,7 @@ def test_of_several_signals_those_that_the_exchange_takes_are_shared(place: Plac
     given = place.given()
     unknown = replace(given[0], signals=(Signal(type="nosuch", value="x"),))
     assert [each for each, _ in opinions.accepted_opinions(place.sender, [unknown, *given], now_s=NOW_S)] == given
-    with pytest.raises(InvalidInput, match="takes no signals of type 'nosuch'"):
+    with pytest.raises(InvalidInput, match="accepts no signals of type 'nosuch'"):
         opinions.publish_opinions(place.curator, place.sender, [unknown])
     with pytest.raises(InvalidInput, match="there is no signal to share"):
         opinions.publish_opinions(place.curator, place.sender, [])

@@ -94,7 +94,7 @@ def test_a_message_that_is_delivered_twice_changes_nothing(functions: Functions)
 def test_a_run_that_is_cut_short_sends_itself_until_it_is_done(
     functions: Functions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("countermark.exchanges.local_file.LINES_A_DELTA", 2)
+    monkeypatch.setattr("countermark.exchanges.local_file.LINES_PER_DELTA", 2)
     collaborate(functions, "A", lines=5)
     rounds = 0
     messages = [{"collaboration": "A"}]

@@ -97,7 +97,7 @@ def test_a_long_purge_ends_only_where_its_function_may_loop(
 def test_a_long_fetch_is_continued_to_its_end(
     functions: Functions, templates: Mapping[str, Mapping[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("countermark.exchanges.local_file.LINES_A_DELTA", 1)
+    monkeypatch.setattr("countermark.exchanges.local_file.LINES_PER_DELTA", 1)
     collaborate(functions, "A", lines=LONG)
     deployed = "FetchFunction" in looping(templates["service"])
     queue = LoopDetection(functions=functions, stage="fetch", queue="fetch", may_loop=deployed)

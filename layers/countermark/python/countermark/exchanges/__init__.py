@@ -1,4 +1,4 @@
-"""Ring 2: the exchanges, one file a kind. `exchanges` makes them all."""
+"""The built-in exchanges, one module per kind. `exchanges` creates all of them."""
 
 from collections.abc import Mapping
 
@@ -16,10 +16,10 @@ from countermark.exchanges.tat import Tat
 def exchanges(
     *, reader: ContentReader, signal_types: Mapping[str, SignalType], transport: Transport | None = None
 ) -> dict[str, Exchange]:
-    """Return every exchange by its kind.
+    """Return all built-in exchanges by kind.
 
-    `reader` opens what configurations point to; `signal_types` are those that are installed. Without a
-    `transport` there are only the kinds that need no network.
+    `reader` opens the files that configurations name. `signal_types` holds the installed signal types. Without a
+    `transport`, only the kinds that need no network are returned.
     """
     kinds: list[Exchange] = [SampleExchange(signal_types), LocalFileExchange(reader, signal_types)]
     if transport is not None:

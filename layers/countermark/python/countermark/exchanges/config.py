@@ -1,4 +1,4 @@
-"""Checks of a configuration, and of credentials, against the fields that their kind declares."""
+"""Checks of configurations and credentials against the fields that their kind declares."""
 
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
@@ -8,41 +8,43 @@ from countermark.domain.json import JSON
 from countermark.errors import InvalidInput
 
 FIELD_TYPES: Mapping[str, type | tuple[type, ...]] = {"str": str, "int": int, "bool": bool, "set[int]": (list, tuple)}
-"""The Python type, as JSON has it, of each type name that a `Field` may have."""
+"""The Python type of a JSON value, for each `Field.type`."""
 
-MAX_SET = 10_000
-"""The most members of a set in a configuration, which is stored whole."""
+MAX_SET_MEMBERS = 10_000
+"""The maximum number of members of a set in a configuration. The limit bounds the size of the stored configuration."""
 
 
 def parse_fields(kind: str, fields: Sequence[Field], config: Mapping[str, JSON]) -> dict[str, JSON]:
-    """Return a configuration with every field checked and defaults filled in.
+    """Return a configuration with all fields checked and defaults filled in.
 
     Raises:
-        InvalidInput: A field is missing, unknown, of another type, or not one of its choices.
+        InvalidInput: A field is missing or unknown, has the wrong type, or has a value that is not one of its choices.
     """
     for name in config:
         if name not in {field.name for field in fields}:
             raise InvalidInput(f"{kind} has no field {name!r}")
-    return {field.name: _parse(kind, field, config.get(field.name)) for field in fields}
+    return {field.name: _parse_field(kind, field, config.get(field.name)) for field in fields}
 
 
 def parse_one_line(kind: str, form: str, fields: Sequence[Field], parts: Sequence[str]) -> dict[str, str]:
-    """Return the parts of a line of credentials by their fields; fields without a part are left out.
+    """Return the parts of a line of credentials by field name. Optional fields without a part are left out.
 
     Raises:
-        InvalidInput: There are too few parts or too many, or one is empty. The error does not show them.
+        InvalidInput: The line has too few or too many parts, or a part is empty. The error does not show the line.
     """
     required = [field for field in fields if field.required]
     if not len(required) <= len(parts) <= len(fields) or not all(part.strip() for part in parts):
-        raise InvalidInput(f"the credentials of {kind} are of the form {form}")
+        raise InvalidInput(f"the credentials of {kind} must have the form {form}")
     return {field.name: part.strip() for field, part in zip(fields, parts, strict=False)}
 
 
-def needed_credentials(kind: str, fields: Sequence[Field], credentials: Mapping[str, str] | None) -> Mapping[str, str]:
-    """Return the credentials, where they are there.
+def required_credentials(
+    kind: str, fields: Sequence[Field], credentials: Mapping[str, str] | None
+) -> Mapping[str, str]:
+    """Return the credentials after checking that the required fields are set.
 
     Raises:
-        InvalidInput: They are not, or a field is missing.
+        InvalidInput: The credentials are None, or a required field is missing or empty.
     """
     if credentials is None:
         raise InvalidInput(f"{kind} needs credentials, and none are set")
@@ -53,7 +55,7 @@ def needed_credentials(kind: str, fields: Sequence[Field], credentials: Mapping[
 
 
 def refuse_credentials(kind: str) -> NoReturn:
-    """Raise, for a kind that needs no credentials.
+    """Raise the error of a kind that needs no credentials.
 
     Raises:
         InvalidInput: Always.
@@ -61,24 +63,28 @@ def refuse_credentials(kind: str) -> NoReturn:
     raise InvalidInput(f"{kind} takes no credentials")
 
 
-def _parse(kind: str, field: Field, value: JSON) -> JSON:
+def _parse_field(kind: str, field: Field, value: JSON) -> JSON:
     if value is None or value == "":
         if field.required:
             raise InvalidInput(f"{kind} needs the field {field.name!r}")
         return [] if field.type == "set[int]" else field.default
     expected = FIELD_TYPES[field.type]
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-        raise InvalidInput(f"the field {field.name!r} of {kind} is of type {field.type}, not {value!r}")
+        raise InvalidInput(f"the field {field.name!r} of {kind} must be of type {field.type}, not {value!r}")
     if isinstance(value, list | tuple):
         return _parse_set(kind, field, value)
     if field.choices is not None and value not in field.choices:
-        raise InvalidInput(f"the field {field.name!r} of {kind} is one of {', '.join(field.choices)}, not {value!r}")
+        raise InvalidInput(
+            f"the field {field.name!r} of {kind} must be one of {', '.join(field.choices)}, not {value!r}"
+        )
     return value
 
 
 def _parse_set(kind: str, field: Field, values: Sequence[JSON]) -> JSON:
-    """Return a set as a sorted list, as JSON has no sets."""
+    """Return the members of a set as a sorted list, because JSON has no sets."""
     numbers = [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
-    if len(numbers) != len(values) or len(values) > MAX_SET:
-        raise InvalidInput(f"the field {field.name!r} of {kind} is a list of at most {MAX_SET} whole numbers")
+    if len(numbers) != len(values) or len(values) > MAX_SET_MEMBERS:
+        raise InvalidInput(
+            f"the field {field.name!r} of {kind} must be a list of at most {MAX_SET_MEMBERS} whole numbers"
+        )
     return sorted(set(numbers))

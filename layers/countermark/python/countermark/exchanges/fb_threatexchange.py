@@ -1,20 +1,19 @@
-"""Meta's ThreatExchange: signals that the members of a privacy group share, with their opinions of them.
+"""Meta's ThreatExchange: signals that the members of a privacy group share, with the members' opinions.
 
-Who runs it: Meta, for vetted platforms. Documentation:
-https://developers.facebook.com/docs/threat-exchange/reference/apis/threat-updates/ and its neighbours. Credentials:
-the access token of an app, `<app id>|<secret>`.
+Operator: Meta, for vetted platforms. Documentation:
+https://developers.facebook.com/docs/threat-exchange/reference/apis/threat-updates/ and the pages beside it.
+Credentials: the access token of an app, `<app id>|<secret>`.
 
-An *indicator* is a signal, and a *descriptor* one member's statement of it. `threat_updates` returns what has
-changed since a time, oldest first, an indicator with all its descriptors at once. Deletions are kept for 90 days as
-one page of Meta's documentation says, and for 30 as another one does, so a fetch that comes later than 29 days starts
-again from the beginning.
+An *indicator* is a signal, and a *descriptor* is one member's statement about it. `threat_updates` returns the changes
+since a time, oldest first, each indicator with all its descriptors. One page of Meta's documentation states that
+deletions are kept for 90 days, another one states 30 days. Therefore a fetch starts again from the beginning if the
+last one is older than 29 days.
 
-Indicators of every type are asked for, and those whose type gives no signal are left out here: the parameter `types`
-takes only names that are on Meta's list of indicator types, and no other client sends it.
+Indicators of all types are requested, and those whose type has no signal are discarded here. The parameter `types`
+accepts only names that are on Meta's list of indicator types, and no other client sends it.
 
-Limits: pages of 100 indicators, and fewer where the exchange asks for less data; 32 MiB a page; the order of
-`last_updated` is what a fetch is resumed by, so an exchange that goes back behind it is an error; 100 pages of privacy
-groups.
+Limits: 100 indicators per page, or fewer if the exchange asks for less data; 32 MiB per page; 100 pages of privacy
+groups. A fetch resumes by `last_updated`, so a page that goes back in this order is an error.
 """
 
 import hashlib
@@ -29,31 +28,40 @@ from countermark.domain.opinion import Category, Opinion, SharedOpinion, Verdict
 from countermark.domain.signal import Signal
 from countermark.domain.transport import Request, Transport
 from countermark.errors import ExchangeFailed, InvalidInput
-from countermark.exchanges.config import needed_credentials, parse_fields, parse_one_line
-from countermark.exchanges.graph_api import GRAPH_VERSION, Graph, TooMuchData, asks_for_less, following, page_of
-from countermark.exchanges.pages import Patience, host_of, is_storable, parsed, went_back
-from countermark.exchanges.verdicts import sent
+from countermark.exchanges.config import parse_fields, parse_one_line, required_credentials
+from countermark.exchanges.graph_api import (
+    GRAPH_VERSION,
+    GraphClient,
+    TooMuchData,
+    next_page_request,
+    parse_edge_page,
+    requests_smaller_page,
+)
+from countermark.exchanges.pages import EmptyPageCounter, host_of, is_storable, parse_body, went_back_error
+from countermark.exchanges.verdicts import verdict_term
 
 BASE_URL = f"https://graph.facebook.com/{GRAPH_VERSION}"
 
 PAGE_SIZE = 100
-"""How many indicators a page has. Where the exchange asks for less data the size is halved, down to 1."""
+"""The number of indicators per page. If the exchange asks for less data, the size is halved, down to 1."""
 
 RAISE_AFTER_PAGES = 10
-"""After how many pages of a lowered size the size is doubled, up to `PAGE_SIZE`."""
+"""The number of pages with a reduced size after which the size is doubled, up to `PAGE_SIZE`."""
 
 STALE_AFTER_S = 29 * 24 * 3600
-"""How old the last fetch may be, in seconds: a day less than the shorter of the two times for which Meta documents
-that deletions are kept. Source: 30 days in https://developers.facebook.com/docs/threat-exchange/best-practices/, and 90
-days in https://developers.facebook.com/docs/threat-exchange/reference/apis/threat-updates/."""
+"""The maximum age of the last fetch, in seconds. It is one day less than the shorter of the two times for which Meta
+documents that deletions are kept. Source: 30 days in
+https://developers.facebook.com/docs/threat-exchange/best-practices/, and 90 days in
+https://developers.facebook.com/docs/threat-exchange/reference/apis/threat-updates/."""
 
 MAX_GROUP_PAGES = 100
-"""How many pages of privacy groups are read: more than any app is in, and a loop of the exchange's ends."""
+"""The maximum number of pages of privacy groups. No app is in more groups, so more pages mean that the exchange is in a
+loop."""
 
 FIELDS = (
     "id,indicator,type,last_updated,should_delete,descriptors{reactions,my_reactions,owner{id},tags,status,added_on}"
 )
-"""What is asked for of each indicator. The ids of descriptors come unasked."""
+"""The fields to request for each indicator. The exchange always includes the descriptors' ids."""
 
 PHOTO_TAG = "media_type_photo"
 VIDEO_TAG = "media_type_video"
@@ -70,9 +78,10 @@ TYPES: Mapping[str, Sequence[tuple[str, str | None]]] = {
     "HASH_URL_MD5": [("url_md5", None)],
     "TREND_QUERY": [("trend_query", None)],
 }
-"""The signal types of each indicator type; with a tag, only of those that a member gave the tag.
+"""The signal types of each indicator type. A signal type with a tag applies only if a member gave the indicator this
+tag.
 
-HASH_VIDEO_SHA256, RAW_URI and HASH_URL_MD5 are not on Meta's list. They are read wherever they come from.
+HASH_VIDEO_SHA256, RAW_URI and HASH_URL_MD5 are not on Meta's list. They are read if the exchange returns them.
 """
 
 SENT_TYPES: Mapping[str, tuple[str, str | None]] = {
@@ -85,38 +94,39 @@ SENT_TYPES: Mapping[str, tuple[str, str | None]] = {
     "url": ("URI", None),
     "trend_query": ("TREND_QUERY", None),
 }
-"""The indicator type that each signal type is shared as, and the tag that says which medium it is.
+"""The indicator type as which each signal type is shared, and the tag that states the medium.
 
-Each is on Meta's list, which has none for url_md5. Source:
+All of them are on Meta's list, which has none for url_md5. Source:
 https://developers.facebook.com/docs/threat-exchange/reference/apis/indicator-type.
 """
 
 LISTED_TYPES = frozenset(indicator_type for indicator_type, _ in SENT_TYPES.values())
-"""The indicator types that may be sent."""
+"""The indicator types that can be sent."""
 
 STATUSES = {"MALICIOUS": Category.POSITIVE_CLASS, "NON_MALICIOUS": Category.NEGATIVE_CLASS}
-"""What a descriptor's status says; every other one is an INVESTIGATION_SEED."""
+"""The category for each status of a descriptor. Any other status is an INVESTIGATION_SEED."""
 
 REACTIONS = {
     "HELPFUL": Category.POSITIVE_CLASS,
     "NON_MALICIOUS": Category.NEGATIVE_CLASS,
     "DISAGREE_WITH_TAGS": Category.NEGATIVE_CLASS,
 }
-"""What a reaction to another member's descriptor says; every other one says nothing about the signal."""
+"""The category for each reaction to another member's descriptor. Other reactions express no opinion of the signal."""
 
-UPLOADS = frozenset({"NON_MALICIOUS"})
-"""The reactions that equal an upload with the status of that name, whatever else the member uploaded. Source:
-https://developers.facebook.com/docs/threat-exchange/reference/reacting."""
+UPLOAD_REACTIONS = frozenset({"NON_MALICIOUS"})
+"""The reactions that count like an upload with the status of the same name, even if the member uploaded another status.
+Source: https://developers.facebook.com/docs/threat-exchange/reference/reacting."""
 
 SENT_REACTIONS = {
     Verdict.TRUE_POSITIVE: "HELPFUL",
     Verdict.FALSE_POSITIVE: "NON_MALICIOUS",
     Verdict.SEEN: "SAW_THIS_TOO",
 }
-"""A false positive is not sent as DISAGREE_WITH_TAGS: Meta removes that one when the owner edits the tags."""
+"""The reaction to send for each verdict. A false positive is not sent as DISAGREE_WITH_TAGS, because Meta removes that
+reaction when the owner edits the tags."""
 
-ONCE_SENT_REACTIONS = {Verdict.FALSE_POSITIVE: ("DISAGREE_WITH_TAGS",)}
-"""The reactions that earlier versions sent for a verdict: they are taken back together with today's."""
+FORMERLY_SENT_REACTIONS = {Verdict.FALSE_POSITIVE: ("DISAGREE_WITH_TAGS",)}
+"""The reactions that earlier versions sent for a verdict. They are removed together with the current one."""
 
 SENT_STATUSES = {
     Verdict.TRUE_POSITIVE: "MALICIOUS",
@@ -135,15 +145,15 @@ CREDENTIAL_SOURCE = CredentialSource(
 )
 
 _TOKEN = re.compile(r"[0-9]{8,}\|[A-Za-z0-9_-]{20,}")
-"""What a token looks like. Source: the peer's check of it."""
+"""The format of a token. Source: python-threatexchange's check."""
 
 _LIMIT = re.compile(r"([?&]limit=)[0-9]+")
-"""Where a page's URL has its size."""
+"""The page size in a page's URL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """What a page says of one indicator: its record, or None where it was taken back or gives no signal."""
+    """The change of one indicator. `data` is its record, or None if the indicator was deleted or has no signal."""
 
     key: str
     at_s: int
@@ -152,7 +162,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A page as parsed. `next` is the URL of the next one; None where it is the last."""
+    """A parsed page. `next` is the URL of the next page; None on the last page."""
 
     updates: tuple[Update, ...]
     malformed_items: int
@@ -160,19 +170,19 @@ class Page:
 
 
 def parse_page(body: Mapping[str, JSON], *, app_id: str) -> Page:
-    """Return what a page of `threat_updates` says. Records that are malformed are counted and left out.
+    """Return a parsed page of `threat_updates`. Malformed records are counted and left out.
 
     Raises:
-        ValueError: It is no such page.
+        ValueError: The body is not a page.
     """
-    items, url = page_of(body)
-    updates = [_update(item, app_id) for item in items]
-    good = tuple(update for update in updates if update is not None)
-    return Page(updates=good, malformed_items=len(updates) - len(good), next=url)
+    items, url = parse_edge_page(body)
+    updates = [_parse_item(item, app_id) for item in items]
+    valid = tuple(update for update in updates if update is not None)
+    return Page(updates=valid, malformed_items=len(updates) - len(valid), next=url)
 
 
 def signals_of(data: Mapping[str, JSON]) -> list[Signal]:
-    """Return the signals of a record: those of its type, as far as the members' tags allow."""
+    """Return the signals of a record, according to its type and the members' tags."""
     tags = {tag for descriptor in _descriptors(data) for tag in _tags(descriptor)}
     return [
         Signal(type=name, value=str(data["indicator"]))
@@ -182,34 +192,39 @@ def signals_of(data: Mapping[str, JSON]) -> list[Signal]:
 
 
 def opinions_of(data: Mapping[str, JSON]) -> list[Opinion]:
-    """Return one opinion of each descriptor with an owner, and one of each member that only reacted.
+    """Return one opinion for each descriptor with an owner, and one for each member that only reacted.
 
-    A member that found one descriptor helpful and disagreed with another counts as disagreeing. A reaction out of
-    `UPLOADS` counts for members with a descriptor as well.
+    If a member reacted to one descriptor as helpful and disagreed with another, the disagreement counts. The reactions
+    in `UPLOAD_REACTIONS` also count for members with a descriptor.
     """
-    descriptors = [each for each in _descriptors(data) if _owner(each) is not None]
-    owners = {_owner(descriptor) for descriptor in descriptors}
-    reacted: dict[str, Category] = {}
+    descriptors = [each for each in _descriptors(data) if _owner_id(each) is not None]
+    owners = {_owner_id(descriptor) for descriptor in descriptors}
+    category_by_member: dict[str, Category] = {}
     for descriptor in descriptors:
-        for key, members in _reacted(descriptor):
+        for key, members in _reactions(descriptor):
             category = REACTIONS.get(key)
             for member in members:
-                if category is not None and (key in UPLOADS or member not in owners):
-                    reacted[member] = min(category, reacted.get(member, category))
-    mine = str(data["app_id"])
-    stated = [
+                if category is not None and (key in UPLOAD_REACTIONS or member not in owners):
+                    category_by_member[member] = min(category, category_by_member.get(member, category))
+    my_app_id = str(data["app_id"])
+    descriptor_opinions = [
         Opinion(
             category=STATUSES.get(str(descriptor.get("status")), Category.INVESTIGATION_SEED),
             tags=frozenset(_tags(descriptor)),
-            is_mine=_owner(descriptor) == mine,
+            is_mine=_owner_id(descriptor) == my_app_id,
         )
         for descriptor in descriptors
     ]
-    return stated + [Opinion(category=category, is_mine=member == mine) for member, category in reacted.items()]
+    return descriptor_opinions + [
+        Opinion(category=category, is_mine=member == my_app_id) for member, category in category_by_member.items()
+    ]
 
 
 class FbThreatExchange:
-    """Yields the updates of a privacy group, a page at a time. `base_url` is for tests, `config` for `joined`."""
+    """Yields the updates of a privacy group, one page per delta.
+
+    Only tests pass `base_url`, and only `joined` passes `config`.
+    """
 
     kind = "fb_threatexchange"
     config_fields: Sequence[Field] = CONFIG_FIELDS
@@ -227,32 +242,32 @@ class FbThreatExchange:
         """Return the checked configuration.
 
         Raises:
-            InvalidInput: The privacy group is missing or no number, or a field is unknown.
+            InvalidInput: The privacy group is missing or not a number, or a field is unknown.
         """
         return parse_fields(self.kind, self.config_fields, config)
 
     def parse_credentials(self, text: str) -> Mapping[str, str]:
-        """Return the token that a line holds; `%7C` is taken for its bar as well.
+        """Return the token in a line. `%7C` is accepted in place of the bar.
 
         Raises:
-            InvalidInput: It is no token. The error does not show it.
+            InvalidInput: The line is not a token. The error does not show it.
         """
         credentials = parse_one_line(self.kind, CREDENTIAL_SOURCE.form, CREDENTIAL_FIELDS, [text])
         return {"api_token": self._token(credentials)}
 
     def check_credentials(self, credentials: Mapping[str, str]) -> None:
-        """Check that the token looks like one.
+        """Check the format of the token.
 
         Raises:
-            InvalidInput: It does not. The error does not show it.
+            InvalidInput: The token is missing or malformed. The error does not show it.
         """
         self._token(credentials)
 
     def joined(self, config: Mapping[str, JSON]) -> "FbThreatExchange":
-        """Return the exchange with a configuration, which is checked first.
+        """Return this exchange with a configuration, which is checked first.
 
         Raises:
-            InvalidInput: A field is missing, unknown or wrong.
+            InvalidInput: A field is missing, unknown or invalid.
         """
         return FbThreatExchange(self._transport, base_url=self._base_url, config=self.parse_config(config))
 
@@ -263,20 +278,21 @@ class FbThreatExchange:
         credentials: Mapping[str, str] | None,
         now_s: int,
     ) -> Fetch:
-        """Begin a fetch of what has changed up to now.
+        """Begin a fetch of the changes up to now.
 
-        It restarts where the last one is too long ago, or was of another privacy group or app: whose opinions are
-        one's own stands with each record.
+        The fetch restarts if the last one is too old, or was for another privacy group or app. The app matters because
+        each record stores which member the platform itself is.
 
         Raises:
-            InvalidInput: There are no credentials, or they are no token.
-            ExchangeFailed: From the deltas: it refused, answered outside its format, or went back in time.
+            InvalidInput: The credentials are missing or malformed.
+            ExchangeFailed: From the deltas: the exchange refused, sent an answer that is not in its format, or went
+                back in time.
         """
         graph = self._graph(credentials)
         scope: Mapping[str, JSON] = {"privacy_group": self._config["privacy_group"], "app_id": graph.app_id}
         is_fresh = (
             checkpoint is not None
-            # Checkpoints of before do not tell the app.
+            # Checkpoints of earlier versions do not contain the app id.
             and all(checkpoint.get(name, value) == value for name, value in scope.items())
             and now_s - _integer(checkpoint["last_fetch_time"]) <= STALE_AFTER_S
         )
@@ -288,7 +304,7 @@ class FbThreatExchange:
         return signals_of(data)
 
     def opinions(self, data: Mapping[str, JSON]) -> Sequence[Opinion]:
-        """Return what the members say of an indicator."""
+        """Return the members' opinions of an indicator."""
         return opinions_of(data)
 
     def opinion_requests(
@@ -298,30 +314,32 @@ class FbThreatExchange:
         *,
         credentials: Mapping[str, str],
     ) -> Sequence[Request]:
-        """Return a reaction to each other member's descriptor, in place of the contrary one if that was given.
+        """Return a reaction to each descriptor of another member. An opposite reaction that was sent before is removed.
 
-        Where there is a descriptor of one's own it takes the opinion's status and tags besides; to have seen
-        the signal changes nothing of it.
+        If the platform has a descriptor, it is updated with the opinion's status and tags. The verdict SEEN does not
+        change this descriptor.
 
         Raises:
-            InvalidInput: There is no descriptor to react to, no such reaction, one's own descriptor is of a type that
-                Meta does not list, or the credentials are no token.
+            InvalidInput: No descriptor can be reacted to, the verdict has no reaction, Meta does not list the type of
+                the platform's descriptor, or the credentials are malformed.
         """
         graph = self._graph(credentials)
-        reaction = sent(self.kind, SENT_REACTIONS, opinion.verdict)
+        reaction = verdict_term(self.kind, SENT_REACTIONS, opinion.verdict)
         requests: list[Request] = []
-        is_stated = False
+        has_own_descriptor = False
         for descriptor in _descriptors(data):
-            descriptor_id = _id(descriptor)
-            if _owner(descriptor) == graph.app_id:
-                is_stated = True
-            elif _owner(descriptor) is not None and descriptor_id is not None:
-                judged = _judged(descriptor, opinion, graph.app_id) if reaction in REACTIONS else []
-                contrary = [each for each in judged if REACTIONS[each] is not REACTIONS[reaction]]
-                sent_now = [*(("reactions_to_remove", each) for each in contrary), ("reactions", reaction)]
-                requests.extend(graph.post(descriptor_id, {name: value}) for name, value in sent_now)
-        if is_stated and opinion.verdict is not Verdict.SEEN:
-            requests.append(_statement(graph, self._config, str(data["type"]), str(data["indicator"]), opinion))
+            descriptor_id = _descriptor_id(descriptor)
+            if _owner_id(descriptor) == graph.app_id:
+                has_own_descriptor = True
+            elif _owner_id(descriptor) is not None and descriptor_id is not None:
+                own_reactions = _own_reactions(descriptor, opinion, graph.app_id) if reaction in REACTIONS else []
+                opposite = [each for each in own_reactions if REACTIONS[each] is not REACTIONS[reaction]]
+                changes = [*(("reactions_to_remove", each) for each in opposite), ("reactions", reaction)]
+                requests.extend(graph.post(descriptor_id, {name: value}) for name, value in changes)
+        if has_own_descriptor and opinion.verdict is not Verdict.SEEN:
+            requests.append(
+                _descriptor_request(graph, self._config, str(data["type"]), str(data["indicator"]), opinion)
+            )
         if not requests:
             raise InvalidInput("fb_threatexchange has no descriptor of another member to react to")
         return requests
@@ -334,191 +352,202 @@ class FbThreatExchange:
         credentials: Mapping[str, str],
         now_s: int,
     ) -> Sequence[Request]:
-        """Return the request that states a signal to the privacy group, or restates it: there is one of a member.
+        """Return the request that shares a signal with the privacy group.
+
+        A member has one descriptor per indicator, so an existing one is updated.
 
         Raises:
-            InvalidInput: The exchange has no type for such a signal, no such status, or the credentials are no token.
+            InvalidInput: The exchange has no type for the signal or no status for the verdict, or the credentials are
+                malformed.
         """
         if signal.type not in SENT_TYPES:
             raise InvalidInput(
-                f"fb_threatexchange takes no signals of type {signal.type!r}: Meta's list of indicator types has none "
-                "for it"
+                f"fb_threatexchange accepts no signals of type {signal.type!r}: Meta's list of indicator types has "
+                "none for it"
             )
         indicator_type, tag = SENT_TYPES[signal.type]
         tags = tuple(dict.fromkeys([*opinion.tags, *([tag] if tag else [])]))
         tagged = SharedOpinion(verdict=opinion.verdict, tags=tags)
-        return [_statement(self._graph(credentials), self._config, indicator_type, signal.value, tagged)]
+        return [_descriptor_request(self._graph(credentials), self._config, indicator_type, signal.value, tagged)]
 
     def withdrawal_requests(
         self, data: Mapping[str, JSON], opinion: SharedOpinion, *, credentials: Mapping[str, str]
     ) -> Sequence[Request]:
-        """Return the requests that take back one's own descriptors of an indicator, and reactions to the others.
+        """Return the requests that delete the platform's descriptors of an indicator, and its reactions.
 
         Raises:
-            InvalidInput: There is none, or the credentials are no token.
+            InvalidInput: The platform has no descriptor and no reaction, or the credentials are malformed.
         """
         graph = self._graph(credentials)
         requests: list[Request] = []
         for descriptor in _descriptors(data):
-            descriptor_id = _id(descriptor)
-            if descriptor_id is not None and _owner(descriptor) == graph.app_id:
+            descriptor_id = _descriptor_id(descriptor)
+            if descriptor_id is not None and _owner_id(descriptor) == graph.app_id:
                 requests.append(graph.request(descriptor_id, method="DELETE"))
-            elif descriptor_id is not None and _owner(descriptor) is not None:
-                given = _judged(descriptor, opinion, graph.app_id)
-                requests.extend(graph.post(descriptor_id, {"reactions_to_remove": reaction}) for reaction in given)
+            elif descriptor_id is not None and _owner_id(descriptor) is not None:
+                own_reactions = _own_reactions(descriptor, opinion, graph.app_id)
+                requests.extend(
+                    graph.post(descriptor_id, {"reactions_to_remove": reaction}) for reaction in own_reactions
+                )
         if not requests:
-            raise InvalidInput("fb_threatexchange has no descriptor or reaction of your own to take back")
+            raise InvalidInput("fb_threatexchange has no descriptor or reaction of your own to withdraw")
         return requests
 
     def memberships(self, *, credentials: Mapping[str, str]) -> Sequence[Membership]:
         """Return the privacy groups that the app is a member or the owner of, by name.
 
         Raises:
-            ExchangeFailed: It refused, or answered outside its format.
-            InvalidInput: The credentials are no token.
+            ExchangeFailed: The exchange refused, or sent an answer that is not in its format.
+            InvalidInput: The credentials are malformed.
         """
         graph = self._graph(credentials)
         edges = ("threat_privacy_groups_member", "threat_privacy_groups_owner")
-        found = {group.id: group for edge in edges for group in _groups(graph, edge)}
-        return sorted(found.values(), key=lambda group: (group.name, group.id))
+        groups_by_id = {group.id: group for edge in edges for group in _groups(graph, edge)}
+        return sorted(groups_by_id.values(), key=lambda group: (group.name, group.id))
 
-    def _graph(self, credentials: Mapping[str, str] | None) -> Graph:
-        return Graph(transport=self._transport, base_url=self._base_url, token=self._token(credentials))
+    def _graph(self, credentials: Mapping[str, str] | None) -> GraphClient:
+        return GraphClient(transport=self._transport, base_url=self._base_url, token=self._token(credentials))
 
     def _token(self, credentials: Mapping[str, str] | None) -> str:
-        given = needed_credentials(self.kind, CREDENTIAL_FIELDS, credentials)["api_token"].strip()
-        token = given.replace("%7C", "|").replace("%7c", "|")
+        text = required_credentials(self.kind, CREDENTIAL_FIELDS, credentials)["api_token"].strip()
+        token = text.replace("%7C", "|").replace("%7c", "|")
         if not _TOKEN.fullmatch(token):
-            raise InvalidInput(f"the credentials of {self.kind} are of the form {CREDENTIAL_SOURCE.form}")
+            raise InvalidInput(f"the credentials of {self.kind} must have the form {CREDENTIAL_SOURCE.form}")
         return token
 
 
-def _deltas(graph: Graph, scope: Mapping[str, JSON], update_time: int, now_s: int) -> Iterator[Delta]:
+def _deltas(graph: GraphClient, scope: Mapping[str, JSON], update_time: int, now_s: int) -> Iterator[Delta]:
     query = {"start_time": update_time, "stop_time": now_s, "limit": PAGE_SIZE, "fields": FIELDS}
     first = graph.request(f"{scope['privacy_group']}/threat_updates/", query)
-    request = replace(first, is_final=asks_for_less)
-    patience = Patience()
+    request = replace(first, is_final=requests_smaller_page)
+    empty_page_counter = EmptyPageCounter()
     size = _PageSize()
     while True:
         try:
             request, body = _page_body(graph, request, size)
         except ExchangeFailed as error:
             if error.status == 500 and request.url == first.url:
-                raise _not_enabled(error, scope) from error
+                raise _not_enabled_error(error, scope) from error
             raise
-        this = parsed(request, partial(parse_page, app_id=graph.app_id), body)
-        times = [update.at_s for update in this.updates]
+        page = parse_body(request, partial(parse_page, app_id=graph.app_id), body)
+        times = [update.at_s for update in page.updates]
         if times and min(times) < update_time:
-            raise went_back(request)
+            raise went_back_error(request)
         update_time = max([update_time, *times])
         yield Delta(
-            changes={update.key: update.data for update in sorted(this.updates, key=lambda update: update.at_s)},
+            changes={update.key: update.data for update in sorted(page.updates, key=lambda update: update.at_s)},
             checkpoint={**scope, "update_time": update_time, "last_fetch_time": now_s},
-            malformed_items=this.malformed_items,
+            malformed_items=page.malformed_items,
         )
-        if this.next is None:
+        if page.next is None:
             return
-        patience.after(request, items=len(this.updates) + this.malformed_items)
-        request = following(request, this.next)
+        empty_page_counter.count_page(request, items=len(page.updates) + page.malformed_items)
+        request = next_page_request(request, page.next)
 
 
 @dataclass(slots=True)
 class _PageSize:
-    """How many indicators are asked for at once: fewer where the exchange asks for less data, and more again later."""
+    """The number of indicators to request at once.
+
+    It shrinks if the exchange asks for less data, and grows again later.
+    """
 
     limit: int = PAGE_SIZE
     is_lowered: bool = False
     pages: int = 0
 
     def lower(self) -> bool:
-        """Halve the size; returns False where it is the smallest already."""
+        """Halve the size. Return False if it is already the smallest."""
         if self.limit == 1:
             return False
         self.limit, self.is_lowered, self.pages = self.limit // 2, True, 0
         return True
 
-    def after_page(self) -> None:
-        """Take a page that was answered."""
+    def count_page(self) -> None:
+        """Count a page that was answered."""
         self.pages += 1
         if self.pages == RAISE_AFTER_PAGES:
             self.limit, self.pages = min(PAGE_SIZE, self.limit * 2), 0
 
-    def applied(self, url: str) -> str:
-        """Return the URL of a page with this size in it; as the exchange gave it, as long as none was lowered."""
+    def apply_to(self, url: str) -> str:
+        """Return the URL of a page with this size in it. Return it unchanged if the size was never reduced."""
         return _LIMIT.sub(rf"\g<1>{self.limit}", url) if self.is_lowered else url
 
 
-def _page_body(graph: Graph, request: Request, size: _PageSize) -> tuple[Request, Mapping[str, JSON]]:
-    """Return a page and the request that it answers, each item with all its descriptors.
+def _page_body(graph: GraphClient, request: Request, size: _PageSize) -> tuple[Request, Mapping[str, JSON]]:
+    """Return a page's request and its body, each item with all its descriptors.
 
     Raises:
-        ExchangeFailed: It was refused, is no JSON object, or is too much data even with one indicator.
+        ExchangeFailed: The request was refused, the answer is not a JSON object, or a page with one indicator is still
+            too large.
     """
     while True:
-        request = replace(request, url=size.applied(request.url))
+        request = replace(request, url=size.apply_to(request.url))
         try:
             body = graph.answer(request)
         except TooMuchData:
             if not size.lower():
-                raise ExchangeFailed(f"{host_of(request.url)} asks for less data than a single indicator") from None
+                raise ExchangeFailed(
+                    f"{host_of(request.url)} asks for less data, although only one indicator was requested"
+                ) from None
             continue
-        size.after_page()
+        size.count_page()
         items = body.get("data")
         if isinstance(items, list):
-            return request, {**body, "data": [_whole(graph, request, item) for item in items]}
+            return request, {**body, "data": [_complete_item(graph, request, item) for item in items]}
         return request, body
 
 
-def _whole(graph: Graph, request: Request, item: JSON) -> JSON:
-    """Return an item with all its descriptors, if it is one that is kept."""
-    if not isinstance(item, dict) or not _gives_signals(item) or item.get("should_delete") is True:
+def _complete_item(graph: GraphClient, request: Request, item: JSON) -> JSON:
+    """Return an item with all its descriptors. Return an item that will not be stored unchanged."""
+    if not isinstance(item, dict) or not _may_have_signals(item) or item.get("should_delete") is True:
         return item
-    return graph.completed(request, item)
+    return graph.with_all_edges(request, item)
 
 
-def _not_enabled(error: ExchangeFailed, scope: Mapping[str, JSON]) -> ExchangeFailed:
-    """Return the error for a first page that is answered with status 500, with what to do."""
+def _not_enabled_error(error: ExchangeFailed, scope: Mapping[str, JSON]) -> ExchangeFailed:
+    """Return the error for a first page that is answered with status 500. It explains what to do."""
     return ExchangeFailed(
-        f"{error}. ThreatExchange also answers 500 where a privacy group has not enabled threat_updates: look whether "
+        f"{error}. ThreatExchange also answers 500 if a privacy group has not enabled threat_updates: check whether "
         f"`countermark config api fb_threatexchange -L` lists group {scope['privacy_group']} as enabled; if it does "
         "not, ask threatexchange@meta.com to enable it",
         status=error.status,
     )
 
 
-def _groups(graph: Graph, edge: str) -> Iterator[Membership]:
-    """Yield the privacy groups at an edge of the app; malformed ones are left out."""
+def _groups(graph: GraphClient, edge: str) -> Iterator[Membership]:
+    """Yield the privacy groups at an edge of the app. Malformed ones are left out."""
     request = graph.request(f"{graph.app_id}/{edge}", {"fields": "id,name,description,threat_updates_enabled"})
     for _ in range(MAX_GROUP_PAGES):
-        groups, url = parsed(request, page_of, graph.answer(request))
+        groups, url = parse_body(request, parse_edge_page, graph.answer(request))
         yield from (group for group in map(_membership, groups) if group is not None)
         if url is None:
             return
-        request = following(request, url)
+        request = next_page_request(request, url)
     raise ExchangeFailed(f"{host_of(request.url)} lists more than {MAX_GROUP_PAGES} pages of privacy groups")
 
 
-def _statement(
-    graph: Graph, config: Mapping[str, JSON], indicator_type: str, indicator: str, opinion: SharedOpinion
+def _descriptor_request(
+    graph: GraphClient, config: Mapping[str, JSON], indicator_type: str, indicator: str, opinion: SharedOpinion
 ) -> Request:
-    """Return the request that states an opinion of an indicator to the privacy group.
+    """Return the request that sends an opinion of an indicator to the privacy group, as a descriptor.
 
-    A member has one descriptor of an indicator: what is stated twice is stated once.
+    A member has one descriptor per indicator, so sending it twice has the same effect as sending it once.
 
     Raises:
-        InvalidInput: The type is not on Meta's list, or there is no status for the verdict.
+        InvalidInput: The type is not on Meta's list, or the verdict has no status.
     """
     if indicator_type not in LISTED_TYPES:
         raise InvalidInput(
-            f"fb_threatexchange takes no descriptors of type {indicator_type!r}: it is not on Meta's list of indicator "
-            "types"
+            f"fb_threatexchange accepts no descriptors of type {indicator_type!r}: it is not on Meta's list of "
+            "indicator types"
         )
     form = {
         "indicator": indicator,
         "type": indicator_type,
         "description": "shared by countermark",
         "share_level": "AMBER",
-        "status": sent(FbThreatExchange.kind, SENT_STATUSES, opinion.verdict),
+        "status": verdict_term(FbThreatExchange.kind, SENT_STATUSES, opinion.verdict),
         "privacy_type": "HAS_PRIVACY_GROUP",
         "privacy_members": str(config["privacy_group"]),
         "tags": ",".join(opinion.tags),
@@ -526,21 +555,21 @@ def _statement(
     return graph.post("threat_descriptors", {}, {name: value for name, value in form.items() if value})
 
 
-def _update(item: JSON, app_id: str) -> Update | None:
-    """Return what an item of a page says; None where it is malformed."""
+def _parse_item(item: JSON, app_id: str) -> Update | None:
+    """Return the change in an item of a page; None if the item is malformed."""
     if not isinstance(item, dict):
         return None
-    is_kept = _gives_signals(item)
-    # One that is left out may be of any length.
-    if is_kept and not is_storable(item):
+    may_have_signals = _may_have_signals(item)
+    # An item without signals is not stored, so it can have any length.
+    if may_have_signals and not is_storable(item):
         return None
     indicator, indicator_type, at_s = item.get("indicator"), item.get("type"), _integer(item.get("last_updated"))
     if not isinstance(indicator, str) or not isinstance(indicator_type, str) or not indicator or at_s < 0:
         return None
-    # Of fixed length, as a text may be longer than a store's key.
+    # The key has a fixed length, because a text can be longer than the keys of the stores.
     key = f"{indicator_type} {hashlib.sha256(indicator.encode('utf-8', 'surrogatepass')).hexdigest()}"
     descriptors = item.get("descriptors", {})
-    if not is_kept or item.get("should_delete") is True or descriptors in ({}, None):
+    if not may_have_signals or item.get("should_delete") is True or descriptors in ({}, None):
         return Update(key=key, at_s=at_s, data=None)
     listed = descriptors.get("data") if isinstance(descriptors, dict) else None
     if not isinstance(listed, list) or not all(isinstance(descriptor, dict) for descriptor in listed):
@@ -549,8 +578,8 @@ def _update(item: JSON, app_id: str) -> Update | None:
     return Update(key=key, at_s=at_s, data=data if opinions_of(data) else None)
 
 
-def _gives_signals(item: Mapping[str, JSON]) -> bool:
-    """Return whether an item is of a type that may give a signal, or of none that can be read."""
+def _may_have_signals(item: Mapping[str, JSON]) -> bool:
+    """Return whether an item can have a signal: its type has one, or its type is unreadable."""
     indicator_type = item.get("type")
     return not isinstance(indicator_type, str) or indicator_type in TYPES
 
@@ -561,21 +590,21 @@ def _descriptors(data: Mapping[str, JSON]) -> list[Mapping[str, JSON]]:
     return [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
 
 
-def _owner(descriptor: Mapping[str, JSON]) -> str | None:
-    """Return the app id of a descriptor's owner; None where the exchange does not tell it."""
+def _owner_id(descriptor: Mapping[str, JSON]) -> str | None:
+    """Return the app id of a descriptor's owner; None if the exchange does not return it."""
     owner = descriptor.get("owner")
     owner_id = owner.get("id") if isinstance(owner, Mapping) else None
     return str(owner_id) if isinstance(owner_id, str | int) else None
 
 
-def _id(descriptor: Mapping[str, JSON]) -> str | None:
-    """Return the id of a descriptor, which becomes a path; None where it is no number."""
+def _descriptor_id(descriptor: Mapping[str, JSON]) -> str | None:
+    """Return the id of a descriptor, which is used in a URL's path; None if it is not a number."""
     number = _integer(descriptor.get("id"))
     return None if number < 0 else str(number)
 
 
 def _tags(descriptor: Mapping[str, JSON]) -> list[str]:
-    """Return the tags of a descriptor, which stand in either of two forms."""
+    """Return the tags of a descriptor. The exchange returns them in one of two forms."""
     tags = descriptor.get("tags")
     if isinstance(tags, Mapping):
         edge = tags.get("data")
@@ -583,8 +612,8 @@ def _tags(descriptor: Mapping[str, JSON]) -> list[str]:
     return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
 
 
-def _reacted(descriptor: Mapping[str, JSON]) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield each reaction to a descriptor with the members that gave it."""
+def _reactions(descriptor: Mapping[str, JSON]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield each reaction to a descriptor with the ids of the members that gave it."""
     reactions = descriptor.get("reactions")
     for reaction in reactions if isinstance(reactions, list) else []:
         if isinstance(reaction, Mapping):
@@ -592,19 +621,19 @@ def _reacted(descriptor: Mapping[str, JSON]) -> Iterator[tuple[str, Sequence[str
             yield str(reaction.get("key")), [member for member in members if member]
 
 
-def _judged(descriptor: Mapping[str, JSON], opinion: SharedOpinion, app_id: str) -> Sequence[str]:
-    """Return the reactions with which one's app judged a descriptor.
+def _own_reactions(descriptor: Mapping[str, JSON], opinion: SharedOpinion, app_id: str) -> Sequence[str]:
+    """Return the reactions by which the app expressed an opinion of a descriptor.
 
-    What was given since the descriptor was fetched is known from the opinion alone.
+    A reaction that was sent after the descriptor was fetched is known only from `opinion.replaces`.
     """
-    given = {key for key, members in _reacted(descriptor) if app_id in members}
+    own_reactions = {key for key, members in _reactions(descriptor) if app_id in members}
     if opinion.replaces in SENT_REACTIONS:
-        given.update([SENT_REACTIONS[opinion.replaces], *ONCE_SENT_REACTIONS.get(opinion.replaces, ())])
-    return [key for key in REACTIONS if key in given]
+        own_reactions.update([SENT_REACTIONS[opinion.replaces], *FORMERLY_SENT_REACTIONS.get(opinion.replaces, ())])
+    return [key for key in REACTIONS if key in own_reactions]
 
 
 def _membership(group: JSON) -> Membership | None:
-    """Return a privacy group as listed; None where it is malformed."""
+    """Return a privacy group in a list; None if it is malformed."""
     if not isinstance(group, dict) or _integer(group.get("id")) < 0:
         return None
     return Membership(
@@ -617,7 +646,7 @@ def _membership(group: JSON) -> Membership | None:
 
 
 def _integer(value: JSON) -> int:
-    """Return a whole number that is not negative, as the exchange writes it, or as text; -1 for anything else."""
+    """Return a non-negative whole number, given as a number or as text; -1 for any other value."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else -1

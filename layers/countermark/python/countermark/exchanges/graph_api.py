@@ -1,12 +1,12 @@
-"""Meta's Graph API: how an app asks it, what its errors mean, and where a next page is.
+"""Meta's Graph API: an app's requests, the meaning of errors, and paging.
 
 Documentation: https://developers.facebook.com/docs/graph-api/guides/error-handling and
 https://developers.facebook.com/docs/graph-api/overview/rate-limiting.
 
-It limits its callers, and fails for a moment, with errors of status 400 or 403 as well as with 429 and 5xx. What an
-error is stands in its code.
+Rate limits and temporary failures are reported with status 400 or 403 as well as with 429 and 5xx. Only the error code
+shows which error it is.
 
-Limits: an edge inside of an item is read to 40 pages.
+Limits: the edges inside of one item are read up to 40 further pages.
 """
 
 import json
@@ -17,10 +17,17 @@ from urllib.parse import urlencode
 from countermark.domain.json import JSON
 from countermark.domain.transport import Request, Response, Transport
 from countermark.errors import ExchangeFailed
-from countermark.exchanges.pages import MAX_PAGE_BYTES, host_of, json_object, next_url, parsed, refused
+from countermark.exchanges.pages import (
+    MAX_PAGE_BYTES,
+    checked_next_url,
+    host_of,
+    json_object,
+    parse_body,
+    refusal_error,
+)
 
 GRAPH_VERSION = "v26.0"
-"""The version of the Graph API that is asked: the newest documented one, introduced on 2026-07-29.
+"""The version of the Graph API that is used: the newest documented one, introduced on 2026-07-29.
 
 Meta has not announced yet when it expires. v25.0 expires on 2028-07-29, so this one does not expire before that date;
 v21.0 expires on 2027-01-21. Source: https://developers.facebook.com/docs/graph-api/changelog/versions/, as of
@@ -28,33 +35,33 @@ v21.0 expires on 2027-01-21. Source: https://developers.facebook.com/docs/graph-
 """
 
 MAX_EDGE_PAGES = 40
-"""How many pages are read of the edges inside of one item, such as an indicator's descriptors: with 25 a page these
-are more than a record has room for."""
+"""The maximum number of further pages that are read for the edges of one item, such as an indicator's descriptors. With
+25 descriptors per page, more of them would not fit in a record."""
 
 TOO_MANY_CALLS = frozenset({4, 17, 32, 341, 613, *range(80_000, 80_015)})
-"""The codes by which it limits an app, a user, a page or a business use case."""
+"""The error codes of rate limits: for an app, a user, a page or a business use case."""
 
 OUTAGES = frozenset({1, 2})
-"""The codes of an outage, which may pass. Any other error may say of itself that it `is_transient`."""
+"""The error codes of an outage, which can be temporary. Other errors are temporary if they set `is_transient`."""
 
-LESS_DATA = "reduce the amount of data"
-"""What the message of an error of code 1 says where the page that was asked for is too large: "Please reduce the
-amount of data you're asking for, then retry your request"."""
+LESS_DATA_TEXT = "reduce the amount of data"
+"""The part of a message by which an error of code 1 requests a smaller page: "Please reduce the amount of data you're
+asking for, then retry your request"."""
 
 TOKEN_REFUSED = frozenset({102, 190})
-"""The codes of a token that is wrong, or has ended."""
+"""The error codes for a token that is wrong or has expired."""
 
 NOT_PERMITTED = frozenset({3, 10, *range(200, 300)})
-"""The codes of an app that may not do this."""
+"""The error codes for an operation that the app is not permitted to do."""
 
 
 class TooMuchData(ExchangeFailed):
-    """The Graph API asks for a smaller page."""
+    """The Graph API requests a smaller page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Graph:
-    """One app's way to the Graph API. The token is `<app id>|<secret>`."""
+class GraphClient:
+    """A client of the Graph API for one app. The token has the form `<app id>|<secret>`."""
 
     transport: Transport = field(repr=False)
     base_url: str
@@ -62,7 +69,7 @@ class Graph:
 
     @property
     def app_id(self) -> str:
-        """The id of the app that the token is of."""
+        """The id of the app to which the token belongs."""
         return self.token.partition("|")[0]
 
     def request(self, path: str, query: Mapping[str, object] | None = None, *, method: str = "GET") -> Request:
@@ -75,7 +82,7 @@ class Graph:
         )
 
     def post(self, path: str, query: Mapping[str, str], form: Mapping[str, str] | None = None) -> Request:
-        """Return a request that changes something, to the same effect however often it is sent."""
+        """Return a POST request. Sending it twice must have the same effect as sending it once."""
         request = replace(self.request(path, query, method="POST"), is_repeatable=True)
         if form is None:
             return request
@@ -83,25 +90,25 @@ class Graph:
         return replace(request, headers=headers, body=urlencode(form).encode("ascii"))
 
     def answer(self, request: Request) -> Mapping[str, JSON]:
-        """Return the answer to a request.
+        """Send a request, and return the JSON object of the answer.
 
         Raises:
-            TooMuchData: It asks for a smaller page. This is raised at once only where the request's `is_final` is
-                `asks_for_less`; otherwise the request is sent again as in any outage.
-            ExchangeFailed: It was refused, or is no JSON object.
+            TooMuchData: The Graph API requests a smaller page. This is raised immediately only if the request's
+                `is_final` is `requests_smaller_page`. Otherwise the request is retried first, as in any outage.
+            ExchangeFailed: The request was refused, or the answer is not a JSON object.
         """
         response = self.transport.send(request, max_bytes=MAX_PAGE_BYTES)
-        if asks_for_less(response):
-            raise TooMuchData(f"{host_of(request.url)} asks for less data at once (error 1)", status=response.status)
+        if requests_smaller_page(response):
+            raise TooMuchData(f"{host_of(request.url)} asks for a smaller page (error 1)", status=response.status)
         if response.status != 200:
-            raise refused(request, response, why=_why_refused(response))
+            raise refusal_error(request, response, reason=_why_refused(response))
         return json_object(request, response)
 
-    def completed(self, request: Request, item: JSON) -> JSON:
-        """Return an item of a page with its edges, and theirs, read to their last page and without their `paging`.
+    def with_all_edges(self, request: Request, item: JSON) -> JSON:
+        """Return an item of a page with all pages of its edges, and of the edges inside them. `paging` is removed.
 
-        An edge is an object with a list `data`. Its `paging` may hold the token, so it is never part of a record.
-        Returns None where the edges have more than `MAX_EDGE_PAGES` further pages.
+        An edge is an object with a list `data`. Its `paging` can contain the token, so it is never stored in a record.
+        Return None if the edges have more than `MAX_EDGE_PAGES` further pages.
 
         Raises:
             ExchangeFailed: A page of an edge was refused, is malformed, or is on another host.
@@ -118,17 +125,17 @@ class Graph:
         return {name: self._edge(request, value, pages_left, depth=depth) for name, value in item.items()}
 
     def _edge(self, request: Request, edge: JSON, pages_left: list[int], *, depth: int) -> JSON:
-        """Return an edge with all its items; any other value as it is."""
+        """Return an edge with the items of all its pages. Return any other value unchanged."""
         if not isinstance(edge, dict) or not isinstance(edge.get("data"), list):
             return edge
-        items, url = list(edge["data"]), _next(edge)
+        items, url = list(edge["data"]), _next_page_url(edge)
         page = replace(request, is_final=None)
         while url is not None:
             if pages_left[0] == 0:
                 raise _TooManyPages
             pages_left[0] -= 1
-            page = following(page, url)
-            more, url = parsed(page, page_of, self.answer(page))
+            page = next_page_request(page, url)
+            more, url = parse_body(page, parse_edge_page, self.answer(page))
             items.extend(more)
         inner = [self._with_edges(request, each, pages_left, depth=depth - 1) for each in items]
         return {**{name: value for name, value in edge.items() if name != "paging"}, "data": inner}
@@ -138,11 +145,11 @@ class _TooManyPages(Exception):
     """The edges of an item have too many pages."""
 
 
-def page_of(body: Mapping[str, JSON]) -> tuple[Sequence[JSON], str | None]:
-    """Return the items of a page, and the URL of the next one; None where it is the last.
+def parse_edge_page(body: Mapping[str, JSON]) -> tuple[Sequence[JSON], str | None]:
+    """Return the items of a page and the URL of the next page, or None if this is the last page.
 
     Raises:
-        ValueError: It is no page.
+        ValueError: The body is not a page.
     """
     items, paging = body.get("data"), body.get("paging", {})
     if not isinstance(items, list) or not isinstance(paging, dict):
@@ -153,58 +160,58 @@ def page_of(body: Mapping[str, JSON]) -> tuple[Sequence[JSON], str | None]:
     return items, url or None
 
 
-def following(request: Request, url: str) -> Request:
-    """Return the request for the page after another one. Its URL is followed as it is: it carries the token already.
+def next_page_request(request: Request, url: str) -> Request:
+    """Return the request for the next page. The URL is used unchanged, because it already contains the token.
 
     Raises:
-        ExchangeFailed: It is on another host, or it is the page itself again.
+        ExchangeFailed: The URL is on another host, or is that of the same page.
     """
-    return Request(url=next_url(request, url), why_wait=why_wait, is_final=request.is_final)
+    return Request(url=checked_next_url(request, url), why_wait=why_wait, is_final=request.is_final)
 
 
-def asks_for_less(response: Response) -> bool:
-    """Return whether an answer is the error that asks for a smaller page."""
-    error = _error_of(response)
-    return error is not None and error.get("code") == 1 and LESS_DATA in str(error.get("message")).lower()
+def requests_smaller_page(response: Response) -> bool:
+    """Return whether an answer is the error that requests a smaller page."""
+    error = _error_object(response)
+    return error is not None and error.get("code") == 1 and LESS_DATA_TEXT in str(error.get("message")).lower()
 
 
 def why_wait(response: Response) -> str | None:
-    """Return why an answer is to be asked for again; None where it stands.
+    """Return why a request must be sent again; None if the answer is final.
 
-    A token that is refused, or an app that may not do this, stays so whatever else the error says.
+    A refused token or a missing permission is final, even if the error is marked as transient.
     """
-    code, is_transient = _error(response)
+    code, is_transient = _error_code(response)
     if code in TOO_MANY_CALLS:
-        return f"it limits its callers (error {code})"
+        return f"its rate limit is reached (error {code})"
     if code in OUTAGES or (is_transient and code not in TOKEN_REFUSED | NOT_PERMITTED):
-        return "it fails for now" + ("" if code is None else f" (error {code})")
+        return "it fails temporarily" + ("" if code is None else f" (error {code})")
     return None
 
 
 def _why_refused(response: Response) -> str | None:
-    """Return why an answer is a refusal; None where it does not say."""
-    code, _ = _error(response)
+    """Return why a request was refused; None if the answer contains no error code."""
+    code, _ = _error_code(response)
     if code is None:
         return None
     if code in TOKEN_REFUSED:
         return f"it does not take the credentials (error {code})"
     if code in NOT_PERMITTED:
-        return f"it does not permit this to the app (error {code})"
+        return f"the app is not permitted to do this (error {code})"
     return f"error {code}"
 
 
-def _error(response: Response) -> tuple[int | None, bool]:
-    """Return an error's code, None where the answer is no error, and whether it says that it may pass."""
-    error = _error_of(response)
+def _error_code(response: Response) -> tuple[int | None, bool]:
+    """Return the error code of an answer, or None, and whether the answer is marked as transient."""
+    error = _error_object(response)
     if error is None:
         return None, False
     code = error.get("code")
-    known = code if isinstance(code, int) and not isinstance(code, bool) else None
-    return known, error.get("is_transient") is True
+    valid_code = code if isinstance(code, int) and not isinstance(code, bool) else None
+    return valid_code, error.get("is_transient") is True
 
 
-def _error_of(response: Response) -> Mapping[str, JSON] | None:
-    """Return the error object of an answer; None where it is no error of the Graph API."""
+def _error_object(response: Response) -> Mapping[str, JSON] | None:
+    """Return the error object of an answer; None if the answer is not an error of the Graph API."""
     if response.status == 200:
         return None
     try:
@@ -215,7 +222,7 @@ def _error_of(response: Response) -> Mapping[str, JSON] | None:
     return error if isinstance(error, dict) else None
 
 
-def _next(edge: Mapping[str, JSON]) -> str | None:
+def _next_page_url(edge: Mapping[str, JSON]) -> str | None:
     paging = edge.get("paging")
     url = paging.get("next") if isinstance(paging, dict) else None
     return url if isinstance(url, str) and url else None

@@ -1,12 +1,12 @@
-"""A file of signals: on this machine, or on S3.
+"""A file of signals, on this machine or on S3.
 
-Who runs it: whoever writes the file. Credentials: none. The file is UTF-8 text, with a byte order mark or
-without, or UTF-16 or UTF-32 with one. It has one `type signal` a line, or just the signal where the configuration
-names the signal type; blank lines and lines that begin with `#` are passed over. Lines end in LF, CRLF or CR. The
-whole file counts each time: a line that is gone is a removal. Equal lines are one record.
+Operator: the owner of the file. Credentials: none. The file is UTF-8 text with or without a byte order mark, or UTF-16
+or UTF-32 text with one. Each line contains `type signal`, or only the signal if the configuration names the signal
+type. Blank lines and lines that begin with `#` are ignored. Lines end in LF, CRLF or CR. Each fetch compares with the
+whole file, so a deleted line removes its record. Equal lines are one record.
 
-Limits: a line of at most 64 KiB in UTF-8, its end included; a longer one is malformed, and passed over like every
-malformed line.
+Limits: a line has at most 64 KiB in UTF-8, including its line ending. A longer line counts as malformed and is skipped,
+like all malformed lines.
 """
 
 import hashlib
@@ -22,19 +22,21 @@ from countermark.errors import ExchangeFailed, InvalidInput
 from countermark.exchanges.config import parse_fields, refuse_credentials
 
 MAX_LINE_BYTES = 64 * 1024
-"""The longest line: a raw_text of a long post fits, a file without line ends does not fill the memory."""
+"""The maximum length of a line. A raw_text signal of a long post fits, and a file without line endings cannot fill the
+memory."""
 
-LINES_A_DELTA = 1_000
-"""How many lines one delta covers: what the stores write in one step."""
+LINES_PER_DELTA = 1_000
+"""The number of lines in one delta, which the stores write in one step."""
 
 _CHUNK_BYTES = 1024 * 1024
 
 _LINES_VERSION = 2
-"""Which rules split a file into lines: 1 knew LF and UTF-8 alone, so files of others are to be read again."""
+"""The version of the rules that split a file into lines. Version 1 supported only LF and UTF-8, so files with other
+encodings or line endings must be read again."""
 
 
 class LocalFileExchange:
-    """Yields the lines of a file, again from the start whenever the file has changed. `config` is for `joined`."""
+    """Yields the lines of a file, again from the start each time the file changes. Only `joined` passes `config`."""
 
     kind = "local_file"
     credential_fields: Sequence[Field] | None = None
@@ -53,14 +55,14 @@ class LocalFileExchange:
 
     @property
     def config_fields(self) -> Sequence[Field]:
-        """The file, and the signal type of its lines where they do not name one."""
+        """The file name, and optionally the signal type of all its lines."""
         return (
             Field(name="filename", type="str", required=True, help="a path, or an s3:// URL"),
             Field(
                 name="signal_type",
                 type="str",
                 required=False,
-                help="the signal type of every line; without it each line begins with its own",
+                help="the signal type of every line; without it, each line begins with its own",
                 choices=tuple(self._signal_types),
             ),
         )
@@ -69,7 +71,8 @@ class LocalFileExchange:
         """Return the checked configuration.
 
         Raises:
-            InvalidInput: The file name is missing or in a place that is not read, or a field is unknown or wrong.
+            InvalidInput: The file name is missing, or the reader does not read from its place. Or a field is unknown or
+                invalid.
         """
         parsed = parse_fields(self.kind, self.config_fields, config)
         if isinstance(self._reader, ChecksPlaces):
@@ -77,7 +80,7 @@ class LocalFileExchange:
         return parsed
 
     def parse_credentials(self, text: str) -> Mapping[str, str]:
-        """Refuse: it needs none.
+        """Raise an error, because this exchange needs no credentials.
 
         Raises:
             InvalidInput: Always.
@@ -85,10 +88,10 @@ class LocalFileExchange:
         refuse_credentials(self.kind)
 
     def joined(self, config: Mapping[str, JSON]) -> "LocalFileExchange":
-        """Return the exchange with a configuration, which is checked first.
+        """Return this exchange with a configuration, which is checked first.
 
         Raises:
-            InvalidInput: A field is missing, unknown or wrong.
+            InvalidInput: A field is missing, unknown or invalid.
         """
         return LocalFileExchange(self._reader, self._signal_types, config=self.parse_config(config))
 
@@ -99,13 +102,13 @@ class LocalFileExchange:
         credentials: Mapping[str, str] | None,
         now_s: int,
     ) -> Fetch:
-        """Begin a fetch: nothing where the file is the checkpoint's, else from its start, or resumed.
+        """Begin a fetch. It yields nothing if the file has not changed and was read to its end.
 
-        The checkpoint holds the file's digest and the number of lines that were read; no number means
-        all of them.
+        If the file has changed, the fetch restarts. Otherwise, it continues after the last line that was read. The
+        checkpoint holds the file's digest and the number of lines read. None as the number means all lines.
 
         Raises:
-            NotFound: There is no such file.
+            NotFound: The file does not exist.
             ExchangeFailed: From the deltas: the file changed while it was read.
         """
         filename, default_type = str(self._config["filename"]), self._config["signal_type"]
@@ -122,42 +125,43 @@ class LocalFileExchange:
         return [Signal(type=str(data["signal_type"]), value=str(data["signal"]))]
 
     def opinions(self, data: Mapping[str, JSON]) -> Sequence[Opinion]:
-        """Return none: a file carries no opinions."""
+        """Return an empty sequence: a file contains no opinions."""
         return ()
 
     def line(self, signal: Signal, opinion: SharedOpinion) -> str:
-        """Return the line of a signal that is a true positive: a file can say nothing else, and no tags.
+        """Return the line of a signal. A line can only state a true positive, without tags or a reason.
 
         Raises:
-            InvalidInput: The opinion is another one, or the signal is not of the file's type or has no line.
+            InvalidInput: The opinion has another verdict, tags or a reason. Or the signal is not of the file's type, or
+                cannot be written as one line.
         """
         if opinion.verdict is not Verdict.TRUE_POSITIVE or opinion.tags or opinion.reason is not None:
-            raise InvalidInput(f"{self.kind} takes signals only: a file has no room for other opinions or tags")
+            raise InvalidInput(f"{self.kind} accepts only true positives, without tags or a reason")
         default_type = self._config["signal_type"]
         if default_type not in {None, signal.type}:
             raise InvalidInput(f"the file holds signals of type {default_type!r}, not {signal.type!r}")
         line = signal.value if default_type is not None else f"{signal.type} {signal.value}"
         record = self._record(line.encode(), default_type)
         if "\n" in line or "\r" in line or record != {"signal_type": signal.type, "signal": signal.value}:
-            raise InvalidInput(f"this signal of type {signal.type!r} cannot stand in a line of a file")
+            raise InvalidInput(f"this signal of type {signal.type!r} cannot be written as one line of a file")
         return line
 
     def _digest(self, filename: str, default_type: JSON) -> str:
-        """Return the digest of the configuration and of the file's bytes, in one pass."""
+        """Return the digest of the configuration and of the file's bytes. The file is read once."""
         with self._reader.open(filename) as stream:
-            digest = _started(filename, default_type)
+            digest = _new_digest(filename, default_type)
             while chunk := stream.read(_CHUNK_BYTES):
                 digest.update(chunk)
             return digest.hexdigest()
 
     def _deltas(self, filename: str, default_type: JSON, digest: str, lines_done: int) -> Iterator[Delta]:
         with self._reader.open(filename) as stream:
-            seen = _started(filename, default_type)
+            read_digest = _new_digest(filename, default_type)
             changes: dict[str, Mapping[str, JSON] | None] = {}
             malformed_items = 0
             number = 0
-            digested = cast(BinaryIO, _Digested(stream, seen))
-            for number, line in enumerate(lines(digested, max_bytes=MAX_LINE_BYTES), start=1):
+            digesting_stream = cast(BinaryIO, _DigestingStream(stream, read_digest))
+            for number, line in enumerate(lines(digesting_stream, max_bytes=MAX_LINE_BYTES), start=1):
                 if number <= lines_done:
                     continue
                 record = self._record(line, default_type)
@@ -165,19 +169,22 @@ class LocalFileExchange:
                     changes[_key(record)] = record
                 else:
                     malformed_items += record
-                if number % LINES_A_DELTA == 0:
+                if number % LINES_PER_DELTA == 0:
                     yield Delta(
                         changes=changes,
                         checkpoint={"digest": digest, "lines": number},
                         malformed_items=malformed_items,
                     )
                     changes, malformed_items = {}, 0
-            if seen.hexdigest() != digest:
+            if read_digest.hexdigest() != digest:
                 raise ExchangeFailed(f"{filename} changed while it was read; the next fetch reads it again")
             yield Delta(changes=changes, checkpoint={"digest": digest, "lines": None}, malformed_items=malformed_items)
 
     def _record(self, line: bytes, default_type: JSON) -> dict[str, JSON] | int:
-        """Return the record of a line; without one, how many malformed items the line counts for."""
+        """Return the record of a line, or the number of malformed items in a line without a record.
+
+        That number is 0 for a blank or comment line, and 1 for any other line.
+        """
         try:
             text = line.decode("utf-8").strip()
         except UnicodeDecodeError:
@@ -193,28 +200,29 @@ class LocalFileExchange:
         return {"signal_type": name, "signal": signal.strip()}
 
 
-def _started(filename: str, default_type: JSON) -> "hashlib._Hash":
-    """Return a digest that has taken the configuration and how lines are read.
+def _new_digest(filename: str, default_type: JSON) -> "hashlib._Hash":
+    """Return a digest that already includes the configuration and the version of the line rules.
 
-    With another configuration, or by a version of countermark that reads lines differently, the file is read again.
+    So the file is read again after a change of its configuration, and after an update of countermark that reads lines
+    differently.
     """
     return hashlib.sha256(f"{filename}\0{default_type}\0{_LINES_VERSION}\0".encode())
 
 
-class _Digested:
-    """A stream that feeds a digest with what is read from it."""
+class _DigestingStream:
+    """A stream that updates a digest with all bytes that are read from it."""
 
-    def __init__(self, stream: BinaryIO, seen: "hashlib._Hash") -> None:
+    def __init__(self, stream: BinaryIO, read_digest: "hashlib._Hash") -> None:
         self._stream = stream
-        self._seen = seen
+        self._digest = read_digest
 
     def read(self, size: int) -> bytes:
-        """Return the next bytes, as the stream does."""
+        """Return the next bytes of the stream."""
         chunk = self._stream.read(size)
-        self._seen.update(chunk)
+        self._digest.update(chunk)
         return chunk
 
 
 def _key(record: Mapping[str, JSON]) -> str:
-    """Return a line's record key: of fixed length, as a text may be longer than a store's key."""
+    """Return a line's record key. It is a digest, because a text can be longer than the keys of the stores."""
     return hashlib.sha256(f"{record['signal_type']} {record['signal']}".encode()).hexdigest()

@@ -1,15 +1,15 @@
 """NCMEC's hash sharing: fingerprints of abuse material, from the platforms and organisations that reported it.
 
-Who runs it: the National Center for Missing & Exploited Children, for its members. Documentation:
+Operator: the National Center for Missing & Exploited Children, for its members. Documentation:
 https://report.cybertip.org/hashsharing/v2/documentation.pdf. Credentials: user and password, as HTTP basic.
 
-An *entry* is one piece of content as one member reported it, with its fingerprints, and with the votes of other
-members on each of them. Entries are asked for by the window of time in which they last changed. Inside a window
-they come in no order of time, so only a whole window is progress; between its pages a fetch is resumed by the
-address of the next page, which the exchange keeps for some hours.
+An *entry* is one piece of content as one member reported it, with its fingerprints and the other members' votes on each
+fingerprint. Entries are requested by the window of time in which they last changed. Inside a window they are not sorted
+by time, so only a whole window is progress. Between the pages of a window, a fetch resumes by the next page's URL. The
+exchange stores this URL for some hours.
 
-Limits: pages of 1,000 entries; 32 MiB a page; windows of at most 400,000 entries, as the exchange takes long to
-make a larger one.
+Limits: 1,000 entries per page, 32 MiB per page. A window has at most 400,000 entries, because a larger one takes the
+exchange long to create.
 """
 
 import base64
@@ -26,32 +26,32 @@ from countermark.domain.opinion import Category, Opinion, SharedOpinion, Verdict
 from countermark.domain.signal import Signal
 from countermark.domain.transport import Request, Response, Transport
 from countermark.errors import ExchangeFailed, InvalidInput
-from countermark.exchanges.config import needed_credentials, parse_fields, parse_one_line
+from countermark.exchanges.config import parse_fields, parse_one_line, required_credentials
 from countermark.exchanges.ncmec_documents import (
     Page,
-    is_reason,
+    is_reason_id,
     member_id_of,
-    parameter,
     parse_page,
     parse_xml,
+    query_number,
     reasons_of,
     vote_document,
 )
-from countermark.exchanges.ncmec_windows import LAG_S, PagePlace, Progress, Window
+from countermark.exchanges.ncmec_windows import LAG_S, PagePosition, Progress, Window
 from countermark.exchanges.pages import (
     MAX_PAGE_BYTES,
-    Patience,
+    EmptyPageCounter,
+    checked_next_url,
     host_of,
-    malformed_page,
-    next_url,
-    parsed,
-    refused,
+    malformed_page_error,
+    parse_body,
+    refusal_error,
 )
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-_PLACES = {
+_HOSTS = {
     "Industry": ("report.cybertip.org", "exttest.cybertip.org", "hashsharing"),
     "Industry_Exploitative": ("report.cybertip.org", "exttest.cybertip.org", "exploitative-hashsharing"),
     "LawEnforcement": ("lesp.ncmec.org", "betalesp.ncmec.org", "csam-hashsharing"),
@@ -66,27 +66,27 @@ _PLACES = {
 }
 
 ENVIRONMENTS: Mapping[str, str] = {
-    **{name: f"https://{host}/{path}" for name, (host, _, path) in _PLACES.items()},
-    **{f"test_{name}": f"https://{test_host}/{path}" for name, (_, test_host, path) in _PLACES.items()},
+    **{name: f"https://{host}/{path}" for name, (host, _, path) in _HOSTS.items()},
+    **{f"test_{name}": f"https://{test_host}/{path}" for name, (_, test_host, path) in _HOSTS.items()},
 }
-"""The base URL of each environment: they differ in who may read and in what is shared."""
+"""The base URL of each environment. Environments differ in their readers and in their content."""
 
 EXPIRED_STATUSES = frozenset({400, 404, 410})
-"""How an exchange answers for the address of a page that it has forgotten."""
+"""The statuses that can mean that the exchange has discarded a page URL."""
 
 RESUME_REFUSED = frozenset({401, 403, 429})
-"""The statuses of a refusal that has nothing to do with the address of a page."""
+"""The statuses of a refusal that has another cause than the page URL."""
 
-OWN_DOMAINS = ("ncmec.org", "cybertip.org")
-"""The domains of NCMEC. A configuration may name a base URL on them; one on any other host stands in the credentials,
-so that whoever may configure a collaboration cannot have the credentials sent elsewhere."""
+NCMEC_DOMAINS = ("ncmec.org", "cybertip.org")
+"""The domains of NCMEC. A configuration can name a base URL on these domains. A base URL on another host must be in the
+credentials, so that a user who can configure a collaboration cannot redirect the credentials."""
 
 FINGERPRINTS: Mapping[tuple[str, str], str] = {
     ("image", "pdq"): "pdq",
     ("image", "md5"): "photo_md5",
     ("video", "md5"): "video_md5",
 }
-"""The signal type of each fingerprint that is one, by the entry's type and the fingerprint's name."""
+"""The signal type of each supported fingerprint, by the entry's type and the fingerprint's name."""
 
 CONFIG_FIELDS = (
     Field(
@@ -100,7 +100,7 @@ CONFIG_FIELDS = (
         name="only_esp_ids",
         type="set[int]",
         required=False,
-        help="take only the entries of these members; without it those of all",
+        help="fetch only the entries of these members; without it, those of all members",
     ),
 )
 
@@ -117,7 +117,7 @@ CREDENTIAL_SOURCE = CredentialSource(
 
 
 def signals_of(data: Mapping[str, JSON]) -> list[Signal]:
-    """Return the signals of an entry: its fingerprints of the types that we know."""
+    """Return the signals of an entry: its fingerprints that have a signal type."""
     fingerprints = _fingerprints(data)
     return [
         Signal(type=signal_type, value=str(fingerprints[name]))
@@ -129,11 +129,11 @@ def signals_of(data: Mapping[str, JSON]) -> list[Signal]:
 def opinions_of(data: Mapping[str, JSON]) -> list[Opinion]:
     """Return the opinion of the member that reported an entry, and those of the members that voted on it.
 
-    Who reports says that it is what the classification says; a vote on any fingerprint is one on the entry.
+    The reporting member confirms the entry's classification. A vote on any fingerprint counts as a vote on the entry.
     """
-    mine = data["my_member_id"]
+    my_member_id = data["my_member_id"]
     classification = data["classification"]
-    # Records of before have no categorizations.
+    # Records of earlier versions have no categorizations.
     categorizations = data.get("categorizations")
     names = [
         each.get("name")
@@ -141,7 +141,7 @@ def opinions_of(data: Mapping[str, JSON]) -> list[Opinion]:
         if isinstance(each, Mapping)
     ]
     votes = data["feedback"]
-    cast = {
+    member_votes = {
         (vote["member_id"], Category.POSITIVE_CLASS if vote["is_affirmative"] is True else Category.NEGATIVE_CLASS)
         for vote in (votes if isinstance(votes, list) else [])
         if isinstance(vote, Mapping)
@@ -149,19 +149,22 @@ def opinions_of(data: Mapping[str, JSON]) -> list[Opinion]:
     reported = Opinion(
         category=Category.POSITIVE_CLASS,
         tags=frozenset(tag for tag in [classification, *names] if isinstance(tag, str) and tag),
-        is_mine=data["member_id"] == mine,
+        is_mine=data["member_id"] == my_member_id,
     )
     return [
         reported,
         *(
-            Opinion(category=category, is_mine=member_id == mine)
-            for member_id, category in sorted(cast, key=lambda vote: (str(vote[0]), vote[1]))
+            Opinion(category=category, is_mine=member_id == my_member_id)
+            for member_id, category in sorted(member_votes, key=lambda vote: (str(vote[0]), vote[1]))
         ),
     ]
 
 
 class Ncmec:
-    """Yields the entries of an environment, a page at a time. `base_url` is for tests, `config` for `joined`."""
+    """Yields the entries of an environment, one page per delta.
+
+    Only tests pass `base_url`, and only `joined` passes `config`.
+    """
 
     kind = "ncmec"
     config_fields: Sequence[Field] = CONFIG_FIELDS
@@ -176,43 +179,50 @@ class Ncmec:
         self._config = config or {}
 
     def parse_config(self, config: Mapping[str, JSON]) -> Mapping[str, JSON]:
-        """Return the checked configuration: the environment as its URL, as the peers' files have it.
+        """Return the checked configuration. It contains the environment's URL, as in python-threatexchange's files.
 
-        It is taken by its name as well. Another https URL is taken where it is on one of NCMEC's own hosts.
+        The environment can be given by its name, its URL, or another https URL on one of NCMEC's own hosts.
 
         Raises:
-            InvalidInput: There is no such environment, or a field is unknown or wrong.
+            InvalidInput: The environment does not exist, or a field is unknown or invalid.
         """
         names = {url: name for name, url in ENVIRONMENTS.items()}
-        given = config.get("environment")
-        if isinstance(given, str) and given not in names and _is_base_url(given) and _is_own(given):
+        environment = config.get("environment")
+        if (
+            isinstance(environment, str)
+            and environment not in names
+            and _is_base_url(environment)
+            and _is_ncmec_host(environment)
+        ):
             rest = parse_fields(self.kind, self.config_fields, {**config, "environment": next(iter(ENVIRONMENTS))})
-            return {**rest, "environment": given.rstrip("/")}
-        named = {**config, "environment": names.get(given, given)} if isinstance(given, str) else config
-        parsed = parse_fields(self.kind, self.config_fields, named)
-        return {**parsed, "environment": ENVIRONMENTS[str(parsed["environment"])]}
+            return {**rest, "environment": environment.rstrip("/")}
+        normalised = (
+            {**config, "environment": names.get(environment, environment)} if isinstance(environment, str) else config
+        )
+        checked = parse_fields(self.kind, self.config_fields, normalised)
+        return {**checked, "environment": ENVIRONMENTS[str(checked["environment"])]}
 
     def parse_credentials(self, text: str) -> Mapping[str, str]:
-        """Return the user and the password that a line holds; a password may hold colons.
+        """Return the user and the password in a line. The password can contain colons.
 
         Raises:
-            InvalidInput: One is missing. The error does not show them.
+            InvalidInput: The user or the password is missing. The error does not show the line.
         """
         return parse_one_line(self.kind, CREDENTIAL_SOURCE.form, CREDENTIAL_FIELDS[:2], text.split(":", 1))
 
     def check_credentials(self, credentials: Mapping[str, str]) -> None:
-        """Check that the base URL, where there is one, is one of https.
+        """Check that the base URL in the credentials, if any, is an https URL.
 
         Raises:
-            InvalidInput: It is not. The error does not show it.
+            InvalidInput: It is not, or a required field is missing. The error does not show the URL.
         """
-        _checked(self.kind, credentials)
+        _checked_credentials(self.kind, credentials)
 
     def joined(self, config: Mapping[str, JSON]) -> "Ncmec":
-        """Return the exchange with a configuration, which is checked first.
+        """Return this exchange with a configuration, which is checked first.
 
         Raises:
-            InvalidInput: A field is missing, unknown or wrong.
+            InvalidInput: A field is missing, unknown or invalid.
         """
         return Ncmec(self._transport, base_url=self._base_url, config=self.parse_config(config))
 
@@ -223,51 +233,51 @@ class Ncmec:
         credentials: Mapping[str, str] | None,
         now_s: int,
     ) -> Fetch:
-        """Begin a fetch of what has changed up to a moment ago.
+        """Begin a fetch of the changes up to a few seconds ago.
 
-        The exchange tells of what was deleted for ever, so a checkpoint is never stale; but one of another
-        environment, or of other members, says nothing of this one. Nor does one of another member of our own:
-        whose votes are one's own stands with each entry.
+        Checkpoints never become stale, because the exchange reports deletions permanently. The fetch restarts if the
+        checkpoint is of another environment or has another list of members. It also restarts if the credentials belong
+        to another member, because each record stores which member is the platform itself.
 
         Raises:
-            InvalidInput: There are no credentials.
-            ExchangeFailed: Here or from the deltas: it refused, or answered outside its format.
+            InvalidInput: The credentials are missing or invalid.
+            ExchangeFailed: Here or from the deltas: the exchange refused, or sent an answer that is not in its format.
         """
-        asks = self._asker(credentials)
-        members = _integers(self._config["only_esp_ids"])
-        my_member_id = asks.my_member_id()
+        client = self._client(credentials)
+        members = _integer_set(self._config["only_esp_ids"])
+        my_member_id = client.my_member_id()
         scope: Mapping[str, JSON] = {
             "environment": _scope_of(self._config, credentials),
             "only_esp_ids": sorted(members),
             "my_member_id": my_member_id,
         }
         run = _Run(scope=scope, members=members, my_member_id=my_member_id, now_s=now_s)
-        # Checkpoints of before do not tell the member.
+        # Checkpoints of earlier versions do not contain the member id.
         if checkpoint is not None and all(checkpoint.get(name, value) == value for name, value in scope.items()):
             start = Progress.from_checkpoint(checkpoint, now_s=now_s)
-            return Fetch(restarts=False, deltas=_deltas(asks, run, start))
-        return Fetch(restarts=True, deltas=_deltas(asks, run, Progress(from_s=0)))
+            return Fetch(restarts=False, deltas=_deltas(client, run, start))
+        return Fetch(restarts=True, deltas=_deltas(client, run, Progress(from_s=0)))
 
     def signals(self, data: Mapping[str, JSON]) -> Sequence[Signal]:
         """Return the signals of an entry."""
         return signals_of(data)
 
     def opinions(self, data: Mapping[str, JSON]) -> Sequence[Opinion]:
-        """Return what the members say of an entry."""
+        """Return the members' opinions of an entry."""
         return opinions_of(data)
 
     def feedback_reasons(self, signal_type: str, *, credentials: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the reasons that a negative vote on a fingerprint may give: their names by their ids.
+        """Return the names of the reasons for a negative vote on a fingerprint, by their ids.
 
         Raises:
-            ExchangeFailed: It refused, or answered outside its format.
-            InvalidInput: There are no credentials, or no fingerprint is of that signal type.
+            ExchangeFailed: The exchange refused, or sent an answer that is not in its format.
+            InvalidInput: The credentials are missing, or no fingerprint has this signal type.
         """
         names = {each: name for (_, name), each in FINGERPRINTS.items()}
         if signal_type not in names:
             raise InvalidInput(f"ncmec has no reasons for signals of type {signal_type!r}")
-        asks = self._asker(credentials)
-        return reasons_of(asks.document(f"/v2/feedback/{names[signal_type].upper()}/reasons"))
+        client = self._client(credentials)
+        return reasons_of(client.document(f"/v2/feedback/{names[signal_type].upper()}/reasons"))
 
     def opinion_requests(
         self,
@@ -276,22 +286,23 @@ class Ncmec:
         *,
         credentials: Mapping[str, str],
     ) -> Sequence[Request]:
-        """Return a vote on each fingerprint that gave a signal, or on that of the opinion's signal type.
+        """Return a vote on each fingerprint that is a signal, or only on the one of the opinion's signal type.
 
         Raises:
-            InvalidInput: NCMEC takes no such vote: to have seen an entry is none, one on one's own entry is none,
-                a negative one needs a reason out of `feedback_reasons`, and the entry has no such signal.
+            InvalidInput: NCMEC does not accept the vote. It accepts no report that an entry was seen, no withdrawal,
+                and no vote on an entry of the platform itself. A negative vote needs a reason from `feedback_reasons`.
+                The error is also raised if the entry has no such signal.
         """
         authorization = _authorization(self.kind, credentials)
         if opinion.verdict is Verdict.SEEN:
-            raise InvalidInput("ncmec takes votes on whether an entry is right, not that it was seen")
+            raise InvalidInput("ncmec accepts only votes for or against an entry, not that it was seen")
         if opinion.verdict is Verdict.WITHDRAWN:
-            raise InvalidInput("ncmec takes no vote back: give the contrary one")
+            raise InvalidInput("ncmec cannot withdraw a vote: send the opposite vote instead")
         if data["member_id"] == data["my_member_id"]:
-            raise InvalidInput("ncmec takes no votes on entries of your own")
+            raise InvalidInput("ncmec accepts no votes on your own entries")
         reason = opinion.reason if opinion.verdict is Verdict.FALSE_POSITIVE else None
-        if opinion.verdict is Verdict.FALSE_POSITIVE and not is_reason(reason):
-            raise InvalidInput("ncmec takes a negative vote with a reason only: the id of one that it offers")
+        if opinion.verdict is Verdict.FALSE_POSITIVE and not is_reason_id(reason):
+            raise InvalidInput("ncmec requires a reason with a negative vote: the id of one of its reasons")
         names = [
             name
             for (entry_type, name), signal_type in FINGERPRINTS.items()
@@ -312,23 +323,23 @@ class Ncmec:
             for fingerprint in voted
         ]
 
-    def _asker(self, credentials: Mapping[str, str] | None) -> "_Asker":
+    def _client(self, credentials: Mapping[str, str] | None) -> "_Client":
         authorization = _authorization(self.kind, credentials)
-        return _Asker(transport=self._transport, base_url=self._url(credentials), authorization=authorization)
+        return _Client(transport=self._transport, base_url=self._url(credentials), authorization=authorization)
 
     def _url(self, credentials: Mapping[str, str] | None) -> str:
-        """Return the base URL: that of the credentials, else that of the environment.
+        """Return the base URL of the credentials, or else of the environment.
 
         Raises:
-            InvalidInput: The credentials are missing, or have a base URL that is not one of https.
+            InvalidInput: The credentials are missing, or their base URL is not an https URL.
         """
-        override = _checked(self.kind, credentials).get("base_url_override")
+        override = _checked_credentials(self.kind, credentials).get("base_url_override")
         return override.rstrip("/") if override else self._base_url or str(self._config["environment"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Asker:
-    """Asks one environment, with one member's credentials."""
+class _Client:
+    """A client of one environment, with one member's credentials."""
 
     transport: Transport
     base_url: str
@@ -341,37 +352,37 @@ class _Asker:
         """Return the answer to a request.
 
         Raises:
-            ExchangeFailed: It was refused.
+            ExchangeFailed: The request was refused.
         """
         response = self.transport.send(request, max_bytes=MAX_PAGE_BYTES)
         if response.status != 200:
-            raise refused(request, response)
+            raise refusal_error(request, response)
         return response
 
     def document(self, path: str) -> "Element":
         """Return the root of a document.
 
         Raises:
-            ExchangeFailed: It was refused, or is no XML.
+            ExchangeFailed: The request was refused, or the answer is not XML.
         """
         request = self.request(path)
-        return parsed(request, parse_xml, self.answer(request).body)
+        return parse_body(request, parse_xml, self.answer(request).body)
 
     def my_member_id(self) -> int:
-        """Return the id of the member that the credentials are of.
+        """Return the id of the member to which the credentials belong.
 
         Raises:
-            ExchangeFailed: It was refused, or does not say.
+            ExchangeFailed: The request was refused, or the answer contains no member id.
         """
         member_id = member_id_of(self.document("/v2/status"))
         if member_id is None:
-            raise malformed_page(self.request("/v2/status"))
+            raise malformed_page_error(self.request("/v2/status"))
         return member_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """What the deltas of one run are made with."""
+    """The parameters of one run, from which its deltas are made."""
 
     scope: Mapping[str, JSON]
     members: frozenset[int]
@@ -382,94 +393,94 @@ class _Run:
         self, pages: Iterator[tuple[Page, str | None]], from_s: int, to_s: int, window: Window
     ) -> Iterator[Delta]:
         """Yield a delta for each page of the window from `from_s` to `to_s`."""
-        for this, following in pages:
+        for page, next_path in pages:
             progress = Progress(from_s=to_s, window_s=window.size_s)
-            if following is not None:
-                place = PagePlace(url=following, end_s=to_s, at_s=self.now_s)
-                progress = Progress(from_s=from_s, window_s=window.size_s, place=place)
+            if next_path is not None:
+                position = PagePosition(url=next_path, end_s=to_s, at_s=self.now_s)
+                progress = Progress(from_s=from_s, window_s=window.size_s, position=position)
             changes = {
                 key: None if data is None else {**data, "my_member_id": self.my_member_id}
-                for key, data in this.changes.items()
+                for key, data in page.changes.items()
                 if not self.members or int(key.partition("-")[0]) in self.members
             }
             checkpoint = progress.checkpoint(self.scope)
-            yield Delta(changes=changes, checkpoint=checkpoint, malformed_items=this.malformed_items)
+            yield Delta(changes=changes, checkpoint=checkpoint, malformed_items=page.malformed_items)
 
 
-def _deltas(asks: _Asker, run: _Run, start: Progress) -> Iterator[Delta]:
-    """Yield window after window, up to a moment ago; first what is left of the one that was begun."""
+def _deltas(client: _Client, run: _Run, start: Progress) -> Iterator[Delta]:
+    """Yield the deltas of all windows up to a few seconds ago, beginning with the rest of an unfinished window."""
     end_s, from_s = run.now_s - LAG_S, start.from_s
     if from_s >= end_s:
         return
     window = Window(size_s=start.window_s)
-    if start.place is not None:
+    if start.position is not None:
         resumed = None
         try:
-            resumed = _resumed_pages(asks, start.place.url)
+            resumed = _resumed_pages(client, start.position.url)
         except ExchangeFailed as error:
             if error.status in RESUME_REFUSED:
                 raise
-            # The address would fail for as long as it is stored, and lists of pages fail near their end: the window
-            # is begun again as a smaller one. Whether the exchange works at all, its first page shows.
-            window = window.shrunk(start.place.end_s - from_s)
+            # The URL would fail again as long as it is stored. Windows with many pages fail near their end. Begin the
+            # window again with a smaller size. If the exchange is down, the request for the first page fails too.
+            window = window.shrink(start.position.end_s - from_s)
         if resumed is not None:
-            yield from run.deltas(resumed, from_s, start.place.end_s, window)
-            from_s = start.place.end_s
+            yield from run.deltas(resumed, from_s, start.position.end_s, window)
+            from_s = start.position.end_s
     while from_s < end_s:
         to_s = window.end_s(from_s, end_s)
-        request = asks.request(f"/v2/entries?{urlencode({'from': _iso(from_s), 'to': _iso(to_s)})}")
-        first = parsed(request, parse_page, asks.answer(request).body)
-        if window.is_too_full(first.window_entries, to_s - from_s):
-            window = window.shrunk(to_s - from_s)
+        request = client.request(f"/v2/entries?{urlencode({'from': _iso(from_s), 'to': _iso(to_s)})}")
+        first = parse_body(request, parse_page, client.answer(request).body)
+        if window.has_too_many_entries(first.window_entries, to_s - from_s):
+            window = window.shrink(to_s - from_s)
             continue
-        yield from run.deltas(_pages(asks, request, first), from_s, to_s, window)
-        window = window.after(first.window_entries)
+        yield from run.deltas(_pages(client, request, first), from_s, to_s, window)
+        window = window.adjust(first.window_entries)
         from_s = to_s
 
 
-def _resumed_pages(asks: _Asker, path: str) -> Iterator[tuple[Page, str | None]] | None:
-    """Return the pages of a window from one on; None where the exchange has forgotten its address.
+def _resumed_pages(client: _Client, path: str) -> Iterator[tuple[Page, str | None]] | None:
+    """Return the rest of a window's pages, from a page URL; None if the exchange has discarded the URL.
 
     Raises:
-        ExchangeFailed: It was refused, or is no page.
+        ExchangeFailed: The request was refused, or the answer is not a page.
     """
-    request = _page_request(asks, asks.request(""), path)
-    response = asks.transport.send(request, max_bytes=MAX_PAGE_BYTES)
+    request = _page_request(client, client.request(""), path)
+    response = client.transport.send(request, max_bytes=MAX_PAGE_BYTES)
     if response.status in EXPIRED_STATUSES:
         return None
     if response.status != 200:
-        raise refused(request, response)
-    return _pages(asks, request, parsed(request, parse_page, response.body))
+        raise refusal_error(request, response)
+    return _pages(client, request, parse_body(request, parse_page, response.body))
 
 
-def _pages(asks: _Asker, request: Request, this: Page) -> Iterator[tuple[Page, str | None]]:
-    """Yield a page and those after it, each with the path of the one that follows; None after the last."""
-    patience = Patience()
+def _pages(client: _Client, request: Request, page: Page) -> Iterator[tuple[Page, str | None]]:
+    """Yield a page and the pages after it, each with the path of its next page; None after the last."""
+    empty_page_counter = EmptyPageCounter()
     while True:
-        yield this, this.next
-        if this.next is None:
+        yield page, page.next
+        if page.next is None:
             return
-        patience.after(request, items=len(this.changes) + this.malformed_items)
-        request = _page_request(asks, request, this.next)
-        this = parsed(request, parse_page, asks.answer(request).body)
+        empty_page_counter.count_page(request, items=len(page.changes) + page.malformed_items)
+        request = _page_request(client, request, page.next)
+        page = parse_body(request, parse_page, client.answer(request).body)
 
 
-def _page_request(asks: _Asker, before: Request, path: str) -> Request:
-    """Return the request for a page by its path, which stands behind the base URL and comes after the page before.
+def _page_request(client: _Client, before: Request, path: str) -> Request:
+    """Return the request for a page by its path. The path is appended to the base URL and must follow the page before.
 
     Raises:
-        ExchangeFailed: It leads to another host, or back.
+        ExchangeFailed: The path leads to another host, or to an earlier page.
     """
-    # What does not begin with a slash could change the host: `.evil.example`, `@evil.example`, or a whole URL.
-    url = next_url(before, f"{asks.base_url}{path}" if path.startswith("/") else path)
-    start, start_before = parameter(url, "start"), parameter(before.url, "start")
+    # A path without a leading slash could change the host: `.evil.example`, `@evil.example`, or a whole URL.
+    url = checked_next_url(before, f"{client.base_url}{path}" if path.startswith("/") else path)
+    start, start_before = query_number(url, "start"), query_number(before.url, "start")
     if start is not None and start_before is not None and start <= start_before:
-        raise ExchangeFailed(f"{host_of(url)} has its next page before the last one")
-    return Request(url=url, secret_headers={"Authorization": asks.authorization})
+        raise ExchangeFailed(f"{host_of(url)} names an earlier page as its next page")
+    return Request(url=url, secret_headers={"Authorization": client.authorization})
 
 
 def _is_base_url(url: str) -> bool:
-    """Return whether a URL is one of https without a user, query or fragment."""
+    """Return whether a URL is an https URL without user, query or fragment."""
     try:
         parts = urlsplit(url)
         is_https = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
@@ -478,29 +489,29 @@ def _is_base_url(url: str) -> bool:
     return is_https and url.isascii() and url.isprintable() and not {"@", "?", "#", "\\", " "} & set(url)
 
 
-def _is_own(url: str) -> bool:
+def _is_ncmec_host(url: str) -> bool:
     """Return whether a URL is on a host of NCMEC."""
     host = urlsplit(url).hostname or ""
-    return any(host == domain or host.endswith(f".{domain}") for domain in OWN_DOMAINS)
+    return any(host == domain or host.endswith(f".{domain}") for domain in NCMEC_DOMAINS)
 
 
-def _checked(kind: str, credentials: Mapping[str, str] | None) -> Mapping[str, str]:
-    """Return the credentials.
+def _checked_credentials(kind: str, credentials: Mapping[str, str] | None) -> Mapping[str, str]:
+    """Return the credentials after checking them.
 
     Raises:
-        InvalidInput: They are missing, or would not go over TLS. The error does not show them.
+        InvalidInput: A field is missing, or the base URL would not be requested over TLS. The error does not show them.
     """
-    given = needed_credentials(kind, CREDENTIAL_FIELDS, credentials)
-    url = given.get("base_url_override")
+    checked = required_credentials(kind, CREDENTIAL_FIELDS, credentials)
+    url = checked.get("base_url_override")
     if url and not _is_base_url(url):
         raise InvalidInput(
-            f"the base URL in the credentials of {kind} is one of https, without user, query or fragment"
+            f"the base URL in the credentials of {kind} must be an https URL without user, query or fragment"
         )
-    return given
+    return checked
 
 
 def _scope_of(config: Mapping[str, JSON], credentials: Mapping[str, str] | None) -> JSON:
-    """Return which database a checkpoint is of: the environment, or a digest of the base URL in the credentials."""
+    """Return the database of a checkpoint: the environment, or a digest of the base URL in the credentials."""
     override = (credentials or {}).get("base_url_override")
     if not override:
         return config["environment"]
@@ -508,13 +519,13 @@ def _scope_of(config: Mapping[str, JSON], credentials: Mapping[str, str] | None)
 
 
 def _authorization(kind: str, credentials: Mapping[str, str] | None) -> str:
-    given = needed_credentials(kind, CREDENTIAL_FIELDS, credentials)
-    pair = f"{given['user']}:{given['password']}".encode()
+    checked = required_credentials(kind, CREDENTIAL_FIELDS, credentials)
+    pair = f"{checked['user']}:{checked['password']}".encode()
     return f"Basic {base64.b64encode(pair).decode('ascii')}"
 
 
 def _iso(at_s: int) -> str:
-    """Return a time as the exchange takes it: in UTC, whatever the zone of this machine."""
+    """Return a time in the exchange's format, in UTC."""
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -523,7 +534,7 @@ def _fingerprints(data: Mapping[str, JSON]) -> Mapping[str, JSON]:
     return fingerprints if isinstance(fingerprints, Mapping) else {}
 
 
-def _integers(value: JSON) -> frozenset[int]:
+def _integer_set(value: JSON) -> frozenset[int]:
     return (
         frozenset(each for each in value if isinstance(each, int)) if isinstance(value, list | tuple) else frozenset()
     )

@@ -1,6 +1,7 @@
-"""NCMEC's documents: pages of entries, and the votes that are sent, as XML.
+"""NCMEC's XML documents: pages of entries, and votes to send.
 
-XML comes from outside: a document may declare no type and no entities, so nothing in it expands or is fetched.
+The XML is untrusted. A document with a document type or entity declaration is refused, so nothing is expanded or
+fetched.
 """
 
 import re
@@ -16,28 +17,28 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 NAMESPACE = "https://hashsharing.ncmec.org/hashsharing/v2"
-"""The namespace of every document, in every environment."""
+"""The namespace of all documents, in all environments."""
 
-ENTRIES: Mapping[str, tuple[str, bool]] = {
+ENTRY_ELEMENTS: Mapping[str, tuple[str, bool]] = {
     "image": ("image", False),
     "video": ("video", False),
     "deletedImage": ("image", True),
     "deletedVideo": ("video", True),
 }
-"""The type of entry that each element tells of, and whether it tells that it was deleted."""
+"""The entry type that each element stands for, and whether the element means that the entry was deleted."""
 
 MAX_KEY_BYTES = 500
-"""The longest record key: what every store takes, and far longer than an entry's id is."""
+"""The maximum length of a record key. All stores accept keys of this length, and an entry's id is much shorter."""
 
 _GUID = re.compile(r"[0-9A-Fa-f-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A page of entries as parsed, by record key; None is a tombstone.
+    """A parsed page of entries by record key. None means that the entry was deleted.
 
-    `next` is the path of the next page, to be put behind the base URL; None where it is the last.
-    `window_entries` estimates the entries from this page to the window's end.
+    `next` is the path of the next page, relative to the base URL; None on the last page. `window_entries` is an
+    estimate of the number of entries from this page to the end of the window.
     """
 
     changes: Mapping[str, Mapping[str, JSON] | None]
@@ -47,12 +48,12 @@ class Page:
 
 
 def parse_page(body: bytes) -> Page:
-    """Return what a page of entries says. Entries that are malformed are counted and left out.
+    """Return a parsed page of entries. Malformed entries are counted and left out.
 
-    An entry that is on the page twice counts as it was last.
+    If an entry is on the page more than once, the version with the latest timestamp is used.
 
     Raises:
-        ValueError: It is no such page, or no XML that is safe to read.
+        ValueError: The body is not a page, or not XML that is safe to read.
     """
     root = parse_xml(body)
     if _name(root) != "queryResult":
@@ -62,26 +63,26 @@ def parse_page(body: bytes) -> Page:
     for part in root:
         if _name(part) in {"images", "videos"}:
             items += len(part)
-            updates.extend(update for entry in part if (update := _update(entry)) is not None)
+            updates.extend(update for entry in part if (update := _parse_entry(entry)) is not None)
     updates.sort(key=lambda update: update[1])
-    following = _text(_child(_child(root, "paging"), "next"))
-    # The XML unescapes it; what was escaped twice is unescaped here.
-    path = following.replace("&amp;", "&") or None
+    next_path = _text(_child(_child(root, "paging"), "next"))
+    # The XML parser unescapes the path once. Some paths are escaped twice.
+    path = next_path.replace("&amp;", "&") or None
     return Page(
         changes={key: data for key, _, data in updates},
         malformed_items=items - len(updates),
         next=path,
-        window_entries=items + _entries_to_come(path),
+        window_entries=items + _remaining_entries(path),
     )
 
 
 def parse_xml(body: bytes) -> "Element":
-    """Return the root of a document, which may declare no type and no entities.
+    """Return the root of a document. Document types and entities are not allowed.
 
     Raises:
-        ValueError: It does, or is no XML.
+        ValueError: The body is not XML, or declares a document type or entities.
     """
-    # Only here is XML read: whoever fetches from elsewhere does not wait for the import.
+    # Import only where XML is parsed, so that fetches from other exchanges do not wait for it.
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import ParseError, fromstring
 
@@ -93,32 +94,30 @@ def parse_xml(body: bytes) -> "Element":
 
 
 def member_id_of(element: "Element") -> int | None:
-    """Return the id of the member that an entry, or a status, is of; None where it does not say."""
+    """Return the id of the member in an entry or a status document; None if it has none."""
     member = _child(element, "member")
     return None if member is None else _number(member.get("id"))
 
 
 def reasons_of(document: "Element") -> dict[str, str]:
-    """Return the names of the reasons that a document offers, by their ids; what has none is left out."""
+    """Return the names of the reasons in a document, by their ids. Reasons without an id are left out."""
     reasons = [reason for reason in document.iter() if _name(reason) == "reason"]
     return {guid: reason.get("name", "") for reason in reasons if (guid := reason.get("guid"))}
 
 
-def is_reason(text: str | None) -> bool:
-    """Tell whether a text can be the id of a reason: nothing else goes into a document as it is."""
+def is_reason_id(text: str | None) -> bool:
+    """Return whether a text can be the id of a reason. Only such a text is inserted into a document unescaped."""
     return text is not None and _GUID.fullmatch(text) is not None
 
 
 def vote_document(reason: str | None) -> bytes:
-    """Return the document of a vote: for what an entry says, or against it with the id of a reason."""
-    inside = (
-        "<affirmative/>" if reason is None else f"<negative><reasonIds><guid>{reason}</guid></reasonIds></negative>"
-    )
-    return f'<feedbackSubmission xmlns="{NAMESPACE}">{inside}</feedbackSubmission>'.encode("ascii")
+    """Return the document of a vote: affirmative if `reason` is None, else negative with the id of a reason."""
+    vote = "<affirmative/>" if reason is None else f"<negative><reasonIds><guid>{reason}</guid></reasonIds></negative>"
+    return f'<feedbackSubmission xmlns="{NAMESPACE}">{vote}</feedbackSubmission>'.encode("ascii")
 
 
-def parameter(url: str, name: str) -> int | None:
-    """Return a number out of a URL's query; None where it is not there."""
+def query_number(url: str, name: str) -> int | None:
+    """Return a whole number from a URL's query; None if the parameter is missing or not a number."""
     try:
         values = parse_qs(urlsplit(url).query).get(name, [])
     except ValueError:
@@ -126,20 +125,20 @@ def parameter(url: str, name: str) -> int | None:
     return _number(values[-1]) if values else None
 
 
-def _entries_to_come(path: str | None) -> int:
-    """Estimate how many entries of a window come after a page from the parameters of the next one's path."""
+def _remaining_entries(path: str | None) -> int:
+    """Return an estimate of the number of entries after a page, from the `start` and `max` in the next page's path."""
     if path is None:
         return 0
-    start, last = parameter(path, "start"), parameter(path, "max")
+    start, last = query_number(path, "start"), query_number(path, "max")
     return 1 if start is None or last is None else max(1, last - start)
 
 
-def _update(entry: "Element") -> tuple[str, str, Mapping[str, JSON] | None] | None:
-    """Return an entry's record key, its time and its record; None as the record where it was deleted.
+def _parse_entry(entry: "Element") -> tuple[str, str, Mapping[str, JSON] | None] | None:
+    """Return an entry's record key, its timestamp and its record. The record is None if the entry was deleted.
 
-    None instead of all of it where the entry is malformed.
+    Return None instead of the tuple if the entry is malformed.
     """
-    entry_type, is_deleted = ENTRIES.get(_name(entry), (None, False))
+    entry_type, is_deleted = ENTRY_ELEMENTS.get(_name(entry), (None, False))
     member_id, entry_id, at = member_id_of(entry), _text(_child(entry, "id")), _text(_child(entry, "timestamp"))
     key = f"{member_id}-{entry_id}"
     if entry_type is None or member_id is None or not entry_id or len(key.encode()) > MAX_KEY_BYTES:
@@ -153,7 +152,7 @@ def _update(entry: "Element") -> tuple[str, str, Mapping[str, JSON] | None] | No
         "id": entry_id,
         "timestamp": at,
         "classification": _text(_child(entry, "classification")) or None,
-        # One that is too long to stand here stands behind a link, and has no text.
+        # A fingerprint that is too long is replaced by a link, and its element has no text.
         "fingerprints": {_name(each): _text(each) for each in _children(fingerprints) if _text(each)},
         "categorizations": [*_categorizations(_child(entry, "categorizations"))],
         "feedback": [vote for each in _children(_child(entry, "feedback")) for vote in _votes(each)],
@@ -162,9 +161,9 @@ def _update(entry: "Element") -> tuple[str, str, Mapping[str, JSON] | None] | No
 
 
 def _categorizations(element: "Element | None", group: str | None = None) -> Iterator[Mapping[str, JSON]]:
-    """Yield the categorizations of an entry: id, name, and the group of the name; None for what is not given.
+    """Yield the categorizations of an entry: id, name, and group of the name, each None if it is missing.
 
-    They are taken with groups around them, as the list of all categorizations has them, and without.
+    They can be inside group elements, as in the list of all categorizations, or not.
     """
     for each in _children(element):
         if _name(each) == "categorization":
@@ -178,7 +177,7 @@ def _categorizations(element: "Element | None", group: str | None = None) -> Ite
 
 
 def _votes(element: "Element") -> Iterator[Mapping[str, JSON]]:
-    """Yield the votes of one kind on one fingerprint. A reason stands before the members that gave it."""
+    """Yield the votes of one kind on one fingerprint. A reason precedes the members that gave it."""
     kind = _name(element)
     if kind in {"affirmativeFeedback", "negativeFeedback"}:
         reason = None
@@ -212,5 +211,5 @@ def _text(element: "Element | None") -> str:
 
 
 def _number(text: str | None) -> int | None:
-    """Return a whole number that is not negative; None for anything else."""
+    """Return a non-negative whole number; None for any other text."""
     return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 20 else None

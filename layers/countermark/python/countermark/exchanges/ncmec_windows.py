@@ -1,6 +1,6 @@
-"""How far a fetch from NCMEC is: windows of time, one after the other, and pages inside of one.
+"""The progress of a fetch from NCMEC: consecutive windows of time, and pages inside of one window.
 
-Entries come in no order of time inside a window, so only a whole window is progress.
+Entries inside a window are not sorted by time. Therefore progress in time is only made by a whole window.
 """
 
 from collections.abc import Mapping
@@ -9,27 +9,32 @@ from dataclasses import dataclass
 from countermark.domain.json import JSON
 
 MAX_WINDOW_ENTRIES = 400_000
-"""How many entries a window may have; a larger one is shrunk."""
+"""The maximum number of entries in a window. A larger window is shrunk."""
 
 SHRINK_FACTOR = 4
-"""How much smaller a window becomes that has too many entries, and how many small ones in a row make it grow."""
+"""The divisor by which a window with too many entries shrinks. It is also the number of consecutive small windows after
+which the size grows."""
 
 GROW_FACTOR = 2
-"""How much larger it becomes then: it shrinks fast and grows slowly, as a small one costs little."""
+"""The factor by which the size grows. A window shrinks fast and grows slowly, because small windows cost little."""
 
 SMALL_WINDOW_ENTRIES = 2_000
-"""What a window has fewer of to be a small one: two pages."""
+"""A window with fewer entries than this is small. The number is that of two pages."""
 
 LAG_S = 5
-"""How far a window stays behind now, so that no entry of its last second is still to come."""
+"""The distance of the last window's end from now, in seconds, so that all entries of its last second have arrived."""
 
-PAGE_URL_LASTS_S = 12 * 3600
-"""How long a fetch is resumed in the middle of a window; NCMEC asks that page addresses are not kept for long."""
+PAGE_URL_LIFETIME_S = 12 * 3600
+"""The time in seconds for which a fetch can resume in the middle of a window. NCMEC asks clients not to store page URLs
+for long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PagePlace:
-    """Where a fetch is inside a window: the path of the next page, the window's end, and when the path was given."""
+class PagePosition:
+    """The position of a fetch inside a window.
+
+    `url` is the path of the next page, `end_s` the window's end, and `at_s` the time at which the path was received.
+    """
 
     url: str
     end_s: int
@@ -38,59 +43,67 @@ class PagePlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a fetch is: all up to `from_s` is fetched, and of the window after it all up to a page.
+    """The progress of a fetch. Everything up to `from_s` is fetched. `position` is inside the window after it.
 
-    `window_s` is how large a window may be; None where all that is left was not too large yet. It is kept, as
-    finding it anew costs the exchange windows that are too large.
+    `window_s` is the maximum size of a window. None means no maximum, because no window had too many entries yet. The
+    size is stored, because finding it again would cost the exchange windows that are too large.
     """
 
     from_s: int
     window_s: int | None = None
-    place: PagePlace | None = None
+    position: PagePosition | None = None
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Mapping[str, JSON], *, now_s: int) -> "Progress":
-        """Return the progress of a checkpoint; an address that is too old is forgotten, and its window begun anew."""
+        """Return the progress in a checkpoint. A page URL that is too old is discarded, and its window begins again."""
         from_s = int(str(checkpoint["get_entries_max_ts"]))
-        # Checkpoints of before have none.
+        # Checkpoints of earlier versions have no window_s.
         window_s = int(str(checkpoint.get("window_s") or 0)) or None
         paging = checkpoint.get("paging")
         if not isinstance(paging, Mapping):
             return cls(from_s=from_s, window_s=window_s)
-        place = PagePlace(url=str(paging["url"]), end_s=int(str(paging["end_ts"])), at_s=int(str(paging["url_ts"])))
-        is_kept = now_s - place.at_s <= PAGE_URL_LASTS_S
-        return cls(from_s=from_s, window_s=window_s, place=place if is_kept else None)
+        position = PagePosition(
+            url=str(paging["url"]), end_s=int(str(paging["end_ts"])), at_s=int(str(paging["url_ts"]))
+        )
+        is_usable = now_s - position.at_s <= PAGE_URL_LIFETIME_S
+        return cls(from_s=from_s, window_s=window_s, position=position if is_usable else None)
 
     def checkpoint(self, scope: Mapping[str, JSON]) -> Mapping[str, JSON]:
         """Return the checkpoint of this progress."""
         paging: JSON = None
-        if self.place is not None:
-            paging = {"url": self.place.url, "end_ts": self.place.end_s, "url_ts": self.place.at_s}
+        if self.position is not None:
+            paging = {"url": self.position.url, "end_ts": self.position.end_s, "url_ts": self.position.at_s}
         return {**scope, "get_entries_max_ts": self.from_s, "window_s": self.window_s, "paging": paging}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """How large the next window is, and how many small ones came in a row. None is all that is left."""
+    """The size of the next window, and the number of consecutive small windows before it.
+
+    A size of None means that the window contains all that is left.
+    """
 
     size_s: int | None
-    small_ones: int = 0
+    small_windows: int = 0
 
     def end_s(self, from_s: int, last_s: int) -> int:
-        """Return where the window from `from_s` ends; `last_s` is where all of them do."""
+        """Return the end of the window that begins at `from_s`. No window ends after `last_s`."""
         return last_s if self.size_s is None else min(last_s, from_s + self.size_s)
 
-    def is_too_full(self, entries: int, asked_s: int) -> bool:
-        """Tell whether a window of `asked_s` has too many entries; one of a second has never too many."""
-        return entries > MAX_WINDOW_ENTRIES and asked_s > 1
+    def has_too_many_entries(self, entries: int, window_s: int) -> bool:
+        """Return whether a window of `window_s` seconds has too many entries.
 
-    def shrunk(self, asked_s: int) -> "Window":
-        """Return the window to ask for after one of `asked_s` had too many entries."""
-        return Window(size_s=max(1, asked_s // SHRINK_FACTOR))
+        A window of one second never has too many, because it cannot be shrunk.
+        """
+        return entries > MAX_WINDOW_ENTRIES and window_s > 1
 
-    def after(self, entries: int) -> "Window":
-        """Return the window to ask for after one with so many entries."""
-        small_ones = self.small_ones + 1 if entries < SMALL_WINDOW_ENTRIES else 0
-        if small_ones == SHRINK_FACTOR and self.size_s is not None:
+    def shrink(self, window_s: int) -> "Window":
+        """Return the window to request after one of `window_s` seconds had too many entries."""
+        return Window(size_s=max(1, window_s // SHRINK_FACTOR))
+
+    def adjust(self, entries: int) -> "Window":
+        """Return the window to request after one with this number of entries."""
+        small_windows = self.small_windows + 1 if entries < SMALL_WINDOW_ENTRIES else 0
+        if small_windows == SHRINK_FACTOR and self.size_s is not None:
             return Window(size_s=self.size_s * GROW_FACTOR)
-        return Window(size_s=self.size_s, small_ones=small_ones)
+        return Window(size_s=self.size_s, small_windows=small_windows)

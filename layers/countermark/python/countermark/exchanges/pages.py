@@ -1,4 +1,4 @@
-"""What holds for the pages of every exchange that is spoken to over HTTP: status, JSON, and where the next one is."""
+"""Functions for the pages of all HTTP exchanges: they check the status, the JSON and the next page's URL."""
 
 import json
 import re
@@ -12,70 +12,71 @@ from countermark.domain.transport import Request, Response
 from countermark.errors import ExchangeFailed
 
 MAX_PAGE_BYTES = 32 * 1024 * 1024
-"""The most bytes of a page: an ordinary one has less than a tenth, and a function of 512 MB reads it without harm."""
+"""The maximum size of a page. A usual page has less than a tenth of it. A function with 512 MB of memory can read
+a page of this size."""
 
 MAX_RECORD_BYTES = 256 * 1024
-"""The longest record, as JSON: every store takes it as one item with room for what stands beside it. Source:
-"Amazon DynamoDB quotas", 400 KB an item."""
+"""The maximum size of a record as JSON. Each store writes a record as one item, with space for the other attributes.
+Source: "Amazon DynamoDB quotas", 400 KB per item."""
 
 MAX_EMPTY_PAGES = 1_000
-"""How many pages without a record may follow each other: more are a loop of the exchange's."""
+"""The maximum number of consecutive pages without a record. More of them mean that the exchange is in a loop."""
 
 MAX_DAMAGES = 10_000
-"""How many damaged places of a page are stepped over: more than a page has records, so that a page of nothing but
-damage is given up soon."""
+"""The maximum number of damaged places that are skipped in a page. It is more than the number of records in a page. It
+stops the search early in a page that contains nothing but damage."""
 
 _Body = TypeVar("_Body")
 _Page = TypeVar("_Page")
 
 
 @dataclass(slots=True)
-class Patience:
-    """Counts the pages without a record that follow each other."""
+class EmptyPageCounter:
+    """Counts consecutive pages without a record, and limits them to `MAX_EMPTY_PAGES`."""
 
     empty_pages: int = 0
 
-    def after(self, request: Request, *, items: int) -> None:
-        """Take a page that is followed by another, and how many items it had, malformed ones as well.
+    def count_page(self, request: Request, *, items: int) -> None:
+        """Count a page that is followed by another. `items` is its number of items, including malformed ones.
 
         Raises:
-            ExchangeFailed: There were too many without any.
+            ExchangeFailed: Too many consecutive pages had no items.
         """
         self.empty_pages = 0 if items else self.empty_pages + 1
         if self.empty_pages > MAX_EMPTY_PAGES:
             raise ExchangeFailed(f"{host_of(request.url)} answered with more than {MAX_EMPTY_PAGES} empty pages")
 
 
-def refused(request: Request, response: Response, *, why: str | None = None) -> ExchangeFailed:
-    """Return the error for an answer of another status than the right one. It tells the host, the status, and why."""
-    if why is None and response.status in {401, 403}:
-        why = "it does not take the credentials"
-    because = "" if why is None else f": {why}"
-    text = f"{host_of(request.url)} answered with status {response.status}{because}"
+def refusal_error(request: Request, response: Response, *, reason: str | None = None) -> ExchangeFailed:
+    """Return the error for an answer with an unexpected status. Its text names the host, the status and the reason."""
+    if reason is None and response.status in {401, 403}:
+        reason = "it does not take the credentials"
+    reason_text = "" if reason is None else f": {reason}"
+    text = f"{host_of(request.url)} answered with status {response.status}{reason_text}"
     return ExchangeFailed(text, status=response.status)
 
 
 def json_object(request: Request, response: Response) -> Mapping[str, JSON]:
-    """Return the JSON object that a page is.
+    """Return the JSON object in a page's body.
 
     Raises:
-        ExchangeFailed: It is none.
+        ExchangeFailed: The body is not a JSON object.
     """
     try:
         value = json.loads(response.body)
     except (ValueError, RecursionError):
-        # The cause would carry the page into a traceback.
+        # Chaining the cause would show the page in a traceback.
         value = None
     if not isinstance(value, dict):
-        raise malformed_page(request)
+        raise malformed_page_error(request)
     return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Salvage:
-    """What can be read of a damaged page of JSON: its records, and the fields beside them.
+class SalvagedPage:
+    """The readable parts of a damaged JSON page: its records, and the fields beside them.
 
-    `damages` counts the places at which something could not be read.
+    `damages` counts the places that could not be read.
     """
 
     records: tuple[Mapping[str, JSON], ...]
@@ -83,38 +84,38 @@ class Salvage:
     damages: int
 
 
-def salvaged(
+def salvage_json(
     body: bytes,
     *,
     list_name: str,
-    first_names: Collection[str],
-    needed_names: Collection[str],
-    field_names: Collection[str],
-) -> Salvage:
-    """Return what can be read of a page whose JSON is damaged.
+    leading_fields: Collection[str],
+    required_fields: Collection[str],
+    page_fields: Collection[str],
+) -> SalvagedPage:
+    """Return the readable parts of a page whose JSON is damaged.
 
-    A record is an object that is whole by itself, begins with one of `first_names` and has all `needed_names`. Records
-    are looked for behind the list's name, and fields before it or behind the last record. Bytes that are not UTF-8
-    become half surrogates, which no record may have.
+    A record is a complete JSON object that begins with one of `leading_fields` and has all `required_fields`. Records
+    are searched after the name of the list. The `page_fields` are searched before the list and after its last
+    record. Bytes that are not UTF-8 become lone surrogates, which no record is allowed to contain.
 
     Raises:
-        ValueError: There is no such list, or the page is damaged at more than `MAX_DAMAGES` places.
+        ValueError: The page has no such list, or is damaged at more than `MAX_DAMAGES` places.
     """
     text = body.decode("utf-8", "surrogateescape")
-    listed = re.search(rf'"{list_name}"\s*:\s*\[', text)
-    if listed is None:
+    list_start = re.search(rf'"{list_name}"\s*:\s*\[', text)
+    if list_start is None:
         raise ValueError(list_name)
-    begins = re.compile(r'\{\s*"(?:' + "|".join(map(re.escape, first_names)) + r')"\s*:')
+    record_opening = re.compile(r'\{\s*"(?:' + "|".join(map(re.escape, leading_fields)) + r')"\s*:')
     decoder = json.JSONDecoder()
     records: list[Mapping[str, JSON]] = []
-    damages, is_damaged, at = 0, False, listed.end()
-    while (begin := begins.search(text, at)) is not None:
-        is_damaged = is_damaged or text[at : begin.start()].strip(", \t\r\n") != ""
+    damages, is_damaged, at = 0, False, list_start.end()
+    while (opening := record_opening.search(text, at)) is not None:
+        is_damaged = is_damaged or text[at : opening.start()].strip(", \t\r\n") != ""
         try:
-            record, end = decoder.raw_decode(text, begin.start())
+            record, end = decoder.raw_decode(text, opening.start())
         except (ValueError, RecursionError):
-            record, end = None, begin.start() + 1
-        if isinstance(record, dict) and record.keys() >= set(needed_names):
+            record, end = None, opening.start() + 1
+        if isinstance(record, dict) and record.keys() >= set(required_fields):
             damages, is_damaged = damages + is_damaged, False
             records.append(record)
         else:
@@ -122,15 +123,15 @@ def salvaged(
             if damages > MAX_DAMAGES:
                 raise ValueError("damages")
         at = end
-    closed = re.match(r"[\s]*\]", text[at:])
-    damages += is_damaged or closed is None
-    outside = f"{text[: listed.start()]} {text[at:] if closed is not None else ''}"
-    fields = {name: value for name in field_names if (value := _field(outside, name, decoder)) is not None}
-    return Salvage(records=tuple(records), fields=fields, damages=damages)
+    list_end = re.match(r"[\s]*\]", text[at:])
+    damages += is_damaged or list_end is None
+    outside = f"{text[: list_start.start()]} {text[at:] if list_end is not None else ''}"
+    fields = {name: value for name in page_fields if (value := _field(outside, name, decoder)) is not None}
+    return SalvagedPage(records=tuple(records), fields=fields, damages=damages)
 
 
 def _field(text: str, name: str, decoder: json.JSONDecoder) -> JSON:
-    """Return the value of a field in a text of JSON; None where it is null, is not there, or is damaged."""
+    """Return the value of a field in a JSON text; None if it is null, missing or damaged."""
     found = re.search(rf'"{re.escape(name)}"\s*:\s*', text)
     if found is None:
         return None
@@ -138,70 +139,73 @@ def _field(text: str, name: str, decoder: json.JSONDecoder) -> JSON:
         value, end = decoder.raw_decode(text, found.end())
     except (ValueError, RecursionError):
         return None
-    # A number, or a word, may be cut in the middle.
+    # Unless a delimiter follows, a number or a word can be truncated.
     is_whole = re.match(r"\s*[,}]", text[end:]) is not None
     return value if is_whole and isinstance(value, str | int | bool) else None
 
 
-def parsed(request: Request, parse: Callable[[_Body], _Page], body: _Body) -> _Page:
-    """Return what `parse` makes of the body of a page; its `ValueError` says that it is none.
+def parse_body(request: Request, parse: Callable[[_Body], _Page], body: _Body) -> _Page:
+    """Return the result of `parse` for a page's body. `parse` raises ValueError if the body is not a valid page.
 
     Raises:
-        ExchangeFailed: It is none.
+        ExchangeFailed: The body is not a valid page.
     """
     try:
         return parse(body)
     except ValueError:
-        # The cause would carry the page into a traceback.
-        raise malformed_page(request) from None
+        # Chaining the cause would show the page in a traceback.
+        raise malformed_page_error(request) from None
 
 
-def malformed_page(request: Request) -> ExchangeFailed:
-    """Return the error for a page that is not of its exchange's format. It shows nothing of the page."""
+def malformed_page_error(request: Request) -> ExchangeFailed:
+    """Return the error for a page that is not in its exchange's format. The error shows nothing of the page."""
     return ExchangeFailed(f"{host_of(request.url)} answered with a malformed page")
 
 
-def next_url(request: Request, url: str) -> str:
-    """Return the URL of a next page: never on another host than the page before, which would get the credentials.
+def checked_next_url(request: Request, url: str) -> str:
+    """Return the URL of the next page after checking it. Another host must not receive the credentials.
 
     Raises:
-        ExchangeFailed: It is on another host, or it is the page itself again.
+        ExchangeFailed: The URL is on another host, or is that of the same page.
     """
     try:
-        elsewhere = _origin(url) != _origin(request.url)
+        is_other_host = _origin(url) != _origin(request.url)
     except ValueError:
-        elsewhere = True
-    if elsewhere:
-        raise ExchangeFailed(f"{host_of(request.url)} has its next page on another host: it is not followed")
+        is_other_host = True
+    if is_other_host:
+        raise ExchangeFailed(f"{host_of(request.url)} names a next page on another host, which is not requested")
     if url == request.url:
-        raise same_page(request)
+        raise same_page_error(request)
     return url
 
 
-def same_page(request: Request) -> ExchangeFailed:
-    """Return the error for a page that has itself for its next one."""
-    return ExchangeFailed(f"{host_of(request.url)} has the same page for its next one")
+def same_page_error(request: Request) -> ExchangeFailed:
+    """Return the error for a page that names itself as the next page."""
+    return ExchangeFailed(f"{host_of(request.url)} names the same page as its next page")
 
 
-def went_back(request: Request) -> ExchangeFailed:
-    """Return the error for an exchange whose progress is behind what it had told."""
-    return ExchangeFailed(f"{host_of(request.url)} went back in time, behind what it had told already")
+def went_back_error(request: Request) -> ExchangeFailed:
+    """Return the error for an exchange that returns an earlier position than in a previous answer."""
+    return ExchangeFailed(f"{host_of(request.url)} went back in time: its position is before that of an earlier answer")
 
 
 def is_storable(item: Mapping[str, JSON]) -> bool:
-    """Tell whether an item of a page can be a record: of bounded length, and of what UTF-8 and JSON can write."""
+    """Return whether an item of a page can be stored as a record.
+
+    The item must not be longer than `MAX_RECORD_BYTES`, and it must be encodable as JSON and UTF-8.
+    """
     try:
         return len(json.dumps(item, ensure_ascii=False, allow_nan=False).encode("utf-8")) <= MAX_RECORD_BYTES
-    except ValueError:  # half of a surrogate pair, or a number that is none
+    except ValueError:  # a lone surrogate, or NaN or an infinity
         return False
 
 
 def host_of(url: str) -> str:
-    """Return the host of a URL of ours, to be named."""
+    """Return the host of a URL, for use in messages. The URL must be valid."""
     return urlsplit(url).hostname or ""
 
 
 def _origin(url: str) -> tuple[str, str]:
     parts = urlsplit(url)
-    # The whole authority, not the host: user:password@host is not followed either.
+    # Compare the whole authority, not only the host, so that user:password@host is refused too.
     return parts.scheme, parts.netloc.lower()

@@ -1,6 +1,6 @@
 """The sample exchange: harmless example signals, to try countermark without an account.
 
-Who runs it: nobody; the signal types bring their examples along. Credentials: none. Limits: none.
+Operator: none. The installed signal types supply the examples. Credentials: none. Limits: none.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from countermark.exchanges.config import parse_fields, refuse_credentials
 
 
 class SampleExchange:
-    """Yields the examples of every installed signal type, in one delta."""
+    """Yields the examples of all installed signal types in one delta."""
 
     kind = "sample"
     config_fields: Sequence[Field] = ()
@@ -30,12 +30,12 @@ class SampleExchange:
         """Return the configuration, which has no fields.
 
         Raises:
-            InvalidInput: It has one.
+            InvalidInput: The configuration has a field.
         """
         return parse_fields(self.kind, self.config_fields, config)
 
     def parse_credentials(self, text: str) -> Mapping[str, str]:
-        """Refuse: it needs none.
+        """Raise an error, because this exchange needs no credentials.
 
         Raises:
             InvalidInput: Always.
@@ -43,7 +43,7 @@ class SampleExchange:
         refuse_credentials(self.kind)
 
     def joined(self, config: Mapping[str, JSON]) -> Self:
-        """Return this exchange: there is nothing to configure.
+        """Return this exchange, because it has no configuration.
 
         Raises:
             InvalidInput: The configuration has a field.
@@ -58,26 +58,29 @@ class SampleExchange:
         credentials: Mapping[str, str] | None,
         now_s: int,
     ) -> Fetch:
-        """Begin a fetch; it restarts where the installed examples are not those of the checkpoint."""
+        """Begin a fetch. It restarts if the installed examples differ from those of the checkpoint.
+
+        If they are the same, the fetch yields nothing. The checkpoint holds a digest of the examples.
+        """
         records: dict[str, Mapping[str, JSON]] = {
             f"{name} {number}": {"signal_type": name, "signal": example}
             for name, signal_type in self._signal_types.items()
             for number, example in enumerate(signal_type.examples, start=1)
         }
         digest = hashlib.sha256(json.dumps(records, sort_keys=True).encode()).hexdigest()
-        after: Mapping[str, JSON] = {"digest": digest}
-        if checkpoint == after:
+        new_checkpoint: Mapping[str, JSON] = {"digest": digest}
+        if checkpoint == new_checkpoint:
             return Fetch(restarts=False, deltas=iter(()))
-        return Fetch(restarts=True, deltas=_one(Delta(changes=records, checkpoint=after)))
+        return Fetch(restarts=True, deltas=_single_delta(Delta(changes=records, checkpoint=new_checkpoint)))
 
     def signals(self, data: Mapping[str, JSON]) -> Sequence[Signal]:
         """Return the one signal of a record."""
         return [Signal(type=str(data["signal_type"]), value=str(data["signal"]))]
 
     def opinions(self, data: Mapping[str, JSON]) -> Sequence[Opinion]:
-        """Return none: nobody has an opinion of an example."""
+        """Return an empty sequence: examples have no opinions."""
         return ()
 
 
-def _one(delta: Delta) -> Iterator[Delta]:
+def _single_delta(delta: Delta) -> Iterator[Delta]:
     yield delta

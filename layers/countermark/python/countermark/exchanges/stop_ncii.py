@@ -1,21 +1,22 @@
-"""StopNCII.org: hashes that people made of intimate images of themselves, for platforms to keep them off.
+"""StopNCII.org: hashes of intimate images, created by the people in them, so that platforms can block the images.
 
-Who runs it: SWGfL, a British charity, for platforms that it admits. Documentation: given to members with their
-keys; the format is that of the client of python-threatexchange 1.2.16, and of the pages that its tests recorded.
-Credentials: an Azure function key and a subscription key, and where the operator says so another base URL.
+Operator: SWGfL, a British charity, for platforms that it admits. Documentation: members receive it with their keys.
+The format here is that of the client of python-threatexchange 1.2.16 and of the pages recorded for its tests.
+Credentials: an Azure function key and a subscription key, and another base URL if the operator asks for it.
 
-`FetchHashes` tells the records that changed since a timestamp: a *set*, in pages of up to 800, each page with the
-token of the next and the timestamp that the next set begins at. A record says all there is of a hash: the cases
-of the people who sent it, and the feedback of the platforms that met it. The timestamp holds for the whole set,
-so until the last page a fetch is resumed by the token, and a token that has grown old by its set's beginning.
+`FetchHashes` returns the records that changed since a timestamp. These form a *set*. A set has pages of up to 800
+records. Each page contains the token of the next page, and the timestamp at which the next set begins. A record
+contains everything that is known about a hash: the cases of the people who submitted it, and the platforms' feedback.
+The timestamp is valid only for the whole set. Before the last page, a fetch resumes by the token. If the token is too
+old, it resumes at the beginning of the set.
 
-A page can be damaged: in September 2026 one was, for 40 hours, with status 200. It is asked for again, then in
-smaller pages, so that the records around the damage come as they are. Of the smallest page the records that can be
-read are taken, and the others are counted as unreadable, which the fetch reports. A page that does not say where the
-next one is, such as an error page, ends the run, and the next run asks for it again.
+A page can be damaged. In September 2026 one page was, for 40 hours, with status 200. A damaged page is requested again,
+then in smaller pages, so that the records around the damage arrive unchanged. From the smallest page, the readable
+records are used, and the others are counted as unreadable, which the fetch reports. A page that does not contain the
+position of the next page, such as an error page, ends the run. The next run requests it again.
 
-Limits: 32 MiB a page, 256 KiB a record; 1,000 pages without a record; a token comes once in a set, and is resumed
-for 12 hours; the timestamp of a next set that lies behind the one before is an error.
+Limits: 32 MiB per page, 256 KiB per record, 1,000 consecutive pages without a record. A token must not occur twice in a
+set, and is used for resuming for 12 hours. A next set that begins before the current one is an error.
 """
 
 import hashlib
@@ -31,62 +32,64 @@ from countermark.domain.opinion import Category, Opinion, SharedOpinion, Verdict
 from countermark.domain.signal import Signal
 from countermark.domain.transport import Request, Response, Transport
 from countermark.errors import ExchangeFailed, InvalidInput
-from countermark.exchanges.config import needed_credentials, parse_fields, parse_one_line
+from countermark.exchanges.config import parse_fields, parse_one_line, required_credentials
 from countermark.exchanges.pages import (
     MAX_PAGE_BYTES,
-    Patience,
+    EmptyPageCounter,
     host_of,
     is_storable,
-    parsed,
-    refused,
-    salvaged,
-    went_back,
+    parse_body,
+    refusal_error,
+    salvage_json,
+    went_back_error,
 )
-from countermark.exchanges.verdicts import sent
+from countermark.exchanges.verdicts import verdict_term
 
 BASE_URL = "https://api.stopncii.org/v1"
 
 PAGE_SIZE = 800
 
 SMALLER_PAGE_SIZES = (100, 10, 1)
-"""How many records are asked for at once where a page is damaged, one size after the other. Each is about a tenth of
-the one before, so that a damaged record is found with thirty requests."""
+"""The numbers of records that are requested around a damaged page, one size after the other. Each is about a tenth of
+the size before, so that thirty requests find a damaged record."""
 
 SIZE_REFUSED = frozenset({400, 404, 410, 422})
-"""The statuses that a size of pages which the exchange does not take may be answered with."""
+"""The statuses that can mean that the exchange does not accept a page size."""
 
-RECORD_NAMES = ("signalType", "hashValue", "hashStatus")
-"""The fields that every record has."""
+REQUIRED_FIELDS = ("signalType", "hashValue", "hashStatus")
+"""The fields that all records have."""
 
-FIRST_NAMES = (*RECORD_NAMES, "lastModtimestamp", "caseNumbers", "hashRegions", "CSPFeedbacks")
-"""The fields that a record may begin with."""
+LEADING_FIELDS = (*REQUIRED_FIELDS, "lastModtimestamp", "caseNumbers", "hashRegions", "CSPFeedbacks")
+"""The fields with which a record can begin."""
 
-PAGE_NAMES = ("count", "nextPageToken", "nextSetTimestamp", "hasMoreRecords")
+PAGE_FIELDS = ("count", "nextPageToken", "nextSetTimestamp", "hasMoreRecords")
 """The fields of a page beside its records."""
 
 FIRST_TIMESTAMP = 10
-"""Where the first set begins: the exchange takes none that is lower."""
+"""The timestamp at which the first set begins. The exchange accepts no lower one."""
 
 STALE_AFTER_S = 30 * 24 * 3600
-"""How old the last fetch may be: what was withdrawn before that may be told no more."""
+"""The maximum age of the last fetch, in seconds. The exchange may no longer return withdrawals that are older."""
 
-TOKEN_LASTS_S = 12 * 3600
-"""How long after the beginning of its fetch a page's token is still used: not for long, the exchange says."""
+TOKEN_LIFETIME_S = 12 * 3600
+"""The time in seconds, from the beginning of a fetch, for which its page tokens are used. The exchange only states that
+tokens do not last long."""
 
 TOKEN_REFUSED = frozenset({400, 404, 410})
-"""The statuses that a token which is not known any more may be answered with."""
+"""The statuses that can mean that a token has expired."""
 
 TYPES = {"ImagePDQ": "pdq", "VideoMD5": "video_md5", "Text": "raw_text", "URL": "url"}
-"""Our signal types by the exchange's names. It has VideoTMK besides, and may have more: kept, and no signal of ours."""
+"""countermark's signal types by the exchange's names. The exchange also has VideoTMK and possibly others. Records of
+these types are stored but have no signal."""
 
 TOMBSTONES = frozenset({"Withdrawn", "Deleted"})
-"""The hash statuses by which a case was taken back. The others are Unknown, Received and Active."""
+"""The hash statuses of a withdrawn case. The other statuses are Unknown, Received and Active."""
 
 FEEDBACK = {"Blocked": Category.POSITIVE_CLASS, "NotBlocked": Category.NEGATIVE_CLASS}
-"""What a platform's feedback says.
+"""The category for each feedback value of a platform.
 
-Unknown, None, QualityUnknown, PendingReview, Withdrawn and Deleted say nothing of the content, and neither does a
-value that is new to us.
+Unknown, None, QualityUnknown, PendingReview, Withdrawn and Deleted express no opinion of the content. Other values are
+ignored too.
 """
 
 SENT_FEEDBACK = {
@@ -108,13 +111,13 @@ CREDENTIAL_FIELDS = (
         name="submit_hashes_function_key",
         type="str",
         required=False,
-        help="the function key of SubmitHashes, where it has one of its own",
+        help="the function key of SubmitHashes, if it differs from that of FetchHashes",
     ),
     Field(
         name="submit_feedback_function_key",
         type="str",
         required=False,
-        help="the function key of SubmitFeedback, where it has one of its own",
+        help="the function key of SubmitFeedback, if it differs from that of FetchHashes",
     ),
 )
 """The first three are the parts of the one-line form."""
@@ -130,15 +133,15 @@ FUNCTION_KEYS = {
     "SubmitHashes": "submit_hashes_function_key",
     "SubmitFeedback": "submit_feedback_function_key",
 }
-"""The credential that each endpoint's function key is; one that is not given is that of FetchHashes."""
+"""The credential field with the function key of each endpoint. If it is not set, the key of FetchHashes is used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A page as parsed: records by key, None where the case was taken back.
+    """A parsed page: records by key, None for a withdrawn case.
 
-    `next_token` asks for the next page; None where it is the last of its set, and then the next set begins at
-    `next_timestamp`.
+    `next_token` requests the next page. It is None on the last page of a set. `next_timestamp` is the timestamp at
+    which the next set begins.
     """
 
     changes: Mapping[str, Mapping[str, JSON] | None]
@@ -149,10 +152,10 @@ class Page:
 
 
 def parse_page(body: Mapping[str, JSON]) -> Page:
-    """Return what a page of `FetchHashes` says. Records that are malformed are counted and left out.
+    """Return a parsed page of `FetchHashes`. Malformed records are counted and left out.
 
     Raises:
-        ValueError: It is no such page.
+        ValueError: The body is not a page.
     """
     items = body.get("hashRecords")
     if items is None and body.get("count") == 0:
@@ -172,30 +175,34 @@ def parse_page(body: Mapping[str, JSON]) -> Page:
 
 
 def salvage_page(body: bytes) -> Page:
-    """Return what can be read of a damaged page. The records that are missing are counted as unreadable.
+    """Return the readable part of a damaged page. Missing records are counted as unreadable.
 
     Raises:
-        ValueError: It does not say where the next page is, or is no page at all.
+        ValueError: The body does not contain the position of the next page, or is not a page at all.
     """
-    found = salvaged(
-        body, list_name="hashRecords", first_names=FIRST_NAMES, needed_names=RECORD_NAMES, field_names=PAGE_NAMES
+    salvage = salvage_json(
+        body,
+        list_name="hashRecords",
+        leading_fields=LEADING_FIELDS,
+        required_fields=REQUIRED_FIELDS,
+        page_fields=PAGE_FIELDS,
     )
-    page = parse_page({**found.fields, "hashRecords": [*found.records]})
-    count = found.fields.get("count")
-    missing = count - len(found.records) if isinstance(count, int) else 0
-    return replace(page, unreadable_items=max(found.damages, missing))
+    page = parse_page({**salvage.fields, "hashRecords": [*salvage.records]})
+    count = salvage.fields.get("count")
+    missing = count - len(salvage.records) if isinstance(count, int) else 0
+    return replace(page, unreadable_items=max(salvage.damages, missing))
 
 
 def signals_of(data: Mapping[str, JSON]) -> list[Signal]:
-    """Return the signal of a record; none where its type is not one of ours."""
+    """Return the signal of a record; empty if countermark has no signal type for its type."""
     name = TYPES.get(str(data["signalType"]))
     return [] if name is None else [Signal(type=name, value=str(data["hashValue"]))]
 
 
 def opinions_of(data: Mapping[str, JSON]) -> list[Opinion]:
-    """Return what the platforms say of a record, and the implicit opinion of whoever sent it in.
+    """Return the platforms' opinions of a record, and the implicit opinion of the person who submitted it.
 
-    Which platform we are ourselves, the exchange does not tell: no opinion is ours.
+    The exchange does not report which platform countermark's user is, so no opinion is marked as the user's.
     """
     return [
         *(
@@ -208,13 +215,16 @@ def opinions_of(data: Mapping[str, JSON]) -> list[Opinion]:
 
 
 def feedback_body(feedbacks: Sequence[tuple[str, str, Sequence[str]]]) -> bytes:
-    """Return the body of `SubmitFeedback`: hash values, each with a feedback value and tags."""
-    told = [{"tags": [*tags], "feedbackValue": value, "hashValue": signal} for signal, value, tags in feedbacks]
-    return json.dumps({"count": len(told), "hashFeedbacks": told}).encode("ascii")
+    """Return the body of `SubmitFeedback`. Each item is a hash value, a feedback value and tags."""
+    items = [{"tags": [*tags], "feedbackValue": value, "hashValue": signal} for signal, value, tags in feedbacks]
+    return json.dumps({"count": len(items), "hashFeedbacks": items}).encode("ascii")
 
 
 def hashes_body(hashes: Sequence[tuple[str, str, str, Sequence[str]]], *, now_s: int) -> bytes:
-    """Return the body of `SubmitHashes`: bare signal types and hash values, each with a feedback value and tags."""
+    """Return the body of `SubmitHashes`.
+
+    Each item is a signal type in the exchange's terms, a hash value, a feedback value and tags.
+    """
     records = [
         {
             "lastModtimestamp": now_s,
@@ -228,7 +238,7 @@ def hashes_body(hashes: Sequence[tuple[str, str, str, Sequence[str]]], *, now_s:
 
 
 class StopNcii:
-    """Yields the sets of changed records, a page at a time. `base_url` is for tests."""
+    """Yields the sets of changed records, one page per delta. Only tests pass `base_url`."""
 
     kind = "stop_ncii"
     config_fields: Sequence[Field] = ()
@@ -243,29 +253,29 @@ class StopNcii:
         """Return the configuration, which has no fields.
 
         Raises:
-            InvalidInput: It has one.
+            InvalidInput: The configuration has a field.
         """
         return parse_fields(self.kind, self.config_fields, config)
 
     def parse_credentials(self, text: str) -> Mapping[str, str]:
-        """Return the keys that a line holds, and the base URL where there is one.
+        """Return the keys in a line, and the base URL if the line has one.
 
         Raises:
-            InvalidInput: The line is of another form, or the URL is not one of https. The error does not show them.
+            InvalidInput: The line has another form, or the URL is not an https URL. The error shows neither.
         """
         fields = CREDENTIAL_FIELDS[:3]
-        return _checked(parse_one_line(self.kind, CREDENTIAL_SOURCE.form, fields, text.split(",")))
+        return _checked_credentials(parse_one_line(self.kind, CREDENTIAL_SOURCE.form, fields, text.split(",")))
 
     def check_credentials(self, credentials: Mapping[str, str]) -> None:
-        """Check that the base URL, where there is one, is one of https.
+        """Check that the base URL in the credentials, if any, is an https URL.
 
         Raises:
-            InvalidInput: It is not. The error does not show it.
+            InvalidInput: It is not, or a required field is missing. The error does not show the URL.
         """
-        _checked(credentials)
+        _checked_credentials(credentials)
 
     def joined(self, config: Mapping[str, JSON]) -> Self:
-        """Return this exchange: there is nothing to configure.
+        """Return this exchange, because it has no configuration.
 
         Raises:
             InvalidInput: The configuration has a field.
@@ -280,31 +290,34 @@ class StopNcii:
         credentials: Mapping[str, str] | None,
         now_s: int,
     ) -> Fetch:
-        """Begin a fetch of the set after the checkpoint, or go on in it.
+        """Begin a fetch of the set after the checkpoint, or continue inside a set.
 
-        It restarts where the last one is too old, or was of another base URL. The checkpoint holds the timestamp
-        that the set begins at, when it was fetched, a digest of the base URL in the credentials where there is one,
-        and within a set the token of the next page.
+        The fetch restarts if the last one is too old, or used another base URL. The checkpoint holds the timestamp at
+        which the set begins, the time of the fetch, and a digest of the base URL if the credentials have one. Inside a
+        set, it also holds the token of the next page.
 
         Raises:
-            InvalidInput: There are no credentials, or their base URL is not one of https.
-            ExchangeFailed: From the deltas: it refused, answered outside its format, or went back in time.
+            InvalidInput: The credentials are missing, or their base URL is not an https URL.
+            ExchangeFailed: From the deltas: the exchange refused, sent an answer that is not in its format, or went
+                back in time.
         """
-        keys = _checked(credentials)
+        keys = _checked_credentials(credentials)
         age_s = None if checkpoint is None else now_s - int(str(checkpoint["last_fetch_time"]))
-        is_ours = checkpoint is not None and {name: checkpoint.get(name) for name in _scope(keys)} == _scope(keys)
-        if checkpoint is None or age_s is None or not is_ours or age_s > STALE_AFTER_S:
+        is_same_scope = checkpoint is not None and {name: checkpoint.get(name) for name in _scope(keys)} == _scope(keys)
+        if checkpoint is None or age_s is None or not is_same_scope or age_s > STALE_AFTER_S:
             return Fetch(restarts=True, deltas=self._deltas(keys, FIRST_TIMESTAMP, None, now_s))
         token = checkpoint.get("next_page_token")
-        resumed = str(token) if token is not None and age_s <= TOKEN_LASTS_S else None
-        return Fetch(restarts=False, deltas=self._deltas(keys, int(str(checkpoint["update_time"])), resumed, now_s))
+        resume_token = str(token) if token is not None and age_s <= TOKEN_LIFETIME_S else None
+        return Fetch(
+            restarts=False, deltas=self._deltas(keys, int(str(checkpoint["update_time"])), resume_token, now_s)
+        )
 
     def signals(self, data: Mapping[str, JSON]) -> Sequence[Signal]:
         """Return the signal of a record."""
         return signals_of(data)
 
     def opinions(self, data: Mapping[str, JSON]) -> Sequence[Opinion]:
-        """Return what the platforms say of a record."""
+        """Return the opinions of a record."""
         return opinions_of(data)
 
     def opinion_requests(
@@ -314,15 +327,16 @@ class StopNcii:
         *,
         credentials: Mapping[str, str],
     ) -> Sequence[Request]:
-        """Return the request that gives feedback on a record, in place of what we gave before.
+        """Return the request that sends feedback on a record. It replaces the platform's earlier feedback.
 
         Raises:
-            InvalidInput: The opinion is of a signal that the record has not, or gives a reason.
+            InvalidInput: The record has no signal of the opinion's type, the opinion has a reason, or the exchange does
+                not accept its verdict.
         """
-        carried = [signal.type for signal in signals_of(data)]
-        if opinion.signal_type is not None and opinion.signal_type not in carried:
+        signal_types = [signal.type for signal in signals_of(data)]
+        if opinion.signal_type is not None and opinion.signal_type not in signal_types:
             raise InvalidInput(f"the record of {self.kind} has no signal of type {opinion.signal_type!r}")
-        feedback = (str(data["hashValue"]), *_sent(opinion))
+        feedback = (str(data["hashValue"]), *_feedback_of(opinion))
         return [self._submission("SubmitFeedback", credentials, feedback_body([feedback]))]
 
     def signal_requests(
@@ -333,29 +347,30 @@ class StopNcii:
         credentials: Mapping[str, str],
         now_s: int,
     ) -> Sequence[Request]:
-        """Return the request that shares a signal with our feedback on it.
+        """Return the request that shares a signal with the platform's feedback on it.
 
         Raises:
-            InvalidInput: The exchange has no type for such a signal, or the opinion gives a reason.
+            InvalidInput: The exchange has no type for the signal, the opinion has a reason, or the exchange does not
+                accept its verdict.
         """
-        for theirs, ours in TYPES.items():
-            if ours == signal.type:
-                body = hashes_body([(theirs, signal.value, *_sent(opinion))], now_s=now_s)
+        for exchange_type, signal_type in TYPES.items():
+            if signal_type == signal.type:
+                body = hashes_body([(exchange_type, signal.value, *_feedback_of(opinion))], now_s=now_s)
                 return [self._submission("SubmitHashes", credentials, body)]
-        raise InvalidInput(f"{self.kind} takes no signals of type {signal.type!r}")
+        raise InvalidInput(f"{self.kind} accepts no signals of type {signal.type!r}")
 
-    def _deltas(self, keys: Mapping[str, str], start: int, resumed: str | None, now_s: int) -> Iterator[Delta]:
-        token, seen, size = resumed, {resumed}, _PageSize()
-        patience = Patience()
+    def _deltas(self, keys: Mapping[str, str], start: int, resume_token: str | None, now_s: int) -> Iterator[Delta]:
+        token, seen_tokens, size = resume_token, {resume_token}, _PageSize()
+        empty_page_counter = EmptyPageCounter()
         while True:
             request = self._page_request(keys, start, token, size.records)
             try:
-                page = self._page(keys, start, token, size)
+                page = self._fetch_page(keys, start, token, size)
             except ExchangeFailed as error:
-                if token is None or token != resumed or error.status not in TOKEN_REFUSED:
+                if token is None or token != resume_token or error.status not in TOKEN_REFUSED:
                     raise
-                # The token is of an earlier run, and lasted shorter than we hoped: its set is asked for again.
-                token, resumed, seen = None, None, {None}
+                # The token is from an earlier run and expired early. Request its set again from the start.
+                token, resume_token, seen_tokens = None, None, {None}
                 continue
             yield Delta(
                 changes=page.changes,
@@ -366,17 +381,18 @@ class StopNcii:
             token = page.next_token
             if token is None:
                 return
-            if token in seen:
-                raise ExchangeFailed(f"{host_of(request.url)} has a page for its next one that it had before")
+            if token in seen_tokens:
+                raise ExchangeFailed(f"{host_of(request.url)} names an earlier page as its next page")
             items = len(page.changes) + page.malformed_items + page.unreadable_items
-            patience.after(request, items=items)
-            seen.add(token)
+            empty_page_counter.count_page(request, items=items)
+            seen_tokens.add(token)
 
-    def _page(self, keys: Mapping[str, str], start: int, token: str | None, size: "_PageSize") -> Page:
-        """Return a page: where it is damaged a smaller one, or what can be read of the smallest.
+    def _fetch_page(self, keys: Mapping[str, str], start: int, token: str | None, size: "_PageSize") -> Page:
+        """Return a page. If it is damaged, return a smaller page, or the readable part of the smallest.
 
         Raises:
-            ExchangeFailed: It was refused; or it is no page however small, and does not say where the next one is.
+            ExchangeFailed: The request was refused. Or even the smallest page is damaged and does not contain the
+                position of the next page.
         """
         damaged: Response | None = None
         while True:
@@ -385,31 +401,31 @@ class StopNcii:
             if damaged is not None and response.status in SIZE_REFUSED:
                 break
             if response.status != 200:
-                raise refused(request, response)
-            page = _parsed(response)
+                raise refusal_error(request, response)
+            page = _parse_undamaged(response)
             if page is not None:
-                size.after_page()
+                size.count_page()
                 return page
             is_first, damaged = damaged is None, response
-            # Once it is asked for again as it is.
+            # Request a full page once more with the same size.
             if not (is_first and size.is_full) and not size.lower():
                 break
         size.reset()
-        return parsed(request, salvage_page, damaged.body)
+        return parse_body(request, salvage_page, damaged.body)
 
     def _page_request(self, keys: Mapping[str, str], start: int, token: str | None, size: int) -> Request:
         query = {"startTimestamp": str(start), "pageSize": str(size)}
         return self._request("FetchHashes", keys, query if token is None else query | {"nextPageToken": token})
 
     def _submission(self, endpoint: str, credentials: Mapping[str, str], body: bytes) -> Request:
-        request = self._request(endpoint, _checked(credentials), {})
+        request = self._request(endpoint, _checked_credentials(credentials), {})
         return Request(
             url=request.url,
             method="POST",
             headers={"Content-Type": "application/json"},
             body=body,
             secret_headers=request.secret_headers,
-            # A platform has one feedback on a hash: what is sent twice is said once.
+            # A platform has one feedback on a hash, so sending it twice has the same effect as sending it once.
             is_repeatable=True,
         )
 
@@ -426,7 +442,7 @@ class StopNcii:
 
 @dataclass(slots=True)
 class _PageSize:
-    """How many records are asked for at once: fewer around damage, and more again where it is left behind."""
+    """The number of records to request at once. It shrinks around damage, and grows again after it."""
 
     records: int = PAGE_SIZE
     pages: int = 0
@@ -436,25 +452,25 @@ class _PageSize:
         return self.records == PAGE_SIZE
 
     def lower(self) -> bool:
-        """Take the next smaller size; returns False where there is none."""
+        """Switch to the next smaller size. Return False if there is none."""
         smaller = next((each for each in SMALLER_PAGE_SIZES if each < self.records), None)
         self.records, self.pages = smaller or self.records, 0
         return smaller is not None
 
-    def after_page(self) -> None:
-        """Take a page that was read. After as many as the next larger one has, that size is tried again."""
+    def count_page(self) -> None:
+        """Count a page that was read. Try the next larger size after as many records as it has."""
         self.pages += 1
         larger = min((each for each in (PAGE_SIZE, *SMALLER_PAGE_SIZES) if each > self.records), default=PAGE_SIZE)
         if self.pages * self.records >= larger:
             self.records, self.pages = larger, 0
 
     def reset(self) -> None:
-        """Ask for full pages again: the damage is passed."""
+        """Request full pages again, after the damage."""
         self.records, self.pages = PAGE_SIZE, 0
 
 
-def _parsed(response: Response) -> Page | None:
-    """Return the page that was answered; None where it is damaged."""
+def _parse_undamaged(response: Response) -> Page | None:
+    """Return the page in an answer; None if it is damaged."""
     try:
         body = json.loads(response.body)
         return parse_page(body) if isinstance(body, dict) else None
@@ -472,27 +488,29 @@ def _checkpoint(request: Request, start: int, page: Page, now_s: int) -> Mapping
         return {"update_time": start, "last_fetch_time": now_s, "next_page_token": page.next_token}
     update_time = max(page.next_timestamp, FIRST_TIMESTAMP)
     if update_time < start:
-        raise went_back(request)
+        raise went_back_error(request)
     return {"update_time": update_time, "last_fetch_time": now_s}
 
 
 def _scope(keys: Mapping[str, str]) -> Mapping[str, JSON]:
-    """Return what a checkpoint is of: the base URL of the credentials as a digest, None for the exchange's own."""
+    """Return the scope of a checkpoint: a digest of the base URL in the credentials, or None for the default URL."""
     url = keys.get("base_url_override")
     return {"base_url": hashlib.sha256(url.rstrip("/").encode()).hexdigest() if url else None}
 
 
-def _checked(credentials: Mapping[str, str] | None) -> Mapping[str, str]:
-    """Return the credentials, where they are there and would go over TLS.
+def _checked_credentials(credentials: Mapping[str, str] | None) -> Mapping[str, str]:
+    """Return the credentials after checking them.
 
     Raises:
-        InvalidInput: They are not, or would not. The error does not show them.
+        InvalidInput: A field is missing, or the base URL would not be requested over TLS. The error does not show them.
     """
-    given = needed_credentials(StopNcii.kind, CREDENTIAL_FIELDS, credentials)
-    url = given.get("base_url_override")
+    checked = required_credentials(StopNcii.kind, CREDENTIAL_FIELDS, credentials)
+    url = checked.get("base_url_override")
     if url and not _is_https(url):
-        raise InvalidInput("the base URL in the credentials of stop_ncii is one of https, and has no query")
-    return given
+        raise InvalidInput(
+            "the base URL in the credentials of stop_ncii must be an https URL without user, query or fragment"
+        )
+    return checked
 
 
 def _is_https(url: str) -> bool:
@@ -508,14 +526,14 @@ def _is_timestamp(value: JSON) -> bool:
 
 
 def _is_record(item: JSON) -> bool:
-    """Tell whether an item of a page is a record: it says which hash it is, how it stands, and who thinks what.
+    """Return whether an item of a page is a valid record: its hash, its status and its feedback are well-formed.
 
-    Of one that was taken back only the first two count: nothing else may keep it from being removed.
+    For a withdrawn record only the hash and the status must be valid, so that nothing else prevents its removal.
     """
     if not isinstance(item, dict):
         return False
-    told = {name: item.get(name) for name in ("signalType", "hashValue", "hashStatus")}
-    if not all(isinstance(value, str) and value for value in told.values()) or not is_storable(told):
+    required = {name: item.get(name) for name in ("signalType", "hashValue", "hashStatus")}
+    if not all(isinstance(value, str) and value for value in required.values()) or not is_storable(required):
         return False
     if item["hashStatus"] in TOMBSTONES:
         return True
@@ -535,7 +553,7 @@ def _is_feedback(item: JSON) -> bool:
 
 
 def _key(record: Mapping[str, JSON]) -> str:
-    """Return a record's key: its signal type and hash value, the latter as a digest, as a text has any length."""
+    """Return a record's key: its signal type and a digest of its hash value. A text can have any length."""
     value = str(record["hashValue"]).encode("utf-8", "surrogatepass")
     return f"{record['signalType']} {hashlib.sha256(value).hexdigest()}"
 
@@ -550,12 +568,13 @@ def _tags(feedback: Mapping[str, JSON]) -> Sequence[str]:
     return [str(tag) for tag in tags] if isinstance(tags, list) else []
 
 
-def _sent(opinion: SharedOpinion) -> tuple[str, Sequence[str]]:
-    """Return an opinion as the exchange has it: a feedback value and tags.
+def _feedback_of(opinion: SharedOpinion) -> tuple[str, Sequence[str]]:
+    """Return an opinion in the exchange's terms: a feedback value and tags.
 
     Raises:
-        InvalidInput: It gives a reason, and the exchange has none; or the exchange has no word for it.
+        InvalidInput: The opinion has a reason, which the exchange does not support, or the exchange does not accept its
+            verdict.
     """
     if opinion.reason is not None:
-        raise InvalidInput("stop_ncii takes no reason with an opinion; say it with tags")
-    return sent(StopNcii.kind, SENT_FEEDBACK, opinion.verdict), sorted(set(opinion.tags))
+        raise InvalidInput("stop_ncii accepts no reason with an opinion; use tags instead")
+    return verdict_term(StopNcii.kind, SENT_FEEDBACK, opinion.verdict), sorted(set(opinion.tags))

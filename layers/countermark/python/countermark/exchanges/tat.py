@@ -1,15 +1,17 @@
 """Tech Against Terrorism's hash list: hashes of terrorist content that its analysts verified.
 
-Who runs it: Tech Against Terrorism, through its Terrorist Content Analytics Platform. Documentation:
-https://docs.terrorismanalytics.org/docs/api-services/content-hash-list, and the client of python-threatexchange
-1.2.16 for the second version of the list. Credentials: a user name and a password, which give a token.
+Operator: Tech Against Terrorism, through its Terrorist Content Analytics Platform. Documentation:
+https://docs.terrorismanalytics.org/docs/api-services/content-hash-list, and for the second version of the list the
+client of python-threatexchange 1.2.16. Credentials: a user name and a password, which are exchanged for a token.
 
-The list is read in the order of change, and resumed after the time of change and the id of the last entry read.
-Each page gives that as its checkpoint, and the next page is asked for by it as well: `next` counts entries, and
-an entry that changes meanwhile moves to the end of the list, so that counting would pass over another.
+The list is sorted by the time of change. A checkpoint is the time of change and the id of the last entry that was read.
+Each page contains the checkpoint after it, and the next page is requested by this checkpoint, not by the URL in `next`.
+That URL counts entries, and an entry that changes during a fetch moves to the end of the list. The entry after it would
+then be skipped.
 
-Limits: 32 MiB a page, 256 KiB an entry; 1,000 pages without an entry; a checkpoint that goes back, or that stands
-still on a page with a next one, is an error; a token that is not taken any more is replaced once a page.
+Limits: 32 MiB per page, 256 KiB per entry, 1,000 consecutive pages without an entry. A checkpoint before the previous
+one is an error, and so is an unchanged checkpoint on a page that has a next page. A token that is no longer accepted is
+replaced once per page.
 """
 
 import re
@@ -25,18 +27,18 @@ from countermark.domain.opinion import Category, Opinion
 from countermark.domain.signal import Signal
 from countermark.domain.transport import Request, Response, Transport
 from countermark.errors import ExchangeFailed
-from countermark.exchanges.config import needed_credentials, parse_fields, parse_one_line
+from countermark.exchanges.config import parse_fields, parse_one_line, required_credentials
 from countermark.exchanges.pages import (
     MAX_PAGE_BYTES,
-    Patience,
+    EmptyPageCounter,
     host_of,
     is_storable,
     json_object,
-    malformed_page,
-    parsed,
-    refused,
-    same_page,
-    went_back,
+    malformed_page_error,
+    parse_body,
+    refusal_error,
+    same_page_error,
+    went_back_error,
 )
 
 BASE_URL = "https://app.terrorismanalytics.org"
@@ -45,14 +47,14 @@ VIDEO_FILES = frozenset({"mov", "m4v", "mp4", "webm"})
 PHOTO_FILES = frozenset({"jpg", "jpeg", "png", "webp", "gif"})
 
 MAX_TOKEN_BYTES = 64 * 1024
-"""The most bytes of an answer to a login: a token and what is known of the user."""
+"""The maximum size of the answer to a login, which contains the token and data about the user."""
 
 TOKEN_EXPIRED = frozenset({401, 403})
-"""How an expired token is answered: a service token lasts 5 minutes, and then the status is 403. Source:
+"""The statuses that can mean an expired token. A service token lasts 5 minutes; after that, the status is 403. Source:
 https://docs.terrorismanalytics.org/docs/api-services/authentication."""
 
 LOGIN_REFUSED = frozenset({400, 401, 403})
-"""How a login with wrong credentials is answered."""
+"""The statuses of the answer to a login with wrong credentials."""
 
 CREDENTIAL_FIELDS = (
     Field(name="username", type="str", required=True, help="the user name at the hash list"),
@@ -64,15 +66,15 @@ CREDENTIAL_SOURCE = CredentialSource(
 )
 
 _CHECKPOINT = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?),([0-9]{1,20})")
-"""A checkpoint: the time of change in epoch seconds, and the id, such as 1724856487.709035,10594."""
+"""The format of a checkpoint: the time of change in epoch seconds, and the id, for example 1724856487.709035,10594."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A page as parsed: entries by id, None where they were deleted.
+    """A parsed page: entries by id, None for a deleted entry.
 
-    `checkpoint` is where the next page begins; None where nothing came after the last one. `has_next` says that
-    there is more already.
+    `checkpoint` is the position at which the next page begins; None if the page is empty. `has_next` means that further
+    entries are available now.
     """
 
     changes: Mapping[str, Mapping[str, JSON] | None]
@@ -82,30 +84,30 @@ class Page:
 
 
 def parse_page(body: Mapping[str, JSON]) -> Page:
-    """Return what a page of the list says. Entries that are malformed are counted and left out.
+    """Return a parsed page of the list. Malformed entries are counted and left out.
 
     Raises:
-        ValueError: It is no such page.
+        ValueError: The body is not a page of the list.
     """
-    items, checkpoint, following = body.get("results"), body.get("checkpoint") or None, body.get("next")
-    if not isinstance(items, list) or not (following is None or isinstance(following, str)):
+    items, checkpoint, next_page = body.get("results"), body.get("checkpoint") or None, body.get("next")
+    if not isinstance(items, list) or not (next_page is None or isinstance(next_page, str)):
         raise ValueError("results or next")
     if checkpoint is not None and not (isinstance(checkpoint, str) and _CHECKPOINT.fullmatch(checkpoint)):
         raise ValueError("checkpoint")
-    if checkpoint is None and (items or following):
-        # It could not be resumed after these.
+    if checkpoint is None and (items or next_page):
+        # Without a checkpoint, the fetch could not continue after this page.
         raise ValueError("no checkpoint")
     entries = [item for item in items if _is_entry(item)]
     return Page(
         changes={str(entry["id"]): None if entry["deleted"] else entry for entry in entries},
         malformed_items=len(items) - len(entries),
         checkpoint=checkpoint,
-        has_next=bool(following),
+        has_next=bool(next_page),
     )
 
 
 def signals_of(data: Mapping[str, JSON]) -> list[Signal]:
-    """Return the signal of an entry; none where its algorithm, or a digest of such a file, is not one of ours."""
+    """Return the signal of an entry; empty if countermark has no signal type for its algorithm and file type."""
     digest, file_type = str(data["hash_digest"]), str(data.get("file_type")).lower()
     match data["algorithm"]:
         case "PDQ":
@@ -123,14 +125,14 @@ def signals_of(data: Mapping[str, JSON]) -> list[Signal]:
 
 
 def opinions_of(data: Mapping[str, JSON]) -> list[Opinion]:
-    """Return the one opinion of an entry: that it is on the list, with its ideology as the tag."""
+    """Return the one opinion of an entry: an INVESTIGATION_SEED with the entry's ideology as its tag."""
     ideology = data.get("ideology")
     tags = frozenset([ideology]) if isinstance(ideology, str) and ideology else frozenset[str]()
     return [Opinion(category=Category.INVESTIGATION_SEED, tags=tags)]
 
 
 class Tat:
-    """Yields the entries of the list in the order of change, a page at a time. `base_url` is for tests."""
+    """Yields the entries of the list in the order of change, one page per delta. Only tests pass `base_url`."""
 
     kind = "tat"
     config_fields: Sequence[Field] = ()
@@ -145,20 +147,20 @@ class Tat:
         """Return the configuration, which has no fields.
 
         Raises:
-            InvalidInput: It has one.
+            InvalidInput: The configuration has a field.
         """
         return parse_fields(self.kind, self.config_fields, config)
 
     def parse_credentials(self, text: str) -> Mapping[str, str]:
-        """Return the user name and the password that a line holds; the password may have colons.
+        """Return the user name and the password in a line. The password can contain colons.
 
         Raises:
-            InvalidInput: The line is of another form. The error does not show it.
+            InvalidInput: The line has another form. The error does not show it.
         """
         return parse_one_line(self.kind, CREDENTIAL_SOURCE.form, CREDENTIAL_FIELDS, text.split(":", 1))
 
     def joined(self, config: Mapping[str, JSON]) -> Self:
-        """Return this exchange: there is nothing to configure.
+        """Return this exchange, because it has no configuration.
 
         Raises:
             InvalidInput: The configuration has a field.
@@ -173,14 +175,17 @@ class Tat:
         credentials: Mapping[str, str] | None,
         now_s: int,
     ) -> Fetch:
-        """Begin a fetch after the checkpoint, which never grows stale: the list keeps what was deleted.
+        """Begin a fetch after the checkpoint.
+
+        A checkpoint never becomes stale, because the list includes deleted entries.
 
         Raises:
-            InvalidInput: There are no credentials.
-            ExchangeFailed: From the deltas: it refused, answered outside its format, or went back in time.
+            InvalidInput: The credentials are missing.
+            ExchangeFailed: From the deltas: the exchange refused, sent an answer that is not in its format, or went
+                back in time.
         """
         session = _Session(
-            self._transport, self._base_url, needed_credentials(self.kind, CREDENTIAL_FIELDS, credentials)
+            self._transport, self._base_url, required_credentials(self.kind, CREDENTIAL_FIELDS, credentials)
         )
         after = None if checkpoint is None else str(checkpoint["checkpoint"])
         return Fetch(restarts=after is None, deltas=_deltas(session, after))
@@ -195,7 +200,7 @@ class Tat:
 
 
 class _Session:
-    """One run's way to the list: logs in before the first page, and again where the token is not taken any more."""
+    """The session of one run. It logs in before the first page, and again when the token is no longer accepted."""
 
     def __init__(self, transport: Transport, base_url: str, credentials: Mapping[str, str]) -> None:
         self._transport = transport
@@ -204,27 +209,27 @@ class _Session:
         self._token: str | None = None
 
     def page(self, after: str | None) -> tuple[Request, Response]:
-        """Return the answer to the request for the page after a checkpoint.
+        """Request the page after a checkpoint. Return the request and its answer.
 
         Raises:
-            ExchangeFailed: It refused.
+            ExchangeFailed: The exchange refused.
         """
         is_fresh = self._token is None
         token = self._token or self._log_in()
-        request, response = self._ask(after, token)
+        request, response = self._request_page(after, token)
         if response.status in TOKEN_EXPIRED and not is_fresh:
             try:
-                renewed = self._log_in()
+                new_token = self._log_in()
             except ExchangeFailed as error:
                 if error.status in LOGIN_REFUSED:
-                    raise refused(request, response) from error
+                    raise refusal_error(request, response) from error
                 raise
-            request, response = self._ask(after, renewed)
+            request, response = self._request_page(after, new_token)
         if response.status != 200:
-            raise refused(request, response)
+            raise refusal_error(request, response)
         return request, response
 
-    def _ask(self, after: str | None, token: str) -> tuple[Request, Response]:
+    def _request_page(self, after: str | None, token: str) -> tuple[Request, Response]:
         query = {"order": "asc"} if after is None else {"order": "asc", "after": after}
         request = Request(
             url=f"{self._base_url}/api/hash-list/v2/all?{urlencode(query)}",
@@ -233,10 +238,10 @@ class _Session:
         return request, self._transport.send(request, max_bytes=MAX_PAGE_BYTES)
 
     def _log_in(self) -> str:
-        """Return a fresh token.
+        """Return a new token.
 
         Raises:
-            ExchangeFailed: It does not take the credentials, or gives no token.
+            ExchangeFailed: The exchange does not accept the credentials, or returns no token.
         """
         form = {"username": self._credentials["username"], "password": self._credentials["password"], "resend": "False"}
         request = Request(
@@ -244,7 +249,7 @@ class _Session:
             method="POST",
             headers={"Content-Type": "application/x-www-form-urlencoded"},
             body=urlencode(form).encode("ascii"),
-            # A second token does no harm.
+            # Requesting a second token has no side effect.
             is_repeatable=True,
         )
         response = self._transport.send(request, max_bytes=MAX_TOKEN_BYTES)
@@ -252,19 +257,19 @@ class _Session:
             text = f"{host_of(request.url)} does not take the credentials (status {response.status})"
             raise ExchangeFailed(text, status=response.status)
         if response.status not in {200, 201}:
-            raise refused(request, response)
+            raise refusal_error(request, response)
         token = json_object(request, response).get("token")
         if not isinstance(token, str) or not token:
-            raise malformed_page(request)
+            raise malformed_page_error(request)
         self._token = token
         return token
 
 
 def _deltas(session: _Session, after: str | None) -> Iterator[Delta]:
-    patience = Patience()
+    empty_page_counter = EmptyPageCounter()
     while True:
         request, response = session.page(after)
-        page = parsed(request, parse_page, json_object(request, response))
+        page = parse_body(request, parse_page, json_object(request, response))
         if page.checkpoint is None:
             return
         _check_order(request, after, page)
@@ -272,35 +277,35 @@ def _deltas(session: _Session, after: str | None) -> Iterator[Delta]:
         yield Delta(changes=page.changes, checkpoint={"checkpoint": after}, malformed_items=page.malformed_items)
         if not page.has_next:
             return
-        patience.after(request, items=len(page.changes) + page.malformed_items)
+        empty_page_counter.count_page(request, items=len(page.changes) + page.malformed_items)
 
 
 def _check_order(request: Request, after: str | None, page: Page) -> None:
-    """Check that a page goes on from the checkpoint that it was asked for by.
+    """Check that a page continues from the checkpoint by which it was requested.
 
     Raises:
-        ExchangeFailed: It goes back, or is the same page again.
+        ExchangeFailed: The page goes back in time, or is the same page again.
     """
     if after is None or page.checkpoint is None:
         return
-    if _place(page.checkpoint) < _place(after):
-        raise went_back(request)
-    if page.has_next and _place(page.checkpoint) == _place(after):
-        raise same_page(request)
+    if _position(page.checkpoint) < _position(after):
+        raise went_back_error(request)
+    if page.has_next and _position(page.checkpoint) == _position(after):
+        raise same_page_error(request)
 
 
-def _place(checkpoint: str) -> tuple[Decimal, int]:
+def _position(checkpoint: str) -> tuple[Decimal, int]:
     at, _, entry_id = checkpoint.partition(",")
     return Decimal(at), int(entry_id)
 
 
 def _is_entry(item: JSON) -> bool:
-    """Tell whether an item of a page is an entry: of a deleted one the id is enough."""
+    """Return whether an item of a page is a valid entry. A deleted entry needs only its id."""
     if not isinstance(item, dict) or not isinstance(item.get("deleted"), bool):
         return False
     if not isinstance(item.get("id"), int) or isinstance(item["id"], bool):
         return False
     if item["deleted"]:
         return True
-    told = [item.get(name) for name in ("hash_digest", "algorithm")]
-    return all(isinstance(value, str) and value for value in told) and is_storable(item)
+    required = [item.get(name) for name in ("hash_digest", "algorithm")]
+    return all(isinstance(value, str) and value for value in required) and is_storable(item)

@@ -1,4 +1,4 @@
-"""What a platform thinks of a record, in an exchange's own words."""
+"""Verdicts in the terms of each exchange."""
 
 from collections.abc import Mapping
 
@@ -6,12 +6,12 @@ from countermark.domain.opinion import Verdict
 from countermark.errors import InvalidInput
 
 
-def sent(kind: str, words: Mapping[Verdict, str], verdict: Verdict) -> str:
-    """Return the exchange's word for a verdict.
+def verdict_term(kind: str, terms: Mapping[Verdict, str], verdict: Verdict) -> str:
+    """Return the exchange's term for a verdict. `terms` maps the verdicts that the exchange accepts to its terms.
 
     Raises:
-        InvalidInput: It has none.
+        InvalidInput: The exchange does not accept this verdict.
     """
-    if verdict not in words:
-        raise InvalidInput(f"{kind} takes no such opinion: {verdict}")
-    return words[verdict]
+    if verdict not in terms:
+        raise InvalidInput(f"{kind} does not accept the opinion {verdict}")
+    return terms[verdict]
