@@ -49,7 +49,7 @@ def test_a_backup_brings_back_what_matched_and_only_that(mine: CommandLine, home
     assert not matches(mine, "the first words")
     ran = mine.ok("restore", backup)
     assert ran.out == f"{backup}: 1 banks with 1 contents were restored\n"
-    assert "is kept as" in ran.err
+    assert "the replaced database is now" in ran.err
     assert "built again from the start" in ran.err
     assert matches(mine, "the first words")
     assert not matches(mine, "banked after the backup")

@@ -85,7 +85,7 @@ def test_a_bank_that_is_there_is_not_taken_over_by_mistake(countermark: CommandL
     countermark.ok("bank", "create", "MINE")
     ran = countermark("config", "collab", "edit", "sample", "mine", "--create")
     assert ran.code == 2
-    assert "there is a bank MINE already" in ran.err
+    assert "a bank MINE exists already" in ran.err
     countermark.ok("config", "collab", "edit", "sample", "mine", "--create", "--bank", "MINE")
     ran = countermark("config", "collab", "edit", "sample", "other", "--create", "--bank", "MINE")
     assert (ran.code, "bank 'MINE' is used by collaboration 'mine'" in ran.err) == (2, True)
@@ -110,18 +110,18 @@ def test_a_file_stays_where_it_was_whatever_the_working_directory(
         (["collab", "edit", "local_file", "My Signals", "--enable=1", "--disable"], "--enable or --disable, not both"),
         (["collab", "edit", "local_file", "My Signals", "--bank", "OTHER"], "the bank of 'My Signals' is MY_SIGNALS"),
         (["collab", "edit", "sample", "New", "--create", "--bank", "lower"], "Bank names must be"),
-        (["collab", "edit", "sample", " ", "--create"], "a collaboration's name has 1 to 200 printable characters"),
+        (["collab", "edit", "sample", " ", "--create"], "a collaboration's name must have 1 to 200 printable characters"),
         (["collab", "edit", "sample", "a\nb", "--create"], "printable"),
         (["collab", "edit", "sample", "x" * 201, "--create"], "1 to 200"),
         (["collab", "edit", "zz", "New", "--create"], "No such command 'zz'"),
-        (["collab", "edit", "sample", "-J", "nonsense"], "--json takes a JSON object: "),
-        (["collab", "edit", "sample", "-J", "[]"], "--json takes a JSON object"),
+        (["collab", "edit", "sample", "-J", "nonsense"], "NAME must be a JSON object with --json: "),
+        (["collab", "edit", "sample", "-J", "[]"], "NAME must be a JSON object with --json"),
         (["collab", "edit", "sample", "-J", "{}"], "a collaboration's name has"),
         (["collab", "edit", "sample", "-J", '{"name": "New", "api": "tat"}'], "a collaboration of 'tat'"),
-        (["collab", "edit", "sample", "-J", '{"name": "New", "enabled": 1}'], "enabled is true or false, not 1"),
-        (["collab", "edit", "sample", "-J", '{"name": "New", "bank": 1}'], "bank is a name, not 1"),
+        (["collab", "edit", "sample", "-J", '{"name": "New", "enabled": 1}'], "enabled must be true or false, not 1"),
+        (["collab", "edit", "sample", "-J", '{"name": "New", "bank": 1}'], "bank must be a name, not 1"),
         (["collab", "edit", "sample", "-CJ", '{"name": "New", "zz": 1}'], "sample has no field 'zz'"),
-        (["collab", "edit", "sample", "-J", "{}", "--disable"], "with --json everything is said in the JSON"),
+        (["collab", "edit", "sample", "-J", "{}", "--disable"], "with --json, all settings are in the JSON"),
         (["collab", "print", "zz"], "zz"),
         (["collab", "delete", "zz"], "No such collab 'zz'"),
         (["collab", "frob"], "No such command 'frob'"),

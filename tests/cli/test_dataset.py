@@ -105,7 +105,7 @@ def test_clearing_an_index_that_was_never_built_is_fine(countermark: CommandLine
     [
         (["-s", "zz"], "No such SignalType 'zz'"),
         (["-C", "painting"], "no such content type 'painting'"),
-        (["-P", "-X"], "one of them"),
+        (["-P", "-X"], "use only one of"),
         (["-s", "pdq", "-C", "photo"], "-s or -C, not both"),
         (["-P", "-S", "--csv"], "-S or --csv, not both"),
         (["surplus"], "unexpected extra argument"),

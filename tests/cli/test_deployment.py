@@ -179,9 +179,9 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
         (413, b'{"message": "Content too large: post it to the bucket"}', 2, "a.txt: Content too large"),
         (401, b"", 2, "COUNTERMARK_API_KEY"),
         (403, b'{"message": "Hashing is disabled, missing role"}', 2, "missing role"),
-        (404, b"<html>", 2, "the deployment refuses: status 404"),
-        (302, b"", 2, "the deployment refuses: status 302"),
-        (422, b'[{"loc": ["query"]}]', 2, "the deployment refuses: status 422"),
+        (404, b"<html>", 2, "the deployment refused the request: status 404"),
+        (302, b"", 2, "the deployment refused the request: status 302"),
+        (422, b'[{"loc": ["query"]}]', 2, "the deployment refused the request: status 422"),
         (500, b"", 3, "status 500"),
         (503, b'{"message": "index not yet ready"}', 3, "status 503"),
         (200, b"<html>", 3, "is this the URL of its API?"),
@@ -206,7 +206,7 @@ def test_what_a_deployment_refuses_is_told_with_its_exit_code(
     [
         ({}, 0, None),
         ({"Countermark-Unhashable": "pdq=damaged"}, 2, "countermark: a.jpg: no pdq signal: the deployment cannot"),
-        ({"countermark-unhashable": "pdq=low-quality"}, 0, "a.jpg: no pdq signal: of too low a quality"),
+        ({"countermark-unhashable": "pdq=low-quality"}, 0, "a.jpg: no pdq signal: its quality is too low"),
         ({"countermark-unhashable": "pdq=low-quality, pdq=damaged"}, 2, "countermark: a.jpg: no pdq signal"),
         ({"countermark-unhashable": "vpdq=missing-extra,pdq=empty"}, 2, "countermark: a.jpg: no vpdq signal"),
         ({"countermark-unhashable": "pdq=a-newer-code"}, 2, "countermark: a.jpg: no pdq signal: a_newer_code"),
@@ -237,8 +237,8 @@ def test_what_a_deployment_could_not_hash_is_an_object_of_json(
         md5 = {"file": "a.jpg", "type": "photo_md5", "signal": "00"}
         pdq = {"file": "a.jpg", "type": "pdq", "signal": None, "unhashable": "low_quality"}
         assert [json.loads(line) for line in ran.lines] == [
-            {**md5, "partial": "the deployment saw no more"} if headers else md5,
-            {**pdq, "reason": "of too low a quality"},
+            {**md5, "partial": "the deployment read only a part of it"} if headers else md5,
+            {**pdq, "reason": "its quality is too low"},
         ]
         assert ran.err.count("no pdq signal") == 1
 
@@ -279,7 +279,7 @@ def test_content_is_sent_up_to_a_limit(
     monkeypatch.setattr(deployment, "MAX_SENT_BYTES", 10)
     ran = countermark("hash", "video", "--deployment", scripted.address, "-", stdin=bytes(10 + over))
     assert ran.code == (2 if over else 0)
-    assert ("standard input: at most 10 bytes are sent" in ran.err) == bool(over)
+    assert ("standard input: at most 10 bytes can be sent" in ran.err) == bool(over)
     assert len(scripted.asked) == 1 - over
 
 

@@ -113,7 +113,7 @@ def test_only_one_collaboration_or_one_kind_may_be_fetched(shared: CommandLine) 
 def test_a_disabled_collaboration_is_not_fetched(shared: CommandLine) -> None:
     shared.ok("config", "collab", "edit", "local_file", "Shared", "--disable")
     ran = shared.ok("-v", "fetch")
-    assert "all of these collaborations are disabled, so there is nothing to do" in ran.err
+    assert "nothing to fetch: all selected collaborations are disabled" in ran.err
     assert "[local_file] Shared - disabled" in ran.err
     shared.ok("config", "collab", "edit", "local_file", "Shared", "--enable")
     assert "[local_file] Shared - Up to date (1 changed)" in shared.ok("fetch").err
@@ -134,7 +134,7 @@ def test_a_limit_stops_after_a_step_for_all_collaborations_together(shared: Comm
     Path("other.txt").write_text("raw_text other words")
     shared.ok("config", "collab", "edit", "local_file", "--filename", "other.txt", "Xtra", "--create")
     said = shared.ok("fetch", "--limit", "1001").err
-    assert "[local_file] Shared - stopped at the limit; the next fetch goes on from here (2000 changed)" in said
+    assert "[local_file] Shared - stopped at the limit; the next fetch continues from here (2000 changed)" in said
     assert "[local_file] Xtra - not fetched: the limit was reached before" in said
     said = shared.ok("fetch", "--limit", "501").err
     assert "[local_file] Shared - Up to date (500 changed)" in said
@@ -178,7 +178,7 @@ def test_a_fetch_that_runs_elsewhere_is_named_and_the_exit_code_is_3(
     assert "[local_file] Shared - not fetched: process 7 of someone has been fetching" in ran.err
     assert "since 2096-10-02 07:06:40 UTC" in ran.err
     assert "its lease ends at 2096-10-02 07:07:40 UTC unless it makes progress" in ran.err
-    assert "not fetched here, as another fetch is running: Shared" in ran.err
+    assert "not fetched, because another fetch is running: Shared" in ran.err
     assert "(1 changed)" in shared.ok("fetch").err
 
 
@@ -220,7 +220,7 @@ def test_an_unforeseen_error_of_one_exchange_leaves_the_others_alone(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--only-api", "zz"], "no such API 'zz': there are sample, "),
+        (["--only-api", "zz"], "no such API 'zz': it must be one of sample, "),
         (["--only-collab", "zz"], "No such collab 'zz'"),
         (["--time-limit-sec", "-1"], "-1 is not in the range"),
         (["--limit", "0"], "0 is not in the range"),

@@ -165,8 +165,8 @@ def test_hashing_leaves_no_state_behind(countermark: CommandLine) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["photo"], "give a file, a URL, - for standard input, or words after --"),
-        (["text", "--"], "give a file, a URL"),
+        (["photo"], "no content: add a file, a URL, - for standard input, or words after --"),
+        (["text", "--"], "no content: add a file, a URL"),
         (["photo", "missing.jpg"], "no such file: missing.jpg"),
         (["photo", "."], ". is a directory"),
         (["photo", "nul\0byte"], "nul"),

@@ -47,7 +47,7 @@ def test_a_deleted_key_is_gone(countermark: CommandLine) -> None:
         (["create", "known", "--role", "match"], "there is a key 'known'"),
         (["create", "local:root@host", "--role", "match"], "does not begin with local: or stage:, unlike 'local:root@"),
         (["create", "stage:fetch", "--role", "match"], "does not begin with local: or stage:"),
-        (["create", " ", "--role", "match"], "a key's name has 1 to 100 printable characters"),
+        (["create", " ", "--role", "match"], "a key's name must have 1 to 100 printable characters"),
         (["create", "x" * 101, "--role", "match"], "1 to 100"),
         (["create", "a\nb", "--role", "match"], "printable"),
         (["delete", "unknown"], "there is no key 'unknown'"),

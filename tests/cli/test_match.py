@@ -229,7 +229,7 @@ def test_a_false_positive_of_ones_own_is_hidden_though_others_say_otherwise(coun
 @pytest.mark.parametrize(
     ("arguments", "stdin", "message"),
     [
-        (["photo", "-H", "-"], b"", "photo has more than one signal type: with -H give one with -S: pdq, photo_md5"),
+        (["photo", "-H", "-"], b"", "photo has more than one signal type: with -H, choose one with -S: pdq, photo_md5"),
         (["file", "-H", "-"], b"", "file has no signal type"),
         (["photo", "-S", "pdq", "-H", "-"], b"zz\n", "standard input: "),
         (["photo", "-S", "pdq", "-H", "-"], b"\xff\n", "a file of signals is UTF-8 text"),

@@ -136,7 +136,7 @@ def test_a_fault_of_ours_is_one_line_and_more_on_request(
     monkeypatch.setattr(Session, "curator", explode)
     ran = countermark("bank", "create", "A")
     assert (ran.code, ran.out) == (1, "")
-    assert ran.err == "countermark: a fault of ours: ZeroDivisionError; see more with: countermark -v …\n"
+    assert ran.err == "countermark: internal error: ZeroDivisionError; for a traceback: countermark -v …\n"
     with pytest.raises(AssertionError, match="Traceback"):
         countermark("-v", "bank", "create", "A")
 
@@ -336,7 +336,7 @@ def test_names_that_others_use_as_well_are_no_sign_of_countermark(
 
 def test_a_factory_reset_stands_alone(countermark: CommandLine) -> None:
     ran = countermark("--factory-reset", "--yes", "fetch")
-    assert (ran.code, "--factory-reset stands alone" in ran.err) == (2, True)
+    assert (ran.code, "--factory-reset is used without a command" in ran.err) == (2, True)
 
 
 def peers_state(directory: Path) -> dict[Path, bytes]:

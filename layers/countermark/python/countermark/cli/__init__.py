@@ -1,24 +1,24 @@
-"""Ring 5: the command line. A module a command, imported only when it runs: start-up time counts."""
+"""Ring 5: the command line. Each command has its own module, which is imported only when it runs, for a quick start."""
 
 import signal
 import sys
 from types import FrameType
 
 INTERRUPTED = 130
-"""What shells give for SIGINT: 128 + 2."""
+"""The exit code after SIGINT, as in shells: 128 + 2."""
 
 
 def main() -> int:
     """Run the command line of this process, and return its exit code.
 
-    SIGTERM interrupts like SIGINT, so that a fetch under `timeout` lets go of its lease.
+    SIGTERM interrupts a command as SIGINT does, so that a fetch under `timeout` releases its lease.
     """
     try:
         signal.signal(signal.SIGTERM, _interrupt)
         from countermark.cli.root import run
 
         return run(sys.argv[1:])
-    except KeyboardInterrupt:  # before the command began
+    except KeyboardInterrupt:  # before the command started
         return INTERRUPTED
 
 

@@ -1,4 +1,4 @@
-"""`countermark backup`: a copy of all banks in one file, made while others read and write them."""
+"""`countermark backup`: copy the database to one file while other processes use it."""
 
 from pathlib import Path
 
@@ -11,14 +11,17 @@ from countermark.errors import NotFound
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @click.pass_obj
 def command(session: Session, *, file: Path, force: bool) -> None:
-    """Copy the database to FILE: one checked file that only its owner may read. `countermark serve` may run meanwhile.
+    """Copy the database to FILE. `countermark serve` can run at the same time.
 
-    It holds banks, contents, collaborations with what was fetched for them, API keys (as digests) and events. It does
-    not hold the index, which is built from the banks, nor `credentials.json` and the list of extensions: copy those
-    files of the state's directory yourself, and keep the credentials where only you can read them.
+    The copy is checked after writing, and only its owner can read it. Prints the number of banks and contents.
+
+    The backup contains banks, contents, collaborations with their fetched records, API keys (as digests) and events.
+    It does not contain the index, because `restore` builds it from the banks. It does not contain `credentials.json`
+    and the list of extensions: copy those files from the state directory yourself, and store the credentials where only
+    you can read them.
 
     \b
     Examples:
@@ -31,7 +34,7 @@ def command(session: Session, *, file: Path, force: bool) -> None:
 
     path = session.directory / DATABASE_FILE
     if not path.exists():
-        raise NotFound(f"there is no database at {path}: there is nothing to back up")
+        raise NotFound(f"no database at {path}: nothing to back up")
     with Database.open(path) as database:
         counts = back_up(database, file, replace=force)
     output.print_result(f"{file}: {counts.banks} banks with {counts.contents} contents")

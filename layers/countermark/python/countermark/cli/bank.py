@@ -1,4 +1,4 @@
-"""`countermark bank`: banks and their contents, as a curator changes them."""
+"""`countermark bank`: create, change and show banks and their contents."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -37,13 +37,18 @@ if TYPE_CHECKING:
     from countermark.local.state import LocalState
 
 skip_index_rebuild_option = click.option(
-    "--skip-index-rebuild", is_flag=True, help="Leave the index as it is: for many changes in a row."
+    "--skip-index-rebuild",
+    is_flag=True,
+    help="Do not update the index now; after many changes, run `countermark index` once.",
 )
 
 
 @click.group()
 def command() -> None:
     """Create, fill, show, disable and delete banks and their contents.
+
+    A bank is a named collection of content with the same label, for example KNOWN_SPAM. Each content in it has an id
+    and one or more signals.
 
     \b
     Examples:
@@ -57,9 +62,9 @@ def command() -> None:
 @command.command(name="list")
 @click.pass_obj
 def list_banks(session: Session) -> None:
-    """Print a line `name ratio` for each bank.
+    """Print one line per bank: `name ratio`.
 
-    The ratio is the share of content that the bank matches.
+    The ratio is the share of content that the bank is allowed to match, from 0 (disabled) to 1 (all).
 
     \b
     Example:
@@ -72,10 +77,12 @@ def list_banks(session: Session) -> None:
 
 @command.command()
 @click.argument("bank")
-@click.option("--ratio", default="1", metavar="0..1", help="The share of content that it matches; all by default.")
+@click.option(
+    "--ratio", default="1", metavar="0..1", help="The share of content that the bank matches; default: 1, all."
+)
 @click.pass_obj
 def create(session: Session, bank: str, ratio: str) -> None:
-    """Create a bank. Names are in upper case, with underscores.
+    """Create a bank. Its name has upper-case letters, digits and underscores.
 
     \b
     Examples:
@@ -91,12 +98,13 @@ def create(session: Session, bank: str, ratio: str) -> None:
 @command.command()
 @click.argument("bank")
 @click.argument("content_ids", metavar="[CONTENT_ID]…", nargs=-1, type=click.IntRange(min=1))
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line, with all that is known.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per content, with all its fields.")
 @click.pass_obj
 def show(session: Session, bank: str, content_ids: tuple[int, ...], *, as_json: bool) -> None:
-    """Print the contents of a bank, newest first.
+    """Print the contents of a bank, newest first, or only the contents with the given ids.
 
-    Each is a line `id state type:signal…`. The state is `enabled`, `disabled`, or `disabled-until-` a time.
+    Prints one line per content: `id state type:signal…`. The state is `enabled`, `disabled`, or
+    `disabled-until-TIME`, in UTC.
 
     \b
     Examples:
@@ -113,10 +121,10 @@ def show(session: Session, bank: str, content_ids: tuple[int, ...], *, as_json: 
 @click.argument("bank")
 @content_type_argument
 @files_argument
-@click.option("-S", "--only-signal", metavar="TYPE", help="Only bank the signal of this type.")
-@click.option("-H", "--hashes", is_flag=True, help="Each FILE holds signals, one a line: each becomes a content.")
-@click.option("--note", default="", help="A note for whoever looks at it later.")
-@click.option("--content-id", metavar="ID", help="Your own id of the content, kept with it.")
+@click.option("-S", "--only-signal", metavar="TYPE", help="Only store the signal of this type.")
+@click.option("-H", "--hashes", is_flag=True, help="FILE contains signals, one per line. Each becomes a content.")
+@click.option("--note", default="", help="A note that is stored with the content.")
+@click.option("--content-id", metavar="ID", help="Your own id of the content, which is stored with it.")
 @skip_index_rebuild_option
 @click.pass_context
 def add(
@@ -131,11 +139,16 @@ def add(
     content_id: str | None,
     skip_index_rebuild: bool,
 ) -> None:
-    """Bank content: its signals, not the content itself.
+    """Add content to a bank. Only its signals are stored, not the content itself.
 
-    Each FILE (a path, an http(s) URL, - for standard input, or words after --) becomes one content, and so does each
-    that lies within one of an extension's type. Prints its signals, a line `id type signal` for each. From then on it
-    matches. A photo that was cut late is banked as a viewer shows it; a note says so on standard error.
+    FILE is a path, an http(s) URL, or - for standard input. Words after -- are one more content. Each FILE becomes one
+    content. If an extension's content type contains further files, each of them becomes a content too.
+
+    Prints one line per signal: `id type signal`. The content matches from now on.
+
+    If the end of a photo's file is missing, the photo is hashed as a viewer shows it, and a note on standard error
+    says so. If a FILE cannot be hashed, the other files are still added, and the exit code is 2, or 3 if the only
+    failures are URLs that could not be fetched.
 
     \b
     Examples:
@@ -165,16 +178,20 @@ def add(
                     for banked_id, draft in zip(add_contents(session.curator(state), bank, page), page, strict=True):
                         _print_signals(banked_id, draft.signals)
         finally:
-            # What was banked before a file that could not be must match as well.
+            # After an error in one file, the files before it are in the bank and have to match.
             session.refresh_index(state, skip_index_rebuild=skip_index_rebuild)
 
 
 @command.command()
 @click.argument("bank")
 @click.argument("content_ids", metavar="[CONTENT_ID]…", nargs=-1, type=click.IntRange(min=1))
-@click.option("--until", metavar="TIME", help="Enable it again at this time: epoch seconds, or 2030-01-31[T12:00:00].")
-@click.option("--permanently", is_flag=True, help="For good, which is so without --until.")
-@click.option("--reason", metavar="TEXT", help="Why, for whoever looks at it later; '' clears the reason that it has.")
+@click.option(
+    "--until", metavar="TIME", help="Enable the contents again at this time: epoch seconds, or 2030-01-31[T12:00:00]."
+)
+@click.option("--permanently", is_flag=True, help="Disable until `enable` is run; the default without --until.")
+@click.option(
+    "--reason", metavar="TEXT", help="The reason, which is stored with the contents; '' removes a stored reason."
+)
 @skip_index_rebuild_option
 @click.pass_obj
 def disable(
@@ -187,9 +204,10 @@ def disable(
     reason: str | None,
     skip_index_rebuild: bool,
 ) -> None:
-    """Disable contents of a bank, or the whole bank.
+    """Disable contents of a bank, or the whole bank if no CONTENT_ID is given.
 
-    They match no more, at once. Times are in UTC, and at most 5 years ahead. `show --json` prints the reason.
+    They stop matching immediately. TIME is in UTC unless it names a time zone, and at most 5 years ahead.
+    `countermark bank show --json` prints the reason.
 
     \b
     Examples:
@@ -198,9 +216,9 @@ def disable(
       countermark bank disable KNOWN_SPAM
     """
     if until is not None and (permanently or not content_ids):
-        raise click.UsageError("--until is for contents, and not for good")
+        raise click.UsageError("--until needs a CONTENT_ID, and excludes --permanently")
     if reason is not None and not content_ids:
-        raise click.UsageError("--reason is for contents")
+        raise click.UsageError("--reason needs a CONTENT_ID")
     with session.state() as state:
         if content_ids:
             until_ts = PERMANENTLY_DISABLED if until is None else _epoch_s(until)
@@ -213,16 +231,16 @@ def disable(
 @command.command()
 @click.argument("bank")
 @click.argument("content_ids", metavar="[CONTENT_ID]…", nargs=-1, type=click.IntRange(min=1))
-@click.option("--ratio", metavar="0..1", help="The share of content that the bank matches; all by default.")
+@click.option("--ratio", metavar="0..1", help="The share of content that the bank matches; default: 1, all.")
 @skip_index_rebuild_option
 @click.pass_obj
 def enable(
     session: Session, *, bank: str, content_ids: tuple[int, ...], ratio: str | None, skip_index_rebuild: bool
 ) -> None:
-    """Enable contents of a bank, or the whole bank.
+    """Enable contents of a bank, or the whole bank if no CONTENT_ID is given.
 
-    A bank in part always gives the same content the same answer, and what it matches in small part it matches in
-    larger part too: so it can be ramped up.
+    With --ratio, the bank matches only a share of all content, so that a new bank can be introduced gradually. The same
+    content always gets the same answer. Content that matches at a ratio also matches at every higher ratio.
 
     \b
     Examples:
@@ -231,7 +249,7 @@ def enable(
       countermark bank enable KNOWN_SPAM --ratio 0.5
     """
     if content_ids and ratio is not None:
-        raise click.UsageError("--ratio is for whole banks")
+        raise click.UsageError("--ratio is for a whole bank: leave out the CONTENT_ID")
     with session.state() as state:
         if content_ids:
             _update_contents(session, state, bank, content_ids, {"disable_until_ts": ENABLED})
@@ -246,9 +264,10 @@ def enable(
 @skip_index_rebuild_option
 @click.pass_obj
 def delete(session: Session, *, bank: str, content_ids: tuple[int, ...], skip_index_rebuild: bool) -> None:
-    """Delete contents of a bank, or the whole bank.
+    """Delete contents of a bank, or the whole bank if no CONTENT_ID is given.
 
-    They match no more, at once. What came from an exchange is not banked again by the next fetch.
+    They stop matching immediately. Deleted content of an exchange does not come back with the next fetch. The bank of a
+    collaboration cannot be deleted: delete the collaboration instead.
 
     \b
     Examples:
@@ -292,7 +311,11 @@ def _set_ratio(session: Session, state: "LocalState", bank: str, ratio: object) 
 
 
 def _check_contents_exist(state: "LocalState", bank: str, content_ids: Sequence[int]) -> None:
-    """Look before the first change: a mistyped id among several must not leave half of them changed."""
+    """Check all ids before the first change, so that one wrong id does not leave half of the contents changed.
+
+    Raises:
+        NotFound: The bank has no content of an id.
+    """
     for _ in _contents(state, state.banks.bank(bank), content_ids):
         pass
 
@@ -329,13 +352,13 @@ def _by_type(signals: Sequence[Signal]) -> dict[str, str]:
 
 
 def _epoch_s(text: str) -> int:
-    """Return a time in epoch seconds; one without a zone is in UTC.
+    """Return a time in epoch seconds. A time without a zone is in UTC.
 
     Raises:
-        InvalidInput: It is no time.
+        InvalidInput: The text is not a time.
     """
     if text.isascii() and text.isdigit():
-        return int(text[:17])  # of no length that the domain would take; it names the value
+        return int(text[:17])  # longer numbers are refused by the domain, which names the value
     try:
         at = datetime.fromisoformat(text)
     except ValueError:

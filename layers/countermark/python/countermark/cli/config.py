@@ -1,4 +1,4 @@
-"""`countermark config`: collaborations, and what is installed."""
+"""`countermark config`: collaborations, credentials, extensions, and the installed signal and content types."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +18,7 @@ from countermark.errors import NotFound
 
 @click.group()
 def command() -> None:
-    """Configure collaborations, and list what is installed.
+    """Configure collaborations and credentials, and list the installed signal types, content types and extensions.
 
     \b
     Examples:
@@ -30,7 +30,10 @@ def command() -> None:
 
 @command.group()
 def collab() -> None:
-    """Configure the collaborations that signals are fetched from.
+    """Configure collaborations, from which `countermark fetch` downloads signals.
+
+    A collaboration is one membership in an exchange, with its own settings and its own bank. `countermark collab` is
+    short for this command.
 
     \b
     Examples:
@@ -44,7 +47,7 @@ def collab() -> None:
 @collab.command(name="list")
 @click.pass_obj
 def list_collaborations(session: Session) -> None:
-    """Print a line `api name` for each collaboration.
+    """Print one line per collaboration: `api name`. API is the kind of its exchange.
 
     \b
     Example:
@@ -59,7 +62,7 @@ def list_collaborations(session: Session) -> None:
 @click.argument("name")
 @click.pass_obj
 def print_collaboration(session: Session, name: str) -> None:
-    """Print a collaboration as JSON, as `edit --json` takes it.
+    """Print a collaboration as JSON, in the form that `edit --json` accepts.
 
     \b
     Example:
@@ -74,9 +77,9 @@ def print_collaboration(session: Session, name: str) -> None:
 @click.argument("name")
 @click.pass_obj
 def delete(session: Session, name: str) -> None:
-    """Delete a collaboration, with its bank.
+    """Delete a collaboration, its bank and its fetched records.
 
-    What was fetched for it matches no more, at once.
+    Its content stops matching immediately.
 
     \b
     Example:
@@ -91,22 +94,22 @@ def delete(session: Session, name: str) -> None:
 
 
 KIND_ALIASES: Mapping[str, str] = {"fb_threat_exchange": "fb_threatexchange"}
-"""The peer's other spellings of kinds."""
+"""python-threatexchange's spellings of kinds of exchange, and countermark's."""
 
 
 class ExchangeGroup(click.Group):
-    """Beside its own sub-commands one for each kind of exchange, made by `makes` from what the kind says of itself."""
+    """A group with one more sub-command per kind of exchange, which `make_command` creates from the exchange."""
 
     def __init__(self, *args: Any, make_command: Callable[[Exchange], click.Command], **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self._make_command = make_command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return its own and the kinds."""
+        """Return the names of the fixed sub-commands and of the kinds of exchange."""
         return [*super().list_commands(ctx), *_exchanges(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return its own, or make that of a kind."""
+        """Return a fixed sub-command, or create the sub-command of a kind of exchange."""
         own = super().get_command(ctx, cmd_name)
         exchange = _exchanges(ctx).get(KIND_ALIASES.get(cmd_name, cmd_name)) if own is None else None
         return own if exchange is None else self._make_command(exchange)
@@ -114,7 +117,9 @@ class ExchangeGroup(click.Group):
 
 @collab.group(cls=ExchangeGroup, make_command=edit_command)
 def edit() -> None:
-    """Create or change a collaboration: `edit API NAME`.
+    """Create or change a collaboration: `edit API NAME`, where API is the kind of its exchange.
+
+    For the options of a kind of exchange: countermark config collab edit API --help.
 
     \b
     Examples:
@@ -127,7 +132,9 @@ def edit() -> None:
 @command.group(cls=ExchangeGroup, make_command=credentials_command, invoke_without_command=True)
 @click.pass_context
 def api(context: click.Context) -> None:
-    """List the kinds of exchange, and set the credentials of one.
+    """List the kinds of exchange, and set their credentials.
+
+    For the options of a kind of exchange: countermark config api API --help.
 
     \b
     Examples:
@@ -156,7 +163,7 @@ def list_apis(context: click.Context) -> None:
 @command.command()
 @click.pass_obj
 def signal(session: Session) -> None:
-    """Print a line `name class` for each signal type.
+    """Print one line per installed signal type: `name class`.
 
     \b
     Example:
@@ -174,7 +181,7 @@ command.add_command(extensions)
 @command.command()
 @click.pass_obj
 def content(session: Session) -> None:
-    """Print a line `name class` for each content type.
+    """Print one line per installed content type: `name class`.
 
     \b
     Example:

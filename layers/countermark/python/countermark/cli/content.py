@@ -1,6 +1,6 @@
-"""The content that a command is given, and its signals.
+"""The content on a command line, and its signals.
 
-It is given as paths, `-` for standard input, http(s) URLs, or words after `--`.
+Content is named by a path, an http(s) URL, or `-` for standard input. Words after `--` are content themselves.
 """
 
 import io
@@ -33,22 +33,22 @@ if TYPE_CHECKING:
     from countermark.flows.hash import HashReport, TypesOf
 
 WORDS = "countermark.words"
-"""Where the context keeps the words after `--`."""
+"""The key in the context's `meta` under which the words after `--` are stored."""
 
 BATCH = 1_000
-"""How many signals of a file are looked up together: what one request to a deployment takes."""
+"""The number of signals of a file that are matched together: the maximum of one request to a deployment."""
 
 MAX_LINE_CHARACTERS = 64 * 1024
-"""The longest line of a file of signals, its end included: a raw_text of a long post fits."""
+"""The longest line of a file of signals, in characters with the line break: enough for the raw_text of a long post."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputItem:
-    """One piece of content: its name for messages, and its bytes.
+    """One content from the command line: its name for messages, and a function that opens it.
 
-    `path` is that of its file, where it is one. A picture made of a photo has the place where it may be saved, and,
-    turned or mirrored, the name of its `variant`. `argument` is that of the command line, where another process can
-    open it: a path or a URL, and not a picture made of it.
+    `path` is the path of a file, or None. For a picture that was made from a photo, it is the path to save the picture
+    to, and `variant` is the name of the rotation, if any. `argument` is the path or URL from the command line, if
+    another process can open it. It is None for a picture that was made from a photo.
     """
 
     name: str
@@ -60,10 +60,11 @@ class InputItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """One piece of content with its signals.
+    """A content, or one file within a content, with its signals.
 
-    `variants` names the variant of a photo that a signal is of, `partial` says what is missing of the content that a
-    signal was made of, and `unhashable` says by signal type why there is none.
+    `variants` maps a signal of a turned or mirrored photo to the name of the rotation. `partial` maps a signal of
+    incomplete content to a text that states what is missing. `unhashable` maps a signal type without a signal to the
+    reason.
     """
 
     item: InputItem
@@ -75,23 +76,23 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """What is good to know of a piece of content."""
+    """A remark about a content that is no error."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complaint:
-    """What is wrong with a piece of content; `is_outside` where the fault is outside of this machine."""
+    """An error of one content. `is_outside` is true if its cause is outside of this machine."""
 
     text: str
     is_outside: bool
     needs_memory: bool = False
-    """Whether the content exceeds a limit, or had to wait for memory: with more memory it may be hashed."""
+    """Whether the content exceeds a limit or had to wait for memory, so that a process with more memory may hash it."""
 
     @classmethod
     def of(cls, name: str, error: CountermarkError) -> "Complaint":
-        """Return what an error says of a piece of content of that name."""
+        """Return the complaint for an error of the content with this name."""
         return cls(
             text=f"{name}: {error}",
             is_outside=error.exit_code == Unavailable.exit_code,
@@ -100,12 +101,12 @@ class Complaint:
 
 
 Outcome: TypeAlias = Note | Complaint | Piece
-"""What comes of one piece of content, in order: its signals, and what is said about it."""
+"""One result of hashing a content: signals, a remark or an error. A content has several, in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HashOptions:
-    """What is wanted of each piece of content, and how it is hashed: see `hashed`."""
+    """How content is hashed: the parameters of `hash_items`."""
 
     content_type: ContentType
     only: str | None
@@ -116,22 +117,22 @@ class HashOptions:
 
 @dataclass(slots=True)
 class Complaints:
-    """What went wrong with pieces of content: raised after all others are done."""
+    """The errors of several contents, which are raised after all other contents are processed."""
 
     _texts: list[str] = field(default_factory=list)
     _is_only_outside: bool = True
 
     def add(self, complaint: "Complaint") -> None:
-        """Keep what is wrong with a piece of content."""
+        """Store the error of one content."""
         self._texts.append(complaint.text)
         self._is_only_outside = self._is_only_outside and complaint.is_outside
 
     def raise_all(self) -> None:
-        """Raise what was kept, if anything: the first as the error's text, the others as its notes.
+        """Raise the stored errors, if any, as one error. Its text is the first, its notes are the others.
 
         Raises:
-            InvalidContent: Some content is wrong.
-            Unavailable: None is; what is outside of this machine failed.
+            InvalidContent: The content caused at least one of the errors.
+            Unavailable: All causes are outside of this machine.
         """
         if self._texts:
             first, *others = self._texts
@@ -142,10 +143,10 @@ class Complaints:
 
 
 class ContentCommand(click.Command):
-    """A command that takes content; the words after `--`, joined by spaces, are one more piece of it."""
+    """A command that accepts content. The words after `--`, joined by spaces, are one more content."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Set the words aside before click sees `--`, which it would swallow."""
+        """Store and remove the words after `--` before click parses the arguments, because click drops the `--`."""
         if "--" in args:
             at = args.index("--")
             ctx.meta[WORDS] = args[at + 1 :]
@@ -153,7 +154,7 @@ class ContentCommand(click.Command):
         return super().parse_args(ctx, args)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Name the content types that are installed here after the text."""
+        """Write the help text, and the names of the installed content types after it."""
         super().format_help_text(ctx, formatter)
         *names, last = _content_type_names(ctx)
         formatter.write_paragraph()
@@ -167,7 +168,7 @@ class ContentTypeName(click.ParamType[ContentType]):
     name = "content type"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> ContentType:
-        """Return the content type; an extension's are those of this session."""
+        """Return the content type of this name, including those of installed extensions."""
         session: Session = click.get_current_context().find_root().obj
         names = session.content_types().names()
         if value not in names:
@@ -176,7 +177,7 @@ class ContentTypeName(click.ParamType[ContentType]):
 
 
 def _content_type_names(context: click.Context) -> Sequence[ContentType]:
-    """Return the content types to name in a help text; countermark's own where an extension cannot be loaded."""
+    """Return the content types for a help text: only the built-in ones if an extension cannot be loaded."""
     session: Session | None = context.find_root().obj
     try:
         return BUILT_IN_CONTENT_TYPES if session is None else session.content_types().names()
@@ -188,28 +189,28 @@ jobs_option = click.option(
     "--jobs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Hash files in up to N processes; one for each processor by default.",
+    help="Hash files in up to N processes; default: the number of processors.",
 )
 content_type_argument = click.argument("content_type", metavar="CONTENT", type=ContentTypeName())
 files_argument = click.argument("files", metavar="FILE…", nargs=-1)
 
 
 def parse_inputs(context: click.Context, files: Sequence[str]) -> list[InputItem]:
-    """Return the content that the command line names, in its order; nothing is opened yet.
+    """Return the content that the command line names, in the order of its arguments. No file is opened yet.
 
     Raises:
-        click.UsageError: It names none.
-        InvalidInput: It names standard input twice, or a file that is not there.
+        click.UsageError: The command line names no content.
+        InvalidInput: It names standard input twice, or a file that does not exist.
     """
     items = [parse_input(name) for name in files]
     words = context.meta.get(WORDS)
     if words:
-        text = " ".join(words).encode("utf-8", "surrogateescape")  # bytes of the command line, as they came
+        text = " ".join(words).encode("utf-8", "surrogateescape")  # the original bytes of the command line
         items.append(InputItem(name="the words after --", open=lambda: nullcontext(io.BytesIO(text))))
     if not items:
-        raise click.UsageError("give a file, a URL, - for standard input, or words after --", context)
+        raise click.UsageError("no content: add a file, a URL, - for standard input, or words after --", context)
     if files.count("-") > 1:
-        raise InvalidInput("standard input can be read once: give - only once")
+        raise InvalidInput("standard input can be read only once: use - only once")
     return items
 
 
@@ -224,18 +225,19 @@ def hash_items(
     with_variants: bool = False,
     jobs: int | None = None,
 ) -> Iterator[Piece]:
-    """Yield each piece of content with its signals; complain at the end of what could not be hashed.
+    """Yield each content with its signals. Raise the errors of single contents after the last one.
 
-    What lies within content comes after it, as a piece of its own: the name ends in its place, `/1`.
-    `asks` adds what to ask types with that are never made from content. `ratios` are the enabled ratios that were set:
-    a type at 0 makes no signal. Too low a quality is noted and is no error, and neither is content that was hashed in
-    part. `with_variants` adds the signals of variant_signals photos. Many files are hashed by up to `jobs` processes,
-    one for each processor by default; the order stays.
+    Files within a content follow it as separate pieces, whose names end in their place within it, such as `/1`.
+    `only` is the name of the only signal type to use. `ratios` are the enabled ratios that were set, by signal type: a
+    type with ratio 0 is not used. `with_queries` adds the queries to signal types whose signals are never made from
+    content. `with_variants` adds the signals of turned and mirrored photos. Content of low quality and partly hashed
+    content are noted, and are no errors. Many files are hashed by up to `jobs` processes, by default the number of
+    processors. The order of the contents does not change.
 
     Raises:
-        InvalidInput: `only` names no signal type, or one that does not apply to that content.
-        InvalidContent: Some content is not what it is said to be, too large, or cannot be read: after all were yielded.
-        Unavailable: Nothing is wrong but that a URL could not be fetched now: after all were yielded.
+        InvalidInput: `only` is not a signal type, or does not apply to this content type.
+        InvalidContent: A content does not have its content type, is too large, or cannot be read. Raised at the end.
+        Unavailable: The only errors are URLs that could not be fetched now. Raised at the end.
     """
     from countermark.cli import workers
 
@@ -256,10 +258,10 @@ def hash_items(
 
 
 def make_hasher(session: Session, options: HashOptions) -> Callable[[InputItem], Iterator[Outcome]]:
-    """Return what hashes one piece of content; what lies within it comes after it.
+    """Return a function that hashes one content, and yields its outcomes and those of the files within it.
 
     Raises:
-        InvalidInput: The signal type that is wanted is none, or does not apply to that content.
+        InvalidInput: `options.only` is not a signal type, or does not apply to this content type.
     """
     content_types = session.content_types()
     types_of = _types_of(session, options.content_type, only=options.only, ratios=options.ratios)
@@ -303,12 +305,12 @@ def make_hasher(session: Session, options: HashOptions) -> Callable[[InputItem],
 
 
 def partial_text(item_name: str, type_name: str, why: str) -> str:
-    """Return what is said of content that a signal type was made of in part."""
+    """Return the note about a signal of incomplete content."""
     return f"{item_name}: the {type_name} signal is of a part of it: {why}"
 
 
 def note_partial(session: Session, item: InputItem, partial: Mapping[str, str]) -> None:
-    """Note by which signal types content was hashed in part, and why."""
+    """Print a note for each signal type that hashed only a part of a content."""
     for name, why in partial.items():
         session.note(partial_text(item.name, name, why))
 
@@ -316,13 +318,13 @@ def note_partial(session: Session, item: InputItem, partial: Mapping[str, str]) 
 def _make_piece(
     item: InputItem, report: "HashReport", partial_signals: Mapping[Signal, str], *, with_queries: bool
 ) -> Piece:
-    """Return what a report says of one piece of content, without what lies within it."""
+    """Return the signals of one content from its report, without the files within it."""
     variants = {signal: name for name, signal in reversed(report.variant_signals) if signal not in report.signals}
     variant_signals = tuple(dict.fromkeys(signal for _, signal in report.variant_signals if signal in variants))
     signals = report.signals + variant_signals + (report.queries if with_queries else ())
     unhashable: dict[str, Unhashable] = {}
     for name, why in (report.without_signal_or_query() if with_queries else report.unhashable).items():
-        # The same reason twice is one too many: a text that is empty is neither hashed nor asked.
+        # Report a reason only once. An empty text, for example, has no signal and no query for the same reason.
         if name not in report.missing_queries or why not in unhashable.values():
             unhashable[name] = why
     return Piece(
@@ -337,10 +339,10 @@ def _make_piece(
 def _types_of(
     session: Session, content_type: ContentType, *, only: str | None, ratios: Mapping[str, float]
 ) -> "TypesOf":
-    """Return what says which signal types are wanted of content, and of what lies within it.
+    """Return a function from a content type to the signal types to use, for a content and the files within it.
 
     Raises:
-        InvalidInput: `only` names no signal type, or one that cannot apply to that content.
+        InvalidInput: `only` is not a signal type, or cannot apply to this content type.
     """
     from countermark.flows.hash import applicable
 
@@ -363,10 +365,10 @@ def read_signals(
     only: str | None,
     signal_types: Mapping[str, SignalType],
 ) -> Iterator[Piece]:
-    """Yield each file with the signals in its lines, which are of one type.
+    """Yield each file with the signals in its lines, which all have the same type.
 
     Raises:
-        InvalidInput: The type is not clear, or a line is not a signal of it.
+        InvalidInput: The content type has several signal types and `only` is None, or a line is not a valid signal.
     """
     for each, batches in read_batches(items, content_type, only=only, signal_types=signal_types):
         yield Piece(item=each, signals=tuple(chain.from_iterable(batches)))
@@ -379,9 +381,9 @@ def read_batches(
     only: str | None,
     signal_types: Mapping[str, SignalType],
 ) -> Iterator[tuple[InputItem, Iterator[Sequence[Signal]]]]:
-    """Yield each file with the signals in its lines, in batches of at most `BATCH`; raises as `read_signals`.
+    """Yield each file with the signals in its lines, in batches of at most `BATCH`. Raise as `read_signals` does.
 
-    A file is read as its batches are asked for, so it may be larger than the memory.
+    Each batch is read when the caller requests it, so a file can be larger than the memory.
     """
     from countermark.flows.hash import applicable
 
@@ -391,7 +393,7 @@ def read_batches(
         raise InvalidInput(f"{only} does not apply to {content_type}" if only else f"{content_type} has no signal type")
     if len(names) > 1:
         raise InvalidInput(
-            f"{content_type} has more than one signal type: with -H give one with -S: {', '.join(names)}"
+            f"{content_type} has more than one signal type: with -H, choose one with -S: {', '.join(names)}"
         )
     return ((each, _batches(each, names[0], signal_types)) for each in items)
 
@@ -408,37 +410,35 @@ def _batches(item: InputItem, name: str, signal_types: Mapping[str, SignalType])
 
 
 def signal_lines(item: InputItem) -> Iterator[str]:
-    """Yield the signals of a file with one a line; blank lines are passed over.
+    """Yield the signals of a file, which has one per line. Blank lines are skipped.
 
     Lines end in LF, CRLF or CR. The file is in UTF-8, or in the encoding of its byte order mark.
 
     Raises:
-        InvalidInput: It cannot be read, is not text in its encoding, or has a line that is too long.
+        InvalidInput: The file cannot be read, is not text in its encoding, or has a line that is too long.
     """
     with item.open() as stream:
         for number, line in enumerate(lines(stream, max_bytes=4 * MAX_LINE_CHARACTERS), start=1):
             if len(line.decode(errors="replace")) >= MAX_LINE_CHARACTERS:
-                raise InvalidInput(
-                    f"{item.name}: a line has at most {MAX_LINE_CHARACTERS} characters, unlike line {number}"
-                )
+                raise InvalidInput(f"{item.name}: line {number} is too long: at most {MAX_LINE_CHARACTERS} characters")
             try:
                 text = line.decode()
             except UnicodeDecodeError:
-                raise InvalidInput(f"{item.name}: a file of signals is UTF-8 text, unlike line {number}") from None
+                raise InvalidInput(f"{item.name}: line {number} is not UTF-8 text: a file of signals must be") from None
             if text.strip():
                 yield text.strip()
 
 
 def detect_content_type(stream: BinaryIO, name: str, content_types: ContentTypes) -> ContentType:
-    """Return what a file is, and leave the stream where it stood.
+    """Return the content type of a file. The stream's position does not change.
 
     Raises:
-        InvalidContent: It is neither a photo nor a video, nor of an extension's type.
+        InvalidContent: The file is not a photo, a video, or content of an extension's type.
     """
     from countermark.signals.content_type import HEAD_BYTES, content_type_of
 
     if isinstance(stream, io.BufferedReader) and not stream.seekable():
-        head = stream.peek()  # of a pipe, what has come so far: enough for all but a long animation
+        head = stream.peek()  # the bytes that a pipe has now: enough, except for a long animation
     else:
         head = stream.read(HEAD_BYTES)
         stream.seek(-len(head), io.SEEK_CUR)
@@ -446,10 +446,10 @@ def detect_content_type(stream: BinaryIO, name: str, content_types: ContentTypes
 
 
 def parse_input(name: str) -> InputItem:
-    """Return the content of one argument of a command line.
+    """Return the content that one argument of a command line names.
 
     Raises:
-        InvalidInput: It names a file that is not there, or standard input, which is closed.
+        InvalidInput: The argument names a file that does not exist, or standard input, which is closed.
     """
     if name == "-":
         if sys.stdin is None:

@@ -1,4 +1,4 @@
-"""`countermark config api KIND`: the credentials of a kind of exchange, and the collaborations that they open."""
+"""`countermark config api KIND`: credentials for a kind of exchange, and the collaborations they open."""
 
 import sys
 from collections.abc import Mapping
@@ -13,25 +13,25 @@ from countermark.domain.exchange import Exchange, ListsMemberships, Membership
 from countermark.errors import InvalidInput, NotFound
 
 MAX_LINE_CHARACTERS = 64 * 1024
-"""The most that is read of standard input: a line of credentials is far shorter."""
+"""The longest line that is read from standard input, in characters. Credentials are much shorter."""
 
 FLAG_ALIASES: Mapping[str, tuple[str, ...]] = {"fb_threatexchange": ("--api-token", "--access-token")}
-"""The peer's spellings of `--credentials`, by kind."""
+"""python-threatexchange's spellings of `--credentials`, by kind of exchange."""
 
 
 def credentials_command(exchange: Exchange) -> click.Command:
-    """Return the command that sets the credentials of one kind."""
+    """Return the command that sets the credentials for one kind of exchange."""
 
     def callback(**values: Any) -> None:
         session: Session = click.get_current_context().find_root().obj
         if len([name for name, value in values.items() if value]) > 1:
-            raise click.UsageError("one of the flags at a time")
+            raise click.UsageError("use one of the flags at a time")
         if values["credentials"] is not None:
             _store_credentials(session, exchange, values["credentials"])
         elif values["unset"]:
             with session.state() as state:
                 state.secrets.set_credentials(exchange.kind, None)
-            session.note(f"{exchange.kind} has no credentials in the store now")
+            session.note(f"removed the stored credentials of {exchange.kind}")
         elif values.get("lists"):
             for each in _memberships(session, exchange):
                 output.print_result(output.one_line(f"{each.id} {each.name} - {each.description}"))
@@ -45,8 +45,16 @@ def credentials_command(exchange: Exchange) -> click.Command:
     names = ["--credentials", *FLAG_ALIASES.get(exchange.kind, ()), "credentials"]
     accepts_credentials = exchange.credential_fields is not None
     lists = [
-        click.Option(["--list-collabs", "-L", "lists"], is_flag=True, help="List what the credentials give access to."),
-        click.Option(["--import-collab", "-I", "imported"], metavar="ID", help="Create the collaboration of this id."),
+        click.Option(
+            ["--list-collabs", "-L", "lists"],
+            is_flag=True,
+            help="List the collaborations that the credentials give access to: `id name - description`.",
+        ),
+        click.Option(
+            ["--import-collab", "-I", "imported"],
+            metavar="ID",
+            help="Create the collaboration with this id, from --list-collabs.",
+        ),
     ]
     return click.Command(
         exchange.kind,
@@ -56,24 +64,24 @@ def credentials_command(exchange: Exchange) -> click.Command:
                 names,
                 metavar=f"'{form}'" if form else "TEXT",
                 hidden=not accepts_credentials,
-                help="The credentials; - reads them from standard input, where no other process sees them.",
+                help="Store these credentials; - reads them from standard input, unseen by other processes.",
             ),
             click.Option(
-                ["--unset"], is_flag=True, hidden=not accepts_credentials, help="Forget the credentials in the store."
+                ["--unset"], is_flag=True, hidden=not accepts_credentials, help="Remove the stored credentials."
             ),
             *(lists if isinstance(exchange, ListsMemberships) else []),
         ],
         help=_help(exchange),
-        short_help=f"The credentials of the exchange {exchange.kind}.",
+        short_help=f"Set the credentials of the exchange {exchange.kind}.",
     )
 
 
 def _help(exchange: Exchange) -> str:
     source = exchange.credential_source
     if source is None:
-        about, flag = f"Tell that the exchange {exchange.kind} takes no credentials.", ""
+        about, flag = f"Print that the exchange {exchange.kind} needs no credentials.", ""
     else:
-        about = f"Set the credentials of the exchange {exchange.kind}; without a flag, tell whether there are some."
+        about = f"Set the credentials of the exchange {exchange.kind}. Without a flag, print whether they are set."
         flag = f" --credentials '{source.form}'"
     return f"{about}\n\n\b\nExample:\n  countermark config api {exchange.kind}{flag}"
 
@@ -105,15 +113,15 @@ def _memberships(session: Session, exchange: Exchange) -> list[Membership]:
     """Return the collaborations that the credentials give access to.
 
     Raises:
-        InvalidInput: There are no credentials, or they cannot work.
-        ExchangeFailed: The exchange refused, timed out, or answered outside its format.
+        InvalidInput: No credentials are set, or they are malformed.
+        ExchangeFailed: The exchange refused, timed out, or sent an answer that does not have its format.
     """
     if not isinstance(exchange, ListsMemberships):
-        raise InvalidInput(f"{exchange.kind} does not tell which collaborations there are")
+        raise InvalidInput(f"{exchange.kind} does not list its collaborations")
     with session.state() as state:
         credentials = state.secrets.credentials(exchange.kind)
     if credentials is None:
-        raise InvalidInput(f"{exchange.kind} needs credentials, and none are set")
+        raise InvalidInput(f"no credentials are set: run countermark config api {exchange.kind} --credentials")
     return list(exchange.memberships(credentials=credentials))
 
 

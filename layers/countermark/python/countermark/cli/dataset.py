@@ -1,4 +1,4 @@
-"""`countermark dataset`: what is in the banks, counted, printed or exported."""
+"""`countermark dataset`: count, print and export the signals in the banks."""
 
 import csv
 import io
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from countermark.local.state import LocalState
 
 CSV_HEADER = ("signal_type", "signal_str", "collab", "category", "tags")
-"""The columns of `--csv`: the peer's."""
+"""The columns of `--csv`, which are python-threatexchange's."""
 
 LIST_FLAGS = {"-s", "--only-signals", "-C", "--only-content", "-c", "--only-collabs", "-t", "--only-tags"}
-"""The flags that take one value or more."""
+"""The flags that accept several values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One banked signal with where it is from."""
+    """One signal in a bank, with its source: the name of its collaboration, or of its bank."""
 
     type: str
     value: str
@@ -40,14 +40,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What the user wants to see; empty means all."""
+    """The signals that the user selected, by type, source and tag. Empty sources or tags select all."""
 
     types: frozenset[str]
     sources: frozenset[str]
     tags: frozenset[str]
 
     def includes(self, row: Row) -> bool:
-        """Tell whether a row is wanted."""
+        """Return whether a row is selected."""
         return (
             row.type in self.types
             and (not self.sources or row.source in self.sources)
@@ -56,10 +56,10 @@ class Selection:
 
 
 class ListsCommand(click.Command):
-    """A command whose list flags take several values after one flag, as the peer's do: `-s pdq raw_text`."""
+    """A command whose list flags accept several values, as in python-threatexchange: `-s pdq raw_text`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Repeat the flag before each further value: that is how click takes them."""
+        """Repeat the flag before each further value, because click accepts one value per flag."""
         expanded: list[str] = []
         flag, values = None, 0
         for arg in args:
@@ -74,17 +74,19 @@ class ListsCommand(click.Command):
 
 
 @click.command(cls=ListsCommand)
-@click.option("-r", "--rebuild-indices", is_flag=True, help="Build the index anew from what was fetched.")
-@click.option("-X", "--clear-indices", is_flag=True, help="Remove the index: of all signal types, or of those of -s.")
-@click.option("--signal-summary", is_flag=True, help="Count the signals by type: what happens without a flag.")
+@click.option("-r", "--rebuild-indices", is_flag=True, help="Rebuild the index from all banks.")
+@click.option("-X", "--clear-indices", is_flag=True, help="Remove the index of all signal types, or of those in -s.")
+@click.option("--signal-summary", is_flag=True, help="Count the signals by type; the default.")
 @click.option("-P", "--print-signals", is_flag=True, help="Print the signals.")
 @click.option("-s", "--only-signals", multiple=True, metavar="TYPE…", help="Only signals of these types.")
-@click.option("-C", "--only-content", multiple=True, metavar="CONTENT…", help="Only signals of such content.")
-@click.option("-c", "--only-collabs", multiple=True, metavar="NAME…", help="Only of these collaborations or banks.")
+@click.option("-C", "--only-content", multiple=True, metavar="CONTENT…", help="Only signals of these content types.")
+@click.option(
+    "-c", "--only-collabs", multiple=True, metavar="NAME…", help="Only signals of these collaborations or banks."
+)
 @click.option("-t", "--only-tags", multiple=True, metavar="TAG…", help="Only signals with one of these tags.")
-@click.option("-z", "--print-zeroes", is_flag=True, help="Count types without a signal as well.")
-@click.option("-S", "--print-signals-only", is_flag=True, help="With -P: nothing but type and signal.")
-@click.option("--csv", "as_csv", is_flag=True, help="With -P: CSV with a header.")
+@click.option("-z", "--print-zeroes", is_flag=True, help="Also print signal types without signals, with 0.")
+@click.option("-S", "--print-signals-only", is_flag=True, help="With -P: print only the type and the signal.")
+@click.option("--csv", "as_csv", is_flag=True, help="With -P: print CSV with a header line.")
 @click.pass_obj
 def command(
     session: Session,
@@ -102,6 +104,12 @@ def command(
     as_csv: bool,
 ) -> None:
     """Count, print and export the signals in your banks.
+
+    Without a flag, prints one line per signal type, `type: count`, with the number of different signals.
+
+    With -P, prints one line per signal: `type signal 'source' CATEGORY tag,tag`. The source is the collaboration, or
+    the bank of content that you banked yourself. The type is left out if -s names exactly one type, and the source if
+    -c names exactly one. --csv always prints all columns.
 
     \b
     Examples:
@@ -140,14 +148,14 @@ def command(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
-    """Which columns a line has: what is the same in all of them is left out."""
+    """The columns of a line. A column that has the same value in all lines is left out."""
 
     shows_type: bool
     shows_source: bool
     is_bare: bool
 
     def line(self, row: Row) -> str:
-        """Return a row as the peer prints it: `type signal 'collab' CATEGORY tags`."""
+        """Return a row as python-threatexchange prints it: `type signal 'collab' CATEGORY tags`."""
         parts = [row.type] if self.shows_type else []
         parts.append(output.one_line(row.value))
         if not self.is_bare:
@@ -158,7 +166,7 @@ class Style:
 
 def _check_flags(actions: int, *, clashes: Sequence[tuple[bool, str]]) -> None:
     if actions > 1:
-        raise click.UsageError("-r, -X, --signal-summary or -P: one of them")
+        raise click.UsageError("use only one of -r, -X, --signal-summary and -P")
     for is_clash, text in clashes:
         if is_clash:
             raise click.UsageError(text)
@@ -170,10 +178,10 @@ def _types(
     only_signals: Sequence[str],
     only_content: Sequence[str],
 ) -> frozenset[str]:
-    """Return the names of the signal types that are meant.
+    """Return the names of the selected signal types.
 
     Raises:
-        InvalidInput: There is no such signal type, or no such content type.
+        InvalidInput: A signal type or content type of this name is not installed.
     """
     contents = {content_types.named(name) for name in only_content}
     for name in only_signals:
@@ -204,7 +212,7 @@ def _rows(state: "LocalState", selection: Selection) -> Iterator[Row]:
 
 
 def _count(rows: Iterator[Row], zeroes: Sequence[str]) -> None:
-    """Print how many different signals there are of each type: the most first, then by name."""
+    """Print the number of different signals of each type: the largest number first, then by name."""
     values: dict[str, set[str]] = {name: set() for name in zeroes}
     for row in rows:
         values.setdefault(row.type, set()).add(row.value)

@@ -1,7 +1,8 @@
-"""A deployment's HTTP API, for the commands that otherwise ask the state of this machine.
+"""Hashing and matching over the HTTP API of a deployment, instead of with the local state.
 
-What a command prints is the same. The deployment hashes, by the signal types that it has. What it could not look at it
-names in the headers of `countermark.domain.coverage`, which a deployment of version 0.1 does not send.
+The commands print the same output for both. The deployment hashes content with its own signal types. It reports the
+content that it could not examine in the headers of `countermark.domain.coverage`. A deployment of version 0.1 does not
+send these headers.
 """
 
 import json
@@ -27,36 +28,36 @@ from countermark.domain.transport import Request, Response, Transport
 from countermark.errors import ContentTooLarge, CountermarkError, Forbidden, InvalidContent, InvalidInput, Unavailable
 
 KEY_VARIABLE = "COUNTERMARK_API_KEY"
-"""The variable of the environment that holds the API key: a flag would show it to every process of this machine."""
+"""The environment variable with the API key. A flag would show the key to all processes of this machine."""
 
 MAX_SENT_BYTES = 64 * 1024 * 1024
-"""The largest content that is sent; a deployment on AWS takes some 4.5 MB, and says so itself."""
+"""The largest content that is sent. A deployment on AWS accepts about 4.5 MB, and refuses more with a message."""
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
-"""The largest answer: tens of thousands of matches with all that is known of each."""
+"""The largest answer that is accepted: tens of thousands of matches with their details."""
 
 _LONGEST_MESSAGE = 300
 
 _REASONS = {
-    "low_quality": "of too low a quality",
-    "empty": "nothing is left of it to hash",
+    "low_quality": "its quality is too low",
+    "empty": "it contains nothing to hash",
     "damaged": "the deployment cannot read it",
     "unsupported": "the deployment does not read its format",
     "too_large": "it exceeds a limit of the deployment",
     "missing_extra": "the deployment lacks a package for it",
 }
-"""What the codes of a deployment say in words: its headers give no more."""
+"""The texts for the codes in a deployment's headers, which contain no text."""
 
 option = click.option(
     "--deployment",
     metavar="URL",
-    help=f"Ask the HTTP API at this URL instead of the state of this machine; its key is in {KEY_VARIABLE}.",
+    help=f"Use the HTTP API at this URL instead of the local state, with the API key in {KEY_VARIABLE}.",
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """A deployment at a base URL: on AWS, or a `countermark serve`."""
+    """The HTTP API at a base URL: a deployment on AWS, or a `countermark serve`."""
 
     session: Session
     url: str
@@ -65,18 +66,18 @@ class Deployment:
 
     @classmethod
     def at(cls, url: str, session: Session) -> "Deployment":
-        """Return the deployment at a URL, asked with the key of the environment, if any."""
+        """Return the deployment at a URL, with the API key from the environment, if any."""
         return cls(
             session=session, url=url.rstrip("/"), key=os.environ.get(KEY_VARIABLE, ""), transport=session.transport()
         )
 
     def hash_items(self, items: Iterable[InputItem], content_type: ContentType, *, only: str | None) -> Iterator[Piece]:
-        """Yield each piece of content with its signals; complain at the end of what could not be hashed.
+        """Yield each content with its signals. Raise the errors of single contents after the last one.
 
         Raises:
-            InvalidContent: The deployment refuses some content, or could not look at it: after all were yielded.
-            Forbidden: It asks for another key.
-            Unavailable: It cannot be reached, or its answer makes no sense.
+            InvalidContent: The deployment refused a content or could not examine it. Raised at the end.
+            Forbidden: The deployment does not accept the API key.
+            Unavailable: The deployment cannot be reached, or its answer is malformed.
         """
         for each, answer, gaps in self._post_items(items, "/h/hash", content_type, types=only):
             signals: list[Signal] = []
@@ -99,7 +100,7 @@ class Deployment:
         with_rotations: bool,
         content_id: str | None,
     ) -> Iterator[tuple[InputItem, list[FoundMatch]]]:
-        """Yield each piece of content with its matches; complains and raises as `hashed`."""
+        """Yield each content with its matches. Raise as `hash_items` does."""
         answers = self._post_items(
             items,
             "/m/lookup",
@@ -113,7 +114,7 @@ class Deployment:
             yield each, [found for name, by_bank in answer.items() for found in _parse_matches(name, by_bank)]
 
     def match_signals(self, signals: Sequence[Signal], *, content_id: str | None) -> list[FoundMatch]:
-        """Return the matches of at most `content.BATCH` signals of one type, in their order; raises as `hashed`."""
+        """Return the matches of at most `content.BATCH` signals of one type, in order. Raise as `hash_items` does."""
         name = signals[0].type
         body = {
             "signal_type": name,
@@ -127,7 +128,7 @@ class Deployment:
     def _post_items(
         self, items: Iterable[InputItem], path: str, content_type: ContentType, **query: str | None
     ) -> Iterator[tuple[InputItem, Mapping[str, Any], "_Gaps"]]:
-        """Yield each piece of content with the answer to it, and what of it was seen; complain at the end."""
+        """Send each content, and yield it with the answer and its gaps. Raise errors of single contents at the end."""
         query_string = urlencode({name: value for name, value in query.items() if value is not None})
         complaints = Complaints()
         for each in items:
@@ -142,7 +143,7 @@ class Deployment:
                 complaints.add(Complaint.of(each.name, error))
                 continue
             if not isinstance(answer, dict):
-                raise Unavailable("the deployment answered what makes no sense")
+                raise Unavailable("the deployment's answer is malformed: check that this is the URL of its API")
             gaps = _read_gaps(answered)
             for name, why in gaps.unhashable.items():
                 text = f"no {name} signal: {why.reason}"
@@ -155,7 +156,7 @@ class Deployment:
         complaints.raise_all()
 
     def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[Any, Mapping[str, str]]:
-        """Return the JSON of the answer, and its headers."""
+        """Send a POST request, and return the JSON of the answer and its headers."""
         answer = self.transport.send(
             Request(
                 method="POST",
@@ -163,7 +164,7 @@ class Deployment:
                 headers=headers,
                 body=body,
                 secret_headers={"Authorization": f"Bearer {self.key}"} if self.key else {},
-                is_repeatable=True,  # nothing is changed by asking
+                is_repeatable=True,  # the request changes nothing in the deployment
             ),
             max_bytes=MAX_ANSWER_BYTES,
         )
@@ -174,13 +175,13 @@ class Deployment:
         if answer.status != 200:
             raise _refusal_error(answer, parsed)
         if parsed is None:
-            raise Unavailable("the deployment answered what is no JSON: is this the URL of its API?")
+            raise Unavailable("the deployment's answer is not JSON: check that this is the URL of its API")
         return parsed, answer.headers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Gaps:
-    """What the headers of an answer say of the content, by signal type."""
+    """The content that a deployment hashed in part or not at all, by signal type, from the headers of its answer."""
 
     unhashable: Mapping[str, Unhashable]
     partial: Mapping[str, str]
@@ -188,20 +189,22 @@ class _Gaps:
 
 def _read_gaps(headers: Mapping[str, str]) -> _Gaps:
     pairs, partial = coverage.read(headers)
-    # A type may have several reasons, for parts of the content: the one that must be reported counts.
+    # A type can have several reasons, for parts of the content. Use the one that must be reported as an error.
     found = {name: _unhashable(code) for name, code in pairs}
     found |= {name: why for name, code in pairs if not (why := _unhashable(code)).was_examined}
-    return _Gaps(unhashable=found, partial=dict.fromkeys(map(output.one_line, partial), "the deployment saw no more"))
+    return _Gaps(
+        unhashable=found, partial=dict.fromkeys(map(output.one_line, partial), "the deployment read only a part of it")
+    )
 
 
 def _unhashable(code: str) -> Unhashable:
-    """Return a reason for a code of a deployment, which may be newer and have others."""
+    """Return the reason for a deployment's code. An unknown code, of a newer deployment, is its own text."""
     short = output.one_line(code)[:_LONGEST_MESSAGE]
     return Unhashable(code=cast(UnhashableCode, short), reason=_REASONS.get(short, short))
 
 
 def _refusal_error(answer: Response, parsed: JSON) -> InvalidInput | Forbidden:
-    """Return what a refusal comes to: what is said of the content, of the key, or of the request."""
+    """Return the error for a refusal: about the content, the API key, or the request."""
     message = parsed.get("message") if isinstance(parsed, dict) else None
     text = output.one_line(str(message))[:_LONGEST_MESSAGE] if message else f"status {answer.status}"
     match answer.status:
@@ -210,22 +213,24 @@ def _refusal_error(answer: Response, parsed: JSON) -> InvalidInput | Forbidden:
         case 413:
             return ContentTooLarge(text)
         case 401 | 403:
-            return Forbidden(f"the deployment refuses: {text}; its key is read from {KEY_VARIABLE}")
+            return Forbidden(f"the deployment refused the request: {text}; check the API key in {KEY_VARIABLE}")
         case _:
-            return InvalidInput(f"the deployment refuses: {text}")
+            return InvalidInput(f"the deployment refused the request: {text}")
 
 
 def _form_body(item: InputItem, content_type: ContentType) -> tuple[bytes, Mapping[str, str]]:
-    """Return content as a form with one file, and the headers of it.
+    """Return content as a form with one file, and the form's headers.
 
     Raises:
-        ContentTooLarge: It is larger than what is sent.
+        ContentTooLarge: The content has more than `MAX_SENT_BYTES`.
     """
     with item.open() as stream:
         content = stream.read(MAX_SENT_BYTES + 1)
     if len(content) > MAX_SENT_BYTES:
-        raise ContentTooLarge(f"at most {MAX_SENT_BYTES} bytes are sent: put it into the deployment's upload bucket")
-    # Of the name, what may tell what it is: the rest is the user's own.
+        raise ContentTooLarge(
+            f"at most {MAX_SENT_BYTES} bytes can be sent: use the deployment's upload bucket for larger content"
+        )
+    # Send only the suffix of the name, which can show the content type. The rest of the name is private.
     suffix = PurePosixPath(item.name).suffix
     filename = f"content{suffix}" if suffix[1:].isascii() and suffix[1:].isalnum() else "content"
     boundary = uuid.uuid4().hex
@@ -235,14 +240,14 @@ def _form_body(item: InputItem, content_type: ContentType) -> tuple[bytes, Mappi
 
 
 def _parse_matches(signal_type: str, by_bank: Mapping[str, Any]) -> Iterator[FoundMatch]:
-    """Yield the matches of an answer by bank.
+    """Yield the matches in an answer, which has them by bank.
 
     Raises:
-        InvalidInput: It is none, but says what is wrong with a signal.
-        Unavailable: It makes no sense.
+        InvalidInput: The answer is a message that a signal is invalid.
+        Unavailable: The answer is malformed.
     """
     try:
-        if "message" in by_bank:  # no bank has a name in lower case
+        if "message" in by_bank:  # not a bank: names of banks are in upper case
             raise InvalidInput(str(by_bank["message"])[:_LONGEST_MESSAGE])
         for bank, matches in by_bank.items():
             for match in matches:
@@ -260,4 +265,4 @@ def _parse_matches(signal_type: str, by_bank: Mapping[str, Any]) -> Iterator[Fou
                     rotation=match.get("rotation"),
                 )
     except (KeyError, TypeError, AttributeError) as error:
-        raise Unavailable("the deployment answered what makes no sense") from error
+        raise Unavailable("the deployment's answer is malformed: check that this is the URL of its API") from error

@@ -1,4 +1,4 @@
-"""`countermark config collab edit`: a flag for each field that an exchange says it has."""
+"""`countermark config collab edit`: create and change collaborations, with a flag for each field of the exchange."""
 
 import json
 import re
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from countermark.local.state import LocalState
 
 MAX_NAME_LENGTH = 200
-"""The longest name of a collaboration, in characters; its bank's name is made from it and may have 255."""
+"""The longest name of a collaboration, in characters. Its bank's name is derived from it and can have 255."""
 
 
 def _integers(text: str) -> list[int]:
     return sorted({int(part) for part in text.split(",")})
 
 
-_integers.__name__ = "list of integers"  # click names it to the user
+_integers.__name__ = "list of integers"  # click shows it in messages
 
 _PARSERS: Mapping[str, click.ParamType[Any] | Callable[[str], Any]] = {
     "str": str,
@@ -35,15 +35,15 @@ _PARSERS: Mapping[str, click.ParamType[Any] | Callable[[str], Any]] = {
     "bool": click.BOOL,
     "set[int]": _integers,
 }
-"""What reads a flag's value, by the type that a field may have."""
+"""The parsers of flags, by the type of the field."""
 
 FLAG_ALIASES: Mapping[str, tuple[str, ...]] = {"only_esp_ids": ("--only-esp",)}
-"""The peer's other spellings of the flags of fields."""
+"""python-threatexchange's spellings of fields' flags, by field."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
-    """What the user asks for; None leaves as it is."""
+    """The changes that the user requests. None leaves a setting unchanged."""
 
     name: str
     is_enabled: bool | None
@@ -53,7 +53,7 @@ class Edit:
 
 
 def edit_command(exchange: Exchange) -> click.Command:
-    """Return the command that edits collaborations of one kind."""
+    """Return the command that edits the collaborations of one kind of exchange."""
 
     def callback(**values: Any) -> None:
         context = click.get_current_context()
@@ -73,33 +73,47 @@ def edit_command(exchange: Exchange) -> click.Command:
         params=[
             click.Argument(["name"]),
             *(_option(field) for field in exchange.config_fields),
-            click.Option(["--create", "-C"], is_flag=True, help="Create it; without this flag it must be there."),
+            click.Option(
+                ["--create", "-C"], is_flag=True, help="Create the collaboration; without this flag it must exist."
+            ),
             click.Option(
                 ["--enable"],
                 is_flag=False,
                 flag_value="1",
                 type=click.Choice(["0", "1"]),
-                help="Fetch it, as is so when it is created; 0 for not.",
+                help="Fetch this collaboration (the default); 0 disables it.",
             ),
-            click.Option(["--disable"], is_flag=True, help="Do not fetch it; what was fetched still matches."),
+            click.Option(
+                ["--disable"],
+                is_flag=True,
+                help="Do not fetch this collaboration. Signals that were fetched before still match.",
+            ),
             click.Option(
                 ["--write-back"],
                 is_flag=False,
                 flag_value="1",
                 type=click.Choice(["0", "1"]),
-                help="Send it what you think, where you say so: off until it is turned on; 0 turns it off.",
+                help="Allow sending your opinions to the exchange (the default is not to); 0 forbids it.",
             ),
-            click.Option(["--bank"], metavar="BANK", help="With --create: its bank; else named like it."),
-            click.Option(["--json", "-J", "is_json"], is_flag=True, help="NAME is JSON with all that is to be set."),
+            click.Option(
+                ["--bank"],
+                metavar="BANK",
+                help="With --create: the bank to use; default: a new bank named after the collaboration.",
+            ),
+            click.Option(
+                ["--json", "-J", "is_json"],
+                is_flag=True,
+                help="NAME is a JSON object with all settings: see `config collab print`.",
+            ),
         ],
-        help=f"Create or change a collaboration of the exchange {exchange.kind}.\n\n"
+        help=f"Create or change a collaboration of the exchange {exchange.kind}. Settings that you leave out stay.\n\n"
         f"\b\nExample:\n  countermark config collab edit {_example(exchange)} --create",
-        short_help=f"A collaboration of the exchange {exchange.kind}.",
+        short_help=f"Edit a collaboration of the exchange {exchange.kind}.",
     )
 
 
 def as_json(collaboration: Collaboration) -> Mapping[str, JSON]:
-    """Return a collaboration as JSON, as the peers' files have it: the kind's own fields beside the common ones."""
+    """Return a collaboration as JSON in the form of python-threatexchange's files: all fields in one object."""
     return {
         "name": collaboration.name,
         "api": collaboration.api,
@@ -111,20 +125,21 @@ def as_json(collaboration: Collaboration) -> Mapping[str, JSON]:
 
 
 def bank_name_of(name: str) -> str:
-    """Return the name of a collaboration's bank: that of "Sample Signals" is SAMPLE_SIGNALS.
+    """Return the name of a collaboration's bank. For "Sample Signals" it is SAMPLE_SIGNALS.
 
-    Letters become upper case, and what is neither letter nor digit of ASCII becomes `_`; a leading digit gets one.
+    Letters become upper case. Other characters than ASCII letters and digits become `_`. A leading digit gets a `_`
+    before it.
     """
     derived = re.sub(r"[^A-Z0-9]", "_", name.upper())
     return f"_{derived}" if derived[:1].isdigit() else derived
 
 
 def create(session: Session, state: "LocalState", exchange: Exchange, edit: Edit) -> None:
-    """Create a collaboration as the user asks for it, and its bank.
+    """Create a collaboration with the requested settings, and its bank.
 
     Raises:
-        InvalidInput: A field is missing or wrong.
-        AlreadyExists: There is one of that name; or a bank, which was not named on purpose.
+        InvalidInput: A field is missing or invalid.
+        AlreadyExists: A collaboration of this name exists, or a bank of the derived name.
     """
     from countermark.flows.curate import create_collaboration
 
@@ -135,7 +150,7 @@ def create(session: Session, state: "LocalState", exchange: Exchange, edit: Edit
     end_implicit_sample(session, state)
     bank = bank_name_of(edit.name) if edit.bank is None else edit.bank
     if edit.bank is None and bank in {each.name for each in state.banks.banks()}:
-        raise AlreadyExists(f"there is a bank {bank} already: name one with --bank, the same to share it")
+        raise AlreadyExists(f"a bank {bank} exists already: choose another with --bank, or share it with --bank {bank}")
     create_collaboration(
         session.curator(state),
         Collaboration(
@@ -159,8 +174,8 @@ def _change(session: Session, state: "LocalState", exchange: Exchange, edit: Edi
     if stored.api != exchange.kind:
         raise InvalidInput(f"{edit.name!r} is a collaboration of {stored.api}, not of {exchange.kind}")
     if edit.bank not in {None, stored.bank}:
-        raise InvalidInput(f"the bank of {edit.name!r} is {stored.bank}, and stays so")
-    if stored.is_confined:  # it stays so: whoever made it named its other fields
+        raise InvalidInput(f"the bank of {edit.name!r} is {stored.bank} and cannot be changed")
+    if stored.is_confined:  # it stays confined, because its other fields came over the HTTP API
         exchange = session.exchanges(is_confined=True)[exchange.kind]
     update_collaboration(
         session.curator(state),
@@ -188,30 +203,31 @@ def _from_flags(values: Mapping[str, Any]) -> Edit:
 
 
 def _from_json(exchange: Exchange, values: Mapping[str, Any]) -> Edit:
-    """Return what the JSON asks for; it stands alone, so that nothing is said twice.
+    """Return the changes that the JSON requests. Other flags are refused, so that no setting is given twice.
 
     Raises:
-        InvalidInput: It is no JSON object, is of another kind, or a common field is of another type.
+        click.UsageError: A setting is given by a flag too.
+        InvalidInput: The text is not a JSON object, is for another kind, or a common field has the wrong type.
     """
     flags = _from_flags({**values, "name": "-"})
     if flags.fields or any(each is not None for each in (flags.is_enabled, flags.writes_back, flags.bank)):
-        raise click.UsageError("with --json everything is said in the JSON")
+        raise click.UsageError("with --json, all settings are in the JSON: leave out the other flags")
     try:
         parsed = json.loads(values["name"])
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"--json takes a JSON object: {error}") from error
+        raise InvalidInput(f"NAME must be a JSON object with --json: {error}") from error
     if not isinstance(parsed, dict):
-        raise InvalidInput("--json takes a JSON object")
+        raise InvalidInput("NAME must be a JSON object with --json")
     kind = parsed.pop("api", exchange.kind)
     if kind != exchange.kind:
-        raise InvalidInput(f"the JSON is of a collaboration of {kind!r}, not of {exchange.kind}")
+        raise InvalidInput(f"the JSON is for the exchange {kind!r}, not for {exchange.kind}")
     name, bank = parsed.pop("name", None), parsed.pop("bank", None)
     is_enabled, writes_back = parsed.pop("enabled", None), parsed.pop("writes_back", None)
     for field, value in (("enabled", is_enabled), ("writes_back", writes_back)):
         if not (value is None or isinstance(value, bool)):
-            raise InvalidInput(f"{field} is true or false, not {value!r}")
+            raise InvalidInput(f"{field} must be true or false, not {value!r}")
     if not (bank is None or isinstance(bank, str)):
-        raise InvalidInput(f"bank is a name, not {bank!r}")
+        raise InvalidInput(f"bank must be a name, not {bank!r}")
     return Edit(
         name=_checked_name(name), is_enabled=is_enabled, writes_back=writes_back, bank=bank, fields=_absolute(parsed)
     )
@@ -219,12 +235,14 @@ def _from_json(exchange: Exchange, values: Mapping[str, Any]) -> Edit:
 
 def _checked_name(name: object) -> str:
     if not isinstance(name, str) or not name.strip() or not name.isprintable() or len(name) > MAX_NAME_LENGTH:
-        raise InvalidInput(f"a collaboration's name has 1 to {MAX_NAME_LENGTH} printable characters, not {name!r}")
+        raise InvalidInput(
+            f"a collaboration's name must have 1 to {MAX_NAME_LENGTH} printable characters, not {name!r}"
+        )
     return name
 
 
 def _absolute(fields: Mapping[str, JSON]) -> Mapping[str, JSON]:
-    """Return the fields with a path made absolute: the next fetch may run in another directory."""
+    """Return the fields with an absolute path, because the next fetch can run in another directory."""
     filename = fields.get("filename")
     if not isinstance(filename, str) or not filename or "://" in filename:
         return fields
@@ -232,7 +250,7 @@ def _absolute(fields: Mapping[str, JSON]) -> Mapping[str, JSON]:
 
 
 def _option(field: Field) -> click.Option:
-    """Return the flag of a field. Whether a required one is missing is told by the exchange."""
+    """Return the flag of a field. It is optional, because the exchange reports a missing required field."""
     names = [_flag(field), *FLAG_ALIASES.get(field.name, ()), f"field_{field.name}"]
     if field.choices is not None:
         return click.Option(names, type=click.Choice(field.choices), help=field.help)

@@ -1,4 +1,4 @@
-"""`countermark config extensions`: which modules of others run here, and what they bring."""
+"""`countermark config extensions`: install, list and remove extensions."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def extensions() -> None:
-    """Add signal types, content types and exchanges of others.
+    """Install, list and remove extensions: Python modules with more signal types, content types and exchanges.
 
     \b
     Examples:
@@ -29,7 +29,7 @@ def extensions() -> None:
 @click.argument("module", required=False)
 @click.pass_obj
 def list_extensions(session: Session, module: str | None) -> None:
-    """Print what each extension brings; with MODULE what that one would.
+    """Print the contents of each installed extension, or of MODULE, which need not be installed.
 
     \b
     Example:
@@ -49,16 +49,18 @@ def list_extensions(session: Session, module: str | None) -> None:
             session.complain(str(error))
             is_broken = True
     if is_broken:
-        raise InvalidInput("mend it, or: countermark config extensions remove MODULE")
+        raise InvalidInput(
+            "an extension cannot be loaded: repair it, or remove it with countermark config extensions remove MODULE"
+        )
 
 
 @extensions.command()
 @click.argument("module")
 @click.pass_obj
 def add(session: Session, module: str) -> None:
-    """Add an extension: its code runs here from now on.
+    """Install the extension in the Python module MODULE. Its code runs in every command from now on.
 
-    Its signal types are tried on their examples first.
+    First, its signal types are tested with their own examples.
 
     \b
     Example:
@@ -71,10 +73,12 @@ def add(session: Session, module: str) -> None:
     extension = load(module)
     if module not in names:
         verify_extension(extension)
-        # Together with the others: no name may be taken.
+        # Check it together with the installed ones: a name can be used only once.
         registries([*names, module]).exchanges(reader=FileContentReader(), transport=session.transport())
         session.extension_list().add(module)
-        session.note("what was fetched before has none of its signals: `countermark fetch --clear` has it fetched anew")
+        session.note(
+            "earlier fetched records lack its signals: run `countermark fetch --clear`, then `countermark fetch`"
+        )
     _print(session, extension, indent="")
 
 
@@ -82,7 +86,7 @@ def add(session: Session, module: str) -> None:
 @click.argument("module")
 @click.pass_obj
 def remove(session: Session, module: str) -> None:
-    """Remove an extension, also one that cannot be loaded. Its signals match no more after the next build.
+    """Remove an extension, even if it cannot be loaded. Its signals stop matching after the next build of the index.
 
     \b
     Example:
@@ -101,7 +105,7 @@ def _print(session: Session, extension: "Extension", *, indent: str) -> None:
 
 
 def _sections(session: Session, extension: "Extension") -> Iterator[tuple[str, list[str]]]:
-    """Yield what an extension brings, under the titles of the peer; those with nothing are left out."""
+    """Yield the contents of an extension under python-threatexchange's titles. Empty sections are left out."""
     from countermark.extensions import Means
     from countermark.extensions.registries import exchanges_of, implementation_class
     from countermark.local.content import FileContentReader

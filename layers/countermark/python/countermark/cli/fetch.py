@@ -1,4 +1,4 @@
-"""`countermark fetch`: what exchanges share becomes contents of banks."""
+"""`countermark fetch`: download the signals of exchanges into banks."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -17,13 +17,23 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--clear", is_flag=True, help="Forget what was fetched instead, so that the next fetch starts anew.")
-@click.option("--skip-index-rebuild", is_flag=True, help="Leave the index as it is.")
+@click.option(
+    "--clear",
+    is_flag=True,
+    help="Fetch nothing: delete the fetched records, so that the next fetch starts from the beginning.",
+)
+@click.option("--skip-index-rebuild", is_flag=True, help="Do not update the index; run `countermark index` later.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after fetching this many items.")
 @click.option("--time-limit-sec", type=click.IntRange(min=0), metavar="SEC", help="Stop after this many seconds.")
 @click.option("--only-api", metavar="API", help="Only fetch from exchanges of this kind.")
 @click.option("--only-collab", metavar="NAME", help="Only fetch for this collaboration.")
-@click.option("--checkpoint-every", type=int, metavar="SEC", hidden=True, help="Taken for the peer's scripts.")
+@click.option(
+    "--checkpoint-every",
+    type=int,
+    metavar="SEC",
+    hidden=True,
+    help="Accepted for scripts of python-threatexchange; ignored.",
+)
 @click.pass_obj
 def command(
     session: Session,
@@ -36,12 +46,15 @@ def command(
     only_collab: str | None,
     checkpoint_every: int | None,
 ) -> None:
-    """Download signals for your collaborations, and bring the index up to date.
+    """Download the signals of your collaborations into their banks, and update the index.
 
-    Without a collaboration, the sample exchange is used. A fetch goes on where the last one stopped, and may be
-    interrupted at any time. Where one collaboration fails, or another run is fetching it, the others are fetched all
-    the same, and the exit code is 3. Limits are for all collaborations together, and are looked at after each step:
-    some hundred items.
+    If no collaboration is configured, harmless sample signals are used. A fetch continues where the last one stopped,
+    and can be interrupted at any time.
+
+    If one collaboration fails, or another process is fetching it, the others are still fetched and the exit code is 3.
+
+    --limit and --time-limit-sec apply to all collaborations together. They are checked after each step of some hundred
+    items.
 
     \b
     Examples:
@@ -50,7 +63,7 @@ def command(
       countermark fetch --time-limit-sec 600
       countermark fetch --limit 10000
     """
-    del checkpoint_every  # every step is a checkpoint
+    del checkpoint_every  # each step stores a checkpoint
     with session.state() as state:
         collaborations = _select_collaborations(session, state, only_api=only_api, only_collab=only_collab)
         if clear:
@@ -66,7 +79,7 @@ def command(
     if failed:
         raise ExchangeFailed("some collaborations had errors: " + ", ".join([*failed, *held]))
     if held:
-        raise LeaseHeld("not fetched here, as another fetch is running: " + ", ".join(held))
+        raise LeaseHeld("not fetched, because another fetch is running: " + ", ".join(held))
 
 
 def fetch_all(
@@ -77,7 +90,10 @@ def fetch_all(
     time_limit_s: int | None = None,
     max_items: int | None = None,
 ) -> tuple[list[str], list[str]]:
-    """Fetch each collaboration; returns the names of those that failed, and of those that another run fetches."""
+    """Fetch the collaborations in order.
+
+    Returns the names of those that failed, and of those that another process is fetching.
+    """
     deadline_s = None if time_limit_s is None else session.now_s() + time_limit_s
     failed, held = [], []
     for collaboration in collaborations:
@@ -97,7 +113,7 @@ def fetch_all(
 
 
 def ensure_fetched(session: Session, state: "LocalState") -> None:
-    """Fetch the sample data where there is nothing at all, neither collaboration nor bank: a first look."""
+    """Fetch the sample data if no collaboration and no bank exists, so that a first try finds something."""
     if not state.collaborations.collaborations() and not state.banks.banks():
         use_sample(session, state)
         fetch_all(session, state, state.collaborations.collaborations())
@@ -107,9 +123,14 @@ def ensure_fetched(session: Session, state: "LocalState") -> None:
 def _select_collaborations(
     session: Session, state: "LocalState", *, only_api: str | None, only_collab: str | None
 ) -> list[Collaboration]:
-    """Return the collaborations that the user means; the sample one where there is none at all."""
+    """Return the collaborations that the user selected, or the sample collaboration if none is configured.
+
+    Raises:
+        InvalidInput: The kind of exchange is not installed.
+        NotFound: No collaboration has this name.
+    """
     if only_api is not None and only_api not in session.exchanges():
-        raise InvalidInput(f"no such API {only_api!r}: there are {', '.join(session.exchanges())}")
+        raise InvalidInput(f"no such API {only_api!r}: it must be one of {', '.join(session.exchanges())}")
     if not state.collaborations.collaborations():
         use_sample(session, state)
     stored = state.collaborations.collaborations()
@@ -117,7 +138,7 @@ def _select_collaborations(
         raise NotFound(f"No such collab {only_collab!r}")
     chosen = [each for each in stored if only_collab in {None, each.name} and only_api in {None, each.api}]
     if not any(each.enabled for each in chosen):
-        session.note("all of these collaborations are disabled, so there is nothing to do")
+        session.note("nothing to fetch: all selected collaborations are disabled")
     return chosen
 
 
@@ -131,9 +152,9 @@ def fetch_and_report(
     on_step: Callable[[], None] | None = None,
     caller: "Caller | None" = None,
 ) -> "FetchReport | None":
-    """Fetch one collaboration, and tell how it went; returns what it did, None where nobody foresaw how it failed.
+    """Fetch one collaboration, print the result, and return the report, or None after an unexpected error.
 
-    `on_step` is called after each step that is stored. The fetch is this user's unless another caller is given.
+    `on_step` is called after each stored step. `caller` is by default the user of this process.
     """
     from countermark.flows.fetch import FetchReport, fetch_collaboration
 
@@ -155,7 +176,7 @@ def fetch_and_report(
             )
     except CountermarkError as error:
         report = FetchReport(collaboration=collaboration.name, outcome="failed", error=str(error))
-    except Exception as error:  # noqa: BLE001  # a fault of one exchange's code must not keep the others from it
+    except Exception as error:  # noqa: BLE001  # an error in one exchange's code must not stop the others
         session.report_internal_error(f"{label} - failed to fetch", error)
         return None
     match report.outcome:
@@ -163,7 +184,7 @@ def fetch_and_report(
             session.note(f"{label} - Up to date{_counts(report)}")
         case "continues":
             limit = "time limit" if max_items is None else "limit"
-            session.note(f"{label} - stopped at the {limit}; the next fetch goes on from here{_counts(report)}")
+            session.note(f"{label} - stopped at the {limit}; the next fetch continues from here{_counts(report)}")
         case "held":
             session.complain(f"{label} - not fetched: {report.error}")
         case "lost":

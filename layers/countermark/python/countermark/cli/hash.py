@@ -1,4 +1,4 @@
-"""`countermark hash`: content in, signals out."""
+"""`countermark hash`: compute and print the signals of content."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -25,11 +25,15 @@ from countermark.errors import InvalidInput
 @click.command(cls=ContentCommand)
 @content_type_argument
 @files_argument
-@click.option("-S", "--signal-type", metavar="TYPE", help="Only make signals of this type.")
+@click.option("-S", "--signal-type", metavar="TYPE", help="Only compute signals of this type.")
 @preprocess.options
-@click.option("--save-preprocess", is_flag=True, help="Save the pictures that --photo-preprocess makes.")
+@click.option(
+    "--save-preprocess", is_flag=True, help="With --photo-preprocess: save each processed picture beside its photo."
+)
 @jobs_option
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line, also for what gave no signal.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object per line, also for a signal type that has no signal."
+)
 @deployments.option
 @click.pass_context
 def command(
@@ -45,9 +49,9 @@ def command(
     as_json: bool,
     deployment: str | None,
 ) -> None:
-    """Turn content into signals: prints a line `type signal` for each.
+    """Compute the signals of content. Prints one line per signal: `type signal`.
 
-    FILE is a path, an http(s) URL, - for standard input, or words after --.
+    FILE is a path, an http(s) URL, or - for standard input. Words after -- are content themselves.
 
     \b
     Examples:
@@ -57,15 +61,17 @@ def command(
       cat clip.mp4 | countermark hash video -
       countermark hash text -- some words
 
-    With --photo-preprocess, signals are those of the pictures that it makes; of rotations, a line is `ROTATION type
-    signal`. Pictures are saved beside their photo, as PNG: upload_ROTATE90.png, upload_unletterboxed.png.
+    With --photo-preprocess, the processed pictures are hashed instead of the photo. With rotations, a line is
+    `ROTATION type signal`. --save-preprocess saves the pictures as PNG, with names such as upload_ROTATE90.png and
+    upload_unletterboxed.png.
 
-    With --json, an object has `file`, `type` and `signal`, and `variant` for one of rotations. Of a photo that was cut
-    late, `partial` says what is missing. Where there is no signal, `signal` is null, `unhashable` is a code
-    (low_quality, empty, damaged, unsupported, too_large or missing_extra) and `reason` says more.
+    With --json, an object has `file`, `type` and `signal`, and `variant` with the name of the rotation. If a part of
+    the content is missing, `partial` states which. If a type has no signal, `signal` is null, `unhashable` is a code
+    (low_quality, empty, damaged, unsupported, too_large or missing_extra) and `reason` explains it.
 
-    A photo that is too plain to be known again gives no signal, which is noted on standard error and is no
-    failure. A file that is not the content that it should be is one.
+    A photo with too little detail, such as a plain colour, has no signal. This is noted on standard error and is no
+    error: the exit code is 0. If a file cannot be hashed for another reason, the other files are still hashed, and the
+    exit code is 2, or 3 if the only failures are URLs that could not be fetched.
     """
     session: Session = context.obj
     items = parse_inputs(context, files)
@@ -109,24 +115,24 @@ def _json_lines(piece: Piece) -> Iterator[str]:
 
 
 def _check_savable(items: Sequence[InputItem], photo_preprocess: str | None) -> None:
-    """Check that pictures are made, and that there is a place for them.
+    """Check that the command makes pictures, and only from files, beside which they can be saved.
 
     Raises:
-        click.UsageError: None are made.
-        InvalidInput: They are made of what is no file.
+        click.UsageError: The command makes no pictures.
+        InvalidInput: An input is not a file.
     """
     if photo_preprocess is None:
-        raise click.UsageError("--save-preprocess saves what --photo-preprocess makes: give that as well")
+        raise click.UsageError("--save-preprocess needs --photo-preprocess")
     for each in items:
         if each.path is None:
-            raise InvalidInput(f"--save-preprocess saves beside a file, and {each.name} is none")
+            raise InvalidInput(f"--save-preprocess saves pictures beside a file, and {each.name} is not a file")
 
 
 def _save(picture: InputItem, saved: set[Path]) -> Path:
-    """Write a picture to its place, unless an earlier run left the same there.
+    """Save a picture to its path, and return the path. A file with the same bytes, from an earlier run, is accepted.
 
     Raises:
-        InvalidInput: This very run has written another picture there, or something else is there: it is kept.
+        InvalidInput: This run has saved another picture to this path, or the path exists and is different.
     """
     path = picture.path
     if path is None or path in saved:
@@ -139,5 +145,5 @@ def _save(picture: InputItem, saved: set[Path]) -> Path:
             file.write(data)
     except FileExistsError as error:
         if path.is_symlink() or not path.is_file() or path.read_bytes() != data:
-            raise InvalidInput(f"{path} is there already and differs: move it away, or rename the photo") from error
+            raise InvalidInput(f"{path} exists already and is different: move it, or rename the photo") from error
     return path

@@ -1,4 +1,4 @@
-"""`countermark index`: the index that `match` answers from, brought up to date."""
+"""`countermark index`: update, rebuild and check the index that `countermark match` searches."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -15,19 +15,23 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--full", is_flag=True, help="Read everything anew instead of what has changed: a repair.")
-@click.option("--status", "shows_status", is_flag=True, help="Build nothing: show the index, and whether it loads.")
+@click.option("--full", is_flag=True, help="Rebuild the index from all banks, to repair it.")
+@click.option(
+    "--status", "shows_status", is_flag=True, help="Build nothing; show the index and check that it can be loaded."
+)
 @click.pass_obj
 def command(session: Session, *, full: bool, shows_status: bool) -> None:
-    """Bring the index up to date with your banks.
+    """Update the index with the changes of your banks.
 
-    The commands that change banks do so themselves: this is for after `--skip-index-rebuild`, and for repair. A full
-    build is used once it is whole; one that was killed is gone on with by the next build. It also removes what commands
-    that were killed left of deleted banks.
+    Commands that change banks update the index themselves. Run this command after --skip-index-rebuild, or to repair
+    the index. It also finishes the removal of deleted banks if an earlier command was killed.
 
-    `--status` prints a line for each signal type: its build, when that was built, how many contents it answers from,
-    and whether the banks have changed since. It reads and checks every file of the index, and ends with 3 where one
-    cannot be loaded.
+    With --full, the index is rebuilt from all banks. The old index is used until the new one is complete. The next
+    build continues a full build that was killed.
+
+    With --status, prints one line per signal type: the build, its time, the number of contents in it, its size, and
+    whether the banks have changed since. All files of the index are read and checked. The exit code is 3 if one cannot
+    be loaded.
 
     \b
     Examples:
@@ -46,11 +50,11 @@ def command(session: Session, *, full: bool, shows_status: bool) -> None:
 
 
 def _print_status(session: Session, state: "LocalState") -> None:
-    """Print the state of the index.
+    """Print the state of the index, and then raise if a part of it cannot be loaded.
 
     Raises:
-        IndexDamaged: It fails a check; what can be shown was printed.
-        Unavailable: It cannot be read.
+        IndexDamaged: A file of the index fails a check.
+        Unavailable: A file of the index cannot be read.
     """
     from countermark.domain.index import Manifest
     from countermark.domain.stores import origin_mismatch
@@ -58,7 +62,7 @@ def _print_status(session: Session, state: "LocalState") -> None:
 
     staged = state.index.staged.manifest()
     if staged is not None and staged.manifest.begun_at_s is not None:
-        output.print_result(f"index: a repair is under way since {_time(staged.manifest.begun_at_s)}")
+        output.print_result(f"index: a repair is running since {_time(staged.manifest.begun_at_s)}")
     published = state.index.manifest()
     manifest = Manifest() if published is None else published.manifest
     fault = origin_mismatch(state.banks, manifest)
@@ -100,7 +104,7 @@ def _is_behind(state: "LocalState", index: "TypeIndex") -> bool:
 
 
 def _load_error(session: Session, state: "LocalState", manifest: "Manifest", name: str) -> "CountermarkError | None":
-    """Return why the index of a signal type cannot be loaded, after all of it was read and checked."""
+    """Read and check the index of a signal type. Return the error if it cannot be loaded, or None."""
     from countermark.errors import CountermarkError
     from countermark.indexes.reader import LoadedIndex
 

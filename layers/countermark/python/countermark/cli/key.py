@@ -1,4 +1,4 @@
-"""`countermark key`: the API keys of `countermark serve --keys`, or of a deployment on AWS."""
+"""`countermark key`: the API keys of `countermark serve --keys` or of a deployment on AWS."""
 
 import secrets
 from collections.abc import Iterator
@@ -15,16 +15,20 @@ from countermark.domain.stores import ApiKeyStore
 from countermark.errors import InvalidInput, NotFound
 
 KEY_BYTES = 32
-"""The random bytes of a key: 256 bits, as `countermark.domain.api_key.digest` relies on."""
+"""The number of random bytes in a key. `countermark.domain.api_key.digest` relies on these 256 bits."""
 
 MAX_NAME_LENGTH = 100
-"""The longest name of a key, in characters: it is there to know it by."""
+"""The longest name of a key, in characters."""
 
 
 @click.group()
-@click.option("--table", metavar="NAME", help="The Access table of a deployment on AWS: its keys, not the local ones.")
+@click.option(
+    "--table",
+    metavar="NAME",
+    help="Use the keys of a deployment on AWS, in its Access table NAME, instead of the local ones.",
+)
 def command(table: str | None) -> None:
-    """Create, list and delete API keys: those that `countermark serve --keys` asks for, or a deployment's.
+    """Create, list and delete the API keys of `countermark serve --keys`, or of a deployment on AWS.
 
     \b
     Examples:
@@ -37,7 +41,7 @@ def command(table: str | None) -> None:
 
 @contextmanager
 def _store(session: Session) -> Iterator[ApiKeyStore]:
-    """Yield the keys that the group's options name."""
+    """Yield the store of keys that the group's options select: local, or a deployment's."""
     parent = click.get_current_context().parent
     table = None if parent is None else parent.params["table"]
     if table is None:
@@ -60,35 +64,35 @@ def _store(session: Session) -> Iterator[ApiKeyStore]:
     type=click.Choice([str(role) for role in Role]),
     multiple=True,
     required=True,
-    help="What the key may do; may be given again.",
+    help="The requests that the key allows. Repeat the option for more roles.",
 )
 @click.pass_obj
 def create(session: Session, name: str, roles: tuple[str, ...]) -> None:
-    """Create a key, and print it.
+    """Create a key with a unique NAME, and print the key.
 
-    It is printed this once, as only its digest is stored. Logs name it by NAME, which no other key may have.
+    The key cannot be printed again, because only its digest is stored. Logs show NAME instead of the key.
 
     \b
     Example:
       countermark key create uploader --role hash --role match
     """
     if not name.strip() or len(name) > MAX_NAME_LENGTH or not name.isprintable():
-        raise InvalidInput(f"a key's name has 1 to {MAX_NAME_LENGTH} printable characters, not {name!r}")
+        raise InvalidInput(f"a key's name must have 1 to {MAX_NAME_LENGTH} printable characters, not {name!r}")
     if name.startswith(RESERVED_PREFIXES):
-        raise InvalidInput(f"the name of a key does not begin with {' or '.join(RESERVED_PREFIXES)}, unlike {name!r}")
+        raise InvalidInput(f"a key's name must not begin with {' or '.join(RESERVED_PREFIXES)}, as {name!r} does")
     key = secrets.token_urlsafe(KEY_BYTES)
     with _store(session) as store:
         store.put_key(
             ApiKey(digest=digest(key), name=name, roles=frozenset(map(Role, roles)), created_at_s=session.now_s())
         )
     output.print_result(key)
-    session.note("keep it safe: it is shown this once")
+    session.note("store the key in a safe place: it cannot be shown again")
 
 
 @command.command(name="list")
 @click.pass_obj
 def list_keys(session: Session) -> None:
-    """Print a line `name roles created` for each key.
+    """Print one line per key: `name roles created`.
 
     \b
     Example:
@@ -104,7 +108,7 @@ def list_keys(session: Session) -> None:
 @click.argument("name")
 @click.pass_obj
 def delete(session: Session, name: str) -> None:
-    """Delete a key: it is refused from now on.
+    """Delete a key. Requests with it are refused from now on.
 
     \b
     Example:
@@ -112,4 +116,4 @@ def delete(session: Session, name: str) -> None:
     """
     with _store(session) as store:
         if not store.delete_key(name):
-            raise NotFound(f"there is no key {name!r}")
+            raise NotFound(f"no such key {name!r}")

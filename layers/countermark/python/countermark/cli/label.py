@@ -1,4 +1,4 @@
-"""`countermark label`: what you think of content goes to an exchange, or into its file."""
+"""`countermark label`: send your opinion of content to an exchange, or add it to the exchange's file."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -31,15 +31,19 @@ if TYPE_CHECKING:
 @click.argument("collab", metavar="COLLAB")
 @content_type_argument
 @files_argument
-@click.option("-l", "--labels", metavar="A,B", help="Tags to send with it, separated by commas.")
-@click.option("--false-positive", is_flag=True, help="It does not belong there; without this flag, it does.")
-@click.option("--seen", is_flag=True, help="Only that you have seen it.")
-@click.option("--withdraw", is_flag=True, help="Take back what you stated of it before, where the exchange lets you.")
-@click.option("--reason", metavar="ID", help="The exchange's id of a reason, where it asks for one.")
-@click.option("--list-reasons", is_flag=True, help="Only list the reasons that the exchange offers; without FILE.")
-@click.option("-S", "--only-signal", metavar="TYPE", help="Only by this signal type.")
-@click.option("-H", "--as-hash", metavar="TYPE", help="Each FILE holds signals of this type, one a line.")
-@click.option("--dry-run", is_flag=True, help="Send nothing: print what would be sent, as JSON.")
+@click.option("-l", "--labels", metavar="A,B", help="Tags to send with the opinion, separated by commas.")
+@click.option(
+    "--false-positive", is_flag=True, help="State that the content does not belong there. The default is that it does."
+)
+@click.option("--seen", is_flag=True, help="State only that you have seen the content.")
+@click.option("--withdraw", is_flag=True, help="Withdraw your earlier opinion, if the exchange supports it.")
+@click.option("--reason", metavar="ID", help="The id of a reason, if the exchange requires one: see --list-reasons.")
+@click.option(
+    "--list-reasons", is_flag=True, help="Send nothing; list the exchange's reasons: `type id text`. Without FILE."
+)
+@click.option("-S", "--only-signal", metavar="TYPE", help="Only use the signal of this type.")
+@click.option("-H", "--as-hash", metavar="TYPE", help="FILE contains signals of this type, one per line.")
+@click.option("--dry-run", is_flag=True, help="Send nothing; print the requests as JSON.")
 @click.pass_context
 def command(
     context: click.Context,
@@ -57,14 +61,18 @@ def command(
     as_hash: str | None,
     dry_run: bool,
 ) -> None:
-    """Tell an exchange what you think of content: that it belongs there, that it does not, or that you saw it.
+    """Send your opinion of content to an exchange: that it belongs there, that it does not, or that you have seen it.
 
-    Of content that the exchange has, exactly, this is an opinion; other content is shared with it as new. The
-    collaboration has to be allowed to: countermark config collab edit API COLLAB --write-back. To a file of signals
-    a line is added. What you say last counts: opinions that a server is still to send don't come after it.
+    COLLAB is the name of a collaboration. FILE is a path, an http(s) URL, or - for standard input. Words after -- are
+    content themselves.
 
-    \b
-    Prints a line for each request that was sent, and its answer was good.
+    If the exchange has exactly the same signal, your opinion of it is sent. Otherwise the signal is shared as new.
+    First, allow the collaboration to send: countermark config collab edit API COLLAB --write-back. If the exchange is a
+    file of signals, a line is added to it.
+
+    Your latest opinion counts. An older one that a server has not sent yet is dropped.
+
+    Prints one line per request that the exchange accepted. All content is read before anything is sent.
 
     \b
     Examples:
@@ -85,9 +93,9 @@ def command(
     verdicts = {Verdict.FALSE_POSITIVE: false_positive, Verdict.SEEN: seen, Verdict.WITHDRAWN: withdraw}
     chosen = [verdict for verdict, is_chosen in verdicts.items() if is_chosen]
     if len(chosen) > 1:
-        raise click.UsageError("--false-positive, --seen or --withdraw, and no two of them")
+        raise click.UsageError("use only one of --false-positive, --seen and --withdraw")
     if as_hash is not None and only_signal not in {None, as_hash}:
-        raise click.UsageError("-H says the signal type already")
+        raise click.UsageError("-H names the signal type already: leave out -S")
     verdict = chosen[0] if chosen else Verdict.TRUE_POSITIVE
     opinion = shared_opinion(verdict, tags=labels.split(",") if labels else (), reason=reason)
     items = parse_inputs(context, files)
@@ -98,10 +106,10 @@ def command(
             pieces = read_signals(items, kind, only=as_hash, signal_types=session.signal_types())
         else:
             pieces = hash_items(session, items, kind, only=only_signal, ratios=state.banks.signal_type_ratios())
-        # All of it is read before anything is sent: what cannot be read is told first.
+        # Read all content before sending, so that an unreadable file is reported before anything is sent.
         signals = list(dict.fromkeys(signal for piece in pieces for signal in piece.signals))
         if not signals:
-            raise InvalidInput("there is no signal of it to tell of")
+            raise InvalidInput("the content has no signal to send")
         LabelSender(session, state, collaboration, opinion, is_dry=dry_run).send(signals)
 
 
@@ -113,18 +121,18 @@ def _collaboration(state: "LocalState", name: str) -> Collaboration:
 
 
 def _print_reasons(session: Session, collab: str, content_type: ContentType, *, only: str | None) -> None:
-    """Print the reasons that an exchange offers, for each signal type of a content that it has reasons for.
+    """Print the reasons that an exchange offers, for each signal type of the content type.
 
     Raises:
-        InvalidInput: It asks for no reasons, or not for that signal type, or there are no credentials.
-        ExchangeFailed: It could not be asked.
+        InvalidInput: The exchange has no reasons, or none for this signal type, or no credentials are set.
+        ExchangeFailed: The request to the exchange failed.
     """
     from countermark.flows.opinions import opinion_reasons
 
     types = session.signal_types()
     wanted = [only] if only is not None else [n for n, each in types.items() if content_type in each.content_types]
     found: dict[str, Mapping[str, str]] = {}
-    refusal = InvalidInput(f"there is no signal type of {content_type}")
+    refusal = InvalidInput(f"{content_type} has no signal type")
     with session.state() as state:
         name = _collaboration(state, collab).name
         for signal_type in wanted:
@@ -140,7 +148,7 @@ def _print_reasons(session: Session, collab: str, content_type: ContentType, *, 
 
 
 class LabelSender:
-    """Tells the exchange of one collaboration what is thought of signals."""
+    """Sends opinions of signals to the exchange of one collaboration, or adds them to its file."""
 
     def __init__(
         self,
@@ -158,12 +166,12 @@ class LabelSender:
         self._is_dry = is_dry
 
     def send(self, signals: Sequence[Signal]) -> None:
-        """Tell of all signals, and print what was sent.
+        """Send the opinion of all signals, and print the requests that were sent.
 
         Raises:
             Conflict: The collaboration does not write back.
-            InvalidInput: The exchange takes nothing of this, or there are no credentials.
-            ExchangeFailed: It refused, or could not be reached.
+            InvalidInput: The exchange accepts none of these opinions, or no credentials are set.
+            ExchangeFailed: The exchange refused the request, or could not be reached.
         """
         from countermark.flows.opinions import check_writes_back
 
@@ -197,7 +205,7 @@ class LabelSender:
                 output.json_text({"file": filename, "line": line}) if self._is_dry else f"added to {filename}: {line}"
             )
         if not added:
-            self._session.note(f"{filename} has it already")
+            self._session.note(f"{filename} contains it already")
 
     def _send_opinions(self, signals: Sequence[Signal]) -> None:
         from countermark.cli.match import current_index
@@ -245,7 +253,7 @@ class LabelSender:
             )
 
     def _opinions(self, signals: Sequence[Signal]) -> "Iterator[OpinionGiven]":
-        """Yield an opinion of each record that has one of the signals, and one that shares each of the others."""
+        """Yield an opinion of each record with one of the signals, and one per other signal, which is shared as new."""
         from countermark.flows.opinions import opinion_event
 
         name, now_s = self._collaboration.name, self._session.now_s()
@@ -259,7 +267,7 @@ class LabelSender:
                 yield opinion_event(opinion, collaboration=name, signals=(signal,), now_s=now_s)
 
     def _record_keys(self, signal: Signal) -> list[str]:
-        """Return the keys of the collaboration's records that have this very signal: one that is near is another."""
+        """Return the keys of the collaboration's records with exactly this signal. Similar signals do not count."""
         from countermark.domain.pages import in_pages
         from countermark.domain.stores import MAX_PAGE
         from countermark.flows.match import raw_lookup

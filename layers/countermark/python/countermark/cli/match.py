@@ -1,4 +1,4 @@
-"""`countermark match`: content in, and what is known of it out."""
+"""`countermark match`: match content against the signals in the banks."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -34,17 +34,27 @@ if TYPE_CHECKING:
 @click.command(cls=ContentCommand)
 @content_type_argument
 @files_argument
-@click.option("-S", "--only-signal", metavar="TYPE", help="Only match by this signal type.")
-@click.option("-H", "--hashes", is_flag=True, help="Each FILE holds signals, one a line, instead of content.")
-@click.option("-A", "--all", "is_all", is_flag=True, help="Show all matches, not just the nearest of each source.")
-@click.option("-R", "--rotations", is_flag=True, help="Match photos turned and mirrored as well.")
+@click.option("-S", "--only-signal", metavar="TYPE", help="Only use this signal type.")
+@click.option("-H", "--hashes", is_flag=True, help="FILE contains signals, one per line, instead of content.")
+@click.option(
+    "-A",
+    "--all",
+    "is_all",
+    is_flag=True,
+    help="Print all matches; the default is the nearest of each source and signal type.",
+)
+@click.option("-R", "--rotations", is_flag=True, help="Also match the turned and mirrored variants of photos.")
 @preprocess.options
-@click.option("--distance", "max_distance", type=click.IntRange(min=0), help="Only matches at most this far away.")
-@click.option("--content-id", metavar="ID", help="Your id of the content: decides where a bank matches only in part.")
-@click.option("--show-false-positives", is_flag=True, help="Show matches that were called false positives.")
-@click.option("--hide-disputed", is_flag=True, help="Hide matches that somebody disputes.")
+@click.option("--distance", "max_distance", type=click.IntRange(min=0), help="Only print matches up to this distance.")
+@click.option(
+    "--content-id",
+    metavar="ID",
+    help="Your id of the content. If a bank's ratio is below 1, the id decides whether it matches.",
+)
+@click.option("--show-false-positives", is_flag=True, help="Also print matches that were marked as false positives.")
+@click.option("--hide-disputed", is_flag=True, help="Do not print matches in the category DISPUTED.")
 @jobs_option
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line, with all that is known.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per match, with all its fields.")
 @deployments.option
 @click.pass_context
 def command(
@@ -68,12 +78,15 @@ def command(
 ) -> None:
     """Match content against the signals in your banks.
 
-    FILE is a path, an http(s) URL, - for standard input, or words after --. What lies within one of an extension's
-    type is matched as well, each part like a file of its own.
+    FILE is a path, an http(s) URL, or - for standard input. Words after -- are content themselves. If content of an
+    extension's type contains further files, each of them is matched too.
 
     \b
-    Prints a line for each match, the nearest of each source, signal type and file:
-      <signal type> [ROTATION ]<distance> (<collaboration, or else bank>) <CATEGORY>[ tag,tag]
+    Prints one line per match, only the nearest of each source, signal type and file:
+      <signal type> [ROTATION ]<distance> (<source>) <CATEGORY>[ tag,tag]
+
+    The source is the name of the collaboration, or the bank of content that you banked yourself. If nothing matches,
+    nothing is printed and the exit code is 0.
 
     \b
     Examples:
@@ -84,23 +97,24 @@ def command(
       countermark match photo --deployment https://countermark.example.com upload.jpg
 
     \b
-    The category says what the members of the collaboration think:
-      POSITIVE_CLASS      it belongs there (and so does what you banked yourself)
-      INVESTIGATION_SEED  look at it before you act
-      DISPUTED            some say so, others say it does not belong there
-      NEGATIVE_CLASS      it does not belong there
+    The category is the opinion of the collaboration's members:
+      POSITIVE_CLASS      confirmed: the content belongs in the bank (also content that you banked yourself)
+      INVESTIGATION_SEED  not confirmed: a person should look at the content first
+      DISPUTED            the members disagree
+      NEGATIVE_CLASS      harmless: the content does not belong in the bank
 
-    The distance is in the signal type's own unit: for pdq, bits that differ (at most 31 match); for raw_text, how
-    alike in percent; - where there is only equal. No match prints nothing, and is no failure.
+    The distance is in the signal type's unit. For pdq it is the number of different bits (a match has at most 31). For
+    raw_text it is the similarity in percent. For types that only find equal signals it is -.
 
-    A file that a signal type could not look at, a damaged photo for example, is reported on standard error, and the
-    command ends with 2 after all others are done. So no match of it is ever said.
+    If a file cannot be examined, for example a damaged photo, an error is printed on standard error. The other files
+    are still matched, and the exit code is 2, or 3 if the only failures are URLs that could not be fetched. An exit
+    code of 0 therefore means that all files were compared.
     """
     session: Session = context.obj
     items: Iterable[InputItem] = parse_inputs(context, files)
     kind = ContentType(content_type)
     if hashes and photo_preprocess is not None:
-        raise click.UsageError("--photo-preprocess is for photos, and with --hashes the files hold signals")
+        raise click.UsageError("--photo-preprocess needs photos, and with --hashes the files contain signals")
     if rotations and kind != ContentType.FILE:
         preprocess.check_photo(kind, "--rotations")
     if photo_preprocess is not None:
@@ -134,7 +148,7 @@ def command(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchRun:
-    """What the user wants to know of each piece of content, or of the signals in each file: which matches of each."""
+    """One run of the command: how to match content, or the signals in files, and which matches to print."""
 
     content_type: ContentType
     only: str | None
@@ -147,7 +161,11 @@ class MatchRun:
     def match_locally(
         self, session: Session, items: Iterable[InputItem]
     ) -> Iterator[tuple[InputItem, list[FoundMatch]]]:
-        """Yield each with its matches in the state of this machine."""
+        """Match with the local state. Yield each content, or file of signals, with its matches to print.
+
+        Raises:
+            Unavailable: Some content was not compared with all signals. Raised at the end.
+        """
         with session.state() as state:
             if self.are_signals:
                 files = self._read_batches(session, items)
@@ -171,12 +189,14 @@ class MatchRun:
             for reason in sorted(lookup.missing):
                 session.note(reason)
             if lookup.unfinished:
-                raise Unavailable(f"not compared with all signals, so it may be known: {', '.join(lookup.unfinished)}")
+                raise Unavailable(
+                    f"not compared with all signals, so a match may be missing: {', '.join(lookup.unfinished)}"
+                )
 
     def match_remotely(
         self, session: Session, items: Iterable[InputItem], url: str
     ) -> Iterator[tuple[InputItem, list[FoundMatch]]]:
-        """Yield each with its matches in a deployment."""
+        """Match with a deployment. Yield each content, or file of signals, with its matches to print."""
         deployment = deployments.Deployment.at(url, session)
         if self.are_signals:
             look_up = partial(deployment.match_signals, content_id=self.content_id)
@@ -201,7 +221,7 @@ class MatchRun:
     def _match_batches(
         self, batches: Iterable[Sequence[Signal]], look_up: Callable[[Sequence[Signal]], list[FoundMatch]]
     ) -> list[FoundMatch]:
-        """Return which matches to show of a file of signals; of each batch no more is kept than may be shown."""
+        """Return the matches to print of a file of signals. Between batches, store only those that may be printed."""
         matches: list[FoundMatch] = []
         for batch in batches:
             matches += look_up(batch)
@@ -211,7 +231,10 @@ class MatchRun:
 
 
 def current_index(session: Session, state: "LocalState") -> "LoadedIndex":
-    """Return the index that is published; where none is, it is built, from sample data where there is nothing."""
+    """Return the published index. Build it first if there is none, or if it belongs to another database.
+
+    If no collaboration and no bank exists, the sample data is fetched first.
+    """
     from countermark.cli.fetch import ensure_fetched
     from countermark.indexes.reader import IndexReader
 
@@ -223,7 +246,7 @@ def current_index(session: Session, state: "LocalState") -> "LoadedIndex":
 
 
 def _has_other_origin(state: "LocalState") -> bool:
-    """Tell whether the index was built from another database, or from a later state of this one."""
+    """Return whether the index was built from another database, or from a later state of this one."""
     from countermark.domain.stores import origin_mismatch
 
     published = state.index.manifest()
@@ -231,9 +254,10 @@ def _has_other_origin(state: "LocalState") -> bool:
 
 
 class LocalLookup:
-    """Looks signals up in the index of this state.
+    """Matches signals with the local index.
 
-    `missing` says which types have no index yet, and `unfinished` which content was not compared with all signals.
+    `missing` are the messages about signal types without an index. `unfinished` are the names of contents that were not
+    compared with all signals, in order.
     """
 
     def __init__(self, session: Session, state: "LocalState", *, content_id: str | None) -> None:
@@ -249,7 +273,7 @@ class LocalLookup:
         self.unfinished: dict[str, None] = {}
 
     def match_piece(self, piece: Piece, *, source: "Source | None" = None) -> list[FoundMatch]:
-        """Return the matches of a piece of content, by its signals; note where a lookup was partial."""
+        """Return the matches of a content's signals. Print a note if a signal was not compared with all others."""
         is_url = piece.item.path is None and piece.item.argument is not None
         request = replace(self._request, source=source or ("url" if is_url else "lookup"))
         results = self._matcher.match(request, self._filter_indexed(piece.signals), partial=piece.partial)
@@ -263,11 +287,11 @@ class LocalLookup:
         return found
 
     def match_signals(self, item: InputItem, signals: Sequence[Signal]) -> list[FoundMatch]:
-        """Return the matches of some signals of a file."""
+        """Return the matches of a batch of signals from a file."""
         return self.match_piece(Piece(item=item, signals=tuple(signals)), source="batch")
 
     def _filter_indexed(self, signals: Sequence[Signal]) -> list[Signal]:
-        """Return those signals whose type has an index; keep why others have none."""
+        """Return the signals whose type has an index. Add a message to `missing` for the other types."""
         ready: dict[str, bool] = {}
         for name in dict.fromkeys(signal.type for signal in signals):
             try:

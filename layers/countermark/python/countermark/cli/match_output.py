@@ -1,4 +1,4 @@
-"""Matches as `countermark match` shows them, whether they were found here or by a deployment."""
+"""The matches that `countermark match` prints, from the local state or from a deployment."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundMatch:
-    """A match. `rotation` is the variant of a photo that matches, where it is not the photo itself.
+    """A match to print.
 
-    `source` is the collaboration that it comes from, or the bank of a content that was banked by this platform.
-    `distance` is in the signal type's own unit, and `shown_distance` how it is shown. `detail` is all that is known.
+    `source` is the collaboration that the matching content comes from, or the bank of content that this platform banked
+    itself. `distance` is in the signal type's unit, and `shown_distance` is its text. `detail` has all fields of the
+    JSON output. `rotation` is the name of the turned or mirrored variant that matches, or None for the photo itself.
     """
 
     signal_type: str
@@ -35,7 +36,7 @@ class FoundMatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchFilter:
-    """Which matches the user wants to see."""
+    """The matches that the user wants to see."""
 
     is_all: bool
     max_distance: int | None
@@ -43,7 +44,7 @@ class MatchFilter:
     hides_disputed: bool
 
     def select(self, matches: Sequence[FoundMatch]) -> Iterator[FoundMatch]:
-        """Yield what to show of the matches of one file: unless all, the nearest of each type and source."""
+        """Yield the matches of one file to print, nearest first: all, or the nearest of each signal type and source."""
         seen = set()
         for match in sorted(matches, key=lambda match: match.distance or 0):
             place = match.signal_type, match.source
@@ -62,7 +63,7 @@ class MatchFilter:
 def as_found_match(
     lookup: "Lookup", match: Match, signal_types: Mapping[str, SignalType], *, rotation: str | None
 ) -> FoundMatch:
-    """Return a match of a lookup. What this platform banked itself, it takes for what its bank says."""
+    """Return a match of a local lookup. Content that this platform banked itself has the category POSITIVE_CLASS."""
     from countermark.flows.match import detail
 
     query, provenance = lookup.signal, match.content.provenance
@@ -82,7 +83,7 @@ def as_found_match(
 
 
 def text_line(match: FoundMatch) -> str:
-    """Return a match as the peer prints it: `<signal type> <distance> (<source>) <CATEGORY>[ tag,tag]`."""
+    """Return a match as python-threatexchange prints it: `<signal type> <distance> (<source>) <CATEGORY>[ tag,tag]`."""
     rotation = "" if match.rotation is None else f"{match.rotation} "
     distance = "".join(match.shown_distance.split())
     text = f"{match.signal_type} {rotation}{distance} ({match.source}) {match.category.name}"
@@ -90,6 +91,6 @@ def text_line(match: FoundMatch) -> str:
 
 
 def json_line(match: FoundMatch, name: str) -> str:
-    """Return a match with all that is known of it, as JSON in one line; `name` is the file's."""
+    """Return a match with all its fields as one line of JSON. `name` is the name of the matched file."""
     turned = {} if match.rotation is None else {"rotation": match.rotation}
     return output.json_text({"file": name, **turned, "category": match.category.name, **match.detail})

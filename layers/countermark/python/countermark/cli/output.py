@@ -1,4 +1,4 @@
-"""What the command line says: results to standard output, everything else to standard error."""
+"""The output of the command line: results go to standard output, everything else to standard error."""
 
 import json
 import os
@@ -7,25 +7,28 @@ import sys
 from contextlib import suppress
 
 _UNPRINTABLE = re.compile(
-    r"[\x00-\x1f\x7f-\x9f"  # control characters: a terminal acts on them
-    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks of direction: what is shown is not what is there
-    r"\u2028\u2029"  # ends of lines
-    r"\ud800-\udfff]"  # halves of characters
+    r"[\x00-\x1f\x7f-\x9f"  # control characters, which a terminal executes
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction marks, which show characters in another order
+    r"\u2028\u2029"  # line separators
+    r"\ud800-\udfff]"  # surrogates: halves of characters
 )
-"""What a line shows as escapes. Joiners stay, as emoji and many scripts need them. Source: Unicode, UAX #9, UTR #36."""
+"""The characters that a line shows as escapes. Joiners are not among them, because emoji and many scripts need them.
+
+Source: Unicode, UAX #9, UTR #36.
+"""
 
 
 def printable(text: str) -> str:
-    """Return a text as one line may show it: what a terminal would act on stands as an escape, such as `\\x1b`."""
+    """Return a text that is safe to show: characters that a terminal executes become escapes, such as `\\x1b`."""
     return _UNPRINTABLE.sub(_escape, text)
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:
-    """Return JSON that is shown as it is: the same characters as in a line stand as the escapes of JSON.
+    """Return JSON that is safe to show: the characters that `printable` escapes become JSON escapes.
 
-    It is of several lines only with an `indent`.
+    The JSON has several lines only with an `indent`.
     """
-    # What the stream cannot encode would become an escape that JSON does not have.
+    # Standard output writes a character that it cannot encode as an escape that JSON does not have.
     is_ascii = not (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
     lines = json.dumps(value, indent=indent, ensure_ascii=is_ascii).split("\n")
     return "\n".join(_UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", line) for line in lines)
@@ -37,15 +40,15 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def configure_streams() -> None:
-    """Have both streams write what they cannot encode as escapes: a file's name may be any bytes."""
+    """Make both streams write characters that they cannot encode as escapes: a file name can contain any bytes."""
     for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)  # a test's stream may be of another class
+        reconfigure = getattr(stream, "reconfigure", None)  # a test can replace the stream by one of another class
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
 
 
 def print_results(text: str) -> None:
-    """Write our own text of several lines, such as JSON with an indent."""
+    """Write several lines of results, such as JSON with an indent. The caller escapes line breaks in values."""
     for line in text.split("\n"):
         print_result(line)
 
@@ -53,10 +56,10 @@ def print_results(text: str) -> None:
 def print_result(line: str) -> None:
     """Write one line of results, in printable form.
 
-    A reader that went away (`| head`) wants no more: the rest is dropped, and the command goes on, so
-    that a broken pipe never leaves a change half made.
+    If the reader of the pipe has ended (`| head`), the remaining results are discarded and the command continues.
+    A broken pipe therefore never interrupts a change.
     """
-    if sys.stdout is None:  # closed by whoever started us
+    if sys.stdout is None:  # the parent process closed it
         return
     try:
         sys.stdout.write(f"{printable(line)}\n")
@@ -65,7 +68,7 @@ def print_result(line: str) -> None:
 
 
 def flush() -> OSError | None:
-    """Hand over what is still held back; returns why it could not be, where somebody still wants it."""
+    """Write all buffered results. Return the error if that fails, or None; a closed pipe is no error."""
     if sys.stdout is None:
         return None
     try:
@@ -79,13 +82,13 @@ def flush() -> OSError | None:
 
 
 def print_notes(text: str) -> None:
-    """Write our own text of several lines for the person at the terminal, such as a traceback."""
+    """Write several lines to standard error, such as a traceback."""
     for line in text.split("\n"):
         print_note(line)
 
 
 def print_note(line: str) -> None:
-    """Write one line for the person at the terminal, in printable form. Nobody there is no failure."""
+    """Write one line to standard error, in printable form. Errors of writing are ignored."""
     if sys.stderr is None:
         return
     with suppress(OSError):
@@ -94,7 +97,7 @@ def print_note(line: str) -> None:
 
 
 def one_line(text: str) -> str:
-    """Return a text as one line of output: its line breaks become spaces."""
+    """Return a text with its line breaks replaced by spaces."""
     return " ".join(text.splitlines())
 
 

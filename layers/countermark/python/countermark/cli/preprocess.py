@@ -1,4 +1,4 @@
-"""Pictures made of the photos that a command is given: turned and mirrored, or without black borders."""
+"""Pictures that are made from photos: turned and mirrored, or without black borders."""
 
 import functools
 import io
@@ -20,36 +20,36 @@ _Command = TypeVar("_Command", bound=Callable[..., object])
 
 
 def options(command: _Command) -> _Command:
-    """Give a command the options that say which pictures are made."""
+    """Add the options of photo processing to a command."""
     threshold = click.option(
         "--black-threshold",
         type=click.IntRange(0, 255),
         default=15,
         show_default=True,
-        help="The brightest value in any colour that is black to unletterbox.",
+        help="With unletterbox: a pixel is black if no colour exceeds this value.",
     )
     method = click.option(
         "--photo-preprocess",
         type=click.Choice([UNLETTERBOX, ROTATIONS]),
-        help="Take photos without their black borders, or all eight that turning and mirroring make of each.",
+        help="unletterbox: remove the black borders. rotations: use all eight turned and mirrored variants.",
     )
     return method(threshold(command))
 
 
 def check_photo(content_type: ContentType, option: str) -> None:
-    """Check that an option for photos stands with photos.
+    """Check that an option for photos is used with photos.
 
     Raises:
-        click.UsageError: It does not.
+        click.UsageError: The content type is another.
     """
     if content_type != ContentType.PHOTO:
         raise click.UsageError(f"{option} is for photos, not for {content_type}")
 
 
 def preprocess_items(items: Iterable[InputItem], method: str, *, black_threshold: int) -> Iterator[InputItem]:
-    """Yield the pictures made of each photo, one photo in memory at a time.
+    """Yield the pictures that are made from each photo, with one photo in memory at a time.
 
-    A photo that cannot be decoded is yielded once: opening it raises why.
+    For a photo that cannot be decoded, one item is yielded. Opening it raises the error.
     """
     for each in items:
         yield from _rotate(each) if method == ROTATIONS else [_unletterbox(each, black_threshold)]
@@ -65,7 +65,7 @@ def _rotate(item: InputItem) -> Iterator[InputItem]:
         yield replace(item, open=partial(_raise_error, error), argument=None)
         return
     for name, pixels in pictures.items():
-        # The original is hashed by its own bytes: its digests are those of others.
+        # Hash the original's own bytes, so that its digests are equal to those of others.
         is_original = name == "ORIGINAL"
         make = partial(bytes, content) if is_original else partial(photo.as_png, pixels)
         named = replace(item, name=f"{item.name} {name}", variant=name, argument=None)
@@ -96,7 +96,7 @@ def _in_memory(item: InputItem, make: Callable[[], bytes], *, suffix: str, keeps
 
 
 def _read(item: InputItem) -> bytes:
-    """Return the bytes of a photo; of one that is too large, as many as tell so."""
+    """Return the bytes of a photo. If it is too large, return one byte more than the limit."""
     from countermark.signals.decode import MAX_PHOTO_BYTES
 
     with item.open() as stream:

@@ -1,6 +1,6 @@
-"""The command `countermark`: its global flags, its sub-commands, and how it ends.
+"""The command `countermark`: its global flags, its sub-commands and its exit codes.
 
-Exit codes: 0 fine, 1 our fault, 2 the user's, 3 something outside, 130 interrupted.
+Exit codes: 0 success, 1 internal error, 2 invalid input or usage, 3 failure outside of countermark, 130 interrupted.
 """
 
 import importlib
@@ -16,40 +16,40 @@ from countermark.cli.session import Session
 from countermark.errors import CountermarkError, IndexDamaged, InvalidInput
 
 INTERNAL_ERROR, USER_ERROR, OUTSIDE_FAILURE = 1, 2, 3
-"""The exit codes but 0 and that of an interrupt."""
+"""The exit codes, except 0 for success and `INTERRUPTED`."""
 
 COMMANDS: Mapping[str, str] = {
     "config": "Configure collaborations, and list what is installed.",
     "fetch": "Download signals from the exchanges of your collaborations.",
-    "index": "Bring the index up to date, or build it anew.",
+    "index": "Update the index, rebuild it, or show its status.",
     "match": "Match content against the signals in your banks.",
-    "upload": "Hash and match files as uploads, and publish what matches.",
-    "hash": "Turn content into signals.",
-    "label": "Tell an exchange what you think of content.",
+    "upload": "Process files as a deployment processes uploads: hash, match, publish events.",
+    "hash": "Compute the signals of content.",
+    "label": "Send your opinion of content to an exchange.",
     "bank": "Create, fill, show, disable and delete banks and their contents.",
     "dataset": "Count, print and export the signals in your banks.",
-    "vacuum": "Give back disk space that a database of an older version holds.",
-    "serve": "Serve the HTTP API over this state, with fetch and index on a schedule.",
-    "backup": "Copy all banks to a file, while they are in use.",
-    "restore": "Put a backup in the place of the banks.",
+    "vacuum": "Free disk space that the database does not use.",
+    "serve": "Serve the HTTP API, and run fetch and index on a schedule.",
+    "backup": "Copy the database to a file, also while it is in use.",
+    "restore": "Replace the database by a backup.",
     "key": "Create, list and delete the API keys of `serve --keys`.",
 }
-"""The sub-commands with their help in short, so that `--help` imports none of them."""
+"""The sub-commands with their short help texts. `--help` needs no import of a sub-command."""
 
 HIDDEN: Mapping[str, tuple[str, str]] = {"collab": ("config", "collab")}
-"""Other spellings: `collab edit`, of the peer's README, for `config collab edit`."""
+"""Aliases: `collab edit`, from python-threatexchange's README, runs `config collab edit`."""
 
 
 class LazyGroup(click.Group):
     """A group whose sub-commands are imported when they run."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order of a newcomer's first steps."""
+        """Return the names, in the order in which a new user needs them."""
         del ctx
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a sub-command; its module is named like it."""
+        """Import and return a sub-command. Its module has the same name."""
         name, sub_name = HIDDEN.get(cmd_name, (cmd_name, None))
         if name not in COMMANDS:
             return None
@@ -59,7 +59,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the sub-commands' help in short."""
+        """Write the short help texts of the sub-commands."""
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -70,14 +70,21 @@ class LazyGroup(click.Group):
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.option("--factory-reset", is_flag=True, help="Remove all that countermark keeps, and nothing else. Asks first.")
-@click.option("--yes", is_flag=True, help="With --factory-reset: do not ask.")
+@click.option(
+    "--factory-reset",
+    is_flag=True,
+    help="Delete all data in the state directory, after a confirmation. Other files stay.",
+)
+@click.option("--yes", is_flag=True, help="With --factory-reset: skip the confirmation.")
 @click.version_option(countermark.__version__, prog_name="countermark", message="%(prog)s %(version)s")
-@click.option("-v", "--verbose", count=True, help="Tell more on standard error, and show where our own faults are.")
-@click.option("-q", "--quiet", is_flag=True, help="Tell nothing on standard error but errors.")
+@click.option("-v", "--verbose", count=True, help="Print details to standard error, and tracebacks of internal errors.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors to standard error.")
 @click.pass_context
 def command(context: click.Context, *, factory_reset: bool, yes: bool, verbose: int, quiet: bool) -> None:
-    """Bank signals of known harmful content, exchange them with others, and match content against them.
+    """Store signals of known harmful content in banks, share them with exchanges, and match content against them.
+
+    A signal is a value by which content is recognised, such as a hash. To see how a command is used:
+    countermark COMMAND --help.
 
     \b
     The first steps, with harmless sample data:
@@ -85,17 +92,28 @@ def command(context: click.Context, *, factory_reset: bool, yes: bool, verbose: 
       countermark match text -- 'bball now?'
 
     \b
-    And with your own:
+    And with your own content:
       countermark config collab edit local_file --filename signals.txt 'My Signals' --create
       countermark bank create KNOWN_SPAM
       countermark bank add KNOWN_SPAM photo spam.jpg
       countermark match photo upload.jpg
 
-    State is kept in the directory that COUNTERMARK_STATEDIR (or TX_STATEDIR) names, else in ~/.countermark. It is a
-    directory of its own: one that holds something else, such as python-threatexchange's state, is refused.
-    COUNTERMARK_FILES_DIR names directories (with : between) whose files collaborations made over the API may use.
-    Results go to standard output, everything else to standard error. Exit codes: 0 fine, 1 our fault, 2 yours,
-    3 something outside, 130 interrupted.
+    All data is stored in the directory in COUNTERMARK_STATEDIR (or TX_STATEDIR), by default ~/.countermark. The
+    directory must be for countermark only: a directory with other files, such as python-threatexchange's state, is
+    refused.
+
+    COUNTERMARK_FILES_DIR lists the directories, separated by colons, whose files collaborations that are made over the
+    HTTP API can use. Without it, they can use no files.
+
+    Results go to standard output, everything else to standard error.
+
+    \b
+    Exit codes:
+      0    success; that nothing matches is a success
+      1    internal error of countermark
+      2    invalid input or usage
+      3    a failure outside of countermark: an exchange, the network, the disk
+      130  interrupted
     """
     session = Session(
         directory=state_directory(), verbosity=verbose, is_quiet=quiet, files_directories=files_directories()
@@ -103,32 +121,34 @@ def command(context: click.Context, *, factory_reset: bool, yes: bool, verbose: 
     context.obj = session
     if factory_reset:
         if context.invoked_subcommand is not None:
-            raise click.UsageError("--factory-reset stands alone")
+            raise click.UsageError("--factory-reset is used without a command")
         reset(session, is_sure=yes)
     elif context.invoked_subcommand is None:
         output.print_results(context.get_help())
 
 
 def state_directory() -> Path:
-    """Return where this user's state lives: our variable, else the peer's, else the home directory."""
+    """Return the state directory: from COUNTERMARK_STATEDIR, TX_STATEDIR or the home directory."""
     named = os.environ.get("COUNTERMARK_STATEDIR") or os.environ.get("TX_STATEDIR")
     try:
         return Path(named).expanduser() if named else Path.home() / ".countermark"
     except RuntimeError as error:
-        raise InvalidInput("there is no home directory: name one for the state in COUNTERMARK_STATEDIR") from error
+        raise InvalidInput(
+            "this user has no home directory: set COUNTERMARK_STATEDIR to a directory for the state"
+        ) from error
 
 
 def files_directories() -> list[Path]:
-    """Return the directories that collaborations made over the API may use, as the environment names them."""
+    """Return the directories that collaborations made over the HTTP API can use, from the environment."""
     named = os.environ.get("COUNTERMARK_FILES_DIR", "").split(os.pathsep)
     return [Path(each) for each in named if each]
 
 
 def reset(session: Session, *, is_sure: bool) -> None:
-    """Remove all state, once the user is sure.
+    """Delete all state, after the user confirms.
 
     Raises:
-        InvalidInput: The user is not, or cannot be asked, or the directory holds no state of ours.
+        InvalidInput: The user declines, no terminal is there to ask at, or the directory is not countermark's.
         Conflict: Another process has the state open.
     """
     if not session.directory.exists():
@@ -138,17 +158,17 @@ def reset(session: Session, *, is_sure: bool) -> None:
         try:
             is_sure = click.confirm(output.printable(f"Remove all state in {session.directory}?"), err=True)
         except click.Abort:
-            raise InvalidInput("nothing was removed: without a terminal to ask at, say --yes") from None
+            raise InvalidInput("nothing was removed: without a terminal, confirm with --yes") from None
     if not is_sure:
         raise InvalidInput("nothing was removed")
     remaining = session.remove_state()
     session.note(f"removed the state in {session.directory}")
     if remaining:
-        session.note(f"left what countermark did not make: {', '.join(repr(name) for name in remaining)}")
+        session.note(f"these files are not countermark's and were left: {', '.join(repr(name) for name in remaining)}")
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line, and return its exit code: the one place where errors become words and codes."""
+    """Run one command line, and return its exit code. All errors are turned into messages and exit codes here."""
     output.configure_streams()
     is_verbose = False
     try:
@@ -171,10 +191,10 @@ def run(arguments: Sequence[str]) -> int:
         output.print_note("countermark: interrupted")
         code = INTERRUPTED
     except OSError as error:
-        # What adapters and commands have not told in their own words: a full disk, a directory that is not ours.
+        # Errors for which no adapter or command has a message, such as a full disk or a lack of permission.
         output.print_note(f"countermark: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
         code = OUTSIDE_FAILURE
-    except Exception as error:  # noqa: BLE001  # the edge: the user sees one line, and the trace when asked for
+    except Exception as error:  # noqa: BLE001  # the outermost handler: print one line, or the traceback with -v
         _print_internal_error(error, is_verbose=is_verbose)
         code = INTERNAL_ERROR
     else:
@@ -187,14 +207,14 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _print_usage_error(error: click.ClickException) -> None:
-    """Tell of a mistake on the command line in click's own words; a value that was given stands in them."""
+    """Print click's message about a usage error. The message can contain a value from the command line."""
     if isinstance(error, click.UsageError) and error.ctx is not None:
         output.print_notes(error.ctx.get_usage())
         option = max(error.ctx.command.get_help_option_names(error.ctx), key=len)
         output.print_note(f"Try '{error.ctx.command_path} {option}' for help.")
         output.print_note("")
     message = error.format_message()
-    # Only the list of what may be given is click's own lines; no value is in it.
+    # Only a missing parameter's message has several lines: the list of choices. It contains no value from outside.
     (output.print_notes if isinstance(error, click.MissingParameter) else output.print_note)(f"Error: {message}")
 
 
@@ -204,4 +224,4 @@ def _print_internal_error(error: Exception, *, is_verbose: bool) -> None:
 
         output.print_notes("".join(traceback.format_exception(error)).rstrip())
     else:
-        output.print_note(f"countermark: a fault of ours: {type(error).__name__}; see more with: countermark -v …")
+        output.print_note(f"countermark: internal error: {type(error).__name__}; for a traceback: countermark -v …")

@@ -1,7 +1,7 @@
-"""The sample collaboration, which stands in until there is one of the user's own.
+"""The sample collaboration, which is used until the user configures a collaboration.
 
-It is a collaboration like any other, but for a mark that nobody asked for it: the first collaboration that
-somebody does ask for takes its place, so that example signals never match beside real ones.
+It is an ordinary collaboration with a mark that it was created automatically. The first collaboration that the user
+creates replaces it, so that sample signals never match beside real ones.
 """
 
 from typing import TYPE_CHECKING
@@ -18,25 +18,25 @@ BANK = "SAMPLE_SIGNALS"
 
 
 def use_sample(session: Session, state: "LocalState") -> None:
-    """Store the sample collaboration, and say so."""
+    """Create the sample collaboration, and print a note."""
     from countermark.flows.curate import create_collaboration
 
-    session.note("no collaboration is configured, so the sample exchange stands in: its signals are harmless examples")
+    session.note("no collaboration is configured: using the sample exchange, whose signals are harmless examples")
     (session.directory / IMPLICIT_SAMPLE_FILE).touch(mode=0o600)
     create_collaboration(session.curator(state), Collaboration(name=NAME, api="sample", bank=BANK))
 
 
 def is_implicit_sample(session: Session, name: str) -> bool:
-    """Tell whether a collaboration of this name is the one that nobody asked for."""
+    """Return whether the collaboration of this name was created automatically."""
     return name == NAME and (session.directory / IMPLICIT_SAMPLE_FILE).exists()
 
 
 def end_implicit_sample(session: Session, state: "LocalState") -> None:
-    """Delete the sample collaboration where nobody asked for it: a real one takes its place."""
+    """Delete the sample collaboration if it was created automatically, because a real one replaces it."""
     from countermark.flows.curate import delete_collaboration
 
     if is_implicit_sample(session, NAME):
         if delete_collaboration(session.curator(state), NAME):
-            session.note("the sample exchange no longer stands in")
+            session.note("the sample exchange is no longer used")
             session.purge(state)
         (session.directory / IMPLICIT_SAMPLE_FILE).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""`countermark upload`: files are hashed and matched as uploads of a deployment are, and what matches is published."""
+"""`countermark upload`: hash and match files as a deployment does with uploads, and publish the events."""
 
 import os
 import stat
@@ -31,17 +31,22 @@ if TYPE_CHECKING:
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
 )
-@click.option("--content-id", metavar="ID", help="Your id of the content: decides where a bank matches only in part.")
+@click.option(
+    "--content-id",
+    metavar="ID",
+    help="Your id of the content. If a bank's ratio is below 1, the id decides whether it matches.",
+)
 @click.pass_obj
 def command(session: Session, *, content_type: ContentType, files: tuple[Path, ...], content_id: str | None) -> None:
-    """Take files in as uploads: hash and match each, and publish what matches.
+    """Process files as uploads: hash and match each FILE, and publish events.
 
-    A deployment does this with each object in its upload bucket; `match` only looks up. The events are stored in the
-    state: `ContentHashed` for each file, and `MatchFound` for each that matches, which is printed as a line of JSON.
+    A deployment processes each object in its upload bucket in the same way. `countermark match` only looks up.
+    The events are stored in the state: `ContentHashed` for each file, and `MatchFound` for each file that matches. Each
+    `MatchFound` is printed as a line of JSON.
 
-    A file that was uploaded before, and has not changed since, is passed over for two weeks. One that a signal type
-    could not look at, or that was not compared with all signals, is reported on standard error, and the command ends
-    with 2 after all others are done.
+    A file that was uploaded in the last two weeks, and has not changed since, is skipped. If a file cannot be examined,
+    or was not compared with all signals, an error is printed on standard error. The other files are still processed,
+    and the exit code is 2.
 
     \b
     Examples:
@@ -65,11 +70,12 @@ def command(session: Session, *, content_type: ContentType, files: tuple[Path, .
 
 
 class Uploads:
-    """Hashes files, and matches each as soon as it is hashed.
+    """Hashes files, and matches each file as soon as it is hashed.
 
-    It stands where a deployment has its event bus and the queue behind it: `publish` stores events, and has hashed
-    content matched before the hash stage remembers the upload, so one that was interrupted may be repeated.
-    `found` are the matches, and `left_out` says what was not looked at, each with its place in the file.
+    This class is used in place of a deployment's event bus and queue. `publish` stores events and matches hashed
+    content before the hash stage records the upload, so that an interrupted upload can be repeated.
+    `matches` are the published matches. `incomplete` are texts about parts of the file that were not examined or not
+    compared, each with its place in the file.
     """
 
     def __init__(self, session: Session, state: "LocalState", content_type: ContentType) -> None:
@@ -87,10 +93,10 @@ class Uploads:
         self.incomplete: list[str] = []
 
     def upload(self, path: Path, content_id: str | None) -> None:
-        """Take a file in, unless it was taken before.
+        """Process a file, unless it was processed before.
 
         Raises:
-            InvalidInput: It cannot be read, or is of no known content type.
+            InvalidInput: The file cannot be read, or its content type is unknown.
         """
         from countermark.flows.hash import hash_upload
 
@@ -98,7 +104,7 @@ class Uploads:
         with self._open() as stream:
             version = os.fstat(stream.fileno())
             if not stat.S_ISREG(version.st_mode):
-                raise InvalidInput("an upload is a file: a pipe or a device has no version to know it by")
+                raise InvalidInput("not a file: a pipe or a device cannot be uploaded, because it has no version")
             report = hash_upload(
                 stream,
                 content_key=f"{self._path.as_uri()}#{version.st_ino}-{version.st_ctime_ns}-{version.st_size}",
@@ -112,7 +118,7 @@ class Uploads:
                 now_s=self._session.now_s(),
             )
         if report is None:
-            self._session.note(f"{path}: it was uploaded before")
+            self._session.note(f"{path}: skipped, because it was uploaded before")
             return
         self.incomplete += [f"{place}: no {name}: {why.reason}" for place, name, why in report.not_examined(asks=True)]
 
@@ -149,7 +155,7 @@ class Uploads:
                 self.incomplete.append(text)
 
     def _read_queries(self, event: ContentHashed) -> Iterable[Signal]:
-        """Read what the event has left in the file."""
+        """Read the queries that the event does not contain from the file."""
         from countermark.flows.hash import hash_with_parts
 
         with self._open() as stream:

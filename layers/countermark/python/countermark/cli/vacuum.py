@@ -1,4 +1,4 @@
-"""`countermark vacuum`: the database is written anew, without free pages."""
+"""`countermark vacuum`: rewrite the database without its free pages."""
 
 import click
 
@@ -9,11 +9,11 @@ from countermark.cli.session import Session
 @click.command()
 @click.pass_obj
 def command(session: Session) -> None:
-    """Give back disk space that a database of an older version holds.
+    """Free disk space that the database does not use.
 
-    Databases that this version made give space back by themselves. One that an older version made does so from now on.
-    Changes of banks wait meanwhile, some seconds for each gigabyte, and there must be room on the disk for a second
-    copy. Prints the size of the database before and after, in bytes.
+    Only a database that was created by an older version needs this, once: afterwards it frees space by itself, as
+    databases of this version do. Changes to banks wait until it ends, some seconds per gigabyte. The disk needs space
+    for a second copy of the database. Prints the size of the database before and after, in bytes.
 
     \b
     Example:
