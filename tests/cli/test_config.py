@@ -110,7 +110,10 @@ def test_a_file_stays_where_it_was_whatever_the_working_directory(
         (["collab", "edit", "local_file", "My Signals", "--enable=1", "--disable"], "--enable or --disable, not both"),
         (["collab", "edit", "local_file", "My Signals", "--bank", "OTHER"], "the bank of 'My Signals' is MY_SIGNALS"),
         (["collab", "edit", "sample", "New", "--create", "--bank", "lower"], "Bank names must be"),
-        (["collab", "edit", "sample", " ", "--create"], "a collaboration's name must have 1 to 200 printable characters"),
+        (
+            ["collab", "edit", "sample", " ", "--create"],
+            "a collaboration's name must have 1 to 200 printable characters",
+        ),
         (["collab", "edit", "sample", "a\nb", "--create"], "printable"),
         (["collab", "edit", "sample", "x" * 201, "--create"], "1 to 200"),
         (["collab", "edit", "zz", "New", "--create"], "No such command 'zz'"),

@@ -145,7 +145,7 @@ def test_a_limit_stops_after_a_step_for_all_collaborations_together(shared: Comm
 def test_clearing_forgets_what_was_fetched_and_keeps_the_configuration(shared: CommandLine) -> None:
     shared.ok("fetch")
     shared.ok("bank", "enable", "SHARED", "--ratio", "0.25")
-    assert shared.ok("fetch", "--clear").err == "clearing what was fetched\n"
+    assert shared.ok("fetch", "--clear").err == "deleting the fetched records\n"
     assert shared.ok("match", "text", "--", "shared words").out == ""
     assert shared.ok("config", "collab", "list").out == "local_file Shared\n"
     assert shared.ok("bank", "list").out == "SHARED 0.25\n"

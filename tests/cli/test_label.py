@@ -94,7 +94,7 @@ def test_the_collaborations_of_a_token_are_listed_and_one_is_imported(
     countermark: CommandLine, network: Exchanges
 ) -> None:
     ran = countermark("config", "api", "fb_threatexchange", "-L")
-    assert (ran.code, "credentials" in ran.err) == (2, True)
+    assert (ran.code, "no credentials are set" in ran.err) == (2, True)
     countermark.ok("config", "api", "fb_threatexchange", "--api-token", TOKEN)
     assert countermark.ok("config", "api", "fb_threatexchange", "-L").out == f"{GROUP} My  Group - what we share\n"
     ran = countermark("config", "api", "fb_threatexchange", "-I", "999")
@@ -241,7 +241,7 @@ def test_the_reasons_that_an_exchange_offers_are_listed(countermark: CommandLine
     assert countermark.ok("label", "C", "photo", "--list-reasons", "-S", "pdq").lines == [f"pdq {REASON} wrong"]
     for arguments, message in (
         (["C", "text", "--list-reasons"], "ncmec has no reasons for signals of type"),
-        (["C", "photo", "--list-reasons", "x.jpg"], "--list-reasons takes no FILE"),
+        (["C", "photo", "--list-reasons", "x.jpg"], "--list-reasons is used without FILE"),
         (["D", "photo", "--list-reasons"], "No such collab 'D'"),
     ):
         ran = countermark("label", *arguments)

@@ -101,10 +101,10 @@ def create(session: Session, bank: str, ratio: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per content, with all its fields.")
 @click.pass_obj
 def show(session: Session, bank: str, content_ids: tuple[int, ...], *, as_json: bool) -> None:
-    """Print the contents of a bank, newest first, or only the contents with the given ids.
+    """Print the contents of a bank, newest first.
 
-    Prints one line per content: `id state type:signal…`. The state is `enabled`, `disabled`, or
-    `disabled-until-TIME`, in UTC.
+    With CONTENT_ID, only these contents are printed. Prints one line per content: `id state type:signal…`. The state is
+    `enabled`, `disabled`, or `disabled-until-TIME`, in UTC.
 
     \b
     Examples:
@@ -204,10 +204,10 @@ def disable(
     reason: str | None,
     skip_index_rebuild: bool,
 ) -> None:
-    """Disable contents of a bank, or the whole bank if no CONTENT_ID is given.
+    """Disable contents of a bank, or the whole bank.
 
-    They stop matching immediately. TIME is in UTC unless it names a time zone, and at most 5 years ahead.
-    `countermark bank show --json` prints the reason.
+    Without CONTENT_ID, the whole bank is disabled. Disabled content stops matching immediately. TIME is in UTC
+    unless it names a time zone, and at most 5 years ahead. `countermark bank show --json` prints the reason.
 
     \b
     Examples:
@@ -237,10 +237,11 @@ def disable(
 def enable(
     session: Session, *, bank: str, content_ids: tuple[int, ...], ratio: str | None, skip_index_rebuild: bool
 ) -> None:
-    """Enable contents of a bank, or the whole bank if no CONTENT_ID is given.
+    """Enable contents of a bank, or the whole bank.
 
-    With --ratio, the bank matches only a share of all content, so that a new bank can be introduced gradually. The same
-    content always gets the same answer. Content that matches at a ratio also matches at every higher ratio.
+    Without CONTENT_ID, the whole bank is enabled. With --ratio, the bank matches only a share of all content, so that a
+    new bank can be introduced gradually. The same content always gets the same answer. Content that matches at a ratio
+    also matches at every higher ratio.
 
     \b
     Examples:
@@ -264,10 +265,10 @@ def enable(
 @skip_index_rebuild_option
 @click.pass_obj
 def delete(session: Session, *, bank: str, content_ids: tuple[int, ...], skip_index_rebuild: bool) -> None:
-    """Delete contents of a bank, or the whole bank if no CONTENT_ID is given.
+    """Delete contents of a bank, or the whole bank.
 
-    They stop matching immediately. Deleted content of an exchange does not come back with the next fetch. The bank of a
-    collaboration cannot be deleted: delete the collaboration instead.
+    Without CONTENT_ID, the whole bank is deleted. Deleted content stops matching immediately, and the next
+    fetch does not bring it back. The bank of a collaboration cannot be deleted: delete the collaboration instead.
 
     \b
     Examples:

@@ -159,7 +159,7 @@ class ContentCommand(click.Command):
         *names, last = _content_type_names(ctx)
         formatter.write_paragraph()
         with formatter.indentation():
-            formatter.write_text(f"CONTENT is {', '.join(names)} or {last}.")
+            formatter.write_text(f"CONTENT is {', '.join(names)} or {last}; file detects the type of each FILE.")
 
 
 class ContentTypeName(click.ParamType[ContentType]):
@@ -424,7 +424,9 @@ def signal_lines(item: InputItem) -> Iterator[str]:
             try:
                 text = line.decode()
             except UnicodeDecodeError:
-                raise InvalidInput(f"{item.name}: line {number} is not UTF-8 text: a file of signals must be") from None
+                raise InvalidInput(
+                    f"{item.name}: line {number} is not UTF-8 text: save the file of signals as UTF-8"
+                ) from None
             if text.strip():
                 yield text.strip()
 

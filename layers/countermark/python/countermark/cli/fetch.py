@@ -69,7 +69,7 @@ def command(
         if clear:
             from countermark.flows.curate import delete_fetched
 
-            session.note("clearing what was fetched")
+            session.note("deleting the fetched records")
             for collaboration in collaborations:
                 delete_fetched(session.curator(state), collaboration.name)
             return

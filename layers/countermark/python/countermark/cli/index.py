@@ -65,9 +65,9 @@ def _print_status(session: Session, state: "LocalState") -> None:
         output.print_result(f"index: a repair is running since {_time(staged.manifest.begun_at_s)}")
     published = state.index.manifest()
     manifest = Manifest() if published is None else published.manifest
-    fault = origin_mismatch(state.banks, manifest)
-    if fault is not None:
-        output.print_result(f"index: {fault}; the next build repairs it")
+    mismatch = origin_mismatch(state.banks, manifest)
+    if mismatch is not None:
+        output.print_result(f"index: {mismatch}; the next build repairs it")
     ratios = state.banks.signal_type_ratios()
     failures: dict[str, CountermarkError] = {}
     for name in sorted(session.signal_types()):
@@ -77,7 +77,7 @@ def _print_status(session: Session, state: "LocalState") -> None:
         elif index is None:
             output.print_result(f"{name}: no index yet")
         else:
-            is_behind = fault is not None or _is_behind(state, index)
+            is_behind = mismatch is not None or _is_behind(state, index)
             output.print_result(f"{name}: {_describe(index)}, {'behind the banks' if is_behind else 'up to date'}")
             failure = _load_error(session, state, manifest, name)
             if failure is not None:

@@ -87,7 +87,7 @@ def command(
     session: Session = context.obj
     if list_reasons:
         if files:
-            raise click.UsageError("--list-reasons takes no FILE")
+            raise click.UsageError("--list-reasons is used without FILE")
         _print_reasons(session, collab, ContentType(content_type), only=only_signal or as_hash)
         return
     verdicts = {Verdict.FALSE_POSITIVE: false_positive, Verdict.SEEN: seen, Verdict.WITHDRAWN: withdraw}

@@ -19,11 +19,11 @@ INTERNAL_ERROR, USER_ERROR, OUTSIDE_FAILURE = 1, 2, 3
 """The exit codes, except 0 for success and `INTERRUPTED`."""
 
 COMMANDS: Mapping[str, str] = {
-    "config": "Configure collaborations, and list what is installed.",
+    "config": "Configure collaborations, credentials and extensions.",
     "fetch": "Download signals from the exchanges of your collaborations.",
     "index": "Update the index, rebuild it, or show its status.",
     "match": "Match content against the signals in your banks.",
-    "upload": "Process files as a deployment processes uploads: hash, match, publish events.",
+    "upload": "Hash and match files as uploads, and publish the events.",
     "hash": "Compute the signals of content.",
     "label": "Send your opinion of content to an exchange.",
     "bank": "Create, fill, show, disable and delete banks and their contents.",
@@ -152,7 +152,7 @@ def reset(session: Session, *, is_sure: bool) -> None:
         Conflict: Another process has the state open.
     """
     if not session.directory.exists():
-        session.note(f"there is no state at {session.directory}")
+        session.note(f"no state at {session.directory}: nothing to remove")
         return
     if not is_sure:
         try:
