@@ -150,7 +150,7 @@ def create(session: Session, state: "LocalState", exchange: Exchange, edit: Edit
     end_implicit_sample(session, state)
     bank = bank_name_of(edit.name) if edit.bank is None else edit.bank
     if edit.bank is None and bank in {each.name for each in state.banks.banks()}:
-        raise AlreadyExists(f"a bank {bank} exists already: choose another with --bank, or share it with --bank {bank}")
+        raise AlreadyExists(f"a bank {bank} exists already: name it with --bank to share it, or name another one")
     create_collaboration(
         session.curator(state),
         Collaboration(
