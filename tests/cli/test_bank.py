@@ -233,7 +233,7 @@ def test_of_several_ids_with_a_wrong_one_none_is_changed(banked: CommandLine) ->
         (["show", "MINE", "0"], "0 is not in the range"),
         (["add", "NONE", "text", "--", "words"], "bank 'NONE' not found"),
         (["add", "MINE", "text", "--note", "x" * 256, "--", "words"], "a note has at most 255 characters, not 256"),
-        (["add", "MINE", "text"], "give a file"),
+        (["add", "MINE", "text"], "add a file"),
         (["disable", "MINE", "1", "--until", "soon"], "a time is epoch seconds, or like 2030-01-31"),
         (["disable", "MINE", "1", "--until", "2036-01-01"], "at most 5 years ahead"),
         (["disable", "MINE", "1", "--until", str(NOW_S + MAX_DISABLE_AHEAD_S + 1)], "at most 5 years ahead"),

@@ -31,7 +31,7 @@ def test_a_first_look_fetches_the_sample_and_counts_it(countermark: CommandLine)
     assert "video_md5: 2" in ran.lines
     counts = [(-int(line.split(": ")[1]), line.split(": ")[0]) for line in ran.lines]
     assert counts == sorted(counts)
-    assert "the sample exchange stands in" in ran.err
+    assert "using the sample exchange" in ran.err
 
 
 def test_a_signal_that_two_banks_have_counts_once(tagged: CommandLine) -> None:

@@ -184,11 +184,11 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
         (422, b'[{"loc": ["query"]}]', 2, "the deployment refused the request: status 422"),
         (500, b"", 3, "status 500"),
         (503, b'{"message": "index not yet ready"}', 3, "status 503"),
-        (200, b"<html>", 3, "is this the URL of its API?"),
-        (200, b"[]", 3, "what makes no sense"),
-        (200, b'{"pdq": {"A": [{"bank_content_id": 1}]}}', 3, "what makes no sense"),
-        (200, b'{"pdq": ["A"]}', 3, "what makes no sense"),
-        (200, b'{"pdq": {"A": [{"distance": "1", "detail": {"sources": [{}]}}]}}', 3, "what makes no sense"),
+        (200, b"<html>", 3, "check that this is the URL of its API"),
+        (200, b"[]", 3, "answer is malformed"),
+        (200, b'{"pdq": {"A": [{"bank_content_id": 1}]}}', 3, "answer is malformed"),
+        (200, b'{"pdq": ["A"]}', 3, "answer is malformed"),
+        (200, b'{"pdq": {"A": [{"distance": "1", "detail": {"sources": [{}]}}]}}', 3, "answer is malformed"),
     ],
 )
 def test_what_a_deployment_refuses_is_told_with_its_exit_code(

@@ -35,7 +35,7 @@ def test_without_a_collaboration_the_sample_exchange_is_fetched(countermark: Com
     ran = countermark.ok("fetch")
     assert ran.out == ""
     note, fetched, indexed = ran.err.splitlines()
-    assert note == "no collaboration is configured, so the sample exchange stands in: its signals are harmless examples"
+    assert note == "no collaboration is configured: using the sample exchange, whose signals are harmless examples"
     assert re.fullmatch(r"\[sample\] Sample Signals - Up to date \(\d+ changed\)", fetched)
     assert indexed.startswith("Index ready: pdq, ")
     assert countermark.ok("bank", "list").out == "SAMPLE_SIGNALS 1\n"
@@ -54,7 +54,7 @@ def test_the_first_collaboration_of_ones_own_takes_the_samples_place(countermark
     countermark.ok("fetch")
     write("raw_text shared words\n")
     ran = countermark.ok("config", "collab", "edit", "local_file", "--filename", "shared.txt", "Shared", "--create")
-    assert "the sample exchange no longer stands in" in ran.err
+    assert "the sample exchange is no longer used" in ran.err
     assert countermark.ok("config", "collab", "list").out == "local_file Shared\n"
     assert countermark.ok("match", "text", "--", "bball now?").out == ""
     countermark.ok("fetch")
@@ -107,7 +107,7 @@ def test_only_one_collaboration_or_one_kind_may_be_fetched(shared: CommandLine) 
     shared.ok("config", "collab", "edit", "sample", "Sample Signals", "--create")
     assert "sample" not in shared.ok("fetch", "--only-collab", "Shared").err
     assert "local_file" not in shared.ok("fetch", "--only-api", "sample").err
-    assert shared.ok("fetch", "--only-api", "sample", "--only-collab", "Shared").err.startswith("all of these")
+    assert shared.ok("fetch", "--only-api", "sample", "--only-collab", "Shared").err.startswith("nothing to fetch")
 
 
 def test_a_disabled_collaboration_is_not_fetched(shared: CommandLine) -> None:

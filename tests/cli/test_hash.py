@@ -171,7 +171,7 @@ def test_hashing_leaves_no_state_behind(countermark: CommandLine) -> None:
         (["photo", "."], ". is a directory"),
         (["photo", "nul\0byte"], "nul"),
         (["photo", "x" * 5_000], "File name too long"),
-        (["video", "-", "-"], "give - only once"),
+        (["video", "-", "-"], "use - only once"),
         (["painting", "a.jpg"], "'painting' is not one of 'photo', 'video', 'text', 'url', 'file'"),
         (["text", "-S", "zzz", "--", "a"], "No such SignalType 'zzz'"),
         (["text", "-S", "pdq", "--", "a"], "pdq does not apply to text"),

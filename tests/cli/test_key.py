@@ -45,12 +45,12 @@ def test_a_deleted_key_is_gone(countermark: CommandLine) -> None:
         (["create", "console"], "Missing option '--role'"),
         (["create", "console", "--role", "king"], "'king' is not one of"),
         (["create", "known", "--role", "match"], "there is a key 'known'"),
-        (["create", "local:root@host", "--role", "match"], "does not begin with local: or stage:, unlike 'local:root@"),
-        (["create", "stage:fetch", "--role", "match"], "does not begin with local: or stage:"),
+        (["create", "local:root@host", "--role", "match"], "must not begin with local: or stage:, as 'local:root@"),
+        (["create", "stage:fetch", "--role", "match"], "must not begin with local: or stage:"),
         (["create", " ", "--role", "match"], "a key's name must have 1 to 100 printable characters"),
         (["create", "x" * 101, "--role", "match"], "1 to 100"),
         (["create", "a\nb", "--role", "match"], "printable"),
-        (["delete", "unknown"], "there is no key 'unknown'"),
+        (["delete", "unknown"], "no such key 'unknown'"),
     ],
 )
 def test_a_mistake_of_the_user_is_told_with_exit_code_2(

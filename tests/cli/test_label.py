@@ -286,7 +286,7 @@ def test_a_line_is_added_to_a_file_once(countermark: CommandLine, home: Path) ->
     told = json.loads(countermark.ok("label", "C", "text", "--dry-run", "--", "buy pills").lines[0])
     assert told == {"file": str(home / "shared.txt"), "line": "raw_text buy pills"}
     assert "raw_text buy pills" in countermark.ok("label", "C", "text", "--", "buy pills").out
-    assert "has it already" in countermark.ok("label", "C", "text", "--", "buy pills").err
+    assert "contains it already" in countermark.ok("label", "C", "text", "--", "buy pills").err
     assert (home / "shared.txt").read_text().splitlines()[:2] == ["raw_text shared words", "raw_text buy pills"]
     countermark.ok("fetch")
     assert "raw_text 100% (C)" in countermark.ok("match", "text", "--", "buy pills").out
@@ -298,12 +298,12 @@ def test_a_line_is_added_to_a_file_once(countermark: CommandLine, home: Path) ->
     ("arguments", "message"),
     [
         (["NONE", "text", "--", "x"], "No such collab 'NONE'"),
-        (["C", "text", "--seen", "--false-positive", "--", "x"], "no two of them"),
-        (["C", "text", "--seen", "--withdraw", "--", "x"], "no two of them"),
-        (["C", "text", "-S", "pdq", "-H", "raw_text", "--", "x"], "-H says the signal type already"),
+        (["C", "text", "--seen", "--false-positive", "--", "x"], "use only one of"),
+        (["C", "text", "--seen", "--withdraw", "--", "x"], "use only one of"),
+        (["C", "text", "-S", "pdq", "-H", "raw_text", "--", "x"], "-H names the signal type already"),
         (["C", "text", "-l", "a,,b", "--", "x"], "a tag has 1 to 100 printable characters"),
         (["C", "text", "-l", ",".join(map(str, range(51))), "--", "x"], "at most 50 tags, not 51"),
-        (["C", "text"], "give a file"),
+        (["C", "text"], "add a file"),
         (["C", "photo", "-H", "raw_text", "--", "x"], "raw_text does not apply to photo"),
     ],
 )

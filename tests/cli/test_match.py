@@ -19,7 +19,7 @@ SAMPLE_PDQ = "f8f8f0cee0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22"
 def test_a_first_match_uses_the_sample_exchange_and_says_so(countermark: CommandLine) -> None:
     ran = countermark.ok("match", "text", "--", "bball now?")
     assert ran.out == SAMPLE
-    assert "no collaboration is configured, so the sample exchange stands in" in ran.err
+    assert "no collaboration is configured: using the sample exchange" in ran.err
     assert "[sample] Sample Signals - Up to date" in ran.err
 
 
@@ -158,7 +158,7 @@ def test_a_text_that_was_not_compared_with_all_signals_says_so_and_ends_with_3(c
     ran = countermark("match", "text", "-S", "trend_query", "-", stdin=b"a" * 20_000 + b"b")
     assert (ran.code, ran.out) == (3, "")
     assert "standard input: trend_query: the trend_query of SHA-256" in ran.err
-    assert "not compared with all signals, so it may be known: standard input" in ran.err
+    assert "not compared with all signals, so a match may be missing: standard input" in ran.err
 
 
 @pytest.mark.parametrize("name", ["raw_text", "trend_query"])
@@ -232,8 +232,8 @@ def test_a_false_positive_of_ones_own_is_hidden_though_others_say_otherwise(coun
         (["photo", "-H", "-"], b"", "photo has more than one signal type: with -H, choose one with -S: pdq, photo_md5"),
         (["file", "-H", "-"], b"", "file has no signal type"),
         (["photo", "-S", "pdq", "-H", "-"], b"zz\n", "standard input: "),
-        (["photo", "-S", "pdq", "-H", "-"], b"\xff\n", "a file of signals is UTF-8 text"),
-        (["photo", "-S", "pdq", "-H", "-"], b"a" * 70_000, "a line has at most 65536 characters"),
+        (["photo", "-S", "pdq", "-H", "-"], b"\xff\n", "line 1 is not UTF-8 text"),
+        (["photo", "-S", "pdq", "-H", "-"], b"a" * 70_000, "line 1 is too long: at most 65536 characters"),
         (["photo", "--distance", "-1", "-"], b"", "-1 is not in the range"),
         (["photo", "missing.jpg"], b"", "no such file: missing.jpg"),
     ],

@@ -166,9 +166,9 @@ def test_two_photos_are_never_saved_as_one(countermark: CommandLine, photo: Call
         (["photo", "--photo-preprocess", "sharpen", "a.png"], "is not one of 'unletterbox', 'rotations'"),
         (["photo", "--photo-preprocess", "unletterbox", "--black-threshold", "256", "a.png"], "0<=x<=255"),
         (["photo", "--photo-preprocess", "unletterbox", "--black-threshold", "-1", "a.png"], "0<=x<=255"),
-        (["photo", "--save-preprocess", "a.png"], "--save-preprocess saves what --photo-preprocess makes"),
-        (["photo", "--save-preprocess", "--photo-preprocess", "rotations", "-"], "standard input is none"),
-        (["photo", "--save-preprocess", "--photo-preprocess", "rotations", "--", "words"], "after -- is none"),
+        (["photo", "--save-preprocess", "a.png"], "--save-preprocess needs --photo-preprocess"),
+        (["photo", "--save-preprocess", "--photo-preprocess", "rotations", "-"], "standard input is not a file"),
+        (["photo", "--save-preprocess", "--photo-preprocess", "rotations", "--", "words"], "after -- is not a file"),
     ],
 )
 def test_what_cannot_be_preprocessed_is_the_user_s_mistake(
@@ -230,7 +230,7 @@ def test_signals_cannot_be_turned(countermark: CommandLine, home: Path) -> None:
     (home / "hashes.txt").write_text("0" * 64)
     ran = countermark("match", "photo", "-S", "pdq", "-H", "--photo-preprocess", "unletterbox", "hashes.txt")
     assert ran.code == 2
-    assert "with --hashes the files hold signals" in ran.err
+    assert "with --hashes the files contain signals" in ran.err
 
 
 @pytest.mark.parametrize("option", [["-R"], ["--photo-preprocess", "rotations"]])
@@ -251,5 +251,5 @@ def test_a_picture_is_never_saved_over_a_file_of_the_users(
     saved = home / "rocket_unletterboxed.png"
     saved.symlink_to(own) if is_link else saved.write_bytes(b"years of work")
     ran = countermark("hash", "photo", "--photo-preprocess", "unletterbox", "--save-preprocess", "rocket.jpg")
-    assert (ran.code, "rocket_unletterboxed.png is there already" in ran.err) == (2, True)
+    assert (ran.code, "rocket_unletterboxed.png exists already" in ran.err) == (2, True)
     assert own.read_bytes() == saved.read_bytes() == b"years of work"

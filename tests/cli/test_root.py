@@ -291,7 +291,7 @@ def test_a_factory_reset_removes_the_state_when_one_is_sure(countermark: Command
 def test_a_factory_reset_needs_an_answer(countermark: CommandLine) -> None:
     countermark.ok("fetch")
     ran = countermark("--factory-reset")
-    assert (ran.code, "say --yes" in ran.err) == (2, True)
+    assert (ran.code, "confirm with --yes" in ran.err) == (2, True)
 
 
 def test_a_factory_reset_removes_nothing_that_is_not_ours(countermark: CommandLine) -> None:

@@ -18,7 +18,9 @@ from countermark.errors import NotFound
 
 @click.group()
 def command() -> None:
-    """Configure collaborations and credentials, and list the installed signal types, content types and extensions.
+    """Configure collaborations, credentials and extensions.
+
+    Also lists the installed signal types, content types and kinds of exchange.
 
     \b
     Examples:
@@ -30,7 +32,7 @@ def command() -> None:
 
 @command.group()
 def collab() -> None:
-    """Configure collaborations, from which `countermark fetch` downloads signals.
+    """Configure the collaborations to fetch signals from.
 
     A collaboration is one membership in an exchange, with its own settings and its own bank. `countermark collab` is
     short for this command.
@@ -62,7 +64,9 @@ def list_collaborations(session: Session) -> None:
 @click.argument("name")
 @click.pass_obj
 def print_collaboration(session: Session, name: str) -> None:
-    """Print a collaboration as JSON, in the form that `edit --json` accepts.
+    """Print a collaboration as JSON.
+
+    `countermark config collab edit --json` accepts this form.
 
     \b
     Example:
@@ -117,7 +121,9 @@ class ExchangeGroup(click.Group):
 
 @collab.group(cls=ExchangeGroup, make_command=edit_command)
 def edit() -> None:
-    """Create or change a collaboration: `edit API NAME`, where API is the kind of its exchange.
+    """Create or change a collaboration: `edit API NAME`.
+
+    API is the kind of its exchange.
 
     For the options of a kind of exchange: countermark config collab edit API --help.
 

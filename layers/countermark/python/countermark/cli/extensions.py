@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 @click.group()
 def extensions() -> None:
-    """Install, list and remove extensions: Python modules with more signal types, content types and exchanges.
+    """Install, list and remove extensions.
+
+    An extension is a Python module with more signal types, content types or exchanges.
 
     \b
     Examples:
@@ -29,7 +31,9 @@ def extensions() -> None:
 @click.argument("module", required=False)
 @click.pass_obj
 def list_extensions(session: Session, module: str | None) -> None:
-    """Print the contents of each installed extension, or of MODULE, which need not be installed.
+    """Print the contents of extensions.
+
+    Without MODULE, all installed extensions are printed. MODULE need not be installed.
 
     \b
     Example:
@@ -58,9 +62,10 @@ def list_extensions(session: Session, module: str | None) -> None:
 @click.argument("module")
 @click.pass_obj
 def add(session: Session, module: str) -> None:
-    """Install the extension in the Python module MODULE. Its code runs in every command from now on.
+    """Install an extension.
 
-    First, its signal types are tested with their own examples.
+    MODULE is the name of its Python module, whose code runs in every command from now on. First, its signal types are
+    tested with their own examples.
 
     \b
     Example:
@@ -86,7 +91,9 @@ def add(session: Session, module: str) -> None:
 @click.argument("module")
 @click.pass_obj
 def remove(session: Session, module: str) -> None:
-    """Remove an extension, even if it cannot be loaded. Its signals stop matching after the next build of the index.
+    """Remove an extension, even if it cannot be loaded.
+
+    Its signals stop matching after the next build of the index.
 
     \b
     Example:
