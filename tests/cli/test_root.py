@@ -285,7 +285,7 @@ def test_a_factory_reset_removes_the_state_when_one_is_sure(countermark: Command
     countermark.ok("fetch")
     assert f"removed the state in {countermark.state}" in countermark.ok("--factory-reset", "--yes").err
     assert not countermark.state.exists()
-    assert "there is no state" in countermark.ok("--factory-reset").err
+    assert "no state at" in countermark.ok("--factory-reset").err
 
 
 def test_a_factory_reset_needs_an_answer(countermark: CommandLine) -> None:

@@ -65,7 +65,7 @@ def test_a_file_of_the_same_name_size_and_time_is_another_upload(
 
 def test_a_pipe_is_no_upload(countermark: CommandLine) -> None:
     ran = countermark("upload", "photo", os.devnull)
-    assert (ran.code, "a pipe or a device has no version" in ran.err) == (2, True)
+    assert (ran.code, "a pipe or a device cannot be uploaded" in ran.err) == (2, True)
     assert stored(countermark) == ([], [])
 
 
