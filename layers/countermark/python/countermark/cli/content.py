@@ -159,7 +159,9 @@ class ContentCommand(click.Command):
         *names, last = _content_type_names(ctx)
         formatter.write_paragraph()
         with formatter.indentation():
-            formatter.write_text(f"CONTENT is {', '.join(names)} or {last}; file detects the type of each FILE.")
+            formatter.write_text(
+                f"CONTENT is {', '.join(names)} or {last}. With file, the type of each FILE is detected."
+            )
 
 
 class ContentTypeName(click.ParamType[ContentType]):
