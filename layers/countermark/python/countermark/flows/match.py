@@ -127,7 +127,7 @@ class Matcher:
         ids: set[int] = set()
         for near in found:
             if not near.candidates and not waiting:
-                yield near, self.banks.contents  # never called, as there are no candidates
+                yield near, _read_nothing
                 continue
             own = {candidate.content_id for candidate in near.candidates}
             if len(ids | own) > MAX_PAGE:
@@ -180,6 +180,11 @@ def _near(index: PublishedIndex, signals: Sequence[Signal], partial: Mapping[Sig
         places = enumerate(zip(same_type, near, strict=True))
         found[name] = iter([_Near(s, each, partial.get(s) or undecided.get(place)) for place, (s, each) in places])
     return [next(found[signal.type]) for signal in signals]
+
+
+def _read_nothing(_ids: Iterable[int]) -> Mapping[int, BankContent]:
+    """Read contents for a signal without candidates: there are none to read."""
+    return {}
 
 
 def _read_already(contents: Mapping[int, BankContent]) -> _ReadContents:
