@@ -130,7 +130,7 @@ def test_no_output_of_any_command_holds_credentials(
         ran = countermark(*arguments)
         said.append(ran.out + ran.err)
     assert "fetch" in "".join(said)
-    assert "does not take the credentials" in said[-1] or "status 400" in said[-1], (
+    assert "does not accept the credentials" in said[-1] or "status 400" in said[-1], (
         "the exchange refused the wrong ones"
     )
     state = b"".join(path.read_bytes() for path in countermark.state.glob("countermark.db*"))
@@ -271,7 +271,7 @@ def test_an_exchange_that_refuses_or_fails_ends_with_exit_code_3(
     countermark: CommandLine, network: Exchanges, hashes: Path
 ) -> None:
     joined(countermark, network, "stop_ncii", "--write-back")
-    for faults, message in (([status(403)], "does not take the credentials"), ([status(503)] * 5, "status 503")):
+    for faults, message in (([status(403)], "does not accept the credentials"), ([status(503)] * 5, "status 503")):
         network.servers["stop_ncii"].fail(*faults)
         ran = countermark("label", "C", "photo", hashes, "-H", "pdq")
         assert (ran.code, ran.out) == (3, "")

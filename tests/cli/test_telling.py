@@ -70,7 +70,7 @@ def test_an_opinion_is_told_and_again_where_that_failed(
         scheduler.stop()
     said = capsys.readouterr().err
     assert "opinion for C: 127.0.0.1 answered with status 503" in said
-    assert "opinion for C: the exchange answered with status 403: it does not take the credentials" in said
+    assert "opinion for C: the exchange answered with status 403: it does not accept the credentials" in said
     assert "hunter2" not in said
     again = Scheduler(session, state, fetch_every_s=None)
     for given in state.publisher.events():

@@ -296,7 +296,7 @@ def test_disputed_opinions_are_banked_and_ones_own_negative_is_not(
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (graph_error(190), "answered with status 400: it does not take the credentials (error 190)"),
+        (graph_error(190), "answered with status 400: it does not accept the credentials (error 190)"),
         (graph_error(10, http=403), "answered with status 403: the app is not permitted to do this (error 10)"),
         (graph_error(100), "answered with status 400: error 100"),
         (body(b"{}"), "answered with a malformed page"),

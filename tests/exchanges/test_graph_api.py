@@ -71,8 +71,8 @@ def test_any_other_error_may_say_that_it_passes(server: ExchangeServer, code: JS
 @pytest.mark.parametrize(
     ("code", "why"),
     [
-        (190, "it does not take the credentials (error 190)"),
-        (102, "it does not take the credentials (error 102)"),
+        (190, "it does not accept the credentials (error 190)"),
+        (102, "it does not accept the credentials (error 102)"),
         (3, "the app is not permitted to do this (error 3)"),
         (10, "the app is not permitted to do this (error 10)"),
         (200, "the app is not permitted to do this (error 200)"),

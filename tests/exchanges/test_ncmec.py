@@ -172,7 +172,7 @@ def test_votes_are_opinions_and_ones_own_negative_one_keeps_an_entry_out(
     ("fault", "message"),
     [
         (status(400), "answered with status 400"),
-        (status(401), "answered with status 401: it does not take the credentials"),
+        (status(401), "answered with status 401: it does not accept the credentials"),
         (body(b"<html/>"), "answered with a malformed page"),
         (body(b"<!DOCTYPE x [<!ENTITY a 'a'>]><queryResult>&a;</queryResult>"), "answered with a malformed page"),
     ],

@@ -257,7 +257,7 @@ def test_retry_after_is_obeyed(script: Script, page: int) -> None:
         (status(400), "127.0.0.1 answered with status 400"),
         (status(404), "127.0.0.1 answered with status 404"),
         (status(302, Location="https://evil.example/"), "127.0.0.1 answered with status 302"),
-        (status(403), "127.0.0.1 answered with status 403: it does not take the credentials"),
+        (status(403), "127.0.0.1 answered with status 403: it does not accept the credentials"),
         (body(b" " * (MAX_PAGE_BYTES + 1)), f"127.0.0.1 answered with more than {MAX_PAGE_BYTES} bytes"),
         (body(b""), "127.0.0.1 answered with a malformed page"),
         (body(b"<html>"), "127.0.0.1 answered with a malformed page"),
@@ -345,7 +345,7 @@ def test_whatever_befalls_the_runs_the_bank_ends_equal_to_the_exchange(script: S
 @EACH
 def test_credentials_that_the_exchange_does_not_take_are_an_error_in_words(script: Script) -> None:
     with playing(script, credentials=script.wrong_credentials) as play:
-        assert re.fullmatch(r"127\.0\.0\.1 .*does not take the credentials.*", play.fetch().error)
+        assert re.fullmatch(r"127\.0\.0\.1 .*does not accept the credentials.*", play.fetch().error)
         assert not [secret for secret in script.secrets if secret in play.house.dump()]
 
 

@@ -352,14 +352,14 @@ def test_a_token_that_ends_within_a_run_is_replaced(play: Play) -> None:
 def test_a_fresh_token_that_is_not_taken_is_an_error(play: Play) -> None:
     put_entries(play, 3)
     play.api.lasts = 0
-    assert play.house.fetch().error == "127.0.0.1 answered with status 401: it does not take the credentials"
+    assert play.house.fetch().error == "127.0.0.1 answered with status 401: it does not accept the credentials"
     assert play.api.logins == 1
 
 
 def test_a_page_that_is_refused_with_a_second_token_as_well_is_an_error(play: Play) -> None:
     put_entries(play, 9)
     play.server.faults_at |= {2: status(401), 4: status(401)}
-    assert play.house.fetch().error == "127.0.0.1 answered with status 401: it does not take the credentials"
+    assert play.house.fetch().error == "127.0.0.1 answered with status 401: it does not accept the credentials"
     assert play.api.logins == 2
     assert len(play.values()) == 2
 
@@ -377,14 +377,14 @@ def test_a_token_that_expires_within_a_run_is_renewed_once_a_page(play: Play, co
 def test_a_token_that_is_not_taken_after_it_was_renewed_is_an_error(play: Play) -> None:
     put_entries(play, 5)
     play.server.faults_at |= {2: status(403), 4: status(403)}
-    assert play.house.fetch().error == "127.0.0.1 answered with status 403: it does not take the credentials"
+    assert play.house.fetch().error == "127.0.0.1 answered with status 403: it does not accept the credentials"
     assert play.api.logins == 2
 
 
 @pytest.mark.parametrize("code", [400, 401, 403])
 def test_credentials_that_are_not_taken_are_an_error_in_words(play: Play, code: int) -> None:
     play.server.fail(status(code))
-    assert play.house.fetch().error == f"127.0.0.1 does not take the credentials (status {code})"
+    assert play.house.fetch().error == f"127.0.0.1 does not accept the credentials (status {code})"
     assert len(play.server.asked) == 1
 
 
@@ -450,7 +450,7 @@ def test_any_password_arrives_as_it_is(password: str) -> None:
     with serving(remember) as server:
         credentials = {"username": USER, "password": password}
         fetch = exchange_at(server).joined({}).fetch(None, credentials=credentials, now_s=0)
-        with pytest.raises(ExchangeFailed, match="does not take the credentials"):
+        with pytest.raises(ExchangeFailed, match="does not accept the credentials"):
             list(fetch.deltas)
     assert parse_qs(forms[0].decode("ascii"))["password"] == [password]
 

@@ -95,7 +95,7 @@ def test_an_opinion_comes_again_where_the_exchange_has_too_much_to_do_and_not_wh
 
     assert len(ncii.api.submitted) == 5 + 5 + 1, "tried five times each, but not again once it was refused"
     out = capsys.readouterr().out
-    assert "the exchange answered with status 403: it does not take the credentials" in out
+    assert "the exchange answered with status 403: it does not accept the credentials" in out
     assert '"OpinionsRefused":[1.0]' in out
     assert "hunter2" not in out
 

@@ -6,8 +6,8 @@ Credentials: the access token of an app, `<app id>|<secret>`.
 
 An *indicator* is a signal, and a *descriptor* is one member's statement about it. `threat_updates` returns the changes
 since a time, oldest first, each indicator with all its descriptors. One page of Meta's documentation states that
-deletions are kept for 90 days, another one states 30 days. Therefore a fetch starts again from the beginning if the
-last one is older than 29 days.
+deletions are kept for 90 days, another one states 30 days. If the last fetch is older than 29 days, the next one starts
+again from the beginning.
 
 Indicators of all types are requested, and those whose type has no signal are discarded here. The parameter `types`
 accepts only names that are on Meta's list of indicator types, and no other client sends it.
@@ -94,7 +94,7 @@ SENT_TYPES: Mapping[str, tuple[str, str | None]] = {
     "url": ("URI", None),
     "trend_query": ("TREND_QUERY", None),
 }
-"""The indicator type as which each signal type is shared, and the tag that states the medium.
+"""The indicator type and the tag with which each signal type is shared. The tag states the medium.
 
 All of them are on Meta's list, which has none for url_md5. Source:
 https://developers.facebook.com/docs/threat-exchange/reference/apis/indicator-type.
@@ -499,7 +499,7 @@ def _page_body(graph: GraphClient, request: Request, size: _PageSize) -> tuple[R
 
 
 def _complete_item(graph: GraphClient, request: Request, item: JSON) -> JSON:
-    """Return an item with all its descriptors. Return an item that will not be stored unchanged."""
+    """Return an item with all its descriptors, or the item as it is if it will not be stored."""
     if not isinstance(item, dict) or not _may_have_signals(item) or item.get("should_delete") is True:
         return item
     return graph.with_all_edges(request, item)

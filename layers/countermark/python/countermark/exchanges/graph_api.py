@@ -194,7 +194,7 @@ def _why_refused(response: Response) -> str | None:
     if code is None:
         return None
     if code in TOKEN_REFUSED:
-        return f"it does not take the credentials (error {code})"
+        return f"it does not accept the credentials (error {code})"
     if code in NOT_PERMITTED:
         return f"the app is not permitted to do this (error {code})"
     return f"error {code}"

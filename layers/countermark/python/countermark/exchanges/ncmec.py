@@ -69,13 +69,13 @@ ENVIRONMENTS: Mapping[str, str] = {
     **{name: f"https://{host}/{path}" for name, (host, _, path) in _HOSTS.items()},
     **{f"test_{name}": f"https://{test_host}/{path}" for name, (_, test_host, path) in _HOSTS.items()},
 }
-"""The base URL of each environment. Environments differ in their readers and in their content."""
+"""The base URL of each environment. Each environment has its own readers and content."""
 
 EXPIRED_STATUSES = frozenset({400, 404, 410})
 """The statuses that can mean that the exchange has discarded a page URL."""
 
 RESUME_REFUSED = frozenset({401, 403, 429})
-"""The statuses of a refusal that has another cause than the page URL."""
+"""The statuses of a refusal that is not caused by the page URL."""
 
 NCMEC_DOMAINS = ("ncmec.org", "cybertip.org")
 """The domains of NCMEC. A configuration can name a base URL on these domains. A base URL on another host must be in the

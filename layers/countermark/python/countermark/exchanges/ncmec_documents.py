@@ -66,7 +66,7 @@ def parse_page(body: bytes) -> Page:
             updates.extend(update for entry in part if (update := _parse_entry(entry)) is not None)
     updates.sort(key=lambda update: update[1])
     next_path = _text(_child(_child(root, "paging"), "next"))
-    # The XML parser unescapes the path once. Some paths are escaped twice.
+    # The XML parser unescapes the path once. Some paths are escaped twice, so unescape them again.
     path = next_path.replace("&amp;", "&") or None
     return Page(
         changes={key: data for key, _, data in updates},
@@ -161,9 +161,9 @@ def _parse_entry(entry: "Element") -> tuple[str, str, Mapping[str, JSON] | None]
 
 
 def _categorizations(element: "Element | None", group: str | None = None) -> Iterator[Mapping[str, JSON]]:
-    """Yield the categorizations of an entry: id, name, and group of the name, each None if it is missing.
+    """Yield the categorizations of an entry: id, name and group, each None if it is missing.
 
-    They can be inside group elements, as in the list of all categorizations, or not.
+    They can be inside group elements, as in the list of all categorizations, or directly in `element`.
     """
     for each in _children(element):
         if _name(each) == "categorization":

@@ -1,6 +1,6 @@
 """The progress of a fetch from NCMEC: consecutive windows of time, and pages inside of one window.
 
-Entries inside a window are not sorted by time. Therefore progress in time is only made by a whole window.
+Entries inside a window are not sorted by time, so only a whole window counts as progress in time.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ MAX_WINDOW_ENTRIES = 400_000
 """The maximum number of entries in a window. A larger window is shrunk."""
 
 SHRINK_FACTOR = 4
-"""The divisor by which a window with too many entries shrinks. It is also the number of consecutive small windows after
-which the size grows."""
+"""The size of a window with too many entries is divided by this number. The size grows after this number of consecutive
+small windows."""
 
 GROW_FACTOR = 2
 """The factor by which the size grows. A window shrinks fast and grows slowly, because small windows cost little."""
@@ -22,7 +22,7 @@ SMALL_WINDOW_ENTRIES = 2_000
 """A window with fewer entries than this is small. The number is that of two pages."""
 
 LAG_S = 5
-"""The distance of the last window's end from now, in seconds, so that all entries of its last second have arrived."""
+"""The time in seconds by which the last window ends before now, so that all entries of its last second have arrived."""
 
 PAGE_URL_LIFETIME_S = 12 * 3600
 """The time in seconds for which a fetch can resume in the middle of a window. NCMEC asks clients not to store page URLs

@@ -50,7 +50,7 @@ class EmptyPageCounter:
 def refusal_error(request: Request, response: Response, *, reason: str | None = None) -> ExchangeFailed:
     """Return the error for an answer with an unexpected status. Its text names the host, the status and the reason."""
     if reason is None and response.status in {401, 403}:
-        reason = "it does not take the credentials"
+        reason = "it does not accept the credentials"
     reason_text = "" if reason is None else f": {reason}"
     text = f"{host_of(request.url)} answered with status {response.status}{reason_text}"
     return ExchangeFailed(text, status=response.status)

@@ -254,7 +254,7 @@ class _Session:
         )
         response = self._transport.send(request, max_bytes=MAX_TOKEN_BYTES)
         if response.status in LOGIN_REFUSED:
-            text = f"{host_of(request.url)} does not take the credentials (status {response.status})"
+            text = f"{host_of(request.url)} does not accept the credentials (status {response.status})"
             raise ExchangeFailed(text, status=response.status)
         if response.status not in {200, 201}:
             raise refusal_error(request, response)

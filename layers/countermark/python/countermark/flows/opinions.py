@@ -334,7 +334,7 @@ def _send(
         status = transport.send(request, max_bytes=MAX_ANSWER_BYTES).status
         is_gone = request.method == "DELETE" and status == 404
         if not (200 <= status < 300 or is_gone):
-            hint = ": it does not take the credentials" if status in {401, 403} else ""
+            hint = ": it does not accept the credentials" if status in {401, 403} else ""
             why = f"the exchange answered with status {status}{hint}"
             return OpinionReport(collaboration=name, outcome="refused", why=why, requests=tuple(requests))
     return OpinionReport(collaboration=name, outcome="told", requests=tuple(requests))
