@@ -1,4 +1,4 @@
-"""Reports of why a function does not serve the newest index: a log line, and a metric with an alarm."""
+"""Reports of index faults, the reasons why a function does not serve the newest index, as logs and as a metric."""
 
 from aws_lambda_powertools import Logger
 
@@ -6,17 +6,23 @@ from countermark.domain.index import IndexFault
 from countermark.indexes.shards import IndexProvider
 
 REPORT_INTERVAL_S = 60
-"""The shortest time between reports of one fault, in seconds. The alarm covers five minutes, and logs cost money."""
+"""The minimum time between two reports of the same fault, in seconds.
+
+The alarm evaluates five minutes, so more frequent reports would only increase the cost of logs.
+"""
 
 
 class FaultReports:
-    """The faults of the index that this process has reported."""
+    """The index faults that this process has reported, and the time of each report."""
 
     def __init__(self) -> None:
         self._reported_at_s: dict[tuple[str | None, str], int] = {}
 
     def report(self, reader: IndexProvider, *, logger: Logger, now_s: int) -> int:
-        """Log faults that are new or still present. Return their number, for the metric `IndexLoadFailed`."""
+        """Log each fault that is new, or was last reported at least `REPORT_INTERVAL_S` ago.
+
+        Return the number of faults that were logged, for the metric `IndexLoadFailed`.
+        """
         faults = reader.faults(now_s)
         for resolved in self._reported_at_s.keys() - {_key(fault) for fault in faults}:
             del self._reported_at_s[resolved]

@@ -29,12 +29,12 @@ def process_records(
 ) -> dict[str, Any]:
     """Process the JSON body of each message. Return the failed messages in SQS's format for partial batch responses.
 
-    A message that fails does not affect the others, whatever its error. The log has the type of the error and where it
-    was raised. It has the text only of expected errors, because other texts may contain a signal or a secret.
+    A message that fails with any error does not affect the others. The log has the type of the error and its stack. It
+    has the error's text only if the error is expected, because other texts can contain a signal or a secret.
 
-    With `context`, a new message is begun only if the function has at least `min_remaining_ms` milliseconds left. The
-    first message is always begun. The others return to the queue. If Lambda ended the run from outside instead, the
-    processed messages would return as well.
+    With `context`, the next message is processed only if the function has at least `min_remaining_ms` milliseconds
+    left. Otherwise all remaining messages return to the queue. The first message is always processed. If the function
+    timed out instead, all messages would return to the queue, including the processed ones.
     """
     begun = 0
     processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)

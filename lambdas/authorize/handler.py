@@ -20,7 +20,7 @@ REMEMBER_S = 10
 """How long a known key is cached, in seconds. A deleted key is refused after this time."""
 
 MAX_REMEMBERED = 1_000
-"""The most known keys that are cached, by their digests: more than a deployment has."""
+"""The maximum number of known keys that are cached, by their digests: more than a deployment has."""
 
 logger = Logger()
 metrics = stage_metrics()

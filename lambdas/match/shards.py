@@ -1,4 +1,4 @@
-"""The function of one group of shards. The match function calls the functions of all groups for each lookup."""
+"""The Lambda function that searches one group of shards. The match function calls all of them for each lookup."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ faults = FaultReports()
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False, capture_error=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Answer a question, or return a refusal with its reason. An unexpected error fails the invocation."""
+    """Return the answer to a question, or a refusal with its reason. An unexpected error makes the invocation fail."""
     del context
     response: dict[str, Any] = answer_event(index_reader(), event, now_s=now_s())
     if "refused" in response:

@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from countermark.aws import clients, content, events, index, queues, retry, secrets
-from countermark.aws.batches import batched
+from countermark.aws.batches import in_batches
 from countermark.aws.content import BUFFER_BYTES, S3ContentReader, S3UploadReader
 from countermark.aws.events import EventBridgePublisher
 from countermark.aws.index import S3IndexStore
@@ -43,10 +43,10 @@ def change(n: int, *, text: str = "") -> BankChanged:
 
 def test_batches_keep_the_order_and_both_limits() -> None:
     sizes = [3, 3, 4, 10, 1, 1, 1, 1]
-    assert list(batched(sizes, max_entries=3, max_bytes=10, size_bytes=int)) == [[3, 3, 4], [10], [1, 1, 1], [1]]
-    assert list(batched([], max_entries=3, max_bytes=10, size_bytes=int)) == []
+    assert list(in_batches(sizes, max_entries=3, max_bytes=10, size_bytes=int)) == [[3, 3, 4], [10], [1, 1, 1], [1]]
+    assert list(in_batches([], max_entries=3, max_bytes=10, size_bytes=int)) == []
     with pytest.raises(InvalidInput, match="11"):
-        list(batched([1, 11], max_entries=3, max_bytes=10, size_bytes=int))
+        list(in_batches([1, 11], max_entries=3, max_bytes=10, size_bytes=int))
 
 
 def test_a_bus_is_never_sent_more_than_it_takes(deployment: Deployed) -> None:

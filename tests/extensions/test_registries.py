@@ -451,7 +451,5 @@ def test_the_peers_failure_is_told_with_the_extensions_name(monkeypatch: pytest.
     module = given(
         monkeypatch, write, SimpleNamespace(signal_types=(), content_types=(odd,), apis=()), name="TX_MANIFEST"
     )
-    with pytest.raises(
-        InvalidInput, match=f"the extension {module}: its TX_MANIFEST fails: the name of a content type"
-    ):
+    with pytest.raises(InvalidInput, match=f"the extension {module}: its TX_MANIFEST fails: invalid content type name"):
         load(module)

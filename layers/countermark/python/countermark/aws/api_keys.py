@@ -1,4 +1,4 @@
-"""API keys in DynamoDB, in one partition, so that a policy can let a function read them and nothing else."""
+"""API keys in DynamoDB. They are in one partition, so that a policy can limit a function to reading only them."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -32,8 +32,8 @@ class DynamoApiKeyStore:
             "created_at_s": key.created_at_s,
         }
         for _ in attempts("storing a key"):
-            # Keys are stored by their digests. Each write also increments a counter, so that two writers cannot both
-            # find a name free at the same time.
+            # The digest is the key of an item, so no condition on the item can detect a duplicate name. Each write also
+            # increments a counter. If two writers find the same name free at the same time, only one write succeeds.
             last = int((self._table.get(keys.API_KEY_COUNTER) or {"last": 0})["last"])
             if any(stored.name == key.name and stored.digest != key.digest for stored in self.keys()):
                 raise duplicate_name_error(key.name)

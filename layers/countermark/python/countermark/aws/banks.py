@@ -165,7 +165,7 @@ class DynamoBankStore:
             except ConditionFailed as error:
                 if bank.name != old.name and 0 in error.positions:
                     raise AlreadyExists(f"a bank named {bank.name!r} already exists") from error
-        raise AssertionError("attempts() raises when it ends")
+        raise AssertionError("unreachable: attempts() raises an error after the last attempt")
 
     def delete_bank(self, name: str) -> Bank | None:
         for _ in attempts(f"deleting bank {name!r}"):
@@ -183,7 +183,7 @@ class DynamoBankStore:
                 return bank
             except ConditionFailed:
                 continue
-        raise AssertionError("attempts() raises when it ends")
+        raise AssertionError("unreachable: attempts() raises an error after the last attempt")
 
     def purge_contents(self, bank_id: int, *, limit: int) -> int:
         """Remove contents of a deleted bank. Remove nothing if the bank exists.
@@ -328,7 +328,7 @@ class DynamoBankStore:
                 return _Batch(ids=ids, is_old=False, is_done=False)
             except ConditionFailed:
                 continue  # another process, or this write's first attempt, has just begun the same batch
-        raise AssertionError("attempts() raises when it ends")
+        raise AssertionError("unreachable: attempts() raises an error after the last attempt")
 
     def _put_new(self, contents: Sequence[BankContent], *, until_s: float) -> list[str]:
         """Write contents whose keys are free. Return one reason for each content that was not written."""
@@ -401,7 +401,7 @@ class DynamoBankStore:
                 continue
             if new is not None:
                 return bank, content_of(new)
-        raise AssertionError("attempts() raises when it ends")
+        raise AssertionError("unreachable: attempts() raises an error after the last attempt")
 
     def delete_contents(self, bank_id: int, ids: Sequence[int]) -> int:
         check_page(len(ids))
@@ -557,7 +557,7 @@ class DynamoBankStore:
                 return
             except ConditionFailed:
                 stored = self._items([content.id]).get(content.id)
-        raise AssertionError("attempts() raises when it ends")
+        raise AssertionError("unreachable: attempts() raises an error after the last attempt")
 
     def _replacing_update(self, stored: Item, content: BankContent) -> Update | None:
         """Return the update of an existing content; None if nothing changes.
@@ -626,7 +626,7 @@ class DynamoBankStore:
                 return content
             except ConditionFailed:
                 continue
-        raise AssertionError("attempts() raises when it ends")
+        raise AssertionError("unreachable: attempts() raises an error after the last attempt")
 
     def _content_item(self, content: BankContent) -> Item:
         return {

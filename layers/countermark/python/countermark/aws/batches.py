@@ -9,13 +9,13 @@ from countermark.errors import InvalidInput
 Entry = TypeVar("Entry")
 
 
-def batched(
+def in_batches(
     entries: Sequence[Entry], *, max_entries: int, max_bytes: int, size_bytes: Callable[[Entry], int]
 ) -> Iterator[list[Entry]]:
     """Yield the entries, in order, in as few batches as the limits allow.
 
     Raises:
-        InvalidInput: An entry is too large for any batch. Nothing was yielded.
+        InvalidInput: An entry is larger than `max_bytes`. This is raised before the first batch is yielded.
     """
     sizes = [size_bytes(entry) for entry in entries]
     if max(sizes, default=0) > max_bytes:
@@ -33,10 +33,10 @@ def batched(
 
 
 def send_all(action: str, batch: list[Entry], send: Callable[[list[Entry]], list[int]]) -> None:
-    """Send a batch, and send refused entries again. `send` returns the positions of the refused entries.
+    """Send a batch with `send`, and send refused entries again. `send` returns the positions of refused entries.
 
     Raises:
-        Unavailable: Some entries were refused at every attempt. `action` describes the call in the message.
+        Unavailable: Some entries were still refused at the last attempt. The message begins with `action`.
     """
     for _ in attempts(action):
         refused = send(batch)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 MAX_REQUESTS = 50
-"""The most requests of one `older_records`. If nearly all records are new, a page ends early."""
+"""The maximum number of requests per call of `older_records`. If nearly all records are new, a page ends early."""
 
 CLOCK_SLACK_S = 60
 """How far the clocks of two functions may differ, in seconds. If a lease ends later than this allows, it was

@@ -1,4 +1,4 @@
-"""Content in S3: uploads to hash, and the files that collaborations are read from."""
+"""Content in S3: uploads that are hashed, and files from which collaborations are fetched."""
 
 import binascii
 import codecs
@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from botocore.exceptions import ClientError
 
-from countermark.aws.errors import code, translated
+from countermark.aws.errors import code, translate_errors
 from countermark.errors import ContentTooLarge, InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 BUFFER_BYTES = 1024 * 1024
-"""How much is read ahead: little memory, and enough bytes to detect the type of a file before it is read."""
+"""How much is read ahead. It needs little memory, and is enough to detect the type of a file before reading it."""
 
 MAX_COLLABORATION_BYTES = 2 * 1024**3
-"""The most bytes of a collaboration's file: 30 million lines of PDQ, more than one fetch can read in its time."""
+"""The maximum size of a collaboration's file: 30 million lines of PDQ hashes.
+
+A fetch reaches its time limit before it has read that many lines.
+"""
 
 _S3_URI = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)", re.DOTALL)
 _MISSING = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NoSuchBucket"})
@@ -35,7 +38,7 @@ class Upload:
 
     `content.peek()` returns the first `BUFFER_BYTES`, or all bytes if there are fewer, and does not consume them.
     `metadata` is the object's user metadata: names in lower case, values decoded according to RFC 2047. `content_type`
-    is its MIME type, or "".
+    is the object's MIME type, or "".
     """
 
     content: io.BufferedReader
@@ -45,7 +48,7 @@ class Upload:
 
 
 class S3ContentReader:
-    """Reads `s3://bucket/key` in the buckets that the deployment allows. The key in the URI is not escaped."""
+    """Reads objects at `s3://bucket/key` in allowed buckets. The key in the URI is not percent-encoded."""
 
     def __init__(self, client: "S3Client", buckets: Collection[str]) -> None:
         self._client = client
@@ -64,7 +67,7 @@ class S3ContentReader:
         """Check that a URI names an object in an allowed bucket.
 
         Raises:
-            InvalidInput: It does not.
+            InvalidInput: The URI is malformed, or the bucket is not allowed.
         """
         self._bucket_and_key(uri)
 
@@ -73,7 +76,7 @@ class S3ContentReader:
         if match is None:
             raise InvalidInput(f"{uri!r} is not of the form s3://bucket/key")
         if match["bucket"] not in self._buckets:
-            raise InvalidInput(f"{uri!r} is not in a bucket that this deployment may read")
+            raise InvalidInput(f"{uri!r} is not in a bucket that this deployment is allowed to read")
         return match["bucket"], match["key"]
 
 
@@ -86,12 +89,12 @@ class S3UploadReader:
 
     @contextmanager
     def open(self, key: str, *, version_id: str | None, max_bytes: int) -> Iterator[Upload]:
-        """Open an upload for reading in order. `version_id` None opens the current version.
+        """Open an upload to read its bytes in order. If `version_id` is None, open the current version.
 
         Raises:
             NotFound: The object or the version does not exist.
             ContentTooLarge: The object has more than `max_bytes`.
-            Unavailable: S3 cannot be read now. Reading from the upload can also raise this.
+            Unavailable: S3 fails or cannot be reached. Reading from the upload can also raise this.
         """
         with _open_object(self._client, self.bucket, key, version_id=version_id, max_bytes=max_bytes) as upload:
             yield upload
@@ -99,7 +102,7 @@ class S3UploadReader:
 
 @contextmanager
 def _explain_access_denied(uri: str) -> Iterator[None]:
-    """Turn a denied access into `InvalidInput`, because the owner of the bucket, not this deployment, must allow it."""
+    """Raise `InvalidInput` if S3 denies the access. The owner of the bucket must allow it; this deployment cannot."""
     try:
         yield
     except ClientError as error:
@@ -115,7 +118,7 @@ def _open_object(
     client: "S3Client", bucket: str, key: str, *, version_id: str | None = None, max_bytes: int
 ) -> Iterator[Upload]:
     version: dict[str, Any] = {} if version_id is None else {"VersionId": version_id}
-    with translated("S3"):
+    with translate_errors("S3"):
         try:
             answer = client.get_object(Bucket=bucket, Key=key, **version)
         except ClientError as error:
@@ -123,7 +126,7 @@ def _open_object(
                 raise NotFound(f"s3://{bucket}/{key} does not exist") from error
             raise
     with closing(answer["Body"]) as body:
-        # S3 sends exactly this many bytes, or reading fails.
+        # The check can rely on ContentLength: S3 sends exactly that number of bytes, or reading fails.
         if answer["ContentLength"] > max_bytes:
             raise ContentTooLarge(f"content can have at most {max_bytes} bytes, not {answer['ContentLength']}")
         yield Upload(
@@ -144,10 +147,10 @@ class _Body(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the whole buffer, or the rest of the body. So a peek never returns less because the network was slow."""
+        """Fill the whole buffer, or read to the body's end. So `peek` returns all its bytes even on a slow network."""
         filled = 0
         while filled < len(buffer):
-            with translated("S3"):
+            with translate_errors("S3"):
                 data = self._body.read(len(buffer) - filled)
             if not data:
                 break
@@ -177,7 +180,7 @@ def decode_encoded_words(value: str) -> str:
 def _decode_run(run: str) -> str:
     """Return the text of adjacent encoded words. A word that cannot be decoded stays unchanged."""
     words = re.findall(_ENCODED_WORD, run)
-    # A character can be split between two words, so the bytes of adjacent words of one charset are joined first.
+    # The bytes of a character can be in two words. So adjacent words with the same charset are joined, then decoded.
     parts: list[tuple[str, bytes]] = []
     try:
         for word in words:

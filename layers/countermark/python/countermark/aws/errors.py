@@ -44,7 +44,8 @@ UNAVAILABLE = frozenset(
 )
 """Codes that mean: try again later. The response to a HEAD request has no body, so its code is the HTTP status.
 
-Source: "Common errors" and each service's own list, DynamoDB, S3, EventBridge, Secrets Manager, Lambda API references.
+Source: "Common errors" and the lists of errors in the API references of DynamoDB, S3, EventBridge, Secrets Manager and
+Lambda.
 """
 
 
@@ -54,8 +55,8 @@ def code(error: ClientError) -> str:
 
 
 @contextmanager
-def translated(service: str) -> Iterator[None]:
-    """Turn a failure of the service, or of the connection to it, into `Unavailable`. Other errors pass unchanged.
+def translate_errors(service: str) -> Iterator[None]:
+    """Raise `Unavailable` if the service, or the connection to it, fails. Other errors are raised unchanged.
 
     The messages contain only the service and the code, because a request may hold signals or secrets.
     """
@@ -71,9 +72,10 @@ def translated(service: str) -> Iterator[None]:
 
 @contextmanager
 def explained_to_operator() -> Iterator[None]:
-    """Turn errors that the user of a command line can correct into `InvalidInput`: credentials, region, rights, names.
+    """Raise `InvalidInput` for AWS errors that the user of the command line can correct.
 
-    In a Lambda function the same errors are errors of the deployment, and the function fails.
+    These are missing credentials, a missing region, missing permissions and wrong names. Lambda functions do not use
+    this: there such an error is an error of the deployment, and the function fails.
     """
     try:
         yield

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from countermark.aws import keys, names
-from countermark.aws.batches import batched, send_all
-from countermark.aws.errors import translated
+from countermark.aws.batches import in_batches, send_all
+from countermark.aws.errors import translate_errors
 from countermark.aws.table import Put, Table
 from countermark.domain import event_json
 from countermark.domain.event import Event
@@ -21,13 +21,13 @@ SOURCE = "countermark"
 """The `Source` of all events that countermark publishes. EventBridge rules select by it."""
 
 MAX_ENTRIES = 10
-"""The most entries of one PutEvents. Source: EventBridge API reference, PutEvents."""
+"""The maximum number of entries per PutEvents. Source: EventBridge API reference, PutEvents."""
 
 MAX_REQUEST_BYTES = 256 * 1024
-"""The most bytes of all entries of one PutEvents. Source: "Calculating PutEvents event entry size"."""
+"""The maximum size of all entries of one PutEvents, in bytes. Source: "Calculating PutEvents event entry size"."""
 
 TIME_BYTES = 14
-"""The bytes that the time of an entry counts. Source: the same page."""
+"""The size that EventBridge counts for the time of an entry. Source: the same page."""
 
 
 class EventBridgePublisher:
@@ -45,7 +45,7 @@ class EventBridgePublisher:
             Unavailable: At least one event was not accepted. The others may have been.
         """
         entries = [self._entry(event) for event in events]
-        for batch in batched(entries, max_entries=MAX_ENTRIES, max_bytes=MAX_REQUEST_BYTES, size_bytes=entry_bytes):
+        for batch in in_batches(entries, max_entries=MAX_ENTRIES, max_bytes=MAX_REQUEST_BYTES, size_bytes=entry_bytes):
             send_all("publishing events", batch, self._send)
 
     def _entry(self, event: Event) -> "PutEventsRequestEntryTypeDef":
@@ -59,7 +59,7 @@ class EventBridgePublisher:
         }
 
     def _send(self, entries: "list[PutEventsRequestEntryTypeDef]") -> list[int]:
-        with translated("EventBridge"):
+        with translate_errors("EventBridge"):
             answer = self._client.put_events(Entries=entries)
         return [position for position, entry in enumerate(answer["Entries"]) if "ErrorCode" in entry]
 

@@ -1,4 +1,4 @@
-"""Forwarding of HTTP API requests to the function that answers their group of routes."""
+"""Forwarding of HTTP API requests. Each group of routes has a Lambda function that answers its requests."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from countermark.aws.errors import code, translated
+from countermark.aws.errors import code, translate_errors
 from countermark.aws.shards import LambdaClient
 from countermark.errors import ContentTooLarge, CountermarkError, Unavailable
 
@@ -23,23 +23,23 @@ class GroupFunctions:
         self._names = names
 
     def answer(self, group: str, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Call the function of a group and return its response. Request and response are of payload format 2.0.
+        """Call the function of a group and return its response. `event` and the response have payload format 2.0.
 
-        The request is sent once, because it may change something.
+        The call is never repeated, because the request can change data.
 
         Raises:
             ContentTooLarge: The request is larger than Lambda accepts.
-            Unavailable: The function could not be reached, or is throttled. It may have been called nevertheless.
+            Unavailable: The function could not be reached, or is throttled. It may have processed the request.
             GroupFailed: The function failed.
         """
         name = self._names.get(group)
         if name is None:
-            raise Unavailable(f"this function was deployed without the name of the function that answers /{group}")
-        with translated("Lambda"):
+            raise Unavailable(f"no Lambda function is configured for the routes of /{group}: deploy countermark again")
+        with translate_errors("Lambda"):
             response = self._invoke(name, json.dumps(event, ensure_ascii=False).encode())
             payload: bytes = response["Payload"].read()
         if "FunctionError" in response:
-            # The error in the payload may quote the request.
+            # The message leaves out the error in the payload, because that can quote the request.
             raise GroupFailed(f"{name} failed")
         answer: dict[str, Any] = json.loads(payload)
         return answer

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from botocore.exceptions import ClientError
 
-from countermark.aws.errors import code, translated
+from countermark.aws.errors import code, translate_errors
 from countermark.domain.index import Manifest, PublishedManifest, StoredSegment, garbage
 from countermark.domain.pages import in_pages
 from countermark.errors import NotFound, PublishConflict, Unavailable
@@ -21,7 +21,7 @@ STAGED_KEY = "index/staged.json"
 SEGMENTS_PREFIX = "index/segments/"
 
 MAX_DELETED = 1_000
-"""The most objects of one DeleteObjects. Source: S3 API reference."""
+"""The maximum number of objects per DeleteObjects. Source: S3 API reference."""
 
 READ_BYTES = 2**20
 """How many bytes of a response are read per call. The client copies them, and small copies need no new memory."""
@@ -41,7 +41,7 @@ class S3ManifestSlot:
         self._key = key
 
     def manifest(self) -> PublishedManifest | None:
-        with translated("S3"):
+        with translate_errors("S3"):
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=self._key)
             except ClientError as error:
@@ -52,7 +52,7 @@ class S3ManifestSlot:
         return PublishedManifest(manifest=decode_manifest(data), token=answer["ETag"])
 
     def manifest_token(self) -> str | None:
-        with translated("S3"):
+        with translate_errors("S3"):
             try:
                 return self._client.head_object(Bucket=self._bucket, Key=self._key)["ETag"]
             except ClientError as error:
@@ -63,7 +63,7 @@ class S3ManifestSlot:
     def publish(self, manifest: Manifest, *, replaces: str | None) -> PublishedManifest:
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if replaces is None else {"IfMatch": replaces}
         data = encode_manifest(manifest)
-        with translated("S3"):
+        with translate_errors("S3"):
             try:
                 answer = self._client.put_object(
                     Bucket=self._bucket,
@@ -92,7 +92,7 @@ class S3IndexStore(S3ManifestSlot):
 
     def write_segment(self, name: str, data: bytes | memoryview) -> None:
         """Store a segment, even if it exists: this renews its age, and garbage collection removes only old segments."""
-        with translated("S3"):
+        with translate_errors("S3"):
             self._client.put_object(
                 Bucket=self._bucket,
                 Key=SEGMENTS_PREFIX + name,
@@ -104,7 +104,7 @@ class S3IndexStore(S3ManifestSlot):
         if length == 0:
             self._check_segment(name)
             return b""
-        with translated("S3"):
+        with translate_errors("S3"):
             body = self._range(name, offset, length)
             return b"" if body is None else body.read()
 
@@ -113,7 +113,7 @@ class S3IndexStore(S3ManifestSlot):
             self._check_segment(name)
             return 0
         count = 0
-        with translated("S3"):
+        with translate_errors("S3"):
             body = self._range(name, offset, len(memory))
             while body is not None:
                 read_bytes = body.readinto(memory[count : count + READ_BYTES])  # type: ignore[arg-type]  # stubs of a file
@@ -146,7 +146,7 @@ class S3IndexStore(S3ManifestSlot):
     ) -> int:
         """Remove unused segments that are too old or exceed `max_bytes`. The bucket keeps old versions for days."""
         kept_keys = {SEGMENTS_PREFIX + name for name in keep}
-        with translated("S3"):
+        with translate_errors("S3"):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=SEGMENTS_PREFIX)
             stored = (
                 StoredSegment(name=item["Key"], size_bytes=item["Size"], written_at_s=item["LastModified"].timestamp())
@@ -166,7 +166,7 @@ class S3IndexStore(S3ManifestSlot):
         return len(old)
 
     def _check_segment(self, name: str) -> None:
-        with translated("S3"):
+        with translate_errors("S3"):
             try:
                 self._client.head_object(Bucket=self._bucket, Key=SEGMENTS_PREFIX + name)
             except ClientError as error:

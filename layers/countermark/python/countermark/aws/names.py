@@ -1,6 +1,6 @@
-"""Names in the DynamoDB tables that stores and infrastructure share: key attributes, indexes and partitions.
+"""Names that the DynamoDB stores and the infrastructure share: key attributes, indexes and partitions.
 
-`keys` describes the items. This module imports no AWS library, so that the CDK app can import it.
+The module `keys` describes the items. This module imports no AWS library, so that the CDK app can import it.
 """
 
 from typing import Final, NamedTuple
@@ -9,7 +9,10 @@ PARTITION_KEY: Final = "pk"
 SORT_KEY: Final = "sk"
 
 TTL_ATTRIBUTE: Final = "expires_at"
-"""Epoch seconds after which DynamoDB removes an item, some days late. So readers check this time too."""
+"""The attribute for the expiry of an item, in epoch seconds.
+
+DynamoDB can remove an expired item some days late. So readers also check the time.
+"""
 
 
 class Index(NamedTuple):
@@ -21,10 +24,10 @@ class Index(NamedTuple):
 
 
 FEED_INDEX: Final = Index("feed", "feed_shard", "feed_at")
-"""The index of changes."""
+"""The index of the change feed: the banks and contents by the time of their last change."""
 
 BANK_INDEX: Final = Index("by-bank", "bank_shard", "content_id")
-"""The index of a bank's contents."""
+"""The index of contents by bank."""
 
 # Partitions. A name that ends in `#` is the prefix of many partitions.
 BANKS: Final = "bank"

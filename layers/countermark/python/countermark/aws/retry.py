@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from countermark.errors import Unavailable
 
 MAX_ATTEMPTS = 12
-"""The most attempts. Their waits are at most 5 seconds in total, so that a request still ends in time."""
+"""The maximum number of attempts. Their waits are at most 5 seconds in total, so that a request still ends in time."""
 
 FIRST_WAIT_S = 0.02
 """The longest first wait, in seconds: the time of about four requests to DynamoDB."""

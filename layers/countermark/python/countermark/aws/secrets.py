@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from countermark.aws.errors import code, translated
+from countermark.aws.errors import code, translate_errors
 from countermark.aws.retry import attempts
 from countermark.errors import InvalidInput
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 MAX_SECRET_BYTES = 64 * 1024
-"""The most bytes of a secret. Source: "AWS Secrets Manager quotas"."""
+"""The maximum size of a secret, in bytes. Source: "AWS Secrets Manager quotas"."""
 
 CURRENT_STAGE = "AWSCURRENT"
 
@@ -54,7 +54,7 @@ class SecretsManagerStore:
 
     def _read(self) -> tuple[dict[str, dict[str, str]], str]:
         """Return the credentials by kind, and the version of the secret."""
-        with translated("Secrets Manager"):
+        with translate_errors("Secrets Manager"):
             answer = self._client.get_secret_value(SecretId=self._secret_id, VersionStage=CURRENT_STAGE)
         return json.loads(answer["SecretString"]), answer["VersionId"]
 
@@ -63,7 +63,7 @@ class SecretsManagerStore:
         text = json.dumps(credentials_by_kind, sort_keys=True)
         if len(text.encode()) > MAX_SECRET_BYTES:
             raise InvalidInput(f"all credentials together can have at most {MAX_SECRET_BYTES} bytes")
-        with translated("Secrets Manager"):
+        with translate_errors("Secrets Manager"):
             pending = self._client.put_secret_value(
                 SecretId=self._secret_id, SecretString=text, VersionStages=[PENDING_STAGE]
             )["VersionId"]

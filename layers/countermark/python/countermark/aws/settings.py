@@ -1,4 +1,4 @@
-"""The settings of a function, from its environment, and the names of the variables that the infrastructure sets."""
+"""The settings of a Lambda function, and the names of the environment variables that contain them."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ SHARD_FUNCTIONS: Final = "COUNTERMARK_SHARD_FUNCTIONS"
 GROUP_FUNCTIONS: Final = "COUNTERMARK_GROUP_FUNCTIONS"
 
 DEFAULT_DEPLOYMENT: Final = "countermark"
-"""The name of a deployment if none is set."""
+"""The name of a deployment if the variable `DEPLOYMENT` is not set."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _DEPLOYMENT = re.compile(r"[a-z][a-z0-9-]{0,29}")
@@ -41,17 +41,19 @@ _FLAGS = {"true": True, "false": False}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of one function of a deployment. Its IAM role, not these names, decides what it may access.
+    """The settings of one function of a deployment.
 
-    - `deployment` is the name of the deployment. One account can hold several.
-    - `content_buckets` are the buckets that `local_file` collaborations may be read from.
+    They grant no access: only the function's IAM role decides which resources it can access.
+
+    - `deployment` is the name of the deployment. One AWS account can have several deployments.
+    - `content_buckets` are the buckets from which `local_file` collaborations can be read.
     - `extensions` are the modules that add signal types and exchanges.
-    - `fetch_queue_url` and `purge_queue_url` are None in functions that send nothing to that queue.
-    - `index_shards` is the number of shards that builds create. None keeps the current number.
-    - `index_bands` is whether searches read the bands of large segments.
-    - `shard_group` is the group of shards that this function searches. None is all shards.
-    - `shard_functions` are the functions that search for this function. If empty, it searches itself.
-    - `group_functions` are the functions that answer the API, by group of routes, for the forwarding function.
+    - `fetch_queue_url` and `purge_queue_url` are None in functions that do not send to the queue.
+    - `index_shards` is the number of shards that index builds create. With None, builds keep the current number.
+    - `index_bands` is True if searches read the bands of large segments.
+    - `shard_group` is the group of shards that this function searches. None means all shards.
+    - `shard_functions` are the functions that this function calls to search. If empty, this function itself searches.
+    - `group_functions` maps each group of API routes to the function that answers it. The forwarding function uses it.
     """
 
     banks_table: str
@@ -74,7 +76,7 @@ class Settings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
-        """Return the settings of an environment.
+        """Return the settings from environment variables.
 
         Raises:
             InvalidInput: A variable is missing, empty or invalid. The message names it.
@@ -104,7 +106,7 @@ class Settings:
         )
 
     def to_environ(self) -> dict[str, str]:
-        """Return the environment with these settings. The values can be tokens of a CloudFormation template."""
+        """Return these settings as environment variables. The values can be tokens of a CloudFormation template."""
         environ = {
             BANKS_TABLE: self.banks_table,
             EXCHANGES_TABLE: self.exchanges_table,
@@ -134,10 +136,10 @@ class Settings:
 
 
 def deployment_name(environ: Mapping[str, str]) -> str:
-    """Return the name of the deployment that an environment belongs to.
+    """Return the name of the deployment from environment variables.
 
     Raises:
-        InvalidInput: The variable is not a valid name.
+        InvalidInput: The value of the variable is not a valid name.
     """
     value = environ.get(DEPLOYMENT, DEFAULT_DEPLOYMENT)
     if not _DEPLOYMENT.fullmatch(value):
@@ -154,9 +156,9 @@ def search_environ(
     shard_group: tuple[int, int] | None = None,
     shard_functions: Sequence[str] = (),
 ) -> dict[str, str]:
-    """Return the variables of the index settings that differ from their defaults.
+    """Return the environment variables for the index settings that differ from their defaults.
 
-    `shard_group` is the number of the group and the number of groups.
+    `shard_group` is the number of the group, from 0, and the number of groups.
     """
     environ = {}
     if index_shards is not None:
@@ -171,7 +173,7 @@ def search_environ(
 
 
 def group_environ(functions: Mapping[str, str]) -> dict[str, str]:
-    """Return the variable with the functions that answer groups of routes: `hash=NAME,…`."""
+    """Return the environment variable for `Settings.group_functions`, such as `hash=NAME,…`; {} without functions."""
     if not functions:
         return {}
     return {GROUP_FUNCTIONS: ",".join(f"{group}={name}" for group, name in sorted(functions.items()))}
@@ -186,13 +188,13 @@ def _required(environ: Mapping[str, str], name: str) -> str:
 
 def _bucket(name: str, value: str) -> str:
     if not _BUCKET.fullmatch(value):
-        raise InvalidInput(f"{name} contains an invalid name of a bucket: {value!r}")
+        raise InvalidInput(f"{name} contains an invalid bucket name: {value!r}")
     return value
 
 
 def _module(value: str) -> str:
     if not _MODULE.fullmatch(value):
-        raise InvalidInput(f"{EXTENSIONS} contains an invalid name of a module: {value!r}")
+        raise InvalidInput(f"{EXTENSIONS} contains an invalid module name: {value!r}")
     return value
 
 
@@ -201,7 +203,7 @@ def _queue_url(environ: Mapping[str, str], name: str) -> str | None:
     if value is None:
         return None
     if not _QUEUE_URL.fullmatch(value):
-        raise InvalidInput(f"{name} is not the URL of a queue: {value!r}")
+        raise InvalidInput(f"{name} is not a valid queue URL: {value!r}")
     return value
 
 
@@ -235,7 +237,7 @@ def _group(environ: Mapping[str, str], name: str) -> ShardGroup | None:
 
 def _function(name: str, value: str) -> str:
     if not _FUNCTION.fullmatch(value):
-        raise InvalidInput(f"{name} contains an invalid name of a function: {value!r}")
+        raise InvalidInput(f"{name} contains an invalid function name: {value!r}")
     return value
 
 

@@ -23,14 +23,14 @@ from countermark.errors import IndexDamaged, IndexNotReady, InvalidInput, Unavai
 VERSION = 1
 
 MAX_VALUES = 1_000
-"""The most values of one question."""
+"""The maximum number of values per question."""
 
 MAX_SHARDS = 10_000
-"""The most shards of an index: enough for a hundred billion contents in shards of ten million."""
+"""The maximum number of shards of an index: enough for a hundred billion contents in shards of ten million."""
 
 MAX_PAYLOAD_BYTES = 5 * 10**6
-"""The most bytes of the values of a question, or of the candidates of an answer. The rest of the quota is for the other
-fields.
+"""The maximum size of the values of a question, or of the candidates of an answer. The rest of the quota is for the
+other fields.
 
 Source: Lambda quotas, "Invocation payload": 6 MB each for a synchronous request and response.
 """

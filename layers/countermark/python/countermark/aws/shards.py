@@ -16,8 +16,8 @@ from typing import Any, Protocol, TypeVar
 
 from botocore.exceptions import ClientError, ConnectionClosedError
 
-from countermark.aws.batches import batched
-from countermark.aws.errors import code, translated
+from countermark.aws.batches import in_batches
+from countermark.aws.errors import code, translate_errors
 from countermark.aws.shard_json import (
     MAX_PAYLOAD_BYTES,
     Answer,
@@ -38,7 +38,7 @@ from countermark.errors import IndexNotReady, Unavailable
 from countermark.indexes.shards import Answers, FanOut, IndexProvider, PublishedIndex, ShardSearcher, first_faults
 
 MAX_BATCH_VALUES = 100
-"""The most values of one question. A group of a hundred million hashes scans for that many in some seconds."""
+"""The maximum number of values per question. A group of 100 million hashes needs some seconds to scan for so many."""
 
 TOO_LARGE_REASON = f"functions of shards accept questions of at most {MAX_PAYLOAD_BYTES} bytes"
 """Why a long text is not compared if the index is in functions."""
@@ -118,13 +118,13 @@ class ShardFunctions:
         """
         payload = encode_question(question)
         try:
-            with translated("Lambda"):
+            with translate_errors("Lambda"):
                 response = self._invoke(name, payload)
                 answer: bytes = response["Payload"].read()
         except Unavailable as error:
             raise Unavailable(f"a part of the index does not answer: {error}") from error
         if "FunctionError" in response:
-            # The error in the payload may quote the question.
+            # The message leaves out the error in the payload, because that can quote the question.
             raise Unavailable(f"a part of the index does not answer: {name} failed")
         return decode_answer(answer, value_count=len(question.values))
 
@@ -184,7 +184,9 @@ class _Group:
         reasons |= dict.fromkeys({*range(len(values))}.difference(positions), TOO_LARGE_REASON)
         small = [values[position] for position in positions]
         done = 0
-        for batch in batched(small, max_entries=MAX_BATCH_VALUES, max_bytes=MAX_PAYLOAD_BYTES, size_bytes=value_bytes):
+        for batch in in_batches(
+            small, max_entries=MAX_BATCH_VALUES, max_bytes=MAX_PAYLOAD_BYTES, size_bytes=value_bytes
+        ):
             remaining = tuple(batch)
             while remaining:
                 if self.stop.is_set():

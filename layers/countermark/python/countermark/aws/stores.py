@@ -71,7 +71,7 @@ class Stores:
 
     @property
     def index_shards(self) -> int | None:
-        """The number of shards that builds create. None keeps the current number."""
+        """The number of shards that index builds create. With None, builds keep the current number."""
         return self._settings.index_shards
 
     @property
@@ -81,12 +81,12 @@ class Stores:
 
     @property
     def shard_group(self) -> "ShardGroup | None":
-        """The shards that this function searches. None is all shards."""
+        """The group of shards that this function searches. None means all shards."""
         return self._settings.shard_group
 
     @cached_property
     def shard_functions(self) -> "ShardFunctions | None":
-        """The functions that search for this function. None if it searches itself."""
+        """The functions that this function calls to search. None if this function itself searches."""
         from countermark.aws.shards import ShardFunctions
 
         names = self._settings.shard_functions
@@ -136,7 +136,7 @@ class Stores:
 
     @cached_property
     def content_reader(self) -> "S3ContentReader":
-        """The files that collaborations are read from."""
+        """The files from which collaborations are fetched."""
         from countermark.aws.content import S3ContentReader
 
         return S3ContentReader(self._clients.s3, self._settings.content_buckets)

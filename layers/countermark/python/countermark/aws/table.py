@@ -1,7 +1,7 @@
 """One DynamoDB table: reads, conditional writes, batches and transactions, within the service's limits.
 
-Attributes are texts, integers and booleans. All other values are stored as JSON in a text. So DynamoDB never gets a
-float, which it would store as a decimal number, or a lone surrogate or empty key, which it would refuse.
+Attributes are texts, integers and booleans. All other values are stored as JSON in a text. There are two reasons.
+DynamoDB would store a float as a decimal number. It would refuse a lone surrogate and an empty key.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 from botocore.exceptions import ClientError
 
-from countermark.aws.errors import code, translated
+from countermark.aws.errors import code, translate_errors
 from countermark.aws.names import PARTITION_KEY, SORT_KEY, Index
 from countermark.aws.retry import attempts
 from countermark.domain.json import JSON
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 MAX_BATCH_GET = 100
-"""The most keys of one BatchGetItem. Source of this and the next limits: "Quotas in Amazon DynamoDB"."""
+"""The maximum number of keys per BatchGetItem. Source of this and the next limits: "Quotas in Amazon DynamoDB"."""
 
 MAX_BATCH_WRITE = 25
-"""The most requests of one BatchWriteItem."""
+"""The maximum number of requests per BatchWriteItem."""
 
 MAX_TRANSACTION = 100
-"""The most actions of one TransactWriteItems."""
+"""The maximum number of actions per TransactWriteItems."""
 
 MAX_TRANSACTION_BYTES = 4 * 1024 * 1024
-"""The most bytes of all items of one transaction."""
+"""The maximum size of all items of a transaction together."""
 
 MAX_ITEM_BYTES = 400 * 1024
-"""The most bytes of an item, including the names of its attributes."""
+"""The maximum size of an item, including the names of its attributes."""
 
 MAX_NUMBER_BYTES = 21
-"""The most bytes of a number."""
+"""The maximum size of a number."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -137,7 +137,7 @@ class Table:
 
     def get(self, key: Key) -> Item | None:
         """Return an item, read strongly consistently; None if it does not exist."""
-        with translated("DynamoDB"):
+        with translate_errors("DynamoDB"):
             answer = self._client.get_item(TableName=self._name, Key=_typed(_as_item(key)), ConsistentRead=True)
         return _plain_item(answer["Item"]) if "Item" in answer else None
 
@@ -147,7 +147,7 @@ class Table:
         for page in in_pages(dict.fromkeys(keys), MAX_BATCH_GET):
             wanted: Any = [_typed(_as_item(key)) for key in page]
             for _ in attempts(f"reading {len(wanted)} items"):
-                with translated("DynamoDB"):
+                with translate_errors("DynamoDB"):
                     answer: Any = self._client.batch_get_item(
                         RequestItems={self._name: {"Keys": wanted, "ConsistentRead": True}}
                     )
@@ -158,7 +158,10 @@ class Table:
         return items
 
     def scan_page(self, key_range: Range, *, limit: int, after: Key | None) -> tuple[list[Item], Key | None]:
-        """Read at most `limit` items after a key. Return those that pass the filter, and the key to continue after."""
+        """Read at most `limit` items that follow the key `after`.
+
+        Return the items that pass the filter, and the key for the next call; None at the end of the range.
+        """
         items, last = self._query(key_range, limit=limit, start=None if after is None else _typed(_as_item(after)))
         return items, None if last is None else Key.of(_plain_item(last))
 
@@ -183,13 +186,13 @@ class Table:
                 return self._write(action)
             except _Conflict:
                 continue
-        raise AssertionError("attempts() raises when it ends")
+        raise AssertionError("unreachable: attempts() raises an error after the last attempt")
 
     def transact(self, actions: Sequence[Action]) -> None:
         """Carry out all actions or none. Each action must be on a different item.
 
         Raises:
-            ConditionFailed: A condition is not met. `positions` has the positions of these actions.
+            ConditionFailed: A condition is not met. `positions` has the positions of the actions that failed.
             InvalidInput: An item is too large.
         """
         if len(actions) > MAX_TRANSACTION:
@@ -199,7 +202,7 @@ class Table:
         requests: Any = [{type(a).__name__.replace("Check", "ConditionCheck"): self._request(a)} for a in actions]
         for _ in attempts("a transaction"):
             try:
-                with translated("DynamoDB"):
+                with translate_errors("DynamoDB"):
                     self._client.transact_write_items(TransactItems=requests)
                 return
             except ClientError as error:
@@ -210,7 +213,7 @@ class Table:
         for page in in_pages(dict.fromkeys(keys), MAX_BATCH_WRITE):
             wanted: list[Any] = [{"DeleteRequest": {"Key": _typed(_as_item(key))}} for key in page]
             for _ in attempts(f"removing {len(wanted)} items"):
-                with translated("DynamoDB"):
+                with translate_errors("DynamoDB"):
                     answer = self._client.batch_write_item(RequestItems={self._name: wanted})
                 wanted = answer.get("UnprocessedItems", {}).get(self._name, [])
                 if not wanted:
@@ -221,7 +224,7 @@ class Table:
         request = self._request(action)
         answer: Any
         try:
-            with translated("DynamoDB"):
+            with translate_errors("DynamoDB"):
                 if isinstance(action, Put):
                     answer = self._client.put_item(**request, ReturnValues="ALL_OLD")
                 elif isinstance(action, Update):
@@ -277,7 +280,7 @@ class Table:
             request["Limit"] = limit
         if start is not None:
             request["ExclusiveStartKey"] = start
-        with translated("DynamoDB"):
+        with translate_errors("DynamoDB"):
             answer = self._client.query(**request)
         return [_plain_item(item) for item in answer["Items"]], answer.get("LastEvaluatedKey")
 
@@ -292,17 +295,20 @@ def to_json(value: JSON) -> str:
 
 
 def check_page(count: int) -> None:
-    """Check that one call of a port reads or writes at most `MAX_PAGE` items.
+    """Check the number of items that one call of a store reads or writes.
 
     Raises:
-        InvalidInput: There are more.
+        InvalidInput: The number is larger than `MAX_PAGE`.
     """
     if count > MAX_PAGE:
         raise InvalidInput(f"one call can have at most {MAX_PAGE} items, not {count}")
 
 
 def transactions(actions: Iterable[Action], *, first: Action) -> Iterator[list[Action]]:
-    """Yield at least one transaction: the actions, in order, in as few as the limits allow. `first` begins each."""
+    """Yield the actions, in order, in as few transactions as the limits allow, but in at least one.
+
+    Each transaction begins with `first`.
+    """
     max_actions_bytes = MAX_TRANSACTION_BYTES - size_bytes(first)
     transaction = [first]
     size = 0
@@ -320,7 +326,7 @@ def size_bytes(action: Action) -> int:
     """Return the size of an action as DynamoDB counts it in a transaction, in bytes.
 
     Raises:
-        InvalidInput: It is larger than an item may be.
+        InvalidInput: The action is larger than `MAX_ITEM_BYTES`.
 
     Source: "DynamoDB item sizes and formats".
     """
@@ -338,7 +344,7 @@ def _value_bytes(value: Value) -> int:
 
 
 def _raise_unless_conflict(error: ClientError) -> None:
-    """Return if the same transaction may be tried again; otherwise raise.
+    """Raise an error, unless the transaction conflicted with another one and can be tried again.
 
     Raises:
         ConditionFailed: A condition was not met.
@@ -360,7 +366,7 @@ def _raise_unless_conflict(error: ClientError) -> None:
 
 
 def _placeholders(expressions: str, values: Mapping[str, Value]) -> dict[str, Any]:
-    """Return the names and values that expressions use. DynamoDB refuses a request with unused ones."""
+    """Return the names and values that expressions use. DynamoDB refuses a request that contains unused ones."""
     names = set(re.findall(r"#(\w+)", expressions))
     used = set(re.findall(r":(\w+)", expressions))
     found: dict[str, Any] = {}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from countermark.aws.errors import translated
+from countermark.aws.errors import translate_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -28,6 +28,6 @@ def presign_upload(
     fields = {"Content-Type": content_type, **{f"x-amz-meta-{name}": value for name, value in metadata.items()}}
     conditions: list[Any] = [["content-length-range", 1, max_bytes]]
     conditions += [{name: value} for name, value in fields.items()]
-    with translated("S3"):
+    with translate_errors("S3"):
         form = client.generate_presigned_post(bucket, key, Fields=fields, Conditions=conditions, ExpiresIn=EXPIRES_S)
     return UploadForm(url=form["url"], fields=form["fields"])

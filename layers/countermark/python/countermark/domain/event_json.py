@@ -19,7 +19,7 @@ def to_json(event: Event) -> tuple[str, dict[str, JSON]]:
     """Return the detail type and the detail of an event."""
     detail: dict[str, JSON] = asdict(event)
     if isinstance(event, ContentHashed):
-        detail["queries"] = _without_repeats(event)
+        detail["queries"] = _encode_queries(event)
         if not event.left_in_content:
             del detail["left_in_content"]
     if isinstance(event, MatchFound) and not event.partial:
@@ -28,7 +28,7 @@ def to_json(event: Event) -> tuple[str, dict[str, JSON]]:
 
 
 def from_json(detail_type: str, detail: Mapping[str, Any]) -> Event:
-    """Return the event of a detail. Unknown fields, which a newer version added, are ignored.
+    """Return the event for a detail type and a detail. Ignore unknown fields, which a newer version added.
 
     Raises:
         InvalidInput: The detail type is unknown, or the detail is malformed.
@@ -60,7 +60,7 @@ def from_json(detail_type: str, detail: Mapping[str, Any]) -> Event:
                 return _opinion_given(detail)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInput(f"a {detail_type} event is malformed: {type(error).__name__}") from error
-    raise InvalidInput(f"there is no event of the type {detail_type!r}")
+    raise InvalidInput(f"unknown event type {detail_type!r}")
 
 
 def _content_hashed(detail: Mapping[str, Any]) -> ContentHashed:
@@ -71,18 +71,21 @@ def _content_hashed(detail: Mapping[str, Any]) -> ContentHashed:
         content_type=ContentType(detail["content_type"]),
         content_id=_text(detail["content_id"]),
         signals=signals,
-        queries=_with_repeats(signals, detail.get("queries", ())),
-        unhashable={name: Unhashable.stored(why["code"], why["reason"]) for name, why in detail["unhashable"].items()},
+        queries=_decode_queries(signals, detail.get("queries", ())),
+        unhashable={
+            name: Unhashable.from_stored(why["code"], why["reason"]) for name, why in detail["unhashable"].items()
+        },
         partial=_texts(detail.get("partial", {})),
         left_in_content=tuple(str(name) for name in detail.get("left_in_content", ())),
         at_s=int(detail["at_s"]),
     )
 
 
-def _without_repeats(event: ContentHashed) -> list[JSON]:
-    """Return the queries as JSON. A value that is already in the event is replaced by the name of its type.
+def _encode_queries(event: ContentHashed) -> list[JSON]:
+    """Return the queries as JSON, with each value only once in the event.
 
-    The longest text takes three quarters of an event when it is escaped, and usually it is both a signal and a query.
+    If a signal or an earlier query has the same value, the name of its type replaces the value. A text is usually both
+    a signal and a query. The longest text, when escaped, takes three quarters of the maximum size of an event.
     """
     values = {signal.type: signal.value for signal in event.signals}
     queries: list[JSON] = []
@@ -94,8 +97,8 @@ def _without_repeats(event: ContentHashed) -> list[JSON]:
     return queries
 
 
-def _with_repeats(signals: Iterable[Signal], encoded: Iterable[Mapping[str, Any]]) -> tuple[Signal, ...]:
-    """Return the queries of a list that `_without_repeats` returned."""
+def _decode_queries(signals: Iterable[Signal], encoded: Iterable[Mapping[str, Any]]) -> tuple[Signal, ...]:
+    """Return the queries from the JSON that `_encode_queries` returned."""
     values = {signal.type: signal.value for signal in signals}
     queries = []
     for query in encoded:

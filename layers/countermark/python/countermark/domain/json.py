@@ -1,4 +1,4 @@
-"""The type of JSON values, and reading of objects that older or newer code wrote."""
+"""The type of JSON values, and a function to read JSON objects that another version of countermark wrote."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -8,8 +8,8 @@ JSON: TypeAlias = None | bool | int | float | str | Sequence["JSON"] | Mapping[s
 
 
 def known_fields(kind: type, stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of an object for the fields of a dataclass. Fields that a newer version added are ignored.
+    """Return the values of an object that are fields of the dataclass `kind`. Other values are ignored.
 
-    During a deployment, functions of two versions read the same tables.
+    A newer version can have added fields: during a deployment, functions of two versions read the same tables.
     """
     return {field.name: stored[field.name] for field in fields(kind) if field.name in stored}

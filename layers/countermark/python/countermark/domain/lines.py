@@ -1,4 +1,7 @@
-"""The lines of a text file, as bytes, for any encoding and any line length."""
+"""Reading of a text file line by line, as UTF-8 bytes. The file can be in UTF-8, UTF-16 or UTF-32.
+
+Lines can have any length.
+"""
 
 import codecs
 import itertools
@@ -7,10 +10,10 @@ from functools import partial
 from typing import BinaryIO
 
 CHUNK_BYTES = 256 * 1024
-"""The number of bytes that one read of a stream requests."""
+"""How many bytes are requested per read of a stream."""
 
-# The mark of UTF-32-LE begins with the mark of UTF-16-LE, so it is checked first.
-_MARKS = (
+# The byte order mark of UTF-32-LE begins with the one of UTF-16-LE, so UTF-32-LE is checked first.
+_BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -18,21 +21,24 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
-_MARK_BYTES = 4
+_MAX_MARK_BYTES = 4
 
 
 def marked_encoding(head: bytes) -> tuple[str, int]:
-    """Return the encoding of a byte order mark, and the length of the mark; without a mark, UTF-8 and 0."""
-    return next(((name, len(mark)) for mark, name in _MARKS if head.startswith(mark)), ("utf-8", 0))
+    """Return the encoding of a file from its first bytes, and the number of bytes in its byte order mark.
+
+    Without a byte order mark, return UTF-8 and 0.
+    """
+    return next(((name, len(mark)) for mark, name in _BYTE_ORDER_MARKS if head.startswith(mark)), ("utf-8", 0))
 
 
 def lines(stream: BinaryIO, *, max_bytes: int) -> Iterator[bytes]:
-    """Yield the lines of a stream in UTF-8, without line endings and without the file's byte order mark.
+    """Yield each line of a stream as UTF-8 bytes, without its line ending and without the file's byte order mark.
 
-    A line ends in CR, LF or CRLF only. Other separators, such as U+2028 and the form feed, are part of a line. A file
-    with the mark of UTF-16 or UTF-32 is converted. A line that is not valid in the file's encoding is yielded too, and
-    is not valid UTF-8. Of a line longer than `max_bytes`, the first `max_bytes + 1` bytes are yielded. Memory holds at
-    most that much and one chunk.
+    A line ends only at CR, LF or CRLF. Other separators, such as U+2028 and the form feed, are part of a line. A file
+    with a byte order mark of UTF-16 or UTF-32 is converted to UTF-8. A line that is invalid in the file's encoding is
+    yielded as invalid UTF-8. If a line is longer than `max_bytes`, only its first `max_bytes + 1` bytes are yielded.
+    At most `max_bytes + 1` bytes and one chunk are in memory.
     """
     pending = b""
     for chunk in _utf8_chunks(stream):
@@ -52,19 +58,20 @@ def lines(stream: BinaryIO, *, max_bytes: int) -> Iterator[bytes]:
 
 def _utf8_chunks(stream: BinaryIO) -> Iterator[bytes]:
     head = b""
-    while len(head) < _MARK_BYTES and (more := stream.read(CHUNK_BYTES)):
+    while len(head) < _MAX_MARK_BYTES and (more := stream.read(CHUNK_BYTES)):
         head += more
     encoding, mark_bytes = marked_encoding(head)
     chunks = itertools.chain([head[mark_bytes:]], iter(partial(stream.read, CHUNK_BYTES), b""))
     if encoding == "utf-8":
         yield from chunks
         return
-    # Invalid text becomes half a surrogate pair, which is not valid UTF-8 either.
+    # In UTF-16, half a surrogate pair is invalid. It is converted unchanged, and the result is invalid UTF-8.
     decoder = codecs.getincrementaldecoder(encoding)(errors="surrogatepass")
     try:
         for chunk in chunks:
             yield decoder.decode(chunk).encode("utf-8", "surrogatepass")
         yield decoder.decode(b"", final=True).encode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
-        # The file ends inside a character, or contains a number that is not a character. Nothing after it is text.
+        # The file ends inside a character, or contains a number that is not a character. The rest cannot be decoded.
+        # This byte makes the last line invalid UTF-8.
         yield b"\xff"

@@ -1,6 +1,7 @@
-"""The content type of a file by its name or MIME type, the same on every machine.
+"""Detection of a file's content type from its name or its MIME type.
 
-The system's table of MIME types is not read: Lambda has none, and it differs between machines.
+The result is the same on every machine. The operating system's table of MIME types is not read, because it differs
+between machines, and Lambda has none.
 """
 
 import mimetypes
@@ -75,7 +76,7 @@ _MIME_TYPES = {
 }
 _CONTENT_TYPES = {"image": ContentType.PHOTO, "video": ContentType.VIDEO, "text": ContentType.TEXT}
 
-# Video containers that are not registered as video.
+# MIME types of video containers that do not begin with `video/`.
 _VIDEO_MIME_TYPES = frozenset(
     {
         "application/asf",
@@ -115,5 +116,5 @@ def by_name(name: str) -> ContentType | None:
 
 @cache
 def _standard() -> Mapping[str, str]:
-    """Return Python's table without the system's additions. It has documents, archives and others."""
+    """Return Python's own table of suffixes, without the operating system's entries. It has documents and archives."""
     return mimetypes.MimeTypes().types_map[True]

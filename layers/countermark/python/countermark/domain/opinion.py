@@ -1,4 +1,4 @@
-"""Opinions of a record: those that members of an exchange gave, and those that the platform sends."""
+"""Opinions about a record: members of an exchange give some, and the platform sends others."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from countermark.domain.json import JSON
 
 
 class Category(IntEnum):
-    """The category of an opinion, or of the aggregate of several. The numbers are those of python-threatexchange."""
+    """The category of one opinion, or of several opinions together. python-threatexchange uses the same numbers."""
 
     NEGATIVE_CLASS = 0
     INVESTIGATION_SEED = 1
@@ -19,7 +19,7 @@ class Category(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opinion:
-    """The opinion of one member. `category` is never DISPUTED, because only an aggregate can be."""
+    """The opinion of one member. `category` is never DISPUTED: only the aggregate of several opinions can have it."""
 
     category: Category
     tags: frozenset[str] = field(default_factory=frozenset)
@@ -31,7 +31,7 @@ class Opinion:
 
     @classmethod
     def from_json(cls, stored: Any) -> Self:
-        """Return the opinion of a stored form."""
+        """Return an opinion from its stored form, as `to_json` returned it."""
         category, tags, is_mine = stored
         return cls(category=Category(category), tags=frozenset(tags), is_mine=is_mine)
 
@@ -39,8 +39,8 @@ class Opinion:
 def aggregate(opinions: Iterable[Opinion]) -> Category:
     """Return the aggregate category of opinions.
 
-    Equal categories give that category. NEGATIVE_CLASS together with a higher one gives DISPUTED. Otherwise the highest
-    one is returned. Without opinions, the result is INVESTIGATION_SEED.
+    If all categories are equal, return that category. If NEGATIVE_CLASS occurs together with a higher category, return
+    DISPUTED. Otherwise return the highest category. Without opinions, return INVESTIGATION_SEED.
     """
     categories = {opinion.category for opinion in opinions}
     if not categories:
@@ -56,7 +56,7 @@ def tags(opinions: Iterable[Opinion]) -> tuple[str, ...]:
 
 
 class Verdict(StrEnum):
-    """The platform's opinion of a record that it matched. WITHDRAWN takes back what the platform stated before."""
+    """The platform's opinion about a record that it matched. WITHDRAWN withdraws the platform's earlier opinion."""
 
     TRUE_POSITIVE = "true_positive"
     FALSE_POSITIVE = "false_positive"
@@ -70,7 +70,8 @@ class SharedOpinion:
 
     `signal_type` names the signal of the record that the opinion is about; None means all signals. `reason` is the
     exchange's id of a reason, if the exchange requires one. `replaces` is the last verdict that was sent to the
-    exchange about the same signal; None if no earlier verdict is known. The code that sends the opinion sets it.
+    exchange about the same signal; None if no earlier verdict is known. The code that sends the opinion
+    sets `replaces`.
     """
 
     verdict: Verdict
@@ -81,7 +82,7 @@ class SharedOpinion:
 
     @classmethod
     def from_json(cls, stored: Any) -> Self:
-        """Return the opinion of an event: an object with the fields of this class.
+        """Return the opinion in an event. `stored` is an object with the fields of this class.
 
         Raises:
             KeyError, TypeError, ValueError: A field is missing or invalid.
@@ -96,9 +97,9 @@ class SharedOpinion:
         )
 
     def supersedes(self, older: "SharedOpinion") -> bool:
-        """Return whether an older opinion of the same subject need not be sent once this opinion was sent.
+        """Return whether this opinion makes it unnecessary to send an older opinion about the same subject.
 
-        SEEN does not replace a judgement, and a judgement does not replace SEEN.
+        SEEN supersedes only SEEN. All other verdicts supersede each other.
         """
         covers_signal = self.signal_type in {None, older.signal_type}
         return covers_signal and (self.verdict is Verdict.SEEN) == (older.verdict is Verdict.SEEN)
@@ -106,7 +107,7 @@ class SharedOpinion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessedOpinion:
-    """An opinion that needs no further sending, and its place among all opinions."""
+    """An opinion that does not need to be sent any more. `place` is its position in the order of all opinions."""
 
     place: int
     opinion: SharedOpinion
@@ -118,7 +119,7 @@ class ProcessedOpinion:
 
     @classmethod
     def from_json(cls, stored: Any) -> Self:
-        """Return the opinion of a stored form."""
+        """Return an opinion from its stored form, as `to_json` returned it."""
         place, verdict, signal_type, tags, reason = stored
         return cls(
             place=place,

@@ -1,4 +1,4 @@
-"""Signals, the types that make and compare them, and the content that they come from."""
+"""Signals, the signal types that make and compare them, and the types of content that they are made from."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +17,11 @@ from countermark.errors import (
 
 
 class ContentType(str):
-    """The type of a content, by its name on the wire. countermark has five types; extensions add others.
+    """The type of a content. The string is its name on the wire. countermark has five types; extensions add others.
 
     Raises:
-        InvalidInput: The name is not 1 to 64 lower-case letters, digits and underscores, a letter first.
+        InvalidInput: The name has other characters than lower-case letters, digits and underscores, more than 64
+            characters, or does not begin with a letter.
     """
 
     __slots__ = ()
@@ -30,19 +31,20 @@ class ContentType(str):
     TEXT: ClassVar["ContentType"]
     URL: ClassVar["ContentType"]
     FILE: ClassVar["ContentType"]
-    """Content whose bytes identify its type: a photo, a video, or a type of an extension. No signal type accepts
-    FILE itself."""
+    """Content of a type that its bytes show: a photo, a video, or a type of an extension. No signal type has FILE among
+    its content types."""
 
     def __new__(cls, name: str) -> Self:
         """Check the name."""
         if not _NAME.fullmatch(name):
             raise InvalidInput(
-                f"the name of a content type has 1 to 64 lower-case letters, digits and underscores, not {name[:100]!r}"
+                f"invalid content type name {name[:100]!r}: use 1 to 64 lower-case letters, digits and underscores, "
+                "the first a letter"
             )
         return super().__new__(cls, name)
 
 
-# These names fit into a URL, the name of a form field, and the first part of an upload's key.
+# A name of this form can be used in a URL, as the name of a form field, and as the first part of an upload's key.
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 ContentType.PHOTO = ContentType("photo")
@@ -53,7 +55,7 @@ ContentType.FILE = ContentType("file")
 
 
 class IndexKind(StrEnum):
-    """The index that searches a signal type."""
+    """The kind of index that searches the signals of a type."""
 
     HAMMING = "hamming"
     EXACT = "exact"
@@ -74,7 +76,7 @@ class Metric(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Signal:
-    """A canonical value of a signal type: a hash, a text or a query, as exchanges share it."""
+    """A value of a signal type in its canonical form, in which exchanges share it: a hash, a text or a query."""
 
     type: str
     value: str
@@ -85,8 +87,8 @@ class Comparison:
     """Whether two signals of one type match, and their distance.
 
     `distance` is in the unit of the type, for example bits for PDQ and edits for raw_text. It is None if the type can
-    only compare for equality. `undecided` is the reason why the comparison stopped because it took too long. In this
-    case `matches` is False and has no meaning.
+    only compare for equality. If the comparison took too long and was stopped, `undecided` is the reason, and `matches`
+    is False but has no meaning.
     """
 
     matches: bool
@@ -95,16 +97,16 @@ class Comparison:
 
 
 UnhashableCode: TypeAlias = Literal["low_quality", "empty", "damaged", "unsupported", "too_large", "missing_extra"]
-"""The reason why content made no signal. On the wire, hyphens replace the underscores."""
+"""The code of the reason why no signal was made from a content. On the wire, hyphens replace the underscores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unhashable:
-    """The reason why a content made no signal of a type. It is recorded, and never an empty string.
+    """The reason why no signal of a type was made from a content. countermark records it; `reason` is never empty.
 
     `low_quality` means that the content has too little detail to be recognised. `empty` means that nothing remains to
-    be hashed. With the other codes the content was not examined: it is `damaged`, its format is `unsupported`, it is
-    `too_large`, or a package is missing (`missing_extra`).
+    be hashed. All other codes mean that the content was not examined: it is `damaged`, its format is `unsupported`, it
+    is `too_large`, or a package is missing (`missing_extra`).
     """
 
     code: UnhashableCode
@@ -112,12 +114,12 @@ class Unhashable:
 
     @property
     def was_examined(self) -> bool:
-        """Whether the content was examined nevertheless. In this case countermark can answer that it has no match."""
+        """Whether the content was examined. If so, an answer can state that the content has no match."""
         return self.code in {"low_quality", "empty"}
 
     @classmethod
     def because(cls, error: InvalidContent | MissingExtra) -> Self:
-        """Return the reason that an error gives."""
+        """Return the code for an error, with the error's text as the reason."""
         code: UnhashableCode = "damaged"
         if isinstance(error, MissingExtra):
             code = "missing_extra"
@@ -128,8 +130,8 @@ class Unhashable:
         return cls(code=code, reason=str(error))
 
     @classmethod
-    def stored(cls, code: str, reason: str) -> Self:
-        """Return the reason in a stored event. Version 0.1 wrote `undecodable` for `damaged` and for `unsupported`."""
+    def from_stored(cls, code: str, reason: str) -> Self:
+        """Return the reason from a stored event. Version 0.1 wrote `undecodable` for `damaged` and `unsupported`."""
         return cls(code="damaged" if code == "undecodable" else cast(UnhashableCode, code), reason=reason)
 
 
@@ -148,14 +150,14 @@ class Hasher(Protocol):
     """Makes one signal from one content, in one pass over its bytes."""
 
     def update(self, chunk: bytes) -> None:
-        """Process the next bytes. Never raises because of their content; `finish` returns the error."""
+        """Process the next bytes. Invalid bytes raise no error here; `finish` returns the reason."""
 
     def finish(self) -> str | Partial[str] | Unhashable:
-        """Return the canonical value, a partial value, or the reason for none. Call once, after the last `update`."""
+        """Return the canonical value, a partial value, or why there is no value. Call once, after the last `update`."""
 
 
 class SignalType(Protocol):
-    """A method to recognise content. Stateless; its name and values are an interchange format."""
+    """A method to recognise content. It has no state. Platforms exchange its name and values: never change these."""
 
     @property
     def name(self) -> str:
@@ -163,17 +165,17 @@ class SignalType(Protocol):
 
     @property
     def content_types(self) -> frozenset[ContentType]:
-        """The content types that it applies to."""
+        """The types of content that signals of this type are made from."""
 
     @property
     def index_kind(self) -> IndexKind:
-        """The index that searches it."""
+        """The kind of index that searches signals of this type."""
 
     @property
     def match_distance(self) -> int:
         """The largest distance that matches, in the unit of the type; 0 for equality.
 
-        If the limit of a linear type depends on the signals, `compare` alone decides, and this is 0.
+        In some linear types, the limit depends on the two signals. Then this is 0, and only `compare` decides.
         """
 
     @property
@@ -190,18 +192,18 @@ class SignalType(Protocol):
     def key(self, value: str) -> bytes:
         """Return the bytes that an index stores for a canonical value.
 
-        They have a fixed length for HAMMING (bits in order) and EXACT (a digest), and are the UTF-8 text for LINEAR.
-        `HasFrames` and `IsVector` describe the keys of the other kinds.
+        For HAMMING they are the bits of the hash, in order, and for EXACT a digest; both have a fixed length. For
+        LINEAR they are the UTF-8 text. `HasFrames` and `IsVector` describe the keys of the other kinds.
         """
 
     def value(self, key: bytes) -> str | None:
-        """Return the canonical value of an index's key; None if the key is only a digest of the value."""
+        """Return the canonical value for a key from an index; None if the key is only a digest of the value."""
 
     def compare(self, query: str, banked: str) -> Comparison:
         """Compare two canonical values. Every index must agree with this method."""
 
     def hasher(self) -> Hasher | None:
-        """Return a new hasher; None if this type is never made from content."""
+        """Return a new hasher; None if signals of this type are never made from content."""
 
     def wire_distance(self, query: str, banked: str, distance: int | None) -> str:
         """Return a distance as HMA's API and the command line show it: `"2"`, `"96%"` or `"-"`."""
@@ -209,24 +211,25 @@ class SignalType(Protocol):
 
 @runtime_checkable
 class Refuses(Protocol):
-    """An optional method of a signal type: it refuses values that would match content that is not similar."""
+    """An optional method of a signal type. It refuses values that would match unrelated content."""
 
     def refusal(self, value: str) -> str | None:
-        """Return why a canonical value must not be banked or looked up, for example the digest of no bytes; or None.
+        """Return why a canonical value must not be banked or looked up; None if it is allowed.
 
-        No content hashes to such a value, so a value that an earlier version banked matches nothing.
+        An example is the digest of zero bytes. Hashers never return such a value. So if an earlier version banked it,
+        it matches nothing.
         """
 
 
 def refusal(signal_type: SignalType, value: str) -> str | None:
     """Return why a type refuses a canonical value; None if it accepts the value."""
-    # Called for each signal of a fetch. An isinstance check of the protocol would take ten times as long.
+    # This runs for each signal of a fetch. `isinstance` with the protocol would take ten times as long.
     refuse: Callable[[str], str | None] | None = getattr(signal_type, "refusal", None)
     return None if refuse is None else refuse(value)
 
 
 def accepted(signal_type: SignalType, text: str) -> str:
-    """Return the canonical value of a signal to bank, to index or to look up.
+    """Return the canonical value of a text that is to be banked, indexed or looked up as a signal.
 
     Raises:
         InvalidSignal: The text is not a signal of this type, or the type refuses it. The error names the text.
@@ -239,20 +242,20 @@ def accepted(signal_type: SignalType, text: str) -> str:
 
 @runtime_checkable
 class LengthBounded(Protocol):
-    """Optional methods of a linear signal type: a length that rules out most pairs without a comparison."""
+    """Optional methods of a linear signal type. Pairs whose lengths show that they cannot match are not compared."""
 
     def length(self, value: str) -> int:
         """Return the length of a canonical value, as `compare` counts it."""
 
     def matching_lengths(self, query: str) -> range:
-        """Return the lengths, with step 1, outside which no banked value matches a canonical query."""
+        """Return the range of lengths, with step 1, that a banked value must have to match a canonical query."""
 
 
 @runtime_checkable
 class HasFrames(Protocol):
-    """Methods of a FRAMES signal type: two signals match depending on how many of their frames are similar.
+    """Methods of a FRAMES signal type. The number of similar frames decides whether two signals match.
 
-    The key of a signal is the concatenation of the keys of its distinct frames, in ascending order; at least one.
+    A signal has at least one frame. Its key concatenates the keys of its distinct frames, in ascending order.
     """
 
     @property
@@ -262,9 +265,11 @@ class HasFrames(Protocol):
     def compare_counts(
         self, *, query_similar: int, query_frames: int, banked_similar: int, banked_frames: int
     ) -> Comparison:
-        """Compare two signals by the numbers of their distinct frames, and of those similar to a frame of the other.
+        """Compare two signals by counts of frames.
 
-        The result agrees with `compare`. Signals without similar frames do not match.
+        `query_frames` and `banked_frames` are the numbers of distinct frames in each signal. `query_similar` and
+        `banked_similar` are how many of these are similar to at least one frame of the other signal. The result agrees
+        with `compare`. Signals without similar frames do not match.
         """
 
 
@@ -273,12 +278,12 @@ class IsVector(Protocol):
     """Methods of a VECTOR signal type.
 
     For `Metric.HAMMING`, a key is `dimension` bits, eight per byte. For the other metrics it is `dimension`
-    little-endian float32 numbers. `value` returns a value for every key.
+    little-endian float32 numbers. `value` never returns None.
     """
 
     @property
     def dimension(self) -> int:
-        """The number of bits or numbers in each vector. A number of bits is a multiple of 8."""
+        """The number of bits or of numbers in each vector. For bits, it is a multiple of 8."""
 
     @property
     def metric(self) -> Metric:
@@ -288,7 +293,7 @@ class IsVector(Protocol):
     def threshold(self) -> float:
         """The largest distance, or the smallest inner product, at which `compare` can return a match.
 
-        An index finds the candidates within it, and `compare` decides.
+        An index returns the candidates within the threshold, and `compare` decides which of them match.
         """
 
 
@@ -299,7 +304,10 @@ def vector_bytes(signal_type: IsVector) -> int:
 
 @runtime_checkable
 class PacksKeys(Protocol):
-    """An optional method of a signal type with keys of one length: many keys in one call, in a tenth of the time."""
+    """An optional method of a signal type with keys of one length. It returns many keys in one call.
+
+    This takes a tenth of the time of separate calls.
+    """
 
     def keys(self, values: Sequence[str]) -> bytes:
         """Return the concatenation of the results of `key` for each value.
@@ -316,24 +324,30 @@ class VariantsHasher(Protocol):
         """Process the next bytes, as `Hasher.update` does."""
 
     def finish(self) -> Mapping[str, str] | Partial[Mapping[str, str]] | Unhashable:
-        """Return the canonical values by the names of the variants, `ORIGINAL` first, or why there are none."""
+        """Return the canonical value of each variant by its name, `ORIGINAL` first, or why there are no values."""
 
 
 @runtime_checkable
 class HashesVariants(Protocol):
-    """An optional method of a signal type: signals of rotated and mirrored content, for little more time than one."""
+    """An optional method of a signal type. It makes the signals of a content and of its rotated and mirrored variants.
+
+    This takes little more time than one signal.
+    """
 
     def variants_hasher(self) -> VariantsHasher:
-        """Return a new hasher. `ORIGINAL` has the value of `hasher`. The others can differ by a few units."""
+        """Return a new hasher. Its value of `ORIGINAL` is equal to the value from `hasher`.
+
+        The other values can differ by a few units from the hashes of content that was really rotated or mirrored.
+        """
 
 
 @runtime_checkable
 class MakesQueries(Protocol):
-    """An optional method of a signal type: it makes a query from content from which it makes no signal.
+    """An optional method of a signal type. If no signal can be made from a content, it makes a query for a lookup.
 
-    A query of words is matched against content and never made from content. A text that is too long to be banked can
-    still match. If the hasher makes no signal, the value of the reader is looked up.
+    For example, no content hashes to a list of words to search for, but content can match such a list. And a text that
+    is too long to be banked can still match. If the hasher makes no signal, the value from the reader is looked up.
     """
 
     def reader(self) -> Hasher:
-        """Return a new hasher of the query for `compare` and an index. The query is not a canonical value."""
+        """Return a new hasher that makes the query, for `compare` and an index. It is not a canonical value."""

@@ -1,4 +1,4 @@
-"""The port through which exchanges send HTTP requests. Tests replace it with a server of their own."""
+"""The port through which exchanges send HTTP requests. Tests replace it with a test server."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

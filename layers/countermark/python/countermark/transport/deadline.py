@@ -6,7 +6,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 MAX_CALLS = 32
-"""The most calls that run at once, including those whose caller gave up. Further calls wait for one to end."""
+"""The maximum number of calls that run at the same time. Further calls wait for one to end.
+
+Calls whose callers gave up count too.
+"""
 
 Result = TypeVar("Result")
 

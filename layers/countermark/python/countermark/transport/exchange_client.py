@@ -55,7 +55,7 @@ class ExchangeTransport:
     """The `Transport` over the network. Several threads can use it at once.
 
     Tests replace `sleep`, `random`, `clock` (epoch seconds), `monotonic` and `ssl_context`. Deployments with a
-    certificate authority of their own set `ssl_context` as well.
+    private certificate authority set `ssl_context` as well.
     """
 
     limits: ExchangeLimits = field(default_factory=ExchangeLimits)

@@ -1,7 +1,7 @@
 """Fetches content by URL, under a policy, within limits of size and time.
 
-The fetcher resolves a host once, checks every address, and connects to one of the checked addresses. So a name whose
-address changes in the meantime cannot get past the check. Every redirect goes through the same steps.
+The fetcher resolves a host once, checks every address, and connects to one of the checked addresses. So a host cannot
+avoid the check by changing its address after the check. Every redirect goes through the same steps.
 """
 
 import ipaddress
@@ -33,7 +33,7 @@ from countermark.transport.safe_url import (
 )
 
 MAX_ADDRESSES = 4
-"""How many addresses of a host are tried, in order."""
+"""The maximum number of addresses of a host that are tried, in order."""
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -44,7 +44,7 @@ class FetchLimits:
 
     `size_bytes` limits the body, as sent and after decompression. `connect_s` limits connecting to one address,
     including the TLS handshake. `read_s` limits each wait for more bytes of a response. `total_s` limits everything,
-    including name resolution and redirects. It is below the 30 s after which API Gateway ends a request with an error.
+    including name resolution and redirects. Its default is below the time limit of API Gateway for a request, 30 s.
     """
 
     size_bytes: int = 50 * 1024 * 1024
@@ -56,7 +56,7 @@ class FetchLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchedContent:
-    """A body, with the server's Content-Type in lower case; "" if the server sent none."""
+    """A body and its content type: the server's Content-Type in lower case, or "" if the server sent none."""
 
     body: bytes
     content_type: str
@@ -74,9 +74,9 @@ def resolve(host: str, port: int) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class URLFetcher:
-    """Fetches content from http, https and s3 URLs; the last from the named buckets only, through `s3_reader`.
+    """Fetches content from http, https and s3 URLs. s3 URLs are read with `s3_reader`, and only from `s3_buckets`.
 
-    Tests replace `resolver` and `ssl_context`. Deployments with a certificate authority of their own set `ssl_context`.
+    Tests replace `resolver` and `ssl_context`. Deployments with a private certificate authority set `ssl_context`.
     The fetcher ignores the environment's proxy settings, because a proxy would resolve the host a second time.
     """
 
@@ -88,12 +88,12 @@ class URLFetcher:
     ssl_context: ssl.SSLContext | None = None
 
     def fetch(self, url: str) -> FetchedContent:
-        """Return the content at a URL. The URL, and those of redirects, are cleaned as browsers clean them.
+        """Return the content at a URL. Clean the URL and each redirect's URL as browsers do.
 
         Raises:
-            UnsafeURL: The policy refuses the URL, or that of a redirect.
+            UnsafeURL: The policy refuses the URL, or the URL of a redirect.
             ContentTooLarge: The body exceeds the limit, as sent or after decompression.
-            Unavailable: The fetch failed, or exceeded the limits. The text begins "Failed to fetch URL".
+            Unavailable: The fetch failed, or exceeded another limit. The message begins with "Failed to fetch URL".
         """
         if url[:5].lower() == "s3://":
             return self._from_s3(url)
@@ -109,7 +109,7 @@ class URLFetcher:
 
     @contextmanager
     def _answer(self, target: Target, deadline_s: float) -> Iterator[BaseHTTPResponse]:
-        """Yield the server's response with its body unread. The connection is closed by the deadline in any case."""
+        """Yield the server's response before its body is read. Close the connection at the deadline at the latest."""
         try:
             with (
                 closing(self._connect(target, deadline_s)) as connection,
@@ -128,11 +128,11 @@ class URLFetcher:
         except (HTTPError, HTTPException, OSError, ValueError) as error:
             if time.monotonic() >= deadline_s:
                 raise self._too_slow() from error
-            # The text of the error can contain addresses of a private network.
+            # The message of `error` is left out, because it can contain addresses of a private network.
             raise _failed("the connection failed") from error
 
     def _connect(self, target: Target, deadline_s: float) -> HTTPConnection:
-        """Check all addresses of a host; return a connection to the first address that accepts one.
+        """Check all addresses of a host. Return a connection to the first address that accepts a connection.
 
         Raises:
             UnsafeURL: The policy forbids one of the addresses.
@@ -150,7 +150,7 @@ class URLFetcher:
                 connection.close()
                 last_error = error
             else:
-                # urllib3 sets the time-out of the socket from this at each request and response.
+                # For each request and response, urllib3 sets the time-out of the socket to this value.
                 connection.timeout = self.limits.read_s
                 return connection
         raise last_error
@@ -194,7 +194,7 @@ class URLFetcher:
     def _from_s3(self, url: str) -> FetchedContent:
         parts = urlsplit(url)
         if self.s3_reader is None or parts.netloc not in self.s3_buckets:
-            raise UnsafeURL("content is not fetched from this bucket")
+            raise UnsafeURL("this deployment does not allow content from this bucket")
         try:
             with self.s3_reader.open(url) as stream:
                 body = stream.read(self.limits.size_bytes + 1)
@@ -216,10 +216,10 @@ def _failed(why: str) -> Unavailable:
 
 
 def _location(response: BaseHTTPResponse) -> str:
-    """Return the Location of a redirect, decoded as UTF-8. Bytes that are not UTF-8 become surrogates.
+    """Return the Location header of a redirect, decoded as UTF-8. Invalid bytes become surrogates.
 
     Raises:
-        Unavailable: The response has no Location, or several that differ.
+        Unavailable: The response has no Location header, or several different ones.
     """
     locations = frozenset(response.headers.getlist("Location"))
     if len(locations) > 1:

@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 from countermark.errors import UnsafeURL
 
 MAX_URL_LENGTH = 8_000
-"""The longest URL, in characters: the length that every recipient should accept by RFC 9110, section 4.1."""
+"""The maximum length of a URL, in characters. RFC 9110, section 4.1, recommends that every recipient accepts it."""
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 """The schemes of URLs that content is fetched from, with their default ports."""
@@ -24,7 +24,7 @@ IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?")
 _NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
 
-_NEVER_ALLOWED = tuple(
+_FORBIDDEN_NETWORKS = tuple(
     ipaddress.ip_network(network)
     for network in (
         "0.0.0.0/8",
@@ -41,9 +41,9 @@ _NEVER_ALLOWED = tuple(
         "ff00::/8",
     )
 )
-"""Addresses that are forbidden even for a host in `private_hosts`: none of them serves content."""
+"""Addresses that are forbidden even for a host in `private_hosts`, because none of them serves content."""
 
-_EMBEDDING = tuple(
+_TUNNELS = tuple(
     ipaddress.ip_network(network)
     for network in (
         "::/96",  # IPv4-compatible
@@ -55,12 +55,18 @@ _EMBEDDING = tuple(
         "192.88.99.0/24",  # relays of 6to4
     )
 )
-"""Addresses that contain another address and lead there. IPv4-mapped ones are not here: they are unwrapped."""
+"""Addresses from which a gateway or relay leads to another address. Most of them contain that address.
+
+IPv4-mapped addresses are not in this list, because `check_address` checks the IPv4 address in them instead.
+"""
 
 _ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})
-"""Bits 64 to 95 of an ISATAP address, just before its IPv4 address; the prefix can be any. Source: RFC 5214."""
+"""The values of bits 64 to 95 of an ISATAP address. Its IPv4 address follows them. Any prefix can come before them.
 
-_SPECIAL = tuple(
+Source: RFC 5214.
+"""
+
+_SPECIAL_NETWORKS = tuple(
     ipaddress.ip_network(network)
     for network in (
         "0.0.0.0/8",
@@ -87,9 +93,9 @@ _SPECIAL = tuple(
         "3fff::/20",
     )
 )
-"""Addresses that no website has, in addition to those that this version of Python knows as not global.
+"""Networks in which no website has an address. They complete `is_global`, which depends on the version of Python.
 
-Of IPv6 these are only the networks within `_GLOBAL_UNICAST`.
+The list has no IPv6 networks outside `_GLOBAL_UNICAST`, because `_is_special` treats all of these as special.
 
 Source: IANA, "IPv4 Special-Purpose Address Registry" and "IPv6 Special-Purpose Address Registry", as of 2025.
 """
@@ -97,21 +103,21 @@ Source: IANA, "IPv4 Special-Purpose Address Registry" and "IPv6 Special-Purpose 
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 """The only IPv6 addresses that are assigned to sites. Source: IANA, "IPv6 Address Space"."""
 
-# Source: the URL standard of WHATWG, "percent-encoded bytes". A query is encoded as for a special scheme, which
-# includes the apostrophe.
+# Source: the URL standard of WHATWG, "percent-encoded bytes". http and https are "special schemes" in this standard.
+# In their queries the apostrophe is encoded too.
 _QUERY_QUOTED = frozenset(b" \"#<>'")
 _PATH_QUOTED = frozenset(b' "#<>?^`{}')
 
-_STRIPPED = "".join(map(chr, range(0x21)))
+_STRIPPED_CHARACTERS = "".join(map(chr, range(0x21)))
 """The characters that are removed from both ends of a URL: C0 control characters and the space."""
 
-_REMOVED = str.maketrans("", "", "\t\n\r")
+_REMOVED_CHARACTERS = str.maketrans("", "", "\t\n\r")
 """The characters that are removed anywhere in a URL."""
 
 _HTTP_SCHEME = re.compile(r"https?:", re.IGNORECASE)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _LONE_SURROGATES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-"""Surrogates, except those that represent bytes that are not UTF-8 (`surrogateescape`)."""
+"""All surrogates except the ones with which `surrogateescape` represents invalid bytes of UTF-8."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +143,7 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """The value of the Host header: the host, with its port unless that is the default of the scheme."""
+        """The value of the Host header: the host, and its port if it is not the default port of the scheme."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
@@ -145,15 +151,15 @@ class Target:
 def clean_like_browsers(url: str, *, base: str | None = None) -> str:
     """Clean a URL that a person or a server wrote, as browsers do. Resolve it against the http(s) URL `base`, if any.
 
-    Spaces and control characters at its ends are removed, and tabs and line breaks everywhere. Backslashes before the
-    query become slashes. Percent-encoding and checks are left to `check_url`.
+    Spaces and control characters are removed from both ends. Tabs and line breaks are removed everywhere. Backslashes
+    before the query become slashes. `check_url` does the percent-encoding and the checks.
 
     Source: the URL standard of WHATWG, "URL parsing".
 
     Raises:
         UnsafeURL: The URL cannot be resolved against `base`.
     """
-    text = url.strip(_STRIPPED).translate(_REMOVED)
+    text = url.strip(_STRIPPED_CHARACTERS).translate(_REMOVED_CHARACTERS)
     if _HTTP_SCHEME.match(text) or (base is not None and not _SCHEME.match(text)):
         before_query = re.match(r"[^?#]*", text)
         end = before_query.end() if before_query else 0
@@ -167,7 +173,7 @@ def clean_like_browsers(url: str, *, base: str | None = None) -> str:
 
 
 def check_url(url: str, policy: URLPolicy) -> Target:
-    """Check a URL, and return the target of the request. Its path and query are percent-encoded as browsers do.
+    """Check a URL, and return the target of the request. Percent-encode its path and query as browsers do.
 
     Raises:
         UnsafeURL: The scheme, the host or another part of the URL is not allowed.
@@ -179,22 +185,22 @@ def check_url(url: str, policy: URLPolicy) -> Target:
     try:
         parts = urlsplit(url)
         port = parts.port
-        written_host = parts.hostname or ""
+        raw_host = parts.hostname or ""
     except ValueError as error:
-        raise UnsafeURL("the URL cannot be read") from error
+        raise UnsafeURL("the URL is malformed") from error
     if parts.scheme not in DEFAULT_PORTS:
         raise UnsafeURL("the scheme of a URL must be http or https")
     if " " in parts.netloc or "\\" in parts.netloc + parts.path:
         raise UnsafeURL("a URL must have no space in its host, and no backslash before its query")
-    if ("[" in parts.netloc) != (":" in written_host):
+    if ("[" in parts.netloc) != (":" in raw_host):
         raise UnsafeURL("the URL has no valid host")
     if "@" in parts.netloc:
         raise UnsafeURL("a URL must have no credentials")
     if port == 0:
         raise UnsafeURL("the port of a URL must not be 0")
-    host = canonical_host(written_host)
+    host = canonical_host(raw_host)
     if policy.allowed_hosts is not None and host not in policy.allowed_hosts:
-        raise UnsafeURL("content is not fetched from this host")
+        raise UnsafeURL("this deployment does not allow content from this host")
     literal = address_of(host)
     if literal is not None:
         check_address(literal, host, policy)
@@ -218,17 +224,17 @@ def canonical_host(written: str) -> str:
     """
     if ":" in written:
         try:
-            return str(ipaddress.IPv6Address(written)) if "%" not in written else _raise_no_host()
+            return str(ipaddress.IPv6Address(written)) if "%" not in written else _raise_invalid_host()
         except ValueError:
-            return _raise_no_host()
+            return _raise_invalid_host()
     try:
         host = written.encode("idna").decode("ascii").lower().removesuffix(".")
     except UnicodeError:
-        return _raise_no_host()
+        return _raise_invalid_host()
     if not _HOST.fullmatch(host):
-        return _raise_no_host()
+        return _raise_invalid_host()
     if _NUMBER.fullmatch(host.rpartition(".")[2]):
-        return str(_ipv4(host))
+        return str(_parse_ipv4(host))
     return host
 
 
@@ -252,9 +258,9 @@ def check_address(address: IPAddress, host: str, policy: URLPolicy) -> None:
             return
         if address == ipaddress.IPv6Address("::1") and host in policy.private_hosts:
             return
-    if any(address in network for network in _NEVER_ALLOWED if network.version == address.version):
-        raise UnsafeURL("the host has an address that content is never fetched from")
-    if any(address in network for network in _EMBEDDING if network.version == address.version) or _is_isatap(address):
+    if any(address in network for network in _FORBIDDEN_NETWORKS if network.version == address.version):
+        raise UnsafeURL("the host has an address that is never allowed")
+    if any(address in network for network in _TUNNELS if network.version == address.version) or _is_isatap(address):
         raise UnsafeURL("the host has an address that contains another address")
     if _is_special(address) and host not in policy.private_hosts:
         raise UnsafeURL("the host has a private address")
@@ -266,24 +272,27 @@ def _is_isatap(address: IPAddress) -> bool:
 
 def _is_special(address: IPAddress) -> bool:
     """Return whether no website can have this address."""
-    if any(address in network for network in _SPECIAL if network.version == address.version):
+    if any(address in network for network in _SPECIAL_NETWORKS if network.version == address.version):
         return True
     return not address.is_global or (address.version == 6 and address not in _GLOBAL_UNICAST)
 
 
-def _ipv4(host: str) -> ipaddress.IPv4Address:
-    """Return the address of a host of one to four numbers. The last number fills all remaining bytes."""
+def _parse_ipv4(host: str) -> ipaddress.IPv4Address:
+    """Return the IPv4 address that a host of one to four numbers represents. The last number fills all remaining bytes.
+
+    For example, `127.1` is 127.0.0.1.
+    """
     parts = host.split(".")
     if len(parts) > 4 or not all(_NUMBER.fullmatch(part) for part in parts):
-        _raise_no_host()
+        _raise_invalid_host()
     try:
-        numbers = [_number(part) for part in parts]
+        numbers = [_parse_number(part) for part in parts]
         *high, low = numbers
         if any(number > 255 for number in high):
-            _raise_no_host()
+            _raise_invalid_host()
         shift_bits = 8 * (4 - len(high))
         if low >= 1 << shift_bits:
-            _raise_no_host()
+            _raise_invalid_host()
         value = low
         for place, number in enumerate(high):
             value += number << (24 - 8 * place)
@@ -292,20 +301,20 @@ def _ipv4(host: str) -> ipaddress.IPv4Address:
         raise UnsafeURL("the URL has no valid host") from error
 
 
-def _number(text: str) -> int:
+def _parse_number(text: str) -> int:
     if text.startswith("0x"):
         return int(text[2:] or "0", 16)
     return int(text, 8) if len(text) > 1 and text.startswith("0") else int(text)
 
 
-def _raise_no_host() -> str:
+def _raise_invalid_host() -> str:
     raise UnsafeURL("the URL has no valid host")
 
 
 def _percent_encode(text: str, quoted: frozenset[int]) -> str:
-    """Return a path or query as printable ASCII: its UTF-8, with the bytes in `quoted` percent-encoded.
+    """Return a path or query as printable ASCII. Its UTF-8 bytes in `quoted`, or not printable, are percent-encoded.
 
-    `%` itself is never encoded. Bytes from a server that are not UTF-8 are sent back unchanged.
+    `%` itself is never encoded. If a server sent bytes that are not UTF-8, the same bytes are encoded and sent back.
     """
     raw = _LONE_SURROGATES.sub("\ufffd", text).encode("utf-8", "surrogateescape")
     return "".join(chr(byte) if 0x21 <= byte < 0x7F and byte not in quoted else f"%{byte:02X}" for byte in raw)
