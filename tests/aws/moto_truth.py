@@ -1,8 +1,9 @@
-"""moto made truthful under threads, and its transactions made fast.
+"""moto made truthful under threads, and its transactions and answers made fast.
 
 moto is plain Python over dictionaries without a lock: requests of several threads interleave, of puts that were
 acknowledged some are lost, and two conditional writes may both succeed. Its transactions copy whole tables to be able
 to take them back. Here one request is served at a time, and a transaction remembers only the items that it touches.
+Of each value in an answer moto looks for ten members under four names each, and finds one: here it looks for the name.
 """
 
 import copy
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from botocore.model import Shape
 from moto.core.botocore_stubber import BotocoreStubber
+from moto.core.serialize import ResponseSerializer
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.models.table import Table
@@ -42,6 +45,7 @@ def truthful_moto() -> Iterator[None]:
     """Serve one request at a time, and take back exactly what a failed transaction did."""
     serve: Callable[..., Any] = BotocoreStubber.__call__
     transact: Callable[..., None] = DynamoDBBackend.transact_write_items
+    look_for: Callable[..., Any] = ResponseSerializer.get_value
 
     def serve_one(self: BotocoreStubber, *args: Any, **request: Any) -> Any:
         with _ONE_AT_A_TIME:
@@ -59,8 +63,14 @@ def truthful_moto() -> Iterator[None]:
                 before.put_back()
             raise
 
+    def look_for_name(self: ResponseSerializer, value: Any, key: str, shape: Shape) -> Any:
+        if type(value) is dict and getattr(shape, "parent", shape).name == "AttributeValue":
+            return value.get(key)
+        return look_for(self, value, key, shape)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BotocoreStubber, "__call__", serve_one)
+        patch.setattr(ResponseSerializer, "get_value", look_for_name)
         patch.setattr(DynamoDBBackend, "transact_write_items", transact_touched)
         yield
 
