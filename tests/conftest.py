@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from countermark.local.files import locked
-from layers import build as layers_build
 
 if TYPE_CHECKING:
     from tests.aws.deployed import Deployed
+    from tests.infra.synthesis import Synthesiser
 
 # A busy machine makes no test fail: how long an example takes is for the benchmarks to say.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -34,36 +32,29 @@ SYNTHESIS_S = 500
 
 
 @pytest.fixture(scope="session")
-def cloud_assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cdk() -> Iterator["Synthesiser"]:
+    """The process in which the CDK runs: its library starts Node, and leaves it running."""
+    from tests.infra.synthesis import running_synthesiser
+
+    with running_synthesiser() as synthesiser:
+        yield synthesiser
+
+
+@pytest.fixture(scope="session")
+def cloud_assembly(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """The directory of the app as synthesised, with the layers as built. Most tests want `templates` alone.
 
-    In a process of its own: the CDK's library starts Node, and leaves it running. The first worker of a run that wants
-    it makes it, and the others wait.
+    The first process of a run that wants it makes it, and the others wait.
     """
     base = tmp_path_factory.getbasetemp()
     directory = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     assembly = directory / "cdk.out"
     with locked(directory / "cdk.lock", timeout_s=SYNTHESIS_S):
         if not assembly.exists():
-            layers_build.build()
-            made = synthesised(tmp_path_factory.mktemp("synthesis"), {"countermark:content_buckets": CONTENT_BUCKET})
+            made = tmp_path_factory.mktemp("synthesis")
+            cdk: Synthesiser = request.getfixturevalue("cdk")
+            cdk.whole(made, knobs={"countermark:content_buckets": CONTENT_BUCKET})
             made.rename(assembly)
-    return assembly
-
-
-def synthesised(assembly: Path, knobs: Mapping[str, Any]) -> Path:
-    """Synthesise the app with knobs into a directory, over the layers as built, and return it."""
-    # Without bytecode every import of the CDK takes six seconds longer.
-    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environ["CDK_CONTEXT_JSON"] = json.dumps(dict(knobs))
-    environ |= {"CDK_OUTDIR": str(assembly), "JSII_RUNTIME_PACKAGE_CACHE_ROOT": str(ROOT / "build" / "jsii")}
-    # The CDK keeps a cache in the home directory, and nothing may be left outside the checkout.
-    environ["HOME"] = str(ROOT / "build" / "home")
-    pinned_node = Path(sys.executable).with_name("node")
-    if pinned_node.exists():
-        environ["JSII_NODE"] = str(pinned_node)
-    done = subprocess.run([sys.executable, "-m", "infra.app"], cwd=ROOT, env=environ, capture_output=True, text=True)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return assembly
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from tests.cloud.deployment import Deployment, deployed
 from tests.cloud.emulator import running_emulator
-from tests.conftest import CONTENT_BUCKET, synthesised
+from tests.conftest import CONTENT_BUCKET
+from tests.infra.synthesis import Synthesiser
 
 SHARDS = {"countermark:shards": 4, "countermark:shards_per_function": 2, "countermark:shard_memory_mb": 512}
 
@@ -23,12 +24,12 @@ def cloud(cloud_assembly: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(scope="module")
-def sharded_cloud(cloud_assembly: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def sharded_cloud(cdk: Synthesiser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """The app with an index of four shards, in two functions."""
-    assert cloud_assembly.is_dir()  # the layers are built by now
     _skip_where_it_cannot_run()
     directory = tmp_path_factory.mktemp("sharded")
-    assembly = synthesised(directory / "cdk.out", {"countermark:content_buckets": CONTENT_BUCKET, **SHARDS})
+    assembly = directory / "cdk.out"
+    cdk.whole(assembly, knobs={"countermark:content_buckets": CONTENT_BUCKET, **SHARDS})
     with running_emulator(directory) as emulator:
         yield deployed(emulator, assembly)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.infra.synthesis import run_synthesis, small_layers
+from tests.infra.synthesis import Synthesiser, small_layers
 from tests.infra.template import named, reference
 
 NEW_ACCOUNT_MEMORY_MB = 3_008
@@ -52,15 +52,15 @@ def arn(value: Any) -> str:
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Mapping[str, Any]]:
+def both(cdk: Synthesiser, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Mapping[str, Any]]:
     """The templates of two deployments in one account, by stack."""
     directory = tmp_path_factory.mktemp("both")
     layers = small_layers(directory)
     found = {}
     for name in ("one", "two"):
         knobs = {"countermark:name": name, "countermark:shards": 2}
-        done = run_synthesis(layers, directory / name, knobs=knobs)
-        assert done.returncode == 0, done.stderr[-2000:]
+        done = cdk.small(layers, directory / name, knobs=knobs)
+        assert done.code == 0, done.said[-2000:]
         for path in (directory / name).glob("*.template.json"):
             found[path.name.removesuffix(".template.json")] = json.loads(path.read_text())
     assert found.keys() == {"one-storage", "one-service", "two-storage", "two-service"}

@@ -1,7 +1,6 @@
 """The CDK's own command line takes the app as well, with the knobs that an operator gives it."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from countermark.domain import coverage
+from tests.infra.synthesis import cdk_environ
 from tests.infra.template import named
 from tests.infra.test_service import PUBLIC
 
@@ -26,7 +26,7 @@ SYNTH_S = 300
 
 
 @pytest.fixture(scope="module")
-def cdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The command line, installed from npm."""
     if (npm := shutil.which("npm")) is None:
         pytest.skip("there is no npm on this machine")
@@ -43,19 +43,15 @@ def cdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def service(cdk: Path, cloud_assembly: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+def service(command: Path, cloud_assembly: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     """The service stack's template, as `cdk synth` makes it with knobs."""
     assert cloud_assembly.is_dir()  # the layers are built by now
     output = tmp_path_factory.mktemp("cdk")
     knobs = {"name": "second", "alarm_topic_arn": TOPIC, "cors_origins": ORIGIN, "fetch_every_min": "60"}
     given = [part for name, value in knobs.items() for part in ("--context", f"countermark:{name}={value}")]
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("CDK_", "AWS_"))}
-    environ["JSII_RUNTIME_PACKAGE_CACHE_ROOT"] = str(ROOT / "build" / "jsii")
-    environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    if (node := Path(sys.executable).with_name("node")).exists():
-        environ["JSII_NODE"] = str(node)
+    environ = {name: value for name, value in cdk_environ().items() if not name.startswith(("CDK_", "AWS_"))}
     done = subprocess.run(
-        [cdk, "synth", "--quiet", "--app", f"{sys.executable} -m infra.app", "--output", output, *given],
+        [command, "synth", "--quiet", "--app", f"{sys.executable} -m infra.app", "--output", output, *given],
         cwd=ROOT,
         env=environ,
         capture_output=True,

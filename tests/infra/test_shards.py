@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.infra.synthesis import small_layers, synthesise
+from tests.infra.synthesis import Synthesiser, small_layers
 from tests.infra.template import as_list, named, reference
 from tests.infra.test_permissions import LOG, MAY, TRACE, allowed
 from tests.infra.test_service import STAGES, alarmed
@@ -22,9 +22,9 @@ KNOBS = {
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+def service(cdk: Synthesiser, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     directory = tmp_path_factory.mktemp("shards")
-    return synthesise(small_layers(directory), directory / "out", knobs=KNOBS)
+    return cdk.service(small_layers(directory), directory / "out", knobs=KNOBS)
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +107,9 @@ def test_every_alarm_of_theirs_says_what_to_do(service: Mapping[str, Any]) -> No
         assert not as_list(alarm.get("AlarmActions", []))
 
 
-def test_shards_that_fit_one_function_lie_in_the_match_function(tmp_path: Path) -> None:
+def test_shards_that_fit_one_function_lie_in_the_match_function(cdk: Synthesiser, tmp_path: Path) -> None:
     knobs = {"countermark:shards": 10, "countermark:shards_per_function": 10}
-    service = synthesise(small_layers(tmp_path), tmp_path / "out", knobs=knobs)
+    service = cdk.service(small_layers(tmp_path), tmp_path / "out", knobs=knobs)
     functions = dict(named(service, "AWS::Lambda::Function"))
     assert functions.keys() == {f"{stage.capitalize()}Function" for stage in STAGES}
     assert functions["IndexFunction"]["Environment"]["Variables"]["COUNTERMARK_INDEX_SHARDS"] == "10"
