@@ -1,4 +1,4 @@
-"""Ring 2: the signal types. Libraries that load slowly are imported only when a hash or a comparison needs them."""
+"""Ring 2: the signal types. They import libraries that load slowly only when a hash or a comparison needs them."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -35,7 +35,7 @@ def signal_type(name: str) -> SignalType:
     """Return a signal type by its name.
 
     Raises:
-        InvalidInput: No signal type has this name. The text is the same as HMA's.
+        InvalidInput: No signal type has this name. The message is the same as HMA's.
     """
     try:
         return SIGNAL_TYPES[name]

@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 class BufferedHasher(Generic[Result]):
     """Collects content up to a limit, and hashes it at the end.
 
-    When content exceeds the limit, the hasher discards all of it immediately, and everything that follows.
+    If the content exceeds the limit, the hasher immediately discards the stored bytes, and ignores all further bytes.
     """
 
     def __init__(self, hash_content: Callable[[bytes], Result | Unhashable], *, max_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Finds out whether a file is a photo or a video: from its bytes, or from its name if its bytes do not show it.
+"""Determines whether a file is a photo or a video: from its bytes, or from its name if the bytes are not conclusive.
 
 Source: python-threatexchange 1.2, content_type/file.py, which looks only at the name and, for GIFs, at the bytes.
 """
@@ -13,7 +13,7 @@ from countermark.signals.decode import looks_like
 from countermark.signals.formats.boxes import AVIF_BRANDS, HEIC_BRANDS, is_avif, is_heic
 
 HEAD_BYTES = 1024 * 1024
-"""How many bytes from the start of a file are enough. The second frame of most animations begins within them."""
+"""How many bytes from the start of a file are examined. In most animations, the second frame begins within them."""
 
 _PHOTO_STARTS = (
     b"\xff\xd8\xff",  # JPEG
@@ -23,13 +23,13 @@ _PHOTO_STARTS = (
     b"II+\x00",  # BigTIFF
     b"MM\x00+",
     b"II\xbc\x01",  # JPEG XR
-    b"\xff\x0a",  # JPEG XL: a bare codestream, and in boxes
+    b"\xff\x0a",  # JPEG XL: a codestream without a container; then, in boxes
     b"\x00\x00\x00\x0cJXL \r\n\x87\n",
-    b"\xff\x4f\xff\x51",  # JPEG 2000: a bare codestream, and in boxes
+    b"\xff\x4f\xff\x51",  # JPEG 2000: a codestream without a container; then, in boxes
     b"\x00\x00\x00\x0cjP  \r\n\x87\n",
 )
-# HEIF and AVIF, their image sequences, and brands that cameras and editors write. Source: the registry of MP4 brands,
-# mp4ra.org.
+# The brands of HEIF and AVIF, of their image sequences, and of files from cameras and editors. Source: the registry of
+# MP4 brands, mp4ra.org.
 _PHOTO_BRANDS = frozenset(
     {*HEIC_BRANDS, *AVIF_BRANDS, b"avio", b"hevm", b"hevs", b"hevx", b"heif", b"heis", b"miaf", b"crx ", b"jp2 "}
 )
@@ -56,22 +56,22 @@ _VIDEO_STARTS = (
     b"\x00\x00\x00\x00\x01\xbc",  # GXF
 )
 _RIFF_VIDEOS = (b"AVI ", b"AVIX", b"AMV ", b"CDXA")
-# The types of the first box of an MP4 or QuickTime file. A text can contain those of the second line as words, as in
-# "I'm free".
+# The types that the first box of an MP4 or QuickTime file can have. A text can contain the types in `_SMALL_BOXES` as
+# words, for example "I'm free".
 _VIDEO_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx")
 _SMALL_BOXES = (b"wide", b"free", b"skip", b"pnot", b"uuid", b"junk", b"PICT")
 _MAX_FIRST_SIZE_BYTE = 8
-"""The largest first byte of a small box's size. It allows 150 MB, and no text begins with such a small byte."""
+"""The maximum value of the first byte of a small box's size. It allows 150 MB. No text begins with so small a byte."""
 
-# The start of the first packet of each kind of video stream in Ogg. A file with sound only has none of these.
+# The first bytes of the first packet of each kind of video stream in Ogg. A file with only sound has none of them.
 _OGG_VIDEOS = (b"\x80theora", b"BBCD\x00", b"OVP80", b"\x01video", b"fishead\x00", b"\x80daala")
 _OGG_FIRST_PAGES_BYTES = 4096
 
 _TS_PACKETS = ((188, 0), (192, 4), (204, 0), (208, 0))
-"""The packet sizes of MPEG transport streams, Blu-ray included, each with the offset of the sync byte."""
+"""The formats of MPEG transport streams, including Blu-ray: (packet size, offset of the sync byte), in bytes."""
 _TS_SYNC = 0x47
 _TS_MIN_PACKETS = 4
-"""How many packets in a row must have their sync byte. By chance, one in billions of other files does."""
+"""How many consecutive packets must have the sync byte. One in billions of other files passes the check by chance."""
 
 _BUILT_IN_TYPES = ContentTypes()
 
@@ -82,7 +82,7 @@ def content_type_of(head: bytes, name: str = "", content_types: ContentTypes = _
     `head` is the first `HEAD_BYTES` of the file, or all of a smaller file.
 
     Raises:
-        UnsupportedContent: The file has none of these types. The error says what it looks like, or names its suffix.
+        UnsupportedContent: The file has none of these types. The error describes the format or names the suffix.
     """
     found = type_from_bytes(head) or content_types.by_start(head, name)
     if found is not None:
@@ -98,7 +98,7 @@ def content_type_of(head: bytes, name: str = "", content_types: ContentTypes = _
 
 
 def type_from_bytes(head: bytes) -> ContentType | None:
-    """Return PHOTO or VIDEO if a file begins as a known format does; otherwise None."""
+    """Return PHOTO or VIDEO if the first bytes of a file are those of a known format; otherwise None."""
     if is_gif(head):
         return ContentType.VIDEO if is_animated(head) else ContentType.PHOTO
     if head.startswith(_PHOTO_STARTS) or _is_bitmap(head):
@@ -111,14 +111,15 @@ def type_from_bytes(head: bytes) -> ContentType | None:
 
 
 def is_gif(head: bytes) -> bool:
-    """Return whether a file begins as a GIF does. A GIF is a photo or a video: see `is_animated`."""
+    """Return whether the first bytes of a file are those of a GIF. A GIF is a photo or a video: see `is_animated`."""
     return head.startswith((b"GIF87a", b"GIF89a"))
 
 
 def is_text(head: bytes) -> bool:
-    """Return whether the beginning of a file is UTF-8 without NUL. Every photo and video has a NUL or an invalid byte.
+    """Return whether the beginning of a file is text: valid UTF-8 without NUL bytes.
 
-    A character that is cut off at the end of `head` is ignored.
+    Every photo and video has a NUL or a byte that is invalid in UTF-8. An incomplete character at the end of `head` is
+    ignored.
     """
     if b"\x00" in head:
         return False
@@ -144,7 +145,7 @@ def _is_video(head: bytes) -> bool:
 def _is_transport_stream(head: bytes) -> bool:
     """Return whether `head` has consecutive packets of an MPEG transport stream.
 
-    A recording can begin in the middle of a packet. Source: ISO/IEC 13818-1, 2.4.3.2: each begins with the byte 0x47.
+    A recording can begin in the middle of a packet. Source: ISO/IEC 13818-1, 2.4.3.2: a packet begins with byte 0x47.
     """
     for size, before in _TS_PACKETS:
         starts = range(size) if len(head) >= (_TS_MIN_PACKETS + 1) * size else (before,)
@@ -156,9 +157,9 @@ def _is_transport_stream(head: bytes) -> bool:
 
 
 def _is_bitmap(head: bytes) -> bool:
-    """Return whether a file begins as a BMP does: with BM, and a known size of the second header.
+    """Return whether a file begins with BM, and then declares a known size of the second header, as a BMP does.
 
-    A text could begin with the two letters alone.
+    The size is checked because a text can also begin with the letters BM.
     """
     return head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in (12, 40, 52, 56, 64, 108, 124)
 
@@ -185,13 +186,13 @@ def is_animated(head: bytes) -> bool:
 
 
 def _table_bytes(head: bytes, at: int) -> int:
-    """Return the size in bytes of the colour table that the flags at `at` announce; 0 if they announce none."""
+    """Return the size in bytes of the colour table that the flags at offset `at` declare; 0 if they declare none."""
     flags = head[at] if at < len(head) else 0
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
 def _after_blocks(head: bytes, at: int) -> int:
-    """Return the offset after a series of sub-blocks. Each sub-block has its size in front of it."""
+    """Return the offset after a series of sub-blocks. Each sub-block begins with a byte that states its size."""
     while at < len(head) and head[at]:
         at += head[at] + 1
     return at + 1

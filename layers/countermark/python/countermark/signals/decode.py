@@ -26,42 +26,42 @@ if TYPE_CHECKING:
     from countermark.signals.picture import Picture
 
 MAX_PHOTO_BYTES = 100 * 1024 * 1024
-"""The largest photo file: enough for 16 megapixels of uncompressed 16-bit RGB."""
+"""The maximum size of a photo file. It is enough for 16 megapixels of uncompressed 16-bit RGB."""
 
 MAX_PIXELS = 89_478_485
-"""The most pixels of a photo: from this number on, Pillow warns of a decompression bomb."""
+"""The maximum number of pixels of a photo. Above it, Pillow warns of a decompression bomb."""
 
 _BYTES_PER_PIXEL = 4
-"""The memory that a decoded pixel takes in Pillow."""
+"""How many bytes of memory a decoded pixel takes in Pillow."""
 
 MAX_DECODE_BYTES = 8 * MAX_PIXELS
-"""The most memory for decoding one photo. A format whose decoder needs more per pixel is allowed fewer pixels."""
+"""The maximum memory for decoding one photo. If a decoder needs more memory per pixel, fewer pixels are allowed."""
 
 MAX_SCANS = 100
-"""The most scans of a JPEG. A progressive JPEG usually has about ten. The decoder visits all pixels in each scan."""
+"""The maximum number of scans of a JPEG. The decoder processes all pixels in each scan. Ten scans are usual."""
 
 MAX_SCANNED_PIXELS = 20 * MAX_PIXELS
-"""The most pixels times scans: the largest photo with twice the usual number of scans. It takes about 10 s."""
+"""The maximum of pixels times scans. It allows the largest photo twice the usual number of scans: about 10 s."""
 
 DRAFT_PIXELS = 1024
-"""The minimum side of a draft in pixels: each of PDQ's 64 samples per side then still covers 16 pixels."""
+"""The minimum side of a draft, in pixels. With it, each of PDQ's 64 samples per side covers at least 16 pixels."""
 
 MAX_DECODE_S = 30.0
-"""The most processor time for decoding one photo, checked whenever the decoder reads more bytes.
+"""The maximum processor time for decoding one photo, in seconds. It is checked when the decoder reads more bytes.
 
-A format that is read completely before it is decoded is limited by its number of pixels only.
+Some decoders read the whole file first. For their formats, only the number of pixels limits the time.
 """
 
 FORMATS = ("AVIF", "BMP", "GIF", "HEIC", "JPEG", "PNG", "TIFF", "WebP")
-"""The formats that are decoded, by their names in Pillow. They are those that cameras, editors and the web use."""
+"""Pillow's names of the formats that are decoded. Cameras, editors and websites use these formats."""
 
-# The Pillow plugins for these formats. Without them, Pillow would load all its plugins to find a missing one.
+# The Pillow plugins for these formats. If one of them were not loaded, Pillow would load all its plugins to find it.
 _PLUGINS = ("Avif", "Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP")
 
 _LONGEST_REASON = 120
-"""How many characters of Pillow's message an error quotes."""
+"""How many characters of Pillow's message an error quotes at most."""
 
-# The errors that Pillow's decoders raise for damaged files. Any other error is a bug here or in Pillow, and propagates.
+# The errors that Pillow's decoders raise for damaged files. Any other error is a bug here or in Pillow. It propagates.
 _DAMAGE_ERRORS = (
     ArithmeticError,
     AssertionError,
@@ -77,7 +77,7 @@ _DAMAGE_ERRORS = (
     zlib.error,
 )
 
-# The first bytes of other files that people upload as photos.
+# The first bytes of files that are not photos, but that people upload as photos.
 _SIGNATURES = (
     (b"%PDF-", "PDF"),
     (b"%!PS", "PostScript"),
@@ -103,7 +103,7 @@ def pixels(content: bytes) -> "NDArray[np.uint8]":
 
     Returns:
         Shape (rows, columns) for grey, (rows, columns, 3) for RGB; C order. Alpha is dropped, not composited. The
-        orientation in EXIF is not applied. The platforms with which hashes are exchanged do the same.
+        orientation in EXIF is not applied. The platforms that exchange hashes with countermark do the same.
 
     Raises:
         Busy, ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent: As `picture`.
@@ -114,18 +114,18 @@ def pixels(content: bytes) -> "NDArray[np.uint8]":
 def picture(content: bytes, *, draft: bool = False) -> "Picture":
     """Decode a photo, and return its picture as a person sees it. Unlike `pixels`, this makes no copy of the pixels.
 
-    Bytes that viewers ignore do not change the picture. If a file ends early, or is damaged from some point on, the
-    decoder fills in the rest, and `partial` says how much is missing.
+    Bytes that viewers ignore do not change the picture. If a file ends early, or is damaged after some point, the
+    decoder fills in the missing part, and the picture's `partial` says how much is missing.
 
-    With `draft`, a JPEG can be decoded at a half, a quarter or an eighth of its size, as long as no side is shorter
+    If `draft` is true, a JPEG can be decoded at a half, a quarter or an eighth of its size, but with no side shorter
     than `DRAFT_PIXELS`. This is several times faster, but the hash can differ in some bits; see docs/hashing.md.
 
     Raises:
         ContentTooLarge: The photo exceeds `MAX_PHOTO_BYTES`, `MAX_PIXELS`, `MAX_DECODE_BYTES`, `MAX_SCANS`,
             `MAX_SCANNED_PIXELS` or `MAX_DECODE_S`.
-        Busy: Other content is using the memory of the process; see `memory`.
-        InvalidContent: The bytes are not a photo, are damaged, or lack more than half of the rows. The error says
-            which.
+        Busy: The memory of the process is in use for decoding other content; see `memory`.
+        InvalidContent: The bytes are not a photo or are damaged, or more than half of the rows are missing. The error
+            states the reason.
         MissingExtra: The photo is HEIC, and the library that reads HEIC is not installed.
         UnsupportedContent: The format, or the variant of it, is not decoded. The error names it.
     """
@@ -162,14 +162,14 @@ def _refuse(content: bytes) -> NoReturn:
 
 
 class _Admission:
-    """Admits one photo to decoding, and holds the memory that it takes from the budget of the process."""
+    """Allows the decoding of one photo if its size is allowed, and reserves memory from the budget of the process."""
 
     def __init__(self, content_bytes: int) -> None:
         self._content_bytes = content_bytes
         self._lease: Lease | None = None
 
     def admit(self, claim: "Claim") -> None:
-        """Check the sizes from a photo's header before anything is decoded, and take the memory that decoding needs.
+        """Check the sizes in a photo's header before decoding, and take the memory that decoding needs.
 
         Raises:
             Busy: The memory did not become free in time.
@@ -180,23 +180,23 @@ class _Admission:
         self._lease = process_budget().take(self._content_bytes + needs_bytes)
 
     def attach_lease(self, picture: "Picture") -> "Picture":
-        """Return the picture with the lease for the memory of its pixels. The lease ends with the picture."""
+        """Return the picture with a lease for the memory of its pixels. The lease ends when the picture is freed."""
         lease, self._lease = self._lease, None
         if lease is not None:
             lease.shrink(_BYTES_PER_PIXEL * picture.rows * picture.columns)
         return replace(picture, lease=lease)
 
     def __enter__(self) -> None:
-        """Start without a lease: `admit` takes one."""
+        """Do nothing: `admit` takes the lease."""
 
     def __exit__(self, *_: object) -> None:
-        """Release the memory, unless a picture has the lease."""
+        """Release the memory, unless `attach_lease` passed the lease to a picture."""
         if self._lease is not None:
             self._lease.release()
 
 
 def _check(claim: "Claim") -> None:
-    """Check the sizes from a photo's header.
+    """Check the sizes in a photo's header.
 
     Raises:
         ContentTooLarge: The photo has too many pixels, or a JPEG has too many scans.
@@ -228,7 +228,7 @@ def _silence_pillow() -> None:
 def _silence_libtiff() -> None:
     """Stop libtiff, with which Pillow reads compressed TIFFs, from printing messages.
 
-    This has no effect where Pillow's build does not export libtiff's functions.
+    This has no effect if Pillow's build does not export libtiff's functions.
     Source: TIFFError(3tiff) and TIFFWarning(3tiff): without a handler nothing is printed.
     """
     import ctypes
@@ -244,7 +244,7 @@ def _silence_libtiff() -> None:
 
 
 def looks_like(content: bytes) -> str | None:
-    """Describe bytes that are not a photo, for example "a ZIP archive"; return None if the format is not known."""
+    """Describe bytes that are not a photo, for example "a ZIP archive"; return None if the format is unknown."""
     start = content[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
     if content[4:8] == b"ftyp":
         return "HEIC" if is_heic(content) else "an MP4 or QuickTime video"

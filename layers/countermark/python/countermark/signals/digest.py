@@ -1,4 +1,4 @@
-"""Signal types that are a cryptographic digest of the content. Two signals match only if they are equal."""
+"""Signal types whose signals are cryptographic digests of the content. Two signals match only if they are equal."""
 
 import hashlib
 import re
@@ -15,12 +15,13 @@ NO_BYTES = Unhashable(code="empty", reason="there are no bytes")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DigestType:
-    """A digest of one content type's bytes, in lower-case hex. Content is not decoded, so any bytes have a digest.
+    """A signal type: the digest of the content's bytes, in lower-case hex. The content is not decoded.
 
-    The digest of zero bytes is not accepted as a signal. Some hash lists contain it, and it would match every failed
-    upload.
+    So any bytes have a digest, but the digest of zero bytes is not accepted as a signal. Some hash lists contain this
+    digest, and it would match every failed upload.
 
-    `content_hasher` creates the hasher if the digest is not of the unchanged bytes.
+    `content_hasher` creates a hasher that changes the bytes before it computes the digest. None is for a digest of the
+    unchanged bytes.
     """
 
     name: str
@@ -68,7 +69,7 @@ class DigestType:
 
 
 def digests_raw_bytes(signal_type: SignalType) -> bool:
-    """Return whether a signal type digests the unchanged bytes, and so can hash content that no decoder reads."""
+    """Return whether a signal type digests the unchanged bytes. Such a type can hash content that cannot be decoded."""
     return isinstance(signal_type, DigestType) and signal_type.content_hasher is None
 
 
@@ -76,7 +77,7 @@ class DigestHasher:
     """Digests bytes as they arrive, without storing them."""
 
     def __init__(self, algorithm: str) -> None:
-        # MD5 is not used for security: it is the hash that platforms exchange.
+        # MD5 is not used for security, but because platforms exchange MD5 hashes.
         self._digest = hashlib.new(algorithm, usedforsecurity=False)
         self._is_empty = True
 

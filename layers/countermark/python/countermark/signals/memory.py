@@ -1,6 +1,7 @@
 """A memory budget for everything that this process decodes at the same time.
 
-Requests that do not fit wait for a limited time. They are served in the order in which they arrived.
+If the free memory is not enough for a request, the request waits for a limited time. Requests get memory in the order
+in which they arrived.
 """
 
 import os
@@ -17,10 +18,10 @@ VARIABLE = "COUNTERMARK_DECODE_MEMORY_MB"
 """The environment variable that sets the budget, in MiB."""
 
 FRACTION = 0.5
-"""The fraction of the process's memory for decoding if the variable is not set. Index and content need the rest."""
+"""The budget as a fraction of the process's memory, if `VARIABLE` is not set. Index and content need the rest."""
 
 MAX_WAIT_S = 20.0
-"""How long decoding waits for memory. It is below the 30 seconds after which API Gateway ends a request."""
+"""How long decoding waits for memory, in seconds. API Gateway ends a request after 30 seconds."""
 
 _MIB = 1 << 20
 _M_MMAP_THRESHOLD = -3
@@ -29,7 +30,7 @@ _CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memor
 
 
 class Lease:
-    """Memory taken from a budget. It is returned by `release`, or when the lease is garbage-collected."""
+    """Memory taken from a budget. `release` returns the memory; so does the garbage collection of the lease."""
 
     def __init__(self, budget: "Budget", size_bytes: int) -> None:
         self._budget = budget
@@ -42,7 +43,7 @@ class Lease:
         self._budget.give_back(returned_bytes)
 
     def release(self) -> None:
-        """Return everything to the budget. Calling it again has no effect."""
+        """Return all memory to the budget. Further calls have no effect."""
         self.shrink(0)
 
     def __del__(self) -> None:
@@ -50,7 +51,7 @@ class Lease:
 
 
 class Budget:
-    """A number of bytes that all threads share."""
+    """A limit in bytes for the memory that all threads together take."""
 
     def __init__(self, limit_bytes: int, *, max_wait_s: float = MAX_WAIT_S) -> None:
         self.limit_bytes = limit_bytes
@@ -62,11 +63,11 @@ class Budget:
 
     @property
     def taken_bytes(self) -> int:
-        """How many bytes are taken now."""
+        """How many bytes the leases hold at the moment."""
         return self._taken_bytes
 
     def take(self, size_bytes: int) -> Lease:
-        """Wait until the memory is free and all earlier requests are served; then take it.
+        """Wait until all earlier requests have got their memory and enough memory is free. Then take `size_bytes`.
 
         Raises:
             ContentTooLarge: `size_bytes` is more than the whole budget.
@@ -94,7 +95,7 @@ class Budget:
         return Lease(self, size_bytes)
 
     def give_back(self, size_bytes: int) -> None:
-        """Return memory to the budget. Only leases call this."""
+        """Return memory to the budget. Only `Lease` calls this method."""
         if size_bytes:
             with self._changed:
                 self._taken_bytes -= size_bytes
@@ -117,11 +118,13 @@ def process_budget() -> Budget:
 
 
 def give_back_freed_memory() -> None:
-    """Make this process return large blocks of memory to the system when they are freed. Servers with threads call it.
+    """Make this process return large blocks of memory to the system when they are freed.
 
-    By default, the C library of Linux returns blocks above a threshold, which it raises up to 32 MiB as such blocks are
-    freed. Pillow stores pixels in blocks of 16 MiB. After a photo is freed, its blocks would then stay with the
-    thread that decoded it, outside every budget. On other systems this function does nothing.
+    Servers with threads call this function.
+
+    By default, the C library of Linux returns only blocks above a threshold. When such blocks are freed, it raises the
+    threshold, up to 32 MiB. Pillow stores pixels in blocks of 16 MiB. Without this function, the blocks of a freed
+    photo would stay with the thread that decoded it, outside every budget. On other systems it does nothing.
 
     Source: mallopt(3), M_MMAP_THRESHOLD.
     """
@@ -133,7 +136,7 @@ def give_back_freed_memory() -> None:
 
 
 def _memory_bytes() -> int:
-    """Return how much memory this process can use: the least of the limits of machine, container and Lambda."""
+    """Return how many bytes this process can use: the lowest of the limits of the machine, the container and Lambda."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     texts = [os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")]
     limits += [int(text) * _MIB for text in texts if text.isdecimal()]

@@ -1,12 +1,12 @@
 """PDQ with the float operations of the reference implementation, in exactly the same order.
 
-PDQ compares coefficients with their median. If two coefficients are closer than the precision of float32, the order of
-additions decides a bit. Hashes are exchanged, so every bit must be that of the reference. This module repeats the
-reference's operations one by one and gives exactly its bits. It is several times slower than `pdq_transform`, which
-calls it only when rounding could change the result. It is faster than the reference itself.
+PDQ compares coefficients with their median. If two coefficients are nearly equal, the order of additions can decide a
+bit, because float32 rounds each sum. Platforms exchange hashes, so every bit must be the same as in the reference.
+This module repeats the reference's operations one by one, so its hashes are exactly equal. It is faster than the
+reference, but several times slower than `pdq_transform`, which calls it only when rounding could change the result.
 
-Source: the reference implementation in C++ (facebook/ThreatExchange, pdq/cpp: downscaling.cpp, pdqhashing.cpp) as
-wrapped by pdqhash 0.2.8, compiled without contraction of multiplications and additions.
+Source: the reference implementation in C++ (facebook/ThreatExchange, pdq/cpp: downscaling.cpp, pdqhashing.cpp), in the
+version of pdqhash 0.2.8. It is compiled so that a multiplication and an addition are never contracted to one operation.
 """
 
 import math
@@ -18,47 +18,47 @@ from numpy.typing import NDArray
 from countermark.signals.picture import Picture
 
 SIDE = 64
-"""The number of rows, and of columns, of the blurred image that is transformed."""
+"""The transform's input is a blurred image of `SIDE` rows and `SIDE` columns."""
 
 FREQUENCIES = 16
-"""The number of rows, and of columns, of coefficients that are used: frequencies 1 to 16 of each axis."""
+"""The hash uses `FREQUENCIES` rows and columns of coefficients: the frequencies 1 to 16 of each axis."""
 
 GRADIENTS_PER_QUALITY = 90
-"""The quality is the sum of the gradients, in hundredths of full scale, divided by 90; at most 100."""
+"""The quality is the sum of the gradients, in hundredths of full scale, divided by this number; at most 100."""
 
 _BLOCK_ROWS = 528
-"""The minimum number of rows that are filtered together: each step is one operation on this many floats."""
+"""The minimum number of rows that are filtered together. Each step is then one operation on this many floats."""
 
 _BLOCK_PIXELS = 1 << 20
-"""The minimum number of pixels that are filtered together: blocks of narrow images have more rows."""
+"""The minimum number of pixels that are filtered together. So a block of a narrow image has more rows."""
 
 _FEW_LINES = 32
-"""If there are fewer lines than this, they are filtered one by one."""
+"""Fewer lines than this number are filtered one by one."""
 
 _TRANSPOSED_ROWS = 128
-"""How many rows are transposed at once, so that they fit into the processor's cache."""
+"""How many rows are transposed at once. They fit into the processor's cache."""
 
 
 def window(length: int) -> int:
-    """Return the width of each of the two box filters along an axis of `length` pixels."""
+    """Return the width in pixels of a box filter along an axis of `length` pixels. Both filters have the same width."""
     return -(-length // (2 * SIDE))
 
 
 def centres(length: int) -> NDArray[np.int64]:
-    """Return the indexes of the pixels of an axis that are sampled after filtering, shape (64,)."""
+    """Return the indexes of the pixels to sample after filtering, on an axis of `length` pixels, shape (64,)."""
     return ((np.arange(SIDE) + 0.5) * length / SIDE).astype(np.int64)
 
 
 def downsample(picture: Picture) -> NDArray[np.float32]:
     """Blur and sample a picture; return shape (64, 64).
 
-    A picture of 64 by 64 pixels is not blurred. Others are filtered in blocks of rows, with three floats of memory per
-    pixel of a block.
+    A picture of 64 by 64 pixels is not blurred. Other pictures are filtered in blocks of rows. This takes memory for
+    three floats per pixel of a block.
     """
     rows, columns = picture.rows, picture.columns
     if (rows, columns) == (SIDE, SIDE):
         return np.concatenate([luma for _, luma in picture.luma(0, SIDE)])
-    # On a side below 64 pixels, some pixels are sampled twice.
+    # If a side is shorter than 64 pixels, some pixels are sampled more than once.
     down, of_rows = np.unique(centres(rows), return_inverse=True)
     across, of_columns = np.unique(centres(columns), return_inverse=True)
     width = window(rows)
@@ -86,7 +86,7 @@ def _filter_three_times(picture: Picture, places: NDArray[np.int64]) -> NDArray[
         _sums(upright[:, :height], across, out=once)
         once /= _counts(columns)
         _transpose(once[across // 2 :], out=lines[down : down + height])
-        # The filter along the columns continues from block to block. After the last block, it continues to its end.
+        # The filter along the columns continues from block to block. In the last block, it continues past the last row.
         steps = height if top + height < rows else height + down // 2
         lines[down + height : down + steps] = 0
         twice = work[: steps * columns].reshape(steps, columns)
@@ -99,7 +99,7 @@ def _filter_three_times(picture: Picture, places: NDArray[np.int64]) -> NDArray[
 
 
 def coefficients(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the 16 by 16 coefficients of a 64 by 64 image, each summed in order of the index."""
+    """Return the 16 by 16 coefficients of a 64 by 64 image. The terms of each sum are added in order of the index."""
     half = np.zeros((FREQUENCIES, SIDE), np.float32)
     for k in range(SIDE):
         half += COSINES[:, k, None] * image[k]
@@ -117,13 +117,13 @@ def gradients(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def quality(image: NDArray[np.float32]) -> int:
-    """Return the quality of a 64 by 64 image, 0 to 100: how much detail it has."""
+    """Return the quality of a 64 by 64 image, 0 to 100. An image with more detail has a higher quality."""
     whole = int(np.abs(np.trunc(gradients(image))).sum(dtype=np.float64))
     return min(100, whole // GRADIENTS_PER_QUALITY)
 
 
 def _means(lines: NDArray[np.float32], width: int, places: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the means of `width` values around each index in `places`, per column. `lines` is as for `_sums`."""
+    """Return the mean of `width` values around each index in `places`, for each column. `_sums` describes `lines`."""
     steps = places + width // 2
     means = np.empty((len(places), lines.shape[1]), np.float32)
     _sums(lines, width, out=means, steps=steps)
@@ -141,13 +141,14 @@ def _sums(
 ) -> NDArray[np.float32]:
     """Write the running sums of `width` values along each column to `out`; return the last sum of each column.
 
-    The next block of lines continues from the returned sums: pass them as `before`. Each step adds one value, subtracts
-    one, and rounds as the reference does. The sum for a line is complete half a width after the line. Windows at
-    the ends have fewer values. So `lines` begins with `width` lines of zeros and ends with half as many, because
-    adding or subtracting zeros does not round. `steps` are the indexes of the sums to store; None stores all.
+    To continue with the next block of lines, pass the returned sums as `before`. Each step adds one value, subtracts
+    one value, and rounds as the reference does. The sum for a line is complete half a width after the line.
 
-    All columns are processed together. If there are only a few, the overhead of each step would dominate, so
-    they are processed one by one.
+    Windows at the ends have fewer values. So `lines` must begin with `width` lines of zeros, and end with half as many:
+    adding or subtracting zero does not round. `steps` are the indexes of the sums to store; None stores all sums.
+
+    All columns are processed together, unless there are fewer than `_FEW_LINES`. Then the overhead of each step would
+    dominate, so the columns are processed one by one.
     """
     if lines.shape[1] < _FEW_LINES:
         return _sums_one_by_one(lines, width, out=out, before=before, steps=steps)
@@ -169,7 +170,7 @@ def _sums_one_by_one(
     before: NDArray[np.float32] | None,
     steps: NDArray[np.int64] | None,
 ) -> NDArray[np.float32]:
-    """Do the same as `_sums`. Each column is one accumulation in which added and subtracted values alternate."""
+    """Do the same as `_sums`, for one column at a time. Added and subtracted values alternate in one accumulation."""
     last = np.empty(lines.shape[1], np.float32)
     terms = np.empty(1 + 2 * (len(lines) - width), np.float32)
     for column, line in enumerate(lines.T):
@@ -183,7 +184,7 @@ def _sums_one_by_one(
 
 
 def _counts(length: int) -> NDArray[np.float32]:
-    """Return the number of values in the window after each step along an axis, shape (steps, 1)."""
+    """Return how many values the window contains after each step along an axis, shape (steps, 1)."""
     width = window(length)
     step = np.arange(length + width // 2)
     return (np.minimum(step + 1, length) - np.maximum(step + 1 - width, 0)).astype(np.float32)[:, None]
@@ -196,7 +197,7 @@ def _transpose(block: NDArray[np.float32], *, out: NDArray[np.float32]) -> None:
 
 
 def _cosines() -> NDArray[np.float32]:
-    """Return the 16 by 64 matrix of the transform. The scale is a float32; products are in double precision."""
+    """Return the 16 by 64 matrix of the transform. The scale is a float32; the products have double precision."""
     scale = float(np.float32(math.sqrt(2.0 / SIDE)))
     step = math.pi / 2.0 / SIDE
     rows = [

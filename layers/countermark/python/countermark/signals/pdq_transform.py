@@ -1,8 +1,9 @@
-"""Computes PDQ from pixels with matrix products, and gives the same bits as the reference implementation.
+"""Computes PDQ hashes with matrix products. The hashes are the same, bit by bit, as the reference implementation's.
 
-PDQ is linear up to its last step. The two box filters and the sampling combine to one banded matrix per axis, so the
-64 by 64 image is a sum over strips of `rows @ strip @ columns`. This saves nine tenths of the work, but changes the
-order of additions. If rounding could change a bit or the quality because of that, `pdq_referee` computes the result.
+All steps of PDQ except the last are linear. The two box filters and the sampling combine to one banded matrix per axis.
+So the 64 by 64 image is the sum of `rows @ strip @ columns` over all strips. This saves nine tenths of the work, but
+changes the order of additions. If the different rounding could change a bit or the quality, `pdq_referee` computes the
+result.
 
 Source: PDQ hashing specification (facebook/ThreatExchange, hashing.pdf), and the reference implementation.
 """
@@ -20,36 +21,37 @@ from countermark.signals.pdq_referee import COSINES, FREQUENCIES, GRADIENTS_PER_
 from countermark.signals.picture import Picture, picture_from_pixels
 
 MIN_SIDE_PIXELS = 5
-"""The shortest side that PDQ hashes. A picture with a shorter side has a hash of zeros and quality 0."""
+"""The minimum side of a picture that PDQ hashes. If a side is shorter, the hash is all zeros and the quality is 0."""
 
 COEFFICIENT_TOLERANCE = 0.0025
-"""The largest expected difference of a coefficient from the reference's, for a longest side of up to 512 pixels.
+"""The maximum expected difference between a coefficient and the reference's coefficient.
 
-The rounding errors of the reference's running sums grow like a random walk. So the tolerance grows with the square root
-of the longest side. The tolerance is based on measurements, not on a proof: see docs/hashing.md.
+The value is for pictures whose longest side has at most 512 pixels. The rounding errors of the reference's running sums
+grow like a random walk. So the tolerance grows with the square root of the longest side. The tolerance is based on
+measurements, not on a proof: see docs/hashing.md.
 """
 
 EDGE_TOLERANCE = 0.0075
-"""The same for the lowest frequency of either axis, where an error that all rows share adds up."""
+"""The tolerance of coefficients with the lowest frequency of an axis. Errors that all rows share add up in them."""
 
 GRADIENT_TOLERANCE = 0.002
-"""The same for a gradient, in hundredths of full scale. It also grows with the longest side."""
+"""The tolerance of a gradient, in hundredths of full scale. It grows with the longest side in the same way."""
 
 TRUSTED_SIDES_PIXELS = range(64, 8193)
 """The sides, in pixels, for which the tolerances were measured.
 
-On longer sides, the reference's running sums have larger errors. On shorter sides, the reference uses pixels more than
-once, and so repeats their rounding errors.
+If a side is longer, the reference's running sums have larger errors. If a side is shorter, the reference uses pixels
+more than once, and so repeats their rounding errors.
 """
 
 TRUSTED_ASPECT = 4
-"""The largest ratio of the sides for which the tolerances hold, for the same reason."""
+"""The maximum ratio of the sides for which the tolerances hold. `TRUSTED_SIDES_PIXELS` explains the reason."""
 
 _BAND_OUTPUTS = 4
 """The number of outputs of a band. It is so small that OpenBLAS computes each product in one thread.
 
-From 262,144 multiplications on, it would use several threads, which wait for each other in a busy loop. A strip has
-65,536 pixels.
+For more than 262,144 multiplications, OpenBLAS uses several threads, which wait for each other in a busy loop. A strip
+has 65,536 pixels, so a band needs at most 4 times as many multiplications.
 
 Source: OpenBLAS, interface/gemm.c and common.h, SMP_THRESHOLD_MIN and GEMM_MULTITHREAD_THRESHOLD.
 """
@@ -65,16 +67,16 @@ class PdqHash:
 
 
 def hash_picture(picture: Picture) -> PdqHash:
-    """Return the hash of a picture, with exactly the bits of the reference. A draft's hash can differ from it."""
+    """Return the hash of a picture. It is exactly equal to the reference's hash, except for drafts."""
     coefficients, quality, refereed = _transform(picture)
     return PdqHash(value=to_hex(coefficients), quality=quality, refereed=refereed)
 
 
 def hash_variants(picture: Picture) -> tuple[dict[str, str], int]:
-    """Return the hashes of the eight dihedral variants by name, as `photo.variants` names them, and the quality.
+    """Return the hashes of the eight rotated or mirrored variants, with the names of `photo.variants`, and the quality.
 
-    Transposing an image transposes its coefficients. A mirrored image is sampled at other pixels, but from the same
-    strips. Only the original is computed by `pdq_referee` if necessary.
+    If an image is transposed, so are its coefficients. A mirrored image is sampled at other pixels, but from the same
+    strips. `pdq_referee` computes at most the hash of the original, and only if necessary.
     """
     if min(picture.rows, picture.columns) < MIN_SIDE_PIXELS:
         hashed = hash_picture(picture)
@@ -96,7 +98,7 @@ def hash_variants(picture: Picture) -> tuple[dict[str, str], int]:
 
 
 def _mirrored(picture: Picture) -> tuple[NDArray[np.float32], ...]:
-    """Return `downsample` of a picture: as it is, mirrored left to right, mirrored top to bottom, and both."""
+    """Return four downsampled images: unchanged, mirrored left to right, mirrored top to bottom, mirrored both ways."""
     if not picture.is_draft and not _is_trusted(picture.rows, picture.columns):
         pixels = picture.pixels()
         variants = (pixels, pixels[:, ::-1], pixels[::-1], pixels[::-1, ::-1])
@@ -141,9 +143,10 @@ def downsample(picture: Picture) -> NDArray[np.float32]:
 
 
 def _downsample(picture: Picture, *, is_mirrored: Sequence[bool]) -> NDArray[np.float32]:
-    """Return the image for each combination of sampled rows and columns, shape (n, n, 64, 64) for n = len(is_mirrored).
+    """Return an image for each combination of rows and columns, mirrored or not.
 
-    Mirrored outputs are in the order of the original pixels, not of the mirrored image.
+    The shape is (n, n, 64, 64) for n = len(is_mirrored). Mirrored outputs are in the order of the original pixels, not
+    of the mirrored image.
     """
     down, across = (
         [_bands(length, scale=picture.scale, mirrored=each) for each in is_mirrored]
@@ -172,7 +175,7 @@ def _coefficients(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def is_certain(coefficients: NDArray[np.float32], *, longest_pixels: int) -> bool:
-    """Return whether, despite rounding, the same coefficients are above the median as in the reference."""
+    """Return whether rounding cannot change which coefficients are above the median."""
     is_upper = coefficients > _median(coefficients)
     if 2 * is_upper.sum() != is_upper.size:
         return False
@@ -181,7 +184,7 @@ def is_certain(coefficients: NDArray[np.float32], *, longest_pixels: int) -> boo
 
 
 def quality_if_certain(image: NDArray[np.float32], *, longest_pixels: int) -> int | None:
-    """Return the quality; None if it is uncertain because rounding could move a gradient across a whole number."""
+    """Return the quality; None if rounding could change it, because a gradient is close to a whole number."""
     gradients = np.abs(referee.gradients(image))
     tolerance = GRADIENT_TOLERANCE * _tolerance_factor(longest_pixels)
     least, most = (
@@ -196,7 +199,7 @@ def _tolerance_factor(longest_pixels: int) -> float:
 
 
 def to_hex(coefficients: NDArray[np.float32]) -> str:
-    """Return the hash of coefficients: bit 1 for each coefficient above the median, the last coefficient first."""
+    """Return the hash of coefficients. A coefficient above the median is a 1 bit; the last coefficient comes first."""
     return np.packbits((coefficients > _median(coefficients)).ravel()[::-1]).tobytes().hex()
 
 
@@ -208,7 +211,7 @@ def _median(coefficients: NDArray[np.float32]) -> np.float32:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Band:
-    """A few adjacent outputs, the range of pixels that contributes to them, and the weights of those pixels."""
+    """A few adjacent outputs, the range of pixels from which they are computed, and the weights of these pixels."""
 
     outputs: slice
     first: int
@@ -219,8 +222,8 @@ class _Band:
 def _bands(length: int, *, scale: int, mirrored: bool) -> list[_Band]:
     """Divide an axis into bands of outputs.
 
-    A pixel of a draft represents `scale` pixels of the full picture, and has the sum of their weights. `mirrored` gives
-    each pixel the weight that it has in the mirrored image, last output first.
+    A pixel of a draft represents `scale` pixels of the full picture, and has the sum of their weights. If `mirrored` is
+    true, each pixel has the weight that it has in the mirrored image, and the last output is first.
     """
     first, weights = _taps(length)
     taps = weights.shape[1]
@@ -245,10 +248,10 @@ def _bands(length: int, *, scale: int, mirrored: bool) -> list[_Band]:
 
 @lru_cache(maxsize=64)
 def _taps(length: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the first pixel of each of the 64 outputs, shape (64,), and the weights from there, shape (64, taps).
+    """Return each output's first pixel, shape (64,), and the weights of the pixels from there on, shape (64, taps).
 
-    An output is the mean of the means around its centre. Each pixel in the window around the centre distributes its
-    weight equally over the window around itself. Windows at the image's edges have fewer pixels.
+    Two box filters are applied, so an output is a mean of means. Each pixel in the window around the output's centre
+    distributes its weight equally over the window around that pixel. Windows at the image's edges have fewer pixels.
     """
     width = referee.window(length)
     ahead = width // 2
@@ -272,4 +275,4 @@ _VARIANTS = ("ORIGINAL", "ROTATE90", "ROTATE180", "ROTATE270", "FLIPX", "FLIPY",
 
 _SLACK = np.full((FREQUENCIES, FREQUENCIES), COEFFICIENT_TOLERANCE, np.float32)
 _SLACK[0] = _SLACK[:, 0] = EDGE_TOLERANCE
-"""The tolerance of each coefficient, up to a longest side of 512 pixels."""
+"""The tolerance of each coefficient, for pictures whose longest side has at most 512 pixels."""

@@ -1,6 +1,6 @@
-"""Rotates, mirrors and trims pictures, as people do so that a photo is not recognised.
+"""Rotates, mirrors and trims pictures. People change photos in these ways so that they are not recognised.
 
-Pixels have shape (rows, columns) or (rows, columns, 3). Results share memory with the original pixels.
+Pixels have shape (rows, columns) or (rows, columns, 3). Returned pixels share memory with the original pixels.
 """
 
 import io
@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 LETTERBOX_THRESHOLD = 15
-"""The brightest value, of 255, that a border has in any channel. JPEG leaves black bars slightly above 0."""
+"""The maximum value of a border's channels, 0..255. It is above 0 because JPEG makes black bars slightly brighter."""
 
 
 def variants(pixels: NDArray[np.uint8]) -> Mapping[str, NDArray[np.uint8]]:
-    """Return the eight pictures that result from rotating by right angles and mirroring, the original first.
+    """Return a picture's eight variants by name: rotated by right angles and mirrored. The original is first.
 
-    Rotations are counter-clockwise. FLIPX mirrors top to bottom, FLIPY left to right. FLIPPLUS1 mirrors at the
-    diagonal from the top left, FLIPMINUS1 at the other diagonal.
+    Rotations are counter-clockwise. FLIPX mirrors top to bottom, and FLIPY left to right. FLIPPLUS1 mirrors at the
+    diagonal that begins at the top left, and FLIPMINUS1 at the other diagonal.
 
     Source: the names and directions of python-threatexchange 1.2, content_type/photo.py.
     """
@@ -35,7 +35,7 @@ def variants(pixels: NDArray[np.uint8]) -> Mapping[str, NDArray[np.uint8]]:
 
 
 def unletterbox(pixels: NDArray[np.uint8], *, threshold: int = LETTERBOX_THRESHOLD) -> NDArray[np.uint8]:
-    """Return the picture without border rows and columns in which every value is at most `threshold`, 0..255.
+    """Return the picture without its dark borders: rows and columns with no value above `threshold`, 0..255.
 
     If the whole picture is dark, it is returned unchanged, because nothing would remain.
     """
@@ -51,6 +51,6 @@ def as_png(pixels: NDArray[np.uint8]) -> bytes:
     from PIL import Image
 
     file = io.BytesIO()
-    # At the fastest level, a file is up to a quarter larger, but takes less than half the time to write.
+    # With the fastest compression level, the file is up to a quarter larger, but is written in less than half the time.
     Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG", compress_level=1)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""`photo_sha256`: the SHA-256 of a photo's bytes, which NCMEC and ThreatExchange share as well as PDQ."""
+"""`photo_sha256`: the SHA-256 of a photo's bytes. NCMEC and ThreatExchange share this hash as well as PDQ."""
 
 from countermark.domain.signal import ContentType
 from countermark.signals.digest import DigestType

@@ -1,7 +1,7 @@
-"""A picture for hashing: strips of 8-bit pixels, or of luma, from a Pillow image of any mode.
+"""A picture for hashing. It provides 8-bit pixels, or strips of luma, from a Pillow image of any mode.
 
-Strips are small, so that the values computed from one stay in the processor's cache, and no second copy of the whole
-picture is needed.
+Strips are so small that the values computed from a strip stay in the processor's cache. Luma needs no second copy of
+the whole picture.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from PIL import Image
 from countermark.signals.memory import Lease
 
 _STRIP_PIXELS = 1 << 16
-"""How many pixels a strip has. Pillow makes two temporary copies of it, 256 KiB each."""
+"""How many pixels a strip has. Pillow makes two temporary copies of a strip, of 256 KiB each."""
 
 _HALF_OF_MAX_FLOAT = 1.5e38
 
@@ -25,8 +25,8 @@ _GREY_MODES = ("1", "L", "LA", "La")
 class Picture:
     """An image to hash, and the size of the full picture: `rows` by `columns` pixels.
 
-    A draft's image is smaller by the factor `scale`. `partial` says what is missing if the file was damaged; None if
-    nothing is. `lease` is the memory of the budget that the image takes.
+    A draft's image is smaller by the factor `scale`. If the file was damaged, `partial` describes the missing part; it
+    is None if nothing is missing. `lease` is the lease for the image's memory.
     """
 
     image: Image.Image | NDArray[np.uint8]
@@ -46,10 +46,10 @@ class Picture:
         return pixels_from_image(self.image) if isinstance(self.image, Image.Image) else self.image
 
     def luma(self, start: int, stop: int) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """Yield the image's rows from `start` to `stop` in strips: the slice of rows and their luma, (rows, columns).
+        """Yield the rows from `start` to `stop` in strips: a slice of row numbers, and the luma, shape (rows, columns).
 
-        The reference computes luma in double precision, and then rounds it to single precision. Pillow adds whole
-        thousandths. One division in single precision then rounds them to the same float.
+        The reference computes luma in double precision, and then rounds it to single precision. Pillow adds integers:
+        thousandths of luma. Its only division, in single precision, rounds the sum to the same float.
         """
         for rows in strips(start, stop, -(-self.columns // self.scale)):
             if isinstance(self.image, Image.Image):
@@ -101,11 +101,11 @@ def _to_basic_mode(strip: Image.Image) -> Image.Image:
         sixteen = np.asarray(strip).astype(np.uint32)
         return Image.fromarray(((sixteen * 255 + 32767) // 65535).astype(np.uint8))
     if strip.mode in ("La", "RGBa"):
-        # The colours were multiplied by alpha. A person sees the colours without that.
+        # The file's colours were multiplied by alpha. A person sees the colours before that multiplication.
         return strip.convert(strip.mode.upper())
     if strip.mode == "1":
         return strip.convert("L")
-    # Only the palette decides the colours. Pillow warns if the conversion loses transparency, so it is removed first.
+    # Transparency does not affect the colours. Pillow warns if the conversion loses it, so it is removed first.
     strip.info.pop("transparency", None)
     return strip.convert("RGB")
 
@@ -113,9 +113,9 @@ def _to_basic_mode(strip: Image.Image) -> Image.Image:
 def scale_to_8_bits(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     """Scale samples of 8, 16 or 32 bits to 8 bits.
 
-    White is 65535 for unsigned samples of 16 bits. For other samples, a file does not state the value of white, so it
-    follows from the largest sample. White is 1 for floats up to 1, 255 for values up to 255, and 65535 for values up to
-    65535. All other samples, and those with negative values, are stretched from the least to the greatest.
+    White is 65535 for unsigned samples of 16 bits. For other samples, a file does not state the value of white, so the
+    largest sample determines it. White is 1 for floats up to 1, 255 for values up to 255, and 65535 for values up to
+    65535. If a sample is larger or negative, the least sample becomes black and the greatest becomes white.
     """
     if values.dtype == np.uint8:
         return values.astype(np.uint8, copy=False)
@@ -124,7 +124,7 @@ def scale_to_8_bits(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     finite = np.nan_to_num(values.astype(np.float32), copy=False, posinf=0.0, neginf=0.0)
     black, white = float(finite.min()), float(finite.max())
     if max(-black, white) > _HALF_OF_MAX_FLOAT:
-        # Halved, so that their difference does not exceed the range of a float.
+        # The samples are halved, so that the difference of two samples does not exceed the range of a float.
         finite *= 0.5
         black, white = black / 2, white / 2
     if black >= 0 and white <= 65535:

@@ -1,7 +1,7 @@
 """`raw_text`: the text itself. Two texts match if their letters and digits are nearly the same.
 
-Source: python-threatexchange 1.2, raw_text.py and common.py. Its code intends to collapse repeated letters as well, but
-the pattern has no effect. Results here agree with its actual behaviour.
+Source: python-threatexchange 1.2, raw_text.py and common.py. That code also has a pattern for collapsing repeated
+letters, but the pattern has no effect. So countermark does not collapse them, and returns the same results.
 """
 
 import bisect
@@ -16,29 +16,29 @@ from countermark.signals.buffered import BufferedHasher
 from countermark.signals.text import MAX_CONTENT_BYTES, decode_text, strip_text
 
 MAX_TEXT_BYTES = 32 * 1024
-"""The largest text that can be banked, in UTF-8. Texts up to `MAX_CONTENT_BYTES` are compared with banked texts."""
+"""The maximum size of a banked text, in UTF-8. A query text can have up to `MAX_CONTENT_BYTES`."""
 
 MAX_DIFFERENCE_PERCENT = 5
-"""The largest difference of a match, in percent of the banked text's characters."""
+"""The maximum difference between two texts that match, in percent of the banked text's characters."""
 
 MAX_QUERY_CHARACTERS = 210_000
-"""The longest query, in characters. A longer text cannot match any banked text.
+"""The maximum length of a query, in characters. A longer text cannot match any banked text.
 
-A banked text of 32 KiB has at most 163,840 characters after normalisation: U+FDFA has three bytes and becomes fifteen
-letters. A matching query differs by at most 5 %.
+A banked text of 32 KiB has at most 163,840 characters after normalisation: the character U+FDFA has three bytes and
+becomes fifteen letters. The length of a query that matches differs by at most 5 % of the banked text's length.
 """
 
 MAX_CACHED_LENGTH = 1_024
-"""The longest text whose normalised form is cached, in characters. Longer texts are rare."""
+"""The maximum length of a text whose normalised form is cached, in characters. Longer texts are rare."""
 
 MAX_CACHED_TEXTS = 2**14
-"""How many normalised texts are cached. They take at most 128 MiB, and a twentieth of that for usual texts."""
+"""How many normalised texts are cached. They take at most 128 MiB. Texts of usual length take a twentieth of that."""
 
-# Combining marks are not alphanumeric. So this also removes accents, after NFKD has made them separate characters.
+# Combining marks are not alphanumeric. NFKD turns accents into combining marks, so this pattern removes accents too.
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 
 
-# The common characters that normalisation always removes. Other characters are checked one by one.
+# Common characters that normalisation always removes. `query_from_content` checks other characters one by one.
 _ALWAYS_IGNORED = re.compile(r"[\x00-/:-@\[-`{-\x7f\s]+")
 
 NO_LETTERS_OR_DIGITS = Unhashable(code="empty", reason="a text without letters and digits")
@@ -56,9 +56,9 @@ def from_content(content: bytes) -> str | Unhashable:
 
 
 def query_from_content(content: bytes) -> str | Unhashable:
-    """Return the text of bytes without ignored characters, cut to `MAX_QUERY_CHARACTERS`.
+    """Return the text of bytes without the characters that normalisation removes, cut to `MAX_QUERY_CHARACTERS`.
 
-    It matches the same banked texts as the complete text, at the same distances.
+    The result matches the same banked texts as the complete text, with the same distances.
 
     Raises:
         InvalidContent: The bytes are not text.
@@ -66,7 +66,7 @@ def query_from_content(content: bytes) -> str | Unhashable:
     text = from_content(content)
     if isinstance(text, Unhashable):
         return text
-    # Convert to lower case first: the form of a Greek sigma depends on the characters around it.
+    # Convert to lower case first: the lower case of a Greek sigma depends on the characters around it.
     compared = _ALWAYS_IGNORED.sub("", text.lower())
     ignored = [character for character in set(compared) if not normalise(character)]
     compared = compared.translate(dict.fromkeys(map(ord, ignored)))
@@ -129,10 +129,10 @@ class RawText:
         return key.decode()
 
     def compare(self, query: str, banked: str) -> Comparison:
-        """Compare two canonical values. The limit is a share of the banked text's length.
+        """Compare two canonical values. The maximum distance of a match is a share of the banked text's length.
 
-        A text without letters and digits matches only itself, because all such texts are equal after normalisation.
-        If the texts do not match, the distance is only some number above the limit: counting stops there.
+        All texts without letters and digits are equal after normalisation, so each of them matches only itself. If the
+        texts do not match, the returned distance is not exact, because counting stops above the maximum.
         """
         from rapidfuzz.distance import Levenshtein
 
@@ -148,7 +148,7 @@ class RawText:
 
     def matching_lengths(self, query: str) -> range:
         length = len(_cached_normal_form(query))
-        # Both sums grow with the length of the banked text, so a binary search finds the range that matches.
+        # Both keys grow with the length of the banked text. So binary searches find the range of lengths that match.
         shortest = bisect.bisect_left(range(length), length, key=lambda banked: banked + max_edits(banked))
         longest = bisect.bisect_right(range(2 * length + 2), length, key=lambda banked: banked - max_edits(banked))
         return range(shortest, longest)
@@ -177,20 +177,20 @@ def max_edits(length: int) -> int:
 
 
 def _cached_normal_form(text: str) -> str:
-    """Return `normalise(text)` from a cache: a lookup compares one text with many banked texts, which seldom change."""
+    """Return `normalise(text)` from a cache. All lookups compare their texts with the same banked texts."""
     normalised = _normalise_short(text) if len(text) <= MAX_CACHED_LENGTH else None
     return _normalise_long(text) if normalised is None else normalised
 
 
 @lru_cache(4)
 def _normalise_long(text: str) -> str:
-    """Return `normalise(text)` for a long text. The cache is small: a lookup reuses mainly its own query text."""
+    """Return `normalise(text)` for a long text. The cache is small, because a lookup mainly reuses its query text."""
     return normalise(text)
 
 
 @lru_cache(MAX_CACHED_TEXTS)
 def _normalise_short(text: str) -> str | None:
-    """Return `normalise(text)`, or None if the result is long: one character can become eighteen."""
+    """Return `normalise(text)`; None if the result exceeds `MAX_CACHED_LENGTH`. One character can become eighteen."""
     normalised = normalise(text)
     return normalised if len(normalised) <= MAX_CACHED_LENGTH else None
 

@@ -1,4 +1,4 @@
-"""Decodes text from bytes: in UTF-8, or in the encoding of its byte order mark."""
+"""Decodes bytes to text. The encoding is UTF-8, unless a byte order mark declares another encoding."""
 
 from contextlib import suppress
 
@@ -6,13 +6,13 @@ from countermark.domain.lines import marked_encoding
 from countermark.errors import InvalidContent
 
 MAX_CONTENT_BYTES = 10 * 1024 * 1024
-"""The largest text that is matched: about five thousand pages. A larger text is `too_large`."""
+"""The maximum size of a text that is matched: about five thousand pages. A larger text is `too_large`."""
 
 BYTE_ORDER_MARK = "\ufeff"
 
 
 def decode_text(content: bytes, *, noun: str) -> str:
-    """Decode bytes, and strip white space and the byte order mark. Error messages call the text `noun`.
+    """Decode bytes, and strip white space and the byte order mark. Error messages use `noun` for the text.
 
     Raises:
         InvalidContent: The bytes are valid neither in UTF-8 nor in the encoding of their byte order mark.

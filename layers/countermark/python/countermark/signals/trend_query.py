@@ -1,11 +1,11 @@
 """`trend_query`: words and patterns that a text must contain, or must not contain.
 
 A query is JSON: `{"and": [{"or": [term, …]}, …], "not": [term, …]}`. A text matches if it contains at least one term
-of every `and` group, and no `not` term. A term `regex-X…X` is the regular expression between the two X. Any other term
-is a whole word or phrase. Both are case-sensitive.
+of every `and` group, and no `not` term. A term `regex-X…X` is the regular expression between the two
+delimiters X. Any other term is a whole word or phrase. Terms are case-sensitive.
 
 Patterns come from other platforms, and some would run for hours. So time and sizes are limited. The library for
-regular expressions is imported with the first pattern.
+regular expressions is imported when the first pattern is compiled.
 
 Source: python-threatexchange 1.2, trend_query.py.
 """
@@ -28,45 +28,45 @@ from countermark.signals.buffered import BufferedHasher
 from countermark.signals.text import MAX_CONTENT_BYTES, strip_text
 
 MAX_QUERY_BYTES = 64 * 1024
-"""The largest query, in UTF-8: enough for thousands of words."""
+"""The maximum size of a query, in UTF-8. It is enough for thousands of words."""
 
 MAX_TERM_CHARACTERS = 1000
-"""The longest term. Compiling the worst pattern of this length takes a tenth of a second."""
+"""The maximum length of a term. Compiling the slowest pattern of this length takes a tenth of a second."""
 
 MAX_GROUPS = 100
-"""The most parentheses in a pattern. The compiler recurses into each, and the stack is limited."""
+"""The maximum number of opening parentheses in a pattern. The compiler recurses into each; the stack is limited."""
 
 MAX_QUERY_S = 0.1
-"""How long one query may search one text, all terms together. Ordinary queries take microseconds."""
+"""How long one query is allowed to search one text, for all terms together. Ordinary queries take microseconds."""
 
 MAX_TEXT_S = 2.0
-"""How long slow queries may search one text, all together. Any member of an exchange can share thousands of them."""
+"""How long all slow queries together are allowed to search one text. A member of an exchange can share thousands."""
 
 LATE_QUERY_S = 0.005
-"""How long a query may search a text after slow queries used up `MAX_TEXT_S`. Ordinary queries need a thousandth."""
+"""How long a query is allowed to search a text after `MAX_TEXT_S` is used up. Ordinary queries need a thousandth."""
 
 MAX_LATE_S = 2.0
-"""How long all queries with the limit `LATE_QUERY_S` may take together. Later queries get no time for patterns."""
+"""How long all queries with the limit `LATE_QUERY_S` can take together. Later queries get no time for patterns."""
 
 QUICK_QUERY_S = 0.001
-"""A query that takes at most this long is quick: its time does not count towards the text's limit."""
+"""How long a quick query takes at most. The time of a quick query does not count towards `MAX_TEXT_S`."""
 
 SHORT_TEXT_CHARACTERS = 32 * 1024
-"""The longest text that is searched directly for each phrase.
+"""The maximum length of a text that is searched directly for each phrase.
 
 The words of a longer text are recorded once. The text is then searched for a phrase only if all words of the phrase are
-recorded. Of ten thousand phrases, this is usually true of a few.
+recorded. This is usually true for a few of ten thousand phrases.
 """
 
 MAX_PHRASES_S = 3.0
-"""How long all queries together may search a long text for phrases whose words are all recorded."""
+"""How long all queries together are allowed to search a long text for phrases whose words are all recorded."""
 
 _WORDS = re.compile(r"\w+")
 
 _WORD_MARKS = 2**20
-"""The size in bytes of the table that records the words of a long text. Two words can share a byte.
+"""The size in bytes of the table that records the words of a long text. Two words can have the same byte.
 
-So the table can prove only that a word is missing.
+So the table can prove that a word is missing, but not that it is present.
 """
 
 _PATTERN_PREFIX = "regex-"
@@ -77,25 +77,25 @@ _UNRELATED_TEXTS = (
     "\u0441\u044a\u0435\u0448\u044c \u0436\u0435 \u0435\u0449\u0451 \u044d\u0442\u0438\u0445 " * 8,
     "\u5929\u5730\u7384\u9ec4\u5b87\u5b99\u6d2a\u8352 " * 16,
 )
-"""Texts that have no words, letters or digits in common. A query that matches all of them matches nearly any text."""
+"""Texts that share no words, letters or digits. A query that matches all these texts matches nearly any text."""
 
 _CACHED_QUERIES = 4096
 """How many compiled queries are cached; each takes a few KiB."""
 
 Search: TypeAlias = "Callable[[str, float, _SearchState | None], bool]"
-"""Returns whether a text contains a term. Its arguments are the text, the seconds left, and the text's search state.
+"""Returns whether a text contains a term. The arguments are the text, the seconds left, and the text's search state.
 
-Raises TimeoutError if the time is not enough.
+Raises TimeoutError if the search needs more time.
 """
 
 
 class SlowQuery(RuntimeWarning):
-    """A query took too long to search a text, and counts as no match."""
+    """A query took too long to search a text. The text counts as not matching."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrendQuery:
-    """The signal type. A text matches or does not, so a match has no distance."""
+    """The signal type. A text matches or does not match. So a match has no distance."""
 
     name: str = "trend_query"
     content_types: frozenset[ContentType] = frozenset({ContentType.TEXT})
@@ -135,8 +135,9 @@ class TrendQuery:
     def compare(self, query: str, banked: str) -> Comparison:
         """Search a text, `query`, with the banked query. A trend query also matches itself.
 
-        A banked query that takes longer than `MAX_QUERY_S` is undecided, and issues the warning `SlowQuery`. After many
-        slow queries on the same text, the limit of each further query is `LATE_QUERY_S`, and finally 0.
+        If a banked query takes longer than `MAX_QUERY_S`, the result is undecided, and the warning `SlowQuery` is
+        issued. After many slow queries on the same text, the limit of each further query is `LATE_QUERY_S`, and finally
+        0.
         """
         return Comparison(matches=True, distance=None) if query == banked else _compare(banked, query)
 
@@ -153,7 +154,7 @@ class TrendQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _CompiledQuery:
-    """A compiled query. A text matches if it contains a term of each of `groups`, and none of `unwanted`."""
+    """A compiled query. A text matches if it contains a term of each group in `groups`, and no term in `unwanted`."""
 
     groups: Sequence[Sequence[Search]]
     unwanted: Sequence[Search]
@@ -173,7 +174,7 @@ class _CompiledQuery:
 
     @property
     def matches_all(self) -> bool:
-        """Whether it matches texts that have nothing in common. Such a query matches nearly any text."""
+        """Whether the query matches texts that have nothing in common. Such a query matches nearly any text."""
         try:
             return all(self.match(text, limit_s=MAX_QUERY_S) for text in _UNRELATED_TEXTS)
         except TimeoutError:
@@ -181,10 +182,10 @@ class _CompiledQuery:
 
 
 class _SearchState:
-    """The state of searching one text: its words, the queries that matched it, and the time used."""
+    """The state of searching one text: the text's words, the queries that matched it, and the time used."""
 
     def __init__(self, text: str) -> None:
-        # Not the text itself, because a thread keeps this object until it searches another text.
+        # The text itself is not stored, because a thread keeps this object until it searches another text.
         self.text_id = _text_id(text)
         self.seconds = 0.0
         self.phrase_seconds = 0.0
@@ -192,7 +193,7 @@ class _SearchState:
         self._words: bytearray | None = None
 
     def limit_s(self) -> float:
-        """Return how long the next query may search the text."""
+        """Return how many seconds the next query is allowed to search the text."""
         if self.seconds < MAX_TEXT_S:
             return MAX_QUERY_S
         return LATE_QUERY_S if self.seconds < MAX_TEXT_S + MAX_LATE_S else 0.0
@@ -222,7 +223,7 @@ _last_state = _LastSearchState()
 
 
 def _text_id(text: str) -> tuple[int, int]:
-    """Return a key that identifies a text. Python computes the hash of a string once, and caches it in the string."""
+    """Return a key that identifies a text. It is cheap, because Python caches the hash of a string in the string."""
     return hash(text), len(text)
 
 
@@ -285,8 +286,8 @@ def _search(term: object) -> Search:
     """Compile a term.
 
     Raises:
-        InvalidSignal: The term is not a text, is too long, is not a valid regular expression, or is empty, so that
-            every text contains it.
+        InvalidSignal: The term is not a text, is too long, is an invalid regular expression, or is empty. Every text
+            contains an empty term.
     """
     if not isinstance(term, str):
         raise InvalidSignal(f"a term of a trend_query signal is a text, not {str(term)[:100]!r}")
@@ -307,14 +308,14 @@ def _pattern(text: str) -> Search:
     if text.count("(") > MAX_GROUPS:
         raise InvalidSignal(f"a pattern of a trend_query signal has at most {MAX_GROUPS} parentheses: {text[:100]!r}")
     try:
-        # The library would otherwise cache a second copy.
+        # `cache_pattern=False`, because the library would otherwise cache a second copy of the pattern.
         return partial(_has_pattern, regex.compile(text, regex.VERSION0, cache_pattern=False))
     except regex.error as error:
         raise InvalidSignal(f"a trend_query signal has an invalid pattern {text[:100]!r}: {error}") from error
 
 
 def _phrase(phrase: str) -> Search:
-    """Return the search for a whole word or phrase. Each run of letters in it must be a whole word of the text."""
+    """Return the search for a phrase. In the text, the phrase must begin and end at word boundaries."""
     return partial(_has_phrase, re.compile(rf"\b{re.escape(phrase)}\b"), phrase, tuple(_WORDS.findall(phrase)))
 
 
@@ -329,7 +330,7 @@ def _has_phrase(
         return pattern.search(text) is not None
     if not state.may_contain(words, text):
         return False
-    # Phrases have a time limit of their own, separate from that of patterns. Finding a phrase is fast in any text.
+    # Phrases have a separate time limit, because finding a phrase is fast in any text, unlike finding a pattern.
     started = time.monotonic()
     try:
         return _contains_phrase(phrase, text, deadline_s=started + MAX_PHRASES_S - state.phrase_seconds)
@@ -356,7 +357,7 @@ def _contains_phrase(phrase: str, text: str, *, deadline_s: float) -> bool:
 
 
 _FINDS_PER_CLOCK_CHECK = 256
-"""The clock is checked after this many occurrences of a phrase."""
+"""After how many occurrences of a phrase the time is checked."""
 
 
 def _is_boundary(text: str, at: int) -> bool:

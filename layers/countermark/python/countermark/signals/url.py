@@ -13,7 +13,7 @@ from countermark.signals.buffered import BufferedHasher
 from countermark.signals.text import decode_text, strip_text
 
 MAX_URL_BYTES = 64 * 1024
-"""The longest URL, in UTF-8. It is far longer than browsers and servers accept."""
+"""The maximum size of a URL, in UTF-8. Browsers and servers accept only much shorter URLs."""
 
 _SCHEME = re.compile(r"\A[a-z][a-z0-9+.-]*://")
 _ONLY_SCHEME = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?[/?#:.@\s]*")
@@ -37,13 +37,13 @@ def is_empty(url: str) -> bool:
 
 
 def without_scheme(url: str) -> str:
-    """Return a URL in lower case, without its leading `scheme://`. Only one is removed."""
+    """Return a URL in lower case, without its leading `scheme://`. Only one scheme is removed."""
     return _SCHEME.sub("", url.lower())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Url:
-    """The signal type. It accepts any text, because platforms share what was posted, and that can be malformed."""
+    """The signal type. It accepts any text, because platforms share URLs as users posted them, even malformed ones."""
 
     name: str = "url"
     content_types: frozenset[ContentType] = frozenset({ContentType.URL})
@@ -70,7 +70,7 @@ class Url:
         return "it has nothing but a scheme and separators" if is_empty(value) else None
 
     def key(self, value: str) -> bytes:
-        """Return the SHA-256. Keys have one length, and an attacker cannot create two URLs with the same key."""
+        """Return the URL's SHA-256. All keys have the same length. An attacker cannot create two URLs with one key."""
         return hashlib.sha256(value.encode()).digest()
 
     def value(self, key: bytes) -> None:  # noqa: ARG002  # the port's signature

@@ -24,7 +24,7 @@ def from_content(content: bytes) -> str | Unhashable:
 
 
 def normalise(text: str) -> str:
-    """Return a URL in lower case, without its leading `scheme://`. Only one is removed."""
+    """Return a URL in lower case, without its leading `scheme://`. Only one scheme is removed."""
     return url.without_scheme(text)
 
 
@@ -32,7 +32,7 @@ URL_MD5 = DigestType(
     name="url_md5",
     content_types=frozenset({ContentType.URL}),
     algorithm="md5",
-    # The digest of the example of `url`, as in python-threatexchange's sample exchange.
+    # The digest of the URL in `url.Url.examples`. It is also in python-threatexchange's sample exchange.
     examples=("95c3a3934d38b06959d4f6d5bfe48a79",),
     content_hasher=lambda: BufferedHasher(from_content, max_bytes=url.MAX_URL_BYTES),
 )

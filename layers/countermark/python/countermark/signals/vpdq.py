@@ -1,12 +1,12 @@
 """`vpdq`: the PDQ hashes of a video's frames, one per second. It recognises a recompressed or shortened video.
 
-A value is a JSON list with `"<PDQ hash>,<quality>,<second>"` for each frame. Frames of low quality are ignored, and
-equal hashes count once. The type is countermark's built-in extension `countermark.extensions.vpdq`. Comparing and
-searching need only countermark; hashing a video needs the extra `vpdq`.
+A value is a JSON list with a string `"<PDQ hash>,<quality>,<second>"` for each frame. Frames of low quality are
+ignored, and equal hashes count once. The signal type is countermark's built-in extension `countermark.extensions.vpdq`.
+Comparing and searching need only countermark; hashing a video needs the extra `vpdq`.
 
-Source: python-threatexchange 1.2, extensions/vpdq: the format of `vpdq_to_json`, and the thresholds. If the same hash
-occurs with several qualities, its index counts the hash if any quality is high enough, but its `compare_hash` checks
-only the first. Here both work as the index does.
+Source: python-threatexchange 1.2, extensions/vpdq: the format of `vpdq_to_json`, and the thresholds. A hash can occur
+with several qualities. The index of python-threatexchange counts the hash if any of these qualities is high enough, but
+its `compare_hash` checks only the first quality. In countermark, the index and the comparison both check all qualities.
 """
 
 import json
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from countermark.signals.vpdq_hasher import VideoHasher
 
 MIN_QUERY_PERCENT = 80
-"""How many percent of the query's frames must be similar to a banked frame. The banked video has no such limit."""
+"""The minimum percentage of the query's frames that are similar to a banked frame. Banked frames have no minimum."""
 
 MAX_SIGNAL_BYTES = 200 * 1024
-"""The longest signal. It fits into an EventBridge event as JSON, and into a DynamoDB item."""
+"""The maximum size of a signal. Such a signal fits into an EventBridge event as JSON, and into a DynamoDB item."""
 
 _FRAME = re.compile(
     r"([0-9a-f]{64}),(100|[0-9]{1,2}),([0-9]{1,12}(?:\.[0-9]{1,12})?(?:e[+-]?[0-9]{1,3})?)", re.IGNORECASE
 )
 _FORM = "a vpdq signal is a JSON list of '<64 hex digits>,<quality>,<second>'"
-# How many pairs of frames are compared at once: a few MiB of numbers.
+# How many pairs of frames are compared at once. The comparison takes a few MiB of memory.
 _MAX_PAIRS = 2**18
 
 
@@ -45,7 +45,7 @@ class Vpdq:
     content_types: frozenset[ContentType] = frozenset({ContentType.VIDEO})
     index_kind: IndexKind = IndexKind.FRAMES
     match_distance: int = 100 - MIN_QUERY_PERCENT
-    # As in python-threatexchange: the examples of PDQ as the frames of a video.
+    # The example of python-threatexchange: a video whose frames are the examples of PDQ.
     examples: tuple[str, ...] = (
         json.dumps([f"{digits},100,{float(second)}" for second, digits in enumerate(PDQ.examples)]),
     )
@@ -55,7 +55,7 @@ class Vpdq:
         """Return the canonical value: the hashes in lower case, the seconds unchanged.
 
         Raises:
-            InvalidSignal: The text is not a vpdq signal, or no frame has sufficient quality, so it would match nothing.
+            InvalidSignal: The text is not a vpdq signal, or it would match nothing because all frames have low quality.
         """
         if len(text) > MAX_SIGNAL_BYTES:
             raise InvalidSignal(f"a vpdq signal has at most {MAX_SIGNAL_BYTES} bytes, not {len(text)}")
@@ -76,7 +76,7 @@ class Vpdq:
         return bytes.fromhex("".join(hashes(value)))
 
     def value(self, key: bytes) -> None:
-        """Return None: a key does not contain the order, time and quality of the frames."""
+        """Return None, because a key does not contain the order, times and qualities of the frames."""
         del key
 
     def compare(self, query: str, banked: str) -> Comparison:
@@ -97,7 +97,7 @@ class Vpdq:
         banked_similar: int,  # noqa: ARG002  # the port's signature; any share of the banked video is enough
         banked_frames: int,  # noqa: ARG002  # as above
     ) -> Comparison:
-        # Rounded up, so that a share below the limit is never rounded to a match.
+        # Round up, so that rounding never turns a share below the limit into a match.
         missing_percent = -(-100 * (query_frames - query_similar) // query_frames)
         return Comparison(matches=missing_percent <= self.match_distance, distance=missing_percent)
 
@@ -107,7 +107,7 @@ class Vpdq:
         return VideoHasher(lambda frames: self.parse(from_frames(frames)))
 
     def wire_distance(self, query: str, banked: str, distance: int | None) -> str:
-        """Return the similar share of the query, then that of the banked video in brackets, as in `80%[0%]`."""
+        """Return the percentage of similar frames in the query, then in the banked video, for example `80%[0%]`."""
         del distance
         query_hashes, banked_hashes = hashes(query), hashes(banked)
         query_similar, banked_similar = _count_similar(query_hashes, banked_hashes)
@@ -118,15 +118,15 @@ VPDQ = Vpdq()
 
 
 def hashes(value: str) -> list[str]:
-    """Return the distinct hashes of a canonical value's frames of sufficient quality, ascending."""
+    """Return the distinct hashes in a canonical value, sorted, without those of frames with low quality."""
     frames = (frame.split(",") for frame in json.loads(value))
     return sorted({digits for digits, quality, _ in frames if int(quality) >= MIN_QUALITY})
 
 
 def from_frames(frames: Sequence[tuple[str, int, float]]) -> str:
-    """Return the value of a video's frames. Each frame is a hash in hex, a quality and a second.
+    """Return the value for a video's frames. A frame is a hash in hex, a quality and a time in seconds.
 
-    The seconds have three significant digits, so the value is byte for byte the same as python-threatexchange's.
+    Times are written with three significant digits, so that the value has the same bytes as python-threatexchange's.
     """
     return json.dumps([f"{digits},{quality},{second:.3}" for digits, quality, second in frames])
 
@@ -139,7 +139,7 @@ def _canonical_frame(frame: object) -> str:
 
 
 def _count_similar(query: Sequence[str], banked: Sequence[str]) -> tuple[int, int]:
-    """Return how many hashes of the query, and of the banked video, are within PDQ's distance of one of the other."""
+    """Return how many of the query's hashes match a banked hash, and how many banked hashes match a query's hash."""
     import numpy as np
 
     query_hashes, banked_hashes = (

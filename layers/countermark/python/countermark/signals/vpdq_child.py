@@ -2,7 +2,7 @@
 
     python vpdq_child.py FILE MAX_FRAMES MAX_MEMORY_BYTES MAX_SECONDS
 
-FILE is the file descriptor of the open video. The process gives up its rights before it reads the first byte.
+FILE is the file descriptor of the open video. The process limits its own rights before it reads the first byte.
 """
 
 import json
@@ -11,13 +11,13 @@ import resource
 import sys
 
 CANNOT_LOAD = 3
-"""The exit code if the package, or a library that it needs, is not installed."""
+"""The exit code if the package `vpdq`, or a library that it needs, is not installed."""
 
 CANNOT_DECODE = 4
-"""The exit code if the decoder refuses the video."""
+"""The exit code if the decoder cannot decode the video."""
 
 _VIDEO = 3
-"""The file descriptor of the video while it is decoded. The decoder opens the video again as the next descriptor."""
+"""The video's file descriptor during decoding. The decoder opens the video again, with the next descriptor."""
 
 
 def main(file: int, max_frames: int, max_memory_bytes: int, max_seconds: int) -> int:
@@ -28,17 +28,17 @@ def main(file: int, max_frames: int, max_memory_bytes: int, max_seconds: int) ->
         return CANNOT_LOAD
     os.dup2(file, _VIDEO)
     os.closerange(_VIDEO + 1, max(file + 1, 256))
-    # Only one more descriptor can be opened: for the video. A video cannot cause other files or sockets to be opened.
+    # The decoder needs one more descriptor, for the video. The limit prevents it from opening other files or sockets.
     _limit(resource.RLIMIT_NOFILE, _VIDEO + 2)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_CORE, 0)
     if sys.platform == "linux":
         _limit(resource.RLIMIT_AS, max_memory_bytes)
-    # The parent process stops this one earlier. The limit is for the case that the parent has died.
+    # Normally, the parent process stops this process earlier. The limit is for the case that the parent has ended.
     _limit(resource.RLIMIT_CPU, 4 * max_seconds)
     os.lseek(_VIDEO, 0, os.SEEK_SET)
     try:
-        # With more threads, frames that wait to be hashed would fill the memory.
+        # With more threads, decoded frames that wait to be hashed would fill the memory.
         frames = vpdq.computeHash(f"/dev/fd/{_VIDEO}", seconds_per_hash=1, thread_count=1)
     except Exception:  # noqa: BLE001  # the package raises no more specific error
         return CANNOT_DECODE

@@ -1,7 +1,8 @@
 """Hashes a video's frames in a child process, because the decoder is a large C library that reads untrusted bytes.
 
-On Linux, the video is in memory, never on disk. The child process has only the video: no credentials, no other file,
-no socket, and limited memory. If it takes too long or crashes, the result is `Unhashable`.
+On Linux, the video is stored in memory, never on disk. The child process can read only the video: it has no
+credentials, no other file and no socket. Its memory is limited. If it takes too long or crashes, the result is
+`Unhashable`.
 """
 
 import importlib.util
@@ -24,16 +25,16 @@ from countermark.signals.pdq import MIN_QUALITY
 from countermark.signals.vpdq_child import CANNOT_DECODE, CANNOT_LOAD
 
 MAX_VIDEO_BYTES = 400 * 1024 * 1024
-"""The largest video. It must fit into the memory of a Lambda function, which has 1.8 GB."""
+"""The maximum size of a video. The video must fit into the memory of a Lambda function, which has 1.8 GB."""
 
 MAX_SECONDS = 120
-"""How long hashing one video may take, in seconds. The Lambda function that hashes has three minutes in total."""
+"""How many seconds hashing one video can take. The Lambda function that hashes has three minutes in total."""
 
 MAX_FRAMES = 2_400
-"""The most frames of a signal: forty minutes of video. They just fit into `MAX_SIGNAL_BYTES`."""
+"""The maximum number of frames of a signal: forty minutes of video. They just fit into `MAX_SIGNAL_BYTES`."""
 
 MAX_MEMORY_BYTES = 1536 * 1024 * 1024
-"""The most memory of the child process, its libraries included. An 8K video needs that much."""
+"""The maximum memory of the child process, including its libraries. An 8K video needs that much."""
 
 CHILD = Path(__file__).with_name("vpdq_child.py")
 
@@ -41,10 +42,14 @@ Frames = Sequence[tuple[str, int, float]]
 
 
 class VideoHasher:
-    """Stores a video in memory up to a limit, and hashes it at the end. Without the package it stores nothing."""
+    """Stores a video in memory up to a limit, and hashes it at the end. Without the package `vpdq` it does neither."""
 
     def __init__(self, from_frames: Callable[[Frames], str]) -> None:
-        """Create a hasher. `from_frames` makes a value from (hash in hex, quality, second), or raises InvalidSignal."""
+        """Create a hasher.
+
+        `from_frames` returns the value for a list of frames, or raises InvalidSignal. A frame is (hash in hex, quality,
+        second).
+        """
         self._from_frames = from_frames
         self._has_package = importlib.util.find_spec("vpdq") is not None
         self._size_bytes = 0
@@ -71,7 +76,7 @@ class VideoHasher:
             if self._size_bytes > MAX_VIDEO_BYTES:
                 return Unhashable(code="too_large", reason=f"more than {MAX_VIDEO_BYTES} bytes")
             try:
-                # The decoder gets only files that begin as a video does: it would also open the files of a playlist.
+                # The decoder gets only videos, because it would also accept a playlist, and open the files in it.
                 if content_type_of(self._head) != ContentType.VIDEO:
                     return Unhashable(code="unsupported", reason="a photo, not a video")
             except InvalidContent as error:
@@ -94,7 +99,7 @@ class VideoHasher:
         try:
             return self._from_frames(frames)
         except InvalidSignal:
-            # A damaged video can have frames with a negative time, or without a number as time.
+            # In a damaged video, the time of a frame can be negative, or not a number.
             return Unhashable(code="damaged", reason="the times of its frames are not valid")
 
 
@@ -102,17 +107,17 @@ _INSTALL_HINT = "hashing a video by vpdq needs a package: pip install 'counterma
 
 
 def _open_memory_file() -> IO[bytes]:
-    """Return a file in memory; or else an unnamed temporary file that only this user can read."""
+    """Return a file in memory; on systems without such files, a temporary file that only this user can read."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("countermark-video"), "wb")
     return tempfile.TemporaryFile()
 
 
 def _hash_in_child(file: int) -> Frames | Unhashable:
-    """Return the frames that the child process hashes, at most `MAX_FRAMES` + 1."""
+    """Hash the video with the descriptor `file` in a child process; return at most `MAX_FRAMES` + 1 frames."""
     limits = (MAX_FRAMES + 1, MAX_MEMORY_BYTES, MAX_SECONDS)
-    # The child gets the module path of this process, but not the script's directory, whose vpdq.py would hide the
-    # package `vpdq`.
+    # The child gets this process's module path. `-P` excludes the directory of the child's script: the file vpdq.py in
+    # that directory would hide the package `vpdq`.
     paths = os.pathsep.join(path for path in sys.path if path)
     environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     try:
