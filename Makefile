@@ -41,9 +41,8 @@ LOWEST := build/lowest
 LOWEST_PYTHON ?= $(shell .ci/find-python --only-3.11)
 LOWEST_RUN := $(LOWEST)/bin/python
 
-test-lowest: JSII_NODE := $(abspath $(LOWEST))/bin/node
 test-lowest: $(LOWEST)/test.stamp ## Run the tests with Python 3.11 and the lowest versions of all dependencies. ARGS="…" as for test.
-	$(LOWEST_RUN) -m pytest -q -rs -m "not slow and not cloud" $(PARALLEL) $(ARGS)
+	JSII_NODE=$(abspath $(LOWEST))/bin/node $(LOWEST_RUN) -m pytest -q -rs -m "not slow and not cloud" $(PARALLEL) $(ARGS)
 
 check: $(TEST_STAMP) ## Check format, lint, types and architecture, run all tests, synthesise: what a change must pass.
 	$(RUN) -m ruff format --check

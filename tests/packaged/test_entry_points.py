@@ -204,6 +204,17 @@ def test_a_deployment_needs_no_compiler_and_nothing_of_the_tests(target: str, tm
     assert "pdqhash" not in (ROOT / "infra/requirements.txt").read_text()
 
 
+def test_the_lowest_versions_leave_the_environment_of_the_tests_as_it_is(tmp_path: Path) -> None:
+    places = {name: tmp_path / name.lower() for name in ("VENV", "LOWEST")}
+    make = ["make", "--dry-run", f"PYTHON={sys.executable}", f"LOWEST_PYTHON={sys.executable}"]
+    make += [f"{name}={place}" for name, place in places.items()]
+    planned = subprocess.run([*make, "test-lowest"], capture_output=True, text=True, cwd=ROOT)
+    assert planned.returncode == 0, planned.stderr
+    links = re.findall(r'node=\$\((\S+) .* ln -sf "\$node" (\S+)', planned.stdout)
+    assert links == [(f"{place}/bin/python", f"{place}/bin/node") for place in places.values()]
+    assert f"JSII_NODE={places['LOWEST']}/bin/node {places['LOWEST']}/bin/python -m pytest" in planned.stdout
+
+
 def test_every_package_of_a_deployment_has_a_wheel(tmp_path: Path) -> None:
     lock = str(ROOT / "infra/requirements.txt")
     pip = ["uv", "pip", "install", "--quiet", "--dry-run", "--target", str(tmp_path), "--only-binary", ":all:"]
