@@ -18,8 +18,8 @@ def exchanges(
 ) -> dict[str, Exchange]:
     """Return all built-in exchanges by kind.
 
-    `reader` opens the files that configurations name. `signal_types` holds the installed signal types. Without a
-    `transport`, only the kinds that need no network are returned.
+    `reader` opens the files that are named in configurations. `signal_types` holds the installed signal types. Without
+    a `transport`, only the kinds that need no network are returned.
     """
     kinds: list[Exchange] = [SampleExchange(signal_types), LocalFileExchange(reader, signal_types)]
     if transport is not None:

@@ -1,4 +1,4 @@
-"""Checks of configurations and credentials against the fields that their kind declares."""
+"""Checks of configurations and credentials against the fields that a kind of exchange declares."""
 
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
@@ -8,7 +8,7 @@ from countermark.domain.json import JSON
 from countermark.errors import InvalidInput
 
 FIELD_TYPES: Mapping[str, type | tuple[type, ...]] = {"str": str, "int": int, "bool": bool, "set[int]": (list, tuple)}
-"""The Python type of a JSON value, for each `Field.type`."""
+"""The Python types that a JSON value must have, for each `Field.type`."""
 
 MAX_SET_MEMBERS = 10_000
 """The maximum number of members of a set in a configuration. The limit bounds the size of the stored configuration."""
@@ -27,7 +27,9 @@ def parse_fields(kind: str, fields: Sequence[Field], config: Mapping[str, JSON])
 
 
 def parse_one_line(kind: str, form: str, fields: Sequence[Field], parts: Sequence[str]) -> dict[str, str]:
-    """Return the parts of a line of credentials by field name. Optional fields without a part are left out.
+    """Return the parts of a line of credentials by field name.
+
+    Optional fields that have no part in the line are left out. `form` describes the line in the error.
 
     Raises:
         InvalidInput: The line has too few or too many parts, or a part is empty. The error does not show the line.

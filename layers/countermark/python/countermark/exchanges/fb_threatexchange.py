@@ -1,19 +1,20 @@
 """Meta's ThreatExchange: signals that the members of a privacy group share, with the members' opinions.
 
 Operator: Meta, for vetted platforms. Documentation:
-https://developers.facebook.com/docs/threat-exchange/reference/apis/threat-updates/ and the pages beside it.
-Credentials: the access token of an app, `<app id>|<secret>`.
+https://developers.facebook.com/docs/threat-exchange/reference/apis/threat-updates/ and the related pages. Credentials:
+the access token of an app, `<app id>|<secret>`.
 
-An *indicator* is a signal, and a *descriptor* is one member's statement about it. `threat_updates` returns the changes
-since a time, oldest first, each indicator with all its descriptors. One page of Meta's documentation states that
-deletions are kept for 90 days, another one states 30 days. If the last fetch is older than 29 days, the next one starts
-again from the beginning.
+An *indicator* is a signal. A *descriptor* is the statement of one member about an indicator. `threat_updates` returns
+the indicators that changed since a given time, the oldest change first. Each indicator contains all its descriptors.
+One page of Meta's documentation states that deletions are kept for 90 days, and another page states 30 days. If the
+last fetch is older than 29 days, the next fetch restarts.
 
-Indicators of all types are requested, and those whose type has no signal are discarded here. The parameter `types`
-accepts only names that are on Meta's list of indicator types, and no other client sends it.
+Indicators of all types are requested, and indicators whose type has no signal type are discarded here. The request does
+not use the parameter `types`, because it accepts only names that are on Meta's list of indicator types, and because no
+other client sends it.
 
 Limits: 100 indicators per page, or fewer if the exchange asks for less data; 32 MiB per page; 100 pages of privacy
-groups. A fetch resumes by `last_updated`, so a page that goes back in this order is an error.
+groups. A fetch resumes from the latest `last_updated` that it received, so a page with an earlier time is an error.
 """
 
 import hashlib
@@ -43,20 +44,19 @@ from countermark.exchanges.verdicts import verdict_term
 BASE_URL = f"https://graph.facebook.com/{GRAPH_VERSION}"
 
 PAGE_SIZE = 100
-"""The number of indicators per page. If the exchange asks for less data, the size is halved, down to 1."""
+"""The number of indicators per page. Each time the exchange asks for less data, the number is halved, down to 1."""
 
 RAISE_AFTER_PAGES = 10
-"""The number of pages with a reduced size after which the size is doubled, up to `PAGE_SIZE`."""
+"""After this number of pages with a reduced size, the size is doubled, up to `PAGE_SIZE`."""
 
 STALE_AFTER_S = 29 * 24 * 3600
-"""The maximum age of the last fetch, in seconds. It is one day less than the shorter of the two times for which Meta
-documents that deletions are kept. Source: 30 days in
-https://developers.facebook.com/docs/threat-exchange/best-practices/, and 90 days in
-https://developers.facebook.com/docs/threat-exchange/reference/apis/threat-updates/."""
+"""The maximum age of the last fetch, in seconds. Meta documents two times for which it keeps deletions. This age is one
+day less than the shorter time. Source: 30 days in https://developers.facebook.com/docs/threat-exchange/best-practices/,
+and 90 days in https://developers.facebook.com/docs/threat-exchange/reference/apis/threat-updates/."""
 
 MAX_GROUP_PAGES = 100
-"""The maximum number of pages of privacy groups. No app is in more groups, so more pages mean that the exchange is in a
-loop."""
+"""The maximum number of pages of privacy groups. No app is in so many groups, so more pages mean that the exchange is
+in a loop."""
 
 FIELDS = (
     "id,indicator,type,last_updated,should_delete,descriptors{reactions,my_reactions,owner{id},tags,status,added_on}"
@@ -81,7 +81,8 @@ TYPES: Mapping[str, Sequence[tuple[str, str | None]]] = {
 """The signal types of each indicator type. A signal type with a tag applies only if a member gave the indicator this
 tag.
 
-HASH_VIDEO_SHA256, RAW_URI and HASH_URL_MD5 are not on Meta's list. They are read if the exchange returns them.
+HASH_VIDEO_SHA256, RAW_URI and HASH_URL_MD5 are not on Meta's list of indicator types. They are supported because the
+exchange can return them.
 """
 
 SENT_TYPES: Mapping[str, tuple[str, str | None]] = {
@@ -94,9 +95,9 @@ SENT_TYPES: Mapping[str, tuple[str, str | None]] = {
     "url": ("URI", None),
     "trend_query": ("TREND_QUERY", None),
 }
-"""The indicator type and the tag with which each signal type is shared. The tag states the medium.
+"""The indicator type and the tag to send for a signal of each type. The tag specifies photo or video.
 
-All of them are on Meta's list, which has none for url_md5. Source:
+All these indicator types are on Meta's list. The list has no indicator type for url_md5. Source:
 https://developers.facebook.com/docs/threat-exchange/reference/apis/indicator-type.
 """
 
@@ -114,8 +115,8 @@ REACTIONS = {
 """The category for each reaction to another member's descriptor. Other reactions express no opinion of the signal."""
 
 UPLOAD_REACTIONS = frozenset({"NON_MALICIOUS"})
-"""The reactions that count like an upload with the status of the same name, even if the member uploaded another status.
-Source: https://developers.facebook.com/docs/threat-exchange/reference/reacting."""
+"""The reactions that count like a descriptor with the status of the same name, even if the member has a descriptor with
+another status. Source: https://developers.facebook.com/docs/threat-exchange/reference/reacting."""
 
 SENT_REACTIONS = {
     Verdict.TRUE_POSITIVE: "HELPFUL",
@@ -123,10 +124,11 @@ SENT_REACTIONS = {
     Verdict.SEEN: "SAW_THIS_TOO",
 }
 """The reaction to send for each verdict. A false positive is not sent as DISAGREE_WITH_TAGS, because Meta removes that
-reaction when the owner edits the tags."""
+reaction when the owner edits the descriptor's tags."""
 
 FORMERLY_SENT_REACTIONS = {Verdict.FALSE_POSITIVE: ("DISAGREE_WITH_TAGS",)}
-"""The reactions that earlier versions sent for a verdict. They are removed together with the current one."""
+"""The reactions that earlier versions of countermark sent for a verdict. They are removed together with the reaction
+that is sent today."""
 
 SENT_STATUSES = {
     Verdict.TRUE_POSITIVE: "MALICIOUS",
@@ -145,7 +147,7 @@ CREDENTIAL_SOURCE = CredentialSource(
 )
 
 _TOKEN = re.compile(r"[0-9]{8,}\|[A-Za-z0-9_-]{20,}")
-"""The format of a token. Source: python-threatexchange's check."""
+"""The format of a token. Source: the check in python-threatexchange."""
 
 _LIMIT = re.compile(r"([?&]limit=)[0-9]+")
 """The page size in a page's URL."""
@@ -153,7 +155,10 @@ _LIMIT = re.compile(r"([?&]limit=)[0-9]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """The change of one indicator. `data` is its record, or None if the indicator was deleted or has no signal."""
+    """The change of one indicator, at a time in epoch seconds.
+
+    `data` is the indicator's record. It is None if the indicator was deleted, or has no signal or no opinion.
+    """
 
     key: str
     at_s: int
@@ -170,7 +175,7 @@ class Page:
 
 
 def parse_page(body: Mapping[str, JSON], *, app_id: str) -> Page:
-    """Return a parsed page of `threat_updates`. Malformed records are counted and left out.
+    """Return a parsed page of `threat_updates`. Malformed items are counted and left out.
 
     Raises:
         ValueError: The body is not a page.
@@ -192,10 +197,10 @@ def signals_of(data: Mapping[str, JSON]) -> list[Signal]:
 
 
 def opinions_of(data: Mapping[str, JSON]) -> list[Opinion]:
-    """Return one opinion for each descriptor with an owner, and one for each member that only reacted.
+    """Return one opinion per descriptor with an owner, and one opinion per member that only reacted.
 
-    If a member reacted to one descriptor as helpful and disagreed with another, the disagreement counts. The reactions
-    in `UPLOAD_REACTIONS` also count for members with a descriptor.
+    If a member reacted with HELPFUL to one descriptor and with a negative reaction to another, only the negative
+    reaction counts. The reactions in `UPLOAD_REACTIONS` also count if the member has a descriptor.
     """
     descriptors = [each for each in _descriptors(data) if _owner_id(each) is not None]
     owners = {_owner_id(descriptor) for descriptor in descriptors}
@@ -247,10 +252,10 @@ class FbThreatExchange:
         return parse_fields(self.kind, self.config_fields, config)
 
     def parse_credentials(self, text: str) -> Mapping[str, str]:
-        """Return the token in a line. `%7C` is accepted in place of the bar.
+        """Return the token in a line. The line can contain `%7C` instead of `|`.
 
         Raises:
-            InvalidInput: The line is not a token. The error does not show it.
+            InvalidInput: The line is not a token. The error does not show the line.
         """
         credentials = parse_one_line(self.kind, CREDENTIAL_SOURCE.form, CREDENTIAL_FIELDS, [text])
         return {"api_token": self._token(credentials)}
@@ -259,12 +264,12 @@ class FbThreatExchange:
         """Check the format of the token.
 
         Raises:
-            InvalidInput: The token is missing or malformed. The error does not show it.
+            InvalidInput: The token is missing or malformed. The error does not show the token.
         """
         self._token(credentials)
 
     def joined(self, config: Mapping[str, JSON]) -> "FbThreatExchange":
-        """Return this exchange with a configuration, which is checked first.
+        """Check a configuration, and return this exchange with it.
 
         Raises:
             InvalidInput: A field is missing, unknown or invalid.
@@ -280,13 +285,13 @@ class FbThreatExchange:
     ) -> Fetch:
         """Begin a fetch of the changes up to now.
 
-        The fetch restarts if the last one is too old, or was for another privacy group or app. The app matters because
-        each record stores which member the platform itself is.
+        The fetch restarts if the last fetch is too old, or was for another privacy group or another app. The app
+        matters because each record contains the app's id, by which the platform's own opinions are found.
 
         Raises:
             InvalidInput: The credentials are missing or malformed.
-            ExchangeFailed: From the deltas: the exchange refused, sent an answer that is not in its format, or went
-                back in time.
+            ExchangeFailed: During iteration of the deltas: the exchange refused a request, sent an answer that is not
+                in the expected format, or returned an earlier position than before.
         """
         graph = self._graph(credentials)
         scope: Mapping[str, JSON] = {"privacy_group": self._config["privacy_group"], "app_id": graph.app_id}
@@ -314,14 +319,14 @@ class FbThreatExchange:
         *,
         credentials: Mapping[str, str],
     ) -> Sequence[Request]:
-        """Return a reaction to each descriptor of another member. An opposite reaction that was sent before is removed.
+        """Return requests that react to each descriptor of another member, and remove opposite earlier reactions.
 
-        If the platform has a descriptor, it is updated with the opinion's status and tags. The verdict SEEN does not
-        change this descriptor.
+        If the platform has a descriptor of the indicator, another request updates its status and tags. For the verdict
+        SEEN, this descriptor is not updated.
 
         Raises:
-            InvalidInput: No descriptor can be reacted to, the verdict has no reaction, Meta does not list the type of
-                the platform's descriptor, or the credentials are malformed.
+            InvalidInput: The indicator has no descriptor to react to or to update, the verdict has no reaction, the
+                indicator type is not on Meta's list, or the credentials are malformed.
         """
         graph = self._graph(credentials)
         reaction = verdict_term(self.kind, SENT_REACTIONS, opinion.verdict)
@@ -354,11 +359,11 @@ class FbThreatExchange:
     ) -> Sequence[Request]:
         """Return the request that shares a signal with the privacy group.
 
-        A member has one descriptor per indicator, so an existing one is updated.
+        A member has at most one descriptor per indicator. If the platform has a descriptor already, it is updated.
 
         Raises:
-            InvalidInput: The exchange has no type for the signal or no status for the verdict, or the credentials are
-                malformed.
+            InvalidInput: The exchange has no indicator type for the signal or no status for the verdict, or the
+                credentials are malformed.
         """
         if signal.type not in SENT_TYPES:
             raise InvalidInput(
@@ -373,7 +378,7 @@ class FbThreatExchange:
     def withdrawal_requests(
         self, data: Mapping[str, JSON], opinion: SharedOpinion, *, credentials: Mapping[str, str]
     ) -> Sequence[Request]:
-        """Return the requests that delete the platform's descriptors of an indicator, and its reactions.
+        """Return the requests that delete the platform's descriptors of an indicator and the platform's reactions.
 
         Raises:
             InvalidInput: The platform has no descriptor and no reaction, or the credentials are malformed.
@@ -394,10 +399,10 @@ class FbThreatExchange:
         return requests
 
     def memberships(self, *, credentials: Mapping[str, str]) -> Sequence[Membership]:
-        """Return the privacy groups that the app is a member or the owner of, by name.
+        """Return the privacy groups of which the app is a member or the owner, sorted by name.
 
         Raises:
-            ExchangeFailed: The exchange refused, or sent an answer that is not in its format.
+            ExchangeFailed: The exchange refused a request, or sent an answer that is not in the expected format.
             InvalidInput: The credentials are malformed.
         """
         graph = self._graph(credentials)
@@ -447,9 +452,9 @@ def _deltas(graph: GraphClient, scope: Mapping[str, JSON], update_time: int, now
 
 @dataclass(slots=True)
 class _PageSize:
-    """The number of indicators to request at once.
+    """The number of indicators per page.
 
-    It shrinks if the exchange asks for less data, and grows again later.
+    The number is reduced if the exchange asks for less data, and raised again later.
     """
 
     limit: int = PAGE_SIZE
@@ -457,25 +462,25 @@ class _PageSize:
     pages: int = 0
 
     def lower(self) -> bool:
-        """Halve the size. Return False if it is already the smallest."""
+        """Halve the number. Return False if it is already 1."""
         if self.limit == 1:
             return False
         self.limit, self.is_lowered, self.pages = self.limit // 2, True, 0
         return True
 
     def count_page(self) -> None:
-        """Count a page that was answered."""
+        """Count a page that was received. Raise the number after every `RAISE_AFTER_PAGES` pages."""
         self.pages += 1
         if self.pages == RAISE_AFTER_PAGES:
             self.limit, self.pages = min(PAGE_SIZE, self.limit * 2), 0
 
     def apply_to(self, url: str) -> str:
-        """Return the URL of a page with this size in it. Return it unchanged if the size was never reduced."""
+        """Return a page's URL with this number in it. Return the URL unchanged if the number was never reduced."""
         return _LIMIT.sub(rf"\g<1>{self.limit}", url) if self.is_lowered else url
 
 
 def _page_body(graph: GraphClient, request: Request, size: _PageSize) -> tuple[Request, Mapping[str, JSON]]:
-    """Return a page's request and its body, each item with all its descriptors.
+    """Return the request and the body of a page. In the body, each item has all its descriptors.
 
     Raises:
         ExchangeFailed: The request was refused, the answer is not a JSON object, or a page with one indicator is still
@@ -499,14 +504,14 @@ def _page_body(graph: GraphClient, request: Request, size: _PageSize) -> tuple[R
 
 
 def _complete_item(graph: GraphClient, request: Request, item: JSON) -> JSON:
-    """Return an item with all its descriptors, or the item as it is if it will not be stored."""
+    """Return an item with all its descriptors. Return the item unchanged if it will not be stored."""
     if not isinstance(item, dict) or not _may_have_signals(item) or item.get("should_delete") is True:
         return item
     return graph.with_all_edges(request, item)
 
 
 def _not_enabled_error(error: ExchangeFailed, scope: Mapping[str, JSON]) -> ExchangeFailed:
-    """Return the error for a first page that is answered with status 500. It explains what to do."""
+    """Return the error for a first page that is answered with status 500. The message explains what to do."""
     return ExchangeFailed(
         f"{error}. ThreatExchange also answers 500 if a privacy group has not enabled threat_updates: check whether "
         f"`countermark config api fb_threatexchange -L` lists group {scope['privacy_group']} as enabled; if it does "
@@ -516,7 +521,7 @@ def _not_enabled_error(error: ExchangeFailed, scope: Mapping[str, JSON]) -> Exch
 
 
 def _groups(graph: GraphClient, edge: str) -> Iterator[Membership]:
-    """Yield the privacy groups at an edge of the app. Malformed ones are left out."""
+    """Yield the privacy groups in an edge of the app. Malformed groups are left out."""
     request = graph.request(f"{graph.app_id}/{edge}", {"fields": "id,name,description,threat_updates_enabled"})
     for _ in range(MAX_GROUP_PAGES):
         groups, url = parse_body(request, parse_edge_page, graph.answer(request))
@@ -532,10 +537,11 @@ def _descriptor_request(
 ) -> Request:
     """Return the request that sends an opinion of an indicator to the privacy group, as a descriptor.
 
-    A member has one descriptor per indicator, so sending it twice has the same effect as sending it once.
+    A member has at most one descriptor per indicator, so sending the request twice has the same effect as sending it
+    once.
 
     Raises:
-        InvalidInput: The type is not on Meta's list, or the verdict has no status.
+        InvalidInput: The indicator type is not on Meta's list, or the verdict has no status.
     """
     if indicator_type not in LISTED_TYPES:
         raise InvalidInput(
@@ -556,7 +562,7 @@ def _descriptor_request(
 
 
 def _parse_item(item: JSON, app_id: str) -> Update | None:
-    """Return the change in an item of a page; None if the item is malformed."""
+    """Return the change that an item of a page describes; None if the item is malformed."""
     if not isinstance(item, dict):
         return None
     may_have_signals = _may_have_signals(item)
@@ -566,7 +572,7 @@ def _parse_item(item: JSON, app_id: str) -> Update | None:
     indicator, indicator_type, at_s = item.get("indicator"), item.get("type"), _integer(item.get("last_updated"))
     if not isinstance(indicator, str) or not isinstance(indicator_type, str) or not indicator or at_s < 0:
         return None
-    # The key has a fixed length, because a text can be longer than the keys of the stores.
+    # The key contains a digest, because an indicator can be longer than the keys that the stores accept.
     key = f"{indicator_type} {hashlib.sha256(indicator.encode('utf-8', 'surrogatepass')).hexdigest()}"
     descriptors = item.get("descriptors", {})
     if not may_have_signals or item.get("should_delete") is True or descriptors in ({}, None):
@@ -579,7 +585,7 @@ def _parse_item(item: JSON, app_id: str) -> Update | None:
 
 
 def _may_have_signals(item: Mapping[str, JSON]) -> bool:
-    """Return whether an item can have a signal: its type has one, or its type is unreadable."""
+    """Return whether an item can have a signal: its indicator type is in `TYPES`, or is not a text."""
     indicator_type = item.get("type")
     return not isinstance(indicator_type, str) or indicator_type in TYPES
 
@@ -591,20 +597,20 @@ def _descriptors(data: Mapping[str, JSON]) -> list[Mapping[str, JSON]]:
 
 
 def _owner_id(descriptor: Mapping[str, JSON]) -> str | None:
-    """Return the app id of a descriptor's owner; None if the exchange does not return it."""
+    """Return the app id of a descriptor's owner; None if the exchange does not return the id."""
     owner = descriptor.get("owner")
     owner_id = owner.get("id") if isinstance(owner, Mapping) else None
     return str(owner_id) if isinstance(owner_id, str | int) else None
 
 
 def _descriptor_id(descriptor: Mapping[str, JSON]) -> str | None:
-    """Return the id of a descriptor, which is used in a URL's path; None if it is not a number."""
+    """Return the id of a descriptor, for the path of a URL; None if the id is not a number."""
     number = _integer(descriptor.get("id"))
     return None if number < 0 else str(number)
 
 
 def _tags(descriptor: Mapping[str, JSON]) -> list[str]:
-    """Return the tags of a descriptor. The exchange returns them in one of two forms."""
+    """Return the tags of a descriptor. The exchange returns a list of texts, or an edge whose items have a `text`."""
     tags = descriptor.get("tags")
     if isinstance(tags, Mapping):
         edge = tags.get("data")
@@ -613,7 +619,7 @@ def _tags(descriptor: Mapping[str, JSON]) -> list[str]:
 
 
 def _reactions(descriptor: Mapping[str, JSON]) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield each reaction to a descriptor with the ids of the members that gave it."""
+    """Yield each kind of reaction to a descriptor, with the app ids of the members that reacted so."""
     reactions = descriptor.get("reactions")
     for reaction in reactions if isinstance(reactions, list) else []:
         if isinstance(reaction, Mapping):
@@ -622,9 +628,10 @@ def _reactions(descriptor: Mapping[str, JSON]) -> Iterator[tuple[str, Sequence[s
 
 
 def _own_reactions(descriptor: Mapping[str, JSON], opinion: SharedOpinion, app_id: str) -> Sequence[str]:
-    """Return the reactions by which the app expressed an opinion of a descriptor.
+    """Return the names of the reactions with which the app expressed an opinion of a descriptor.
 
-    A reaction that was sent after the descriptor was fetched is known only from `opinion.replaces`.
+    The descriptor does not contain a reaction that was sent after the descriptor was fetched. The verdict in
+    `opinion.replaces` determines that reaction.
     """
     own_reactions = {key for key, members in _reactions(descriptor) if app_id in members}
     if opinion.replaces in SENT_REACTIONS:
@@ -633,7 +640,7 @@ def _own_reactions(descriptor: Mapping[str, JSON], opinion: SharedOpinion, app_i
 
 
 def _membership(group: JSON) -> Membership | None:
-    """Return a privacy group in a list; None if it is malformed."""
+    """Return the membership for a privacy group in a list; None if the group is malformed."""
     if not isinstance(group, dict) or _integer(group.get("id")) < 0:
         return None
     return Membership(
@@ -646,7 +653,7 @@ def _membership(group: JSON) -> Membership | None:
 
 
 def _integer(value: JSON) -> int:
-    """Return a non-negative whole number, given as a number or as text; -1 for any other value."""
+    """Return a whole number that is given as a number or as a text of digits; -1 for any other value."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else -1

@@ -1,12 +1,12 @@
-"""Meta's Graph API: an app's requests, the meaning of errors, and paging.
+"""Meta's Graph API: requests of an app, error codes and paging.
 
 Documentation: https://developers.facebook.com/docs/graph-api/guides/error-handling and
 https://developers.facebook.com/docs/graph-api/overview/rate-limiting.
 
-Rate limits and temporary failures are reported with status 400 or 403 as well as with 429 and 5xx. Only the error code
-shows which error it is.
+The Graph API reports rate limits and temporary failures with status 429 and 5xx, but also with 400 and 403. Only the
+error code in the answer identifies the error.
 
-Limits: the edges inside of one item are read up to 40 further pages.
+Limits: for all edges of one item together, at most 40 further pages are read.
 """
 
 import json
@@ -27,26 +27,29 @@ from countermark.exchanges.pages import (
 )
 
 GRAPH_VERSION = "v26.0"
-"""The version of the Graph API that is used: the newest documented one, introduced on 2026-07-29.
+"""The version of the Graph API that countermark requests.
 
-Meta has not announced yet when it expires. v25.0 expires on 2028-07-29, so this one does not expire before that date;
-v21.0 expires on 2027-01-21. Source: https://developers.facebook.com/docs/graph-api/changelog/versions/, as of
-2026-11-28.
+It was introduced on 2026-07-29 and is the newest documented version.
+
+Meta has not announced yet when this version expires. The previous version, v25.0, expires on 2028-07-29, so this
+version does not expire before that date. v21.0 expires on 2027-01-21. Source:
+https://developers.facebook.com/docs/graph-api/changelog/versions/, as of 2026-11-28.
 """
 
 MAX_EDGE_PAGES = 40
-"""The maximum number of further pages that are read for the edges of one item, such as an indicator's descriptors. With
-25 descriptors per page, more of them would not fit in a record."""
+"""The maximum number of further pages that are read for the edges of one item, such as an indicator's descriptors. A
+page has 25 descriptors, and the descriptors of more pages would not fit in a record."""
 
 TOO_MANY_CALLS = frozenset({4, 17, 32, 341, 613, *range(80_000, 80_015)})
-"""The error codes of rate limits: for an app, a user, a page or a business use case."""
+"""The error codes for an exceeded rate limit of an app, a user, a page or a business use case."""
 
 OUTAGES = frozenset({1, 2})
-"""The error codes of an outage, which can be temporary. Other errors are temporary if they set `is_transient`."""
+"""The error codes of an outage, which can be temporary. An error with another code is temporary if it sets
+`is_transient`."""
 
 LESS_DATA_TEXT = "reduce the amount of data"
-"""The part of a message by which an error of code 1 requests a smaller page: "Please reduce the amount of data you're
-asking for, then retry your request"."""
+"""A part of the message with which an error of code 1 requests a smaller page. The complete message is "Please reduce
+the amount of data you're asking for, then retry your request"."""
 
 TOKEN_REFUSED = frozenset({102, 190})
 """The error codes for a token that is wrong or has expired."""
@@ -82,7 +85,10 @@ class GraphClient:
         )
 
     def post(self, path: str, query: Mapping[str, str], form: Mapping[str, str] | None = None) -> Request:
-        """Return a POST request. Sending it twice must have the same effect as sending it once."""
+        """Return a repeatable POST request.
+
+        Use it only if sending the request twice has the same effect as sending it once.
+        """
         request = replace(self.request(path, query, method="POST"), is_repeatable=True)
         if form is None:
             return request
@@ -93,8 +99,9 @@ class GraphClient:
         """Send a request, and return the JSON object of the answer.
 
         Raises:
-            TooMuchData: The Graph API requests a smaller page. This is raised immediately only if the request's
-                `is_final` is `requests_smaller_page`. Otherwise the request is retried first, as in any outage.
+            TooMuchData: The Graph API requests a smaller page. This error is raised immediately only if the request's
+                `is_final` is `requests_smaller_page`. Otherwise, the transport retries the request first, as in any
+                outage.
             ExchangeFailed: The request was refused, or the answer is not a JSON object.
         """
         response = self.transport.send(request, max_bytes=MAX_PAGE_BYTES)
@@ -105,10 +112,10 @@ class GraphClient:
         return json_object(request, response)
 
     def with_all_edges(self, request: Request, item: JSON) -> JSON:
-        """Return an item of a page with all pages of its edges, and of the edges inside them. `paging` is removed.
+        """Return an item with all pages of its edges, and of the edges inside these edges. `paging` is removed.
 
-        An edge is an object with a list `data`. Its `paging` can contain the token, so it is never stored in a record.
-        Return None if the edges have more than `MAX_EDGE_PAGES` further pages.
+        An edge is an object with a list `data`. The `paging` of an edge can contain the token, so it must not be stored
+        in a record. Return None if the edges together have more than `MAX_EDGE_PAGES` further pages.
 
         Raises:
             ExchangeFailed: A page of an edge was refused, is malformed, or is on another host.
@@ -146,7 +153,7 @@ class _TooManyPages(Exception):
 
 
 def parse_edge_page(body: Mapping[str, JSON]) -> tuple[Sequence[JSON], str | None]:
-    """Return the items of a page and the URL of the next page, or None if this is the last page.
+    """Return the items of a page, and the URL of the next page. The URL is None on the last page.
 
     Raises:
         ValueError: The body is not a page.
@@ -164,7 +171,7 @@ def next_page_request(request: Request, url: str) -> Request:
     """Return the request for the next page. The URL is used unchanged, because it already contains the token.
 
     Raises:
-        ExchangeFailed: The URL is on another host, or is that of the same page.
+        ExchangeFailed: The URL is on another host, or is the URL of the same page.
     """
     return Request(url=checked_next_url(request, url), why_wait=why_wait, is_final=request.is_final)
 
@@ -176,7 +183,7 @@ def requests_smaller_page(response: Response) -> bool:
 
 
 def why_wait(response: Response) -> str | None:
-    """Return why a request must be sent again; None if the answer is final.
+    """Return the reason to send a request again later; None if the answer is final.
 
     A refused token or a missing permission is final, even if the error is marked as transient.
     """
@@ -189,7 +196,7 @@ def why_wait(response: Response) -> str | None:
 
 
 def _why_refused(response: Response) -> str | None:
-    """Return why a request was refused; None if the answer contains no error code."""
+    """Return the reason why a request was refused; None if the answer contains no error code."""
     code, _ = _error_code(response)
     if code is None:
         return None
@@ -201,7 +208,10 @@ def _why_refused(response: Response) -> str | None:
 
 
 def _error_code(response: Response) -> tuple[int | None, bool]:
-    """Return the error code of an answer, or None, and whether the answer is marked as transient."""
+    """Return the error code of an answer, and whether the error is marked as transient.
+
+    The code is None if it is missing or not a whole number.
+    """
     error = _error_object(response)
     if error is None:
         return None, False

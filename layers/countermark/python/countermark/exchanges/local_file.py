@@ -1,12 +1,13 @@
 """A file of signals, on this machine or on S3.
 
-Operator: the owner of the file. Credentials: none. The file is UTF-8 text with or without a byte order mark, or UTF-16
-or UTF-32 text with one. Each line contains `type signal`, or only the signal if the configuration names the signal
-type. Blank lines and lines that begin with `#` are ignored. Lines end in LF, CRLF or CR. Each fetch compares with the
-whole file, so a deleted line removes its record. Equal lines are one record.
+Operator: the owner of the file. Credentials: none. The file is UTF-8 text, with or without a byte order mark, or UTF-16
+or UTF-32 text with a byte order mark. A line has the form `type signal`. If the configuration specifies the signal
+type, a line contains only the signal. Blank lines and lines that begin with `#` are ignored. Lines end in LF, CRLF or
+CR. If the file has changed, a fetch reads all lines again, so the record of a deleted line is removed. Equal lines
+produce one record.
 
-Limits: a line has at most 64 KiB in UTF-8, including its line ending. A longer line counts as malformed and is skipped,
-like all malformed lines.
+Limits: a line has at most 64 KiB in UTF-8, including its line ending. A longer line is malformed. Malformed lines are
+counted and skipped.
 """
 
 import hashlib
@@ -22,21 +23,24 @@ from countermark.errors import ExchangeFailed, InvalidInput
 from countermark.exchanges.config import parse_fields, refuse_credentials
 
 MAX_LINE_BYTES = 64 * 1024
-"""The maximum length of a line. A raw_text signal of a long post fits, and a file without line endings cannot fill the
-memory."""
+"""The maximum length of a line, in bytes of UTF-8. The raw_text signal of a long post fits into it. The limit prevents
+a file without line endings from filling the memory."""
 
 LINES_PER_DELTA = 1_000
-"""The number of lines in one delta, which the stores write in one step."""
+"""The number of lines per delta. The stores write a delta in one step."""
 
 _CHUNK_BYTES = 1024 * 1024
 
 _LINES_VERSION = 2
 """The version of the rules that split a file into lines. Version 1 supported only LF and UTF-8, so files with other
-encodings or line endings must be read again."""
+encodings or line endings must be read again after an update."""
 
 
 class LocalFileExchange:
-    """Yields the lines of a file, again from the start each time the file changes. Only `joined` passes `config`."""
+    """Yields the lines of a file. If the file has changed, all lines are yielded again.
+
+    Only `joined` passes `config`.
+    """
 
     kind = "local_file"
     credential_fields: Sequence[Field] | None = None
@@ -55,7 +59,7 @@ class LocalFileExchange:
 
     @property
     def config_fields(self) -> Sequence[Field]:
-        """The file name, and optionally the signal type of all its lines."""
+        """The name of the file, and optionally the signal type of all lines."""
         return (
             Field(name="filename", type="str", required=True, help="a path, or an s3:// URL"),
             Field(
@@ -71,8 +75,8 @@ class LocalFileExchange:
         """Return the checked configuration.
 
         Raises:
-            InvalidInput: The file name is missing, or the reader does not read from its place. Or a field is unknown or
-                invalid.
+            InvalidInput: The file name is missing, the reader does not open files in this place, or a field is unknown
+                or invalid.
         """
         parsed = parse_fields(self.kind, self.config_fields, config)
         if isinstance(self._reader, ChecksPlaces):
@@ -88,7 +92,7 @@ class LocalFileExchange:
         refuse_credentials(self.kind)
 
     def joined(self, config: Mapping[str, JSON]) -> "LocalFileExchange":
-        """Return this exchange with a configuration, which is checked first.
+        """Check a configuration, and return this exchange with it.
 
         Raises:
             InvalidInput: A field is missing, unknown or invalid.
@@ -102,14 +106,15 @@ class LocalFileExchange:
         credentials: Mapping[str, str] | None,
         now_s: int,
     ) -> Fetch:
-        """Begin a fetch. It yields nothing if the file has not changed and was read to its end.
+        """Begin a fetch. It yields nothing if the file has not changed since it was read completely.
 
-        If the file has changed, the fetch restarts. Otherwise, it continues after the last line that was read. The
-        checkpoint holds the file's digest and the number of lines read. None as the number means all lines.
+        If the file has changed, the fetch restarts. If the last fetch did not read all lines, this fetch continues
+        after the last line that was read. The checkpoint contains the file's digest and the number of lines that were
+        read. The number is None if all lines were read.
 
         Raises:
             NotFound: The file does not exist.
-            ExchangeFailed: From the deltas: the file changed while it was read.
+            ExchangeFailed: During iteration of the deltas: the file changed while it was read.
         """
         filename, default_type = str(self._config["filename"]), self._config["signal_type"]
         digest = self._digest(filename, default_type)
@@ -129,11 +134,11 @@ class LocalFileExchange:
         return ()
 
     def line(self, signal: Signal, opinion: SharedOpinion) -> str:
-        """Return the line of a signal. A line can only state a true positive, without tags or a reason.
+        """Return the line for a signal. A line can express only a true positive without tags or a reason.
 
         Raises:
-            InvalidInput: The opinion has another verdict, tags or a reason. Or the signal is not of the file's type, or
-                cannot be written as one line.
+            InvalidInput: The opinion is not a true positive, or it has tags or a reason. Or the signal does not have
+                the file's signal type, or cannot be written as one line.
         """
         if opinion.verdict is not Verdict.TRUE_POSITIVE or opinion.tags or opinion.reason is not None:
             raise InvalidInput(f"{self.kind} accepts only true positives, without tags or a reason")
@@ -147,7 +152,7 @@ class LocalFileExchange:
         return line
 
     def _digest(self, filename: str, default_type: JSON) -> str:
-        """Return the digest of the configuration and of the file's bytes. The file is read once."""
+        """Return the digest of the configuration and the file's bytes. This reads the complete file."""
         with self._reader.open(filename) as stream:
             digest = _new_digest(filename, default_type)
             while chunk := stream.read(_CHUNK_BYTES):
@@ -181,9 +186,9 @@ class LocalFileExchange:
             yield Delta(changes=changes, checkpoint={"digest": digest, "lines": None}, malformed_items=malformed_items)
 
     def _record(self, line: bytes, default_type: JSON) -> dict[str, JSON] | int:
-        """Return the record of a line, or the number of malformed items in a line without a record.
+        """Return the record of a line. If the line has no record, return the number of malformed items in it.
 
-        That number is 0 for a blank or comment line, and 1 for any other line.
+        The number is 0 for a blank line or a comment, and 1 for a malformed line.
         """
         try:
             text = line.decode("utf-8").strip()
@@ -201,10 +206,10 @@ class LocalFileExchange:
 
 
 def _new_digest(filename: str, default_type: JSON) -> "hashlib._Hash":
-    """Return a digest that already includes the configuration and the version of the line rules.
+    """Return a new digest that already includes the configuration and `_LINES_VERSION`.
 
-    So the file is read again after a change of its configuration, and after an update of countermark that reads lines
-    differently.
+    Because of these two parts, the file is read again if its configuration changes, or if a new version of countermark
+    splits files into lines differently.
     """
     return hashlib.sha256(f"{filename}\0{default_type}\0{_LINES_VERSION}\0".encode())
 
@@ -224,5 +229,5 @@ class _DigestingStream:
 
 
 def _key(record: Mapping[str, JSON]) -> str:
-    """Return a line's record key. It is a digest, because a text can be longer than the keys of the stores."""
+    """Return a record's key: a digest, because a signal can be longer than the keys that the stores accept."""
     return hashlib.sha256(f"{record['signal_type']} {record['signal']}".encode()).hexdigest()

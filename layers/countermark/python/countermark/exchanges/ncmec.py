@@ -3,13 +3,13 @@
 Operator: the National Center for Missing & Exploited Children, for its members. Documentation:
 https://report.cybertip.org/hashsharing/v2/documentation.pdf. Credentials: user and password, as HTTP basic.
 
-An *entry* is one piece of content as one member reported it, with its fingerprints and the other members' votes on each
-fingerprint. Entries are requested by the window of time in which they last changed. Inside a window they are not sorted
-by time, so only a whole window is progress. Between the pages of a window, a fetch resumes by the next page's URL. The
-exchange stores this URL for some hours.
+An *entry* is a piece of content that one member reported. It contains fingerprints, and the votes of other members on
+each fingerprint. A fetch requests the entries that last changed inside a window of time, one window after the other.
+Inside a window, entries are not sorted by time, so a fetch makes progress in time only when a window is complete. In
+the middle of a window, a fetch resumes with the URL of the next page. The exchange stores this URL for some hours.
 
-Limits: 1,000 entries per page, 32 MiB per page. A window has at most 400,000 entries, because a larger one takes the
-exchange long to create.
+Limits: 1,000 entries per page, 32 MiB per page. A window has at most 400,000 entries, because the exchange needs a long
+time to create a larger window.
 """
 
 import base64
@@ -69,17 +69,17 @@ ENVIRONMENTS: Mapping[str, str] = {
     **{name: f"https://{host}/{path}" for name, (host, _, path) in _HOSTS.items()},
     **{f"test_{name}": f"https://{test_host}/{path}" for name, (_, test_host, path) in _HOSTS.items()},
 }
-"""The base URL of each environment. Each environment has its own readers and content."""
+"""The base URL of each environment. The environments have different readers and different content."""
 
 EXPIRED_STATUSES = frozenset({400, 404, 410})
-"""The statuses that can mean that the exchange has discarded a page URL."""
+"""The statuses that can mean that the exchange no longer stores the URL of a page."""
 
 RESUME_REFUSED = frozenset({401, 403, 429})
-"""The statuses of a refusal that is not caused by the page URL."""
+"""The statuses with which the exchange refuses a request for a reason other than the URL of the page."""
 
 NCMEC_DOMAINS = ("ncmec.org", "cybertip.org")
-"""The domains of NCMEC. A configuration can name a base URL on these domains. A base URL on another host must be in the
-credentials, so that a user who can configure a collaboration cannot redirect the credentials."""
+"""The domains of NCMEC. A configuration can contain a base URL on these domains. A base URL on another host must be in
+the credentials. Otherwise, a user who can configure a collaboration could send the credentials to another host."""
 
 FINGERPRINTS: Mapping[tuple[str, str], str] = {
     ("image", "pdq"): "pdq",
@@ -109,7 +109,7 @@ CREDENTIAL_FIELDS = (
     Field(name="password", type="str", required=True, help="its password"),
     Field(name="base_url_override", type="str", required=False, help="an https URL in place of the environment's"),
 )
-"""The first two are the parts of the one-line form."""
+"""The one-line form of the credentials consists of the first two fields."""
 
 CREDENTIAL_SOURCE = CredentialSource(
     environment_variable="TX_NCMEC_CREDENTIALS", dot_file=".tx_ncmec_credentials", form="user:password"
@@ -117,7 +117,7 @@ CREDENTIAL_SOURCE = CredentialSource(
 
 
 def signals_of(data: Mapping[str, JSON]) -> list[Signal]:
-    """Return the signals of an entry: its fingerprints that have a signal type."""
+    """Return the signals of an entry: the fingerprints for which countermark has a signal type."""
     fingerprints = _fingerprints(data)
     return [
         Signal(type=signal_type, value=str(fingerprints[name]))
@@ -127,9 +127,10 @@ def signals_of(data: Mapping[str, JSON]) -> list[Signal]:
 
 
 def opinions_of(data: Mapping[str, JSON]) -> list[Opinion]:
-    """Return the opinion of the member that reported an entry, and those of the members that voted on it.
+    """Return the opinion of the member that reported an entry, and the opinions of the members that voted on it.
 
-    The reporting member confirms the entry's classification. A vote on any fingerprint counts as a vote on the entry.
+    The opinion of the reporting member is positive. Its tags are the entry's classification and categorizations. A vote
+    on any fingerprint counts as a vote on the entry.
     """
     my_member_id = data["my_member_id"]
     classification = data["classification"]
@@ -179,9 +180,10 @@ class Ncmec:
         self._config = config or {}
 
     def parse_config(self, config: Mapping[str, JSON]) -> Mapping[str, JSON]:
-        """Return the checked configuration. It contains the environment's URL, as in python-threatexchange's files.
+        """Return the checked configuration. Its `environment` is a URL, as in python-threatexchange's files.
 
-        The environment can be given by its name, its URL, or another https URL on one of NCMEC's own hosts.
+        In `config`, `environment` can be the name or the URL of an environment, or another https URL on a host of
+        NCMEC.
 
         Raises:
             InvalidInput: The environment does not exist, or a field is unknown or invalid.
@@ -214,12 +216,13 @@ class Ncmec:
         """Check that the base URL in the credentials, if any, is an https URL.
 
         Raises:
-            InvalidInput: It is not, or a required field is missing. The error does not show the URL.
+            InvalidInput: The base URL is not an https URL, or a required field is missing. The error does not show the
+                URL.
         """
         _checked_credentials(self.kind, credentials)
 
     def joined(self, config: Mapping[str, JSON]) -> "Ncmec":
-        """Return this exchange with a configuration, which is checked first.
+        """Check a configuration, and return this exchange with it.
 
         Raises:
             InvalidInput: A field is missing, unknown or invalid.
@@ -236,12 +239,13 @@ class Ncmec:
         """Begin a fetch of the changes up to a few seconds ago.
 
         Checkpoints never become stale, because the exchange reports deletions permanently. The fetch restarts if the
-        checkpoint is of another environment or has another list of members. It also restarts if the credentials belong
-        to another member, because each record stores which member is the platform itself.
+        checkpoint is from another environment or from another list of members. It also restarts if the credentials
+        belong to another member, because each record contains the member id of the platform itself.
 
         Raises:
             InvalidInput: The credentials are missing or invalid.
-            ExchangeFailed: Here or from the deltas: the exchange refused, or sent an answer that is not in its format.
+            ExchangeFailed: In this call or during iteration of the deltas: the exchange refused a request, or sent an
+                answer that is not in the expected format.
         """
         client = self._client(credentials)
         members = _integer_set(self._config["only_esp_ids"])
@@ -270,7 +274,7 @@ class Ncmec:
         """Return the names of the reasons for a negative vote on a fingerprint, by their ids.
 
         Raises:
-            ExchangeFailed: The exchange refused, or sent an answer that is not in its format.
+            ExchangeFailed: The exchange refused the request, or sent an answer that is not in the expected format.
             InvalidInput: The credentials are missing, or no fingerprint has this signal type.
         """
         names = {each: name for (_, name), each in FINGERPRINTS.items()}
@@ -286,12 +290,14 @@ class Ncmec:
         *,
         credentials: Mapping[str, str],
     ) -> Sequence[Request]:
-        """Return a vote on each fingerprint that is a signal, or only on the one of the opinion's signal type.
+        """Return the requests that send a vote on each fingerprint for which countermark has a signal type.
+
+        If the opinion has a signal type, return only the vote on the fingerprint of this type.
 
         Raises:
-            InvalidInput: NCMEC does not accept the vote. It accepts no report that an entry was seen, no withdrawal,
-                and no vote on an entry of the platform itself. A negative vote needs a reason from `feedback_reasons`.
-                The error is also raised if the entry has no such signal.
+            InvalidInput: The verdict is SEEN or WITHDRAWN, which NCMEC does not accept. Or the entry is the platform's
+                own entry, or has no signal of the opinion's type. Or the vote is negative and has no reason from
+                `feedback_reasons`.
         """
         authorization = _authorization(self.kind, credentials)
         if opinion.verdict is Verdict.SEEN:
@@ -328,7 +334,7 @@ class Ncmec:
         return _Client(transport=self._transport, base_url=self._url(credentials), authorization=authorization)
 
     def _url(self, credentials: Mapping[str, str] | None) -> str:
-        """Return the base URL of the credentials, or else of the environment.
+        """Return the base URL in the credentials. If they contain none, return the base URL of the environment.
 
         Raises:
             InvalidInput: The credentials are missing, or their base URL is not an https URL.
@@ -349,7 +355,7 @@ class _Client:
         return Request(url=f"{self.base_url}{path}", secret_headers={"Authorization": self.authorization})
 
     def answer(self, request: Request) -> Response:
-        """Return the answer to a request.
+        """Send a request, and return the answer.
 
         Raises:
             ExchangeFailed: The request was refused.
@@ -360,7 +366,7 @@ class _Client:
         return response
 
     def document(self, path: str) -> "Element":
-        """Return the root of a document.
+        """Request a document, and return its root element.
 
         Raises:
             ExchangeFailed: The request was refused, or the answer is not XML.
@@ -382,7 +388,7 @@ class _Client:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """The parameters of one run, from which its deltas are made."""
+    """The parameters of one fetch. `deltas` uses them to create the deltas."""
 
     scope: Mapping[str, JSON]
     members: frozenset[int]
@@ -408,7 +414,10 @@ class _Run:
 
 
 def _deltas(client: _Client, run: _Run, start: Progress) -> Iterator[Delta]:
-    """Yield the deltas of all windows up to a few seconds ago, beginning with the rest of an unfinished window."""
+    """Yield the deltas of all windows up to a few seconds ago.
+
+    If the last fetch ended in the middle of a window, the remaining pages of this window come first.
+    """
     end_s, from_s = run.now_s - LAG_S, start.from_s
     if from_s >= end_s:
         return
@@ -420,8 +429,9 @@ def _deltas(client: _Client, run: _Run, start: Progress) -> Iterator[Delta]:
         except ExchangeFailed as error:
             if error.status in RESUME_REFUSED:
                 raise
-            # The URL would fail again as long as it is stored. Windows with many pages fail near their end. Begin the
-            # window again with a smaller size. If the exchange is down, the request for the first page fails too.
+            # The next fetch would resume with the same URL and fail again, so do not use the URL again. Large windows
+            # fail near their last pages, so begin the window again with a smaller size. If the exchange is down, the
+            # request for the first page of the smaller window fails too.
             window = window.shrink(start.position.end_s - from_s)
         if resumed is not None:
             yield from run.deltas(resumed, from_s, start.position.end_s, window)
@@ -439,7 +449,7 @@ def _deltas(client: _Client, run: _Run, start: Progress) -> Iterator[Delta]:
 
 
 def _resumed_pages(client: _Client, path: str) -> Iterator[tuple[Page, str | None]] | None:
-    """Return the rest of a window's pages, from a page URL; None if the exchange has discarded the URL.
+    """Return the remaining pages of a window, from the page at `path`; None if the exchange no longer stores this URL.
 
     Raises:
         ExchangeFailed: The request was refused, or the answer is not a page.
@@ -454,7 +464,7 @@ def _resumed_pages(client: _Client, path: str) -> Iterator[tuple[Page, str | Non
 
 
 def _pages(client: _Client, request: Request, page: Page) -> Iterator[tuple[Page, str | None]]:
-    """Yield a page and the pages after it, each with the path of its next page; None after the last."""
+    """Yield a page and the pages after it, each with the path of the next page; the path is None for the last page."""
     empty_page_counter = EmptyPageCounter()
     while True:
         yield page, page.next
@@ -466,12 +476,15 @@ def _pages(client: _Client, request: Request, page: Page) -> Iterator[tuple[Page
 
 
 def _page_request(client: _Client, before: Request, path: str) -> Request:
-    """Return the request for a page by its path. The path is appended to the base URL and must follow the page before.
+    """Return the request for the page at `path`, which must come after the page of the request `before`.
+
+    The path is appended to the base URL.
 
     Raises:
         ExchangeFailed: The path leads to another host, or to an earlier page.
     """
-    # A path without a leading slash could change the host: `.evil.example`, `@evil.example`, or a whole URL.
+    # Do not append a path without a leading slash, because it could change the host: `.evil.example`, `@evil.example`,
+    # or a complete URL. `checked_next_url` refuses it.
     url = checked_next_url(before, f"{client.base_url}{path}" if path.startswith("/") else path)
     start, start_before = query_number(url, "start"), query_number(before.url, "start")
     if start is not None and start_before is not None and start <= start_before:
@@ -499,7 +512,8 @@ def _checked_credentials(kind: str, credentials: Mapping[str, str] | None) -> Ma
     """Return the credentials after checking them.
 
     Raises:
-        InvalidInput: A field is missing, or the base URL would not be requested over TLS. The error does not show them.
+        InvalidInput: A required field is missing, or the base URL is not a valid https URL. The error does not show the
+            credentials.
     """
     checked = required_credentials(kind, CREDENTIAL_FIELDS, credentials)
     url = checked.get("base_url_override")
@@ -511,7 +525,7 @@ def _checked_credentials(kind: str, credentials: Mapping[str, str] | None) -> Ma
 
 
 def _scope_of(config: Mapping[str, JSON], credentials: Mapping[str, str] | None) -> JSON:
-    """Return the database of a checkpoint: the environment, or a digest of the base URL in the credentials."""
+    """Return the `environment` of a checkpoint: the environment's URL, or a digest of the URL in the credentials."""
     override = (credentials or {}).get("base_url_override")
     if not override:
         return config["environment"]

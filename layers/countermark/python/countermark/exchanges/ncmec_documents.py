@@ -1,7 +1,7 @@
 """NCMEC's XML documents: pages of entries, and votes to send.
 
-The XML is untrusted. A document with a document type or entity declaration is refused, so nothing is expanded or
-fetched.
+The XML is untrusted. A document that declares a document type or entities is refused, so the parser expands no entity
+and fetches no file.
 """
 
 import re
@@ -25,7 +25,7 @@ ENTRY_ELEMENTS: Mapping[str, tuple[str, bool]] = {
     "deletedImage": ("image", True),
     "deletedVideo": ("video", True),
 }
-"""The entry type that each element stands for, and whether the element means that the entry was deleted."""
+"""The entry type for the name of each element, and whether the element means that the entry was deleted."""
 
 MAX_KEY_BYTES = 500
 """The maximum length of a record key. All stores accept keys of this length, and an entry's id is much shorter."""
@@ -35,7 +35,7 @@ _GUID = re.compile(r"[0-9A-Fa-f-]{1,64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A parsed page of entries by record key. None means that the entry was deleted.
+    """A parsed page. `changes` contains the entries by record key; None stands for a deleted entry.
 
     `next` is the path of the next page, relative to the base URL; None on the last page. `window_entries` is an
     estimate of the number of entries from this page to the end of the window.
@@ -53,7 +53,7 @@ def parse_page(body: bytes) -> Page:
     If an entry is on the page more than once, the version with the latest timestamp is used.
 
     Raises:
-        ValueError: The body is not a page, or not XML that is safe to read.
+        ValueError: The body is not a page, is not XML, or declares a document type or entities.
     """
     root = parse_xml(body)
     if _name(root) != "queryResult":
@@ -82,7 +82,7 @@ def parse_xml(body: bytes) -> "Element":
     Raises:
         ValueError: The body is not XML, or declares a document type or entities.
     """
-    # Import only where XML is parsed, so that fetches from other exchanges do not wait for it.
+    # Import the XML parser only here, so that fetches from other exchanges do not wait for the import.
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import ParseError, fromstring
 
@@ -94,7 +94,7 @@ def parse_xml(body: bytes) -> "Element":
 
 
 def member_id_of(element: "Element") -> int | None:
-    """Return the id of the member in an entry or a status document; None if it has none."""
+    """Return the member id in an entry or in a status document; None if the id is missing or malformed."""
     member = _child(element, "member")
     return None if member is None else _number(member.get("id"))
 
@@ -106,12 +106,15 @@ def reasons_of(document: "Element") -> dict[str, str]:
 
 
 def is_reason_id(text: str | None) -> bool:
-    """Return whether a text can be the id of a reason. Only such a text is inserted into a document unescaped."""
+    """Return whether a text has the format of a reason id. In this format, no character needs escaping in XML."""
     return text is not None and _GUID.fullmatch(text) is not None
 
 
 def vote_document(reason: str | None) -> bytes:
-    """Return the document of a vote: affirmative if `reason` is None, else negative with the id of a reason."""
+    """Return the XML document of a vote.
+
+    If `reason` is None, the vote is affirmative. Otherwise, the vote is negative, and `reason` is the id of its reason.
+    """
     vote = "<affirmative/>" if reason is None else f"<negative><reasonIds><guid>{reason}</guid></reasonIds></negative>"
     return f'<feedbackSubmission xmlns="{NAMESPACE}">{vote}</feedbackSubmission>'.encode("ascii")
 
@@ -134,7 +137,7 @@ def _remaining_entries(path: str | None) -> int:
 
 
 def _parse_entry(entry: "Element") -> tuple[str, str, Mapping[str, JSON] | None] | None:
-    """Return an entry's record key, its timestamp and its record. The record is None if the entry was deleted.
+    """Return the record key, timestamp and record of an entry. The record is None if the entry was deleted.
 
     Return None instead of the tuple if the entry is malformed.
     """
@@ -152,7 +155,7 @@ def _parse_entry(entry: "Element") -> tuple[str, str, Mapping[str, JSON] | None]
         "id": entry_id,
         "timestamp": at,
         "classification": _text(_child(entry, "classification")) or None,
-        # A fingerprint that is too long is replaced by a link, and its element has no text.
+        # If a fingerprint is too long, the exchange replaces it with a link, and the element has no text.
         "fingerprints": {_name(each): _text(each) for each in _children(fingerprints) if _text(each)},
         "categorizations": [*_categorizations(_child(entry, "categorizations"))],
         "feedback": [vote for each in _children(_child(entry, "feedback")) for vote in _votes(each)],
@@ -161,9 +164,10 @@ def _parse_entry(entry: "Element") -> tuple[str, str, Mapping[str, JSON] | None]
 
 
 def _categorizations(element: "Element | None", group: str | None = None) -> Iterator[Mapping[str, JSON]]:
-    """Yield the categorizations of an entry: id, name and group, each None if it is missing.
+    """Yield the id, name and group of each categorization in `element`. A missing value is None.
 
-    They can be inside group elements, as in the list of all categorizations, or directly in `element`.
+    A categorization can be a child of `element`, or it can be inside a group element, as in the exchange's list of all
+    categorizations.
     """
     for each in _children(element):
         if _name(each) == "categorization":
@@ -177,7 +181,10 @@ def _categorizations(element: "Element | None", group: str | None = None) -> Ite
 
 
 def _votes(element: "Element") -> Iterator[Mapping[str, JSON]]:
-    """Yield the votes of one kind on one fingerprint. A reason precedes the members that gave it."""
+    """Yield the votes in an element, which contains all affirmative or all negative votes on one fingerprint.
+
+    In the element, a reason comes before the members that gave this reason.
+    """
     kind = _name(element)
     if kind in {"affirmativeFeedback", "negativeFeedback"}:
         reason = None

@@ -1,6 +1,6 @@
 """The progress of a fetch from NCMEC: consecutive windows of time, and pages inside of one window.
 
-Entries inside a window are not sorted by time, so only a whole window counts as progress in time.
+Entries inside a window are not sorted by time, so only a complete window counts as progress in time.
 """
 
 from collections.abc import Mapping
@@ -9,31 +9,34 @@ from dataclasses import dataclass
 from countermark.domain.json import JSON
 
 MAX_WINDOW_ENTRIES = 400_000
-"""The maximum number of entries in a window. A larger window is shrunk."""
+"""The maximum number of entries in a window. If a window has more entries, a shorter window is requested instead."""
 
 SHRINK_FACTOR = 4
-"""The size of a window with too many entries is divided by this number. The size grows after this number of consecutive
-small windows."""
+"""If a window has too many entries, its size is divided by this number. After this number of consecutive small windows,
+the size grows."""
 
 GROW_FACTOR = 2
-"""The factor by which the size grows. A window shrinks fast and grows slowly, because small windows cost little."""
+"""The factor by which the size of windows grows. The size shrinks fast and grows slowly, because small windows cost
+little."""
 
 SMALL_WINDOW_ENTRIES = 2_000
-"""A window with fewer entries than this is small. The number is that of two pages."""
+"""A window with fewer entries than this number is small. Two pages have this number of entries."""
 
 LAG_S = 5
-"""The time in seconds by which the last window ends before now, so that all entries of its last second have arrived."""
+"""The time between the end of the last window and now, in seconds. After this time, all entries of the window's last
+second have arrived."""
 
 PAGE_URL_LIFETIME_S = 12 * 3600
-"""The time in seconds for which a fetch can resume in the middle of a window. NCMEC asks clients not to store page URLs
-for long."""
+"""The time for which a fetch can resume in the middle of a window, in seconds. NCMEC asks clients not to store the URLs
+of pages for a long time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PagePosition:
     """The position of a fetch inside a window.
 
-    `url` is the path of the next page, `end_s` the window's end, and `at_s` the time at which the path was received.
+    `url` is the path of the next page, `end_s` is the window's end, and `at_s` is the time when the path was received.
+    The times are in epoch seconds.
     """
 
     url: str
@@ -43,10 +46,11 @@ class PagePosition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """The progress of a fetch. Everything up to `from_s` is fetched. `position` is inside the window after it.
+    """The progress of a fetch: it has all changes up to `from_s`, in epoch seconds.
 
-    `window_s` is the maximum size of a window. None means no maximum, because no window had too many entries yet. The
-    size is stored, because finding it again would cost the exchange windows that are too large.
+    `position` is the position inside the window that begins at `from_s`; None at the beginning of the window.
+    `window_s` is the maximum size of a window in seconds; None if no window had too many entries yet. The size is
+    stored, because finding it again would need requests for windows that are too large for the exchange.
     """
 
     from_s: int
@@ -80,7 +84,7 @@ class Progress:
 class Window:
     """The size of the next window, and the number of consecutive small windows before it.
 
-    A size of None means that the window contains all that is left.
+    If `size_s` is None, the window extends to the end of the fetch.
     """
 
     size_s: int | None
@@ -93,16 +97,16 @@ class Window:
     def has_too_many_entries(self, entries: int, window_s: int) -> bool:
         """Return whether a window of `window_s` seconds has too many entries.
 
-        A window of one second never has too many, because it cannot be shrunk.
+        Return False for a window of one second, because it cannot become shorter.
         """
         return entries > MAX_WINDOW_ENTRIES and window_s > 1
 
     def shrink(self, window_s: int) -> "Window":
-        """Return the window to request after one of `window_s` seconds had too many entries."""
+        """Return the window to request after a window of `window_s` seconds had too many entries."""
         return Window(size_s=max(1, window_s // SHRINK_FACTOR))
 
     def adjust(self, entries: int) -> "Window":
-        """Return the window to request after one with this number of entries."""
+        """Return the window to request after a window with this number of entries."""
         small_windows = self.small_windows + 1 if entries < SMALL_WINDOW_ENTRIES else 0
         if small_windows == SHRINK_FACTOR and self.size_s is not None:
             return Window(size_s=self.size_s * GROW_FACTOR)

@@ -12,19 +12,19 @@ from countermark.domain.transport import Request, Response
 from countermark.errors import ExchangeFailed
 
 MAX_PAGE_BYTES = 32 * 1024 * 1024
-"""The maximum size of a page. A usual page has less than a tenth of it. A function with 512 MB of memory can read
-a page of this size."""
+"""The maximum size of a page. A usual page has less than a tenth of this size. A Lambda function with 512 MB of memory
+can read a page of this size."""
 
 MAX_RECORD_BYTES = 256 * 1024
-"""The maximum size of a record as JSON. Each store writes a record as one item, with space for the other attributes.
-Source: "Amazon DynamoDB quotas", 400 KB per item."""
+"""The maximum size of a record as JSON, in bytes of UTF-8. A store writes a record as one item, and the limit leaves
+space for the other attributes of the item. Source: "Amazon DynamoDB quotas", 400 KB per item."""
 
 MAX_EMPTY_PAGES = 1_000
-"""The maximum number of consecutive pages without a record. More of them mean that the exchange is in a loop."""
+"""The maximum number of consecutive pages without a record. If an exchange returns more of them, it is in a loop."""
 
 MAX_DAMAGES = 10_000
-"""The maximum number of damaged places that are skipped in a page. It is more than the number of records in a page. It
-stops the search early in a page that contains nothing but damage."""
+"""The maximum number of damaged places that are skipped in a page. The limit is higher than the number of records in a
+page. If a page contains only damage, the limit stops the search early."""
 
 _Body = TypeVar("_Body")
 _Page = TypeVar("_Page")
@@ -37,7 +37,7 @@ class EmptyPageCounter:
     empty_pages: int = 0
 
     def count_page(self, request: Request, *, items: int) -> None:
-        """Count a page that is followed by another. `items` is its number of items, including malformed ones.
+        """Count a page that has a next page. `items` is the number of items in the page, including malformed items.
 
         Raises:
             ExchangeFailed: Too many consecutive pages had no items.
@@ -48,7 +48,7 @@ class EmptyPageCounter:
 
 
 def refusal_error(request: Request, response: Response, *, reason: str | None = None) -> ExchangeFailed:
-    """Return the error for an answer with an unexpected status. Its text names the host, the status and the reason."""
+    """Return the error for an answer with an unexpected status. The message has the host, the status and the reason."""
     if reason is None and response.status in {401, 403}:
         reason = "it does not accept the credentials"
     reason_text = "" if reason is None else f": {reason}"
@@ -74,9 +74,9 @@ def json_object(request: Request, response: Response) -> Mapping[str, JSON]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SalvagedPage:
-    """The readable parts of a damaged JSON page: its records, and the fields beside them.
+    """The readable parts of a damaged JSON page: the records in its list, and the fields outside of the list.
 
-    `damages` counts the places that could not be read.
+    `damages` is the number of places that could not be read.
     """
 
     records: tuple[Mapping[str, JSON], ...]
@@ -94,12 +94,13 @@ def salvage_json(
 ) -> SalvagedPage:
     """Return the readable parts of a page whose JSON is damaged.
 
-    A record is a complete JSON object that begins with one of `leading_fields` and has all `required_fields`. Records
-    are searched after the name of the list. The `page_fields` are searched before the list and after its last
-    record. Bytes that are not UTF-8 become lone surrogates, which no record is allowed to contain.
+    A record is a complete JSON object that begins with one of `leading_fields` and has all `required_fields`. The
+    function searches for records after `list_name`, the name of the list. It searches for `page_fields` before the list
+    and after the last record. Bytes that are not UTF-8 become lone surrogates, and `is_storable` refuses a record that
+    contains them.
 
     Raises:
-        ValueError: The page has no such list, or is damaged at more than `MAX_DAMAGES` places.
+        ValueError: The page has no list of this name, or is damaged at more than `MAX_DAMAGES` places.
     """
     text = body.decode("utf-8", "surrogateescape")
     list_start = re.search(rf'"{list_name}"\s*:\s*\[', text)
@@ -139,7 +140,7 @@ def _field(text: str, name: str, decoder: json.JSONDecoder) -> JSON:
         value, end = decoder.raw_decode(text, found.end())
     except (ValueError, RecursionError):
         return None
-    # Unless a delimiter follows, a number or a word can be truncated.
+    # If no delimiter follows, a number or a word can be truncated.
     is_whole = re.match(r"\s*[,}]", text[end:]) is not None
     return value if is_whole and isinstance(value, str | int | bool) else None
 
@@ -158,15 +159,15 @@ def parse_body(request: Request, parse: Callable[[_Body], _Page], body: _Body) -
 
 
 def malformed_page_error(request: Request) -> ExchangeFailed:
-    """Return the error for a page that is not in its exchange's format. The error shows nothing of the page."""
+    """Return the error for a page that is not in the expected format. The error shows no part of the page."""
     return ExchangeFailed(f"{host_of(request.url)} answered with a malformed page")
 
 
 def checked_next_url(request: Request, url: str) -> str:
-    """Return the URL of the next page after checking it. Another host must not receive the credentials.
+    """Check the URL of the next page, and return it. Another host must not receive the credentials.
 
     Raises:
-        ExchangeFailed: The URL is on another host, or is that of the same page.
+        ExchangeFailed: The URL is on another host, or is the URL of the same page.
     """
     try:
         is_other_host = _origin(url) != _origin(request.url)
@@ -185,14 +186,14 @@ def same_page_error(request: Request) -> ExchangeFailed:
 
 
 def went_back_error(request: Request) -> ExchangeFailed:
-    """Return the error for an exchange that returns an earlier position than in a previous answer."""
+    """Return the error for an answer with a position that is before the position in an earlier answer."""
     return ExchangeFailed(f"{host_of(request.url)} went back in time: its position is before that of an earlier answer")
 
 
 def is_storable(item: Mapping[str, JSON]) -> bool:
     """Return whether an item of a page can be stored as a record.
 
-    The item must not be longer than `MAX_RECORD_BYTES`, and it must be encodable as JSON and UTF-8.
+    It must be possible to encode the item as JSON and UTF-8, in at most `MAX_RECORD_BYTES`.
     """
     try:
         return len(json.dumps(item, ensure_ascii=False, allow_nan=False).encode("utf-8")) <= MAX_RECORD_BYTES

@@ -58,9 +58,9 @@ class SampleExchange:
         credentials: Mapping[str, str] | None,
         now_s: int,
     ) -> Fetch:
-        """Begin a fetch. It restarts if the installed examples differ from those of the checkpoint.
+        """Begin a fetch. It restarts if the installed examples differ from the examples of the last fetch.
 
-        If they are the same, the fetch yields nothing. The checkpoint holds a digest of the examples.
+        If the examples are unchanged, the fetch yields nothing. The checkpoint holds a digest of the examples.
         """
         records: dict[str, Mapping[str, JSON]] = {
             f"{name} {number}": {"signal_type": name, "signal": example}

@@ -1,22 +1,23 @@
 """StopNCII.org: hashes of intimate images, created by the people in them, so that platforms can block the images.
 
 Operator: SWGfL, a British charity, for platforms that it admits. Documentation: members receive it with their keys.
-The format here is that of the client of python-threatexchange 1.2.16 and of the pages recorded for its tests.
-Credentials: an Azure function key and a subscription key, and another base URL if the operator asks for it.
+This module follows the client of python-threatexchange 1.2.16, and the pages that were recorded for the tests of that
+client. Credentials: an Azure function key and a subscription key, and another base URL if the operator requires it.
 
-`FetchHashes` returns the records that changed since a timestamp. These form a *set*. A set has pages of up to 800
-records. Each page contains the token of the next page, and the timestamp at which the next set begins. A record
+`FetchHashes` returns the records that changed since a timestamp. These records form a *set*. The pages of a set have up
+to 800 records. Each page contains the token of the next page, and the timestamp at which the next set begins. A record
 contains everything that is known about a hash: the cases of the people who submitted it, and the platforms' feedback.
-The timestamp is valid only for the whole set. Before the last page, a fetch resumes by the token. If the token is too
-old, it resumes at the beginning of the set.
+The timestamp is valid only if the complete set was read. In the middle of a set, a fetch resumes with the token. If the
+token is too old, the fetch resumes at the beginning of the set.
 
-A page can be damaged. In September 2026 one page was, for 40 hours, with status 200. A damaged page is requested again,
-then in smaller pages, so that the records around the damage arrive unchanged. From the smallest page, the readable
-records are used, and the others are counted as unreadable, which the fetch reports. A page that does not contain the
-position of the next page, such as an error page, ends the run. The next run requests it again.
+The JSON of a page can be damaged. In September 2026, one page was damaged for 40 hours, although its status was 200. A
+damaged page is requested again, and then its records are requested in smaller pages, so that the records around the
+damage arrive unchanged. If even the smallest page is damaged, its readable records are used. The other records are
+counted as unreadable, and the fetch reports their number. A page that does not contain the position of the next page,
+such as an error page, ends the fetch. The next fetch requests the page again.
 
 Limits: 32 MiB per page, 256 KiB per record, 1,000 consecutive pages without a record. A token must not occur twice in a
-set, and is used for resuming for 12 hours. A next set that begins before the current one is an error.
+set. A fetch can resume with a token for 12 hours. It is an error if the next set begins before the current set.
 """
 
 import hashlib
@@ -50,8 +51,8 @@ BASE_URL = "https://api.stopncii.org/v1"
 PAGE_SIZE = 800
 
 SMALLER_PAGE_SIZES = (100, 10, 1)
-"""The numbers of records that are requested around a damaged page, one size after the other. Each is about a tenth of
-the size before, so that thirty requests find a damaged record."""
+"""The page sizes to request, one after the other, if a page is damaged. Each size is about a tenth of the previous
+size, so that thirty requests find a damaged record."""
 
 SIZE_REFUSED = frozenset({400, 404, 410, 422})
 """The statuses that can mean that the exchange does not accept a page size."""
@@ -63,24 +64,24 @@ LEADING_FIELDS = (*REQUIRED_FIELDS, "lastModtimestamp", "caseNumbers", "hashRegi
 """The fields with which a record can begin."""
 
 PAGE_FIELDS = ("count", "nextPageToken", "nextSetTimestamp", "hasMoreRecords")
-"""The fields of a page beside its records."""
+"""The fields of a page other than the list of records."""
 
 FIRST_TIMESTAMP = 10
-"""The timestamp at which the first set begins. The exchange accepts no lower one."""
+"""The timestamp at which the first set begins. The exchange accepts no lower timestamp."""
 
 STALE_AFTER_S = 30 * 24 * 3600
-"""The maximum age of the last fetch, in seconds. The exchange may no longer return withdrawals that are older."""
+"""The maximum age of the last fetch, in seconds. The exchange possibly does not return older withdrawals."""
 
 TOKEN_LIFETIME_S = 12 * 3600
-"""The time in seconds, from the beginning of a fetch, for which its page tokens are used. The exchange only states that
-tokens do not last long."""
+"""The time for which the page tokens of a fetch are used, in seconds from the beginning of the fetch. The exchange
+states only that tokens do not last long."""
 
 TOKEN_REFUSED = frozenset({400, 404, 410})
 """The statuses that can mean that a token has expired."""
 
 TYPES = {"ImagePDQ": "pdq", "VideoMD5": "video_md5", "Text": "raw_text", "URL": "url"}
-"""countermark's signal types by the exchange's names. The exchange also has VideoTMK and possibly others. Records of
-these types are stored but have no signal."""
+"""countermark's signal type for each signal type of the exchange. The exchange also has VideoTMK and possibly other
+types. Records of these other types are stored, but they have no signal."""
 
 TOMBSTONES = frozenset({"Withdrawn", "Deleted"})
 """The hash statuses of a withdrawn case. The other statuses are Unknown, Received and Active."""
@@ -88,8 +89,8 @@ TOMBSTONES = frozenset({"Withdrawn", "Deleted"})
 FEEDBACK = {"Blocked": Category.POSITIVE_CLASS, "NotBlocked": Category.NEGATIVE_CLASS}
 """The category for each feedback value of a platform.
 
-Unknown, None, QualityUnknown, PendingReview, Withdrawn and Deleted express no opinion of the content. Other values are
-ignored too.
+Unknown, None, QualityUnknown, PendingReview, Withdrawn and Deleted express no opinion of the content. Any other value
+is ignored too.
 """
 
 SENT_FEEDBACK = {
@@ -120,7 +121,7 @@ CREDENTIAL_FIELDS = (
         help="the function key of SubmitFeedback, if it differs from that of FetchHashes",
     ),
 )
-"""The first three are the parts of the one-line form."""
+"""The one-line form of the credentials consists of the first three fields."""
 
 CREDENTIAL_SOURCE = CredentialSource(
     environment_variable="TX_STOPNCII_KEYS",
@@ -133,14 +134,15 @@ FUNCTION_KEYS = {
     "SubmitHashes": "submit_hashes_function_key",
     "SubmitFeedback": "submit_feedback_function_key",
 }
-"""The credential field with the function key of each endpoint. If it is not set, the key of FetchHashes is used."""
+"""The credential field that contains the function key of each endpoint. If the field is not set, the key of FetchHashes
+is used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A parsed page: records by key, None for a withdrawn case.
+    """A parsed page. `changes` contains the records by key; None stands for a withdrawn case.
 
-    `next_token` requests the next page. It is None on the last page of a set. `next_timestamp` is the timestamp at
+    `next_token` is the token of the next page; None on the last page of a set. `next_timestamp` is the timestamp at
     which the next set begins.
     """
 
@@ -178,7 +180,7 @@ def salvage_page(body: bytes) -> Page:
     """Return the readable part of a damaged page. Missing records are counted as unreadable.
 
     Raises:
-        ValueError: The body does not contain the position of the next page, or is not a page at all.
+        ValueError: The body is not a page, or does not contain the position of the next page.
     """
     salvage = salvage_json(
         body,
@@ -194,7 +196,7 @@ def salvage_page(body: bytes) -> Page:
 
 
 def signals_of(data: Mapping[str, JSON]) -> list[Signal]:
-    """Return the signal of a record; empty if countermark has no signal type for its type."""
+    """Return the signal of a record, or an empty list if countermark does not support the record's type."""
     name = TYPES.get(str(data["signalType"]))
     return [] if name is None else [Signal(type=name, value=str(data["hashValue"]))]
 
@@ -202,7 +204,7 @@ def signals_of(data: Mapping[str, JSON]) -> list[Signal]:
 def opinions_of(data: Mapping[str, JSON]) -> list[Opinion]:
     """Return the platforms' opinions of a record, and the implicit opinion of the person who submitted it.
 
-    The exchange does not report which platform countermark's user is, so no opinion is marked as the user's.
+    The exchange does not report which feedback is the platform's own, so no opinion has `is_mine`.
     """
     return [
         *(
@@ -215,7 +217,7 @@ def opinions_of(data: Mapping[str, JSON]) -> list[Opinion]:
 
 
 def feedback_body(feedbacks: Sequence[tuple[str, str, Sequence[str]]]) -> bytes:
-    """Return the body of `SubmitFeedback`. Each item is a hash value, a feedback value and tags."""
+    """Return the body of `SubmitFeedback`. Each of `feedbacks` is a hash value, a feedback value and tags."""
     items = [{"tags": [*tags], "feedbackValue": value, "hashValue": signal} for signal, value, tags in feedbacks]
     return json.dumps({"count": len(items), "hashFeedbacks": items}).encode("ascii")
 
@@ -223,7 +225,7 @@ def feedback_body(feedbacks: Sequence[tuple[str, str, Sequence[str]]]) -> bytes:
 def hashes_body(hashes: Sequence[tuple[str, str, str, Sequence[str]]], *, now_s: int) -> bytes:
     """Return the body of `SubmitHashes`.
 
-    Each item is a signal type in the exchange's terms, a hash value, a feedback value and tags.
+    Each of `hashes` is the exchange's name of a signal type, a hash value, a feedback value and tags.
     """
     records = [
         {
@@ -238,7 +240,7 @@ def hashes_body(hashes: Sequence[tuple[str, str, str, Sequence[str]]], *, now_s:
 
 
 class StopNcii:
-    """Yields the sets of changed records, one page per delta. Only tests pass `base_url`."""
+    """Yields the records that changed, one page per delta. Only tests pass `base_url`."""
 
     kind = "stop_ncii"
     config_fields: Sequence[Field] = ()
@@ -261,7 +263,8 @@ class StopNcii:
         """Return the keys in a line, and the base URL if the line has one.
 
         Raises:
-            InvalidInput: The line has another form, or the URL is not an https URL. The error shows neither.
+            InvalidInput: The line does not have the expected form, or the base URL is not an https URL. The error does
+                not show the line.
         """
         fields = CREDENTIAL_FIELDS[:3]
         return _checked_credentials(parse_one_line(self.kind, CREDENTIAL_SOURCE.form, fields, text.split(",")))
@@ -270,7 +273,8 @@ class StopNcii:
         """Check that the base URL in the credentials, if any, is an https URL.
 
         Raises:
-            InvalidInput: It is not, or a required field is missing. The error does not show the URL.
+            InvalidInput: The base URL is not an https URL, or a required field is missing. The error does not show the
+                URL.
         """
         _checked_credentials(credentials)
 
@@ -290,16 +294,16 @@ class StopNcii:
         credentials: Mapping[str, str] | None,
         now_s: int,
     ) -> Fetch:
-        """Begin a fetch of the set after the checkpoint, or continue inside a set.
+        """Begin a fetch of the set after the checkpoint, or continue in the middle of a set.
 
-        The fetch restarts if the last one is too old, or used another base URL. The checkpoint holds the timestamp at
-        which the set begins, the time of the fetch, and a digest of the base URL if the credentials have one. Inside a
-        set, it also holds the token of the next page.
+        The fetch restarts if the last fetch is too old, or used another base URL. The checkpoint contains the timestamp
+        at which the set begins, the time of the fetch, and a digest of the base URL if the credentials have one. In the
+        middle of a set, it also contains the token of the next page.
 
         Raises:
             InvalidInput: The credentials are missing, or their base URL is not an https URL.
-            ExchangeFailed: From the deltas: the exchange refused, sent an answer that is not in its format, or went
-                back in time.
+            ExchangeFailed: During iteration of the deltas: the exchange refused a request, sent an answer that is not
+                in the expected format, or returned an earlier position than before.
         """
         keys = _checked_credentials(credentials)
         age_s = None if checkpoint is None else now_s - int(str(checkpoint["last_fetch_time"]))
@@ -327,7 +331,7 @@ class StopNcii:
         *,
         credentials: Mapping[str, str],
     ) -> Sequence[Request]:
-        """Return the request that sends feedback on a record. It replaces the platform's earlier feedback.
+        """Return the request that sends feedback on a record. The feedback replaces the platform's earlier feedback.
 
         Raises:
             InvalidInput: The record has no signal of the opinion's type, the opinion has a reason, or the exchange does
@@ -347,7 +351,7 @@ class StopNcii:
         credentials: Mapping[str, str],
         now_s: int,
     ) -> Sequence[Request]:
-        """Return the request that shares a signal with the platform's feedback on it.
+        """Return the request that shares a signal, together with the platform's feedback on this signal.
 
         Raises:
             InvalidInput: The exchange has no type for the signal, the opinion has a reason, or the exchange does not
@@ -369,7 +373,7 @@ class StopNcii:
             except ExchangeFailed as error:
                 if token is None or token != resume_token or error.status not in TOKEN_REFUSED:
                     raise
-                # The token is from an earlier run and expired early. Request its set again from the start.
+                # The token is from an earlier fetch and is no longer valid. Request the set again from the start.
                 token, resume_token, seen_tokens = None, None, {None}
                 continue
             yield Delta(
@@ -388,10 +392,10 @@ class StopNcii:
             seen_tokens.add(token)
 
     def _fetch_page(self, keys: Mapping[str, str], start: int, token: str | None, size: "_PageSize") -> Page:
-        """Return a page. If it is damaged, return a smaller page, or the readable part of the smallest.
+        """Return a page. If it is damaged, return a smaller page, or the readable part of the smallest page.
 
         Raises:
-            ExchangeFailed: The request was refused. Or even the smallest page is damaged and does not contain the
+            ExchangeFailed: The request was refused. Or even the smallest page is damaged, and it does not contain the
                 position of the next page.
         """
         damaged: Response | None = None
@@ -407,7 +411,7 @@ class StopNcii:
                 size.count_page()
                 return page
             is_first, damaged = damaged is None, response
-            # Request a full page once more with the same size.
+            # If a full page is damaged, request it a second time before reducing the size.
             if not (is_first and size.is_full) and not size.lower():
                 break
         size.reset()
@@ -425,7 +429,8 @@ class StopNcii:
             headers={"Content-Type": "application/json"},
             body=body,
             secret_headers=request.secret_headers,
-            # A platform has one feedback on a hash, so sending it twice has the same effect as sending it once.
+            # A platform has at most one feedback per hash, so sending the request twice has the same effect as sending
+            # it once.
             is_repeatable=True,
         )
 
@@ -442,7 +447,7 @@ class StopNcii:
 
 @dataclass(slots=True)
 class _PageSize:
-    """The number of records to request at once. It shrinks around damage, and grows again after it."""
+    """The number of records per page. It is reduced when a page is damaged, and raised again after the damage."""
 
     records: int = PAGE_SIZE
     pages: int = 0
@@ -452,25 +457,28 @@ class _PageSize:
         return self.records == PAGE_SIZE
 
     def lower(self) -> bool:
-        """Switch to the next smaller size. Return False if there is none."""
+        """Switch to the next smaller size. Return False if no smaller size exists."""
         smaller = next((each for each in SMALLER_PAGE_SIZES if each < self.records), None)
         self.records, self.pages = smaller or self.records, 0
         return smaller is not None
 
     def count_page(self) -> None:
-        """Count a page that was read. Try the next larger size after as many records as it has."""
+        """Count a page that was read.
+
+        When the counted pages contain as many records as one page of the next larger size, switch to that size.
+        """
         self.pages += 1
         larger = min((each for each in (PAGE_SIZE, *SMALLER_PAGE_SIZES) if each > self.records), default=PAGE_SIZE)
         if self.pages * self.records >= larger:
             self.records, self.pages = larger, 0
 
     def reset(self) -> None:
-        """Request full pages again, after the damage."""
+        """Switch back to full pages after the damage."""
         self.records, self.pages = PAGE_SIZE, 0
 
 
 def _parse_undamaged(response: Response) -> Page | None:
-    """Return the page in an answer; None if it is damaged."""
+    """Return the page in an answer; None if the page is damaged."""
     try:
         body = json.loads(response.body)
         return parse_page(body) if isinstance(body, dict) else None
@@ -482,7 +490,7 @@ def _checkpoint(request: Request, start: int, page: Page, now_s: int) -> Mapping
     """Return the checkpoint after a page.
 
     Raises:
-        ExchangeFailed: The next set begins before this one.
+        ExchangeFailed: The next set begins before the current set.
     """
     if page.next_token is not None:
         return {"update_time": start, "last_fetch_time": now_s, "next_page_token": page.next_token}
@@ -502,7 +510,8 @@ def _checked_credentials(credentials: Mapping[str, str] | None) -> Mapping[str, 
     """Return the credentials after checking them.
 
     Raises:
-        InvalidInput: A field is missing, or the base URL would not be requested over TLS. The error does not show them.
+        InvalidInput: A required field is missing, or the base URL is not a valid https URL. The error does not show the
+            credentials.
     """
     checked = required_credentials(StopNcii.kind, CREDENTIAL_FIELDS, credentials)
     url = checked.get("base_url_override")
@@ -526,9 +535,10 @@ def _is_timestamp(value: JSON) -> bool:
 
 
 def _is_record(item: JSON) -> bool:
-    """Return whether an item of a page is a valid record: its hash, its status and its feedback are well-formed.
+    """Return whether an item of a page is a valid record, with a well-formed hash, status and feedback.
 
-    For a withdrawn record only the hash and the status must be valid, so that nothing else prevents its removal.
+    In a withdrawn record, only the hash and the status must be valid, so that malformed feedback does not prevent the
+    removal of the record.
     """
     if not isinstance(item, dict):
         return False
@@ -553,7 +563,7 @@ def _is_feedback(item: JSON) -> bool:
 
 
 def _key(record: Mapping[str, JSON]) -> str:
-    """Return a record's key: its signal type and a digest of its hash value. A text can have any length."""
+    """Return a record's key: its signal type and a digest of its hash value. The hash value can have any length."""
     value = str(record["hashValue"]).encode("utf-8", "surrogatepass")
     return f"{record['signalType']} {hashlib.sha256(value).hexdigest()}"
 

@@ -1,17 +1,18 @@
 """Tech Against Terrorism's hash list: hashes of terrorist content that its analysts verified.
 
 Operator: Tech Against Terrorism, through its Terrorist Content Analytics Platform. Documentation:
-https://docs.terrorismanalytics.org/docs/api-services/content-hash-list, and for the second version of the list the
-client of python-threatexchange 1.2.16. Credentials: a user name and a password, which are exchanged for a token.
+https://docs.terrorismanalytics.org/docs/api-services/content-hash-list. For the second version of the list, the client
+of python-threatexchange 1.2.16 is the documentation. Credentials: a user name and a password, for which the exchange
+returns a token.
 
-The list is sorted by the time of change. A checkpoint is the time of change and the id of the last entry that was read.
-Each page contains the checkpoint after it, and the next page is requested by this checkpoint, not by the URL in `next`.
-That URL counts entries, and an entry that changes during a fetch moves to the end of the list. The entry after it would
-then be skipped.
+The list is sorted by the time of change. A checkpoint consists of the time of change and the id of the last entry that
+was read. Each page contains the checkpoint for its last entry. The next page is requested with this checkpoint, and not
+with the URL in `next`, because that URL specifies the position as a number of entries. If an entry changes during a
+fetch, it moves to the end of the list. With the URL, the fetch would then skip an entry.
 
-Limits: 32 MiB per page, 256 KiB per entry, 1,000 consecutive pages without an entry. A checkpoint before the previous
-one is an error, and so is an unchanged checkpoint on a page that has a next page. A token that is no longer accepted is
-replaced once per page.
+Limits: 32 MiB per page, 256 KiB per entry, 1,000 consecutive pages without an entry. It is an error if a checkpoint is
+before the previous checkpoint, or if it is unchanged on a page that has a next page. If a token is no longer accepted,
+a new token is requested, but only once per page.
 """
 
 import re
@@ -50,8 +51,8 @@ MAX_TOKEN_BYTES = 64 * 1024
 """The maximum size of the answer to a login, which contains the token and data about the user."""
 
 TOKEN_EXPIRED = frozenset({401, 403})
-"""The statuses that can mean an expired token. A service token lasts 5 minutes; after that, the status is 403. Source:
-https://docs.terrorismanalytics.org/docs/api-services/authentication."""
+"""The statuses that can mean an expired token. A service token is valid for 5 minutes. After that, the status is 403.
+Source: https://docs.terrorismanalytics.org/docs/api-services/authentication."""
 
 LOGIN_REFUSED = frozenset({400, 401, 403})
 """The statuses of the answer to a login with wrong credentials."""
@@ -71,9 +72,9 @@ _CHECKPOINT = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?),([0-9]{1,20})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A parsed page: entries by id, None for a deleted entry.
+    """A parsed page. `changes` contains the entries by id; None stands for a deleted entry.
 
-    `checkpoint` is the position at which the next page begins; None if the page is empty. `has_next` means that further
+    `checkpoint` is the position at which the next page begins; None if the page is empty. `has_next` is True if more
     entries are available now.
     """
 
@@ -107,7 +108,10 @@ def parse_page(body: Mapping[str, JSON]) -> Page:
 
 
 def signals_of(data: Mapping[str, JSON]) -> list[Signal]:
-    """Return the signal of an entry; empty if countermark has no signal type for its algorithm and file type."""
+    """Return the signal of an entry.
+
+    Return an empty list if countermark has no signal type for the entry's algorithm and file type.
+    """
     digest, file_type = str(data["hash_digest"]), str(data.get("file_type")).lower()
     match data["algorithm"]:
         case "PDQ":
@@ -155,7 +159,7 @@ class Tat:
         """Return the user name and the password in a line. The password can contain colons.
 
         Raises:
-            InvalidInput: The line has another form. The error does not show it.
+            InvalidInput: The line does not have the form `user:password`. The error does not show the line.
         """
         return parse_one_line(self.kind, CREDENTIAL_SOURCE.form, CREDENTIAL_FIELDS, text.split(":", 1))
 
@@ -175,14 +179,14 @@ class Tat:
         credentials: Mapping[str, str] | None,
         now_s: int,
     ) -> Fetch:
-        """Begin a fetch after the checkpoint.
+        """Begin a fetch of the entries after the checkpoint.
 
         A checkpoint never becomes stale, because the list includes deleted entries.
 
         Raises:
             InvalidInput: The credentials are missing.
-            ExchangeFailed: From the deltas: the exchange refused, sent an answer that is not in its format, or went
-                back in time.
+            ExchangeFailed: During iteration of the deltas: the exchange refused a request, sent an answer that is not
+                in the expected format, or returned an earlier position than before.
         """
         session = _Session(
             self._transport, self._base_url, required_credentials(self.kind, CREDENTIAL_FIELDS, credentials)
@@ -200,7 +204,7 @@ class Tat:
 
 
 class _Session:
-    """The session of one run. It logs in before the first page, and again when the token is no longer accepted."""
+    """The session of one fetch. It logs in before the first page, and again if the token is no longer accepted."""
 
     def __init__(self, transport: Transport, base_url: str, credentials: Mapping[str, str]) -> None:
         self._transport = transport
@@ -281,10 +285,11 @@ def _deltas(session: _Session, after: str | None) -> Iterator[Delta]:
 
 
 def _check_order(request: Request, after: str | None, page: Page) -> None:
-    """Check that a page continues from the checkpoint by which it was requested.
+    """Check that a page continues from `after`, the checkpoint with which it was requested.
 
     Raises:
-        ExchangeFailed: The page goes back in time, or is the same page again.
+        ExchangeFailed: The page's checkpoint is before `after`. Or it is equal to `after`, although the page has a next
+            page.
     """
     if after is None or page.checkpoint is None:
         return

@@ -1,4 +1,4 @@
-"""Verdicts in the terms of each exchange."""
+"""Conversion of verdicts to the terms of an exchange."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from countermark.errors import InvalidInput
 
 
 def verdict_term(kind: str, terms: Mapping[Verdict, str], verdict: Verdict) -> str:
-    """Return the exchange's term for a verdict. `terms` maps the verdicts that the exchange accepts to its terms.
+    """Return the exchange's term for a verdict. `terms` has the term for each verdict that the exchange accepts.
 
     Raises:
         InvalidInput: The exchange does not accept this verdict.
