@@ -77,7 +77,7 @@ def test_a_body_of_another_type_is_refused(call: Caller) -> None:
     answer = call("POST", "/c/banks", b"<xml/>", headers={"content-type": "text/xml"})
     assert (answer.status, answer.json()) == (
         415,
-        {"message": "Unsupported content type: the body is application/json"},
+        {"message": "Unsupported content type: the body must be application/json"},
     )
 
 
@@ -106,7 +106,7 @@ def test_a_body_may_be_as_large_as_the_limit_and_no_larger(call: Caller) -> None
     assert call("POST", "/h/hash", [("video", bytes(room))]).status == 200
     answer = call("POST", "/h/hash", [("video", bytes(room + 1))])
     assert answer.status == 413
-    limit = f"a request takes at most {LIMITS.body_bytes} bytes"
+    limit = f"a request can have at most {LIMITS.body_bytes} bytes"
     assert answer.json() == {"message": f"Content too large: {limit}; give a url for larger content"}
 
 

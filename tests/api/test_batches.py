@@ -49,17 +49,17 @@ def test_each_bad_one_is_named_in_its_place_and_spoils_only_itself(call: Caller)
         ({"note": "alone"}, "No signals given"),
         ({"zzz": "1"}, "No such signal type zzz"),
         ({"pdq": "zz"}, "Invalid pdq signal: "),
-        ({"pdq": 5}, "Invalid pdq signal: a signal is text, not 5"),
-        ({"pdq": None}, "Invalid pdq signal: a signal is text, not None"),
-        ({**good, "note": 5}, "a note is text, not 5"),
+        ({"pdq": 5}, "Invalid pdq signal: a signal must be text, not 5"),
+        ({"pdq": None}, "Invalid pdq signal: a signal must be text, not None"),
+        ({**good, "note": 5}, "a note must be text, not 5"),
         ({**good, "note": "x" * 256}, "a note has at most 255 characters"),
         ({**good, "metadata": "text"}, "metadata should be a json object"),
         ({**good, "metadata": []}, "metadata should be a json object"),
         ({**good, "metadata": {"mine": 1}}, "metadata has content_id, content_uri and json, not 'mine'"),
         ({**good, "metadata": {"json": "x" * 40_000}}, "metadata has at most"),
-        ("text", "a content is an object with its signals by signal type, not 'text'"),
-        (None, "a content is an object"),
-        ([good], "a content is an object"),
+        ("text", "a content must be an object with its signals by signal type, not 'text'"),
+        (None, "a content must be an object"),
+        ([good], "a content must be an object"),
         ({"video_md5": "d41d8cd98f00b204e9800998ecf8427e"}, "Invalid video_md5 signal: "),
     ]
     contents = [part for one, _ in bad for part in (good, one)]
@@ -90,7 +90,7 @@ def test_a_request_that_is_sent_again_gives_the_same_ids(call: Caller) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "text"),
     [
-        ({"contents": [{"pdq": pdq(1)}] * 1_001}, 400, "a batch takes at most 1000 contents, not 1001"),
+        ({"contents": [{"pdq": pdq(1)}] * 1_001}, 400, "a batch can have at most 1000 contents, not 1001"),
         ({"contents": [{"pdq": pdq(1)}], "idempotency_key": ""}, 400, "an idempotency_key is text that is not empty"),
         ({"contents": [{"pdq": pdq(1)}], "idempotency_key": "x" * 256}, 400, "at most 255 characters, not 256"),
         ({"contents": [{"pdq": pdq(1)}], "idempotency_key": 5}, 422, "idempotency_key"),

@@ -115,7 +115,7 @@ def test_a_form_is_refused_where_json_is_asked_for_whatever_its_boundary(filled:
             answer = filled(route.method, target_of(route), data, headers={"content-type": content_type})
             assert (answer.status, answer.json()) == (
                 415,
-                {"message": "Unsupported content type: the body is application/json"},
+                {"message": "Unsupported content type: the body must be application/json"},
             ), (route, content_type)
         fields = b"name=FORM&bank=FORM&raw_text=words"
         headers = {"content-type": "application/x-www-form-urlencoded"}

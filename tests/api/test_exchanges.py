@@ -66,8 +66,8 @@ def test_the_schema_of_credentials_is_that_of_a_form(call: Caller) -> None:
     [
         ({"user": "me"}, "the credentials of guarded need the field 'password'"),
         ({"user": "me", "password": SECRET, "pin": SECRET}, "the credentials of guarded have no field 'pin'"),
-        ({"user": "me", "password": 5}, "the field 'password' of the credentials is text, and not empty"),
-        ({"user": "me", "password": ""}, "the field 'password' of the credentials is text, and not empty"),
+        ({"user": "me", "password": 5}, "the field 'password' of the credentials must be a non-empty text"),
+        ({"user": "me", "password": ""}, "the field 'password' of the credentials must be a non-empty text"),
     ],
 )
 def test_bad_credentials_are_refused_and_not_repeated(

@@ -31,12 +31,12 @@ def test_of_contents_that_are_new_nothing_is_read_and_one_that_is_there_costs_a_
     assert store.contents([ids[0]])[ids[0]].signals == {"raw_text": "x"}
 
 
-def test_telling_of_a_subject_costs_three_writes(deployment: Deployed) -> None:
+def test_recording_an_opinion_costs_three_writes(deployment: Deployed) -> None:
     tap: Any = Tap(deployment.clients.dynamodb)
     ledger = DynamoOpinionLedger(tap, deployment.settings.access_table)
     ledger.allot_place()
-    told = ledger.acquire_lease("s", holder="run", now_s=NOW_S, lease_s=60)
-    ledger.record_processed("s", told, holder="run", now_s=NOW_S)
+    lease = ledger.acquire_lease("s", holder="run", now_s=NOW_S, lease_s=60)
+    ledger.record_processed("s", lease, holder="run", now_s=NOW_S)
     assert [name for name, _ in tap.requests] == ["update_item"] * 3
 
 

@@ -31,8 +31,8 @@ def matched(countermark: CommandLine) -> str:
 
 
 def until_ts(countermark: CommandLine) -> int:
-    told = json.loads(countermark.ok("bank", "show", "MINE", "1", "--json").out)
-    value: int = told["disable_until_ts"]
+    shown = json.loads(countermark.ok("bank", "show", "MINE", "1", "--json").out)
+    value: int = shown["disable_until_ts"]
     return value
 
 
@@ -224,7 +224,7 @@ def test_of_several_ids_with_a_wrong_one_none_is_changed(banked: CommandLine) ->
     [
         (["create", "lower"], "Bank names must be UPPER_WITH_UNDERSCORE"),
         (["create", "MINE"], "MINE"),
-        (["create", "NEW", "--ratio", "7"], "an enabled ratio is a number from 0 to 1, not '7'"),
+        (["create", "NEW", "--ratio", "7"], "an enabled ratio must be a number from 0 to 1, not '7'"),
         (["create", "NEW", "--ratio", "-3"], "not '-3'"),
         (["create", "NEW", "--ratio", "nan"], "not 'nan'"),
         (["show", "NONE"], "bank 'NONE' not found"),
@@ -234,7 +234,7 @@ def test_of_several_ids_with_a_wrong_one_none_is_changed(banked: CommandLine) ->
         (["add", "NONE", "text", "--", "words"], "bank 'NONE' not found"),
         (["add", "MINE", "text", "--note", "x" * 256, "--", "words"], "a note has at most 255 characters, not 256"),
         (["add", "MINE", "text"], "add a file"),
-        (["disable", "MINE", "1", "--until", "soon"], "a time is epoch seconds, or like 2030-01-31"),
+        (["disable", "MINE", "1", "--until", "soon"], "a time must be epoch seconds, or look like 2030-01-31"),
         (["disable", "MINE", "1", "--until", "2036-01-01"], "at most 5 years ahead"),
         (["disable", "MINE", "1", "--until", str(NOW_S + MAX_DISABLE_AHEAD_S + 1)], "at most 5 years ahead"),
         (["disable", "MINE", "1", "--until", "9" * 400], "a whole number of epoch seconds"),

@@ -48,8 +48,12 @@ def test_a_collaboration_is_printed_as_the_peers_json(shared: CommandLine, home:
 
 def test_an_edit_changes_what_it_names_and_no_more(shared: CommandLine, home: Path) -> None:
     shared.ok("config", "collab", "edit", "local_file", "My Signals", "--signal-type", "raw_text", "--disable")
-    told = json.loads(shared.ok("config", "collab", "print", "My Signals").out)
-    assert (told["filename"], told["signal_type"], told["enabled"]) == (str(home / "shared.txt"), "raw_text", False)
+    printed = json.loads(shared.ok("config", "collab", "print", "My Signals").out)
+    assert (printed["filename"], printed["signal_type"], printed["enabled"]) == (
+        str(home / "shared.txt"),
+        "raw_text",
+        False,
+    )
 
 
 @pytest.mark.parametrize(

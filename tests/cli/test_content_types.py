@@ -108,8 +108,8 @@ def test_it_is_matched_by_what_lies_within(added: CommandLine, mail: Path, home:
         "pdq 0 (KNOWN) POSITIVE_CLASS",
         "raw_text 100% (KNOWN) POSITIVE_CLASS",
     ]
-    told = [json.loads(line) for line in added.ok("match", "letter", mail, "--json").lines]
-    assert [(each["file"], each["signal_type"]) for each in told] == [
+    printed = [json.loads(line) for line in added.ok("match", "letter", mail, "--json").lines]
+    assert [(each["file"], each["signal_type"]) for each in printed] == [
         (f"{mail}/2", "pdq"),
         (f"{mail}/3/1", "raw_text"),
     ]

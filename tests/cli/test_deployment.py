@@ -173,7 +173,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "code", "told"),
+    ("status", "body", "code", "message"),
     [
         (400, b'{"message": "not\\na photo"}', 2, "a.txt: not a photo"),
         (413, b'{"message": "Content too large: post it to the bucket"}', 2, "a.txt: Content too large"),
@@ -191,14 +191,14 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
         (200, b'{"pdq": {"A": [{"distance": "1", "detail": {"sources": [{}]}}]}}', 3, "answer is malformed"),
     ],
 )
-def test_what_a_deployment_refuses_is_told_with_its_exit_code(
-    countermark: CommandLine, home: Path, scripted: Scripted, status: int, body: bytes, code: int, told: str
+def test_a_refusal_of_a_deployment_is_printed_with_its_exit_code(
+    countermark: CommandLine, home: Path, scripted: Scripted, status: int, body: bytes, code: int, message: str
 ) -> None:
     scripted.status, scripted.body = status, body
     (home / "a.txt").write_text("words")
     ran = countermark("match", "text", "--deployment", scripted.address, "a.txt")
     assert (ran.code, ran.out) == (code, "")
-    assert told in ran.err
+    assert message in ran.err
 
 
 @pytest.mark.parametrize(

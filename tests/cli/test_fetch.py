@@ -135,7 +135,7 @@ def test_a_limit_stops_after_a_step_for_all_collaborations_together(shared: Comm
     shared.ok("config", "collab", "edit", "local_file", "--filename", "other.txt", "Xtra", "--create")
     said = shared.ok("fetch", "--limit", "1001").err
     assert "[local_file] Shared - stopped at the limit; the next fetch continues from here (2000 changed)" in said
-    assert "[local_file] Xtra - not fetched: the limit was reached before" in said
+    assert "[local_file] Xtra - not fetched: the limit was already reached" in said
     said = shared.ok("fetch", "--limit", "501").err
     assert "[local_file] Shared - Up to date (500 changed)" in said
     assert "[local_file] Xtra" in said

@@ -128,8 +128,8 @@ def test_a_partial_photo_is_hashed_matched_and_banked_and_that_is_said(
     note = "cut.jpg: the pdq signal is of a part of it: its last 50 of 100 rows are missing"
     hashed = countermark.ok("hash", "photo", "-S", "pdq", "cut.jpg")
     assert (hashed.out, hashed.err.splitlines()) == (f"pdq {'0f' * 32}\n", [note])
-    [told] = countermark.ok("hash", "photo", "-S", "pdq", "--json", "cut.jpg").lines
-    assert json.loads(told)["partial"] == "its last 50 of 100 rows are missing"
+    [line] = countermark.ok("hash", "photo", "-S", "pdq", "--json", "cut.jpg").lines
+    assert json.loads(line)["partial"] == "its last 50 of 100 rows are missing"
     countermark.ok("bank", "create", "MINE")
     banked = countermark.ok("bank", "add", "MINE", "photo", "cut.jpg")
     assert note in banked.err

@@ -100,8 +100,8 @@ def test_the_collaborations_of_a_token_are_listed_and_one_is_imported(
     ran = countermark("config", "api", "fb_threatexchange", "-I", "999")
     assert (ran.code, "give no access to '999'" in ran.err) == (2, True)
     countermark.ok("config", "api", "fb_threatexchange", "-I", str(GROUP))
-    told = json.loads(countermark.ok("config", "collab", "print", "My Group").out)
-    assert (told["api"], told["privacy_group"], told["writes_back"]) == ("fb_threatexchange", GROUP, False)
+    printed = json.loads(countermark.ok("config", "collab", "print", "My Group").out)
+    assert (printed["api"], printed["privacy_group"], printed["writes_back"]) == ("fb_threatexchange", GROUP, False)
     assert countermark("config", "api", "ncmec", "-L").code == 2
 
 
@@ -256,8 +256,8 @@ def test_feedback_on_a_hash_and_new_hashes_go_to_stop_ncii(
     joined(countermark, network, "stop_ncii", "--write-back")
     hashes.write_text(f"{PDQ}\n{NEAR}\n")
     assert len(countermark.ok("label", "C", "photo", hashes, "-H", "pdq", "-l", "a").lines) == 2
-    (first, told), (second, shared) = network.ncii.submitted
-    assert (first, told["hashFeedbacks"][0]["hashValue"]) == ("SubmitFeedback", PDQ)
+    (first, feedback), (second, shared) = network.ncii.submitted
+    assert (first, feedback["hashFeedbacks"][0]["hashValue"]) == ("SubmitFeedback", PDQ)
     assert (second, shared["hashRecords"][0]["hashValue"]) == ("SubmitHashes", NEAR)
 
 
@@ -283,8 +283,8 @@ def test_a_line_is_added_to_a_file_once(countermark: CommandLine, home: Path) ->
     countermark.ok(
         "config", "collab", "edit", "local_file", "--filename", "shared.txt", "C", "--create", "--write-back"
     )
-    told = json.loads(countermark.ok("label", "C", "text", "--dry-run", "--", "buy pills").lines[0])
-    assert told == {"file": str(home / "shared.txt"), "line": "raw_text buy pills"}
+    printed = json.loads(countermark.ok("label", "C", "text", "--dry-run", "--", "buy pills").lines[0])
+    assert printed == {"file": str(home / "shared.txt"), "line": "raw_text buy pills"}
     assert "raw_text buy pills" in countermark.ok("label", "C", "text", "--", "buy pills").out
     assert "contains it already" in countermark.ok("label", "C", "text", "--", "buy pills").err
     assert (home / "shared.txt").read_text().splitlines()[:2] == ["raw_text shared words", "raw_text buy pills"]
@@ -327,6 +327,6 @@ def test_what_an_exchange_says_of_a_match_is_told_with_it(
     }[kind]
     out = countermark.ok("match", "photo", "-S", "pdq", "-H", hashes).out
     assert out == f"pdq 0 (C) {category} {','.join(tags)}\n"
-    told = json.loads(countermark.ok("match", "photo", "-S", "pdq", "-H", hashes, "--json").out)
-    assert told["sources"] == [{"collaboration": "C", "category": category, "tags": tags}]
-    assert APP_ID not in json.dumps(told)
+    printed = json.loads(countermark.ok("match", "photo", "-S", "pdq", "-H", hashes, "--json").out)
+    assert printed["sources"] == [{"collaboration": "C", "category": category, "tags": tags}]
+    assert APP_ID not in json.dumps(printed)

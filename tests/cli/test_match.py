@@ -99,14 +99,14 @@ def test_each_source_has_a_line_and_all_are_shown_on_request(countermark: Comman
     assert len(countermark.ok("match", "text", "-A", "--", "bball now?").lines) == 6
 
 
-def test_json_tells_all_that_is_known(countermark: CommandLine, photo: Callable[[str], Path]) -> None:
+def test_json_has_all_fields_of_a_match(countermark: CommandLine, photo: Callable[[str], Path]) -> None:
     rocket = photo("rocket.jpg")
     countermark.ok("bank", "create", "MINE")
     countermark.ok("bank", "add", "MINE", "photo", rocket, "--note", "a rocket", "--content-id", "upload 7")
     first, *others = countermark.ok("match", "photo", "--json", rocket.name).lines
-    told = json.loads(first)
-    assert told.pop("index_build_id")
-    assert told == {
+    shown = json.loads(first)
+    assert shown.pop("index_build_id")
+    assert shown == {
         "file": "rocket.jpg",
         "category": "POSITIVE_CLASS",
         "bank": "MINE",

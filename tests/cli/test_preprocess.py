@@ -58,7 +58,7 @@ def test_the_hashes_are_the_peer_s(
     with Image.open(boxed) as image:
         image.resize((90, 70)).save("small.bmp")
         image.convert("L").resize((200, 210)).save("grey.png")
-    told = subprocess.run(
+    peer = subprocess.run(
         [str(python), "-c", PEER_PROGRAM, str(threshold), *names],
         env=environment(tmp_path / "state"),
         capture_output=True,
@@ -72,7 +72,7 @@ def test_the_hashes_are_the_peer_s(
         ours += countermark.ok(
             "hash", "photo", "-S", "pdq", "--photo-preprocess=unletterbox", "--black-threshold", str(threshold), name
         ).lines
-    assert ours == told.stdout.splitlines()
+    assert ours == peer.stdout.splitlines()
 
 
 def test_rotations_are_eight_lines_for_each_photo(countermark: CommandLine, photo: Callable[[str], Path]) -> None:

@@ -336,7 +336,7 @@ def test_names_that_others_use_as_well_are_no_sign_of_countermark(
 
 def test_a_factory_reset_stands_alone(countermark: CommandLine) -> None:
     ran = countermark("--factory-reset", "--yes", "fetch")
-    assert (ran.code, "--factory-reset is used without a command" in ran.err) == (2, True)
+    assert (ran.code, "--factory-reset cannot be combined with a command" in ran.err) == (2, True)
 
 
 def peers_state(directory: Path) -> dict[Path, bytes]:

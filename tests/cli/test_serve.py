@@ -292,14 +292,14 @@ def test_a_collaboration_over_the_api_reads_no_file_that_is_not_offered(
             body = {"bank": "FOREIGN", "api": "local_file", "api_json": {"filename": filename}}
             return server.ask("POST", "/c/exchanges", body)
 
-        told = set()
+        messages = set()
         for filename in FOREIGN:
             uri = filename.format(state=countermark.state)
             status, answer = create(uri)
             assert status == 400, filename
-            told.add(answer["message"].replace(repr(uri), "X"))
-        assert len(told) == 1
-        assert "--files DIR" in told.pop()
+            messages.add(answer["message"].replace(repr(uri), "X"))
+        assert len(messages) == 1
+        assert "--files DIR" in messages.pop()
         assert server.ask("GET", "/c/exchanges") == (200, ["OWN"])
         if flags:
             link.unlink()

@@ -24,7 +24,7 @@ PATIENCE_S = 60
 
 @pytest.fixture
 def files(home: Path, photo: Callable[[str], Path], countermark: CommandLine) -> list[str]:
-    """Files of every kind that is told apart: whole, plain, damaged, empty, with odd names, and twice the same."""
+    """Files that are handled differently: whole, plain, damaged, empty, with unusual names, and one file twice."""
     photo("rocket.jpg")
     with Image.open("rocket.jpg") as image:
         for number in range(6):
@@ -83,7 +83,7 @@ def pool(tmp_path: Path) -> Callable[..., list[Outcome]]:
             content_type=ContentType.PHOTO, only=None, ratios={}, with_queries=False, with_variants=False
         )
         session = Session(directory=tmp_path / "state", is_quiet=True)
-        return list(workers.in_order([content.parse_input(name) for name in names], session, wanted, jobs=jobs))
+        return list(workers.hash_in_order([content.parse_input(name) for name in names], session, wanted, jobs=jobs))
 
     return hash_items
 
@@ -208,7 +208,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def is_there(pid: int) -> bool:
-    """Tell whether a process runs; one that ended, and that nobody asked for its exit code yet, does not."""
+    """Return whether a process runs. A process that ended does not run, even if its exit code was not read yet."""
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -248,7 +248,7 @@ def test_few_files_start_no_process(
 
     monkeypatch.setattr(workers._Pool, "start", refuse)
     monkeypatch.setattr(workers, "processors", lambda: 8)
-    monkeypatch.setattr(workers, "AFTER_S", PATIENCE_S)
+    monkeypatch.setattr(workers, "START_DELAY_S", PATIENCE_S)
     countermark("hash", "photo", *files)
     countermark("hash", "text", *["broken.jpg"] * 99)
     countermark("hash", "photo", "--jobs", "1", *files * 3)

@@ -242,7 +242,7 @@ def test_the_age_that_makes_it_stale_is_named(service: Service) -> None:
     service.build()
     service.pass_time(STALE_S + 7)
     assert service.status == STALE
-    assert service.reason == f"no build has found the index current for {STALE_S + 7} s"
+    assert service.reason == f"the last build that found the index up to date was {STALE_S + 7} s ago"
 
 
 def test_it_is_stale_where_the_index_is_of_another_store_until_a_build_repairs_it(service: Service) -> None:

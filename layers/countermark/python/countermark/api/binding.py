@@ -1,7 +1,7 @@
 """Binds a request to the parameters of a route's function.
 
-The binding is made once, at import, and used for each request. A parameter is a name in the path, a `Body`, or a
-`Query`. Each has a pydantic adapter; parameters with the same annotation share one.
+A binding is created once, at import, and used for each request. A parameter is a name in the path, a `Body`, or a
+`Query`. A body or a query parameter has a pydantic adapter. Parameters with the same annotation share an adapter.
 """
 
 import functools
@@ -28,7 +28,7 @@ class InvalidRequest(CountermarkError):
 
 
 class UnsupportedBody(CountermarkError):
-    """A route accepts JSON, but the body has another type."""
+    """The route accepts JSON, but the Content-Type of the request is another type."""
 
     http_status = 415
 
@@ -63,8 +63,8 @@ class Parameter:
     name: str
     adapter: TypeAdapter[Any]
 
-    def validated(self, value: Any, loc: tuple[str, ...], errors: list[FieldError]) -> Any:
-        """Return a value as pydantic validates it. If it is invalid, add to `errors` and return None."""
+    def validate(self, value: Any, loc: tuple[str, ...], errors: list[FieldError]) -> Any:
+        """Validate a value, and return it as pydantic converts it. If the value is invalid, extend `errors` and return None."""
         try:
             return self.adapter.validate_python(value, from_attributes=True)
         except ValidationError as error:
@@ -89,7 +89,7 @@ class QueryParameter(Parameter):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """The parameters of a function by where they come from: path, query or body."""
+    """The parameters of a function, grouped by their source: path, query or body."""
 
     path: Sequence[str]
     query: Sequence[QueryParameter]
@@ -98,11 +98,11 @@ class Binding:
     def arguments(
         self, names: Mapping[str, str], query: Mapping[str, str], *, content_type: str, body: bytes
     ) -> dict[str, Any]:
-        """Return the arguments of a request by name.
+        """Return the arguments for the function, by parameter name.
 
         Raises:
             InvalidRequest: An argument is missing or invalid.
-            UnsupportedBody: The route accepts JSON, but the body has another type.
+            UnsupportedBody: The route accepts JSON, but the Content-Type of the request is another type.
             InvalidInput: The body is not JSON.
         """
         arguments: dict[str, Any] = {name: names[name] for name in self.path}
@@ -110,7 +110,7 @@ class Binding:
         for parameter in self.query:
             value = query.get(parameter.name)
             if value is not None:
-                arguments[parameter.name] = parameter.validated(value, ("query", parameter.name), errors)
+                arguments[parameter.name] = parameter.validate(value, ("query", parameter.name), errors)
             elif parameter.is_required:
                 errors.append(_missing("query", parameter.name))
             else:
@@ -120,29 +120,29 @@ class Binding:
             if value is None:
                 errors.append(_missing("body"))
             else:
-                # A list that is not empty is read as its first element, for compatibility with Powertools.
+                # Use only the first element of a non-empty list, for compatibility with Powertools.
                 first = value[0] if isinstance(value, list) and value else value
-                arguments[self.body.name] = self.body.validated(first, ("body",), errors)
+                arguments[self.body.name] = self.body.validate(first, ("body",), errors)
         if errors:
             raise InvalidRequest(errors)
         return arguments
 
 
 def binding_of(function: Callable[..., Any], path_names: Sequence[str]) -> Binding:
-    """Return the binding of a route's function, whose first parameter is the call."""
+    """Return the binding of a route's function. The first parameter of the function is the `Call`, which is not bound."""
     _, *parameters = inspect.signature(function).parameters.values()
     query: list[QueryParameter] = []
     body: Parameter | None = None
     for parameter in parameters:
         if parameter.name in path_names:
             continue
-        kind, *metadata, mark = typing.get_args(parameter.annotation)
+        kind, *metadata, marker = typing.get_args(parameter.annotation)
         annotation = typing.Annotated[kind, *metadata] if metadata else kind
-        if isinstance(mark, Body):
+        if isinstance(marker, Body):
             body = Parameter(name=parameter.name, adapter=_adapter(annotation))
         else:
-            adapter = _adapter(annotation, ge=mark.ge, le=mark.le)
-            query.append(QueryParameter(name=parameter.name, adapter=adapter, query=mark, default=parameter.default))
+            adapter = _adapter(annotation, ge=marker.ge, le=marker.le)
+            query.append(QueryParameter(name=parameter.name, adapter=adapter, query=marker, default=parameter.default))
     return Binding(path=tuple(path_names), query=tuple(query), body=body)
 
 
@@ -155,7 +155,7 @@ def _adapter(annotation: Any, *, ge: int | None = None, le: int | None = None) -
 def _json(content_type: str, body: bytes) -> Any:
     """Return the value of a JSON body, or None if the request has no body."""
     if not wire.is_json(content_type):
-        raise UnsupportedBody("Unsupported content type: the body is application/json")
+        raise UnsupportedBody("Unsupported content type: the body must be application/json")
     return wire.load(body.decode("utf-8")) if body else None
 
 

@@ -1,4 +1,4 @@
-"""One request as the routes see it."""
+"""The request that a route's function receives."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from countermark.flows.opinions import OpinionSender
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """An admitted request: its caller, its time, and its body as bytes."""
+    """A request whose caller is allowed to make it. `now_s` is the time of the request in epoch seconds."""
 
     services: Services
     caller: Caller
@@ -24,7 +24,7 @@ class Call:
 
     @property
     def curator(self) -> Curator:
-        """The curator that makes the changes of this request."""
+        """A curator that changes banks and collaborations in the name of this request's caller."""
         return Curator.of(self.services.ports, caller=self.caller, now_s=self.now_s)
 
     @property
@@ -33,7 +33,7 @@ class Call:
         return OpinionSender.of(self.services.ports, exchanges=self.services.exchanges, caller=self.caller)
 
     def parts(self) -> list[multipart.Part]:
-        """Return the parts of the body; an empty list if it is not a multipart form.
+        """Return the parts of a multipart form, or an empty list if the body is not a multipart form.
 
         Raises:
             InvalidInput: The form is malformed or exceeds a limit.
@@ -43,10 +43,10 @@ class Call:
         return multipart.parse(self.body, self.content_type, max_parts=self.services.limits.parts)
 
     def json_object(self) -> Mapping[str, Any]:
-        """Return the body as a JSON object; an empty object if the request has no JSON body.
+        """Return the JSON object in the body, or an empty object if the request has no JSON body.
 
         Raises:
-            InvalidInput: The Content-Type is JSON, but the body is not JSON or not an object.
+            InvalidInput: The Content-Type is JSON, but the body is not a JSON object in UTF-8.
         """
         if wire.media_type(self.content_type) != wire.JSON_TYPE or not self.body:
             return {}

@@ -10,7 +10,7 @@ from countermark.api.call import Call
 from countermark.api.keys import check_roles
 from countermark.api.messages import Answer, Request
 from countermark.api.routers import endpoints_of
-from countermark.api.routes import Found, Route, find
+from countermark.api.routes import Route, RouteMatch, match_route
 from countermark.api.services import Services
 from countermark.domain.caller import ANYONE
 from countermark.errors import ContentTooLarge, InvalidInput
@@ -37,8 +37,8 @@ class Dispatcher:
         Raises:
             CountermarkError: The caller is not allowed to do this, the request is invalid, or it failed.
         """
-        found = find(request.method, request.path, groups=self._groups)
-        if not isinstance(found, Found):
+        found = match_route(request.method, request.path, groups=self._groups)
+        if not isinstance(found, RouteMatch):
             return wire.no_route(found)
         call = self._admit(request, found.route)
         endpoint = self._endpoints[found.route.method, found.route.path]
@@ -55,7 +55,7 @@ class Dispatcher:
         return answer
 
     def _admit(self, request: Request, route: Route) -> Call:
-        """Return the call of a request whose caller is allowed to use its route. The key is checked before the body.
+        """Return the call of a request, after checking that its caller can use the route. The key is checked before the body.
 
         Raises:
             Unauthorized: The route needs a key, and the request has none or an unknown one.
@@ -75,7 +75,7 @@ class Dispatcher:
         )
 
 
-def _log_change(call: Call, found: Found, outcome: str) -> None:
+def _log_change(call: Call, found: RouteMatch, outcome: str) -> None:
     """Log who changed what.
 
     The log has names from the path only, because the query and the body can contain secrets.
@@ -91,7 +91,7 @@ def _checked(body: bytes | None, content_type: str, *, limit_bytes: int) -> byte
         raise InvalidInput("the body cannot be decoded: it is not valid base64 or UTF-8")
     if len(body) > limit_bytes:
         raise ContentTooLarge(
-            f"Content too large: a request takes at most {limit_bytes} bytes; give a url for larger content"
+            f"Content too large: a request can have at most {limit_bytes} bytes; use a url for larger content"
         )
     if body and wire.is_json(content_type):
         try:

@@ -4,7 +4,7 @@ from countermark.domain.index import Origin, TypeIndex
 from countermark.domain.json import JSON
 from countermark.domain.stores import MAX_PAGE, BankStore
 
-_OFF: dict[str, JSON] = {
+_DISABLED: dict[str, JSON] = {
     "db_size": 0,
     "index_size": 0,
     "index_out_of_date": False,
@@ -16,7 +16,7 @@ _OFF: dict[str, JSON] = {
 def index_size(index: TypeIndex) -> int:
     """Return how many contents an index holds.
 
-    The number is an estimate until a build has counted them.
+    The number is an estimate until a build has counted the contents.
     """
     counted = index.size
     return max(0, sum(each.entries - each.removed for each in index.segments)) if counted is None else counted
@@ -27,14 +27,16 @@ def index_lag(
 ) -> dict[str, JSON]:
     """Return how far the index of a signal type is behind the banks, in HMA's form.
 
-    The contents of the banks are not counted. Only the changes since the index's cursor are, up to one page of changes.
+    The contents of the banks are not counted: `db_size` is the size of the index plus the number of new contents. Only
+    one page of the changes since the index's cursor is read, so `db_size` can be too low. If the index was built from
+    another database, `db_size` only counts that page.
     A disabled signal type has no index and is never out of date.
     """
     if not is_enabled:
-        return dict(_OFF)
-    is_foreign = index is not None and banks.origin_mismatch(origin, index.cursor) is not None
-    page = banks.changes(None if index is None or is_foreign else index.cursor, limit=MAX_PAGE)
-    largest_id = 0 if index is None or is_foreign else index.largest_content_id
+        return dict(_DISABLED)
+    has_other_origin = index is not None and banks.origin_mismatch(origin, index.cursor) is not None
+    page = banks.changes(None if index is None or has_other_origin else index.cursor, limit=MAX_PAGE)
+    largest_id = 0 if index is None or has_other_origin else index.largest_content_id
     changed = banks.contents(
         change.id for change in page.changes if change.kind == "content" and change.id > largest_id
     )
@@ -42,9 +44,9 @@ def index_lag(
     size = 0 if index is None else index_size(index)
     built_to = -1 if index is None else index.built_at_s
     return {
-        "db_size": len(new) if is_foreign else size + len(new),
+        "db_size": len(new) if has_other_origin else size + len(new),
         "index_size": size,
-        "index_out_of_date": is_foreign or bool(page.changes) or (index is not None and bool(index.unread_banks)),
+        "index_out_of_date": has_other_origin or bool(page.changes) or (index is not None and bool(index.unread_banks)),
         "newest_db_item": max((content.created_at_s for content in new), default=built_to),
         "index_built_to": built_to,
     }

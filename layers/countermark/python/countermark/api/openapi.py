@@ -21,7 +21,7 @@ from countermark.api.schemas import Invalid, Message
 _Mode: TypeAlias = Literal["validation", "serialization"]
 
 _FAILURES = {
-    "400": "The request is invalid. The message names the value.",
+    "400": "The request is invalid. The message names the invalid value.",
     "401": "The API key is missing or unknown.",
     "403": "The key lacks the role, or the name is already in use.",
     "404": "The requested item does not exist.",
@@ -29,7 +29,7 @@ _FAILURES = {
     "409": "The request conflicts with the current state.",
     "413": "The content is too large.",
     "415": "The Content-Type of the body is not supported.",
-    "500": "Internal error. The message has an id under which the details are logged.",
+    "500": "Internal error. The message has an id; the log has the details under this id.",
     "503": "The service is not ready, or another service failed. Try again later.",
 }
 """Descriptions of the errors that any route can return."""
@@ -81,7 +81,7 @@ def swagger_page() -> str:
     return _PAGE.substitute(
         style=assets.joinpath("swagger-ui.min.css").read_text(encoding="utf-8"),
         script=assets.joinpath("swagger-ui-bundle.min.js").read_text(encoding="utf-8"),
-        # A text in the document must not end the script element that contains it.
+        # Escape "</", so that a text in the document cannot end the script element.
         document=json.dumps(document()).replace("</", "<\\/"),
     )
 
@@ -118,7 +118,7 @@ SwaggerUIBundle({
 class _Generator(GenerateJsonSchema):
     """A generator that leaves out null defaults.
 
-    They only mean that a field is optional, and may not fit its schema.
+    A null default only means that a field is optional. Null can contradict the schema of the field.
     """
 
     def default_schema(self, schema: Any) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class _Generator(GenerateJsonSchema):
 
 
 class _Schemas:
-    """The schemas of all bodies and answers. `named` has the schemas of the models, to which the others refer."""
+    """The schemas of all bodies and answers. `named` has the schemas of the models by name."""
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self._answers = {id(model): TypeAdapter[Any](model) for each in endpoints for model in _models(each)}
@@ -209,7 +209,7 @@ def _query_parameter(parameter: QueryParameter) -> dict[str, Any]:
 
 
 def _response(response: Mapping[str, Any], schemas: _Schemas) -> dict[str, Any]:
-    """Return an answer as the document describes it, with the schema of its model instead of the model."""
+    """Return the document's description of an answer. The model is replaced by its schema."""
     if "content" not in response:
         return dict(response)
     content = {
@@ -220,7 +220,7 @@ def _response(response: Mapping[str, Any], schemas: _Schemas) -> dict[str, Any]:
 
 
 def _titled(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return a schema with a title that is made from a name.
+    """Return a schema with a title that is derived from a name.
 
     A schema that refers to another one is returned unchanged.
     """
@@ -232,12 +232,12 @@ def _answer(description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _form(*, with_metadata: bool) -> dict[str, Any]:
-    """Return the form of an upload. It has one file, and the name of its field is its content type."""
+    """Return the description of an upload form. It has one file, in a field that is named after the content type."""
     properties: dict[str, Any] = {name: {**_FILE, "description": text} for name, text in _PROPERTIES.items()}
     if with_metadata:
         properties["metadata"] = {"type": "string", "description": "JSON with content_id, content_uri and json."}
         properties["note"] = {"type": "string", "maxLength": 255}
-    extension_file = {**_FILE, "description": "Content of an extension's type, as listed by /c/content_type."}
+    extension_file = {**_FILE, "description": "Content of an extension's type. /c/content_type lists the types."}
     schema = {"type": "object", "properties": properties, "additionalProperties": extension_file}
     return {"content": {"multipart/form-data": {"schema": schema}}}
 

@@ -26,18 +26,18 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """The route of a request, and the value of each `<name>` in its path."""
+class RouteMatch:
+    """The route of a request. `names` has the value of each `<name>` in the path."""
 
     route: Route
     names: Mapping[str, str]
 
 
-def _routes(group: str, roles: frozenset[Role] | None, *listed: str) -> Sequence[Route]:
+def _routes(group: str, roles: frozenset[Role] | None, *lines: str) -> Sequence[Route]:
     """Return the routes of a group. Each line has methods and a path: `GET,POST /h/hash`."""
     return [
         Route(method=method, path=path, group=group, roles=roles)
-        for methods, path in (line.split() for line in listed)
+        for methods, path in (line.split() for line in lines)
         for method in methods.split(",")
     ]
 
@@ -97,38 +97,38 @@ def _pattern_of(path: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"<(\w+)>", r"(?P<\1>[^/]+)", path))
 
 
-_WITH_NAMES = tuple((_pattern_of(path), methods) for path, methods in _BY_PATH.items() if "<" in path)
+_PATTERNS = tuple((_pattern_of(path), methods) for path, methods in _BY_PATH.items() if "<" in path)
 
 
 def methods_of(path: str) -> Mapping[str, Route]:
-    """Return the routes of a request's path by method. The mapping is empty if the path does not exist."""
-    return _matched(path)[0]
+    """Return the routes of a path by method. The mapping is empty if the path does not exist."""
+    return _match_path(path)[0]
 
 
 def route_of(method: str, path: str, *, groups: frozenset[str] = GROUPS) -> Route | Sequence[str]:
-    """Return the route of a request, if the groups serve it. Otherwise return the methods of its path.
+    """Return the route of a request. If the path has no route for the method, return the methods of the path.
 
-    The sequence of methods is empty if the path does not exist. HEAD has the route of GET.
+    The sequence of methods is empty if the groups do not serve the path. HEAD uses the route of GET.
     """
-    found = find(method, path, groups=groups)
-    return found.route if isinstance(found, Found) else found
+    found = match_route(method, path, groups=groups)
+    return found.route if isinstance(found, RouteMatch) else found
 
 
-def find(method: str, path: str, *, groups: frozenset[str] = GROUPS) -> "Found | Sequence[str]":
-    """Return the route of a request, as `route_of` does, together with the names in its path."""
-    methods, names = _matched(path)
+def match_route(method: str, path: str, *, groups: frozenset[str] = GROUPS) -> "RouteMatch | Sequence[str]":
+    """Return the same as `route_of`, but a route together with the values of the names in the path."""
+    methods, names = _match_path(path)
     if not any(route.group in groups for route in methods.values()):
         return ()
     route = methods.get("GET" if method == "HEAD" else method)
-    return sorted(methods) if route is None else Found(route=route, names=names)
+    return sorted(methods) if route is None else RouteMatch(route=route, names=names)
 
 
-def _matched(path: str) -> tuple[Mapping[str, Route], Mapping[str, str]]:
-    """Return the routes of a path by method, and the names in the path."""
+def _match_path(path: str) -> tuple[Mapping[str, Route], Mapping[str, str]]:
+    """Return the routes of a path by method, and the values of the names in the path."""
     found = _BY_PATH.get(path)
     if found is not None:
         return found, {}
-    for pattern, methods in _WITH_NAMES:
+    for pattern, methods in _PATTERNS:
         if matched := pattern.fullmatch(path):
             return methods, matched.groupdict()
     return {}, {}

@@ -112,10 +112,10 @@ class ChangedContent(BaseModel):
 
 
 class ContentChange(BaseModel):
-    """A change of a content. Fields that are left out stay unchanged, and "" clears a text.
+    """A change of a content. Fields that are left out stay unchanged, and "" removes a text.
 
-    `disable_until_ts` is 1 (enabled), a time in epoch seconds, or 253402300800 (disabled permanently). `reason` says
-    why.
+    `disable_until_ts` is 1 (enabled), a time in epoch seconds, or 253402300800 (disabled permanently). `reason`
+    explains the change.
     """
 
     disable_until_ts: Number = None
@@ -152,16 +152,16 @@ class ContentBatch(BaseModel):
 
 
 class BatchedContent(BaseModel):
-    """The result for one content of a batch: its id, or a message that says why it was refused."""
+    """The result for one content of a batch: its id, or an error message if it was refused."""
 
     id: int | None = Field(default=None, examples=[21])
     message: str | None = Field(default=None, examples=["Invalid pdq signal: …"])
 
 
 class ContentOpinion(BaseModel):
-    """A curator's opinion of a content. `reason` is the id of one of the exchange's reasons, if the exchange needs one.
+    """A curator's opinion about a content. `reason` is the id of one of the exchange's reasons, if the exchange needs one.
 
-    `withdrawn` takes back the previous opinion without giving another one.
+    `withdrawn` withdraws the previous opinion and sends no new one.
     """
 
     opinion: Literal["true_positive", "false_positive", "seen", "withdrawn"]

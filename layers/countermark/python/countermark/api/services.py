@@ -23,7 +23,8 @@ class Limits:
     """The limits of one request.
 
     `body_bytes` is the limit of API Gateway (10 MB). Lambda's limit is lower, and Lambda itself answers requests beyond
-    it. `index_stale_s` is how many seconds ago a build may last have found the index to be current.
+    it. The index is stale if no build has found it up to date for more than
+    `index_stale_s` seconds.
     """
 
     body_bytes: int = 10 * 1024 * 1024
@@ -40,8 +41,8 @@ class Services:
 
     `index` is None in a function that serves no matching routes. `fetch_url` is None if content by URL is not
     supported. `start_fetch` is None if fetches cannot be started. `check_store` raises `Unavailable` if the store has
-    disappeared since it was opened; it is None if that cannot happen. New collaborations are checked against
-    `confined_exchanges`; None allows every exchange.
+    disappeared since it was opened. It is None if a store cannot disappear. New collaborations are checked against
+    `confined_exchanges`. If that is None, every exchange is allowed.
     """
 
     ports: Ports

@@ -55,7 +55,7 @@ def media_type(content_type: str) -> str:
 
 
 def is_json(content_type: str) -> bool:
-    """Return whether a body with this Content-Type is read as JSON. A body without a Content-Type is."""
+    """Return whether a body with this Content-Type is read as JSON. A body without a Content-Type is read as JSON too."""
     return media_type(content_type) in {"", JSON_TYPE}
 
 
@@ -77,7 +77,7 @@ def message(text: str, *, status: int = 200, headers: Mapping[str, str] | None =
 def no_route(methods: Sequence[str]) -> Answer:
     """Return the answer to a request without a route.
 
-    `methods` are those of its path; empty if the path does not exist.
+    `methods` are the methods of the path. The sequence is empty if the path does not exist.
     """
     if not methods:
         return message("Not Found", status=404)
@@ -85,7 +85,7 @@ def no_route(methods: Sequence[str]) -> Answer:
 
 
 def header_text(text: str) -> str:
-    """Return a text in a form that is allowed in a header: one line of ASCII, with escapes for all else."""
+    """Return a text as a valid header value: one line of ASCII, with escapes for all other characters."""
     return text.encode("unicode_escape").decode("ascii")
 
 
@@ -181,7 +181,7 @@ def text_field(body: Mapping[str, Any], name: str) -> str | None:
     """
     value = body.get(name)
     if value is not None and not isinstance(value, str):
-        raise InvalidInput(f"{name} is text, not {value!r}")
+        raise InvalidInput(f"{name} must be text, not {value!r}")
     return value
 
 

@@ -146,9 +146,9 @@ def add(
 
     Prints one line per signal: `id type signal`. The content matches from now on.
 
-    If the end of a photo's file is missing, the photo is hashed as a viewer shows it, and a note on standard error
-    says so. If a FILE cannot be hashed, the other files are still added, and the exit code is 2, or 3 if the only
-    failures are URLs that could not be fetched.
+    If a photo's file is cut off, the photo is hashed as a viewer shows it, and a note is printed on standard error. If
+    a FILE cannot be hashed, the other files are still added, and the exit code is 2. It is 3 if the only failures are
+    URLs that could not be fetched.
 
     \b
     Examples:
@@ -178,7 +178,7 @@ def add(
                     for banked_id, draft in zip(add_contents(session.curator(state), bank, page), page, strict=True):
                         _print_signals(banked_id, draft.signals)
         finally:
-            # After an error in one file, the files before it are in the bank and have to match.
+            # After an error in one file, the earlier files are in the bank and must match.
             session.refresh_index(state, skip_index_rebuild=skip_index_rebuild)
 
 
@@ -207,7 +207,7 @@ def disable(
     """Disable contents of a bank, or the whole bank.
 
     Without CONTENT_ID, the whole bank is disabled. Disabled content stops matching immediately. TIME is in UTC
-    unless it names a time zone, and at most 5 years ahead. `countermark bank show --json` prints the reason.
+    unless it names a time zone, and at most 5 years in the future. `countermark bank show --json` prints the reason.
 
     \b
     Examples:
@@ -287,7 +287,7 @@ def delete(session: Session, *, bank: str, content_ids: tuple[int, ...], skip_in
             owner = next((each.name for each in state.collaborations.collaborations() if each.bank == bank), None)
             if owner is not None:
                 raise InvalidInput(
-                    f"{bank} is the bank of the collaboration {owner!r}: delete that, or disable the bank"
+                    f"{bank} is the bank of the collaboration {owner!r}: delete the collaboration, or disable the bank"
                 )
             if not delete_bank(curator, bank):
                 raise NotFound(f"bank '{bank}' not found")
@@ -315,17 +315,17 @@ def _check_contents_exist(state: "LocalState", bank: str, content_ids: Sequence[
     """Check all ids before the first change, so that one wrong id does not leave half of the contents changed.
 
     Raises:
-        NotFound: The bank has no content of an id.
+        NotFound: The bank has no content with one of the ids.
     """
     for _ in _contents(state, state.banks.bank(bank), content_ids):
         pass
 
 
 def _contents(state: "LocalState", bank: Bank, content_ids: Sequence[int]) -> Iterator[BankContent]:
-    """Yield the contents of these ids, or all of a bank, newest first.
+    """Yield the contents with these ids. Without ids, yield all contents of the bank, newest first.
 
     Raises:
-        NotFound: The bank has no content of an id.
+        NotFound: The bank has no content with one of the ids.
     """
     for page in in_pages(content_ids, MAX_PAGE):
         found = state.banks.contents(page)
@@ -364,7 +364,7 @@ def _epoch_s(text: str) -> int:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise InvalidInput(
-            f"a time is epoch seconds, or like 2030-01-31 or 2030-01-31T12:00:00, not {text!r}"
+            f"a time must be epoch seconds, or look like 2030-01-31 or 2030-01-31T12:00:00, not {text!r}"
         ) from None
     return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
 

@@ -98,11 +98,11 @@ def delete(session: Session, name: str) -> None:
 
 
 KIND_ALIASES: Mapping[str, str] = {"fb_threat_exchange": "fb_threatexchange"}
-"""python-threatexchange's spellings of kinds of exchange, and countermark's."""
+"""Kinds of exchange that python-threatexchange spells differently: its name, and countermark's name."""
 
 
 class ExchangeGroup(click.Group):
-    """A group with one more sub-command per kind of exchange, which `make_command` creates from the exchange."""
+    """A group that also has one sub-command per kind of exchange. `make_command` creates it from the exchange."""
 
     def __init__(self, *args: Any, make_command: Callable[[Exchange], click.Command], **attributes: Any) -> None:
         super().__init__(*args, **attributes)
@@ -114,18 +114,16 @@ class ExchangeGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a fixed sub-command, or create the sub-command of a kind of exchange."""
-        own = super().get_command(ctx, cmd_name)
-        exchange = _exchanges(ctx).get(KIND_ALIASES.get(cmd_name, cmd_name)) if own is None else None
-        return own if exchange is None else self._make_command(exchange)
+        fixed = super().get_command(ctx, cmd_name)
+        exchange = _exchanges(ctx).get(KIND_ALIASES.get(cmd_name, cmd_name)) if fixed is None else None
+        return fixed if exchange is None else self._make_command(exchange)
 
 
 @collab.group(cls=ExchangeGroup, make_command=edit_command)
 def edit() -> None:
     """Create or change a collaboration: `edit API NAME`.
 
-    API is the kind of its exchange.
-
-    For the options of a kind of exchange: countermark config collab edit API --help.
+    API is the kind of its exchange. To see the options of that kind: countermark config collab edit API --help.
 
     \b
     Examples:
@@ -140,7 +138,7 @@ def edit() -> None:
 def api(context: click.Context) -> None:
     """List the kinds of exchange, and set their credentials.
 
-    For the options of a kind of exchange: countermark config api API --help.
+    To see the options of a kind of exchange: countermark config api API --help.
 
     \b
     Examples:
@@ -195,15 +193,15 @@ def content(session: Session) -> None:
     """
     from countermark.extensions.registries import implementation_class
 
-    own = {name: f"{_class_name(ContentType)}.{name.upper()}" for name in BUILT_IN_CONTENT_TYPES}
+    built_in = {name: f"{_class_name(ContentType)}.{name.upper()}" for name in BUILT_IN_CONTENT_TYPES}
     forms = session.content_types().forms
-    added = {name: _class_name(implementation_class(form)) for name, form in forms.items()}
-    for name, where in sorted((own | added).items()):
-        output.print_result(f"{name} {where}")
+    from_extensions = {name: _class_name(implementation_class(form)) for name, form in forms.items()}
+    for name, class_name in sorted((built_in | from_extensions).items()):
+        output.print_result(f"{name} {class_name}")
 
 
-def _class_name(of: type) -> str:
-    return f"{of.__module__}.{of.__qualname__}"
+def _class_name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _exchanges(context: click.Context) -> Mapping[str, Exchange]:

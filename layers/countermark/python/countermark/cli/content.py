@@ -1,6 +1,6 @@
 """The content on a command line, and its signals.
 
-Content is named by a path, an http(s) URL, or `-` for standard input. Words after `--` are content themselves.
+Content is named by a path, an http(s) URL, or `-` for standard input. The words after `--` are used as content.
 """
 
 import io
@@ -247,7 +247,7 @@ def hash_items(
         content_type=content_type, only=only, ratios=ratios, with_queries=with_queries, with_variants=with_variants
     )
     complaints = Complaints()
-    with closing(workers.in_order(items, session, options, jobs=jobs)) as outcomes:
+    with closing(workers.hash_in_order(items, session, options, jobs=jobs)) as outcomes:
         for outcome in outcomes:
             match outcome:
                 case Note():

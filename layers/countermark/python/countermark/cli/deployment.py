@@ -1,8 +1,8 @@
 """Hashing and matching over the HTTP API of a deployment, instead of with the local state.
 
-The commands print the same output for both. The deployment hashes content with its own signal types. It reports the
-content that it could not examine in the headers of `countermark.domain.coverage`. A deployment of version 0.1 does not
-send these headers.
+The commands print the same output for both. The deployment hashes content with its own signal types. If it could
+not examine some content, it reports that in response headers, which `countermark.domain.coverage` defines. A
+deployment of version 0.1 does not send these headers.
 """
 
 import json
@@ -46,7 +46,7 @@ _REASONS = {
     "too_large": "it exceeds a limit of the deployment",
     "missing_extra": "the deployment lacks a package for it",
 }
-"""The texts for the codes in a deployment's headers, which contain no text."""
+"""The text to print for each code. A deployment's headers only contain the codes."""
 
 option = click.option(
     "--deployment",
@@ -72,7 +72,7 @@ class Deployment:
         )
 
     def hash_items(self, items: Iterable[InputItem], content_type: ContentType, *, only: str | None) -> Iterator[Piece]:
-        """Yield each content with its signals. Raise the errors of single contents after the last one.
+        """Yield each content with its signals. Errors of single contents are raised together after the last content.
 
         Raises:
             InvalidContent: The deployment refused a content or could not examine it. Raised at the end.
@@ -100,7 +100,7 @@ class Deployment:
         with_rotations: bool,
         content_id: str | None,
     ) -> Iterator[tuple[InputItem, list[FoundMatch]]]:
-        """Yield each content with its matches. Raise as `hash_items` does."""
+        """Yield each content with its matches. Raises the same errors as `hash_items`."""
         answers = self._post_items(
             items,
             "/m/lookup",
@@ -114,7 +114,7 @@ class Deployment:
             yield each, [found for name, by_bank in answer.items() for found in _parse_matches(name, by_bank)]
 
     def match_signals(self, signals: Sequence[Signal], *, content_id: str | None) -> list[FoundMatch]:
-        """Return the matches of at most `content.BATCH` signals of one type, in order. Raise as `hash_items` does."""
+        """Return the matches of at most `content.BATCH` signals of one type, in order. Raises as `hash_items` does."""
         name = signals[0].type
         body = {
             "signal_type": name,
@@ -128,7 +128,7 @@ class Deployment:
     def _post_items(
         self, items: Iterable[InputItem], path: str, content_type: ContentType, **query: str | None
     ) -> Iterator[tuple[InputItem, Mapping[str, Any], "_Gaps"]]:
-        """Send each content, and yield it with the answer and its gaps. Raise errors of single contents at the end."""
+        """Send each content, and yield it with the answer and the gaps. Errors of single contents are raised at the end."""
         query_string = urlencode({name: value for name, value in query.items() if value is not None})
         complaints = Complaints()
         for each in items:
@@ -138,13 +138,13 @@ class Deployment:
                 complaints.add(Complaint.of(each.name, error))
                 continue
             try:
-                answer, answered = self._post(f"{path}?{query_string}" if query_string else path, body, headers)
+                answer, answer_headers = self._post(f"{path}?{query_string}" if query_string else path, body, headers)
             except InvalidContent as error:
                 complaints.add(Complaint.of(each.name, error))
                 continue
             if not isinstance(answer, dict):
                 raise Unavailable("the deployment's answer is malformed: check that this is the URL of its API")
-            gaps = _read_gaps(answered)
+            gaps = _read_gaps(answer_headers)
             for name, why in gaps.unhashable.items():
                 text = f"no {name} signal: {why.reason}"
                 if why.was_examined:
@@ -181,7 +181,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Gaps:
-    """The content that a deployment hashed in part or not at all, by signal type, from the headers of its answer."""
+    """The signal types for which a deployment hashed a content only in part or not at all, each with the reason."""
 
     unhashable: Mapping[str, Unhashable]
     partial: Mapping[str, str]
@@ -189,7 +189,7 @@ class _Gaps:
 
 def _read_gaps(headers: Mapping[str, str]) -> _Gaps:
     pairs, partial = coverage.read(headers)
-    # A type can have several reasons, for parts of the content. Use the one that must be reported as an error.
+    # A type can have several reasons, one per part of the content. A reason that must be reported as an error wins.
     found = {name: _unhashable(code) for name, code in pairs}
     found |= {name: why for name, code in pairs if not (why := _unhashable(code)).was_examined}
     return _Gaps(
@@ -198,7 +198,7 @@ def _read_gaps(headers: Mapping[str, str]) -> _Gaps:
 
 
 def _unhashable(code: str) -> Unhashable:
-    """Return the reason for a deployment's code. An unknown code, of a newer deployment, is its own text."""
+    """Return the reason for a deployment's code. A newer deployment can send an unknown code, which is used as the text."""
     short = output.one_line(code)[:_LONGEST_MESSAGE]
     return Unhashable(code=cast(UnhashableCode, short), reason=_REASONS.get(short, short))
 
@@ -240,10 +240,10 @@ def _form_body(item: InputItem, content_type: ContentType) -> tuple[bytes, Mappi
 
 
 def _parse_matches(signal_type: str, by_bank: Mapping[str, Any]) -> Iterator[FoundMatch]:
-    """Yield the matches in an answer, which has them by bank.
+    """Yield the matches in an answer. The answer lists them by bank.
 
     Raises:
-        InvalidInput: The answer is a message that a signal is invalid.
+        InvalidInput: The answer is an error message about an invalid signal.
         Unavailable: The answer is malformed.
     """
     try:

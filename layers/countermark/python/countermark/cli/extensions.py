@@ -33,7 +33,7 @@ def extensions() -> None:
 def list_extensions(session: Session, module: str | None) -> None:
     """Print the contents of extensions.
 
-    Without MODULE, all installed extensions are printed. MODULE need not be installed.
+    Without MODULE, all installed extensions are printed. With MODULE, only that module is printed. It need not be installed.
 
     \b
     Example:
@@ -64,8 +64,8 @@ def list_extensions(session: Session, module: str | None) -> None:
 def add(session: Session, module: str) -> None:
     """Install an extension.
 
-    MODULE is the name of its Python module, whose code runs in every command from now on. First, its signal types are
-    tested with their own examples.
+    MODULE is the name of a Python module. Its code runs in every later command. Before the extension is installed, its
+    signal types are tested with their own examples.
 
     \b
     Example:
@@ -78,11 +78,11 @@ def add(session: Session, module: str) -> None:
     extension = load(module)
     if module not in names:
         verify_extension(extension)
-        # Check it together with the installed ones: a name can be used only once.
+        # Check the extension together with the installed ones, because two extensions cannot use the same name.
         registries([*names, module]).exchanges(reader=FileContentReader(), transport=session.transport())
         session.extension_list().add(module)
         session.note(
-            "earlier fetched records lack its signals: run `countermark fetch --clear`, then `countermark fetch`"
+            "records that were already fetched have no signals of its types: run `countermark fetch --clear`, then `countermark fetch`"
         )
     _print(session, extension, indent="")
 

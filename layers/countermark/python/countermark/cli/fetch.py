@@ -53,8 +53,8 @@ def command(
 
     If one collaboration fails, or another process is fetching it, the others are still fetched and the exit code is 3.
 
-    --limit and --time-limit-sec apply to all collaborations together. They are checked after each step of some hundred
-    items.
+    --limit and --time-limit-sec apply to all collaborations together. They are checked after each step of a few
+    hundred items.
 
     \b
     Examples:
@@ -92,7 +92,7 @@ def fetch_all(
 ) -> tuple[list[str], list[str]]:
     """Fetch the collaborations in order.
 
-    Returns the names of those that failed, and of those that another process is fetching.
+    Returns the names of the failed collaborations, and the names of those that another process is fetching.
     """
     deadline_s = None if time_limit_s is None else session.now_s() + time_limit_s
     failed, held = [], []
@@ -100,7 +100,7 @@ def fetch_all(
         if not collaboration.enabled:
             session.detail(f"[{collaboration.api}] {collaboration.name} - disabled")
         elif max_items == 0:
-            session.note(f"[{collaboration.api}] {collaboration.name} - not fetched: the limit was reached before")
+            session.note(f"[{collaboration.api}] {collaboration.name} - not fetched: the limit was already reached")
         else:
             report = fetch_and_report(session, state, collaboration, deadline_s=deadline_s, max_items=max_items)
             if report is None or report.outcome == "failed":
@@ -113,7 +113,7 @@ def fetch_all(
 
 
 def ensure_fetched(session: Session, state: "LocalState") -> None:
-    """Fetch the sample data if no collaboration and no bank exists, so that a first try finds something."""
+    """Fetch the sample data if no collaboration and no bank exists, so that a new user's first command finds a match."""
     if not state.collaborations.collaborations() and not state.banks.banks():
         use_sample(session, state)
         fetch_all(session, state, state.collaborations.collaborations())
@@ -152,9 +152,9 @@ def fetch_and_report(
     on_step: Callable[[], None] | None = None,
     caller: "Caller | None" = None,
 ) -> "FetchReport | None":
-    """Fetch one collaboration, print the result, and return the report, or None after an unexpected error.
+    """Fetch one collaboration, print the result, and return the report. Return None after an unexpected error.
 
-    `on_step` is called after each stored step. `caller` is by default the user of this process.
+    `on_step` is called after each stored step. The default of `caller` is the user of this process.
     """
     from countermark.flows.fetch import FetchReport, fetch_collaboration
 
@@ -188,7 +188,7 @@ def fetch_and_report(
         case "held":
             session.complain(f"{label} - not fetched: {report.error}")
         case "lost":
-            session.complain(f"{label} - stopped before its end: {report.error}")
+            session.complain(f"{label} - stopped early: {report.error}")
         case "failed":
             session.complain(f"{label} - failed to fetch: {report.error}")
         case "disabled":

@@ -51,7 +51,7 @@ def command(
 ) -> None:
     """Compute the signals of content. Prints one line per signal: `type signal`.
 
-    FILE is a path, an http(s) URL, or - for standard input. Words after -- are content themselves.
+    FILE is a path, an http(s) URL, or - for standard input. The words after -- are used as content.
 
     \b
     Examples:
@@ -69,9 +69,9 @@ def command(
     the content is missing, `partial` states which. If a type has no signal, `signal` is null, `unhashable` is a code
     (low_quality, empty, damaged, unsupported, too_large or missing_extra) and `reason` explains it.
 
-    A photo with too little detail, such as a plain colour, has no signal. This is noted on standard error and is no
-    error: the exit code is 0. If a file cannot be hashed for another reason, the other files are still hashed, and the
-    exit code is 2, or 3 if the only failures are URLs that could not be fetched.
+    A photo with too little detail, such as a plain colour, has no signal. A note is printed on standard error, and
+    the exit code is 0. If a file cannot be hashed for another reason, the other files are still hashed, and the exit
+    code is 2. It is 3 if the only failures are URLs that could not be fetched.
     """
     session: Session = context.obj
     items = parse_inputs(context, files)

@@ -25,7 +25,7 @@ MAX_NAME_LENGTH = 100
 @click.option(
     "--table",
     metavar="NAME",
-    help="Use the keys of a deployment on AWS, in its Access table NAME, instead of the local ones.",
+    help="Use the keys in the DynamoDB table NAME instead of the local keys: the Access table of a deployment on AWS.",
 )
 def command(table: str | None) -> None:
     """Create, list and delete the API keys of `countermark serve --keys`, or of a deployment on AWS.
@@ -41,7 +41,7 @@ def command(table: str | None) -> None:
 
 @contextmanager
 def _store(session: Session) -> Iterator[ApiKeyStore]:
-    """Yield the store of keys that the group's options select: local, or a deployment's."""
+    """Yield the local store of keys, or with --table the store of a deployment."""
     parent = click.get_current_context().parent
     table = None if parent is None else parent.params["table"]
     if table is None:

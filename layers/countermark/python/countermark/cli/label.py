@@ -63,8 +63,8 @@ def command(
 ) -> None:
     """Send your opinion of content to an exchange: that it belongs there, that it does not, or that you have seen it.
 
-    COLLAB is the name of a collaboration. FILE is a path, an http(s) URL, or - for standard input. Words after -- are
-    content themselves.
+    COLLAB is the name of a collaboration. FILE is a path, an http(s) URL, or - for standard input. The words after --
+    are used as content.
 
     If the exchange has exactly the same signal, your opinion of it is sent. Otherwise the signal is shared as new.
     First, allow the collaboration to send: countermark config collab edit API COLLAB --write-back. If the exchange is a

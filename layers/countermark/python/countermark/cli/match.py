@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 @click.option(
     "--content-id",
     metavar="ID",
-    help="Your id of the content. If a bank's ratio is below 1, the id decides whether it matches.",
+    help="Your id of the content. If a bank's ratio is below 1, the id decides whether the bank matches.",
 )
 @click.option("--show-false-positives", is_flag=True, help="Also print matches that were marked as false positives.")
 @click.option("--hide-disputed", is_flag=True, help="Do not print matches in the category DISPUTED.")
@@ -78,8 +78,8 @@ def command(
 ) -> None:
     """Match content against the signals in your banks.
 
-    FILE is a path, an http(s) URL, or - for standard input. Words after -- are content themselves. If content of an
-    extension's type contains further files, each of them is matched too.
+    FILE is a path, an http(s) URL, or - for standard input. The words after -- are used as content. If content of
+    an extension's type contains further files, each of them is matched too.
 
     \b
     Prints one line per match, only the nearest of each source, signal type and file:
@@ -104,17 +104,19 @@ def command(
       NEGATIVE_CLASS      harmless: the content does not belong in the bank
 
     The distance is in the signal type's unit. For pdq it is the number of different bits (a match has at most 31). For
-    raw_text it is the similarity in percent. For types that only find equal signals it is -.
+    raw_text it is the similarity in percent. For types that only find identical signals it is -.
 
     If a file cannot be examined, for example a damaged photo, an error is printed on standard error. The other files
-    are still matched, and the exit code is 2, or 3 if the only failures are URLs that could not be fetched. An exit
-    code of 0 therefore means that all files were compared.
+    are still matched, and the exit code is 2. It is 3 if the only failures are URLs that could not be fetched. It is 0
+    only if all files were compared.
     """
     session: Session = context.obj
     items: Iterable[InputItem] = parse_inputs(context, files)
     kind = ContentType(content_type)
     if hashes and photo_preprocess is not None:
-        raise click.UsageError("--photo-preprocess needs photos, and with --hashes the files contain signals")
+        raise click.UsageError(
+            "--photo-preprocess cannot be used with --hashes: the files then contain signals, not photos"
+        )
     if rotations and kind != ContentType.FILE:
         preprocess.check_photo(kind, "--rotations")
     if photo_preprocess is not None:
@@ -148,7 +150,7 @@ def command(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchRun:
-    """One run of the command: how to match content, or the signals in files, and which matches to print."""
+    """The settings of one run: how to match content or files of signals, and which matches to print."""
 
     content_type: ContentType
     only: str | None
@@ -221,7 +223,7 @@ class MatchRun:
     def _match_batches(
         self, batches: Iterable[Sequence[Signal]], look_up: Callable[[Sequence[Signal]], list[FoundMatch]]
     ) -> list[FoundMatch]:
-        """Return the matches to print of a file of signals. Between batches, store only those that may be printed."""
+        """Return a file's matches to print. Between batches, store only the matches that can still be printed."""
         matches: list[FoundMatch] = []
         for batch in batches:
             matches += look_up(batch)
@@ -256,8 +258,8 @@ def _has_other_origin(state: "LocalState") -> bool:
 class LocalLookup:
     """Matches signals with the local index.
 
-    `missing` are the messages about signal types without an index. `unfinished` are the names of contents that were not
-    compared with all signals, in order.
+    `missing` has the messages about signal types without an index. `unfinished` has the names of the contents that were
+    not compared with all banked signals, in order.
     """
 
     def __init__(self, session: Session, state: "LocalState", *, content_id: str | None) -> None:
@@ -273,7 +275,7 @@ class LocalLookup:
         self.unfinished: dict[str, None] = {}
 
     def match_piece(self, piece: Piece, *, source: "Source | None" = None) -> list[FoundMatch]:
-        """Return the matches of a content's signals. Print a note if a signal was not compared with all others."""
+        """Return the matches of a content's signals. Print a note if a signal was not compared with all banked ones."""
         is_url = piece.item.path is None and piece.item.argument is not None
         request = replace(self._request, source=source or ("url" if is_url else "lookup"))
         results = self._matcher.match(request, self._filter_indexed(piece.signals), partial=piece.partial)

@@ -15,7 +15,7 @@ from countermark.cli.session import Session
 def command(session: Session, *, file: Path, skip_index_rebuild: bool) -> None:
     """Replace the database by the backup in FILE, and build the index from it.
 
-    Stop `countermark serve` first: no other process may have the state open. The old database is renamed to
+    Stop `countermark serve` first, because the state must not be open in another process. The old database is renamed to
     `countermark.db.replaced-…` in the same directory. FILE, `credentials.json` and the list of extensions are not
     changed.
 
@@ -27,9 +27,9 @@ def command(session: Session, *, file: Path, skip_index_rebuild: bool) -> None:
     from countermark.local.directory import DATABASE_FILE, claim
 
     claim(session.directory)
-    counts, aside = restore(file, session.directory / DATABASE_FILE, now_s=session.now_s())
-    if aside is not None:
-        session.note(f"the replaced database is now {aside}")
+    counts, replaced_path = restore(file, session.directory / DATABASE_FILE, now_s=session.now_s())
+    if replaced_path is not None:
+        session.note(f"the replaced database is now {replaced_path}")
     output.print_result(f"{file}: {counts.banks} banks with {counts.contents} contents were restored")
     with session.state() as state:
         session.refresh_index(state, skip_index_rebuild=skip_index_rebuild)

@@ -34,7 +34,7 @@ COMMANDS: Mapping[str, str] = {
     "restore": "Replace the database by a backup.",
     "key": "Create, list and delete the API keys of `serve --keys`.",
 }
-"""The sub-commands with their short help texts. `--help` needs no import of a sub-command."""
+"""The sub-commands with their short help texts, so that `--help` does not import the sub-commands."""
 
 HIDDEN: Mapping[str, tuple[str, str]] = {"collab": ("config", "collab")}
 """Aliases: `collab edit`, from python-threatexchange's README, runs `config collab edit`."""
@@ -102,14 +102,14 @@ def command(context: click.Context, *, factory_reset: bool, yes: bool, verbose: 
     directory must be for countermark only: a directory with other files, such as python-threatexchange's state, is
     refused.
 
-    COUNTERMARK_FILES_DIR lists the directories, separated by colons, whose files collaborations that are made over the
-    HTTP API can use. Without it, they can use no files.
+    Collaborations that are created over the HTTP API can only use files in the directories in COUNTERMARK_FILES_DIR,
+    which are separated by colons. If it is not set, these collaborations cannot use files.
 
     Results go to standard output, everything else to standard error.
 
     \b
     Exit codes:
-      0    success; that nothing matches is a success
+      0    success, even if nothing matches
       1    internal error of countermark
       2    invalid input or usage
       3    a failure outside of countermark: an exchange, the network, the disk
@@ -121,7 +121,7 @@ def command(context: click.Context, *, factory_reset: bool, yes: bool, verbose: 
     context.obj = session
     if factory_reset:
         if context.invoked_subcommand is not None:
-            raise click.UsageError("--factory-reset is used without a command")
+            raise click.UsageError("--factory-reset cannot be combined with a command")
         reset(session, is_sure=yes)
     elif context.invoked_subcommand is None:
         output.print_results(context.get_help())
@@ -139,7 +139,7 @@ def state_directory() -> Path:
 
 
 def files_directories() -> list[Path]:
-    """Return the directories that collaborations made over the HTTP API can use, from the environment."""
+    """Return the directories in COUNTERMARK_FILES_DIR, whose files collaborations of the HTTP API can use."""
     named = os.environ.get("COUNTERMARK_FILES_DIR", "").split(os.pathsep)
     return [Path(each) for each in named if each]
 
@@ -148,7 +148,7 @@ def reset(session: Session, *, is_sure: bool) -> None:
     """Delete all state, after the user confirms.
 
     Raises:
-        InvalidInput: The user declines, no terminal is there to ask at, or the directory is not countermark's.
+        InvalidInput: The user declines, no terminal is available for the question, or the directory is not countermark's.
         Conflict: Another process has the state open.
     """
     if not session.directory.exists():
@@ -164,11 +164,13 @@ def reset(session: Session, *, is_sure: bool) -> None:
     remaining = session.remove_state()
     session.note(f"removed the state in {session.directory}")
     if remaining:
-        session.note(f"these files are not countermark's and were left: {', '.join(repr(name) for name in remaining)}")
+        session.note(
+            f"these files are not countermark's and were not removed: {', '.join(repr(name) for name in remaining)}"
+        )
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line, and return its exit code. All errors are turned into messages and exit codes here."""
+    """Run one command line, and return its exit code. Every error becomes a message and an exit code here."""
     output.configure_streams()
     is_verbose = False
     try:
@@ -191,7 +193,7 @@ def run(arguments: Sequence[str]) -> int:
         output.print_note("countermark: interrupted")
         code = INTERRUPTED
     except OSError as error:
-        # Errors for which no adapter or command has a message, such as a full disk or a lack of permission.
+        # No adapter or command has its own message for this error, such as a full disk or a missing permission.
         output.print_note(f"countermark: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
         code = OUTSIDE_FAILURE
     except Exception as error:  # noqa: BLE001  # the outermost handler: print one line, or the traceback with -v
@@ -214,7 +216,7 @@ def _print_usage_error(error: click.ClickException) -> None:
         output.print_note(f"Try '{error.ctx.command_path} {option}' for help.")
         output.print_note("")
     message = error.format_message()
-    # Only a missing parameter's message has several lines: the list of choices. It contains no value from outside.
+    # Only the message about a missing parameter has several lines: it lists the choices, and no value of the user.
     (output.print_notes if isinstance(error, click.MissingParameter) else output.print_note)(f"Error: {message}")
 
 

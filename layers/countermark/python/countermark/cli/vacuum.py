@@ -11,9 +11,9 @@ from countermark.cli.session import Session
 def command(session: Session) -> None:
     """Free disk space that the database does not use.
 
-    Only a database that was created by an older version needs this, once: afterwards it frees space by itself, as
-    databases of this version do. Changes to banks wait until it ends, some seconds per gigabyte. The disk needs space
-    for a second copy of the database. Prints the size of the database before and after, in bytes.
+    Only a database that an older version created needs this command, and only once. After that, it frees space
+    automatically, as databases of this version do. The command takes some seconds per gigabyte, and changes to banks
+    wait until it ends. The disk needs space for a second copy of the database. Prints the size of the database before and after, in bytes.
 
     \b
     Example:

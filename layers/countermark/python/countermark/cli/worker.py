@@ -1,7 +1,7 @@
 """A process that hashes files for `workers`. It reads the names of files and writes their outcomes, one JSON per line.
 
-The first line has the setup, and the answer to it is "ready". The answer null means that the requesting process must
-hash the file itself, because that process has more memory or can report the error. When the input ends, this process
+The first line has the setup. Its answer is "ready". The answer null means that the requesting process must hash the
+file itself, because that process has more memory or can report the error. When the input ends, this process
 ends immediately, with all processes that it started.
 """
 
@@ -40,8 +40,8 @@ def main() -> None:
     os.environ[memory.VARIABLE] = str(max(1, share_mb))
     memory.process_budget.cache_clear()
     session = Session(directory=Path(setup["directory"]), is_quiet=True, shows_progress=False)
-    wanted = setup["wanted"]
-    hash_file = make_hasher(session, HashOptions(**wanted | {"content_type": ContentType(wanted["content_type"])}))
+    options = setup["options"]
+    hash_file = make_hasher(session, HashOptions(**options | {"content_type": ContentType(options["content_type"])}))
     answer: object = "ready"
     while True:
         answers.write(json.dumps(answer) + "\n")

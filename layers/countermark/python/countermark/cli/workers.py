@@ -1,7 +1,7 @@
-"""Hashing of content by several processes of this machine, with the outcomes in order.
+"""Hashes files in several processes of this machine, and yields the outcomes in the order of the files.
 
-This process hashes as well, because a worker takes some tenths of a second to start, and a single file needs none.
-Workers are started as new processes, never forked, and receive the names of files; see `worker`.
+The main process hashes files too, because a worker takes some tenths of a second to start. A single file needs no
+worker. Workers are new processes, never forked. They receive the names of files; see `worker`.
 """
 
 import contextlib
@@ -25,22 +25,22 @@ from countermark.cli.session import Session
 from countermark.domain.signal import ContentType, Signal, Unhashable
 
 MANY_FILES = 16
-"""For this many files, workers are started immediately.
+"""With at least this many files, workers are started immediately.
 
-Hashing so many photos of a megapixel takes as long as starting a worker.
+Hashing 16 photos of one megapixel takes as long as starting a worker.
 """
 
-AFTER_S = 0.5
-"""For fewer files, such as videos, workers are started after this process has hashed for so many seconds."""
+START_DELAY_S = 0.5
+"""With fewer files, such as videos, workers are started after this process has hashed for this many seconds."""
 
 FILES_PER_PROCESS = 8
-"""How many files justify one more process, if the user does not set the number of processes."""
+"""The number of files per process, if the user does not set the number of processes."""
 
 IN_FLIGHT = 2
-"""How many files a worker has at a time, so that the next one is ready when one is done."""
+"""The number of files that a worker has at a time: the one that it hashes, and the next one."""
 
 WINDOW = 8
-"""How many files per process are started before the first of them is output. This limits the memory."""
+"""The number of files per process that can be waiting, in progress, or done but not yet yielded. It limits memory."""
 
 _CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from countermark.cli.worker import main; main()"
 
@@ -48,12 +48,11 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def processors(cgroup: Path = _CGROUP) -> int:
-    """Return how many processors this process can use, by its affinity and by the quota of its container."""
+    """Return how many processors this process can use. Its CPU affinity and its container's quota limit the number."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):
-        quota, period = (
-            (cgroup / "cpu.max").read_text(encoding="ascii").split()
-        )  # "max" is not a number and means no limit
+        # Instead of a number, the quota can be "max", which means no limit.
+        quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
         count = min(count, math.ceil(int(quota) / int(period)))
     with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
         quota_us = int((cgroup / "cpu" / "cpu.cfs_quota_us").read_text(encoding="ascii"))
@@ -63,32 +62,32 @@ def processors(cgroup: Path = _CGROUP) -> int:
     return max(count, 1)
 
 
-def in_order(
-    items: Iterable[InputItem], session: Session, wanted: HashOptions, *, jobs: int | None
+def hash_in_order(
+    items: Iterable[InputItem], session: Session, options: HashOptions, *, jobs: int | None
 ) -> Generator[Outcome, None, None]:
-    """Yield the outcomes of each input, in order, as `content.make_hasher` describes.
+    """Yield the outcomes of each input, in the order of the inputs. `content.make_hasher` describes the outcomes.
 
-    Workers only get files and URLs, and only of types that take long to hash. If fewer than two processes would be
-    used, no workers are started. Closing the iterator ends them.
+    Workers only hash files and URLs, and only content types that take long to hash. If fewer than two processes would
+    be used, no workers are started. Closing the iterator ends the workers.
 
     Raises:
-        InvalidInput: The requested signal type does not exist, or does not apply to that content.
+        InvalidInput: The requested signal type does not exist, or does not apply to the content type.
     """
     files = list(items) if isinstance(items, Sequence) else None
-    most = processors() if jobs is None else jobs
+    process_limit = processors() if jobs is None else jobs
     count = sum(each.argument is not None for each in files or ())
     if jobs is None:
-        most = min(most, max(2, count // FILES_PER_PROCESS))
-    if files is None or min(most, count) < 2 or wanted.content_type in {ContentType.TEXT, ContentType.URL}:
-        outcomes = make_hasher(session, wanted)
+        process_limit = min(process_limit, max(2, count // FILES_PER_PROCESS))
+    if files is None or min(process_limit, count) < 2 or options.content_type in {ContentType.TEXT, ContentType.URL}:
+        outcomes = make_hasher(session, options)
         for each in items:
             yield from outcomes(each)
         return
-    pool = _Pool(session, wanted, processes=min(most, count))
+    pool = _Pool(session, options, processes=min(process_limit, count))
     try:
         if jobs is not None or count >= MANY_FILES:
-            pool.start()  # before this process imports the modules that hash
-        yield from pool.outcomes(files, make_hasher(session, wanted))
+            pool.start()  # start them before this process imports its own hashing modules
+        yield from pool.outcomes(files, make_hasher(session, options))
     finally:
         pool.close()
 
@@ -102,7 +101,7 @@ class _Task:
     outcomes: Sequence[Outcome] | None = None
     error: Exception | None = None
     is_local: bool = field(init=False)
-    """Whether this process hashes the input, because no worker can open it or a worker could not hash it."""
+    """Whether this process must hash the input. Either no worker can open it, or a worker failed to hash it."""
 
     def __post_init__(self) -> None:
         self.is_local = self.item.argument is None
@@ -113,11 +112,11 @@ class _Task:
 
 
 class _Pool:
-    """This process and some workers, which hash the files of a sliding window."""
+    """This process and its workers. Together they hash the files in a sliding window over all files."""
 
-    def __init__(self, session: Session, wanted: HashOptions, *, processes: int) -> None:
+    def __init__(self, session: Session, options: HashOptions, *, processes: int) -> None:
         self._session = session
-        self._wanted = wanted
+        self._options = options
         self._processes = processes
         self._changed = threading.Condition()
         self._todo: deque[_Task] = deque()
@@ -131,7 +130,7 @@ class _Pool:
         """Yield the outcomes of each file, in order."""
         source = iter(files)
         window: deque[_Task] = deque()
-        begun_s = time.monotonic()
+        started_s = time.monotonic()
         while True:
             new = [_Task(each) for each in islice(source, WINDOW * self._processes - len(window))]
             window += new
@@ -140,7 +139,7 @@ class _Pool:
                 self._changed.notify_all()
             if not window:
                 return
-            if not self._threads and len(window) > 1 and time.monotonic() - begun_s > AFTER_S:
+            if not self._threads and len(window) > 1 and time.monotonic() - started_s > START_DELAY_S:
                 self.start()
             head = window[0]
             task = self._next_local(head)
@@ -172,10 +171,10 @@ class _Pool:
             self._threads[-1].start()
 
     def _next_local(self, head: _Task) -> _Task | None:
-        """Wait until the first file is done or this process can hash a file.
+        """Wait until the first file is done, or until this process can hash a file.
 
-        Return the file to hash, or None if the first file is done. The file to hash is the first one, unless a worker
-        has it. The outcomes of the first file are then yielded one by one.
+        Return None if the first file is done. Otherwise return the file to hash: the first file, or another waiting
+        file if a worker has the first. If it is the first file, the caller yields its outcomes one by one.
         """
         with self._changed:
             while not head.is_done:
@@ -191,16 +190,15 @@ class _Pool:
     def _hash(task: _Task, hash_locally: Callable[[InputItem], Iterator[Outcome]]) -> None:
         try:
             task.outcomes = list(hash_locally(task.item))
-        except Exception as error:  # noqa: BLE001  # it is raised in the order of the files, as without workers
+        except Exception as error:  # noqa: BLE001  # `outcomes` raises it when it is this file's turn
             task.error = error
 
     def _work(self) -> None:
         """Let a worker hash files until none are left. Runs in a separate thread."""
         while (child := self._child()) is not None:
             assigned: deque[_Task] = deque()
-            with contextlib.suppress(
-                Exception
-            ):  # the pipe is closed, or a library wrote something that is not an answer
+            # An error means that the pipe is closed, or that a library wrote something that is not an answer.
+            with contextlib.suppress(Exception):
                 self._feed(child, assigned)
             status = _end(child)
             if not assigned:
@@ -215,7 +213,7 @@ class _Pool:
         setup = {
             "directory": str(self._session.directory),
             "processes": self._processes,
-            "wanted": asdict(self._wanted) | {"content_type": str(self._wanted.content_type)},
+            "options": asdict(self._options) | {"content_type": str(self._options.content_type)},
         }
         with self._changed:
             if self._is_closed or not sys.executable:
@@ -260,7 +258,7 @@ class _Pool:
     def _next_for_worker(self, *, waits: bool) -> _Task | None:
         """Return the next file for a worker, or None if there is none now.
 
-        With `waits`, None means that the pool is closed.
+        With `waits`, wait for a file. None then means that the pool is closed.
         """
         with self._changed:
             while not self._is_closed:
@@ -280,7 +278,7 @@ class _Pool:
         self._todo.appendleft(task)
 
     def _report_crash(self, assigned: deque[_Task], status: int) -> None:
-        """Record a complaint about the file that a worker hashed when it ended. Its other files are queued again."""
+        """Record a complaint about the file that a worker was hashing when it ended. Queue its other files again."""
         ending = f"signal {signal.Signals(-status).name}" if -status in set(signal.Signals) else f"exit code {status}"
         with self._changed:
             if self._is_closed:
@@ -324,7 +322,7 @@ def _answer(child: "subprocess.Popen[bytes]") -> Any:
 
 
 def outcome_json(outcome: Outcome) -> dict[str, Any]:
-    """Return an outcome in the form in which a worker sends it."""
+    """Return an outcome as the JSON object that a worker sends."""
     match outcome:
         case Note():
             return {"note": outcome.text}
@@ -341,7 +339,7 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def outcome_of(sent: Mapping[str, Any], item: InputItem) -> Outcome:
-    """Return an outcome that a worker sent."""
+    """Return the outcome in a JSON object that a worker sent."""
     if "note" in sent:
         return Note(text=sent["note"])
     if "complaint" in sent:

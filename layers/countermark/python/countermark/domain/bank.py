@@ -232,9 +232,9 @@ def enabled_ratio(value: object) -> float:
             raise ValueError
         ratio = float(value)
     except (ValueError, OverflowError):
-        raise InvalidInput(f"an enabled ratio is a number from 0 to 1, not {value!r}") from None
+        raise InvalidInput(f"an enabled ratio must be a number from 0 to 1, not {value!r}") from None
     if math.isnan(ratio) or not 0.0 <= ratio <= 1.0:
-        raise InvalidInput(f"an enabled ratio is a number from 0 to 1, not {value!r}")
+        raise InvalidInput(f"an enabled ratio must be a number from 0 to 1, not {value!r}")
     return ratio + 0.0  # turns -0.0 into 0.0
 
 
@@ -285,7 +285,7 @@ def reason(value: object) -> str:
 
 def _text(value: object, name: str, *, max_length: int) -> str:
     if not isinstance(value, str):
-        raise InvalidInput(f"a {name} is text, not {value!r}")
+        raise InvalidInput(f"a {name} must be text, not {value!r}")
     if len(value) > max_length:
         raise InvalidInput(f"a {name} has at most {max_length} characters, not {len(value)}")
     return value
@@ -298,7 +298,7 @@ def batch_key(value: object) -> str:
         InvalidInput: The value is not a text, is empty, or is longer than 255 characters.
     """
     if not isinstance(value, str) or not value:
-        raise InvalidInput(f"an idempotency_key is text that is not empty, not {value!r}")
+        raise InvalidInput(f"an idempotency_key must be a non-empty text, not {value!r}")
     if len(value) > MAX_BATCH_KEY_LENGTH:
         raise InvalidInput(f"an idempotency_key has at most {MAX_BATCH_KEY_LENGTH} characters, not {len(value)}")
     return value

@@ -236,7 +236,7 @@ def content_draft(signal_types: Mapping[str, SignalType], fields: Mapping[str, o
         if name in NON_SIGNAL_FIELDS:
             continue
         if not isinstance(value, str) and name in signal_types:
-            raise InvalidInput(f"Invalid {name} signal: a signal is text, not {value!r}")
+            raise InvalidInput(f"Invalid {name} signal: a signal must be text, not {value!r}")
         signals[name] = str(value)
     draft = ContentDraft(
         signals=check_signals(signal_types, signals),

@@ -27,7 +27,7 @@ def list_banks(call: Call) -> Answer:
     responses=answers(BankView, "The bank.", status=201),
 )
 def create_bank(call: Call, body: Annotated[NewBank, Body()]) -> Answer:
-    """Create a bank. Without a ratio, it always matches."""
+    """Create a bank. Without a ratio, the bank matches all content."""
     try:
         bank = curate.create_bank(call.curator, body.name, ratio=_ratio(body, default=1.0))
     except AlreadyExists as error:
@@ -66,7 +66,7 @@ def delete_bank(call: Call, bank_name: str) -> Answer:
 
 
 def _ratio(body: NewBank | BankChange, *, default: float | None) -> object:
-    """Return the ratio in a body. Without a ratio, `enabled` stands for 1 or 0."""
+    """Return the ratio in a body. If it has none, `enabled: true` means 1 and `enabled: false` means 0."""
     if body.enabled_ratio is not None:
         return body.enabled_ratio
     if body.enabled is not None:

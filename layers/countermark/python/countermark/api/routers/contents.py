@@ -39,18 +39,20 @@ def add_content(
     call: Call,
     bank_name: str,
     *,
-    url: Annotated[str | None, Query(description="The URL of the content, instead of an upload.")] = None,
+    url: Annotated[
+        str | None, Query(description="The URL of the content. Without it, the body must have an upload.")
+    ] = None,
     content_type: Annotated[
         str | None, Query(description="The content type of the content at the URL.", examples=["photo"])
     ] = None,
     types: Annotated[
-        str | None, Query(description="The signal types to use, separated by commas. All enabled types by default.")
+        str | None, Query(description="The signal types to use, separated by commas; by default all that are enabled.")
     ] = None,
-    content_id: Annotated[str | None, Query(description="The curator's id of the content.")] = None,
-    content_uri: Annotated[str | None, Query(description="Where the curator stores the content.")] = None,
+    content_id: Annotated[str | None, Query(description="The curator's id of the content, to store with it.")] = None,
+    content_uri: Annotated[str | None, Query(description="The URI where the curator stores the content.")] = None,
     metadata: Annotated[str | None, Query(description="JSON to store with the content.")] = None,
 ) -> Answer:
-    """Hash content, by URL or as the only file of a form, and bank its signals."""
+    """Hash content and bank its signals. The content is at a URL, or is the only file of a form."""
     bank = _bank(call, bank_name)
     parts = call.parts()
     combined, note = _body_metadata(call, parts)
@@ -63,20 +65,20 @@ def add_content(
     else:
         raise InvalidInput("Neither `url` nor multipart file upload was received")
     draft = ContentDraft(signals=content.banked_by_type(report), note=note, metadata=combined)
-    return _banked(call, bank, draft, headers=content.coverage_headers(report))
+    return _add_content(call, bank, draft, headers=content.coverage_headers(report))
 
 
 @router.post("/c/bank/<bank_name>/signal", summary="Bank signals", responses=_BANKED)
 def add_signals(call: Call, bank_name: str, body: Annotated[Object, Body()]) -> Answer:
-    """Bank the signals of one content, by signal type."""
+    """Bank one content. The body has its signals by signal type."""
     bank = _bank(call, bank_name)
     note = wire.text_field(body, "note") or ""
     signals = {name: value for name, value in body.items() if name != "note"}
     for name, value in signals.items():
         if not isinstance(value, str) and name in call.services.signal_types:
-            raise InvalidInput(f"Invalid {name} signal: a signal is text, not {value!r}")
+            raise InvalidInput(f"Invalid {name} signal: a signal must be text, not {value!r}")
     canonical = curate.check_signals(call.services.signal_types, signals)
-    return _banked(call, bank, ContentDraft(signals=canonical, note=note))
+    return _add_content(call, bank, ContentDraft(signals=canonical, note=note))
 
 
 @router.post(
@@ -88,13 +90,13 @@ def add_many_signals(call: Call, bank_name: str, body: Annotated[ContentBatch, B
     """Bank up to 1,000 contents in one write. An invalid content only affects its own entry.
 
     The answer has an entry for each content, in the same order: `{"id": 21}`, or `{"message": "…"}` for an invalid
-    content that was not banked. With an `idempotency_key`, the request can be repeated for a day, whatever its outcome:
-    the same contents get the same ids. The same key with other contents in the same bank is refused with 409. After a
-    503, some of the contents may be stored; its message has the key with which to send the batch again.
+    content that was not banked. With an `idempotency_key`, the same request can be sent again for a day, even after
+    an error, and the same contents get the same ids. The same key with other contents in the same bank is refused with
+    409. After a 503, some of the contents may be stored. Its message has the key to use when the batch is sent again.
     """
     limit = call.services.limits.batch_contents
     if len(body.contents) > limit:
-        raise InvalidInput(f"a batch takes at most {limit} contents, not {len(body.contents)}")
+        raise InvalidInput(f"a batch can have at most {limit} contents, not {len(body.contents)}")
     key = None if body.idempotency_key is None else batch_key(body.idempotency_key)
     bank = _bank(call, bank_name)
     drafts: list[ContentDraft] = []
@@ -102,7 +104,7 @@ def add_many_signals(call: Call, bank_name: str, body: Annotated[ContentBatch, B
     for place, entry in enumerate(body.contents):
         try:
             if not isinstance(entry, dict):
-                raise InvalidInput(f"a content is an object with its signals by signal type, not {entry!r}")
+                raise InvalidInput(f"a content must be an object with its signals by signal type, not {entry!r}")
             drafts.append(curate.content_draft(call.services.signal_types, entry))
         except InvalidInput as error:
             refused[place] = {"message": str(error)}
@@ -160,7 +162,7 @@ def show_content(
     responses=answers(ChangedContent, "The content."),
 )
 def change_content(call: Call, bank_name: str, content_id: str, body: Annotated[ContentChange, Body()]) -> Answer:
-    """Disable or enable a content, set its note, or both. A disabled content no longer matches at the next lookup."""
+    """Disable or enable a content, set its note, or both. A disabled content stops matching immediately."""
     existing_id = _existing_id(call, bank_name, content_id)
     try:
         change = rules.ContentChange.checked(body.model_dump(), now_s=call.now_s)
@@ -184,21 +186,23 @@ def change_content(call: Call, bank_name: str, content_id: str, body: Annotated[
     responses=answers(Deleted, "The number of deleted contents."),
 )
 def delete_content(call: Call, bank_name: str, content_id: str) -> Answer:
-    """Delete a content of this bank. No fetch banks it again."""
+    """Delete a content of a bank. Later fetches do not add it again."""
     existing_id = _existing_id(call, bank_name, content_id)
     return wire.json_answer({"deleted": curate.delete_content(call.curator, bank_name, existing_id)})
 
 
 @router.post(
     "/c/bank/<bank_name>/content/<content_id>/opinion",
-    summary="Send an opinion of a content to its exchange",
+    summary="Send an opinion about a content to its exchange",
     responses=answers(SentOpinion, "The requests to the exchange."),
 )
 def give_opinion(call: Call, bank_name: str, content_id: str, body: Annotated[ContentOpinion, Body()]) -> Answer:
-    """Send an opinion of a content to the exchange that it came from, soon. The newest of several opinions counts.
+    """Send an opinion about a content to the exchange that it came from.
 
-    A content that was banked here, in the bank of an exchange, is shared with that exchange. `withdrawn` takes back the
-    platform's own opinion. Nothing is sent unless the exchange's `writes_back` is on. A dry run only returns the
+    The opinion is sent soon, in the background. If several opinions wait, the newest counts.
+
+    A content that a curator added to the bank of an exchange is shared with that exchange. `withdrawn` withdraws the
+    platform's earlier opinion. Nothing is sent unless the exchange's `writes_back` is on. A dry run only returns the
     requests that would be sent.
     """
     _bank(call, bank_name)
@@ -218,15 +222,16 @@ def _bank(call: Call, name: str) -> Bank:
     return call.services.ports.banks.bank(name)
 
 
-def _banked(call: Call, bank: Bank, draft: ContentDraft, *, headers: Mapping[str, str] | None = None) -> Answer:
+def _add_content(call: Call, bank: Bank, draft: ContentDraft, *, headers: Mapping[str, str] | None = None) -> Answer:
     banked = curate.add_content(call.curator, bank.name, draft)
     return wire.json_answer({"id": banked.id, "signals": dict(banked.signals)}, headers=headers)
 
 
 def _existing_id(call: Call, bank_name: str, text: str) -> int:
-    """Return the id of a content in a path.
+    """Return the content id in a path as a number.
 
-    An id that is not a number does not exist, but a missing bank is reported first.
+    Raises:
+        NotFound: The id is not a number, so no content has it. If the bank does not exist, the error names the bank.
     """
     try:
         return _content_id(text)
@@ -237,16 +242,16 @@ def _existing_id(call: Call, bank_name: str, text: str) -> int:
 
 def _content_id(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_CONTENT_ID))):
-        raise InvalidInput(f"a cursor is the next_cursor of a page, not {text!r}")
+        raise InvalidInput(f"the cursor must be the next_cursor of the previous page, not {text!r}")
     return int(text)
 
 
 def _body_metadata(call: Call, parts: Sequence[Part]) -> tuple[Mapping[str, JSON], str]:
-    """Return the metadata and the note of the curator in the body, from a form or from JSON."""
+    """Return the curator's metadata and note from the body, which is a form or a JSON object."""
     fields: dict[str, Any] = dict(call.json_object())
-    of_files = {id(part) for part in content.files(call, parts)}
+    file_ids = {id(part) for part in content.files(call, parts)}
     for part in parts:
-        if part.name in content.FIELDS and id(part) not in of_files:
+        if part.name in content.FIELDS and id(part) not in file_ids:
             fields[part.name] = wire.load(part.text) if part.name == "metadata" else part.text
     metadata = fields.get("metadata")
     if metadata is not None and not isinstance(metadata, dict):
@@ -255,15 +260,15 @@ def _body_metadata(call: Call, parts: Sequence[Part]) -> tuple[Mapping[str, JSON
 
 
 def _query_metadata(*, content_id: str | None, content_uri: str | None, metadata: str | None) -> dict[str, JSON]:
-    """Return the metadata of the curator in the query. `metadata` there is JSON, or text if it is not JSON."""
-    stated: dict[str, JSON] = {}
+    """Return the curator's metadata from the query. The parameter `metadata` is stored as text if it is not valid JSON."""
+    fields: dict[str, JSON] = {}
     if content_id:
-        stated["content_id"] = content_id
+        fields["content_id"] = content_id
     if content_uri:
-        stated["content_uri"] = content_uri
+        fields["content_uri"] = content_uri
     if metadata:
         try:
-            stated["json"] = wire.load(metadata)
+            fields["json"] = wire.load(metadata)
         except InvalidInput:
-            stated["json"] = metadata
-    return stated
+            fields["json"] = metadata
+    return fields

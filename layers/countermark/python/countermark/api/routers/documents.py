@@ -11,13 +11,13 @@ router = Router("Documents")
 _DOCUMENT = answers(Object, "The OpenAPI document.")
 
 
-@router.get("/openapi.json", summary="The OpenAPI document", responses=_DOCUMENT)
+@router.get("/openapi.json", summary="Show the OpenAPI document", responses=_DOCUMENT)
 def openapi(_call: Call) -> Answer:
     """Return the OpenAPI document of the whole API."""
     return _document()
 
 
-@router.get("/openapi/openapi.json", summary="The OpenAPI document", responses=_DOCUMENT)
+@router.get("/openapi/openapi.json", summary="Show the OpenAPI document", responses=_DOCUMENT)
 def openapi_of_hma(_call: Call) -> Answer:
     """Return the OpenAPI document at the path that HMA uses."""
     return _document()
@@ -25,7 +25,7 @@ def openapi_of_hma(_call: Call) -> Answer:
 
 @router.get(
     "/openapi/swagger",
-    summary="The OpenAPI document as a page",
+    summary="Show the OpenAPI document as a page",
     responses={200: {"description": "An HTML page.", "content": {"text/html": {"schema": {"type": "string"}}}}},
 )
 def swagger(_call: Call) -> Answer:
@@ -36,7 +36,7 @@ def swagger(_call: Call) -> Answer:
 
 
 def _document() -> Answer:
-    # Generating the document takes most of a second and imports the modules of all routes.
+    # Import only when needed, because generating the document takes most of a second and imports all routes.
     from countermark.api.openapi import document
 
     return wire.json_answer(document())

@@ -215,9 +215,9 @@ def _api(call: Call, exchange: Exchange) -> Answer:
 
 
 def _credentials(exchange: Exchange, values: Mapping[str, Any]) -> Mapping[str, str] | None:
-    """Return credentials in the form in which they are stored; None for an empty object.
+    """Return credentials in their stored form, or None for an empty object.
 
-    No message contains a value.
+    The error messages do not contain the values.
     """
     if exchange.credential_fields is None:
         raise InvalidInput(f"{exchange.kind} takes no credentials")
@@ -228,7 +228,7 @@ def _credentials(exchange: Exchange, values: Mapping[str, Any]) -> Mapping[str, 
         if name not in fields:
             raise InvalidInput(f"the credentials of {exchange.kind} have no field {name!r}")
         if not isinstance(value, str) or not value:
-            raise InvalidInput(f"the field {name!r} of the credentials is text, and not empty")
+            raise InvalidInput(f"the field {name!r} of the credentials must be a non-empty text")
     for name, field in fields.items():
         if field.required and name not in values:
             raise InvalidInput(f"the credentials of {exchange.kind} need the field {name!r}")
@@ -257,9 +257,9 @@ def _configured(call: Call, body: NewExchange) -> Collaboration:
     enabled, writes_back = api_json.get("enabled", True), api_json.get("writes_back", False)
     try:
         if not isinstance(enabled, bool):
-            raise InvalidInput(f"enabled is true or false, not {enabled!r}")
+            raise InvalidInput(f"enabled must be true or false, not {enabled!r}")
         if not isinstance(writes_back, bool):
-            raise InvalidInput(f"writes_back is true or false, not {writes_back!r}")
+            raise InvalidInput(f"writes_back must be true or false, not {writes_back!r}")
         config = exchange.parse_config(kind_config)
     except InvalidInput as error:
         raise InvalidInput(f"Failed to parse `api_json` - {error}") from error

@@ -125,7 +125,7 @@ def lookup_batch(call: Call, query: Annotated[BatchQuery, Body()]) -> Answer:
     """Return the matches of many signals of one type, in the same order. A bad signal only affects its own entry."""
     limit = call.services.limits.batch_signals
     if len(query.signals) > limit:
-        raise InvalidInput(f"a batch takes at most {limit} signals, not {len(query.signals)}")
+        raise InvalidInput(f"a batch can have at most {limit} signals, not {len(query.signals)}")
     banks = ",".join(query.banks) if isinstance(query.banks, list) else query.banks
     options = _lookup_options(
         call,
@@ -195,7 +195,7 @@ def compare(call: Call, pairs: Annotated[Object, Body()]) -> Answer:
     compared: dict[str, JSON] = {}
     for name, pair in pairs.items():
         if not isinstance(pair, list) or len(pair) != 2:
-            raise InvalidInput(f"{name} takes a list of two signals")
+            raise InvalidInput(f"{name} needs a list of two signals")
         first, second = (_parsed(call, name, text) for text in pair)
         comparison = call.services.signal_types[name].compare(first.value, second.value)
         distance = "-" if comparison.distance is None else comparison.distance
@@ -281,7 +281,7 @@ def _check_enabled(call: Call, type_name: str) -> None:
 
 def _parsed(call: Call, type_name: str, text: object) -> Signal:
     if not isinstance(text, str):
-        raise InvalidInput(f"invalid signal: a signal is text, not {text!r}")
+        raise InvalidInput(f"invalid signal: a signal must be text, not {text!r}")
     try:
         return flow.parse_query(call.services.signal_types, type_name, text)
     except InvalidSignal as error:

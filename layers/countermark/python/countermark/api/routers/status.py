@@ -1,4 +1,4 @@
-"""Routes that report whether the service is alive, and list its routes."""
+"""Routes that report the health of the service, and a route that lists all paths."""
 
 from contextlib import suppress
 from typing import Any
@@ -15,7 +15,7 @@ from countermark.errors import IndexDamaged, IndexNotReady, Unavailable
 router = Router("Status")
 
 REASON_HEADER = "countermark-reason"
-"""The header with the reason for a state, because the body has only one of the known words."""
+"""The header that explains why the service is not available. The body is only a fixed word, such as INDEX-STALE."""
 
 _TEXT: dict[int, Any] = {
     200: {
@@ -23,7 +23,7 @@ _TEXT: dict[int, Any] = {
         "content": {"text/plain": {"schema": {"type": "string", "examples": ["I-AM-ALIVE"]}}},
     },
     503: {
-        "description": "INDEX-NOT-LOADED, INDEX-STALE or STORE-UNAVAILABLE. The header `countermark-reason` says why.",
+        "description": "INDEX-NOT-LOADED, INDEX-STALE or STORE-UNAVAILABLE. The header `countermark-reason` explains it.",
         "content": {"text/plain": {"schema": {"type": "string", "examples": ["INDEX-STALE"]}}},
     },
 }
@@ -31,19 +31,19 @@ _TEXT: dict[int, Any] = {
 
 @router.get("/status", summary="Show whether the service can answer lookups", responses=_TEXT)
 def status(call: Call) -> Answer:
-    """Return whether lookups can be answered from an index that is not too old."""
+    """Report whether the service can answer lookups, and whether its index is recent enough."""
     return _status(call)
 
 
-@router.get("/status/ready", summary="Show the same as /status", responses=_TEXT)
+@router.get("/status/ready", summary="Show whether the service is ready for requests", responses=_TEXT)
 def ready(call: Call) -> Answer:
-    """Return whether requests can be sent to this service."""
+    """Report whether the service is ready for requests. The answer is the same as that of `/status`."""
     return _status(call)
 
 
 @router.get("/status/live", summary="Show whether the process is running", responses={200: _TEXT[200]})
 def live(_call: Call) -> Answer:
-    """Return that the process is running."""
+    """Report that the process is running."""
     return _answer("I-AM-ALIVE")
 
 
@@ -54,7 +54,7 @@ def site_map(_call: Call) -> Answer:
 
 
 def _status(call: Call) -> Answer:
-    """Return the state of the store if it is missing, or else the state of the index."""
+    """Answer STORE-UNAVAILABLE if the store has disappeared. Otherwise answer with the state of the index."""
     try:
         if call.services.check_store is not None:
             call.services.check_store()
@@ -65,7 +65,7 @@ def _status(call: Call) -> Answer:
 
 
 def _state(call: Call) -> tuple[str, str]:
-    """Return the state of the index in HMA's words, and the reason if it is not ready."""
+    """Return the state of the index, as a word of HMA, and the reason if the index is missing or stale."""
     try:
         if call.services.index is not None:
             index = call.services.index.current(call.now_s)
@@ -89,15 +89,15 @@ def _state(call: Call) -> tuple[str, str]:
 
 
 def _why_stale(call: Call, manifest: Manifest, age_s: int) -> list[str]:
-    """Return the reasons why the served index differs from the banks; an empty list if it does not."""
+    """Return the reasons why the served index is stale. The list is empty if the index is not stale."""
     faults = [] if call.services.index is None else call.services.index.faults(call.now_s)
     reasons = [str(fault) for fault in faults if fault.is_stale(call.now_s)]
-    # If the banks cannot be read, lookups report that.
+    # Ignore an error that occurs while the banks are read. Lookups report that error.
     with suppress(Unavailable):
         fault = origin_mismatch(call.services.ports.banks, manifest)
         reasons += [] if fault is None else [fault]
     if age_s > call.services.limits.index_stale_s:
-        reasons.append(f"no build has found the index current for {age_s} s")
+        reasons.append(f"the last build that found the index up to date was {age_s} s ago")
     return reasons
 
 

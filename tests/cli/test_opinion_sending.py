@@ -1,4 +1,4 @@
-"""What a server does with opinions: it tells them, again where that failed, and at once when it starts anew."""
+"""Tests that a server sends opinions, repeats a failed request, and sends stored opinions when it starts again."""
 
 import time
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ PDQ = "f8f8f0cee0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22"
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Exchanges]:
     monkeypatch.setattr("countermark.cli.scheduler.RETRY_OPINION_S", 0.01)
-    with exchanges(monkeypatch) as made:
-        yield made
+    with exchanges(monkeypatch) as fakes:
+        yield fakes
 
 
 @pytest.fixture
@@ -37,52 +37,52 @@ def state(countermark: CommandLine, network: Exchanges, home: Path) -> Iterator[
         yield state
 
 
-def give(session: Session, state: LocalState, verdict: str) -> OpinionGiven:
+def publish_opinion(session: Session, state: LocalState, verdict: str) -> OpinionGiven:
     content = state.banks.content_page(state.banks.bank("C").id, limit=1).contents[0]
-    given = opinions.opinions_of_content(session.curator(state), "C", content.id, shared_opinion(verdict))
-    opinions.publish_opinions(session.curator(state), session.opinion_sender(state), given)
+    events = opinions.opinions_of_content(session.curator(state), "C", content.id, shared_opinion(verdict))
+    opinions.publish_opinions(session.curator(state), session.opinion_sender(state), events)
     event = state.publisher.events()[-1]
     assert isinstance(event, OpinionGiven)
     return event
 
 
-def wait_until_asked(network: Exchanges, sent: int) -> None:
-    """Wait until the exchange was asked so often."""
+def wait_for_requests(network: Exchanges, count: int) -> None:
+    """Wait until the exchange has received this many requests."""
     started = time.monotonic()
-    while len(network.ncii.submitted) < sent:
+    while len(network.ncii.submitted) < count:
         assert time.monotonic() - started < 20
 
 
-def test_an_opinion_is_told_and_again_where_that_failed(
+def test_an_opinion_is_sent_again_if_a_request_failed(
     countermark: CommandLine, network: Exchanges, state: LocalState, capsys: pytest.CaptureFixture[str]
 ) -> None:
     session = Session(directory=countermark.state)
-    give(session, state, "seen")
+    publish_opinion(session, state, "seen")
     scheduler = Scheduler(session, state, fetch_every_s=None)
     network.servers["stop_ncii"].fail(*[status(503)] * 5)
     scheduler.start()
     try:
-        wait_until_asked(network, 6)
+        wait_for_requests(network, 6)
         network.servers["stop_ncii"].fail(status(403))
-        scheduler.on_event(give(session, state, "true_positive"))
-        wait_until_asked(network, 7)
+        scheduler.on_event(publish_opinion(session, state, "true_positive"))
+        wait_for_requests(network, 7)
     finally:
         scheduler.stop()
-    said = capsys.readouterr().err
-    assert "opinion for C: 127.0.0.1 answered with status 503" in said
-    assert "opinion for C: the exchange answered with status 403: it does not accept the credentials" in said
-    assert "hunter2" not in said
-    again = Scheduler(session, state, fetch_every_s=None)
-    for given in state.publisher.events():
-        assert not isinstance(given, OpinionGiven) or again._try_to_send(given)
-    assert len(network.ncii.submitted) == 7, "what was dealt with is not told by the next server"
+    printed = capsys.readouterr().err
+    assert "opinion for C: 127.0.0.1 answered with status 503" in printed
+    assert "opinion for C: the exchange answered with status 403: it does not accept the credentials" in printed
+    assert "hunter2" not in printed
+    next_server = Scheduler(session, state, fetch_every_s=None)
+    for event in state.publisher.events():
+        assert not isinstance(event, OpinionGiven) or next_server._try_to_send(event)
+    assert len(network.ncii.submitted) == 7, "the next server does not send a processed opinion"
 
 
-def test_of_opinions_that_wait_the_newest_counts_whichever_comes_first(
+def test_the_newest_waiting_opinion_counts_in_any_order(
     countermark: CommandLine, network: Exchanges, state: LocalState, capsys: pytest.CaptureFixture[str]
 ) -> None:
     session = Session(directory=countermark.state)
-    older, newer = give(session, state, "true_positive"), give(session, state, "false_positive")
+    older, newer = publish_opinion(session, state, "true_positive"), publish_opinion(session, state, "false_positive")
     scheduler = Scheduler(session, state, fetch_every_s=None)
     network.servers["stop_ncii"].fail(*[status(503)] * 5)
     assert not scheduler._try_to_send(older)
@@ -93,64 +93,64 @@ def test_of_opinions_that_wait_the_newest_counts_whichever_comes_first(
     assert "opinion for C: a newer opinion of the same was processed" in capsys.readouterr().err
 
 
-def test_an_opinion_of_the_command_line_comes_after_those_that_wait(
+def test_an_opinion_of_the_command_line_is_newer_than_waiting_ones(
     countermark: CommandLine, network: Exchanges, state: LocalState
 ) -> None:
     session = Session(directory=countermark.state)
-    waiting = give(session, state, "true_positive")
+    waiting = publish_opinion(session, state, "true_positive")
     countermark.ok("label", "C", "photo", "-H", "pdq", "--false-positive", "hashes.txt")
     assert Scheduler(session, state, fetch_every_s=None)._try_to_send(waiting)
     assert len(network.ncii.submitted) == 1
 
 
-def test_an_opinion_whose_turn_is_anothers_waits(
+def test_an_opinion_waits_while_another_process_has_the_lease(
     countermark: CommandLine, network: Exchanges, state: LocalState, capsys: pytest.CaptureFixture[str]
 ) -> None:
     session = Session(directory=countermark.state)
-    given = give(session, state, "true_positive")
-    subject = opinions._subject(given)
+    event = publish_opinion(session, state, "true_positive")
+    subject = opinions._subject(event)
     state.opinions.acquire_lease(subject, holder="another", now_s=session.now_s(), lease_s=60)
     scheduler = Scheduler(session, state, fetch_every_s=None)
-    assert not scheduler._try_to_send(given)
+    assert not scheduler._try_to_send(event)
     ran = countermark("label", "C", "photo", "-H", "pdq", "hashes.txt")
     assert (ran.code, "another process is sending an opinion" in ran.err) == (3, True)
     state.opinions.release_lease(subject, holder="another")
-    assert scheduler._try_to_send(given)
+    assert scheduler._try_to_send(event)
     assert len(network.ncii.submitted) == 1
 
 
-def test_an_opinion_that_could_not_be_told_for_a_day_is_given_up(
+def test_an_opinion_that_cannot_be_sent_for_a_day_is_discarded(
     countermark: CommandLine, network: Exchanges, state: LocalState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = Session(directory=countermark.state)
-    given = give(session, state, "seen")
+    event = publish_opinion(session, state, "seen")
     scheduler = Scheduler(session, state, fetch_every_s=None)
     for age_s, is_finished in ((GIVE_UP_S, False), (GIVE_UP_S + 1, True)):
         network.servers["stop_ncii"].fail(*[status(503)] * 5)
-        monkeypatch.setattr(Session, "now_s", staticmethod(lambda at_s=given.at_s + age_s: at_s))
-        assert scheduler._try_to_send(given) is is_finished
-    asked = len(network.ncii.submitted)
+        monkeypatch.setattr(Session, "now_s", staticmethod(lambda at_s=event.at_s + age_s: at_s))
+        assert scheduler._try_to_send(event) is is_finished
+    sent = len(network.ncii.submitted)
     next_server = Scheduler(session, state, fetch_every_s=None)
     next_server.start()
     next_server.stop()
-    assert len(network.ncii.submitted) == asked, "nor does the next server tell it"
+    assert len(network.ncii.submitted) == sent, "the next server does not send it either"
 
 
-def test_an_opinion_that_another_process_stored_is_told_once(
+def test_an_opinion_that_another_process_stored_is_sent_once(
     countermark: CommandLine, network: Exchanges, state: LocalState
 ) -> None:
     session = Session(directory=countermark.state)
     scheduler = Scheduler(session, state, fetch_every_s=None)
     scheduler.start()
     try:
-        given = give(session, state, "seen")
+        event = publish_opinion(session, state, "seen")
         for _ in range(3):
             scheduler.read_opinions()
-        wait_until_asked(network, 1)
-        scheduler.on_event(given)
-        give(session, state, "true_positive")
+        wait_for_requests(network, 1)
+        scheduler.on_event(event)
+        publish_opinion(session, state, "true_positive")
         scheduler.read_opinions()
-        wait_until_asked(network, 2)
+        wait_for_requests(network, 2)
     finally:
         scheduler.stop()
     assert len(network.ncii.submitted) == 2
