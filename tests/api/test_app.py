@@ -55,11 +55,11 @@ def test_a_body_of_text_is_taken_as_it_is(house: House) -> None:
     [
         (b"{", "the body is not JSON: Expecting property name enclosed in double quotes at character 1"),
         (b"\xff", "the body is not UTF-8"),
-        (b'{"name":NaN}', "the body holds JSON that cannot be read"),
-        (b'{"name":1e999}', "the body holds JSON that cannot be read"),
-        (b'{"name":"\\ud800"}', "the body holds JSON that cannot be read"),
-        (b'{"name":' + b"9" * 5_000 + b"}", "the body holds JSON that cannot be read"),
-        (b"[" * 100_000, "the body holds JSON that cannot be read"),
+        (b'{"name":NaN}', "the body has JSON that cannot be read"),
+        (b'{"name":1e999}', "the body has JSON that cannot be read"),
+        (b'{"name":"\\ud800"}', "the body has JSON that cannot be read"),
+        (b'{"name":' + b"9" * 5_000 + b"}", "the body has JSON that cannot be read"),
+        (b"[" * 100_000, "the body has JSON that cannot be read"),
     ],
 )
 def test_json_that_cannot_be_read_is_refused(call: Caller, body: bytes, message: str) -> None:
@@ -89,7 +89,7 @@ def test_a_json_body_needs_no_content_type(call: Caller) -> None:
     ("headers", "message"),
     [
         ({"content-type": "multipart/form-data"}, "multipart/form-data needs a boundary in its Content-Type"),
-        ({"content-type": "multipart/form-data; boundary=other"}, "the form holds no boundary"),
+        ({"content-type": "multipart/form-data; boundary=other"}, "the form has no boundary"),
     ],
 )
 @pytest.mark.parametrize("target", ["/h/hash", "/m/lookup", "/c/bank/A/content"])

@@ -64,7 +64,10 @@ class Parameter:
     adapter: TypeAdapter[Any]
 
     def validate(self, value: Any, loc: tuple[str, ...], errors: list[FieldError]) -> Any:
-        """Validate a value, and return it as pydantic converts it. If the value is invalid, extend `errors` and return None."""
+        """Validate a value, and return it as pydantic converts it.
+
+        If the value is invalid, add its errors to `errors` and return None.
+        """
         try:
             return self.adapter.validate_python(value, from_attributes=True)
         except ValidationError as error:
@@ -129,7 +132,7 @@ class Binding:
 
 
 def binding_of(function: Callable[..., Any], path_names: Sequence[str]) -> Binding:
-    """Return the binding of a route's function. The first parameter of the function is the `Call`, which is not bound."""
+    """Return the binding of a route's function. The first parameter of the function is the `Call`: it is not bound."""
     _, *parameters = inspect.signature(function).parameters.values()
     query: list[QueryParameter] = []
     body: Parameter | None = None

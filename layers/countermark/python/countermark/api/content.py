@@ -57,10 +57,10 @@ FIELDS = frozenset({"metadata", "note"})
 
 
 def files(call: Call, parts: Sequence[multipart.Part]) -> list[multipart.Part]:
-    """Return the parts of a form that are files; the others are fields.
+    """Return the parts of a form that are files. The other parts are fields.
 
     Some clients send a file without its name. So a part that is named after a content type is a file as well if its
-    media type or its bytes say that it is not text. If there is no file at all, a text in the field `text` is one.
+    media type or its bytes show that it is not text. If no part is a file, a text in the field `text` is used as one.
     """
     names = call.services.content_types.names()
     possible = [part for part in parts if part.name not in FIELDS or part.name in names]
@@ -83,7 +83,7 @@ def _is_media(part: multipart.Part) -> bool:
 def hash_upload(
     call: Call, parts: Sequence[multipart.Part], *, types: str | None, with_variants: bool = False
 ) -> HashReport:
-    """Hash the only file of a form. The name of its field is its content type; the name of the file is not used.
+    """Hash the only file of a form. The name of its field is its content type. The name of the file is not used.
 
     Raises:
         InvalidInput: The form has no file or several files, or its content type or a signal type is unknown.
@@ -148,7 +148,7 @@ def refusal(report: HashReport, missed: Iterable[tuple[str, str, Unhashable]]) -
 
     `missed` has the place, the signal type and the reason of each signal that is missing. The error is ContentTooLarge
     if a limit is exceeded. MissingExtra, a server error, is only used if the content itself cannot be opened. A signal
-    type whose package is not installed is an InvalidContent instead, because to repeat the request would not help.
+    type whose package is not installed is an InvalidContent instead, because repeating the request would not help.
     """
     found = list(missed)
     if not found:
@@ -211,7 +211,7 @@ def _hashed(
 
 
 def _types_of(call: Call, kind: ContentType, csv: str | None) -> TypesOf:
-    """Return the function that selects signal types for content: all enabled types, or those that the caller names.
+    """Return the function that selects signal types for content: all enabled types, or the types that the caller names.
 
     Raises:
         InvalidInput: A named type does not exist, is disabled, or cannot hash this content or its parts.

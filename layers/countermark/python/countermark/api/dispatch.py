@@ -55,7 +55,9 @@ class Dispatcher:
         return answer
 
     def _admit(self, request: Request, route: Route) -> Call:
-        """Return the call of a request, after checking that its caller can use the route. The key is checked before the body.
+        """Return the call of a request, after checking that its caller can use the route.
+
+        The key is checked before the body.
 
         Raises:
             Unauthorized: The route needs a key, and the request has none or an unknown one.

@@ -1,4 +1,4 @@
-"""A request and its answer, the same for Lambda's events (`payload2.py`) and for ASGI (`asgi.py`).
+"""A request and its answer. Lambda's events (`payload2.py`) and ASGI (`asgi.py`) use the same classes.
 
 This module only imports the standard library, because the Lambda authorizer imports it.
 """

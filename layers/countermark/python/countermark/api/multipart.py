@@ -154,7 +154,7 @@ def _split(body: bytes, delimiter: bytes) -> Iterator[bytes]:
         yield body[before.stop : max(before.stop, after.start)]
         before = after
     if before is None:
-        raise InvalidInput("the form holds no boundary")
+        raise InvalidInput("the form has no boundary")
 
 
 class _Boundary(NamedTuple):

@@ -14,7 +14,7 @@ REFUSAL = b'{"message":"this server asks for no key, and so answers no page of a
 
 
 class SameOriginGuard:
-    """Passes on requests that do not come from pages of other sites, and answers the rest with 403.
+    """Passes on requests that do not come from pages of other sites, and answers all others with 403.
 
     With `loopback_only`, the server listens on loopback, and the `Host` must be a name or an address of loopback.
     """

@@ -159,7 +159,7 @@ class BatchedContent(BaseModel):
 
 
 class ContentOpinion(BaseModel):
-    """A curator's opinion about a content. `reason` is the id of one of the exchange's reasons, if the exchange needs one.
+    """A curator's opinion of a content. `reason` is the id of one of the exchange's reasons, if it needs a reason.
 
     `withdrawn` withdraws the previous opinion and sends no new one.
     """
@@ -283,7 +283,7 @@ class ApiSchema(BaseModel):
 
 
 class NewExchange(BaseModel):
-    """An exchange to configure. A bank of the same name is created with it."""
+    """An exchange to configure. A bank with the same name is created with it."""
 
     bank: Any = Field(default=None, examples=["PARTNERS"])
     api: Any = Field(default=None, examples=["local_file"])

@@ -45,7 +45,7 @@ def load(text: str) -> Any:
     except json.JSONDecodeError as error:
         raise InvalidInput(f"the body is not JSON: {error.msg} at character {error.pos}") from error
     except (ValueError, RecursionError) as error:
-        raise InvalidInput("the body holds JSON that cannot be read") from error
+        raise InvalidInput("the body has JSON that cannot be read") from error
     return value
 
 
@@ -55,7 +55,7 @@ def media_type(content_type: str) -> str:
 
 
 def is_json(content_type: str) -> bool:
-    """Return whether a body with this Content-Type is read as JSON. A body without a Content-Type is read as JSON too."""
+    """Return whether a body with this Content-Type is read as JSON. That includes a body without a Content-Type."""
     return media_type(content_type) in {"", JSON_TYPE}
 
 

@@ -227,14 +227,14 @@ def hash_items(
     with_variants: bool = False,
     jobs: int | None = None,
 ) -> Iterator[Piece]:
-    """Yield each content with its signals. Raise the errors of single contents after the last one.
+    """Yield each content with its signals. Raise the errors of single contents together after the last content.
 
-    Files within a content follow it as separate pieces, whose names end in their place within it, such as `/1`.
+    Files within a content follow it as separate pieces. Their names end in their place in the content, such as `/1`.
     `only` is the name of the only signal type to use. `ratios` are the enabled ratios that were set, by signal type: a
     type with ratio 0 is not used. `with_queries` adds the queries to signal types whose signals are never made from
-    content. `with_variants` adds the signals of turned and mirrored photos. Content of low quality and partly hashed
-    content are noted, and are no errors. Many files are hashed by up to `jobs` processes, by default the number of
-    processors. The order of the contents does not change.
+    content. `with_variants` adds the signals of turned and mirrored photos. A note is printed for content
+    of low quality and for partly hashed content, but these are no errors. Many files are hashed by up to `jobs`
+    processes, by default the number of processors. The order of the contents does not change.
 
     Raises:
         InvalidInput: `only` is not a signal type, or does not apply to this content type.
@@ -383,7 +383,7 @@ def read_batches(
     only: str | None,
     signal_types: Mapping[str, SignalType],
 ) -> Iterator[tuple[InputItem, Iterator[Sequence[Signal]]]]:
-    """Yield each file with the signals in its lines, in batches of at most `BATCH`. Raise as `read_signals` does.
+    """Yield each file with the signals in its lines, in batches of at most `BATCH`. Raises as `read_signals` does.
 
     Each batch is read when the caller requests it, so a file can be larger than the memory.
     """

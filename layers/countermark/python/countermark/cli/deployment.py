@@ -72,7 +72,7 @@ class Deployment:
         )
 
     def hash_items(self, items: Iterable[InputItem], content_type: ContentType, *, only: str | None) -> Iterator[Piece]:
-        """Yield each content with its signals. Errors of single contents are raised together after the last content.
+        """Yield each content with its signals. Raise the errors of single contents together after the last content.
 
         Raises:
             InvalidContent: The deployment refused a content or could not examine it. Raised at the end.
@@ -128,7 +128,7 @@ class Deployment:
     def _post_items(
         self, items: Iterable[InputItem], path: str, content_type: ContentType, **query: str | None
     ) -> Iterator[tuple[InputItem, Mapping[str, Any], "_Gaps"]]:
-        """Send each content, and yield it with the answer and the gaps. Errors of single contents are raised at the end."""
+        """Send each content, and yield it with the answer and the gaps. Raise errors of single contents at the end."""
         query_string = urlencode({name: value for name, value in query.items() if value is not None})
         complaints = Complaints()
         for each in items:
@@ -198,7 +198,7 @@ def _read_gaps(headers: Mapping[str, str]) -> _Gaps:
 
 
 def _unhashable(code: str) -> Unhashable:
-    """Return the reason for a deployment's code. A newer deployment can send an unknown code, which is used as the text."""
+    """Return the reason for a deployment's code. An unknown code, from a newer deployment, is used as the text."""
     short = output.one_line(code)[:_LONGEST_MESSAGE]
     return Unhashable(code=cast(UnhashableCode, short), reason=_REASONS.get(short, short))
 

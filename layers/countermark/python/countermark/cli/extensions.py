@@ -33,7 +33,8 @@ def extensions() -> None:
 def list_extensions(session: Session, module: str | None) -> None:
     """Print the contents of extensions.
 
-    Without MODULE, all installed extensions are printed. With MODULE, only that module is printed. It need not be installed.
+    Without MODULE, all installed extensions are printed. With MODULE, only this one is printed, even if it is not
+    installed.
 
     \b
     Example:
@@ -82,7 +83,8 @@ def add(session: Session, module: str) -> None:
         registries([*names, module]).exchanges(reader=FileContentReader(), transport=session.transport())
         session.extension_list().add(module)
         session.note(
-            "records that were already fetched have no signals of its types: run `countermark fetch --clear`, then `countermark fetch`"
+            "records that were already fetched lack signals of its types: "
+            "run `countermark fetch --clear`, then `countermark fetch`"
         )
     _print(session, extension, indent="")
 

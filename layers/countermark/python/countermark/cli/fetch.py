@@ -113,7 +113,7 @@ def fetch_all(
 
 
 def ensure_fetched(session: Session, state: "LocalState") -> None:
-    """Fetch the sample data if no collaboration and no bank exists, so that a new user's first command finds a match."""
+    """Fetch the sample data if no collaboration and no bank exists, so that a first `match` can find something."""
     if not state.collaborations.collaborations() and not state.banks.banks():
         use_sample(session, state)
         fetch_all(session, state, state.collaborations.collaborations())

@@ -65,7 +65,7 @@ def _rotate(item: InputItem) -> Iterator[InputItem]:
         yield replace(item, open=partial(_raise_error, error), argument=None)
         return
     for name, pixels in pictures.items():
-        # Hash the original's own bytes, so that its digests are equal to those of others.
+        # Hash the original's own bytes, so that its digests equal the digests that other tools compute.
         is_original = name == "ORIGINAL"
         make = partial(bytes, content) if is_original else partial(photo.as_png, pixels)
         named = replace(item, name=f"{item.name} {name}", variant=name, argument=None)

@@ -15,8 +15,8 @@ from countermark.cli.session import Session
 def command(session: Session, *, file: Path, skip_index_rebuild: bool) -> None:
     """Replace the database by the backup in FILE, and build the index from it.
 
-    Stop `countermark serve` first, because the state must not be open in another process. The old database is renamed to
-    `countermark.db.replaced-…` in the same directory. FILE, `credentials.json` and the list of extensions are not
+    Stop `countermark serve` first, because the state must not be open in another process. The old database is renamed
+    to `countermark.db.replaced-…` in the same directory. FILE, `credentials.json` and the list of extensions are not
     changed.
 
     \b

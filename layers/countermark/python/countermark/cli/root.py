@@ -148,7 +148,8 @@ def reset(session: Session, *, is_sure: bool) -> None:
     """Delete all state, after the user confirms.
 
     Raises:
-        InvalidInput: The user declines, no terminal is available for the question, or the directory is not countermark's.
+        InvalidInput: The user declines, no terminal is available to ask the user, or the directory is not
+            countermark's.
         Conflict: Another process has the state open.
     """
     if not session.directory.exists():

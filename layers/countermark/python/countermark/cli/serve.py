@@ -27,10 +27,10 @@ BODY_TIMEOUT_S = 30.0
 MAX_CONNECTIONS = 1_000
 
 FIRST_INDEX_S = 5.0
-"""How many seconds the server waits for the first index if there is none. A small one is built by then."""
+"""How many seconds the server waits for the first index if there is none. A small index is built by then."""
 
 FRESH_INDEX_S = 0.5
-"""How many seconds it waits until an existing index is up to date. Then it answers from the old one."""
+"""How many seconds the server waits until an existing index is up to date. After that, it uses the old index."""
 
 
 @click.command()

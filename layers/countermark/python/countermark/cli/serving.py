@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from countermark.local.state import LocalState
 
 MAX_BODY_BYTES = 50 * 1024 * 1024
-"""The maximum size of a request in bytes: the same as for content by URL. No gateway sets a lower limit here."""
+"""The maximum size of a request in bytes, equal to the limit for content by URL. No gateway sets a lower limit here."""
 
 MAX_AGE_S = 1
-"""How many seconds the server uses what it read of the index, banks and ratios before it reads them again.
+"""How many seconds the server uses the cached index, banks and ratios before it checks them again.
 
 A change matches within two seconds: this time, the debounce of a build, and the build.
 """
@@ -34,7 +34,7 @@ SHUTDOWN_S = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """How one process serves. `limits` are those of this process; `backlog` is how many connections can wait.
+    """How one process serves. `limits` are the limits of this process. `backlog` is how many connections can wait.
 
     `processes` is how many processes serve the same state. They share the memory for the bodies of requests.
     """

@@ -140,7 +140,7 @@ class Supervisor:
     def stop(self) -> None:
         """End the workers.
 
-        They finish their requests; those that take too long are killed, as are all on a second signal.
+        They finish their requests. Workers that take too long are killed. A second signal kills all workers.
         """
         self._is_stopping.set()
         with self._changed:

@@ -13,7 +13,9 @@ def command(session: Session) -> None:
 
     Only a database that an older version created needs this command, and only once. After that, it frees space
     automatically, as databases of this version do. The command takes some seconds per gigabyte, and changes to banks
-    wait until it ends. The disk needs space for a second copy of the database. Prints the size of the database before and after, in bytes.
+    wait until it ends. The disk needs space for a second copy of the database.
+
+    Prints the size of the database before and after, in bytes.
 
     \b
     Example:

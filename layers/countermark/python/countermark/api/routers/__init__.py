@@ -25,7 +25,7 @@ Function: TypeAlias = Callable[..., Answer]
 AnyFunction = TypeVar("AnyFunction", bound=Function)
 
 Responses: TypeAlias = Mapping[int, Mapping[str, Any]]
-"""The answers of a route by status, in the form of OpenAPI. A `model` stands for its schema."""
+"""The answers of a route by status, in the form of OpenAPI. A `model` is replaced by its schema."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +107,6 @@ COVERAGE = {
 def answers(
     model: Any, description: str, *, status: int = 200, headers: Mapping[str, Any] | None = None
 ) -> dict[int, Any]:
-    """Return the description of the answer that a route gives on success, for the OpenAPI document."""
+    """Return the description of a route's answer on success, for the OpenAPI document."""
     described: dict[str, Any] = {"description": description, "content": {"application/json": {"model": model}}}
     return {status: described if headers is None else {**described, "headers": headers}}

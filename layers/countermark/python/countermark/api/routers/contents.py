@@ -193,11 +193,11 @@ def delete_content(call: Call, bank_name: str, content_id: str) -> Answer:
 
 @router.post(
     "/c/bank/<bank_name>/content/<content_id>/opinion",
-    summary="Send an opinion about a content to its exchange",
+    summary="Send an opinion of a content to its exchange",
     responses=answers(SentOpinion, "The requests to the exchange."),
 )
 def give_opinion(call: Call, bank_name: str, content_id: str, body: Annotated[ContentOpinion, Body()]) -> Answer:
-    """Send an opinion about a content to the exchange that it came from.
+    """Send an opinion of a content to the exchange that it came from.
 
     The opinion is sent soon, in the background. If several opinions wait, the newest counts.
 
@@ -260,7 +260,7 @@ def _body_metadata(call: Call, parts: Sequence[Part]) -> tuple[Mapping[str, JSON
 
 
 def _query_metadata(*, content_id: str | None, content_uri: str | None, metadata: str | None) -> dict[str, JSON]:
-    """Return the curator's metadata from the query. The parameter `metadata` is stored as text if it is not valid JSON."""
+    """Return the curator's metadata from the query. The parameter `metadata` is stored as text if it is not JSON."""
     fields: dict[str, JSON] = {}
     if content_id:
         fields["content_id"] = content_id

@@ -54,7 +54,7 @@ _BY_BANK_OR_TYPE = answers(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _LookupOptions:
-    """The options of a request that hold for each of its lookups."""
+    """The options of a request, which apply to each of its lookups."""
 
     request: MatchRequest
     wants_detail: bool
@@ -78,7 +78,7 @@ def lookup(
     include: Include = None,
     rotations: Rotations = False,
 ) -> Answer:
-    """Return the matches of a signal by bank, or those of the content at a URL by signal type."""
+    """Return the matches of a signal by bank, or the matches of the content at a URL by signal type."""
     source: Source = "url" if url else "lookup"
     options = _lookup_options(
         call, source, banks=banks, content_id=content_id or seed, bypass=bypass_coinflip, include=include
@@ -122,7 +122,7 @@ def lookup_upload(
     responses=answers(list[Object], "For each signal, in order, the matches by bank or an error message."),
 )
 def lookup_batch(call: Call, query: Annotated[BatchQuery, Body()]) -> Answer:
-    """Return the matches of many signals of one type, in the same order. A bad signal only affects its own entry."""
+    """Return the matches of many signals of one type, in order. An invalid signal only affects its own entry."""
     limit = call.services.limits.batch_signals
     if len(query.signals) > limit:
         raise InvalidInput(f"a batch can have at most {limit} signals, not {len(query.signals)}")
@@ -291,10 +291,10 @@ def _parsed(call: Call, type_name: str, text: object) -> Signal:
 def _answer_to_content(
     call: Call, report: HashReport, options: _LookupOptions, *, signal_type: str | None = None
 ) -> Answer:
-    """Return the matches of hashed content and its parts by signal type, or those of one signal type.
+    """Return the matches of hashed content and its parts by signal type, or only the matches of one signal type.
 
     A type that could not hash the content has no matches. If nothing matches and the content was not examined in full,
-    the answer is an error, because the answer that nothing matches could be false.
+    the answer is an error, because an answer without matches could be wrong.
     """
     matcher = _matcher(call)
     found: dict[str, dict[str, list[JSON]]] = {

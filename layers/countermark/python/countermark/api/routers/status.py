@@ -23,7 +23,7 @@ _TEXT: dict[int, Any] = {
         "content": {"text/plain": {"schema": {"type": "string", "examples": ["I-AM-ALIVE"]}}},
     },
     503: {
-        "description": "INDEX-NOT-LOADED, INDEX-STALE or STORE-UNAVAILABLE. The header `countermark-reason` explains it.",
+        "description": "INDEX-NOT-LOADED, INDEX-STALE or STORE-UNAVAILABLE. See the header `countermark-reason`.",
         "content": {"text/plain": {"schema": {"type": "string", "examples": ["INDEX-STALE"]}}},
     },
 }

@@ -80,9 +80,11 @@ def show_index_lag(
     responses=answers(list[ContentTypeView], "The content types. A type is enabled if a signal type can hash it."),
 )
 def list_content_types(call: Call) -> Answer:
-    """Return the content types. A type is enabled if an enabled signal type can hash it, or if it holds other content.
+    """Return the content types.
 
-    `file` is left out, because it stands for one of the other types, which the bytes determine.
+    A type is enabled if an enabled signal type can hash it, or if it contains other content.
+
+    `file` is left out. It means one of the other types, depending on the bytes.
     """
     services = call.services
     ratios = services.ports.banks.signal_type_ratios()
