@@ -107,7 +107,7 @@ def test_a_body_may_be_as_large_as_the_limit_and_no_larger(call: Caller) -> None
     answer = call("POST", "/h/hash", [("video", bytes(room + 1))])
     assert answer.status == 413
     limit = f"a request can have at most {LIMITS.body_bytes} bytes"
-    assert answer.json() == {"message": f"Content too large: {limit}; give a url for larger content"}
+    assert answer.json() == {"message": f"Content too large: {limit}; use a url for larger content"}
 
 
 @pytest.mark.parametrize("types", ["raw_text", "trend_query", "raw_text,trend_query"])

@@ -91,7 +91,7 @@ def test_a_request_that_is_sent_again_gives_the_same_ids(call: Caller) -> None:
     ("body", "status", "text"),
     [
         ({"contents": [{"pdq": pdq(1)}] * 1_001}, 400, "a batch can have at most 1000 contents, not 1001"),
-        ({"contents": [{"pdq": pdq(1)}], "idempotency_key": ""}, 400, "an idempotency_key is text that is not empty"),
+        ({"contents": [{"pdq": pdq(1)}], "idempotency_key": ""}, 400, "an idempotency_key must be a non-empty text"),
         ({"contents": [{"pdq": pdq(1)}], "idempotency_key": "x" * 256}, 400, "at most 255 characters, not 256"),
         ({"contents": [{"pdq": pdq(1)}], "idempotency_key": 5}, 422, "idempotency_key"),
         ({"contents": {"pdq": pdq(1)}}, 422, "contents"),

@@ -230,7 +230,7 @@ def test_signals_cannot_be_turned(countermark: CommandLine, home: Path) -> None:
     (home / "hashes.txt").write_text("0" * 64)
     ran = countermark("match", "photo", "-S", "pdq", "-H", "--photo-preprocess", "unletterbox", "hashes.txt")
     assert ran.code == 2
-    assert "with --hashes the files contain signals" in ran.err
+    assert "--hashes: the files then contain signals" in ran.err
 
 
 @pytest.mark.parametrize("option", [["-R"], ["--photo-preprocess", "rotations"]])

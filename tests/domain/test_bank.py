@@ -131,5 +131,5 @@ def test_a_note_has_at_most_255_characters() -> None:
     assert note("ü" * 255) == "ü" * 255
     with pytest.raises(InvalidInput, match="255 characters, not 256"):
         note("x" * 256)
-    with pytest.raises(InvalidInput, match="a note is text"):
+    with pytest.raises(InvalidInput, match="a note must be text"):
         note(5)
