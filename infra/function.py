@@ -18,19 +18,19 @@ ROOT = Path(__file__).resolve().parent.parent
 RUNTIME = lambda_.Runtime.PYTHON_3_13
 ARCHITECTURE = lambda_.Architecture.X86_64
 EXCLUDED_FILES = ("/*", "!/lambdas", "__pycache__")
-"""The files to exclude from the functions' code. Only `lambdas` remains, importable by the same name as here."""
+"""The files to exclude from the functions' code. Only the package `lambdas` remains, under the same name."""
 
 
 MANY_ERRORS = 5
-"""The number of failed invocations within five minutes that raises an alarm. Fewer usually succeed when tried again."""
+"""The number of failed invocations within five minutes that raises an alarm. The retries of fewer usually succeed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layers:
     """The built layers. Only a function that hashes, searches or builds needs the heavy layer.
 
-    `extensions` is set if the deployment has extensions with a layer. Extensions may need any package, so a function
-    with this layer also has the heavy one.
+    `extensions` is set if the deployment has extensions with a layer. Extensions may need any package. So a function
+    with the layer of extensions also has the heavy layer.
     """
 
     light: lambda_.ILayerVersion
@@ -61,24 +61,24 @@ def stage_function(
     memory_mb: int,
     timeout: Duration,
     is_heavy: bool = False,
-    knows_signals: bool = True,
+    uses_signal_types: bool = True,
     entry: str = "handler",
     environment: Mapping[str, str] | None = None,
     reserved_concurrency: int | None = None,
     may_loop: bool = False,
 ) -> lambda_.Function:
-    """Create a function of a stage from `lambdas/<stage>/<entry>.py`. It may only write its log and traces.
+    """Create a function of a stage from `lambdas/<stage>/<entry>.py`. It is only allowed to write its log and traces.
 
-    Lambda's processing power is proportional to the memory: a whole core at 1,769 MB. A function that `knows_signals`
-    gets the layer of extensions, if there is one.
+    Lambda's processing power is proportional to the memory: a whole core at 1,769 MB. A function that
+    `uses_signal_types` gets the layer of extensions, if the deployment has one.
 
-    `may_loop` is for a function that sends its remaining work to its own queue. Without it, Lambda ends such a chain
-    after about 16 messages, and the next message becomes a dead letter. `may_loop` removes that protection, so each
-    message of the chain must make progress or end the chain.
+    Set `may_loop` for a function that sends its remaining work to its own queue. Without it, Lambda detects a loop
+    after about 16 such messages, and the next message becomes a dead letter. `may_loop` turns this detection off. So
+    each message must make progress, or send no further message.
     Source: AWS Lambda, "Use Lambda recursive loop detection to prevent infinite loops".
     """
     layers = shared.layers
-    extensions = [layers.extensions] if layers.extensions is not None and knows_signals else []
+    extensions = [layers.extensions] if layers.extensions is not None and uses_signal_types else []
     heavy = [layers.heavy] if is_heavy or extensions else []
     log_group = logs.LogGroup(scope, "Log", retention=shared.log_retention, removal_policy=RemovalPolicy.DESTROY)
     function = lambda_.Function(
@@ -106,7 +106,7 @@ def stage_function(
             "POWERTOOLS_LOG_LEVEL": "INFO",
         },
     )
-    # The ARN in the template ends in ":*", which means the streams of this group only.
+    # CDK's ARN of the log group ends in ":*". This allows the streams of this group only.
     allow(function, "logs:CreateLogStream", "logs:PutLogEvents", on=[log_group.log_group_arn])
     _acknowledge(function)
     name = f"The {stage} function" if entry == "handler" else f"A function of the {stage} stage ({entry})"
@@ -115,7 +115,7 @@ def stage_function(
         "ErrorsAlarm",
         metric=function.metric_errors(period=MINUTES_5, statistic=cloudwatch.Stats.SUM),
         threshold=MANY_ERRORS,
-        because=f"{name} fails repeatedly. Its log says why.",
+        because=f"{name} fails repeatedly. Its log contains the errors.",
     )
     return function
 
@@ -124,7 +124,7 @@ def _acknowledge(function: lambda_.Function) -> None:
     Validations.of(function).acknowledge(
         Acknowledgment(
             id="AwsSolutions-L1",
-            reason="The layers contain code compiled for CPython 3.13, so the runtime changes only with them.",
+            reason="The layers contain code compiled for CPython 3.13, so a newer runtime needs new layers.",
         )
     )
     if function.role is not None:

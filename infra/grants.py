@@ -1,6 +1,6 @@
 """Grants: the exact actions that a function is allowed to perform.
 
-No action and no resource is a wildcard, unless the reason is stated next to it.
+Actions and resources contain no wildcards. Each exception has its reason next to it.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3 as s3
 
 READ_ITEMS = ("dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query")
-"""Actions to read by key. No function may scan: a scan of ten million items is a repair, which an operator runs."""
+"""Actions to read by key. No function may scan a table: that reads ten million items, and only operators do it."""
 
 WRITE_ITEMS = (
     "dynamodb:BatchWriteItem",
@@ -52,8 +52,8 @@ def allow_items(
 def allow_objects(function: lambda_.Function, *actions: str, bucket: s3.IBucket) -> None:
     """Allow a function exactly these actions on the objects of a bucket.
 
-    A function that reads objects may also list the bucket. Without `ListBucket`, S3 answers 403 for an object that does
-    not exist, as for an object that the function may not read.
+    A function that reads objects may also list the bucket. Without `ListBucket`, S3 answers 403 instead of 404
+    for an object that does not exist.
     """
     allow(function, *sorted(actions), on=[bucket.arn_for_objects("*")])
     if "s3:GetObject" in actions:
@@ -61,15 +61,18 @@ def allow_objects(function: lambda_.Function, *actions: str, bucket: s3.IBucket)
     if function.role is not None:
         Validations.of(function.role).acknowledge(
             Acknowledgment(
-                id=f"AwsSolutions-IAM5[Resource::{_shown_arn(bucket, Stack.of(function))}/*]",
+                id=f"AwsSolutions-IAM5[Resource::{_arn_in_findings(bucket, Stack.of(function))}/*]",
                 reason="Object names depend on the content or on the uploader, so all objects of this bucket are "
                 "allowed, and no others.",
             )
         )
 
 
-def _shown_arn(bucket: s3.IBucket, stack: Stack) -> str:
-    """Return a bucket's ARN as cdk-nag shows it: the export of the stack that creates it, or one with its name."""
+def _arn_in_findings(bucket: s3.IBucket, stack: Stack) -> str:
+    """Return a bucket's ARN as findings of cdk-nag show it.
+
+    For a bucket of a stack of this app, that is the name of the export; for another bucket, an ARN with its name.
+    """
     if isinstance(bucket, s3.Bucket):
         exported: str = stack.resolve(Stack.of(bucket).export_value(bucket.bucket_arn))["Fn::ImportValue"]
         return exported

@@ -70,7 +70,7 @@ class StorageStack(Stack):
             self,
             "AccessTableName",
             value=self.access.table_name,
-            description="countermark key --table THIS create ops --role admin",
+            description="Create the first API key: countermark key --table VALUE create ops --role admin",
         )
         CfnOutput(self, "CredentialsArn", value=self.credentials.secret_arn, description="Exchanges' credentials.")
 
@@ -115,7 +115,7 @@ def _bucket(scope: Construct, name: str, *, logs: s3.IBucket, lifecycle: s3.Life
 
 
 def _log_bucket(scope: Construct, *, deployment: Deployment) -> s3.Bucket:
-    """Create the bucket for the access logs of the other buckets. S3 writes each log once, so it needs no versions."""
+    """Create the bucket for the access logs of other buckets. S3 writes each log once, so it has no versions."""
     return s3.Bucket(
         scope,
         "AccessLogs",
@@ -132,7 +132,7 @@ def _log_bucket(scope: Construct, *, deployment: Deployment) -> s3.Bucket:
 def _notify_of_new_objects(bucket: s3.Bucket) -> None:
     """Make S3 send an event to EventBridge for every new object.
 
-    The property of the CDK's `Bucket` for this would add a function to the stack.
+    The CDK's `Bucket` has a property for this, but that property would add a function to the stack.
     """
     resource = bucket.node.default_child
     if not isinstance(resource, s3.CfnBucket):
@@ -147,8 +147,9 @@ def _credentials(scope: Construct) -> secretsmanager.Secret:
     secret = secretsmanager.Secret(
         scope,
         "Credentials",
-        description="Credentials of exchanges: a JSON object by kind of exchange.",
-        # The template contains nothing secret. A later deployment does not change the value that operators set.
+        description="Credentials of exchanges: a JSON object whose keys are kinds of exchanges.",
+        # The template contains only this empty value, which is not secret.
+        # A later deployment does not change the value that operators set.
         secret_string_value=SecretValue.unsafe_plain_text("{}"),
         removal_policy=RemovalPolicy.RETAIN,
     )

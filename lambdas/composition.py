@@ -99,7 +99,7 @@ def index_reader() -> "IndexProvider":
         group=stores().shard_group or ALL_SHARDS,
         bands=stores().index_bands,
         # Between two invocations a function is frozen.
-        ahead=ReadAhead(),
+        read_ahead=ReadAhead(),
     )
 
 

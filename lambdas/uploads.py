@@ -10,7 +10,7 @@ from countermark.domain import mime_types
 from countermark.domain.content import ContentForm, ContentTypes
 from countermark.domain.signal import ContentType, SignalType
 from countermark.errors import InvalidInput
-from countermark.flows.hash import TypesOf, applicable
+from countermark.flows.hash import TypesOf, applicable_types
 from countermark.signals.content_type import is_animated, is_gif, is_text, type_from_bytes
 from countermark.signals.digest import digests_raw_bytes
 
@@ -119,7 +119,7 @@ def types_of_upload(
     are a video but the key's first part is `photo`, or the reverse, the cryptographic hashes of the key's type are
     computed too, because banks may hold them under either type.
     """
-    types_of = partial(applicable, signal_types, ratios=ratios)
+    types_of = partial(applicable_types, signal_types, ratios=ratios)
     if content_type not in _PICTURES:
         return types_of
     [other_type] = (each for each in _PICTURES if each != content_type)

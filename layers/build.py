@@ -1,4 +1,4 @@
-"""Build the Lambda layers into build/layers, without Docker or a compiler. Builds are reproducible to the bit.
+"""Build the Lambda layers into build/layers, without Docker or a compiler. Equal inputs produce equal bytes.
 
 There are three layers, and each is a directory that the CDK uses as an asset. `light` and `heavy` contain the packages
 that their requirements.txt locks. `countermark` contains the package countermark without its command line and its
@@ -43,7 +43,7 @@ MOUNT = "/opt/python"
 
 # Source: AWS Lambda quotas, "Deployment package size": 250 MB unzipped, for all layers and the function together.
 UNPACKED_LIMIT_BYTES = 250 * 1024 * 1024
-# The part of this limit for a function's code. countermark's functions are single files.
+# The part of the limit that remains for a function's own code, which is small: the package `lambdas`.
 FUNCTION_RESERVE_BYTES = 1024 * 1024
 
 # A file's modification time is computed from its content. So it is the same in every build, and changes with the
@@ -56,7 +56,7 @@ TIME_SPAN_S = 2**30
 # Only tests and builds use these: tests, headers, and NumPy's Fortran bridge, PyInstaller hook and C examples.
 UNUSED_DIRECTORIES = frozenset({"__pycache__", "_examples", "_pyinstaller", "bin", "f2py", "include", "test", "tests"})
 UNUSED_SUFFIXES = frozenset({".a", ".c", ".cpp", ".h", ".hpp", ".pc", ".pxd", ".pyc", ".pyi", ".pyx"})
-# Files in which an installer records its run. They are not reproducible, and are wrong after files are removed.
+# Files in which an installer records its run. They differ between builds, and list files that are removed below.
 INSTALLER_NOTES = frozenset({"INSTALLER", "RECORD", "REQUESTED", "direct_url.json", "uv_build.json", "uv_cache.json"})
 # The prefix of the directory in which a layer is built. An existing one is from a build that was interrupted.
 SCRATCH_PREFIX = ".making-"
@@ -65,7 +65,7 @@ LOCAL_ONLY = frozenset({"__main__.py", "cli", "local"})
 
 
 class BuildError(Exception):
-    """The layers cannot be built, or must not be deployed. The text says why."""
+    """The layers cannot be built, or must not be deployed. The message is the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,7 @@ def build(destination: Path = DESTINATION, *, force: bool = False) -> tuple[Laye
 def changed_inputs(destination: Path = DESTINATION) -> tuple[str, ...]:
     """Return the files that were added, changed or removed since the layers were built, sorted.
 
-    For a layer that was never built, an entry says so.
+    A layer that was never built has an entry of its own.
     """
     try:
         built = json.loads((destination / "manifest.json").read_text(encoding="utf-8"))["inputs"]
@@ -324,7 +324,7 @@ def _run(command: Sequence[str | Path]) -> str:
     """Run a command and return its output.
 
     Raises:
-        BuildError: The command could not be started, or failed. The text ends with its output.
+        BuildError: The command could not be started, or failed. The message ends with its output.
     """
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
@@ -338,7 +338,7 @@ def _run(command: Sequence[str | Path]) -> str:
 
 @contextmanager
 def _locked(destination: Path) -> Iterator[None]:
-    """Hold the destination's lock. The lock is also released when the process ends."""
+    """Hold the destination's lock, so that only one process builds. If the process ends, the lock is released, too."""
     with (destination / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -37,6 +37,6 @@ class AuthorizeStage(Construct):
             description="Authorizes the requests of the HTTP API by their key.",
             memory_mb=512,
             timeout=TIMEOUT,
-            knows_signals=False,
+            uses_signal_types=False,
         )
         allow_items(self.function, "dynamodb:GetItem", table=access, partitions=[API_KEYS])

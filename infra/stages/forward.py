@@ -39,7 +39,7 @@ class ForwardStage(Construct):
             description="Forwards or refuses requests that match no route of the API.",
             memory_mb=512,
             timeout=TIMEOUT,
-            knows_signals=False,
+            uses_signal_types=False,
             environment=group_environ({group: function.function_name for group, function in functions.items()}),
         )
         # One function may answer several groups, so duplicates are removed.

@@ -21,9 +21,9 @@ TIMEOUT = Duration.minutes(3)
 OLDEST_MESSAGE = Duration.minutes(15)
 
 MIN_LEFT_OUT = 5
-"""The least number of uploads with something left out, within an hour, that can raise the alarm.
+"""The smallest number of incompletely hashed uploads within an hour that can raise the alarm.
 
-Of few uploads, a single one is a large share.
+If an hour has only a few uploads, one of them is already a large share.
 """
 
 
@@ -49,8 +49,8 @@ class HashStage(Construct):
     ) -> None:
         """Create the stage.
 
-        `concurrency` is how many uploads are hashed at once. `left_out_percent` is the share of uploads with
-        something left out that raises the alarm.
+        `concurrency` is how many uploads are hashed at once. If `left_out_percent` of the uploads or more were not
+        hashed completely, an alarm is raised.
         """
         super().__init__(scope, id)
         queue = WatchedQueue(
@@ -74,7 +74,7 @@ class HashStage(Construct):
         allow_items(self.function, *READ_ITEMS, table=banks, partitions=[RATIOS])
         allow_items(self.function, "dynamodb:GetItem", "dynamodb:PutItem", table=access, partitions=[f"{EVENTS}*"])
         allow(self.function, "events:PutEvents", on=[bus.event_bus_arn])
-        # One upload at a time, so that an upload that crashes or times out the function affects no other.
+        # One upload per batch: if an upload crashes the function, or takes too long, no other upload is affected.
         queue.feed(self.function, batch_size=1, max_concurrency=concurrency)
         # S3 publishes its events on the account's default bus.
         queue.subscribe(
@@ -92,7 +92,7 @@ class HashStage(Construct):
             metric=_share_left_out(shared.watch),
             threshold=left_out_percent,
             because=(
-                "Some uploads were hashed in part, or not at all, so banked content may have passed unnoticed. The "
+                "Some uploads were hashed in part, or not at all, so banked content may have been missed. The "
                 "function's log says what was left out and why. The metrics UploadPartly, UploadUnhashable and "
                 "UploadUnknown count them. Install missing packages, give uploads keys that state their type, or raise "
                 "left_out_percent."
@@ -101,7 +101,7 @@ class HashStage(Construct):
 
 
 def _share_left_out(watch: Watch) -> cloudwatch.MathExpression:
-    """Return the percentage of uploads within an hour with something left out; 0 if there are only a few."""
+    """Return the percentage of uploads within an hour that were not hashed completely; 0 if they are only a few."""
 
     def metric(statistic: str) -> cloudwatch.Metric:
         return watch.metric("UploadLeftOut", stage=STAGE, statistic=statistic, period=HOUR)

@@ -23,23 +23,30 @@ TIMEOUT = Duration.seconds(30)
 OLDEST_MESSAGE = Duration.minutes(15)
 
 SHARDS_TIMEOUT = Duration.minutes(5)
-"""A function of shards loads them before it answers. A shorter time-out would end it while it loads, and the load would
-start again from the beginning. The caller gives up long before this time."""
+"""The time-out of a function that holds shards. It loads its shards before it answers.
+
+A shorter time-out could end the function while it loads, and the next invocation would load from the beginning. The
+match function waits for an answer for a much shorter time.
+"""
 
 MANY_THROTTLES = 10
-"""The number of throttled calls of a function of shards, within five minutes, that raises an alarm. Each is a lookup
-that failed or was repeated."""
+"""The number of throttled calls of a shards function within five minutes that raises an alarm.
+
+For each throttled call, a lookup failed or was repeated.
+"""
 
 MANY_PARTLY_MATCHED = 5
-"""The number of contents compared only in part, within an hour, that raises an alarm. A single text that was written to
-be slow does not."""
+"""The number of contents within an hour that were compared only in part, and that raises an alarm.
+
+A single text that someone wrote to make comparisons slow does not raise it.
+"""
 
 
 class MatchStage(Construct):
     """Matches hashed content, and answers lookups of the API, with the published index and the current banks.
 
-    The function is allowed to read the index, banks and contents, and to read uploads, because a text may be too large
-    for an event. It may call the functions of shards, if there are any. It may record which content was processed, and
+    The function is allowed to read the index, banks and contents. It may read uploads, because a text can be too large
+    for an event. It may call the shards functions, if there are any. It may record which content was processed, and
     publish matches.
     """
 
@@ -56,7 +63,7 @@ class MatchStage(Construct):
         bus: events.IEventBus,
         deployment: Deployment,
     ) -> None:
-        """Create the stage. The function loads the index itself, unless separate functions hold its shards."""
+        """Create the stage. The shards functions load the index or, without any, the match function."""
         super().__init__(scope, id)
         shard_functions = [
             ShardsFunction(
@@ -128,7 +135,7 @@ class MatchStage(Construct):
 
 
 class ShardsFunction(Construct):
-    """A function that holds a group of shards of the index and searches them. It is allowed to read only the index."""
+    """A function that loads a group of the index's shards and searches them. It is only allowed to read the index."""
 
     def __init__(
         self,
@@ -140,7 +147,7 @@ class ShardsFunction(Construct):
         group: int,
         deployment: Deployment,
     ) -> None:
-        """Create the function for the group with number `group`, from 0 on. Its concurrency is reserved."""
+        """Create the function for one group of shards. Groups are numbered from 0. Its concurrency is reserved."""
         super().__init__(scope, id)
         groups = deployment.shard_functions
         self.function = stage_function(
@@ -161,6 +168,6 @@ class ShardsFunction(Construct):
             "ThrottlesAlarm",
             metric=self.function.metric_throttles(period=MINUTES_5, statistic=cloudwatch.Stats.SUM),
             threshold=MANY_THROTTLES,
-            because="Calls of a function of shards are throttled. Raise countermark:shard_concurrency, "
+            because="Calls of a shards function are throttled. Raise countermark:shard_concurrency, "
             "or send fewer lookups.",
         )

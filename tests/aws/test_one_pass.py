@@ -26,12 +26,12 @@ from pathlib import Path
 import boto3, botocore.config
 from countermark.aws.content import S3UploadReader
 from countermark.domain.signal import ContentType
-from countermark.flows.hash import applicable, hash_content
+from countermark.flows.hash import applicable_types, hash_content
 from countermark.signals import SIGNAL_TYPES
 
 s3 = boto3.client("s3", endpoint_url=sys.argv[1], region_name="eu-west-1", aws_access_key_id="x",
                   aws_secret_access_key="x", config=botocore.config.Config(s3={"addressing_style": "path"}))
-types = applicable(SIGNAL_TYPES, ContentType.VIDEO, only=["video_md5", "video_sha256"])
+types = applicable_types(SIGNAL_TYPES, ContentType.VIDEO, only=["video_md5", "video_sha256"])
 peaks = []
 for key in ("small", "large"):
     with S3UploadReader(s3, "uploads").open(key, version_id=None, max_bytes=2**40) as upload:

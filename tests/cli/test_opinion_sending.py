@@ -90,7 +90,7 @@ def test_the_newest_waiting_opinion_counts_in_any_order(
     assert scheduler._try_to_send(older)
     values = [each["hashRecords"][0]["CSPFeedbacks"][0]["feedbackValue"] for _, each in network.ncii.submitted[5:]]
     assert values == ["NotBlocked"]
-    assert "opinion for C: a newer opinion of the same was processed" in capsys.readouterr().err
+    assert "opinion for C: a newer opinion of the same subject was processed" in capsys.readouterr().err
 
 
 def test_an_opinion_of_the_command_line_is_newer_than_waiting_ones(

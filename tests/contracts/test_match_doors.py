@@ -32,7 +32,7 @@ from countermark.domain.stores import (
 )
 from countermark.errors import Unavailable
 from countermark.flows.cached import BankDirectory
-from countermark.flows.hash import applicable, hash_upload
+from countermark.flows.hash import applicable_types, hash_upload
 from countermark.flows.index import build_index
 from countermark.flows.match import match_hashed
 from countermark.indexes.reader import IndexReader
@@ -107,7 +107,7 @@ class Doors:
             content_key="uploads/a.jpg#1",
             content_type=ContentType.PHOTO,
             content_id="post-1",
-            types_of=partial(applicable, SIGNAL_TYPES),
+            types_of=partial(applicable_types, SIGNAL_TYPES),
             content_types=ContentTypes(),
             publisher=self.publishing.publisher,
             ledger=self.ledger,
@@ -175,7 +175,7 @@ def doors_of(
 def signals_of_photo() -> dict[str, str]:
     from countermark.flows.hash import hash_content
 
-    report = hash_content(io.BytesIO(PHOTO), ContentType.PHOTO, applicable(SIGNAL_TYPES, ContentType.PHOTO))
+    report = hash_content(io.BytesIO(PHOTO), ContentType.PHOTO, applicable_types(SIGNAL_TYPES, ContentType.PHOTO))
     return {signal.type: signal.value for signal in report.signals}
 
 

@@ -20,7 +20,7 @@ from countermark.domain.stores import BankStore, EventLedger, IndexStore
 from countermark.errors import IndexNotReady, InvalidInput, NotFound, Unavailable
 from countermark.flows import drafts, match
 from countermark.flows.cached import BankDirectory
-from countermark.flows.hash import applicable, hash_upload
+from countermark.flows.hash import applicable_types, hash_upload
 from countermark.flows.index import build_index
 from countermark.flows.match import match_hashed
 from countermark.indexes.reader import IndexReader
@@ -66,7 +66,7 @@ class Way:
             content_key=key,
             content_type=content_type,
             content_id="post-1",
-            types_of=partial(applicable, SIGNAL_TYPES, ratios=self.banks.signal_type_ratios()),
+            types_of=partial(applicable_types, SIGNAL_TYPES, ratios=self.banks.signal_type_ratios()),
             content_types=self.content_types,
             **{"publisher": self.publishing.publisher, "ledger": self.ledger, "now_s": NOW_S, **more},
         )

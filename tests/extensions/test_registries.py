@@ -252,7 +252,9 @@ def test_an_exchange_that_is_not_as_the_port_has_it_is_refused(
 def test_there_are_at_most_so_many_extensions(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
     modules = [given(monkeypatch, write, Manifest()) for _ in range(MAX_EXTENSIONS + 1)]
     assert len(registries(modules[:-1]).extensions) == MAX_EXTENSIONS
-    with pytest.raises(InvalidInput, match=f"at most {MAX_EXTENSIONS} extensions, not {MAX_EXTENSIONS + 1}"):
+    with pytest.raises(
+        InvalidInput, match=f"at most {MAX_EXTENSIONS} extensions are allowed, not {MAX_EXTENSIONS + 1}"
+    ):
         registries(modules)
 
 

@@ -12,14 +12,14 @@ import pytest
 from countermark.domain.content import ContentTypes, Part
 from countermark.domain.signal import ContentType, Signal, Unhashable
 from countermark.flows import opening
-from countermark.flows.hash import HashReport, applicable, hash_with_parts
+from countermark.flows.hash import HashReport, applicable_types, hash_with_parts
 from countermark.signals import SIGNAL_TYPES
 from tests.extensions.boxes import BOX, BOXES, Box, box
 from tests.signals.photos import photo, saved
 
 
 def opened(content: bytes, kind: ContentType = BOX, name: str = "a.box") -> HashReport:
-    return hash_with_parts(io.BytesIO(content), kind, partial(applicable, SIGNAL_TYPES), BOXES, name=name)
+    return hash_with_parts(io.BytesIO(content), kind, partial(applicable_types, SIGNAL_TYPES), BOXES, name=name)
 
 
 def told(report: HashReport) -> dict[str, list[str]]:
@@ -79,7 +79,7 @@ def test_of_a_part_that_is_a_file_its_bytes_tell_what_it_is() -> None:
             return [Part(content_type=ContentType.FILE, content=each) for each in files]
 
     types = ContentTypes(forms={BOX: Album()})
-    report = hash_with_parts(io.BytesIO(b""), BOX, partial(applicable, SIGNAL_TYPES), types)
+    report = hash_with_parts(io.BytesIO(b""), BOX, partial(applicable_types, SIGNAL_TYPES), types)
     known, unknown = report.parts or ()
     assert (known.content_type, {signal.type for signal in known.signals} >= {"pdq"}) == (ContentType.PHOTO, True)
     assert (unknown.content_type, unknown.unopened and unknown.unopened.code) == (ContentType.FILE, "unsupported")
@@ -182,7 +182,7 @@ def test_variants_of_photos_within_are_made_on_request() -> None:
             return [Part(content_type=ContentType.PHOTO, content=picture)]
 
     types = ContentTypes(forms={BOX: Frame()})
-    report = hash_with_parts(io.BytesIO(b""), BOX, partial(applicable, SIGNAL_TYPES), types, with_variants=True)
+    report = hash_with_parts(io.BytesIO(b""), BOX, partial(applicable_types, SIGNAL_TYPES), types, with_variants=True)
     assert len((report.parts or ())[0].variant_signals) == 7
 
 
@@ -217,6 +217,6 @@ def test_what_an_extension_gives_is_checked(given: object, code: str, reason: st
             yield from given  # type: ignore[misc]  # it is to fail
 
     types = ContentTypes(forms={BOX: Odd()})
-    why = hash_with_parts(io.BytesIO(b""), BOX, partial(applicable, SIGNAL_TYPES), types).unopened
+    why = hash_with_parts(io.BytesIO(b""), BOX, partial(applicable_types, SIGNAL_TYPES), types).unopened
     assert why is not None
     assert (why.code, bool(re.fullmatch(reason, why.reason))) == (code, True), why.reason

@@ -181,7 +181,7 @@ def test_what_is_older_than_a_refused_opinion_is_not_told_either(place: Place) -
     place.transport.statuses = [400]
     assert place.tell(newer).outcome == "refused"
     report = place.tell(older)
-    assert (report.outcome, report.why) == ("superseded", "a newer opinion of the same was processed")
+    assert (report.outcome, report.why) == ("superseded", "a newer opinion of the same subject was processed")
     assert len(place.transport.sent) == 1
 
 

@@ -162,7 +162,9 @@ def test_a_frozen_process_reads_each_byte_once_and_no_later_lookup_waits_for_mor
     publish(frozen, write(frozen, data))
     ahead = ReadAhead(first_ranges=first_ranges)
     served: AnyReader = (
-        IndexReader(frozen, TYPES, ahead=ahead) if kind == "whole" else ShardwiseReader(frozen, TYPES, ahead=ahead)
+        IndexReader(frozen, TYPES, read_ahead=ahead)
+        if kind == "whole"
+        else ShardwiseReader(frozen, TYPES, read_ahead=ahead)
     )
     now_s, lookups = NOW_S, 0
     while not lookups or not all(map(uses_bands, loaded(served, now_s))):
@@ -189,7 +191,7 @@ def test_at_full_size_1_1_times_the_segment_is_read(frozen: Frozen, monkeypatch:
     data = segment(many)
     monkeypatch.setattr(arriving, "RANGE_BYTES", len(data) // 30)
     publish(frozen, write(frozen, data))
-    served = ShardwiseReader(frozen, TYPES, ahead=ReadAhead(first_ranges=2))
+    served = ShardwiseReader(frozen, TYPES, read_ahead=ReadAhead(first_ranges=2))
     now_s = NOW_S
     for lookup in range(60):
         now_s = NOW_S + 600 * lookup
@@ -213,7 +215,7 @@ def test_whatever_breaks_and_whenever_answers_are_right_or_unavailable_and_what_
     contents = CODES
     published = [write(frozen, segment())]
     publish(frozen, *published)
-    served = ShardwiseReader(frozen, TYPES, ahead=ReadAhead(first_ranges=data.draw(st.sampled_from([0, 1, 100]))))
+    served = ShardwiseReader(frozen, TYPES, read_ahead=ReadAhead(first_ranges=data.draw(st.sampled_from([0, 1, 100]))))
     now_s = NOW_S
     has_answered = False
     for step in range(data.draw(st.integers(1, 12))):
@@ -245,7 +247,7 @@ def test_whatever_breaks_and_whenever_answers_are_right_or_unavailable_and_what_
 def test_a_first_load_that_breaks_off_goes_on_where_it_was(frozen: Frozen) -> None:
     data = segment()
     publish(frozen, write(frozen, data))
-    served = ShardwiseReader(frozen, TYPES, ahead=ReadAhead())
+    served = ShardwiseReader(frozen, TYPES, read_ahead=ReadAhead())
     read = FileIndexStore.read_segment_into
     allowed = 2
 
@@ -273,7 +275,7 @@ def test_a_first_load_that_breaks_off_goes_on_where_it_was(frozen: Frozen) -> No
 
 def test_a_new_version_is_served_by_the_lookup_that_finds_it_and_read_once(frozen: Frozen) -> None:
     publish(frozen, write(frozen, segment()))
-    served = ShardwiseReader(frozen, TYPES, ahead=ReadAhead(first_ranges=1))
+    served = ShardwiseReader(frozen, TYPES, read_ahead=ReadAhead(first_ranges=1))
     assert ids(served, CODES[0], NOW_S) == [1]
     frozen.freeze()
     new = write(frozen, segment(OTHERS))
@@ -303,7 +305,7 @@ def test_bands_that_are_damaged_are_a_fault_and_read_once_and_the_planes_answer(
     bands = next(each for each in read_header(bytes(damaged)).sections if each.name == "IDS")
     damaged[bands.offset + 5] ^= 1
     path.write_bytes(damaged)
-    served = IndexReader(frozen, TYPES, ahead=ReadAhead(first_ranges=0))
+    served = IndexReader(frozen, TYPES, read_ahead=ReadAhead(first_ranges=0))
     for n in range(60):
         assert ids(served, CODES[n], NOW_S + n) == [n + 1]
     [fault] = served.faults(NOW_S + 60)
@@ -314,7 +316,7 @@ def test_bands_that_are_damaged_are_a_fault_and_read_once_and_the_planes_answer(
 
 def test_without_bands_nothing_is_read_after_the_first_lookup(frozen: Frozen) -> None:
     publish(frozen, write(frozen, segment()))
-    served = IndexReader(frozen, TYPES, part=Part(bands=False), ahead=ReadAhead())
+    served = IndexReader(frozen, TYPES, part=Part(bands=False), read_ahead=ReadAhead())
     assert ids(served, CODES[0], NOW_S) == [1]
     count = len(frozen.ranges)
     for n in range(10):
@@ -324,7 +326,7 @@ def test_without_bands_nothing_is_read_after_the_first_lookup(frozen: Frozen) ->
 
 def test_threads_that_ask_at_once_share_what_is_read(frozen: Frozen) -> None:
     publish(frozen, write(frozen, segment()))
-    served = ShardwiseReader(frozen, TYPES, ahead=ReadAhead(first_ranges=5))
+    served = ShardwiseReader(frozen, TYPES, read_ahead=ReadAhead(first_ranges=5))
     errors: list[BaseException] = []
 
     def look() -> None:

@@ -115,7 +115,7 @@ def test_an_older_opinion_that_comes_late_is_dropped_and_told_of(
     assert told == ["NotBlocked"]
     out = capsys.readouterr().out
     assert '"outcome":"superseded"' in out
-    assert "a newer opinion of the same was processed" in out
+    assert "a newer opinion of the same subject was processed" in out
     assert '"OpinionsSuperseded":[0.0,1.0]' in out
 
 

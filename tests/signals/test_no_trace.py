@@ -15,7 +15,7 @@ from tests.signals.test_decode import FILES, child
 WRITES_NOTHING = """
 import base64, io, json, os, resource, sys
 from countermark.domain.signal import ContentType
-from countermark.flows.hash import applicable, hash_content
+from countermark.flows.hash import applicable_types, hash_content
 from countermark.signals import SIGNAL_TYPES
 
 sys.dont_write_bytecode = True
@@ -32,7 +32,7 @@ def hook(event, given):
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 sys.addaudithook(hook)
-types = applicable(SIGNAL_TYPES, ContentType.PHOTO)
+types = applicable_types(SIGNAL_TYPES, ContentType.PHOTO)
 for with_variants in (False, True):
     for content in contents:
         report = hash_content(io.BytesIO(content), ContentType.PHOTO, types, with_variants=with_variants)

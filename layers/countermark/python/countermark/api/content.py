@@ -21,7 +21,7 @@ from countermark.errors import (
     Unavailable,
     UnsafeURL,
 )
-from countermark.flows.hash import HashReport, TypesOf, applicable, hash_with_parts
+from countermark.flows.hash import HashReport, TypesOf, applicable_types, hash_with_parts
 from countermark.signals.content_type import content_type_of
 
 _MAX_REASONS = 5
@@ -113,7 +113,7 @@ def hashed_by_type(report: HashReport) -> Mapping[str, str | list[str]]:
     has_signals = any(each.signals for _, each in report.walk())
     fatal = [
         (place, name, why)
-        for place, name, why in report.not_examined(asks=False)
+        for place, name, why in report.not_examined(with_queries=False)
         if not place and not (has_signals and why.code == "missing_extra" and why is not report.unopened)
     ]
     if (error := refusal(report, fatal)) is not None:
@@ -175,11 +175,11 @@ def coverage_headers(report: HashReport, lookups: Iterable[Lookup] | None = None
 
     If there are `lookups`, the list includes the types that are only searched with content and never hashed from it.
     """
-    asks = lookups is not None
+    with_queries = lookups is not None
     reports = [each for _, each in report.walk()]
-    with_signal = {signal.type for each in reports for signal in each.signals + (each.queries if asks else ())}
+    with_signal = {signal.type for each in reports for signal in each.signals + (each.queries if with_queries else ())}
     return coverage.written(
-        unhashable=((name, why.code) for _, name, why in report.missing_signals(asks=asks)),
+        unhashable=((name, why.code) for _, name, why in report.missing_signals(with_queries=with_queries)),
         partial=[name for each in reports for name in each.partial if name in with_signal]
         + [each.signal.type for each in lookups or () if each.partial is not None],
     )
@@ -219,7 +219,7 @@ def _types_of(call: Call, kind: ContentType, csv: str | None) -> TypesOf:
     ratios = call.services.directory.ratios.current(call.now_s)
     wanted = wire.names(csv)
     if wanted is None:
-        return partial(applicable, call.services.signal_types, ratios=ratios)
+        return partial(applicable_types, call.services.signal_types, ratios=ratios)
     if not wanted:
         raise InvalidInput("empty signal type selection")
     holds_any = call.services.content_types.holding(kind) is not None
@@ -231,7 +231,7 @@ def _types_of(call: Call, kind: ContentType, csv: str | None) -> TypesOf:
     for name in wanted:
         if name not in by_name:
             raise InvalidInput(f"signal type '{name}' doesn't exist or is disabled")
-    return partial(applicable, {name: by_name[name] for name in wanted})
+    return partial(applicable_types, {name: by_name[name] for name in wanted})
 
 
 def _path_of(url: str) -> str:

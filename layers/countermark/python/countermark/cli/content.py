@@ -282,7 +282,7 @@ def make_hasher(session: Session, options: HashOptions) -> Callable[[InputItem],
         except CountermarkError as error:
             yield Complaint.of(each.name, error)
             return
-        missed = {(place, name) for place, name, _ in opened.not_examined(asks=options.with_queries)}
+        missed = {(place, name) for place, name, _ in opened.not_examined(with_queries=options.with_queries)}
         partial_signals = opened.partial_signals()
         for place, report in opened.walk():
             piece = _make_piece(
@@ -346,18 +346,18 @@ def _types_of(
     Raises:
         InvalidInput: `only` is not a signal type, or cannot apply to this content type.
     """
-    from countermark.flows.hash import applicable
+    from countermark.flows.hash import applicable_types
 
     signal_types, content_types = session.signal_types(), session.content_types()
     type_names = None if only is None else [only]
     detectable = tuple(kind for kind in content_types.names() if kind not in {ContentType.TEXT, ContentType.URL})
     kinds = detectable if content_type == ContentType.FILE else (content_type,)
     if not any(content_types.holding(kind) for kind in kinds):
-        if type_names is not None and not any(applicable(signal_types, kind, only=type_names) for kind in kinds):
+        if type_names is not None and not any(applicable_types(signal_types, kind, only=type_names) for kind in kinds):
             raise InvalidInput(f"{only} does not apply to {content_type}")
-        if not any(applicable(signal_types, kind, only=type_names, ratios=ratios) for kind in kinds):
+        if not any(applicable_types(signal_types, kind, only=type_names, ratios=ratios) for kind in kinds):
             session.note(f"no signal type makes signals from {content_type}")
-    return partial(applicable, signal_types, only=type_names, ratios=ratios)
+    return partial(applicable_types, signal_types, only=type_names, ratios=ratios)
 
 
 def read_signals(
@@ -387,9 +387,9 @@ def read_batches(
 
     Each batch is read when the caller requests it, so a file can be larger than the memory.
     """
-    from countermark.flows.hash import applicable
+    from countermark.flows.hash import applicable_types
 
-    types = applicable(signal_types, content_type, only=None if only is None else [only])
+    types = applicable_types(signal_types, content_type, only=None if only is None else [only])
     names = [signal_type.name for signal_type in types]
     if not names:
         raise InvalidInput(f"{only} does not apply to {content_type}" if only else f"{content_type} has no signal type")

@@ -120,7 +120,9 @@ class Uploads:
         if report is None:
             self._session.note(f"{path}: skipped, because it was uploaded before")
             return
-        self.incomplete += [f"{place}: no {name}: {why.reason}" for place, name, why in report.not_examined(asks=True)]
+        self.incomplete += [
+            f"{place}: no {name}: {why.reason}" for place, name, why in report.not_examined(with_queries=True)
+        ]
 
     def publish(self, events: Sequence[Event]) -> None:
         """Store events, and match the content that was hashed."""
@@ -176,6 +178,6 @@ class Uploads:
         return detect_content_type(stream, self._path.name, self._session.content_types())
 
     def _types_of(self, ratios: Mapping[str, float]) -> "TypesOf":
-        from countermark.flows.hash import applicable
+        from countermark.flows.hash import applicable_types
 
-        return partial(applicable, self._session.signal_types(), ratios=ratios)
+        return partial(applicable_types, self._session.signal_types(), ratios=ratios)

@@ -1,4 +1,4 @@
-"""Ring 3: extensions, which provide third-party signal types, content types and exchanges; see docs/extensions.md.
+"""Ring 3: extensions. They provide third-party signal types, content types and exchanges: see docs/extensions.md.
 
 An extension is a module that exports a `Manifest` under the name `COUNTERMARK_MANIFEST`. `registries` loads extensions.
 """
@@ -14,9 +14,9 @@ from countermark.domain.transport import Transport
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """The resources that countermark gives an exchange: it must open files and send requests through these only.
+    """The resources that an exchange uses. It must open files and send requests only through `reader` and `transport`.
 
-    `reader` opens the files and URLs of a configuration. `transport` sends requests, within limits of size and time.
+    `reader` opens the files and URLs of a configuration. `transport` sends requests, and limits their size and time.
     `signal_types` are all installed signal types by name.
     """
 

@@ -25,7 +25,7 @@ _CONFIG_METHODS = ("fetch", "signals", "opinions", "opinion_requests", "signal_r
 
 
 def adapt_unjoined(unjoined: Any) -> Exchange:
-    """Return an exchange of the older form as one of today's form, with the same optional methods."""
+    """Return an adapter with today's interface for an older exchange, with the same optional methods."""
 
     def joined(config: Mapping[str, JSON]) -> Joined:
         checked = unjoined.parse_config(config)

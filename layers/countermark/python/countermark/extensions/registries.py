@@ -1,7 +1,7 @@
 """Registries of the installed signal types, content types and exchanges: countermark's own, and those of extensions.
 
-If any part of an extension is invalid, loading fails with the extension's name and the reason. Skipping the extension
-would remove its signals from the index, so that content that they know would no longer match.
+If any part of an extension is invalid, loading fails with the extension's name and the reason. The extension is not
+skipped, because a build without it would remove its signals from the index, and known content would no longer match.
 """
 
 import importlib
@@ -34,16 +34,16 @@ PEER_MANIFEST = "TX_MANIFEST"
 """The name under which an extension of python-threatexchange exports its manifest."""
 
 MAX_EXTENSIONS = 100
-"""The most extensions: each is imported at every start."""
+"""The most extensions. Each start imports all of them."""
 
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extension:
-    """An extension that was imported, and whose signal types and content types were checked.
+    """An imported extension. Its signal types and content types were checked.
 
-    `setup` has the functions that are called once, when the extension is added.
+    `setup` are functions to call once, when the extension is added.
     """
 
     module: str
@@ -53,7 +53,7 @@ class Extension:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registries:
-    """The installed types. `signal_types` has countermark's own first, then those of the extensions in their order."""
+    """The installed types. In `signal_types`, countermark's types come first, then the extensions' types."""
 
     signal_types: Mapping[str, SignalType]
     content_types: ContentTypes
@@ -81,11 +81,12 @@ def registries(modules: Iterable[str] = ()) -> Registries:
     """Return the registries with the extensions in these modules.
 
     Raises:
-        InvalidInput: A module is missing, fails, is no extension, or has an invalid part. The error names the module.
+        InvalidInput: A module is missing, cannot be imported, is not an extension, or has an invalid part. The error
+            names the module.
     """
     names = list(dict.fromkeys(modules))
     if len(names) > MAX_EXTENSIONS:
-        raise InvalidInput(f"there are at most {MAX_EXTENSIONS} extensions, not {len(names)}")
+        raise InvalidInput(f"at most {MAX_EXTENSIONS} extensions are allowed, not {len(names)}")
     extensions = tuple(load(name) for name in names)
     content_types = _content_types(extensions)
     signal_types = dict(SIGNAL_TYPES)
@@ -103,7 +104,7 @@ def registries(modules: Iterable[str] = ()) -> Registries:
 
 
 def _content_types(extensions: Iterable[Extension]) -> ContentTypes:
-    """Return the installed content types. Extensions can use each other's, in any order.
+    """Return the installed content types. An extension can use content types of any other extension.
 
     Raises:
         InvalidInput: Two content types have the same name.
@@ -118,7 +119,7 @@ def _content_types(extensions: Iterable[Extension]) -> ContentTypes:
 
 
 def load(module: str) -> Extension:
-    """Import a module, and return its extension, which is for countermark or for python-threatexchange.
+    """Import a module, and return its extension. Extensions for python-threatexchange are adapted.
 
     Raises:
         InvalidInput: The module is missing or fails, exports no manifest, or has an invalid signal or content type.
@@ -163,16 +164,18 @@ def exchanges_of(extension: Extension, means: Means) -> Sequence[Exchange]:
 
 
 def implementation_class(part: SignalType | ContentForm | Exchange) -> type:
-    """Return the class that implements a part; for an adapter of python-threatexchange, the adapted class."""
+    """Return the class that implements a part of an extension. For an adapter, return the adapted class."""
     peer = getattr(part, "peer", None)
     return peer if isinstance(peer, type) else type(part)
 
 
 def verify_extension(extension: Extension) -> None:
-    """Set an extension up, and check its signal types by their examples. Call this once, when the extension is added.
+    """Call an extension's setup functions, and test its signal types with their examples.
+
+    Call this once, when the extension is added.
 
     Raises:
-        InvalidInput: The setup fails, or an example shows an error; the error names the extension.
+        InvalidInput: A setup function fails, or a test fails. The error names the extension.
     """
     for prepare in extension.setup:
         with _isolated(extension.module, "it cannot be prepared"):
@@ -198,7 +201,7 @@ def _imported(module: str) -> ModuleType:
 
 @contextmanager
 def _isolated(module: str, what: str) -> Iterator[None]:
-    """Turn any exception of an extension's code, which is third-party, into an error with the extension's name."""
+    """Turn any exception into an InvalidInput that names the extension, because third-party code can raise anything."""
     try:
         yield
     except InvalidInput as error:

@@ -186,7 +186,7 @@ class PeerExchange:
     def _records(
         self, collaboration: Any, key: Any, value: Any, *, may_split: bool
     ) -> tuple[dict[str, Mapping[str, JSON] | None], int]:
-        """Convert one of the peer's records; returns countermark's records, and the number of malformed ones left out.
+        """Convert one of the peer's records. Return countermark's records, and the number of malformed ones left out.
 
         A countermark record has one signal per type, but the peer's can have many. With `may_split` it becomes several
         records. That requires that everything is fetched again each time, so that deleted records are removed. In other

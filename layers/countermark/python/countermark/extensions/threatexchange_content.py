@@ -1,11 +1,12 @@
-"""An adapter for unchanged content types of python-threatexchange: a `ContentType` class as a countermark content type.
+"""An adapter for unchanged content types of python-threatexchange, which is called the peer here.
 
-The peer's class extracts the parts of its argument: a text or a URL is passed as itself, other content as the path of a
-file. That file is temporary, and deleted afterwards. The parts are returned in the same two ways.
+A content type of the peer is a class, `ContentType`. It accepts one argument and returns the parts of that content. If
+the content is a text or a URL, the argument is the text itself. For other content, the argument is the path of a
+temporary file, which is deleted afterwards. The class returns each part in the same way: a text, or the path of a file.
 
-Limits: the peer does not define how to detect a content type. Countermark detects it by a file name that ends in the
-type's name, and by the MIME type of such names, unless that is one of photos, videos or texts. The extension must
-remove the files that it writes.
+Limits: the peer does not define how to detect a content type. Countermark detects it if the file's
+name ends in the type's name, or by the MIME type of such names. The MIME types of photos, videos and texts are not used
+for this. The extension must remove the files that it writes.
 
 Source: python-threatexchange 1.2.16, content_type/content_base.py and extensions/pdf/content.py.
 """
@@ -23,13 +24,13 @@ from countermark.domain.signal import ContentType
 from countermark.errors import ContentTooLarge, InvalidContent, InvalidInput
 
 MAX_PART_BYTES = 64 * 1024 * 1024
-"""The largest file that is read as a part, in bytes: the same limit as for other content that is held in memory."""
+"""The largest file that is read as a part, in bytes. Other content in memory has the same limit."""
 
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,16}")
-# The peer's classes, with their subclasses, whose content is passed as a text.
+# The peer's classes whose content is passed as text, and not as a file. This includes their subclasses.
 _PASSED_AS_TEXT = frozenset({"TextContent", "URLContent"})
-# With these MIME types, the first half already determines the content type of an upload: see `lambdas.uploads`.
-_KNOWN_MIME_TYPES = ("image/", "video/", "text/")
+# For MIME types with these prefixes, the prefix alone determines the content type of an upload: see `lambdas.uploads`.
+_KNOWN_MIME_PREFIXES = ("image/", "video/", "text/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ class PeerContainer(PeerContentForm):
     """A content type of python-threatexchange that has `extract_additional_content`."""
 
     def parts(self, content: bytes, name: str) -> Iterator[Part]:
-        """Yield the parts that the peer extracts. Other exceptions of the peer are not caught here.
+        """Yield the parts that the peer extracts. The caller must handle all other exceptions of the peer.
 
         Raises:
             InvalidContent: The peer returns a path that is not a file.
@@ -65,7 +66,7 @@ class PeerContainer(PeerContentForm):
             yield from (self._part(*each) for each in self.peer.extract_additional_content(file.name))
 
     def _part(self, kind: Any, argument: Any) -> Part:
-        """Return a part from the peer's class, and the content itself or the path of its file."""
+        """Return a part. `kind` is the peer's class for it, and `argument` its text or the path of its file."""
         content_type = ContentType(str(kind.get_name()))
         if _is_text(kind):
             return Part(content_type=content_type, content=str(argument).encode("utf-8", "replace"))
@@ -81,20 +82,20 @@ def content_form(module: str, peer: type) -> ContentForm:
     """Return the content type of one of the peer's classes.
 
     Raises:
-        InvalidInput: It has no valid name.
+        InvalidInput: The class has no valid name.
     """
     get_name = getattr(peer, "get_name", None)
     if not callable(get_name):
         raise InvalidInput(f"the extension {module}: the content type {peer.__name__} lacks get_name")
     name = ContentType(str(get_name()))
     mime_type = mime_type_of_name(f"content.{name}")
-    is_distinctive = mime_type and not mime_type.startswith(_KNOWN_MIME_TYPES)
-    # The method of the base class finds nothing.
+    determines_type = mime_type and not mime_type.startswith(_KNOWN_MIME_PREFIXES)
+    # The base class has this method too, but extracts nothing.
     extracting = [each.__name__ for each in peer.__mro__ if "extract_additional_content" in vars(each)]
     return (PeerContainer if extracting and extracting[0] != "ContentType" else PeerContentForm)(
         peer=peer,
         name=name,
-        mime_types=frozenset({mime_type} if is_distinctive else ()),
+        mime_types=frozenset({mime_type} if determines_type else ()),
         suffixes=frozenset({f".{name}"}),
     )
 

@@ -1,7 +1,7 @@
-"""The vPDQ signal type: videos by the PDQ hashes of their frames.
+"""The extension for the vPDQ signal type, which compares videos by the PDQ hashes of their frames.
 
-To add it, run `countermark config extensions add countermark.extensions.vpdq`. It replaces
-`threatexchange.extensions.vpdq.manifest`, with the same signals and matches. Hashing needs the extra `vpdq`.
+To add it, run `countermark config extensions add countermark.extensions.vpdq`. Its signals and matches are the same as
+those of `threatexchange.extensions.vpdq.manifest`, which it replaces. Hashing needs the extra `vpdq`.
 """
 
 from countermark.extensions import Manifest

@@ -11,7 +11,7 @@ CACHE_S = 3
 """The largest age of the cached banks and ratios, in seconds: a change of a ratio takes effect within this time."""
 
 MAX_MISSING = 10_000
-"""The most ids of deleted banks that are cached: more than wait to be purged, in less than a megabyte."""
+"""The most ids of deleted banks that are cached, in less than a megabyte. Fewer banks wait to be purged at a time."""
 
 
 class SignalTypeRatios:
@@ -61,7 +61,7 @@ class BankDirectory:
         """
         ids = set(needed)
         banks = self._recent.value(now_s, self._read, is_usable=lambda cached: cached.covers(ids))
-        # The ids were covered already, or this call read the banks: either way, an id without a bank was deleted.
+        # The cache covered the ids, or this call read the banks. In both cases, an id without a bank was deleted.
         banks.missing.update(ids - banks.by_id.keys())
         return banks.by_id
 

@@ -21,7 +21,7 @@ DELTA_SHARE = 10
 
 
 def compact(build: Build, slot: ManifestSlot, manifest: Manifest, token: str) -> tuple[Manifest, str, frozenset[str]]:
-    """Merge segments where that is due; returns the slot's new manifest, its token, and the types that were merged.
+    """Merge segments where necessary, and return the slot's new manifest, its token, and the merged types.
 
     Call this after the deltas are published, so that new content never waits for it. If another build publishes in the
     meantime, the merge is applied to that build's manifest, provided that it still has the segments that were merged.
@@ -120,7 +120,7 @@ def plan_compaction(segments: Sequence[SegmentRef], limits: IndexLimits) -> tupl
 
 
 def publish_sizes(build: Build, slot: ManifestSlot, manifest: Manifest, token: str) -> tuple[Manifest, str]:
-    """Count and publish the sizes that a manifest lacks; returns the slot's new manifest and its token.
+    """Count and publish the sizes that a manifest lacks, and return the slot's new manifest and its token.
 
     Call this after the build's segments are published, so that new content never waits for it.
     """

@@ -1,8 +1,8 @@
 """The curate stage: people and services change banks, contents and collaborations.
 
 Each function makes one change. If the change needs an index build, the function then publishes a `BankChanged` event.
-If that event is lost, the change is still stored: it only waits for the next scheduled build. The other part of the
-stage, sending curators' opinions to exchanges, is in `opinions`.
+If that event is lost, the change is still stored, and the next scheduled build adds it to the index. The second part of
+the stage sends curators' opinions to exchanges: see `opinions`.
 """
 
 import json
@@ -22,17 +22,17 @@ from countermark.domain.stores import MAX_PAGE, BankStore, CollaborationStore, E
 from countermark.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
 
 MAX_METADATA_BYTES = 32 * 1024
-"""The largest metadata of one content, as JSON, in bytes: a DynamoDB item holds 400 KB, an event 256 KB."""
+"""The largest metadata of one content, as JSON, in bytes. A DynamoDB item can have 400 KB, and an event 256 KB."""
 
 MAX_URI_LENGTH = 2_000
-"""The longest `original_media_uri`, in characters: URLs in practice are no longer."""
+"""The longest `original_media_uri`, in characters. Real URLs do not exceed this length."""
 
 METADATA_KEYS = frozenset({"content_id", "content_uri", "json"})
-"""The keys that a content's metadata can have. They are HMA's fields."""
+"""The keys that a content's metadata can have. HMA has the same fields."""
 
 
 NON_SIGNAL_FIELDS = frozenset({"note", "metadata"})
-"""The fields of a batch's content that are not signals: no signal type has one of these names."""
+"""The fields of a content in a batch that are not signals. No signal type can have one of these names."""
 
 MAX_SIGNALS_BYTES = 320 * 1024
 """The largest signals of one content in a batch, as JSON, in bytes.
@@ -73,7 +73,7 @@ class Curator:
         """Publish a `BankChanged` event: it requests an index build, and the purge of a deleted bank or collaboration.
 
         Raises:
-            Unavailable: The event could not be published, and it requests a purge.
+            Unavailable: The event could not be published. This is raised only if the event requests a purge.
         """
         event = BankChanged(
             id=event_id("BankChanged", reason, subject, str(self.now_s)),
@@ -100,7 +100,7 @@ def create_bank(curator: Curator, name: object, *, ratio: object = 1.0) -> Bank:
 
 
 def update_bank(curator: Curator, name: str, change: BankChange) -> Bank:
-    """Change a bank. A collaboration that uses the bank gets its new name as well.
+    """Change a bank. If its name changes, the collaboration that uses the bank is updated, too.
 
     Raises:
         NotFound: There is no bank of that name.
@@ -117,7 +117,7 @@ def update_bank(curator: Curator, name: str, change: BankChange) -> Bank:
 
 
 def delete_bank(curator: Curator, name: str) -> bool:
-    """Delete a bank, and return whether it existed. From now on none of its contents matches.
+    """Delete a bank, and return whether it existed. Its contents no longer match.
 
     The consumer of the published event purges the contents.
     """
@@ -132,7 +132,8 @@ def check_signals(signal_types: Mapping[str, SignalType], signals: Mapping[str, 
     """Return the canonical signal values by signal type.
 
     Raises:
-        InvalidInput: There are no signals, a type is unknown, or a value is invalid for its type. The texts are HMA's.
+        InvalidInput: There are no signals, a type is unknown, or a value is invalid for its type. The messages
+            are the same as HMA's.
     """
     if not signals:
         raise InvalidInput("No signals given")
@@ -198,7 +199,8 @@ def add_contents(
 ) -> Sequence[int]:
     """Add up to `MAX_PAGE` contents to a bank, and return their ids in order. The drafts have no source keys.
 
-    `key` is an idempotency key of the caller's choice: for a day, a repeated call with it returns the ids of the first.
+    `key` is an idempotency key that the caller chooses. For a day, a second call with the same key adds nothing, and
+    returns the ids of the first call.
 
     Raises:
         InvalidInput: A draft has no signal, or its note, metadata or URI is invalid. Then no content was added.
@@ -251,12 +253,12 @@ def content_draft(signal_types: Mapping[str, SignalType], fields: Mapping[str, o
 
 
 def content_of(curator: Curator, bank_name: str, content_id: int) -> tuple[Bank, BankContent]:
-    """Return a content with its bank. A content is found through its own bank only.
+    """Return a content with its bank. A content of another bank is not found.
 
     Raises:
-        NotFound: There is no such bank, or no such content in it. The texts are HMA's.
+        NotFound: There is no such bank, or no such content in it. The messages are the same as HMA's.
     """
-    return curator.banks.content(bank_name, _possible_id(curator, bank_name, content_id))
+    return curator.banks.content(bank_name, _checked_id(curator, bank_name, content_id))
 
 
 def update_content(
@@ -267,15 +269,15 @@ def update_content(
     Raises:
         NotFound: There is no such bank, or no such content in it.
     """
-    content_id = _possible_id(curator, bank_name, content_id)
+    content_id = _checked_id(curator, bank_name, content_id)
     bank, content = curator.banks.update_content(bank_name, content_id, change)
     if change.disable_until_ts is not None:
         curator.nudge("content", f"disable {content_id} {change.disable_until_ts}")
     return bank, content
 
 
-def _possible_id(curator: Curator, bank_name: str, content_id: int) -> int:
-    """Return a content id that is in the range of ids.
+def _checked_id(curator: Curator, bank_name: str, content_id: int) -> int:
+    """Return the content id, after checking that it is in the range of ids.
 
     Raises:
         NotFound: There is no such bank, or the id is out of range, so no content has it.
@@ -337,7 +339,7 @@ def create_collaboration(curator: Curator, collaboration: Collaboration, *, shar
     except Conflict:
         if is_new_bank:
             curator.banks.delete_bank(collaboration.bank)
-        # The earlier request for the purge may have been lost.
+        # The event that requested the purge may have been lost, so publish it again.
         curator.nudge("bank_deleted", collaboration.name, deleted_collaboration=collaboration.name)
         raise
 
@@ -417,9 +419,10 @@ def _delete_fetched_contents(banks: BankStore, bank: Bank, name: str) -> None:
 
 
 def purge(curator: Curator, event: BankChanged, *, steps: int) -> bool:
-    """Purge the deleted bank or collaboration that an event names; returns whether anything may be left.
+    """Purge the deleted bank or collaboration that an event names, and return whether anything may be left.
 
-    Each step removes at most a thousand contents or records. The caller chooses how many `steps` fit into its time.
+    Each step removes at most a thousand contents or records. The caller chooses `steps` so that they end before its
+    time-out.
     """
     for _ in range(steps):
         removed = 0
@@ -435,10 +438,11 @@ def purge(curator: Curator, event: BankChanged, *, steps: int) -> bool:
 def resume_purges(
     curator: Curator, *, is_over: Callable[[], bool], on_progress: Callable[[int], None] | None = None
 ) -> bool:
-    """Purge all deleted banks and collaborations; returns whether anything may be left.
+    """Purge all deleted banks and collaborations, and return whether anything may be left.
 
     The stores list the unfinished purges, so this also continues interrupted ones. After each step of at most a
-    thousand contents or records, `on_progress` receives the number removed so far, and the work stops if `is_over()`.
+    thousand contents or records, `on_progress` receives the number removed so far. If `is_over()` returns True, the
+    purge stops.
     """
     removed = 0
     for purge_step in _purge_steps(curator.banks, curator.collaborations):
@@ -452,7 +456,7 @@ def resume_purges(
 
 
 def _purge_steps(banks: BankStore, collaborations: CollaborationStore) -> Iterator[Callable[[], int]]:
-    """Yield a function for each deleted collaboration and bank: it purges one step, and returns how many it removed."""
+    """Yield a function per deleted collaboration and bank. It performs one step, and returns the number removed."""
     # Purge records first: until they are gone, no collaboration can be created under the same name.
     for name in collaborations.unfinished_purges():
         yield partial(collaborations.purge_records, name, limit=MAX_PAGE)

@@ -19,7 +19,7 @@ from countermark.indexes.segments import segment_of_rows
 from countermark.indexes.shards import shard_of
 
 MAX_TRIES = 8
-"""How often a build tries to publish: after that, if another build was first each time, it leaves the work to it."""
+"""How often a build tries to publish. If another build was first each time, the work is left to that build."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ class Draft:
     def put_page(self, page: Sequence[tuple[int, Mapping[str, str]]]) -> None:
         """Add contents with their signals, each as `put` does."""
         if not self.segments and not any(map(len, self.rows)):
-            # The index is empty, as that of most types is, so there is nothing to remove.
+            # The type's index is empty, as for most types, so there is nothing to remove.
             name = self.signal_type.name
             page = [(content_id, signals) for content_id, signals in page if name in signals]
         for content_id, signals in page:
@@ -137,7 +137,7 @@ def start_drafts(build: Build, manifest: Manifest, earlier: Mapping[str, Draft])
 
 
 def read_changes(build: Build, drafts: Iterable[Draft], contents_read: int) -> int:
-    """Read the changes after the drafts' cursors, and write them as segments; returns the new `contents_read`."""
+    """Read the changes after the drafts' cursors, write them as segments, and return the new `contents_read`."""
     for group in _by_cursor(drafts):
         contents_read = _read_group(build, group, contents_read)
         for draft in group:
@@ -154,7 +154,7 @@ def _by_cursor(drafts: Iterable[Draft]) -> Iterable[list[Draft]]:
 
 
 def _read_group(build: Build, drafts: Sequence[Draft], contents_read: int) -> int:
-    """Read the changes after the cursor that these drafts share; returns the new `contents_read`.
+    """Read the changes after the cursor that these drafts share, and return the new `contents_read`.
 
     A bank that changed as a whole can have millions of contents, so it is read separately, after the changes. The rest
     that exceeds the limit of one build is stored in the drafts as `unread_banks`.

@@ -225,7 +225,7 @@ class _Run:
         try:
             self._save(replace(self._state, running_since_s=None, last_succeeded=False, last_error=error))
         except CountermarkError:
-            # The store fails too, or the lease was lost. The caller gets the report.
+            # The failure cannot be stored, because the store fails too or the lease was lost. The report still has it.
             return
 
     def nudge(self) -> None:

@@ -26,30 +26,36 @@ from countermark.signals.content_type import content_type_of
 from countermark.signals.digest import digests_raw_bytes
 
 CHUNK_BYTES = 1024 * 1024
-"""How much of a stream is read at a time, in bytes, for types that do not need all of it in memory."""
+"""How many bytes of a stream are read at a time. Signal types that process a stream need no more in memory."""
 
 TypesOf = Callable[[ContentType], Iterable[SignalType]]
-"""Returns the signal types that hash content of a type."""
+"""A function that returns the signal types that hash a content type."""
 
 MAX_TEXTS_BYTES = 200 * 1024
-"""The largest signals and queries of an event, as JSON, in bytes. The longest text that can be banked has 192 KiB, and
-is stored once for all types. EventBridge accepts 256 KiB per entry."""
+"""The largest total size of an event's signals and queries, as JSON, in bytes.
+
+The longest text that can be banked has 192 KiB, and an event contains it once for all types. EventBridge accepts 256
+KiB per entry.
+"""
 
 MAX_EVENT_QUERY_BYTES = 16 * 1024
-"""The largest query, in bytes, that stays in an event whose queries are too large together."""
+"""The largest query, in bytes, that an event contains if it exceeds `MAX_TEXTS_BYTES`. Larger queries are left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HashReport:
-    """The signals of one piece of content, and the reasons why applicable types made none, by signal type.
+    """The result of hashing one piece of content.
 
-    - `queries`: queries of types that made no signal of the content. They are looked up, and never banked or shared.
-      Such a type can be in `unhashable` too: a text can be too long to bank, and still match.
-    - `missing_queries`: the reasons why types that are never made from content have no query, by signal type.
-    - `partial`: what is missing of content that was hashed in part, by signal type.
+    - `signals`: the signals of the content.
+    - `unhashable`: by signal type, the reason why an applicable type made no signal.
+    - `queries`: texts that are only looked up, and never banked or shared, of types that made no signal. Such a type
+      can also be in `unhashable`: a text can be too long to bank, and still be looked up.
+    - `missing_queries`: by signal type, the reason why a type that only makes queries made none.
+    - `partial`: by signal type, the part of the content that could not be hashed.
     - `variant_signals`: signals of turned and mirrored variants, each with the variant's name, if they were requested.
-    - `parts`: the reports of the parts in this content, each distinct part once; None if this type holds no parts.
-    - `unopened`: the reason why `parts` is not complete.
+    - `parts`: the reports of the parts in this content, each distinct part once; None if this content type has no
+      parts.
+    - `unopened`: the reason why `parts` is not complete; None if it is complete.
     """
 
     content_type: ContentType
@@ -64,9 +70,9 @@ class HashReport:
     unopened: Unhashable | None = None
 
     def partial_signals(self) -> Mapping[Signal, str]:
-        """Return the signals of this report and its parts that were made of incomplete content, with what is missing.
+        """Return the signals that were made of incomplete content, with a description of what is missing.
 
-        A signal that was also made of another, complete part is not among them.
+        The signals of all parts are included. A signal that was also made of another, complete part is left out.
         """
         missing: dict[Signal, str | None] = {}
         for _, each in self.walk():
@@ -75,28 +81,28 @@ class HashReport:
                 missing[signal] = missing.get(signal, why) and why
         return {signal: why for signal, why in missing.items() if why is not None}
 
-    def missing_signals(self, *, asks: bool) -> "Iterator[tuple[str, str, Unhashable]]":
-        """Yield each missing signal, here and in all parts: the part's place, the signal type, and the reason.
+    def missing_signals(self, *, with_queries: bool) -> "Iterator[tuple[str, str, Unhashable]]":
+        """Yield the place, the signal type and the reason of each missing signal, of this content and of all parts.
 
-        With `asks`, yield a type only if it has no query either, and include types that are never made from content.
-        Content that could not be opened in full is yielded with its content type.
+        With `with_queries`, a type that has a query is not missing, and types that only make queries are included. For
+        content that could not be opened in full, yield its content type in place of a signal type.
         """
         for place, each in self.walk():
-            unhashable = each.without_signal_or_query() if asks else each.unhashable
+            unhashable = each.without_signal_or_query() if with_queries else each.unhashable
             for name, why in {**unhashable, **_unopened(each)}.items():
                 yield place, name, why
 
     def without_signal_or_query(self) -> Mapping[str, Unhashable]:
-        """Return the types that have neither a signal nor a query of this content, with the reasons; without parts."""
+        """Return the types that made neither a signal nor a query of this content, with the reasons, without parts."""
         queried = {query.type for query in self.queries}
         return {name: why for name, why in {**self.unhashable, **self.missing_queries}.items() if name not in queried}
 
-    def not_examined(self, *, asks: bool) -> "Iterator[tuple[str, str, Unhashable]]":
-        """Yield the `missing_signals` that leave open whether the content is known.
+    def not_examined(self, *, with_queries: bool) -> "Iterator[tuple[str, str, Unhashable]]":
+        """Yield the `missing_signals` because of which the content may be known although nothing matched.
 
-        Either the signal type could not examine the content, or the content has no bytes.
+        These are types that could not examine the content, and all missing signals of content that has no bytes.
         """
-        for place, name, why in self.missing_signals(asks=asks):
+        for place, name, why in self.missing_signals(with_queries=with_queries):
             if not why.was_examined or (not place and not self.size_bytes):
                 yield place, name, why
 
@@ -111,8 +117,8 @@ Coverage: TypeAlias = Literal["hashed", "partly", "unhashable"]
 """How much of a piece of content was examined.
 
 - `hashed`: every applicable signal type examined all of it, and made a signal or found too little to make one.
-- `partly`: some signal types did.
-- `unhashable`: none did. Digests of its bytes may exist, but a digest does not examine the content.
+- `partly`: at least one signal type examined the content, but not every type examined all of it.
+- `unhashable`: no signal type examined the content. Digests do not count, because they examine only bytes.
 """
 
 
@@ -123,17 +129,19 @@ def coverage(report: HashReport, signal_types: Mapping[str, SignalType]) -> Cove
         return "unhashable"
     if not coverage_gaps(report):
         return "hashed"
-    # A name of no signal type is the content type of opened content.
+    # A name that is not a signal type is the content type of content that was opened.
     is_examined = any(name not in signal_types or not digests_raw_bytes(signal_types[name]) for name in examined)
     return "partly" if is_examined else "unhashable"
 
 
 def coverage_gaps(report: HashReport) -> frozenset[tuple[str, str]]:
-    """Return the signal types that did not examine a piece of content, or a part of it, in full, with the reason.
+    """Return each signal type that did not examine all of a piece of content and its parts, with the reason.
 
     The reason is a code of `Unhashable`, or "partial". Content that was not opened is listed by its content type.
     """
-    missing = {(name, str(why.code)) for _, name, why in report.missing_signals(asks=True) if not why.was_examined}
+    missing = {
+        (name, str(why.code)) for _, name, why in report.missing_signals(with_queries=True) if not why.was_examined
+    }
     return frozenset(missing | {(name, "partial") for _, each in report.walk() for name in each.partial})
 
 
@@ -151,7 +159,7 @@ def _examining_types(report: HashReport) -> Iterator[str]:
             yield name
 
 
-def applicable(
+def applicable_types(
     signal_types: Mapping[str, SignalType],
     content_type: ContentType,
     *,
@@ -252,14 +260,14 @@ def hash_with_parts(
 ) -> HashReport:
     """Hash one piece of content with its parts, within the limits of `opening`. `name` is the file's name, or "".
 
-    If a part is beyond a limit, damaged or of an unknown type, `unopened` of the report is the reason, and the parts
-    before it are hashed. The stream is read as `hash_content` reads it.
+    If a part exceeds a limit, is damaged or has an unknown type, `unopened` of the report is the reason, and only the
+    parts before it are hashed. The stream is read to its end, and not closed.
     """
     return _PartHasher(types_of, content_types, with_variants=with_variants).hash(stream, content_type, name, depth=0)
 
 
 class _PartHasher:
-    """Hashes content with its parts at all depths, through one `Opening`."""
+    """Hashes content and its parts, and the parts of these. One `Opening` counts the parts of all depths."""
 
     def __init__(self, types_of: TypesOf, content_types: ContentTypes, *, with_variants: bool) -> None:
         self._types_of = types_of
@@ -268,7 +276,7 @@ class _PartHasher:
         self._opening = Opening(content_types)
 
     def hash(self, stream: BinaryIO, content_type: ContentType, name: str, *, depth: int) -> HashReport:
-        """Hash content at a depth, and open it if its type holds parts."""
+        """Hash content, and open it if its type has parts. `depth` is 0 for the outermost content."""
         container = self._content_types.holding(content_type)
         types = self._types_of(content_type)
         if container is None:
@@ -319,11 +327,15 @@ def hash_upload(
 ) -> HashReport | None:
     """Hash an upload, publish its `ContentHashed` events, and return the report; None if it was processed before.
 
-    `content_key` identifies these bytes: bucket, key and version. `name` is the file's name. Each part has an event of
-    its own, whose key ends in the part's place: `KEY/1`. Content that no type can hash has an event too, so that this
-    is on record. `refusal` is the reason not to read the content, and becomes the reason of every type. Content of an
-    unknown type is a refused FILE. The events are published before they are recorded as done. So a crash in between
-    publishes them twice, with the same ids, and never loses them.
+    `content_key` identifies these bytes: bucket, key and version. `name` is the file's name. One event per part is
+    published, whose key ends in the part's place: `KEY/1`. An event is also published for content that no type can
+    hash, so that this is recorded.
+
+    If `refusal` is set, the content is not read, and `refusal` is the reason for every type. For content of an unknown
+    type, pass the content type FILE and a refusal.
+
+    The events are published before they are recorded as done. So a crash in between publishes them twice, with the same
+    ids, and never loses them.
     """
     fact = event_id("ContentHashed", content_key)
     if ledger.is_done(fact, now_s=now_s):
@@ -359,7 +371,10 @@ def hash_upload(
 
 
 def _within_event(event: ContentHashed) -> ContentHashed:
-    """Return the event within EventBridge's size limit: large queries are left out, to be read from the content."""
+    """Return the event, if necessary without its large queries, so that EventBridge accepts its size.
+
+    The match stage reads the left-out queries from the content.
+    """
     values = {signal.value for signal in event.signals + event.queries}
     if sum(map(_json_bytes, values)) <= MAX_TEXTS_BYTES:
         return event

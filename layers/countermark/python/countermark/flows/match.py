@@ -1,4 +1,4 @@
-"""The match stage: signals in, matches out, decided by the store's current state."""
+"""The match stage: it looks signals up in the index, and decides with the banks' current state which of them match."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +19,10 @@ from countermark.flows.cached import BankDirectory
 from countermark.indexes.shards import IndexProvider, PublishedIndex
 
 ReadQueries: TypeAlias = Callable[[ContentHashed], Iterable[Signal]]
-"""Reads the queries that were too large for an event from its content. Raises NotFound if the content was deleted."""
+"""A function that reads the queries from an event's content that were too large for the event.
+
+It raises NotFound if the content was deleted.
+"""
 
 MAX_EVENT_BYTES = 160 * 1024
 """The most bytes of matches in one event, as JSON: EventBridge accepts 256 KB per entry, envelope included."""
@@ -39,7 +42,7 @@ def parse_query(signal_types: Mapping[str, SignalType], type_name: str, text: st
 
 
 def raw_lookup(index: PublishedIndex, signal: Signal) -> Sequence[Candidate]:
-    """Return the index's candidates for a signal, nearest first. No store is read, and ratios have no effect.
+    """Return the index's candidates for a signal, nearest first. No store is read. Enabled ratios have no effect.
 
     Raises:
         IndexNotReady: There is no index of that signal type yet.
@@ -47,8 +50,11 @@ def raw_lookup(index: PublishedIndex, signal: Signal) -> Sequence[Candidate]:
     return index.searcher(signal.type).query(signal.value)
 
 
-class _Near(NamedTuple):
-    """The index's candidates for a signal, nearest first. `partial` is why a match may be missing; None if none is."""
+class _SignalCandidates(NamedTuple):
+    """The index's candidates for a signal, nearest first.
+
+    `partial` is the reason why a match may be missing; None if none can be missing.
+    """
 
     signal: Signal
     candidates: Sequence[Candidate]
@@ -62,8 +68,8 @@ _ReadContents: TypeAlias = Callable[[Sequence[int]], Mapping[int, BankContent]]
 class Matcher:
     """Looks signals up: the index finds candidates, and the current state of the banks decides.
 
-    `directory` caches the state of `banks` for some seconds. `on_match` is called with the lookups of content that
-    matched, unless it is None.
+    `directory` caches the state of `banks` for some seconds. If content matched, `on_match` is called with its lookups;
+    None calls nothing.
     """
 
     index: PublishedIndex
@@ -108,22 +114,22 @@ class Matcher:
     ) -> list[Lookup]:
         """Look up canonical signals, in their order. The index is queried once per signal type.
 
-        `partial` has, for signals of incomplete content, what is missing of it, as in a hash report. A signal without
-        candidates reads no store at all. The index can hold an older signal of a content than the store. Then the
-        store's current signal decides, with its distance.
+        `partial` describes, for signals of incomplete content, what is missing of the content: see
+        `HashReport.partial_signals`. For a signal without candidates, the store is not read. A content's signal in the
+        index can be older than in the store. Then the signal in the store decides, and its distance is returned.
 
         Raises:
             IndexNotReady: There is no index of a signal type yet.
         """
-        found = _near(self.index, signals, partial or {})
-        return [self._decided(near, read, policy, now_s=now_s) for near, read in self._with_contents(found)]
+        found = _candidates(self.index, signals, partial or {})
+        return [self._lookup(near, read, policy, now_s=now_s) for near, read in self._with_contents(found)]
 
-    def _with_contents(self, found: Iterable[_Near]) -> Iterator[tuple[_Near, _ReadContents]]:
+    def _with_contents(self, found: Iterable[_SignalCandidates]) -> Iterator[tuple[_SignalCandidates, _ReadContents]]:
         """Yield each signal's candidates, with a function that reads their contents.
 
         The store is read once for many signals.
         """
-        waiting: list[_Near] = []
+        waiting: list[_SignalCandidates] = []
         ids: set[int] = set()
         for near in found:
             if not near.candidates and not waiting:
@@ -138,14 +144,16 @@ class Matcher:
         if waiting:
             yield from self._with_contents_of(waiting, ids)
 
-    def _with_contents_of(self, waiting: Sequence[_Near], ids: set[int]) -> Iterator[tuple[_Near, _ReadContents]]:
-        """Yield the waiting candidates. A signal with more contents than one read returns reads them in pages."""
+    def _with_contents_of(
+        self, waiting: Sequence[_SignalCandidates], ids: set[int]
+    ) -> Iterator[tuple[_SignalCandidates, _ReadContents]]:
+        """Yield the waiting candidates. If one read cannot return their contents, each reads its own in pages."""
         contents = self.banks.contents(ids) if 0 < len(ids) <= MAX_PAGE else {}
         for near in waiting:
-            yield near, self.banks.contents if len(ids) > MAX_PAGE else _read_already(contents)
+            yield near, self.banks.contents if len(ids) > MAX_PAGE else _reader_of(contents)
 
-    def _decided(self, near: _Near, read: _ReadContents, policy: Policy, *, now_s: int) -> Lookup:
-        """Return a signal's matches, decided by the store's current state."""
+    def _lookup(self, near: _SignalCandidates, read: _ReadContents, policy: Policy, *, now_s: int) -> Lookup:
+        """Return a signal's lookup. The current contents and banks decide which candidates are matches."""
         signal = near.signal
         matches: list[Match] = []
         undecided: list[str] = []
@@ -153,7 +161,7 @@ class Matcher:
             contents = read([candidate.content_id for candidate in page])
             bank_ids = {content.bank_id for content in contents.values()}
             matches += decide(
-                _current(page, contents, signal, self.index.signal_types[signal.type], undecided),
+                _current_candidates(page, contents, signal, self.index.signal_types[signal.type], undecided),
                 signal=signal,
                 contents=contents,
                 banks=self.directory.by_id(bank_ids, now_s=now_s) if contents else {},
@@ -168,38 +176,42 @@ class Matcher:
         )
 
 
-def _near(index: PublishedIndex, signals: Sequence[Signal], partial: Mapping[Signal, str]) -> list[_Near]:
+def _candidates(
+    index: PublishedIndex, signals: Sequence[Signal], partial: Mapping[Signal, str]
+) -> list[_SignalCandidates]:
     """Return the index's candidates for each signal, in the order of the signals."""
     by_type: dict[str, list[Signal]] = {}
     for signal in signals:
         by_type.setdefault(signal.type, []).append(signal)
-    found: dict[str, Iterator[_Near]] = {}
+    found: dict[str, Iterator[_SignalCandidates]] = {}
     for name, same_type in by_type.items():
         undecided: dict[int, str] = {}
         near = index.searcher(name).query_batch([signal.value for signal in same_type], undecided=undecided)
         places = enumerate(zip(same_type, near, strict=True))
-        found[name] = iter([_Near(s, each, partial.get(s) or undecided.get(place)) for place, (s, each) in places])
+        found[name] = iter(
+            [_SignalCandidates(s, each, partial.get(s) or undecided.get(place)) for place, (s, each) in places]
+        )
     return [next(found[signal.type]) for signal in signals]
 
 
 def _read_nothing(_ids: Iterable[int]) -> Mapping[int, BankContent]:
-    """Read contents for a signal without candidates: there are none to read."""
+    """Return no contents, for a signal without candidates."""
     return {}
 
 
-def _read_already(contents: Mapping[int, BankContent]) -> _ReadContents:
-    """Return a function that returns contents that were read before."""
+def _reader_of(contents: Mapping[int, BankContent]) -> _ReadContents:
+    """Return a function that returns contents from `contents`, without reading the store."""
     return lambda ids: {content_id: contents[content_id] for content_id in ids if content_id in contents}
 
 
-def _current(
+def _current_candidates(
     candidates: Iterable[Candidate],
     contents: Mapping[int, BankContent],
     signal: Signal,
     signal_type: SignalType,
     undecided: list[str],
 ) -> Iterator[Candidate]:
-    """Yield the candidates whose current signal still matches, with its distance.
+    """Yield the candidates whose signal in the store matches, with the distance of that signal.
 
     If a comparison took too long to decide, the reason is appended to `undecided`.
     """
@@ -260,16 +272,19 @@ def match_hashed(
     read_queries: ReadQueries | None = None,
     on_partial: Callable[[Mapping[str, str]], None] | None = None,
 ) -> Sequence[Mapping[str, JSON]] | None:
-    """Match hashed content by its signals and queries, and publish its matches; None if that was done before.
+    """Look up the signals and queries of hashed content, publish its matches, and return them; None if done before.
 
-    `read_queries` reads the queries that were too large for the event from the content. `on_partial` receives, by
-    signal type, the reasons why not all of the content was compared with all that is banked. In that case the absence
-    of a match does not mean that the content is unknown. The coin, which decides for banks with a ratio below 1, is
-    made from the content id, or without one from each signal's value. `caller` is the uploader, or the stage.
-    `on_match` is called with the matches before they are published.
+    `read_queries` reads the queries from the content that were too large for the event. `caller` is the uploader, or
+    the stage. `on_match` is called with the matches before they are published.
+
+    If a part of the content was not compared with all banked signals, a match may be missing. Then `on_partial`
+    receives the reasons by signal type.
+
+    A bank with a ratio below 1 matches only a share of the content. The content id decides which content it matches or,
+    without a content id, each signal's value.
 
     Raises:
-        IndexNotReady: There is no index yet. The event must be delivered again, or the upload would go unchecked.
+        IndexNotReady: There is no index yet. The event must be delivered again, because the upload was not matched.
     """
     fact = event_id("MatchFound", event.id)
     if ledger.is_done(fact, now_s=now_s):
@@ -281,7 +296,7 @@ def match_hashed(
     found: list[Mapping[str, JSON]] = []
     if enabled:
         index = reader.current(now_s)
-        # An event of an earlier version may have a signal that is refused now, such as the digest of no bytes.
+        # An event of an older version may have a signal that is refused today, such as the digest of empty content.
         types = index.signal_types
         refused = {s for s in event.signals if s.type in types and refusal(types[s.type], s.value) is not None}
         enabled = [signal for signal in enabled if signal not in refused or signal in queries]
@@ -320,11 +335,17 @@ def match_hashed(
 
 
 def _all_queries(event: ContentHashed, read_queries: ReadQueries | None) -> tuple[tuple[Signal, ...], dict[str, str]]:
-    """Return all queries of an event, also those to be read from the content, and why some could not be read."""
+    """Return all queries of an event, and the reasons why some are missing.
+
+    This includes the queries that have to be read from the content.
+    """
     if not event.left_in_content:
         return event.queries, {}
     if read_queries is None:
-        return event.queries, dict.fromkeys(event.left_in_content, "the content is not read again here")
+        return event.queries, dict.fromkeys(
+            event.left_in_content,
+            "the query is too large for the event, and this server does not read it from the content",
+        )
     try:
         read = {query.type: query for query in read_queries(event)}
     except (NotFound, InvalidInput) as error:
@@ -335,7 +356,7 @@ def _all_queries(event: ContentHashed, read_queries: ReadQueries | None) -> tupl
 
 
 def _within_event(matches: Sequence[Mapping[str, JSON]]) -> Sequence[Mapping[str, JSON]]:
-    """Return as many of the first matches as fit into an event: at least one, without its metadata if necessary."""
+    """Return the first matches that fit into an event. If the first does not fit, return it without metadata."""
     size_bytes = 0
     for count, match in enumerate(matches):
         size_bytes += len(json.dumps(match))

@@ -1,9 +1,13 @@
-"""The other part of the curate stage: sending curators' opinions of contents to the exchanges of these contents.
+"""The second part of the curate stage: sending curators' opinions of contents to the exchanges of these contents.
 
-There are two steps, because exchanges fail. `publish_opinions` checks, numbers and publishes opinions. `send_opinion`
-sends one, and its caller repeats it until it returns. Opinions can arrive twice and in any order. So each is sent under
-a lease of its subject, and the ledger records which opinions were processed. An opinion older than a processed one is
-dropped, or the newer one is sent again after it. Nothing is sent for a collaboration that does not write back.
+This takes two steps, because exchanges can be unavailable. `publish_opinions` checks opinions, numbers them and
+publishes them as events. `send_opinion` sends one opinion; its caller repeats the call until it returns. The number of
+an opinion is its place in the order of all opinions.
+
+Events can arrive twice and in any order. So `send_opinion` holds a lease of the opinion's subject, which is a record or
+some signals, and the ledger records which opinions of the subject were processed. If a newer opinion was processed
+before, the older one is dropped, or the newer one is sent again after it. Nothing is sent for a collaboration that does
+not write back.
 """
 
 import json
@@ -24,24 +28,28 @@ from countermark.errors import Conflict, ExchangeFailed, InvalidInput, NotFound
 from countermark.flows.curate import Curator, content_of
 
 MAX_TAGS = 50
-"""The most tags of an opinion that is sent to an exchange: more than curators use, and few enough for any store."""
+"""The most tags of one opinion. Curators use fewer, and any store can hold this many."""
 
 MAX_TAG_LENGTH = 100
-"""The longest tag of such an opinion, in characters."""
+"""The longest tag of an opinion, in characters."""
 
 MAX_PROCESSED = 32
-"""How many opinions of one subject are stored, newest first: two per signal type, for far more types than exist."""
+"""The most opinions that are stored per subject; the newest remain. This allows two per signal type, and many more."""
 
 MAX_ANSWER_BYTES = 1024 * 1024
-"""The most bytes that are read of an exchange's answer to an opinion. Only the status is used."""
+"""The largest answer of an exchange to an opinion, in bytes. Only the answer's status is used."""
 
 OPINION_LEASE_S = 15 * 60
-"""How long a lease lasts if its holder crashed, in seconds: enough for some hundred requests, and longer than the
-function can run (5 minutes)."""
+"""How long a lease lasts, in seconds, if its holder does not release it because it crashed.
+
+This is enough for some hundred requests, and longer than the function can run (5 minutes).
+"""
 
 LONGEST_REQUEST_S = 90
-"""How much of a lease must be left to send one more request, in seconds. No transport takes longer, so no request is
-running when the lease ends."""
+"""The time that must remain of a lease to send one more request, in seconds.
+
+No transport takes longer for a request. So no request is running when the lease ends.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +76,7 @@ class OpinionSender:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpinionReport:
-    """The result of sending an opinion; no outcome needs another attempt. `why` is the reason in words.
+    """The result of sending an opinion. It is final: no outcome needs another attempt. `why` is the reason in words.
 
     `outcome` is one of:
 
@@ -76,7 +84,7 @@ class OpinionReport:
     - `repeated`: it was processed before;
     - `superseded`: a newer opinion of the same subject was processed;
     - `off`: the collaboration was deleted, or no longer writes back;
-    - `refused`: the exchange refused it, or there is nothing that could be sent.
+    - `refused`: the exchange refused it, or does not support it, so that nothing was sent.
     """
 
     collaboration: str
@@ -111,10 +119,10 @@ def shared_opinion(
 def opinions_of_content(
     curator: Curator, bank_name: str, content_id: int, opinion: SharedOpinion
 ) -> list[OpinionGiven]:
-    """Return the events that send an opinion of a content; they have no place yet.
+    """Return the events that send an opinion of a content. Their `place` is not set yet.
 
-    For a fetched content that is one event about the exchange's record. A content that a curator added to the bank of a
-    collaboration is new to the exchange, so each of its signals is an event.
+    For a fetched content, this is one event about the exchange's record. The exchange does not know a content that a
+    curator added to the bank of a collaboration. So this content has one event per signal.
 
     Raises:
         NotFound: There is no such bank, or no such content in it.
@@ -148,7 +156,7 @@ def opinion_event(
     signals: tuple[Signal, ...] = (),
     now_s: int,
 ) -> OpinionGiven:
-    """Return the event of an opinion of a record, or of new signals. It has no place yet."""
+    """Return the event of an opinion of a record or of new signals. Its `place` is not set yet."""
     identity = [collaboration, record_key, [[s.type, s.value] for s in signals], opinion.verdict, opinion.signal_type]
     subject = json.dumps([*identity, opinion.tags, opinion.reason])
     return OpinionGiven(
@@ -162,19 +170,19 @@ def opinion_event(
 
 
 def with_place(event: OpinionGiven, place: int) -> OpinionGiven:
-    """Return the event with its place in the order of all opinions. Each place makes another event, with another id."""
+    """Return the event with its place in the order of all opinions. Its id depends on the place."""
     return replace(event, id=event_id(event.id, str(place)), place=place)
 
 
 def opinion_requests(sender: OpinionSender, event: OpinionGiven, *, now_s: int) -> list[Request]:
-    """Return the requests that would send an opinion to its exchange, in order. This is the dry run: it sends nothing.
+    """Return the requests that would send an opinion to its exchange, in order. Nothing is sent: this is the dry run.
 
     Raises:
         NotFound: There is no such collaboration, or it no longer has the record.
         InvalidInput: The exchange does not accept such an opinion or signal, or the credentials are missing or invalid.
     """
     processed = [each.opinion for each in sender.opinions.processed(_subject(event))]
-    return _requests(sender, replace(event, opinion=_after(processed, event.opinion)), now_s=now_s)
+    return _requests(sender, replace(event, opinion=_with_replaced_verdict(processed, event.opinion)), now_s=now_s)
 
 
 def _requests(sender: OpinionSender, event: OpinionGiven, *, now_s: int) -> list[Request]:
@@ -191,7 +199,9 @@ def _requests(sender: OpinionSender, event: OpinionGiven, *, now_s: int) -> list
         data = _record_data(sender, event, event.record_key)
         return list(joined.opinion_requests(data, event.opinion, credentials=credentials))
     if event.opinion.verdict is Verdict.WITHDRAWN:
-        raise InvalidInput("an opinion of a signal that was not fetched yet cannot be withdrawn: fetch, and try again")
+        raise InvalidInput(
+            "an opinion of a new signal cannot be withdrawn before the signal is fetched: fetch, and try again"
+        )
     if not isinstance(joined, TakesSignals):
         raise InvalidInput(f"{collaboration.api} does not accept new signals")
     return [
@@ -204,10 +214,10 @@ def _requests(sender: OpinionSender, event: OpinionGiven, *, now_s: int) -> list
 def accepted_opinions(
     sender: OpinionSender, events: Sequence[OpinionGiven], *, now_s: int
 ) -> list[tuple[OpinionGiven, list[Request]]]:
-    """Return the opinions that their exchanges accept, at least one, each with the requests that send it.
+    """Return the opinions that their exchanges accept, each with the requests that send it. There is at least one.
 
     Raises:
-        NotFound, InvalidInput: No exchange accepts any of them, as in `opinion_requests`.
+        NotFound, InvalidInput: No exchange accepts any of them. `opinion_requests` describes the reasons.
     """
     accepted = []
     refusal = InvalidInput("there is no signal to share")
@@ -222,13 +232,13 @@ def accepted_opinions(
 
 
 def publish_opinions(curator: Curator, sender: OpinionSender, events: Sequence[OpinionGiven]) -> list[Request]:
-    """Publish opinions, to be sent soon; returns the requests that will send them.
+    """Publish opinions as events, and return the requests that will send them soon.
 
     An opinion that its exchange does not accept is left out.
 
     Raises:
         Conflict: A collaboration does not write back.
-        NotFound, InvalidInput: No opinion can be sent, as in `accepted_opinions`.
+        NotFound, InvalidInput: No opinion can be sent. `accepted_opinions` describes the reasons.
         Unavailable: The events could not be published.
     """
     for name in dict.fromkeys(each.collaboration for each in events):
@@ -243,18 +253,18 @@ def check_writes_back(collaboration: Collaboration) -> None:
     """Check that a collaboration writes back.
 
     Raises:
-        Conflict: It does not, so nothing is sent to its exchange.
+        Conflict: The collaboration does not write back, so nothing may be sent to its exchange.
     """
     if not collaboration.writes_back:
-        raise Conflict(f"collaboration {collaboration.name!r} does not write back: that is off until it is turned on")
+        raise Conflict(f"collaboration {collaboration.name!r} does not write back: turn its write-back on first")
 
 
 def opinion_reasons(sender: OpinionSender, collaboration_name: str, signal_type: str) -> Mapping[str, str]:
-    """Return the texts of an exchange's reasons for a false positive of a signal type, by the reasons' ids.
+    """Return the exchange's reasons for reporting a false positive of a signal type: their texts by their ids.
 
     Raises:
         NotFound: There is no such collaboration.
-        InvalidInput: The exchange has no reasons, or no signals of that type, or there are no credentials.
+        InvalidInput: The exchange offers no reasons, does not share that signal type, or lacks credentials.
         ExchangeFailed: The exchange could not be queried.
     """
     collaboration = sender.collaborations.collaboration(collaboration_name)
@@ -269,9 +279,9 @@ def send_opinion(
 ) -> OpinionReport:
     """Send an opinion to its exchange, unless it was processed before or a newer opinion supersedes it.
 
-    Newer opinions that supersede it only in part, such as one of a single signal type, are sent again after it. So in
-    whatever order opinions arrive, the exchange ends in the state that the order of their places gives. `holder` is the
-    name of this run in its lease, and `clock` returns epoch seconds.
+    A newer opinion may supersede it only in part, for example for a single signal type. Then the newer opinion is sent
+    again after it. So the final state of the exchange follows the order of places, and not the order in which opinions
+    arrive. `holder` is the name of this run in its lease, and `clock` returns epoch seconds.
 
     Raises:
         ExchangeFailed: The exchange cannot be reached or is overloaded. Send the same opinion again.
@@ -298,12 +308,14 @@ def send_opinion(
 
 
 def _already_processed(event: OpinionGiven, processed: Sequence[ProcessedOpinion]) -> OpinionReport | None:
-    """Return the report of an opinion that needs no sending; None if it has to be sent."""
+    """Return the report of an opinion that must not be sent (again); None if it must be sent."""
     name = event.collaboration
     if ProcessedOpinion(place=event.place, opinion=event.opinion) in processed:
         return OpinionReport(collaboration=name, outcome="repeated", why="it was processed before")
     if any(each.opinion.supersedes(event.opinion) for each in _newer(event, processed)):
-        return OpinionReport(collaboration=name, outcome="superseded", why="a newer opinion of the same was processed")
+        return OpinionReport(
+            collaboration=name, outcome="superseded", why="a newer opinion of the same subject was processed"
+        )
     return None
 
 
@@ -322,7 +334,9 @@ def _send(
         check_writes_back(sender.collaborations.collaboration(name))
         before = [each.opinion for each in processed]
         for opinion in (event.opinion, *(each.opinion for each in _newer(event, processed))):
-            requests += _requests(sender, replace(event, opinion=_after(before, opinion)), now_s=clock())
+            requests += _requests(
+                sender, replace(event, opinion=_with_replaced_verdict(before, opinion)), now_s=clock()
+            )
             before.append(opinion)
     except (Conflict, NotFound) as error:
         return OpinionReport(collaboration=name, outcome="off", why=str(error))
@@ -330,7 +344,7 @@ def _send(
         return OpinionReport(collaboration=name, outcome="refused", why=str(error))
     for request in requests:
         if clock() > ends_at_s - LONGEST_REQUEST_S:
-            raise ExchangeFailed("sending an opinion took longer than its lease lasts")
+            raise ExchangeFailed("the requests of an opinion took longer than its lease: send it again")
         status = transport.send(request, max_bytes=MAX_ANSWER_BYTES).status
         is_gone = request.method == "DELETE" and status == 404
         if not (200 <= status < 300 or is_gone):
@@ -340,8 +354,8 @@ def _send(
     return OpinionReport(collaboration=name, outcome="told", requests=tuple(requests))
 
 
-def _after(processed: Sequence[SharedOpinion], opinion: SharedOpinion) -> SharedOpinion:
-    """Return an opinion with the latest verdict that it replaces. `SEEN` is no judgement, so it replaces nothing."""
+def _with_replaced_verdict(processed: Sequence[SharedOpinion], opinion: SharedOpinion) -> SharedOpinion:
+    """Return the opinion with `replaces` set: the latest verdict before it. `SEEN` cannot be replaced."""
     judged = [each.verdict for each in processed if each.verdict is not Verdict.SEEN]
     return replace(opinion, replaces=judged[-1] if judged else None)
 
@@ -364,7 +378,7 @@ def _subject(event: OpinionGiven) -> str:
 
 
 def _joined_exchange(sender: OpinionSender, collaboration: Collaboration) -> tuple[Joined, Mapping[str, str]]:
-    """Return the exchange of a collaboration, joined with its configuration, and the credentials.
+    """Return a collaboration's exchange, joined with the collaboration's configuration, and the exchange's credentials.
 
     Raises:
         InvalidInput: There is no such exchange, or it needs credentials and none are set.

@@ -1,11 +1,11 @@
-"""Segments that are still loading: read in ranges, several at once, in the order in which queries need them.
+"""Segments that are still loading. Ranges are read several at once, in the order in which queries need them.
 
-A large segment returns exact answers as soon as its first plane has arrived, a fifth of its bytes: see `hamming`.
-Each section is checked by its own SHA-256 when it has arrived. The header, which has these digests, is checked by
-its own digest.
+A large segment returns exact answers as soon as its first plane has arrived, which is a fifth of its bytes: see
+`hamming`. Each section is checked by its own SHA-256 when it has arrived. The header, which has these digests, is
+checked by its own digest.
 
-A range that has arrived is kept. If a later read fails, only the missing ranges are read again. On Lambda, the process
-is frozen between two lookups. There, no read is in progress between lookups: see `ReadAhead`.
+If a read fails, only the missing ranges are read again. Lambda freezes a process between two lookups. In such a
+process, every read ends before the lookup does: see `ReadAhead`.
 """
 
 import hashlib
@@ -26,30 +26,33 @@ ORDER = (
     *("B", "FRAMEAT", "FRAMEIN", "ENTRYAT", "ENTRY"),
     *("IDS", "OFFS"),
 )
-"""The order in which sections are read: those that any answer needs, those that a match needs, and the bands.
+"""The order in which sections are read: first those that every answer needs, then those that a match needs, then bands.
 
-The longer of the two band sections comes first, so that both digests end at about the same time.
+The longer of the two band sections comes first. So the digests of both are complete at about the same time.
 """
 
 BAND_SECTIONS = ("OFFS", "IDS")
 """The sections that only make searches faster. They take two thirds of a segment's bytes."""
 
 RANGE_BYTES = 8 * 2**20
-"""How many bytes one request reads. Source: "Use byte-range fetches", S3's performance guidelines: 8 to 16 MB."""
+"""How many bytes one request reads.
+
+Source: Amazon S3, "Use byte-range fetches" in the performance guidelines. They recommend 8 to 16 MB.
+"""
 
 MAX_CONCURRENT_READS = 8
 """How many requests run at once. One connection reads 80 to 90 MB/s, according to the same page."""
 
 MAX_RANGES_AHEAD = 8
-"""How many ranges of a section are read ahead of its digest. A disk delivers ranges faster than they are digested."""
+"""How many ranges of a section can be read but not digested yet. A disk is faster than the digest."""
 
 MAX_TRIES = 3
-"""How often a read of a range is tried before the waiting caller gets an error. A later call tries again."""
+"""How often a range is requested before the waiting caller gets the error. A later call tries again."""
 
 FIRST_READ_AHEAD_RANGES = 32
 """How many ranges of bands the first lookups of a process read ahead: 256 MiB.
 
-On fast connections they arrive in half a second. A lookup that loads an index waits about as long in any case.
+On a fast connection they arrive in half a second. Loading the other sections takes a lookup about as long anyway.
 """
 
 ReadRange = Callable[[int, memoryview], int]
@@ -62,8 +65,9 @@ Read = TypeVar("Read")
 class ReadAhead:
     """The budget for reading bands ahead in a process that is frozen between two lookups. One object per process.
 
-    Threads that continue to read after an answer would lose their reads at every freeze, because connections break.
-    So the first lookups read up to `first_ranges` ranges, several at once. Each later lookup reads one missing range.
+    A thread that continues to read after an answer would lose its connection, and so its read, at every freeze. So
+    threads do not read between lookups. Instead, the first lookups read up to `first_ranges` ranges, several at once.
+    Each later lookup reads one missing range.
     """
 
     first_ranges: int = FIRST_READ_AHEAD_RANGES
@@ -80,13 +84,13 @@ class ReadAhead:
 
 
 class _SectionState:
-    """The arrived ranges of one section, and the digest of the ranges from its start up to the first missing one."""
+    """The ranges of one section that have arrived, and their digest, from the start up to the first missing range."""
 
     def __init__(self, section: Section, memory: memoryview) -> None:
         self.section = section
         self.memory = memory
         self.data: memoryview | None = None
-        """The section, once all of it has arrived and its digest is right."""
+        """The whole section after its digest was checked; None before that."""
         self.damage: IndexDamaged | None = None
         self.in_progress = 0
         """How many ranges are being read or digested."""
@@ -110,7 +114,7 @@ class _SectionState:
 
     @property
     def is_far_ahead(self) -> bool:
-        """Whether the next range would be too far ahead of the digest."""
+        """Whether `MAX_RANGES_AHEAD` ranges of this section wait to be digested, so that no more should be read."""
         return self.missing[0] >= (self.digested + MAX_RANGES_AHEAD) * RANGE_BYTES
 
     def part(self, start: int) -> memoryview:
@@ -120,7 +124,7 @@ class _SectionState:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Run:
-    """A read of sections by several threads, of up to `ranges` ranges; None means all."""
+    """A task of several threads: read the sections in `names`, up to `ranges` ranges of them; None means all."""
 
     names: Collection[str]
     ranges: int | None = None
@@ -129,11 +133,11 @@ class _Run:
 
 
 class ArrivingSections:
-    """The sections of one segment while they load. Access to a section waits until it has arrived and is checked.
+    """The sections of one segment while they load. `sections[name]` waits until that section was read and checked.
 
     With `in_background`, background threads read all sections. They end after the last section, when the store fails,
-    or with the process. Without it, sections are read only during a call that waits for one or that reads, by threads
-    that end before the call does. Thread-safe.
+    or with the process. Without it, sections are read only during calls: `sections[name]`, `read` and `read_on`. All
+    threads that such a call starts end before it returns. Thread-safe.
     """
 
     def __init__(
@@ -143,8 +147,8 @@ class ArrivingSections:
         self.header = header
         self._read = read
         self._in_background = in_background
-        # One block of memory with the file's alignment, which is also freed as one block. The system allocates no
-        # pages for parts that are never written.
+        # One block of memory, aligned like the file, is also freed as one block. Parts that are never written take no
+        # memory, because the system allocates pages at the first write.
         memory = np.empty(header.size_bytes + 64, np.uint8)
         start = -memory.ctypes.data % 64
         self._arrivals = {
@@ -163,7 +167,7 @@ class ArrivingSections:
             if not self._in_background:
                 self._read_within(_Run(names=(name,)))
             with self._changed:
-                # Another thread may be reading ranges. If that read fails, they are missing again.
+                # Another thread may be reading the section. If that read fails, its ranges are missing again.
                 self._changed.wait_for(lambda: not arrival.is_open or self._is_stuck(arrival))
                 failure = self._run.failure if arrival.is_open else arrival.damage
                 if failure is not None:
@@ -189,7 +193,7 @@ class ArrivingSections:
         """Continue with the missing ranges after a failure of the store. Damaged sections are read again completely."""
         with self._changed:
             for arrival in self._arrivals.values():
-                # A read in progress would still write into the memory of a section that is being checked.
+                # If a read is still in progress, it would write into the section's memory while that is read again.
                 if arrival.damage is not None and not arrival.in_progress:
                     arrival.restart()
             if not self._in_background:
@@ -219,11 +223,11 @@ class ArrivingSections:
             self._read_within(_Run(names=self._arrivals, ranges=ranges))
 
     def _is_stuck(self, arrival: _SectionState) -> bool:
-        """Whether no thread is reading the missing ranges of a section."""
+        """Whether the section has missing ranges that no thread will read."""
         return self._run.failure is not None if self._in_background else bool(arrival.missing)
 
     def _read_within(self, run: _Run) -> None:
-        """Perform a run in this thread and in others. All of them end before this returns."""
+        """Perform a run in this thread and in helper threads, and return after all of them have ended."""
         helpers = self._start(run, running=1)
         self._work(run)
         for helper in helpers:
@@ -232,7 +236,7 @@ class ArrivingSections:
             raise run.failure
 
     def _start(self, run: _Run, *, running: int = 0) -> list[threading.Thread]:
-        """Start the threads of a run, of which `running` exist already."""
+        """Start the threads of a run. `running` is the number of threads that already work on it."""
         with self._changed:
             missing = sum(len(each.missing) for each in self._arrivals.values() if each.section.name in run.names)
         count = min(MAX_CONCURRENT_READS, missing if run.ranges is None else min(missing, run.ranges)) - running
@@ -265,9 +269,10 @@ class ArrivingSections:
                     self._changed.notify_all()
 
     def _next_range(self, run: _Run) -> tuple[_SectionState, int] | None:
-        """Return the next range to read; None if all are read or being read. Waits for digests that are far behind.
+        """Return the next range to read; None if all are read or being read.
 
-        While this waits, a digest has a core to itself. So the first plane does not wait for later sections.
+        If the digests are too far behind, wait for them. Then the digest of an early section, such as the first plane,
+        does not share a core with reads of later sections.
         """
         with self._changed:
             while run.failure is None and run.ranges != 0:
@@ -286,12 +291,15 @@ class ArrivingSections:
     def _fetch(self, arrival: _SectionState, start: int) -> None:
         part = arrival.part(start)
         if len(part) and self._read_range(arrival.section.offset + start, part) != len(part):
-            raise IndexDamaged(f"section {arrival.section.name} of a segment ends early")
+            raise IndexDamaged(f"section {arrival.section.name} of a segment is shorter than its header states")
         with self._changed:
             arrival.arrived.add(start)
 
     def _digest(self, arrival: _SectionState) -> None:
-        """Digest the arrived ranges of a section. If another thread is digesting it, that thread includes them."""
+        """Digest the ranges of a section that have arrived. Only one thread at a time does this for a section.
+
+        If another thread is digesting the section, leave the ranges to that thread.
+        """
         is_first = True
         while (part := self._next_to_digest(arrival, continues=not is_first)) is not None:
             arrival.digest.update(part)
@@ -319,7 +327,7 @@ class ArrivingSections:
 
 
 def with_retries(read: Callable[[], Read]) -> Read:
-    """Return the result of `read`. If the store cannot be reached, try a few times, because connections break."""
+    """Return the result of `read`. If the store is unavailable, try up to `MAX_TRIES` times."""
     for _ in range(MAX_TRIES - 1):
         try:
             return read()

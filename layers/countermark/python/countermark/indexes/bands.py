@@ -48,7 +48,7 @@ MAX_GATHERED = 2**16
 """How many candidates of several queries are compared at once. They take a megabyte, so they fit the CPU's cache."""
 
 _ROW_BITS = np.uint64(32)
-"""A row has 32 bits in the format, so the band's key is stored in the bits above it."""
+"""The number of bits for a row in a number that holds a row in its lower bits, and a band key above them."""
 
 _COUNTED = 2**14
 """How many keys of a band are counted at once: few enough that their counters stay in the processor's cache."""
@@ -58,7 +58,7 @@ MAX_PROBED = 2**14
 
 
 def plan_bands(hashes: int, *, key_bits: int, reach: int) -> tuple[Band, ...]:
-    """Return the bands that make a search for keys up to `reach` bits away cheapest; none if a scan is better.
+    """Return the bands with which a search for keys within `reach` bits is cheapest; none if a scan is better.
 
     A plan must halve the cost of a scan, because it takes three times the memory.
     """
@@ -248,7 +248,7 @@ class BandTables:
         begin = self._offsets.take(place)
         place += 1
         probe_counts = np.subtract(self._offsets.take(place), begin, dtype=np.int64)
-        # Probe i has probe_counts[i] rows, from begin[i] on.
+        # Probe i has the rows begin[i] to begin[i] + probe_counts[i] - 1.
         begin = np.add(begin, self._rows_base, out=place)
         counts = probe_counts.sum(axis=1)
         (too_many,) = (counts > most).nonzero()

@@ -1,4 +1,4 @@
-"""The exact index: digests of one length, sorted, and found if they are equal."""
+"""The exact index: sorted digests of one length. A search finds the digests that are equal to the query."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ _HEAD_BYTES = 8
 
 
 class ExactKeys:
-    """Distinct digests: the first 8 bytes as ascending uint64, and the other bytes as uint8 of shape (n, others)."""
+    """Distinct digests in two arrays: their first 8 bytes as ascending uint64, the rest as uint8 of shape (n, rest)."""
 
     def __init__(self, signal_type: SignalType, sections: Sections, *, key_bytes: int) -> None:
         self._signal_type = signal_type
@@ -24,14 +24,14 @@ class ExactKeys:
             raise IndexDamaged("the digests of a segment are not in order")
 
     def search(self, queries: Sequence[str], *, max_distance: int | None) -> SearchResult:
-        """Return the equal keys. Equality has no distance, so `max_distance` excludes nothing."""
+        """Return the equal keys. `max_distance` has no effect, because equal keys have no distance."""
         del max_distance
         keys = pack_keys(self._signal_type, queries)
         heads, tails = _split(keys)
         first = np.searchsorted(self._heads, heads, side="left")
         equal_count = np.searchsorted(self._heads, heads, side="right") - first
         query = np.repeat(np.arange(len(keys)), equal_count)
-        # Query i has equal_count[i] rows to compare, from first[i] on.
+        # Query i is compared with rows first[i] to first[i] + equal_count[i] - 1.
         row = np.arange(len(query)) + np.repeat(first - np.cumsum(equal_count) + equal_count, equal_count)
         equal = np.all(self._tails.take(row, axis=0) == tails.take(query, axis=0), axis=1)
         query, row = query[equal], row[equal]
@@ -43,7 +43,7 @@ class ExactKeys:
         return np.concatenate([heads, self._tails.take(rows, axis=0)], axis=1)
 
     def settle(self) -> None:
-        """Do nothing, because every section was needed from the start."""
+        """Do nothing: this index has no sections that only make searches faster."""
 
 
 def split_digests(keys: Keys) -> dict[str, memoryview]:

@@ -29,8 +29,8 @@ from countermark.indexes.rows import group_rows
 FRAMES_AT_ONCE = 8
 """How many frames of a query are looked up at once: a still picture is similar to thousands of frames of another."""
 
-_LOW = 2**32 - 1
-"""A signal's number has 32 bits in the format, so the number of the query's frame is stored in the bits above it."""
+_LOW_MASK = 2**32 - 1
+"""The mask of a signal in a number that holds a signal in its lower 32 bits, and a query's frame above them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -88,7 +88,7 @@ class FrameKeys:
         return join_keys(keys, width=0)
 
     def settle(self) -> None:
-        """Wait for the tables, and use the bands from now on.
+        """Wait for the tables and the bands. All later searches use the bands.
 
         Raises:
             IndexDamaged: A table is malformed.
@@ -107,7 +107,7 @@ class FrameKeys:
                 continue
             _, signals, _ = self._tables()
             # A query's frame counts once per banked signal. A banked frame counts once per query.
-            in_signals.append(np.unique(similar.frame << 32 | signals[similar.place]) & _LOW)
+            in_signals.append(np.unique(similar.frame << 32 | signals[similar.place]) & _LOW_MASK)
             places.append(np.unique(similar.place))
         if not places:
             return
@@ -134,7 +134,7 @@ class FrameKeys:
         starts, _, _ = self._tables()
         begin = starts[found.row].astype(np.int64)
         count = starts[found.row + 1] - begin
-        # Found frame i has count[i] signals, from begin[i] on.
+        # Found frame i has the signals begin[i] to begin[i] + count[i] - 1.
         first = np.repeat(begin - np.cumsum(count) + count, count)
         return _SimilarFrames(frame=np.repeat(found.query, count), place=np.arange(len(first)) + first)
 

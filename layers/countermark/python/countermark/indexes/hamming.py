@@ -1,9 +1,11 @@
-"""The Hamming index: bit strings of one length, found up to a number of differing bits, the reach.
+"""The Hamming index: bit strings of one length.
+
+A search finds the strings that differ from the query in at most a number of bits, the reach.
 
 Two methods of search are exact by construction:
 
-- The distance over the first half of the bits is at most the whole distance. So a scan of the first halves,
-  at the speed of memory, finds every key within reach. The second halves decide on the few found.
+- Two keys differ in at least as many bits as their first halves. So a scan of the first halves finds every
+  key within reach, and is limited only by the speed of memory. For the few keys found, the second halves decide.
 - If the segment has many keys, `bands` lists the few keys that can be within reach. If it lists too many,
   the scan is used instead.
 """
@@ -22,26 +24,26 @@ from countermark.indexes.keys import Keys, SearchResult, Sections, as_bytes, key
 from countermark.indexes.slices import over_slices, threads
 
 SCAN_ROWS = 2**25
-"""How many pairs of query and key one scan compares at most: on the worst data each takes 12 bytes."""
+"""The most pairs of query and key that one scan compares. If all of them are near, each takes 12 bytes."""
 
 SLICE_ROWS = 2**19
-"""The least work of a scanning thread, in pairs of query and key: half a millisecond."""
+"""A thread is started for at least this many pairs of query and key: half a millisecond of work."""
 
 SLICE_QUERIES = 64
-"""The least work of a thread that searches by bands, in queries: some milliseconds."""
+"""A thread that searches by bands is started for at least this many queries: some milliseconds of work."""
 
 FEW_PAIRS = 50_000
-"""Up to how many pairs of query and key are compared without FAISS, in a process that has not imported it yet.
+"""The most pairs of query and key that NumPy compares, in a process that has not imported FAISS yet.
 
-The import takes a quarter of a second. NumPy compares this many pairs in a quarter of a millisecond, and FAISS
-in a fifth of that.
+The import takes a quarter of a second. NumPy compares this many pairs in a quarter of a millisecond. FAISS is
+five times as fast.
 """
 
-_LOW = 2**32 - 1
-"""A row has 32 bits in the format, so the query's number is stored in the bits above it."""
+_LOW_MASK = 2**32 - 1
+"""The mask of the row in a number that holds a row in its lower 32 bits, and a query's number above them."""
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
-"""Query, row and distance of the pairs found."""
+"""Three arrays: the query, the row and the distance of each pair found."""
 
 _NOTHING = SearchResult(query=np.empty(0, np.int64), row=np.empty(0, np.int64), distance=np.empty(0, np.int64))
 
@@ -49,8 +51,9 @@ _NOTHING = SearchResult(query=np.empty(0, np.int64), row=np.empty(0, np.int64), 
 class HammingKeys:
     """Distinct keys in two planes, uint8 of shape (n, key_bytes / 2): the first and the second halves.
 
-    While sections are loading, the first plane answers queries that are near nothing, which most queries are.
-    The second plane decides the other queries. The bands make searches faster.
+    The first plane alone is enough for a query that has no near key, as most queries. So such queries are
+    answered while other sections are still loading. The second plane decides the other queries. Bands are
+    optional, and make searches faster.
     """
 
     def __init__(self, signal_type: SignalType, sections: Sections, *, hashes: int, bands: Sequence[Band]) -> None:
@@ -58,7 +61,7 @@ class HammingKeys:
         self._sections = sections
         self._hashes = hashes
         self._half = key_width(signal_type) // 2
-        # Bands with a shorter reach would miss keys. The planes answer without bands.
+        # Bands with a shorter reach would miss keys, so they are not used. Then searches scan the planes.
         self._bands = tuple(bands) if reach_of(bands) >= signal_type.match_distance else ()
         self._tables: BandTables | None = None
 
@@ -71,7 +74,7 @@ class HammingKeys:
         return np.frombuffer(self._sections["B"], np.uint8).reshape(-1, self._half)
 
     def settle(self) -> None:
-        """Wait for the bands, and use them from now on.
+        """Wait for the bands. All later searches use them.
 
         Raises:
             IndexDamaged: Their tables are malformed.
@@ -107,7 +110,7 @@ class HammingKeys:
     def _probe(
         self, tables: BandTables, keys: Keys, queries: range, reach: int
     ) -> tuple[list[Pairs], NDArray[np.int64]]:
-        """Return the pairs that the bands find for a range of queries, and the queries for which a scan costs less."""
+        """Return the pairs that the bands find for `queries`, and the queries for which a scan is cheaper."""
         query_keys, banked = keys[queries.start : queries.stop], _words(self._first)
         first_halves = _words(query_keys[:, : self._half])
         near: list[NDArray[np.int64]] = []
@@ -125,17 +128,17 @@ class HammingKeys:
         too_many = np.concatenate(to_scan) if to_scan else _NOTHING.query
         if not near:
             return [], too_many
-        # A key is found once per band in which it is near, so duplicates are removed.
+        # Several bands can find the same key, so duplicates are removed.
         found = np.unique(np.concatenate(near))
-        return [self._decide(keys, found >> 32, found & _LOW, reach)], too_many
+        return [self._decide(keys, found >> 32, found & _LOW_MASK, reach)], too_many
 
-    def _scan(self, keys: Keys, places: NDArray[np.int64], reach: int) -> list[Pairs]:
-        """Return the pairs that a scan of the first halves finds for the queries at `places`."""
+    def _scan(self, keys: Keys, positions: NDArray[np.int64], reach: int) -> list[Pairs]:
+        """Return the pairs that a scan of the first halves finds for the queries at these positions."""
         pairs = []
         plane = self._first
         step = max(1, SCAN_ROWS // self._hashes)
-        for start in range(0, len(places), step):
-            batch = places[start : start + step]
+        for start in range(0, len(positions), step):
+            batch = positions[start : start + step]
             queries = np.ascontiguousarray(keys[batch, : self._half])
 
             def scan_rows(rows: range, queries: NDArray[np.uint8] = queries) -> tuple[NDArray[np.int64], ...]:
@@ -182,7 +185,7 @@ def _search_result(pairs: Sequence[Pairs]) -> SearchResult:
 
 def _slices(count: int, *, at_least: int) -> list[range]:
     """Return ranges over `count` items: one per thread, each of at least `at_least` items."""
-    # `threads()` makes a system call, so it is called only if there is work for two.
+    # `threads()` makes a system call, so it is called only if the items are enough for two threads.
     number = min(threads(), count // at_least) if count >= 2 * at_least else 1
     edges = [count * place // number for place in range(number + 1)]
     return [range(start, end) for start, end in itertools.pairwise(edges)]
@@ -193,12 +196,12 @@ def _words(keys: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def _distances(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.uint8 | np.uint16]:
-    """Return in how many bits each row of `left` differs from the same row of `right`, or from its only row."""
-    # Computed by column, because NumPy is slow with rows of two numbers.
+    """Return the number of differing bits per row of `left` and `right`. If `right` has one row, reuse it."""
+    # Each column is computed separately, because NumPy is slow if rows have only two numbers.
     distance = np.bitwise_count(left[:, 0] ^ right[:, 0])
     for column in range(1, left.shape[1]):
         more = np.bitwise_count(left[:, column] ^ right[:, column])
-        # The number of bits in three columns still fits a byte.
+        # Three columns have at most 192 differing bits, which fits a byte.
         distance = distance + more if column < 3 else np.add(distance, more, dtype=np.uint16)
     return distance
 
@@ -206,7 +209,7 @@ def _distances(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[n
 def _near_pairs(
     queries: NDArray[np.uint8], plane: NDArray[np.uint8], reach: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return query and row of every pair at most `reach` bits apart."""
+    """Return the query and the row of every pair that differs in at most `reach` bits."""
     if len(queries) * len(plane) <= FEW_PAIRS and "faiss" not in sys.modules:
         return _few_near_pairs(_words(queries), _words(plane), reach)
     import faiss

@@ -1,8 +1,8 @@
 """The manifest file, format version 1: canonical JSON with its own checksum.
 
-`{"manifest": {...}, "sha256": "<of the canonical JSON of the manifest>"}` and a line feed, in ASCII,
-with sorted keys and no spaces. A manifest has exactly one encoding. So a reader encodes the decoded
-manifest again and compares, and refuses a file that differs by one byte.
+The file contains `{"manifest": {...}, "sha256": "<SHA-256 of the manifest's canonical JSON>"}` and a line feed. It is
+in ASCII, with sorted keys and no spaces. A manifest has exactly one encoding. So a reader encodes the decoded manifest
+again and compares, and refuses a file that differs by one byte.
 """
 
 import hashlib
@@ -16,20 +16,20 @@ from countermark.domain.index import FORMAT_VERSION, Manifest, Origin, SegmentKi
 from countermark.errors import IndexDamaged
 
 MAX_MANIFEST_BYTES = 16 * 2**20
-"""The largest allowed manifest: some 40,000 segments. A build retains a few dozen per signal type."""
+"""The largest allowed manifest, in bytes. It lists some 40,000 segments; an index has a few dozen per signal type."""
 
 _SEGMENT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}/[0-9a-f]{64}\.segment")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def segment_name(signal_type: str, sha256: str) -> str:
-    """Return the name of a segment's object. It depends on the content, so a second write changes nothing."""
+    """Return the name of a segment's object. It contains the digest of the bytes, so a second write changes nothing."""
     return f"{signal_type}/{sha256}.segment"
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """Return the bytes of a manifest. Equal manifests have equal bytes."""
-    # Only an unfinished repair has this field. Published manifests keep the encoding from before it existed.
+    # Only the manifest of an unfinished repair has this field. Without it, the bytes are the same as in older versions.
     begun = {} if manifest.begun_at_s is None else {"begun_at_s": manifest.begun_at_s}
     origin = {} if manifest.origin is None else {"origin": [manifest.origin.store_id, manifest.origin.mark]}
     content = (
@@ -70,7 +70,7 @@ def decode_manifest(data: bytes) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IndexDamaged(f"the manifest is malformed: {type(error).__name__}") from error
     if encode_manifest(manifest) != data:
-        raise IndexDamaged("the manifest fails its checksum, or is not written as manifests are")
+        raise IndexDamaged("the manifest fails its checksum, or is not canonical JSON")
     return manifest
 
 
@@ -79,9 +79,9 @@ def _canonical(content: Mapping[str, Any]) -> bytes:
 
 
 def _type_json(index: TypeIndex) -> dict[str, Any]:
-    # Unread banks are rare. A manifest without any keeps the encoding from before this field existed.
+    # Unread banks are rare. Without them, the field is left out, so the bytes are the same as in older versions.
     unread = {"unread_banks": [[bank.bank_id, bank.before] for bank in index.unread_banks]}
-    # Manifests from before sizes were counted have none.
+    # Older versions did not count sizes, so their manifests do not have this field.
     sizes = {"sizes": list(index.sizes)} if index.sizes else {}
     return (
         (unread if index.unread_banks else {})
@@ -138,14 +138,14 @@ def _unread_bank(bank_id: object, before: object) -> UnreadBank:
 
 def _segment(fields: Mapping[str, Any], *, shards: int) -> SegmentRef:
     return SegmentRef(
-        name=_text(fields["name"], like=_SEGMENT_NAME),
+        name=_text(fields["name"], pattern=_SEGMENT_NAME),
         kind=SegmentKind(fields["kind"]),
         shard=_count(fields["shard"], at_most=shards - 1),
         hashes=_count(fields["hashes"]),
         entries=_count(fields["entries"]),
         removed=_count(fields["removed"]),
         size_bytes=_count(fields["size_bytes"]),
-        sha256=_text(fields["sha256"], like=_SHA256),
+        sha256=_text(fields["sha256"], pattern=_SHA256),
     )
 
 
@@ -155,7 +155,7 @@ def _count(value: object, *, at_least: int = 0, at_most: int = MAX_CONTENT_ID) -
     return value
 
 
-def _text(value: object, *, like: re.Pattern[str] | None = None) -> str:
-    if not isinstance(value, str) or (like is not None and not like.fullmatch(value)):
+def _text(value: object, *, pattern: re.Pattern[str] | None = None) -> str:
+    if not isinstance(value, str) or (pattern is not None and not pattern.fullmatch(value)):
         raise ValueError
     return value

@@ -26,7 +26,7 @@ NEWEST_TRIES = 3
 """How often a lookup loads a signal type from a newer index because its segments were removed, before it fails."""
 
 MIN_ARRIVING_BYTES = 16 * 2**20
-"""The least size of a segment that answers while it is loading. A smaller one loads in a fifth of a second."""
+"""The smallest segment, in bytes, that answers while it is loading. A smaller one loads in a fifth of a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Part:
     """The part of an index to load. The default is the whole index.
 
     `group` selects shards; None means all. Without `bands`, the bands of large segments are not read. Then a search
-    is a scan, which is as exact. It takes 44 bytes of memory per PDQ hash instead of some 110.
+    is a scan, which finds the same matches. It takes 44 bytes of memory per PDQ hash instead of some 110.
     """
 
     group: ShardGroup | None = None
@@ -73,7 +73,7 @@ class LoadedIndex:
         opened: Mapping[str, Segment],
         arriving: dict[str, ArrivingSections] | None = None,
         part: Part = WHOLE_INDEX,
-        ahead: ReadAhead | None = None,
+        read_ahead: ReadAhead | None = None,
     ) -> None:
         self.manifest = manifest
         self.token = token
@@ -81,7 +81,7 @@ class LoadedIndex:
         self.signal_types = signal_types
         self._opened = opened
         self._arriving = {} if arriving is None else arriving
-        self._ahead = ahead
+        self._read_ahead = read_ahead
         self._shards = range(manifest.shards) if part.group is None else part.group.of(manifest.shards)
         self._bands = part.bands
         self._loading = {name: _LoadedType() for name in manifest.types if name in signal_types}
@@ -144,10 +144,10 @@ class LoadedIndex:
             return loading.searcher
 
     def age_s(self, now_s: int, signal_type: str | None = None) -> int:
-        """Return how long ago a build last found the index current, in seconds.
+        """Return the age of the index in seconds: the time since a build last found it up to date.
 
-        This is the age of one type or, without `signal_type`, of the oldest. It is never below 0, and it is 0 if the
-        index contains no type.
+        With `signal_type`, this is the age of that type. Without it, this is the age of the oldest type. It is never
+        below 0, and it is 0 if the index contains no type.
 
         Raises:
             IndexNotReady: The index does not contain that type.
@@ -167,7 +167,7 @@ class LoadedIndex:
         for name, segment in self.segments():
             is_interrupted = segment.fault is not None and not isinstance(segment.fault, IndexDamaged)
             sections = self._arriving.get(name)
-            if self._ahead is None and sections is not None and (is_interrupted or sections.has_stopped):
+            if self._read_ahead is None and sections is not None and (is_interrupted or sections.has_stopped):
                 sections.resume()
                 segment.settle_later()
 
@@ -238,19 +238,19 @@ class LoadedIndex:
             skip = () if self._bands else BAND_SECTIONS
             # The read function must not refer to this index: a reference cycle would hold memory until it is collected.
             read = functools.partial(_read_into, self._store, ref)
-            sections = ArrivingSections(header, read, skip=skip, in_background=self._ahead is None)
+            sections = ArrivingSections(header, read, skip=skip, in_background=self._read_ahead is None)
             self._arriving[ref.name] = sections
         else:
             # The segment failed to open before, or a part did not arrive. Ranges that did arrive are not read again.
             sections.resume()
         info = sections.header.info
         _check_counts(ref, info, size_bytes=sections.header.size_bytes)
-        if self._ahead is not None:
-            self._read_within(sections, self._ahead)
+        if self._read_ahead is not None:
+            self._read_within(sections, self._read_ahead)
         segment = segment_of_sections(
             info if self._bands else replace(info, bands=()), sections, self.signal_types[signal_type]
         )
-        if self._ahead is None:
+        if self._read_ahead is None:
             segment.settle_later()
         elif sections.is_read:
             # Damage of the bands is stored in the segment's `fault`. The planes answer without the bands.
@@ -258,13 +258,13 @@ class LoadedIndex:
                 segment.settle()
         return segment
 
-    def _read_within(self, sections: ArrivingSections, ahead: ReadAhead) -> None:
+    def _read_within(self, sections: ArrivingSections, read_ahead: ReadAhead) -> None:
         """Read the sections that a match can need, so that no later lookup waits, and bands within the budget."""
         names = [each.name for each in sections.header.sections if each.name not in BAND_SECTIONS]
         sections.read(names)
         with suppress(Unavailable):
             # The segment answers without the bands, and the next lookup continues to read them.
-            sections.read_on(ranges=ahead.reserve(sections.missing_ranges()))
+            sections.read_on(ranges=read_ahead.reserve(sections.missing_ranges()))
 
 
 class IndexReader:
@@ -286,19 +286,20 @@ class IndexReader:
         *,
         max_age_s: int = MAX_AGE_S,
         part: Part = WHOLE_INDEX,
-        ahead: ReadAhead | None = None,
+        read_ahead: ReadAhead | None = None,
         refreshing: "threading.Lock | None" = None,
     ) -> None:
         """Serve an index, or a part of it if other readers serve the other shards; `FanOut` searches all of them.
 
-        `ahead` is for a process that is frozen between two lookups. Without it, threads continue to read after an
-        answer. Readers that share a lock in `refreshing` load one after the other.
+        Pass `read_ahead` in a process that is frozen between two lookups, as on Lambda. Without it, background threads
+        continue to read the index after a lookup was answered. Readers that share a lock in `refreshing` load one after
+        the other.
         """
         self._store = store
         self._part = part
         self._signal_types = signal_types
         self._max_age_s = max_age_s
-        self._ahead = ahead
+        self._read_ahead = read_ahead
         self._arriving: dict[str, ArrivingSections] = {}
         self._recent: Recent[LoadedIndex] = Recent(max_age_s=max_age_s, serves_stale=True, reading=refreshing)
         self._index: LoadedIndex | None = None
@@ -338,7 +339,10 @@ class IndexReader:
         return of_index | (dict(self._index.failures()) if self._index is not None else {})
 
     def current(self, now_s: int) -> LoadedIndex:
-        """Return the index to answer from. If nothing is read between two lookups, read one missing range of it.
+        """Return the index to answer from.
+
+        With `read_ahead`, no thread reads between two lookups. Then this call also reads one missing range of the
+        index.
 
         Raises:
             IndexNotReady: No index has been published yet.
@@ -346,8 +350,8 @@ class IndexReader:
             Unavailable: The store cannot be reached, and no index was loaded before.
         """
         index = self.current_without_reading(now_s)
-        if self._ahead is not None:
-            read_one_range([index], self._ahead)
+        if self._read_ahead is not None:
+            read_one_range([index], self._read_ahead)
         return index
 
     def current_without_reading(self, now_s: int) -> LoadedIndex:
@@ -364,7 +368,7 @@ class IndexReader:
         """Return the index from memory if `current` would return it without reading the store; else None."""
         return (
             None
-            if self._ahead is not None
+            if self._read_ahead is not None
             else self._recent.cached(now_s, is_usable=lambda index: not index.is_failing)
         )
 
@@ -409,7 +413,7 @@ class IndexReader:
             opened=_still_open(old, published.manifest),
             arriving=self._arriving,
             part=self._part,
-            ahead=self._ahead,
+            read_ahead=self._read_ahead,
         )
         for name in sorted(wanted & published.manifest.types.keys() & self._signal_types.keys()):
             try:
@@ -432,13 +436,13 @@ class IndexReader:
         return index
 
 
-def read_one_range(indexes: Iterable[LoadedIndex], ahead: ReadAhead) -> None:
+def read_one_range(indexes: Iterable[LoadedIndex], read_ahead: ReadAhead) -> None:
     """Read one missing range of the first index that is incomplete."""
-    if ahead.lock.acquire(blocking=False):
+    if read_ahead.lock.acquire(blocking=False):
         try:
             any(index.read_on() for index in indexes)
         finally:
-            ahead.lock.release()
+            read_ahead.lock.release()
 
 
 def _still_open(old: LoadedIndex | None, manifest: Manifest) -> Mapping[str, Segment]:

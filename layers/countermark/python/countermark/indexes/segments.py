@@ -106,7 +106,7 @@ class Segment:
         self.keys.take(np.empty(0, np.int64))
 
     def settle(self) -> None:
-        """Wait for every section and check it. From then on searches are fastest. A failure is stored in `fault`.
+        """Wait for every section and check it, so that later searches are fastest. A failure is stored in `fault`.
 
         Raises:
             IndexDamaged: A section is malformed or incomplete.
@@ -352,7 +352,7 @@ def _entries(segment: Segment, found: SearchResult, later: NDArray[np.uint64]) -
     first = starts[found.row].astype(np.int64)
     count = starts[found.row + 1].astype(np.int64) - first
     source = np.repeat(np.arange(len(count)), count)
-    # Found key i has count[i] entries, from first[i] on.
+    # Found key i has the entries first[i] to first[i] + count[i] - 1.
     entry = np.arange(len(source)) + (first - np.cumsum(count) + count)[source]
     content_ids = ids[entry]
     is_valid = ~_is_in(content_ids, later)

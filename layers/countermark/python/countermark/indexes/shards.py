@@ -46,7 +46,7 @@ class FanOut:
     """
 
     def __init__(self, shards: Sequence[ShardSearcher], *, map_shards: MapShards = map) -> None:
-        """Search with `map_shards`. If it fails for one shard, the whole search fails."""
+        """Create a searcher that calls shards with `map_shards`. If one shard fails, the whole search fails."""
         self._shards = tuple(shards)
         self._map_shards = map_shards
 
@@ -92,9 +92,9 @@ class PublishedIndex(Protocol):
         """
 
     def age_s(self, now_s: int, signal_type: str | None = None) -> int:
-        """Return how long ago a build last found the index current, in seconds.
+        """Return the age of the index in seconds: the time since a build last found it up to date.
 
-        This is the age of one type or, without `signal_type`, of the oldest.
+        With `signal_type`, this is the age of that type. Without it, this is the age of the oldest type.
 
         Raises:
             IndexNotReady: The index does not contain that type.
@@ -114,7 +114,8 @@ class IndexProvider(Protocol):
     def faults(self, now_s: int) -> Sequence[IndexFault]:
         """Return why the newest index, or a part of it, is not in use; empty if all of it is.
 
-        This checks nothing. It reports the results of the last check and of the searches since.
+        This call does not check the store. It reports the results of the last check, and of all searches after that
+        check.
         """
 
 

@@ -1,7 +1,10 @@
-"""A reader that loads a new version shard by shard. It needs the memory of one more shard, instead of all of them.
+"""A reader that loads a new version of the index shard by shard.
 
-A repair writes every segment of an index again. Loading all of them next to the old index would take twice the
-memory. But shards can have different versions, because all entries of a content are in one shard.
+While it loads, it needs memory for one additional shard, and not for a second copy of all shards.
+
+A repair writes every segment of an index again. Loading all of them while the old index is still in memory would take
+twice the memory. Loading shard by shard is safe: all entries of a content are in one shard, so shards of different
+versions do not contradict each other.
 """
 
 import threading
@@ -17,9 +20,9 @@ from countermark.indexes.reader import IndexReader, LoadedIndex, Part, read_one_
 from countermark.indexes.shards import FanOut, first_faults
 
 MAX_AGE_S = 1
-"""How long the manifest is used, and how long each shard uses it after that, in seconds.
+"""How long the manifest is cached, in seconds, and how long each shard can continue to use an older one after that.
 
-Together they are as long as in other readers.
+The sum is the same as in other readers: `reader.MAX_AGE_S`.
 """
 
 ALL_SHARDS = ShardGroup(number=0, groups=1)
@@ -38,27 +41,30 @@ class ShardwiseReader:
         *,
         group: ShardGroup = ALL_SHARDS,
         bands: bool = True,
-        ahead: ReadAhead | None = None,
+        read_ahead: ReadAhead | None = None,
     ) -> None:
         """Serve the shards of a group. Without `bands`, the bands of large segments are not read: see `Part`.
 
-        `ahead` is for a process that is frozen between two lookups. Without it, threads continue to read after an
-        answer.
+        Pass `read_ahead` in a process that is frozen between two lookups, as on Lambda. Without it, background threads
+        continue to read the index after a lookup was answered.
         """
         self._store = store
         self._signal_types = signal_types
         self._group = group
         self._bands = bands
-        self._ahead = ahead
+        self._read_ahead = read_ahead
         self._manifests = IndexReader(store, signal_types, max_age_s=MAX_AGE_S)
         self._lock = threading.Lock()
-        # Two shards at once would need the memory of two more shards, and two lookups would wait.
+        # Shards load one at a time. Two at once would need memory for two more shards, and would delay two lookups.
         self._refreshing = threading.Lock()
         self._pinned_store: _PinnedStore | None = None
         self._readers: Sequence[IndexReader] = ()
 
     def current(self, now_s: int) -> "ShardwiseIndex":
-        """Return the index to answer from. If nothing is read between two lookups, read one missing range of it.
+        """Return the index to answer from.
+
+        With `read_ahead`, no thread reads between two lookups. Then this call also reads one missing range of the
+        index.
 
         Raises:
             IndexNotReady: No index has been published yet.
@@ -70,21 +76,21 @@ class ShardwiseReader:
         shards = [reader.current_without_reading(now_s) for reader in readers]
         if any(index.manifest.shards != newest.manifest.shards for index in shards):
             raise Unavailable("the index is changing: another shard count was published in the meantime")
-        if self._ahead is not None:
-            read_one_range(shards, self._ahead)
+        if self._read_ahead is not None:
+            read_one_range(shards, self._read_ahead)
         return ShardwiseIndex(newest, shards)
 
     def faults(self, now_s: int) -> Sequence[IndexFault]:
-        """Return why the newest index is not in use in every shard; empty if it is."""
+        """Return the reasons why a shard does not use the newest index; empty if all shards use it."""
         return first_faults(fault for reader in (self._manifests, *self._readers) for fault in reader.faults(now_s))
 
     def _readers_of(self, newest: LoadedIndex) -> Sequence[IndexReader]:
-        """Return a reader per shard. The readers see the newest manifest as the published one."""
+        """Return one reader per shard. Each of them receives `newest` when it queries the published manifest."""
         manifest = newest.manifest
         with self._lock:
             store = self._pinned_store
             if store is None or store.published.manifest.shards != manifest.shards:
-                # With another shard count, shards contain other contents. So the loaded shards are of no use.
+                # If the shard count changes, contents move between shards. So the loaded shards cannot be used.
                 store = self._pinned_store = _PinnedStore(self._store, newest)
                 self._readers = [
                     IndexReader(
@@ -92,7 +98,7 @@ class ShardwiseReader:
                         self._signal_types,
                         max_age_s=MAX_AGE_S,
                         part=self._part(shard, manifest),
-                        ahead=self._ahead,
+                        read_ahead=self._read_ahead,
                         refreshing=self._refreshing,
                     )
                     for shard in self._group.of(manifest.shards)
@@ -131,9 +137,9 @@ class ShardwiseIndex:
         return FanOut([shard.searcher(signal_type) for shard in self._shards])
 
     def age_s(self, now_s: int, signal_type: str | None = None) -> int:
-        """Return how long ago a build last found the oldest shard current, in seconds.
+        """Return the age of the index in seconds: the time since a build last found the oldest shard up to date.
 
-        This is the age of one type or, without `signal_type`, of the oldest.
+        With `signal_type`, this is the age of that type. Without it, this is the age of the oldest type.
 
         Raises:
             IndexNotReady: The index does not contain that type.
@@ -142,7 +148,7 @@ class ShardwiseIndex:
 
 
 class _PinnedStore:
-    """An index store that reports one given manifest as the published one."""
+    """An index store that always returns the manifest in `published` as the published manifest."""
 
     def __init__(self, store: IndexStore, index: LoadedIndex) -> None:
         self._store = store

@@ -1,8 +1,9 @@
 """The index of vectors, for the signal types of extensions. Vectors consist of numbers or of bits.
 
-A search finds vectors up to a distance, or from an inner product on. FAISS scans the vectors in place and returns those
-that are near, with a margin for its rounding. The signal type's comparison decides on each of them. So the index
-returns the same answers as comparing everything, whatever the order of FAISS's sums.
+A search finds the vectors whose distance is at most a threshold, or whose inner product is at least a threshold. FAISS
+scans the vectors in place. It returns the candidates, with a margin for its rounding errors. Then the signal type's
+comparison decides on each candidate. So the index returns the same matches as comparing the query with every vector,
+even though FAISS adds the numbers in another order.
 """
 
 import itertools
@@ -18,13 +19,16 @@ from countermark.indexes.keys import NO_DISTANCE, Keys, SearchResult, Sections, 
 from countermark.indexes.slices import over_slices, threads
 
 SCAN_PAIRS = 2**25
-"""How many pairs of query and vector one scan compares at most. On the worst data each takes 20 bytes."""
+"""The most pairs of query and vector that one scan compares. If all of them are near, each takes 20 bytes."""
 
 SLICE_PAIRS = 2**17
-"""The least work of a scanning thread, in pairs: some milliseconds."""
+"""A thread is started for at least this many pairs of query and vector: some milliseconds of work."""
 
 MAX_NORM = 1e18
-"""The longest vector that FAISS scans. The square of a longer one leaves float32's range, so each pair is compared."""
+"""The length of the longest vector that FAISS scans. The square of a greater length does not fit a float32.
+
+So a longer vector is compared with every other vector, without FAISS.
+"""
 
 _UNIT = 2.0**-24  # The largest relative error of one float32 operation.
 
@@ -33,13 +37,13 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 class VectorKeys:
-    """Distinct vectors, uint8 of shape (n, key_bytes): bits, or little-endian float32."""
+    """Distinct vectors, as uint8 of shape (n, key_bytes). They contain bits, or little-endian float32 numbers."""
 
     def __init__(self, signal_type: SignalType, sections: Sections, *, key_bytes: int) -> None:
         """Wait for the vectors.
 
         Raises:
-            IndexDamaged: The type is not a type of vectors, or its vectors have another length.
+            IndexDamaged: The signal type has no vectors, or its vectors do not have `key_bytes` bytes.
         """
         if not isinstance(signal_type, IsVector) or key_bytes != vector_bytes(signal_type):
             raise IndexDamaged(f"a segment of vectors of {key_bytes} bytes cannot hold {signal_type.name}")
@@ -50,7 +54,7 @@ class VectorKeys:
         self._norms: NDArray[np.float64] | None = None
 
     def search(self, queries: Sequence[str], *, max_distance: int | None) -> SearchResult:
-        """Return the vectors that match by the type's comparison, with the distances that it returns."""
+        """Return the vectors that match according to the type's comparison, with their distances."""
         keys = pack_keys(self._signal_type, queries)
         values: dict[int, str] = {}
         found = []
@@ -69,12 +73,12 @@ class VectorKeys:
         return self._keys.take(rows, axis=0)
 
     def settle(self) -> None:
-        """Compute the vectors' lengths now, so that the first search is not slower."""
+        """Compute the vectors' lengths now, because otherwise the first search would compute them."""
         if self._metric is not Metric.HAMMING:
             self._stored_norms()
 
     def _near(self, keys: Keys) -> Iterator[tuple[int, int]]:
-        """Yield each pair of query and row that can match, once."""
+        """Yield each pair of query and row that is a candidate. No pair is repeated."""
         if not len(self._keys):
             return
         step = max(1, SCAN_PAIRS // len(self._keys))
@@ -105,11 +109,15 @@ class VectorKeys:
         norms = self._stored_norms()
         queries, rows = _numbers(keys), _numbers(self._keys)
         query_norms = _norms(queries)
-        is_plain, is_plain_row = query_norms <= MAX_NORM, norms <= MAX_NORM
-        odd, odd_rows, plain = np.flatnonzero(~is_plain), np.flatnonzero(~is_plain_row), np.flatnonzero(is_plain)
-        near = [_all_pairs(odd, np.arange(len(rows))), _all_pairs(plain, odd_rows)]
-        if len(plain):
-            longest = query_norms[plain].max() + norms[is_plain_row].max(initial=0)
+        is_scanned_query, is_scanned_row = query_norms <= MAX_NORM, norms <= MAX_NORM
+        long_queries, long_rows, scanned_queries = (
+            np.flatnonzero(~is_scanned_query),
+            np.flatnonzero(~is_scanned_row),
+            np.flatnonzero(is_scanned_query),
+        )
+        near = [_all_pairs(long_queries, np.arange(len(rows))), _all_pairs(scanned_queries, long_rows)]
+        if len(scanned_queries):
+            longest = query_norms[scanned_queries].max() + norms[is_scanned_row].max(initial=0)
             radius = self._radius(longest, terms=rows.shape[1])
             is_product = self._metric is Metric.INNER_PRODUCT
             name = "range_search_inner_product" if is_product else "range_search_L2sqr"
@@ -119,14 +127,17 @@ class VectorKeys:
                 pointers = faiss.swig_ptr(queries), faiss.swig_ptr(rows)
                 search(*pointers, rows.shape[1], len(queries), len(rows), radius, result)
 
-            near += [(plain[query], row) for query, row in _scan(work, np.ascontiguousarray(queries[plain]), rows)]
+            near += [
+                (scanned_queries[query], row)
+                for query, row in _scan(work, np.ascontiguousarray(queries[scanned_queries]), rows)
+            ]
         return near
 
     def _radius(self, longest: float, *, terms: int) -> float:
-        """Return a bound for a scan by squared distance or by product, which excludes nothing within the threshold.
+        """Return the threshold for FAISS: a squared distance or a product, with a margin so that no match is missed.
 
-        The error of a sum of float32 products is at most the number of terms times the unit, relative to the sum of
-        the absolute values. The norms bound that sum. The margin is doubled, because FAISS and the comparison round.
+        For a sum of float32 products, the error relative to the sum of their absolute values is at most `terms *
+        _UNIT`. The vectors' lengths limit that sum. The margin is doubled, because both FAISS and the comparison round.
         """
         slack = 4 * (terms + 8) * _UNIT * longest**2 + 1e-30
         if self._metric is Metric.INNER_PRODUCT:
@@ -172,7 +183,7 @@ def _no_pairs() -> Pairs:
 
 
 def _scan(work: Any, queries: NDArray[Any], rows: NDArray[Any]) -> list[Pairs]:
-    """Return the pairs that a range search of FAISS finds, by slices of the rows."""
+    """Return the pairs that `work`, a range search of FAISS, finds. Threads search slices of the rows."""
     number = max(1, min(threads(), len(queries) * len(rows) // SLICE_PAIRS))
     edges = [len(rows) * place // number for place in range(number + 1)]
 

@@ -312,7 +312,7 @@ def _answer_to_content(
             existing += (match for match in matches if match not in existing)
     headers = content.coverage_headers(report, looked_up)
     if not any(found.values()):
-        error = content.refusal(report, report.not_examined(asks=True))
+        error = content.refusal(report, report.not_examined(with_queries=True))
         if error is not None:
             return wire.message(str(error), status=error.http_status, headers=headers)
     return wire.json_answer(found if signal_type is None else found.get(signal_type, {}), headers=headers)

@@ -13,7 +13,7 @@ from countermark.domain.index import Manifest
 from countermark.domain.signal import ContentType
 from countermark.errors import InvalidInput
 from countermark.flows import curate
-from countermark.flows.hash import applicable
+from countermark.flows.hash import applicable_types
 
 router = Router("Types")
 
@@ -91,7 +91,7 @@ def list_content_types(call: Call) -> Answer:
 
     def is_enabled(kind: ContentType) -> bool:
         is_opened = services.content_types.holding(kind) is not None
-        return is_opened or bool(applicable(services.signal_types, kind, ratios=ratios))
+        return is_opened or bool(applicable_types(services.signal_types, kind, ratios=ratios))
 
     kinds = [kind for kind in services.content_types.names() if kind != ContentType.FILE]
     return wire.json_answer([{"name": kind, "enabled": is_enabled(kind)} for kind in kinds])
