@@ -22,7 +22,7 @@ EXCLUDED_FILES = ("/*", "!/lambdas", "__pycache__")
 
 
 MANY_ERRORS = 5
-"""The number of failed invocations within five minutes that raises an alarm. The retries of fewer usually succeed."""
+"""The number of failed invocations within five minutes that raises an alarm. Fewer usually succeed when retried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +72,8 @@ def stage_function(
     Lambda's processing power is proportional to the memory: a whole core at 1,769 MB. A function that
     `uses_signal_types` gets the layer of extensions, if the deployment has one.
 
-    Set `may_loop` for a function that sends its remaining work to its own queue. Without it, Lambda detects a loop
-    after about 16 such messages, and the next message becomes a dead letter. `may_loop` turns this detection off. So
+    Set `may_loop` for a function that sends its remaining work to its own queue. Without it, Lambda stops the loop
+    after about 16 such messages, and the next message becomes a dead letter. `may_loop` turns this protection off. So
     each message must make progress, or send no further message.
     Source: AWS Lambda, "Use Lambda recursive loop detection to prevent infinite loops".
     """

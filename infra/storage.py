@@ -115,7 +115,7 @@ def _bucket(scope: Construct, name: str, *, logs: s3.IBucket, lifecycle: s3.Life
 
 
 def _log_bucket(scope: Construct, *, deployment: Deployment) -> s3.Bucket:
-    """Create the bucket for the access logs of other buckets. S3 writes each log once, so it has no versions."""
+    """Create the bucket for the access logs of other buckets. It has no versions: S3 writes each log once."""
     return s3.Bucket(
         scope,
         "AccessLogs",

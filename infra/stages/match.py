@@ -36,7 +36,7 @@ For each throttled call, a lookup failed or was repeated.
 """
 
 MANY_PARTLY_MATCHED = 5
-"""The number of contents within an hour that were compared only in part, and that raises an alarm.
+"""The number of partly compared contents within an hour that raises an alarm.
 
 A single text that someone wrote to make comparisons slow does not raise it.
 """

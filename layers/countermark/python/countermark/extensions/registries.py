@@ -43,7 +43,7 @@ _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 class Extension:
     """An imported extension. Its signal types and content types were checked.
 
-    `setup` are functions to call once, when the extension is added.
+    `setup` contains functions to call once, when the extension is added.
     """
 
     module: str

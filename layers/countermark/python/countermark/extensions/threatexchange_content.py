@@ -4,9 +4,9 @@ A content type of the peer is a class, `ContentType`. It accepts one argument an
 the content is a text or a URL, the argument is the text itself. For other content, the argument is the path of a
 temporary file, which is deleted afterwards. The class returns each part in the same way: a text, or the path of a file.
 
-Limits: the peer does not define how to detect a content type. Countermark detects it if the file's
-name ends in the type's name, or by the MIME type of such names. The MIME types of photos, videos and texts are not used
-for this. The extension must remove the files that it writes.
+Limits: the peer does not define how to detect a content type. Countermark detects it if the file's name
+ends in the type's name, or by the MIME type of such names. The MIME types of photos, videos and texts are not used for
+this. The extension must remove the files that it writes.
 
 Source: python-threatexchange 1.2.16, content_type/content_base.py and extensions/pdf/content.py.
 """

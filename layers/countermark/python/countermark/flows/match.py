@@ -272,7 +272,9 @@ def match_hashed(
     read_queries: ReadQueries | None = None,
     on_partial: Callable[[Mapping[str, str]], None] | None = None,
 ) -> Sequence[Mapping[str, JSON]] | None:
-    """Look up the signals and queries of hashed content, publish its matches, and return them; None if done before.
+    """Look up the signals and queries of hashed content, publish its matches, and return them.
+
+    Return None if the event was processed before.
 
     `read_queries` reads the queries from the content that were too large for the event. `caller` is the uploader, or
     the stage. `on_match` is called with the matches before they are published.

@@ -136,8 +136,8 @@ class VectorKeys:
     def _radius(self, longest: float, *, terms: int) -> float:
         """Return the threshold for FAISS: a squared distance or a product, with a margin so that no match is missed.
 
-        For a sum of float32 products, the error relative to the sum of their absolute values is at most `terms *
-        _UNIT`. The vectors' lengths limit that sum. The margin is doubled, because both FAISS and the comparison round.
+        A sum of float32 products has an error of at most `terms * _UNIT`, relative to the sum of the products' absolute
+        values. The vectors' lengths limit that sum. The margin is doubled, because both FAISS and the comparison round.
         """
         slack = 4 * (terms + 8) * _UNIT * longest**2 + 1e-30
         if self._metric is Metric.INNER_PRODUCT:
