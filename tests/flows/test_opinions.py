@@ -314,7 +314,7 @@ def test_what_is_not_withdrawn_whole_or_was_never_fetched_is_refused(place: Plac
     for more in ({"tags": ["a"]}, {"signal_type": "pdq"}, {"reason": "1"}):
         with pytest.raises(InvalidInput, match="takes back the whole opinion"):
             shared_opinion("withdrawn", **more)
-    with pytest.raises(InvalidInput, match="was not fetched yet"):
+    with pytest.raises(InvalidInput, match="before the signal is fetched"):
         opinions.publish_opinions(place.curator, place.sender, place.given("withdrawn"))
 
 

@@ -70,7 +70,7 @@ def decode_manifest(data: bytes) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IndexDamaged(f"the manifest is malformed: {type(error).__name__}") from error
     if encode_manifest(manifest) != data:
-        raise IndexDamaged("the manifest fails its checksum, or is not canonical JSON")
+        raise IndexDamaged("the manifest fails its checksum, or is not in its canonical form")
     return manifest
 
 
