@@ -1,8 +1,8 @@
 """All errors that countermark raises deliberately, with their HTTP status and exit code.
 
-Adapters translate the errors that they catch into these classes by exact codes, with `from` the cause. A subclass
-exists only if a caller handles it differently. An error that is not a `CountermarkError` is a bug: it crashes the
-process, the event is retried, and the dead-letter queue stores the event.
+Adapters catch the errors of libraries and raise one of these classes instead, chosen by the exact error code. They use
+`raise ... from`, so that the cause is kept. A subclass exists only if a caller handles it differently. Any other error
+is a bug: it crashes the process, the event is retried, and the event finally goes to the dead-letter queue.
 """
 
 from typing import ClassVar
@@ -23,15 +23,15 @@ class InvalidInput(CountermarkError):
 
 
 class InvalidSignal(InvalidInput):
-    """A text is not a signal of its type."""
+    """A text is not a valid signal of the stated type."""
 
 
 class InvalidContent(InvalidInput):
-    """Bytes are not content of the stated type: they are truncated, hostile or of another format."""
+    """Bytes are not valid content of the stated type: they are truncated, hostile, or in another format."""
 
 
 class UnsupportedContent(InvalidContent):
-    """Bytes are content of a format, or of a variant of a format, that is not supported. The text names it."""
+    """The format of a content, or the variant of the format, is not supported. The text names the format."""
 
 
 class ContentTooLarge(InvalidContent):
@@ -41,7 +41,7 @@ class ContentTooLarge(InvalidContent):
 
 
 class UnsafeURL(InvalidInput):
-    """Content must not be fetched from a URL, because of its scheme, its host or a redirect."""
+    """countermark must not fetch content from a URL, because of its scheme or host, or because of a redirect."""
 
 
 class NotFound(CountermarkError):
@@ -52,20 +52,20 @@ class NotFound(CountermarkError):
 
 
 class Conflict(CountermarkError):
-    """The current state does not allow the operation: another caller was first, or holds the object now."""
+    """The current state does not allow the operation, for example because another caller was faster or holds a lock."""
 
     http_status = 409
     exit_code = 2
 
 
 class AlreadyExists(Conflict):
-    """A name is already in use. The status is the one that HMA's clients expect."""
+    """A name is already in use. HMA's clients expect the status 403 in this case."""
 
     http_status = 403
 
 
 class CursorLost(InvalidInput):
-    """A cursor is past the last change of this store. It is of another store, or this store is an older copy."""
+    """A cursor is past the last change of this store. Either another store made it, or this store is an older copy."""
 
 
 class PublishConflict(Conflict):
@@ -79,7 +79,7 @@ class LeaseHeld(Conflict):
 
 
 class LeaseLost(Conflict):
-    """The lease of this run expired or was taken over. The run must not write anything more."""
+    """The lease of this run expired, or another run acquired it. This run must stop writing."""
 
     exit_code = 3
 
@@ -92,7 +92,7 @@ class Unauthorized(CountermarkError):
 
 
 class Forbidden(CountermarkError):
-    """The API key is known, but lacks the role."""
+    """The API key is known, but does not have the required role."""
 
     http_status = 403
     exit_code = 2
@@ -104,11 +104,11 @@ class Unavailable(CountermarkError):
     http_status = 503
     exit_code = 3
     retry_after_s: ClassVar[int | None] = None
-    """How long a caller should wait before sending the same request again, in seconds; None if this is not known."""
+    """The time in seconds that a caller should wait before it repeats the request; None if the time is not known."""
 
 
 class Busy(Unavailable):
-    """This process has too many requests, and none of them finished in time to make space for this one."""
+    """This process has too many requests. The new request waited, but no other request finished in time."""
 
     retry_after_s: ClassVar[int | None] = 10
 
@@ -118,13 +118,13 @@ class IndexNotReady(Unavailable):
 
 
 class IndexDamaged(Unavailable):
-    """Bytes of the index fail a check. Lookups never use them; a full build repairs the index."""
+    """Bytes of the index fail a check. Lookups never use such bytes. A full build repairs the index."""
 
 
 class ExchangeFailed(Unavailable):
-    """An exchange refused, timed out, or sent an answer that is not in its format.
+    """An exchange refused a request, timed out, or sent an answer that is not in the exchange's format.
 
-    `status` is the HTTP status of the answer. It is None if there was no answer, or if the status was not the reason.
+    `status` is the HTTP status of the answer. It is None if no answer arrived, or if the error has another reason.
     """
 
     def __init__(self, text: str, *, status: int | None = None) -> None:
@@ -133,6 +133,6 @@ class ExchangeFailed(Unavailable):
 
 
 class MissingExtra(Unavailable):
-    """A required optional package is not installed. The text names it."""
+    """An optional package is required here, but is not installed. The text names the package."""
 
     exit_code = 2

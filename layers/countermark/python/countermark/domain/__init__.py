@@ -1,1 +1,1 @@
-"""Ring 1: values and ports. Standard library only; no clock, no input or output."""
+"""Ring 1: values and ports. It imports only the standard library, reads no clock, and does no input or output."""

@@ -8,7 +8,7 @@ from countermark.errors import AlreadyExists
 
 
 class Role(StrEnum):
-    """An operation that a key allows. ADMIN allows all operations."""
+    """A group of operations that a key allows. ADMIN allows all operations."""
 
     HASH = "hash"
     MATCH = "match"
@@ -18,9 +18,9 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A stored key: the SHA-256 of its text in hex, its name, and its roles.
+    """A stored key. `digest` is the SHA-256 of the key's text, in hex.
 
-    Logs show the name as the id of the key. No two keys of a store have the same name.
+    Logs show the name as the id of the key. Each key of a store has a different name.
     """
 
     digest: str
@@ -32,7 +32,7 @@ class ApiKey:
 def digest(key: str) -> str:
     """Return the digest under which a key is stored.
 
-    A key is 256 random bits, which cannot be guessed, so a plain hash is as safe as a slow one.
+    A key consists of 256 random bits, which cannot be guessed. So a fast hash is as safe as a slow password hash.
     """
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -17,28 +17,28 @@ ENABLED = 1
 """The `disable_until_ts` of an enabled content."""
 
 PERMANENTLY_DISABLED = 253402300800
-"""The `disable_until_ts` from which a content is disabled permanently: 10000-01-01T00:00:00Z."""
+"""A content is disabled permanently if its `disable_until_ts` is at least this number: 10000-01-01T00:00:00Z."""
 
 LEGACY_PERMANENTLY_DISABLED = 0
-"""The `disable_until_ts` with which clients of HMA 2.0 disable a content permanently."""
+"""The `disable_until_ts` that clients of HMA 2.0 send to disable a content permanently."""
 
 MAX_DISABLE_AHEAD_S = 5 * 365 * 24 * 3600
-"""How far ahead a timed disable can end, in seconds. More than 5 years is a mistake, or means permanently."""
+"""The maximum duration of a timed disable, in seconds: 5 years. A longer one is a mistake, or means permanently."""
 
 MAX_CONTENT_ID = 2**53 - 1
-"""The largest content id, which every JSON reader accepts without loss (RFC 8259, section 6)."""
+"""The largest content id. Every JSON reader accepts integers up to this number without loss (RFC 8259, section 6)."""
 
 MAX_NOTE_LENGTH = 255
-"""The longest note, in characters: the size of HMA's column."""
+"""The maximum length of a note, in characters. HMA's database column has the same size."""
 
 MAX_REASON_LENGTH = 255
-"""The longest reason for a disable, in characters: as long as a note."""
+"""The maximum length of the reason for a disable, in characters. Notes have the same limit."""
 
 MAX_BANK_NAME_LENGTH = 255
-"""The longest bank name, in characters: the size of HMA's column."""
+"""The maximum length of a bank name, in characters. HMA's database column has the same size."""
 
 MAX_BATCH_KEY_LENGTH = 255
-"""The longest key of a batch of contents, in characters. A UUID has 36."""
+"""The maximum length of the key of a batch of contents, in characters. A UUID has 36 characters."""
 
 _BANK_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 
@@ -48,7 +48,7 @@ class Bank:
     """A named collection of contents with the same label.
 
     `id` never changes, but `name` can. `matching_enabled_ratio` is in 0.0..1.0. `distance_limits` maps a signal type to
-    the largest distance at which this bank matches. A signal type without a limit has its own `match_distance`.
+    the largest distance at which this bank matches. For a signal type without a limit here, `match_distance` applies.
     """
 
     id: int
@@ -99,7 +99,7 @@ class Provenance:
 
     @classmethod
     def from_json(cls, stored: Any) -> Self:
-        """Return the provenance of a stored form. SQLite stored the digest before the opinions until schema 8."""
+        """Return the provenance from its stored form. Before schema 8, SQLite stored the digest before the opinions."""
         collaboration, record_key, opinions, record_digest = stored
         if isinstance(opinions, str):
             opinions, record_digest = record_digest, opinions
@@ -115,9 +115,9 @@ class Provenance:
 class ContentDraft:
     """A content that has no id yet.
 
-    `signals` maps a signal type to a canonical value: at most one per type, and at least one in total. `source_key`
-    names the event that banks the content, for example an upload. A second draft with the same key is the same content.
-    None means that each draft is a separate content.
+    `signals` maps each signal type to its canonical value. It has at least one entry. `source_key` names the event that
+    banks the content, for example an upload. Drafts with the same key become the same content. A draft without a key
+    always becomes a new content.
     """
 
     signals: Mapping[str, str]
@@ -128,7 +128,7 @@ class ContentDraft:
     source_key: str | None = None
 
     def content(self, content_id: int, bank_id: int, *, now_s: int) -> "BankContent":
-        """Return the content that this draft becomes under an id."""
+        """Return the content of this draft, with an id and a bank."""
         return BankContent(
             id=content_id,
             bank_id=bank_id,
@@ -142,7 +142,7 @@ class ContentDraft:
 
 
 def batch_digest(drafts: Sequence[ContentDraft]) -> str:
-    """Return a digest of drafts and their order. Only equal drafts have equal digests."""
+    """Return a digest of drafts in their order. Two lists have the same digest only if their drafts are equal."""
     values = [
         [
             sorted(draft.signals.items()),
@@ -160,8 +160,9 @@ def batch_digest(drafts: Sequence[ContentDraft]) -> str:
 class BankContent:
     """One banked content, which matches by any of its signals.
 
-    `id` counts up from 1 and fits JSON. `metadata` has the curator's fields content_id, content_uri and json. `reason`
-    is why the content was disabled, or "" without a reason. Like the note, it stays until it is changed.
+    The ids of contents begin at 1 and are at most `MAX_CONTENT_ID`. `metadata` has the curator's fields content_id,
+    content_uri and json. `reason` is why the content was disabled; "" if no reason was given. The reason and the note
+    stay until a curator changes them.
     """
 
     id: int
@@ -186,7 +187,9 @@ class ContentChange:
 
     @classmethod
     def checked(cls, values: Mapping[str, object], *, now_s: int) -> Self:
-        """Return the change that a caller requests, by field name. A field that is missing or None keeps its value.
+        """Return the change that a caller requests. `values` maps field names to new values.
+
+        A field that is missing or None keeps its value.
 
         Raises:
             InvalidInput: The time or a text is invalid.
@@ -212,7 +215,8 @@ def bank_name(text: object) -> str:
     """Return a valid bank name.
 
     Raises:
-        InvalidInput: The name is not upper case with underscores, or is too long. The text is HMA's.
+        InvalidInput: The name is not upper case with underscores, or is too long. For the first error, the text is the
+            same as in HMA.
     """
     if not isinstance(text, str) or not _BANK_NAME.fullmatch(text):
         raise InvalidInput("Bank names must be UPPER_WITH_UNDERSCORE")
@@ -243,7 +247,7 @@ def disable_until_ts(value: object, *, now_s: int) -> int:
 
     Raises:
         InvalidInput: The value is not a whole number, is negative, or is a timed disable more than 5 years after
-            `now_s`.
+            `now_s`. `now_s` is in epoch seconds.
     """
     wrong = InvalidInput(f"disable_until_ts is a whole number of epoch seconds, not {value!r}")
     if isinstance(value, str):
@@ -315,7 +319,7 @@ def can_match(disable_until_ts: int, *, now_s: int) -> bool:
 
 
 def is_indexed(bank: Bank | None, content: BankContent | None) -> bool:
-    """Return whether an index build includes a content. Timed disables and ratios above 0 do not exclude it."""
+    """Return whether an index build includes a content. A timed disable or any ratio above 0 does not exclude it."""
     return (
         bank is not None
         and content is not None

@@ -8,7 +8,7 @@ from countermark.domain.api_key import Role
 LOCAL_PREFIX: Final = "local:"
 STAGE_PREFIX: Final = "stage:"
 RESERVED_PREFIXES: Final = (LOCAL_PREFIX, STAGE_PREFIX)
-"""The prefixes of the ids of callers without an API key. No key can have such an id."""
+"""The ids of callers without an API key begin with these prefixes. The name of an API key cannot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +16,7 @@ class Caller:
     """The caller of an operation, and the caller's roles.
 
     `key_id` is the name of an API key, `local:<user>@<host>` or `stage:<name>`. It is never the key itself, so logs can
-    contain it. It is empty if a route needs no key.
+    contain it. `key_id` is empty if the route needs no key.
     """
 
     key_id: str

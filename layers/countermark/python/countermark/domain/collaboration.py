@@ -10,7 +10,7 @@ from countermark.domain.json import JSON, known_fields
 
 
 class RecordPolicy(StrEnum):
-    """What a fetch does with a record whose aggregate opinion is DISPUTED or NEGATIVE_CLASS."""
+    """How a fetch handles a record with the aggregate opinion DISPUTED or NEGATIVE_CLASS."""
 
     MATCH = "match"
     SKIP = "skip"
@@ -21,10 +21,10 @@ class Collaboration:
     """One membership in an exchange.
 
     `api` is the kind of the exchange. `bank` is the name of the bank that receives the contents. `config` has the
-    fields that are specific to the kind. `disputed` is the policy for records whose aggregate opinion is DISPUTED, and
-    `negative` for those with NEGATIVE_CLASS. Nothing is sent to the exchange unless `writes_back` is set. A
-    collaboration that `is_confined` was made over the API. It reads and writes only the files that the server's
-    operator offers.
+    fields that are specific to the kind. `disputed` is the policy for records with the aggregate opinion DISPUTED.
+    `negative` is the policy for records with NEGATIVE_CLASS. If `writes_back` is not set, countermark sends nothing to
+    the exchange. `is_confined` means that the collaboration was created over the API. Such a collaboration can read and
+    write only the files that the server's operator allows.
     """
 
     name: str
@@ -43,18 +43,19 @@ class Collaboration:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """Return the collaboration of a stored form."""
+        """Return the collaboration from its stored form."""
         policies = {name: RecordPolicy(stored[name]) for name in ("disputed", "negative")}
         return cls(**known_fields(cls, stored) | policies)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchState:
-    """The progress of a collaboration's fetch. Users see a status that is made from it.
+    """The progress of a collaboration's fetch. The status that users see is computed from this state.
 
-    `checkpoint` belongs to the exchange and is opaque; None means from the start. `generation` counts the fetches from
-    the start. Records of an older generation are removed when a fetch completes its generation. `begun_at_s` is when
-    the first run began. It gives an age to a fetch that never completes.
+    `checkpoint` is opaque: only the code of the exchange interprets it. None means that the next fetch begins from the
+    start. `generation` is the number of fetches that began from the start. When a fetch completes its generation, the
+    records of older generations are removed. `begun_at_s` is when the first run began. If no fetch was ever completed,
+    the age of the data is counted from this time.
 
     Times are epoch seconds; None means never. `running_since_s` is None if the fetch is not running. `unreadable_items`
     counts the records of this generation that were on a damaged page and are still missing.
@@ -80,13 +81,13 @@ class FetchState:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """Return the state of a stored form."""
+        """Return the state from its stored form."""
         return cls(**known_fields(cls, stored))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The right of one run to write for a collaboration, until `expires_at_s`."""
+    """The exclusive right of one run to write the data of a collaboration, until `expires_at_s` in epoch seconds."""
 
     collaboration: str
     holder: str
@@ -94,9 +95,9 @@ class Lease:
 
 
 def lease_held_message(name: str, *, holder: str, since_s: int, expires_at_s: int) -> str:
-    """Return the message that another run holds the lease of a collaboration. Times are epoch seconds.
+    """Return the message for the error that another run holds the lease of a collaboration. Times are epoch seconds.
 
-    A `since_s` of 0 means that the time is not known.
+    A `since_s` of 0 means that the start of the lease is not known.
     """
     began = f" since {_utc(since_s)}" if since_s else ""
     return (
@@ -114,10 +115,11 @@ def _utc(at_s: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """An exchange's record as stored, by the exchange's key and with the last generation that contained it.
+    """A stored record of an exchange.
 
-    `content_id` is the content banked from the record. It is None if no signal of the record was banked. `is_withheld`
-    means that a curator deleted the content, so that a fetch does not bank it again.
+    `key` is the exchange's key of the record. `generation` is the last generation that contained the record.
+    `content_id` is the id of the content that was banked from the record; None if no signal of it was banked.
+    `is_withheld` means that a curator deleted the content, so no fetch banks the record again.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""Content types of extensions: how they are recognised, and the parts that their content contains."""
+"""Content types of extensions: how to recognise their content, and how to find the parts inside it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class Part:
 
 
 class ContentForm(Protocol):
-    """A content type of an extension, and how to recognise it. Stateless; its name is an interchange format."""
+    """A content type of an extension, and how to recognise it. It has no state. Its name is used on the wire."""
 
     @property
     def name(self) -> ContentType:
@@ -39,11 +39,11 @@ class ContentForm(Protocol):
 
     @property
     def suffixes(self) -> frozenset[str]:
-        """The suffixes of its file names, in lower case, each with its dot."""
+        """The suffixes of file names of this type, in lower case, each with its dot."""
 
     @property
     def starts(self) -> tuple[bytes, ...]:
-        """The first bytes of files of this type. Empty if the first bytes do not identify it."""
+        """The byte strings with which files of this type begin. Empty if the first bytes do not identify the type."""
 
 
 @runtime_checkable
@@ -51,25 +51,28 @@ class HoldsParts(ContentForm, Protocol):
     """A content type of an extension whose content contains other content."""
 
     def parts(self, content: bytes, name: str) -> Iterable[Part]:
-        """Yield the parts of a content, in their order. `name` is the name of its file, or "".
+        """Yield the parts of a content, in the order of the content. `name` is the name of the content's file, or "".
 
         A part can contain further parts. The caller opens them, and limits the number of parts, bytes and levels.
 
         Raises:
-            InvalidContent: The content is not of this type, or is damaged. The iteration can raise this too; parts that
-                were yielded before remain valid.
+            InvalidContent: The content is not of this type, or is damaged. This can also be raised after some parts
+                were yielded. These parts remain valid.
             MissingExtra: A required package is not installed.
         """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentTypes:
-    """The installed content types: countermark's own, and those of extensions, by name and in order."""
+    """The installed content types: countermark's types and the types of extensions.
+
+    `forms` maps the name of each extension's type to the type, in the order in which lists show them.
+    """
 
     forms: Mapping[ContentType, ContentForm] = field(default_factory=dict)
 
     def names(self) -> tuple[ContentType, ...]:
-        """Return all names, countermark's own first."""
+        """Return the names of all types, countermark's types first."""
         return (*BUILT_IN_CONTENT_TYPES, *self.forms)
 
     def named(self, name: str) -> ContentType:
@@ -84,7 +87,7 @@ class ContentTypes:
         return names[names.index(name)]
 
     def holding(self, content_type: ContentType) -> HoldsParts | None:
-        """Return the form that opens content of a type; None if such content contains no other content."""
+        """Return the form that finds the parts in content of a type; None if such content has no parts."""
         form = self.forms.get(content_type)
         return form if isinstance(form, HoldsParts) else None
 
@@ -101,7 +104,7 @@ class ContentTypes:
     def by_start(self, head: bytes, filename: str = "") -> ContentType | None:
         """Return the extension's type for the first bytes of a file; None if no extension has it.
 
-        If several types match, the type of the file name's suffix comes first.
+        If several types match, return the type that also matches the suffix of the file name, or else the first type.
         """
         matching = [name for name, form in self.forms.items() if head.startswith(form.starts)]
         by_name = self.by_suffix(filename)

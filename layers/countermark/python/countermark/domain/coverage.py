@@ -1,8 +1,8 @@
-"""The two headers of an answer that report which content was not hashed, or only in part.
+"""The two headers that report which signal types did not hash a content, or hashed only a part of the content.
 
-`countermark-unhashable: pdq=damaged,vpdq=missing-extra` names the signal types that made no signal, each with its code.
-`countermark-partial: pdq` names the types that processed only a part of the content. A header without a value is left
-out.
+`countermark-unhashable: pdq=damaged,vpdq=missing-extra` names each signal type that made no signal, with the code of
+the reason. `countermark-partial: pdq` names the types that processed only a part of the content. If no type has to be
+named, the header is left out.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,11 @@ PARTIAL = "countermark-partial"
 
 
 def written(*, unhashable: Iterable[tuple[str, str]], partial: Iterable[str]) -> dict[str, str]:
-    """Return the headers for pairs of signal type and `UnhashableCode`, and for types that processed only a part."""
+    """Return the headers by name.
+
+    `unhashable` has pairs of a signal type and its `UnhashableCode`. `partial` has the signal types that processed only
+    a part of the content.
+    """
     headers = {
         UNHASHABLE: ",".join(sorted({f"{name}={code.replace('_', '-')}" for name, code in unhashable})),
         PARTIAL: ",".join(sorted(set(partial))),
@@ -21,7 +25,10 @@ def written(*, unhashable: Iterable[tuple[str, str]], partial: Iterable[str]) ->
 
 
 def read(headers: Mapping[str, str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return the arguments of `written` from headers with names in lower case. Malformed parts are left out."""
+    """Return `unhashable` and `partial`, as `written` accepts them, from headers with names in lower case.
+
+    Malformed parts are left out.
+    """
     pairs = [pair.strip().partition("=") for pair in headers.get(UNHASHABLE, "").split(",")]
     unhashable = [(name, code.replace("-", "_")) for name, _, code in pairs if name and code]
     return unhashable, [name for each in headers.get(PARTIAL, "").split(",") if (name := each.strip())]

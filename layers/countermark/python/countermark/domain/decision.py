@@ -1,7 +1,7 @@
-"""The decision to match: which candidates of the index are matches at this moment, for this caller.
+"""The decision which candidates of the index are matches, at a given time and for a given caller.
 
-The index finds candidates, and the current state of the store decides. A wrong match harms a person, and a missed one
-lets harm through, so each rule here is one line, in the order of the documentation.
+The index finds candidates. The current state of the store decides which of them match. Wrong matches and missed matches
+both harm people. So each rule is one short condition here, and the rules have the same order as in the documentation.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ _LARGEST_COIN = 1.0 - 2**-53
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Candidate:
-    """A content that the index found near a query.
+    """A content that the index found for a query, because their signals are equal or similar.
 
     `distance` is in the unit of the signal type. It is None if the type can only compare for equality.
     """
@@ -29,7 +29,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """A candidate that the decision accepted, with the bank and content on which it was decided."""
+    """A candidate that was accepted as a match. `bank` and `content` are the states on which the decision was based."""
 
     bank: Bank
     content: BankContent
@@ -40,8 +40,9 @@ class Match:
 class Policy:
     """The caller's conditions for the decision.
 
-    `banks` names the only banks that can match; None means all banks. `content_id` is the platform's name of the
-    content, and the seed of the coin. Without it, the seed is the canonical value of each query signal.
+    `banks` has the names of the banks that can match; None means all banks. `content_id` is the platform's name of the
+    content, and the seed of the coin. If it is None, the canonical value of the query signal is the seed.
+    `bypass_coin` means that every bank with a ratio above 0 matches without the coin.
     """
 
     banks: frozenset[str] | None = None
@@ -56,8 +57,8 @@ EVERY_BANK = Policy()
 class Lookup:
     """The lookup of one signal, with the index build that found the candidates.
 
-    `partial` says why there can be more matches: the signal is of a part of its content, or only a part of it was
-    compared.
+    `partial` states why more matches are possible: the signal was made from only a part of the content, or only a part
+    of the signal was compared. None means that the result is complete.
     """
 
     signal: Signal
@@ -75,7 +76,7 @@ class MatchRequest:
 
     `source` is `upload`, `lookup` (of a signal or of content in the request), `url` (content at a URL) or `batch` (each
     signal is a separate content). `policy` has the platform's name of the content. `content_key` is the key of an
-    upload. `event_id` is the id of its `MatchFound`, and is the same for each delivery.
+    upload. `event_id` is the id of the upload's `MatchFound` event. It is the same if the upload is processed again.
     """
 
     caller: Caller
@@ -87,18 +88,18 @@ class MatchRequest:
 
 
 OnMatch: TypeAlias = Callable[[MatchRequest, Sequence[Lookup]], None]
-"""A function that receives the result of one matched content, once: all its lookups, with and without matches.
+"""A function that receives all lookups of one content, with and without matches, in one call.
 
-It is called before a lookup is answered, or before `MatchFound` is published. If it raises, the lookup fails, or the
-upload is processed again. The function is then called again with the same `event_id`.
+It is called before a lookup is answered, or before `MatchFound` is published. If the function raises an error, a lookup
+fails, and an upload is processed again. For the upload, the function is then called again with the same `event_id`.
 """
 
 
 def coin(seed: str) -> float:
-    """Return the coin of a seed: uniform over 0 <= coin < 1, and always the same on every machine.
+    """Return the coin of a seed: a number in 0 <= coin < 1, uniformly distributed. A seed always has the same coin.
 
-    It is the first 64 bits of the seed's SHA-256 as a fraction. The largest values would round to 1.0, so that a bank
-    at 100 % would lose a match. They become the largest float below 1.
+    The coin is the first 64 bits of the seed's SHA-256, divided by 2**64. The largest quotients would round to 1.0, and
+    then a bank with the ratio 1.0 would lose a match. So the largest float below 1 replaces them.
     """
     digest = hashlib.sha256(seed.encode("utf-8", "surrogatepass")).digest()
     return min(int.from_bytes(digest[:8], "big") / 2**64, _LARGEST_COIN)
@@ -115,8 +116,8 @@ def decide(
 ) -> list[Match]:
     """Return the matches of a query signal among the candidates, in the order of the candidates.
 
-    `contents` and `banks` hold the current state by id, read after the index was searched. An id that is missing there
-    does not exist.
+    `contents` and `banks` map ids to the current states, which were read after the index was searched. A missing id
+    means that the content or the bank does not exist.
     """
     toss = coin(signal.value if policy.content_id is None else policy.content_id)
     matches = []

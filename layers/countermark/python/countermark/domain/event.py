@@ -1,7 +1,7 @@
 """The events that stages send to each other and to the platform.
 
-Each event can be delivered twice. `id` is the same for the same fact, so that a receiver recognises the second
-delivery.
+An event can be delivered more than once. Events about the same fact have the same `id`, so that a receiver recognises a
+repeated delivery.
 """
 
 import hashlib
@@ -14,11 +14,11 @@ from countermark.domain.opinion import SharedOpinion
 from countermark.domain.signal import ContentType, Signal, Unhashable
 
 REMEMBER_EVENTS_S = 14 * 24 * 3600
-"""How long a processed event is remembered, in seconds: the longest that a queue can delay a second delivery."""
+"""How long a processed event is remembered, in seconds. A queue cannot delay a second delivery for longer."""
 
 
 def event_id(*parts: str) -> str:
-    """Return the id of a fact. The same parts always give the same id."""
+    """Return the id of a fact, which is derived from its parts. The same parts always have the same id."""
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
@@ -28,13 +28,13 @@ class ContentHashed:
 
     `content_id` is the platform's name for the content, and the seed of the coin; None if the platform gave none.
     `unhashable` maps a signal type to the reason why it made no signal or query. It also maps a content type to the
-    reason why the parts inside the content were not all hashed. `partial` maps a signal type to a description of the
-    missing part, if the content was hashed in part.
+    reason why some parts inside the content were not hashed. If a signal type hashed only a part of the content,
+    `partial` maps the signal type to a description of the missing part.
 
     `queries` are for signal types that make no signals from content. They are only looked up, and never banked or
-    shared. `left_in_content` names the types whose query is too large for an event. The match stage reads such a query
-    from the content. A part of the content has an event of its own, whose key ends in the place of the part, such as
-    `/1`.
+    shared. `left_in_content` names the signal types with a query that is too large for an event. The match stage reads
+    such a query from the content. Each part inside a content has a separate event. The key of that event ends in the
+    place of the part, such as `/1`.
     """
 
     id: str
@@ -53,9 +53,9 @@ class ContentHashed:
 class MatchFound:
     """A content matched.
 
-    `matches` has one JSON object per match, nearest first for each signal. It has as many of the `total_matches` as fit
-    into an event. `partial` maps a signal type to the reason why there can be more matches: a part of the content is
-    missing, or comparing all of it took too long.
+    `matches` has one JSON object per match. For each signal, the nearest match comes first. If an event has no space
+    for all matches, `matches` is shorter than `total_matches`. `partial` maps a signal type to the reason why more
+    matches are possible: a part of the content is missing, or the comparison took too long and was stopped.
     """
 
     id: str
@@ -71,8 +71,8 @@ class MatchFound:
 class BankChanged:
     """Data that an index build reads has changed. The event starts a build and does not contain the data.
 
-    `deleted_bank_id` and `deleted_collaboration` request that the remaining data of a bank or a collaboration is
-    purged.
+    If `deleted_bank_id` or `deleted_collaboration` is set, the receiver also purges the rest of that bank's or
+    collaboration's data.
     """
 
     id: str
@@ -87,8 +87,8 @@ class OpinionGiven:
     """A curator has an opinion to send to the exchange of a collaboration.
 
     The opinion is about the record with `record_key`. If `record_key` is None, `signals` are new to the exchange and
-    are shared with it. `place` is the number of the opinion, from 1; a newer opinion has a greater number. It is 0 for
-    an opinion that is only displayed, and for one from before opinions had numbers.
+    are shared with it. `place` is the number of the opinion, from 1. A newer opinion has a greater number. The number
+    is 0 if the opinion is only displayed, or if a version of countermark without such numbers wrote the event.
     """
 
     id: str

@@ -1,7 +1,8 @@
 """Events as EventBridge, SQS and SQLite store them: a detail type (the event's name) and a detail in JSON.
 
-During a deployment, functions of two versions exchange events. A newer version only adds fields. An older version
-ignores unknown fields, and each field that older events lack has a default.
+During a deployment, functions of two versions exchange events. A newer version can add fields, but never removes or
+changes any. An older version ignores unknown fields. A newer version uses a default for a field that an older event
+does not have.
 """
 
 from collections.abc import Iterable, Mapping
@@ -84,8 +85,9 @@ def _content_hashed(detail: Mapping[str, Any]) -> ContentHashed:
 def _encode_queries(event: ContentHashed) -> list[JSON]:
     """Return the queries as JSON, with each value only once in the event.
 
-    If a signal or an earlier query has the same value, the name of its type replaces the value. A text is usually both
-    a signal and a query. The longest text, when escaped, takes three quarters of the maximum size of an event.
+    If a signal or an earlier query has the same value, the name of that signal type replaces the value. This matters
+    because a text is usually both a signal and a query, and two copies of a long text do not fit into an event: the
+    longest text, when escaped, takes three quarters of the maximum size.
     """
     values = {signal.type: signal.value for signal in event.signals}
     queries: list[JSON] = []

@@ -1,4 +1,4 @@
-"""The port of an exchange: the required methods, the optional ones, and the fields of the configuration."""
+"""The port of an exchange: its required methods, its optional methods, and the fields of its configuration."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -13,11 +13,12 @@ from countermark.domain.transport import Request
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """One step of a fetch: changes by record key, and the checkpoint after them.
+    """One step of a fetch.
 
-    A change to None means that the record was deleted. The fetch can stop after any delta, and continue later from its
-    checkpoint. `malformed_items` counts records of the step that were skipped. `unreadable_items` counts records that
-    could not be read because their page was damaged. It is not known which records these are.
+    `changes` maps the key of each changed record to the record's new data; None means that the record was deleted. The
+    fetch can stop after any delta, and continue later from the delta's `checkpoint`. `malformed_items` counts the
+    malformed records, which were skipped. `unreadable_items` counts the records that could not be read because their
+    page was damaged. Their keys are not known.
     """
 
     changes: Mapping[str, Mapping[str, JSON] | None]
@@ -28,7 +29,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetch:
-    """A running fetch. `restarts` means that it yields all records again, in a new generation."""
+    """A running fetch. `restarts` means that its deltas contain all records again, as a new generation."""
 
     restarts: bool
     deltas: Iterator[Delta]
@@ -36,7 +37,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """One field of a kind's configuration or credentials, as the API and the command line show it."""
+    """One field of an exchange's configuration or credentials, as the API and the command line show it."""
 
     name: str
     type: str
@@ -48,9 +49,9 @@ class Field:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialSource:
-    """A place outside the store for a kind's credentials: one line of text.
+    """The places outside the store that can hold the credentials of a kind of exchange, as one line of text.
 
-    `form` describes the line to users. `dot_file` is a file name in the home directory.
+    `dot_file` is a file name in the home directory. `form` describes the format of the line to users.
     """
 
     environment_variable: str
@@ -59,28 +60,28 @@ class CredentialSource:
 
 
 class ContentReader(Protocol):
-    """Opens a file that a collaboration's configuration names: by a path, or by an s3:// URL."""
+    """Opens a file that a collaboration's configuration names. The name is a path or an s3:// URL."""
 
     def open(self, uri: str) -> AbstractContextManager[BinaryIO]:
         """Open a file for sequential reading.
 
         Raises:
             NotFound: The file does not exist.
-            InvalidInput: This reader does not read URIs of this scheme, or from this place.
+            InvalidInput: This reader does not accept the scheme of the URI, or does not read from this place.
             Unavailable: The file cannot be read at the moment.
         """
 
 
 @runtime_checkable
 class ChecksPlaces(Protocol):
-    """An optional method of a content reader that reads from some places only."""
+    """An optional method of a content reader that reads only from certain places."""
 
     def check(self, uri: str) -> None:
-        """Refuse a URI that this reader would never open. Nothing is opened.
+        """Raise an error if this reader would never open a URI. The file is not opened.
 
         Raises:
-            InvalidInput: This reader does not read URIs of this scheme, or from this place. The error does not reveal
-                whether the file exists.
+            InvalidInput: This reader does not accept the scheme of the URI, or does not read from this place. The error
+                does not reveal whether the file exists.
         """
 
 
@@ -101,10 +102,10 @@ class Exchange(Protocol):
 
     @property
     def credential_source(self) -> CredentialSource | None:
-        """The place of the credentials outside the store; None if this kind needs no credentials."""
+        """The places outside the store that can hold the credentials; None if this kind needs no credentials."""
 
     def parse_credentials(self, text: str) -> Mapping[str, str]:
-        """Return the credentials in one line of text, by field.
+        """Return the credentials from one line of text, as a mapping of field names to values.
 
         Raises:
             InvalidInput: The credentials are malformed, or this kind needs none. The error does not show them.
@@ -118,10 +119,10 @@ class Exchange(Protocol):
         """
 
     def joined(self, config: Mapping[str, JSON]) -> "Joined":
-        """Return this exchange with a configuration, which is checked first.
+        """Check a configuration, and return this exchange with the configuration.
 
         Raises:
-            InvalidInput: As from `parse_config`.
+            InvalidInput: A field is missing, unknown or invalid. The error names it.
         """
 
 
@@ -135,10 +136,10 @@ class Joined(Protocol):
         credentials: Mapping[str, str] | None,
         now_s: int,
     ) -> Fetch:
-        """Begin a fetch after `checkpoint`; None means from the start.
+        """Begin a fetch that continues after `checkpoint`; None means from the start.
 
-        If the checkpoint is stale, or the exchange has no checkpoints, the fetch begins from the start and sets
-        `restarts`.
+        If the checkpoint is stale, or the exchange has no checkpoints, the fetch begins from the start, and `restarts`
+        is set.
 
         Raises (here, or from the deltas):
             ExchangeFailed: The exchange refused, timed out, or sent an answer that is not in its format.
@@ -146,7 +147,7 @@ class Joined(Protocol):
         """
 
     def signals(self, data: Mapping[str, JSON]) -> Sequence[Signal]:
-        """Return the signals of a record, before their types parse them."""
+        """Return the signals of a record. Their values are not parsed or checked yet."""
 
     def opinions(self, data: Mapping[str, JSON]) -> Sequence[Opinion]:
         """Return the opinions of a record."""
@@ -175,38 +176,39 @@ class TakesOpinions(Protocol):
         *,
         credentials: Mapping[str, str],
     ) -> Sequence[Request]:
-        """Return the requests that send an opinion of a record, in order. None is sent.
+        """Return the requests that send an opinion about a record, in order. This method does not send them.
 
         Sending a request twice has the same effect as sending it once. A dry run shows the requests as `Request.shown`
         does.
 
         Raises:
-            InvalidInput: The exchange does not accept this opinion of this record, or needs more information.
+            InvalidInput: The exchange does not accept this opinion about this record, or needs more information.
         """
 
 
 @runtime_checkable
 class TakesWithdrawals(Protocol):
-    """An optional method of a joined exchange where the platform can withdraw its statements and opinions."""
+    """An optional method of a joined exchange that lets the platform withdraw its statements and opinions."""
 
     def withdrawal_requests(
         self, data: Mapping[str, JSON], opinion: SharedOpinion, *, credentials: Mapping[str, str]
     ) -> Sequence[Request]:
-        """Return the requests that withdraw what the platform stated about a record, in order. None is sent.
+        """Return the requests that withdraw the platform's statements about a record, in order.
 
-        A report that the platform saw the record is not withdrawn, because it is not an opinion.
+        This method does not send the requests. A report that the platform saw the record is not withdrawn, because such
+        a report is not an opinion.
 
         Raises:
-            InvalidInput: The platform stated nothing about this record, or the credentials are invalid.
+            InvalidInput: The platform made no statement about this record, or the credentials are invalid.
         """
 
 
 @runtime_checkable
 class OffersReasons(Protocol):
-    """An optional method of a joined exchange that requires a reason for a false positive, from its own list."""
+    """An optional method of a joined exchange that requires a reason for each false positive, from a fixed list."""
 
     def feedback_reasons(self, signal_type: str, *, credentials: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the texts of the reasons by their ids, for signals of one type.
+        """Return the reasons for signals of one type, as a mapping of the reason's id to its text.
 
         Raises:
             ExchangeFailed: The exchange refused, or sent an answer that is not in its format.
@@ -226,7 +228,7 @@ class TakesSignals(Protocol):
         credentials: Mapping[str, str],
         now_s: int,
     ) -> Sequence[Request]:
-        """Return the requests that share a signal with an opinion of it, in order. None is sent.
+        """Return the requests that share a signal and an opinion about it, in order. This method does not send them.
 
         Sending a request twice has the same effect as sending it once. A dry run shows the requests as `Request.shown`
         does.
@@ -238,10 +240,10 @@ class TakesSignals(Protocol):
 
 @runtime_checkable
 class TakesLines(Protocol):
-    """An optional method of a joined exchange whose new signals are lines that are added to a file."""
+    """An optional method of a joined exchange that is a file. A new signal is added to the file as a line."""
 
     def line(self, signal: Signal, opinion: SharedOpinion) -> str:
-        """Return the line of a signal, without the line ending. It is not added if the file already contains it.
+        """Return the line for a signal, without the line ending. The caller adds no line that the file already has.
 
         Raises:
             InvalidInput: The file does not accept this signal or opinion.
@@ -250,9 +252,9 @@ class TakesLines(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Membership:
-    """A collaboration that the credentials of an exchange give access to, and the configuration that joins it.
+    """A collaboration that is accessible with the credentials of an exchange.
 
-    `is_enabled` means that the exchange allows fetching it.
+    `config` is the configuration for joining the collaboration. `is_enabled` means that the exchange allows fetches.
     """
 
     id: str
@@ -267,7 +269,7 @@ class ListsMemberships(Protocol):
     """An optional method of an exchange that lists the available collaborations."""
 
     def memberships(self, *, credentials: Mapping[str, str]) -> Sequence[Membership]:
-        """Return the collaborations that the credentials give access to, by name.
+        """Return the collaborations that are accessible with the credentials, sorted by name.
 
         Raises:
             ExchangeFailed: The exchange refused, timed out, or sent an answer that is not in its format.

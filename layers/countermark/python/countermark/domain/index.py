@@ -1,4 +1,4 @@
-"""The manifest: the list of the segments that make up the current index."""
+"""The manifest, which lists the segments of the current index, and related values."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ FORMAT_VERSION = 1
 
 
 class SegmentKind(StrEnum):
-    """The kind of a segment. A base holds everything up to its build; a delta holds later changes."""
+    """The kind of a segment. A base has all entries at the time of a build. A delta has only later changes."""
 
     BASE = "base"
     DELTA = "delta"
@@ -17,10 +17,11 @@ class SegmentKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentRef:
-    """An immutable segment, by the name of its object.
+    """A reference to an immutable segment. `name` is the name of the object that stores the segment.
 
-    `hashes` counts distinct signals, and `entries` counts pairs of signal and content. `removed` counts the contents
-    whose entries in all *earlier* segments are no longer valid. `sha256` is the SHA-256 of the whole object, in hex.
+    `hashes` is the number of distinct signals. `entries` is the number of pairs of a signal and a content. `removed` is
+    the number of contents that this segment removes from all *earlier* segments. `sha256` is the SHA-256 of the whole
+    object, in hex.
     """
 
     name: str
@@ -35,9 +36,9 @@ class SegmentRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnreadBank:
-    """A bank that changed as a whole and is not fully read yet.
+    """A bank that changed as a whole, and whose contents the builds have not completely read yet.
 
-    The contents with ids below `before` are still to be read; None means all contents.
+    A later build reads the contents with ids below `before`; None means all contents.
     """
 
     bank_id: int
@@ -46,12 +47,12 @@ class UnreadBank:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeIndex:
-    """The index of one signal type: segments oldest first, each base before its deltas.
+    """The index of one signal type. `segments` has the oldest segment first, and each base before its deltas.
 
-    `cursor` is the place in the store's changes up to which they have been read; None is the start. `unread_banks` are
-    the changed banks that no build has had the capacity to read yet. `largest_content_id` is the largest id that was
-    ever added. A larger id cannot be in any segment. `built_at_s` is when the segments last changed. `checked_at_s` is
-    when a build last found them current.
+    The builds have read the store's changes up to `cursor`; None is the start. `unread_banks` are changed banks that no
+    build has completely read yet, because the work of each build is limited. `largest_content_id` is the largest id
+    that was ever added, so no segment has a larger id. `built_at_s` is the time when the segments last changed.
+    `checked_at_s` is the time when a build last found that the segments are current. Both are in epoch seconds.
     """
 
     cursor: str | None
@@ -62,16 +63,15 @@ class TypeIndex:
     build_id: str
     unread_banks: tuple[UnreadBank, ...] = ()
     sizes: tuple[int | None, ...] = ()
-    """The number of contents that each shard finds, by shard. None for a shard that was not counted; () if no shard
-    was.
+    """For each shard, the number of contents that lookups can find; None if the shard was not counted.
 
-    The number is counted and not computed from the segments, because a segment can remove contents that no earlier
-    segment holds.
+    The tuple is empty if no shard was counted. The number is counted and not computed from the segments, because a
+    segment can remove contents that no earlier segment has.
     """
 
     @property
     def size(self) -> int | None:
-        """The number of contents that this index finds; None if some shard was not counted."""
+        """The number of contents that lookups in this index can find; None if a shard was not counted."""
         if not self.segments:
             return 0
         counted = [size for size in self.sizes if size is not None]
@@ -82,8 +82,8 @@ class TypeIndex:
 class Origin:
     """The store from which an index was built, and the state of that store.
 
-    `store_id` is the random id that the store got when it was created. `mark` is a mark that a build left in the store.
-    A copy of the store from before that build does not have the mark, whatever was written to the copy later.
+    `store_id` is the random id that the store got when it was created. `mark` is a random text that the build wrote to
+    the store. An older copy of the store does not have the mark, even if the copy was changed later.
     """
 
     store_id: str
@@ -92,10 +92,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """The whole index: the index of each enabled signal type, by name.
+    """The whole index. `types` maps the name of each enabled signal type to the index of the type.
 
-    `begun_at_s` is when the repair that builds this index began; None unless this is a repair. `origin` is the store
-    from which the index was built; None if an older version of countermark built it.
+    If a repair is building this index, `begun_at_s` is the time when the repair began; otherwise None. `origin` is the
+    store from which the index was built; None if an older version of countermark built the index.
     """
 
     types: Mapping[str, TypeIndex] = field(default_factory=dict)
@@ -106,15 +106,18 @@ class Manifest:
 
 
 OUTAGE_S = 60
-"""How long the store can be unreachable before an index that cannot be refreshed counts as stale, in seconds."""
+"""The index counts as stale if it could not be refreshed for this time, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexFault:
-    """The reason why a reader does not serve the newest index of a signal type, or of all types if none is named.
+    """The reason why a reader does not serve the newest index.
 
-    `kind` is the class of the error. `reason` is its text, which contains no secrets. `is_damage` means that a retry
-    alone does not help. `served` and `newest` are build ids; None means not known, or that nothing is served.
+    `signal_type` is the signal type that is not up to date; None means all types. `kind` is the name of the error's
+    class. `reason` is the error's text, which contains no secrets. `is_damage` means that the stored index is damaged,
+    so that a retry alone does not help. `since_s` is the time of the first error, in epoch seconds. `served` is the
+    build id of the index that the reader serves; None means that it serves none. `newest` is the build id of the newest
+    index; None means that it is not known.
     """
 
     signal_type: str | None
@@ -130,8 +133,8 @@ class IndexFault:
         return self.is_damage or now_s - self.since_s >= OUTAGE_S
 
     def __str__(self) -> str:
-        """Return one line: the error, its reason, its start, and the build that is served."""
-        # The reason of an outage can name paths and hosts. The reason of damage only names a segment.
+        """Return one line with the error, its reason, the time when it began, and the builds."""
+        # The text of an outage error can name paths and hosts, so it is not shown. The text for damage names a segment.
         why = f"{self.kind}: {self.reason}" if self.is_damage else self.kind
         return (
             f"{self.signal_type or 'index'}: {why} (since {self.since_s}, serves build {self.served or 'none'}, "
@@ -141,10 +144,10 @@ class IndexFault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardGroup:
-    """The shards that one of several readers serves: every `groups`-th shard, starting at `number`.
+    """The shards that one of `groups` readers serves: every `groups`-th shard, starting at the shard `number`.
 
-    Each shard has exactly one reader, for any shard count. While the shard count changes, no part of the index is
-    missing.
+    For any number of shards, each shard has exactly one reader. So no part of the index is missing while the number of
+    shards changes.
     """
 
     number: int
@@ -167,12 +170,13 @@ class PublishedManifest:
 class IndexLimits:
     """The limits of one build.
 
-    `changes` limits the contents that one build reads, with a tolerance of one page: this many of the changes, and
-    again as many of banks that changed as a whole. The next build reads the rest. `repair_changes` limits a step of a
-    repair in the same way, and a step gets at most the part of `changes` that the build before it did not use. It is
-    smaller, because new contents wait until the step ends. `segment_rows` limits the size of a segment, and so
-    the memory of a build: about 350 bytes per row of a PDQ signal. Deltas are compacted from `deltas` segments or
-    `delta_rows` rows on, because each lookup scans each delta.
+    `changes` limits how many contents one build reads from the feed of changes, and separately how many contents it
+    reads from banks that changed as a whole. A build can exceed the limit by one page. The next build reads the rest.
+    `repair_changes` limits one step of a repair in the same way. A step also reads at most the number of contents that
+    the build before it left unused of `changes`. `repair_changes` is smaller, because new contents wait until the step
+    ends. `segment_rows` limits the rows of a segment, and therefore the memory of a build: about 350 bytes per row of a
+    PDQ signal. Deltas are compacted when their number exceeds `deltas`, because each lookup scans each delta. They are
+    also compacted when they have too many rows for their base. Up to `delta_rows` rows are never too many.
     """
 
     changes: int = 1_000_000
@@ -187,7 +191,7 @@ DEFAULT_LIMITS = IndexLimits()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSegment:
-    """A segment that no manifest names: its name, its size, and when it was written, in epoch seconds."""
+    """A segment that no manifest names. `written_at_s` is the time when it was written, in epoch seconds."""
 
     name: str
     size_bytes: int
@@ -197,7 +201,10 @@ class StoredSegment:
 def garbage(
     segments: Iterable[StoredSegment], *, older_than_s: int, now_s: int, max_bytes: int | None, grace_s: int
 ) -> list[StoredSegment]:
-    """Return the segments to remove among those that no manifest names. See `IndexStore.collect_garbage`."""
+    """Return the segments that must be removed. `segments` has only segments that no manifest names.
+
+    `IndexStore.collect_garbage` describes the limits.
+    """
     chosen = []
     retained_bytes = 0
     for segment in sorted(segments, key=lambda segment: segment.written_at_s, reverse=True):

@@ -1,6 +1,6 @@
-"""Reading of a text file line by line, as UTF-8 bytes. The file can be in UTF-8, UTF-16 or UTF-32.
+"""A reader for text files that yields each line as UTF-8 bytes. The file can be in UTF-8, UTF-16 or UTF-32.
 
-Lines can have any length.
+The lines of the file can have any length.
 """
 
 import codecs
@@ -10,9 +10,9 @@ from functools import partial
 from typing import BinaryIO
 
 CHUNK_BYTES = 256 * 1024
-"""How many bytes are requested per read of a stream."""
+"""The maximum number of bytes per read of a stream."""
 
-# The byte order mark of UTF-32-LE begins with the one of UTF-16-LE, so UTF-32-LE is checked first.
+# The byte order mark of UTF-32-LE begins with the bytes of the UTF-16-LE mark, so UTF-32-LE is checked first.
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -42,11 +42,11 @@ def lines(stream: BinaryIO, *, max_bytes: int) -> Iterator[bytes]:
     """
     pending = b""
     for chunk in _utf8_chunks(stream):
-        # For bytes, `splitlines` splits at these three line endings only.
+        # For bytes, `splitlines` splits only at CR, LF and CRLF.
         pieces = (pending + chunk).splitlines(keepends=True)
         pending = b""
         if pieces and not pieces[-1].endswith(b"\n"):
-            # The line can continue in the next chunk, or its CR can be the first half of a CRLF.
+            # The line can continue in the next chunk. If it ends in CR, the next chunk can begin with the LF of a CRLF.
             pending = pieces.pop()
             if len(pending) > max_bytes + 1:
                 pending = pending[: max_bytes + 1] + (b"\r" if pending.endswith(b"\r") else b"")
@@ -65,13 +65,13 @@ def _utf8_chunks(stream: BinaryIO) -> Iterator[bytes]:
     if encoding == "utf-8":
         yield from chunks
         return
-    # In UTF-16, half a surrogate pair is invalid. It is converted unchanged, and the result is invalid UTF-8.
+    # Half a surrogate pair is invalid in UTF-16. It is converted without an error, and becomes invalid UTF-8.
     decoder = codecs.getincrementaldecoder(encoding)(errors="surrogatepass")
     try:
         for chunk in chunks:
             yield decoder.decode(chunk).encode("utf-8", "surrogatepass")
         yield decoder.decode(b"", final=True).encode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
-        # The file ends inside a character, or contains a number that is not a character. The rest cannot be decoded.
-        # This byte makes the last line invalid UTF-8.
+        # The file ends inside a character, or contains a number that is not a character. The rest of the file cannot be
+        # decoded. The byte 0xFF makes the last line invalid UTF-8.
         yield b"\xff"

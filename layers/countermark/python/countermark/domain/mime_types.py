@@ -1,7 +1,7 @@
 """Detection of a file's content type from its name or its MIME type.
 
-The result is the same on every machine. The operating system's table of MIME types is not read, because it differs
-between machines, and Lambda has none.
+The result is the same on every machine. The operating system's table of MIME types is not read, because it is
+different on each machine, and Lambda has no such table.
 """
 
 import mimetypes
@@ -116,5 +116,8 @@ def by_name(name: str) -> ContentType | None:
 
 @cache
 def _standard() -> Mapping[str, str]:
-    """Return Python's own table of suffixes, without the operating system's entries. It has documents and archives."""
+    """Return Python's built-in table from suffix to MIME type. It also has suffixes of documents and archives.
+
+    The entries of the operating system are not in this table.
+    """
     return mimetypes.MimeTypes().types_map[True]

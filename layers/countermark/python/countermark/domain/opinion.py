@@ -1,4 +1,4 @@
-"""Opinions about a record: members of an exchange give some, and the platform sends others."""
+"""Opinions about a record of an exchange: the opinions of its members, and the opinions that the platform sends."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -19,7 +19,11 @@ class Category(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opinion:
-    """The opinion of one member. `category` is never DISPUTED: only the aggregate of several opinions can have it."""
+    """The opinion of one member of an exchange.
+
+    `category` is never DISPUTED, because only several opinions together can be disputed. `is_mine` means that the
+    platform itself is the member.
+    """
 
     category: Category
     tags: frozenset[str] = field(default_factory=frozenset)
@@ -70,8 +74,8 @@ class SharedOpinion:
 
     `signal_type` names the signal of the record that the opinion is about; None means all signals. `reason` is the
     exchange's id of a reason, if the exchange requires one. `replaces` is the last verdict that was sent to the
-    exchange about the same signal; None if no earlier verdict is known. The code that sends the opinion
-    sets `replaces`.
+    exchange about the same signal; None if no earlier verdict is known. The code that sends the opinion sets
+    `replaces`.
     """
 
     verdict: Verdict
@@ -97,8 +101,9 @@ class SharedOpinion:
         )
 
     def supersedes(self, older: "SharedOpinion") -> bool:
-        """Return whether this opinion makes it unnecessary to send an older opinion about the same subject.
+        """Return whether this opinion makes it unnecessary to send an older opinion about the same record.
 
+        An opinion supersedes only opinions about the same signal, or about any signal if its `signal_type` is None.
         SEEN supersedes only SEEN. All other verdicts supersede each other.
         """
         covers_signal = self.signal_type in {None, older.signal_type}
@@ -107,7 +112,7 @@ class SharedOpinion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessedOpinion:
-    """An opinion that does not need to be sent any more. `place` is its position in the order of all opinions."""
+    """An opinion that was sent, or that does not have to be sent any more. `place` is its number among all opinions."""
 
     place: int
     opinion: SharedOpinion

@@ -10,7 +10,7 @@ Cursor = TypeVar("Cursor")
 
 
 def all_pages(read: Callable[[Cursor | None], Page], *, next_cursor: Callable[[Page], Cursor | None]) -> Iterator[Page]:
-    """Yield every page of a port. A page is read when the caller requests it, after the previous page was processed.
+    """Yield every page of a listing. A page is read only when the caller requests it.
 
     `read` returns the page at a cursor; None is the first page. `next_cursor` returns the cursor of the next page, or
     None after the last page.
@@ -23,7 +23,7 @@ def all_pages(read: Callable[[Cursor | None], Page], *, next_cursor: Callable[[P
 
 
 def in_pages(items: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
-    """Yield the items in order, `size` at a time. The last group can be smaller."""
+    """Yield the items in order, as tuples of `size` items. The last tuple can be shorter."""
     remaining = iter(items)
     while page := tuple(islice(remaining, size)):
         yield page

@@ -1,4 +1,4 @@
-"""A cache for one value, for a limited time. Threads that need the value at the same time share one read."""
+"""A cache that stores one value for a limited time. Threads that need the value at the same time share one read."""
 
 import threading
 from collections.abc import Callable
@@ -8,7 +8,7 @@ Value = TypeVar("Value")
 
 
 class _Read(NamedTuple, Generic[Value]):
-    """The result of one read. `number` is its number, from 1. `at_s` is the `now_s` of the call that read the value."""
+    """The result of one read. `number` counts the reads from 1. `at_s` is the `now_s` of the call that did the read."""
 
     value: Value
     number: int
@@ -18,15 +18,16 @@ class _Read(NamedTuple, Generic[Value]):
 class Recent(Generic[Value]):
     """A cached value. It is read again when it is `max_age_s` seconds old. Safe for use from several threads.
 
-    One thread reads at a time. The other threads wait. A waiting thread uses the result if the read began after the
-    thread's call. With `serves_stale`, threads use the old value, if there is one, instead of waiting.
+    Only one thread reads at a time, and the other threads wait. A waiting thread uses the result if the read began
+    after the thread's call. If `serves_stale` is set and an old value exists, the other threads return the old value
+    instead of waiting.
 
     If a read raises an error, only the thread that read gets the error. An error is not cached: the next call reads
-    again. To use the old value for another `max_age_s` seconds, the read function returns `latest`.
+    again. A read function that returns `latest` makes the old value usable for another `max_age_s` seconds.
     """
 
     def __init__(self, *, max_age_s: int, serves_stale: bool = False, reading: "threading.Lock | None" = None) -> None:
-        """Create a cache. Caches with the same lock as `reading` never read at the same time."""
+        """Create a cache. `reading` is a lock: caches that share the lock never read at the same time."""
         self._max_age_s = max_age_s
         self._serves_stale = serves_stale
         self._read_lock = reading or threading.Lock()

@@ -1,4 +1,4 @@
-"""Signals, the signal types that make and compare them, and the types of content that they are made from."""
+"""Signals, the signal types that make and compare signals, and the types of content."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +17,11 @@ from countermark.errors import (
 
 
 class ContentType(str):
-    """The type of a content. The string is its name on the wire. countermark has five types; extensions add others.
+    """The type of a content. The string is the name on the wire. countermark has five types. Extensions add others.
 
     Raises:
-        InvalidInput: The name has other characters than lower-case letters, digits and underscores, more than 64
-            characters, or does not begin with a letter.
+        InvalidInput: The name has other characters than lower-case letters, digits and underscores. Or it has more than
+            64 characters, or does not begin with a letter.
     """
 
     __slots__ = ()
@@ -31,8 +31,8 @@ class ContentType(str):
     TEXT: ClassVar["ContentType"]
     URL: ClassVar["ContentType"]
     FILE: ClassVar["ContentType"]
-    """Content of a type that its bytes show: a photo, a video, or a type of an extension. No signal type has FILE among
-    its content types."""
+    """Content with a type that countermark detects from the bytes: a photo, a video, or a type of an extension. No
+    signal type has FILE among its content types."""
 
     def __new__(cls, name: str) -> Self:
         """Check the name."""
@@ -44,7 +44,7 @@ class ContentType(str):
         return super().__new__(cls, name)
 
 
-# A name of this form can be used in a URL, as the name of a form field, and as the first part of an upload's key.
+# Such a name can be used in a URL, as the name of a form field, and as the first part of an upload's key.
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 ContentType.PHOTO = ContentType("photo")
@@ -61,13 +61,16 @@ class IndexKind(StrEnum):
     EXACT = "exact"
     LINEAR = "linear"
     FRAMES = "frames"
-    """Several hashes per signal, such as those of a video's frames. Such a type implements `HasFrames`."""
+    """Several hashes per signal, for example one per frame of a video. Such a type implements `HasFrames`."""
     VECTOR = "vector"
     """One vector per signal, of numbers or of bits. Such a type implements `IsVector`."""
 
 
 class Metric(StrEnum):
-    """The measure for vectors: differing bits, the Euclidean distance, or the inner product (more is nearer)."""
+    """How vectors are compared: by the number of different bits, the Euclidean distance, or the inner product.
+
+    A greater inner product means that the vectors are nearer to each other.
+    """
 
     HAMMING = "hamming"
     EUCLIDEAN = "euclidean"
@@ -76,7 +79,7 @@ class Metric(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Signal:
-    """A value of a signal type in its canonical form, in which exchanges share it: a hash, a text or a query."""
+    """A value of a signal type: a hash, a text or a query. Exchanges share the value in this canonical form."""
 
     type: str
     value: str
@@ -87,8 +90,8 @@ class Comparison:
     """Whether two signals of one type match, and their distance.
 
     `distance` is in the unit of the type, for example bits for PDQ and edits for raw_text. It is None if the type can
-    only compare for equality. If the comparison took too long and was stopped, `undecided` is the reason, and `matches`
-    is False but has no meaning.
+    only compare for equality. If the comparison took too long and was stopped, `undecided` is the reason. In this case
+    `matches` is False, but the signals can match.
     """
 
     matches: bool
@@ -97,12 +100,12 @@ class Comparison:
 
 
 UnhashableCode: TypeAlias = Literal["low_quality", "empty", "damaged", "unsupported", "too_large", "missing_extra"]
-"""The code of the reason why no signal was made from a content. On the wire, hyphens replace the underscores."""
+"""The code for the reason why no signal was made from a content. On the wire, hyphens replace the underscores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unhashable:
-    """The reason why no signal of a type was made from a content. countermark records it; `reason` is never empty.
+    """The reason why no signal of a type was made from a content, as a code and a text. `reason` is never empty.
 
     `low_quality` means that the content has too little detail to be recognised. `empty` means that nothing remains to
     be hashed. All other codes mean that the content was not examined: it is `damaged`, its format is `unsupported`, it
@@ -114,7 +117,7 @@ class Unhashable:
 
     @property
     def was_examined(self) -> bool:
-        """Whether the content was examined. If so, an answer can state that the content has no match."""
+        """Whether the content was examined. Only then can an answer state that the content has no match."""
         return self.code in {"low_quality", "empty"}
 
     @classmethod
@@ -140,7 +143,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partial(Generic[Value]):
-    """A value that a hasher made from an incomplete content. `reason` describes the missing part."""
+    """A value that a hasher made from only a part of a content. `reason` describes the missing part."""
 
     value: Value
     reason: str
@@ -150,14 +153,17 @@ class Hasher(Protocol):
     """Makes one signal from one content, in one pass over its bytes."""
 
     def update(self, chunk: bytes) -> None:
-        """Process the next bytes. Invalid bytes raise no error here; `finish` returns the reason."""
+        """Process the next bytes. Invalid bytes raise no error. Instead, `finish` returns the reason."""
 
     def finish(self) -> str | Partial[str] | Unhashable:
-        """Return the canonical value, a partial value, or why there is no value. Call once, after the last `update`."""
+        """Return the canonical value, a partial value, or the reason why no value was made.
+
+        Call this method once, after the last `update`.
+        """
 
 
 class SignalType(Protocol):
-    """A method to recognise content. It has no state. Platforms exchange its name and values: never change these."""
+    """A method to recognise content. It has no state. Never change its name or values, because platforms share them."""
 
     @property
     def name(self) -> str:
@@ -173,34 +179,35 @@ class SignalType(Protocol):
 
     @property
     def match_distance(self) -> int:
-        """The largest distance that matches, in the unit of the type; 0 for equality.
+        """The largest distance at which two signals match, in the unit of the type; 0 means that they must be equal.
 
-        In some linear types, the limit depends on the two signals. Then this is 0, and only `compare` decides.
+        In some linear types, the limit depends on the two signals. Then this number is 0, and only `compare` decides.
         """
 
     @property
     def examples(self) -> Sequence[str]:
-        """Harmless canonical values for the sample exchange and for tests; at least one."""
+        """At least one harmless canonical value, for the sample exchange and for tests."""
 
     def parse(self, text: str) -> str:
         """Return the canonical value of a text.
 
         Raises:
-            InvalidSignal: The text is not a signal of this type. The error names the text.
+            InvalidSignal: The text is not a signal of this type. The error shows the text.
         """
 
     def key(self, value: str) -> bytes:
         """Return the bytes that an index stores for a canonical value.
 
-        For HAMMING they are the bits of the hash, in order, and for EXACT a digest; both have a fixed length. For
-        LINEAR they are the UTF-8 text. `HasFrames` and `IsVector` describe the keys of the other kinds.
+        A key of a HAMMING type is the bits of the hash, in order. A key of an EXACT type is a digest. All keys of one
+        HAMMING or EXACT type have the same length. A key of a LINEAR type is the text in UTF-8. `HasFrames` and
+        `IsVector` describe the keys of the other kinds.
         """
 
     def value(self, key: bytes) -> str | None:
-        """Return the canonical value for a key from an index; None if the key is only a digest of the value."""
+        """Return the canonical value of a key from an index; None if the key is only a digest of the value."""
 
     def compare(self, query: str, banked: str) -> Comparison:
-        """Compare two canonical values. Every index must agree with this method."""
+        """Compare two canonical values. A lookup in an index must give the same result as this method."""
 
     def hasher(self) -> Hasher | None:
         """Return a new hasher; None if signals of this type are never made from content."""
@@ -216,8 +223,8 @@ class Refuses(Protocol):
     def refusal(self, value: str) -> str | None:
         """Return why a canonical value must not be banked or looked up; None if it is allowed.
 
-        An example is the digest of zero bytes. Hashers never return such a value. So if an earlier version banked it,
-        it matches nothing.
+        An example is the digest of zero bytes. Hashers never return such a value. So a value that an earlier version
+        banked before it was refused matches nothing.
         """
 
 
@@ -229,7 +236,7 @@ def refusal(signal_type: SignalType, value: str) -> str | None:
 
 
 def accepted(signal_type: SignalType, text: str) -> str:
-    """Return the canonical value of a text that is to be banked, indexed or looked up as a signal.
+    """Return the canonical value of a text that will be banked, indexed or looked up as a signal.
 
     Raises:
         InvalidSignal: The text is not a signal of this type, or the type refuses it. The error names the text.
@@ -242,20 +249,21 @@ def accepted(signal_type: SignalType, text: str) -> str:
 
 @runtime_checkable
 class LengthBounded(Protocol):
-    """Optional methods of a linear signal type. Pairs whose lengths show that they cannot match are not compared."""
+    """Optional methods of a linear signal type. An index skips banked values whose length excludes a match."""
 
     def length(self, value: str) -> int:
         """Return the length of a canonical value, as `compare` counts it."""
 
     def matching_lengths(self, query: str) -> range:
-        """Return the range of lengths, with step 1, that a banked value must have to match a canonical query."""
+        """Return the lengths of banked values that can match a canonical query, as a range with step 1."""
 
 
 @runtime_checkable
 class HasFrames(Protocol):
     """Methods of a FRAMES signal type. The number of similar frames decides whether two signals match.
 
-    A signal has at least one frame. Its key concatenates the keys of its distinct frames, in ascending order.
+    A signal has at least one frame. The key of a signal is the concatenation of the keys of its distinct frames, in
+    ascending order.
     """
 
     @property
@@ -267,9 +275,10 @@ class HasFrames(Protocol):
     ) -> Comparison:
         """Compare two signals by counts of frames.
 
-        `query_frames` and `banked_frames` are the numbers of distinct frames in each signal. `query_similar` and
-        `banked_similar` are how many of these are similar to at least one frame of the other signal. The result agrees
-        with `compare`. Signals without similar frames do not match.
+        `query_frames` and `banked_frames` are the numbers of distinct frames in each signal. `query_similar` is the
+        number of query frames that are similar to at least one banked frame. `banked_similar` is the number of banked
+        frames that are similar to at least one query frame. The result is the same as that of `compare`. Signals
+        without similar frames do not match.
         """
 
 
@@ -277,17 +286,17 @@ class HasFrames(Protocol):
 class IsVector(Protocol):
     """Methods of a VECTOR signal type.
 
-    For `Metric.HAMMING`, a key is `dimension` bits, eight per byte. For the other metrics it is `dimension`
-    little-endian float32 numbers. `value` never returns None.
+    For `Metric.HAMMING`, a key consists of `dimension` bits, eight per byte. For the other metrics, a key consists of
+    `dimension` little-endian float32 numbers. `value` never returns None.
     """
 
     @property
     def dimension(self) -> int:
-        """The number of bits or of numbers in each vector. For bits, it is a multiple of 8."""
+        """The number of bits or of numbers in each vector. A number of bits is a multiple of 8."""
 
     @property
     def metric(self) -> Metric:
-        """The metric of `threshold`."""
+        """The metric that compares vectors. `threshold` is in its unit."""
 
     @property
     def threshold(self) -> float:
@@ -304,13 +313,13 @@ def vector_bytes(signal_type: IsVector) -> int:
 
 @runtime_checkable
 class PacksKeys(Protocol):
-    """An optional method of a signal type with keys of one length. It returns many keys in one call.
+    """An optional method of a signal type whose keys all have the same length. It returns many keys in one call.
 
-    This takes a tenth of the time of separate calls.
+    One call takes a tenth of the time of separate calls.
     """
 
     def keys(self, values: Sequence[str]) -> bytes:
-        """Return the concatenation of the results of `key` for each value.
+        """Return the keys of all values, concatenated in the order of the values.
 
         Raises:
             ValueError: A value is not canonical.
@@ -324,20 +333,21 @@ class VariantsHasher(Protocol):
         """Process the next bytes, as `Hasher.update` does."""
 
     def finish(self) -> Mapping[str, str] | Partial[Mapping[str, str]] | Unhashable:
-        """Return the canonical value of each variant by its name, `ORIGINAL` first, or why there are no values."""
+        """Return the canonical values by the name of the variant, `ORIGINAL` first, or why no values were made."""
 
 
 @runtime_checkable
 class HashesVariants(Protocol):
     """An optional method of a signal type. It makes the signals of a content and of its rotated and mirrored variants.
 
-    This takes little more time than one signal.
+    This takes only a little more time than making one signal.
     """
 
     def variants_hasher(self) -> VariantsHasher:
-        """Return a new hasher. Its value of `ORIGINAL` is equal to the value from `hasher`.
+        """Return a new hasher. Its value for `ORIGINAL` is equal to the value from `hasher`.
 
-        The other values can differ by a few units from the hashes of content that was really rotated or mirrored.
+        Each other value can be a few units of distance away from the hash of content that was really rotated or
+        mirrored.
         """
 
 
@@ -345,9 +355,10 @@ class HashesVariants(Protocol):
 class MakesQueries(Protocol):
     """An optional method of a signal type. If no signal can be made from a content, it makes a query for a lookup.
 
-    For example, no content hashes to a list of words to search for, but content can match such a list. And a text that
-    is too long to be banked can still match. If the hasher makes no signal, the value from the reader is looked up.
+    For example, a signal can be a list of words to search for. No signal can be made from a text, but the text can
+    match such a list. Another example is a text that is too long to be banked: it can still match. If the hasher makes
+    no signal, the value from the reader is looked up instead.
     """
 
     def reader(self) -> Hasher:
-        """Return a new hasher that makes the query, for `compare` and an index. It is not a canonical value."""
+        """Return a new hasher that makes the query. `compare` and indexes accept the query, but it is not canonical."""

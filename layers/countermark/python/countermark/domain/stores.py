@@ -1,7 +1,7 @@
 """The ports: the interfaces that the flows use, and the guarantees of every implementation.
 
 Each port has one contract suite in `tests/contracts`. Both implementations pass it: SQLite with files, and DynamoDB
-with S3. Every write can be repeated: a second one with the same arguments changes nothing. Every method can raise
+with S3. Every write can be repeated: a second write with the same arguments changes nothing. Every method raises
 `Unavailable` if the store cannot be reached. Times are epoch seconds.
 """
 
@@ -20,17 +20,17 @@ from countermark.domain.opinion import ProcessedOpinion
 from countermark.domain.pages import all_pages
 
 MAX_PAGE = 1_000
-"""The largest number of items in a page, a call by ids or keys, or a bulk write. More is `InvalidInput`."""
+"""The maximum number of items in a page, in a read by ids or keys, and in a bulk write. More is `InvalidInput`."""
 
 
 REMEMBER_BATCHES_S = 24 * 3600
-"""How long the key of a batch of contents is remembered, in seconds. A client without an answer retries within an
+"""How long the key of a batch of contents is remembered, in seconds. A client that gets no answer retries within an
 hour."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentPage:
-    """Contents of a bank, newest first. `before` requests the next page; None if this is the last one."""
+    """A page of a bank's contents, newest first. `before` requests the next page; None if this is the last page."""
 
     contents: tuple[BankContent, ...]
     before: int | None
@@ -38,7 +38,7 @@ class ContentPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Change:
-    """A change of a bank or a content that an index build reads. Read its current state by `id`."""
+    """A change that an index build reads. `id` is the id of the changed bank or content, to read the current state."""
 
     kind: Literal["bank", "content"]
     id: int
@@ -46,7 +46,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangePage:
-    """Changes after a cursor, each bank or content at most once. `cursor` is the place after them."""
+    """A page of changes. Each bank or content occurs at most once. `cursor` requests the changes after this page."""
 
     changes: tuple[Change, ...]
     cursor: str
@@ -58,7 +58,7 @@ class BankStore(Protocol):
 
     The feed contains only the changes that an index build needs. These are: a content that was added, deleted, or got
     other signals; a permanent disable that was set or removed; a bank's ratio that became 0 or greater than 0; and a
-    deleted bank. An acknowledged change is in the feed for every cursor from before the change.
+    deleted bank. After a change is acknowledged, a reader with an older cursor always finds the change.
     """
 
     def create_bank(self, name: str, *, ratio: float) -> Bank:
@@ -76,7 +76,7 @@ class BankStore(Protocol):
         """
 
     def banks(self) -> Sequence[Bank]:
-        """Return all banks, by name."""
+        """Return all banks, sorted by name."""
 
     def update_bank(self, name: str, change: BankChange) -> Bank:
         """Apply a change and return the new bank. Fields outside the change keep the values of concurrent changes.
@@ -87,7 +87,7 @@ class BankStore(Protocol):
         """
 
     def delete_bank(self, name: str) -> Bank | None:
-        """Delete a bank and return it; None if it does not exist. From now on, none of its contents is found.
+        """Delete a bank and return it; None if it does not exist. From then on, its contents are not found.
 
         The contents themselves stay until they are purged.
         """
@@ -99,14 +99,14 @@ class BankStore(Protocol):
         """
 
     def unfinished_purges(self) -> Sequence[int]:
-        """Return the ids of deleted banks that can have contents left, in order.
+        """Return the ids of deleted banks that can still have contents, sorted.
 
-        A bank is in this list from the write that deletes it until `purge_contents` finds nothing left. If a write to
-        the deleted bank can still be running then, the bank stays in the list until no write can be.
+        A bank enters this list in the write that deletes the bank. It leaves the list when `purge_contents` finds no
+        contents any more, and no write to the deleted bank can still be running.
         """
 
     def add_content(self, bank_id: int, draft: ContentDraft, *, now_s: int) -> BankContent:
-        """Bank a draft. A draft whose source key was banked in this bank before returns the existing content.
+        """Bank a draft and return the content. If the bank has a content with the same source key, return that one.
 
         Raises:
             NotFound: The bank does not exist.
@@ -118,8 +118,9 @@ class BankStore(Protocol):
         """Bank at most `MAX_PAGE` drafts without source keys. Return their ids, in the order of the drafts.
 
         `key` is the caller's name for this batch in this bank. For `REMEMBER_BATCHES_S` seconds, a call with the same
-        key and drafts returns the same ids, and writes only what an interrupted call did not write. A content of the
-        batch that was changed or deleted in the meantime stays as it is. Without a key, each call banks new contents.
+        key and drafts returns the same ids, and writes only the contents that an interrupted call did not write.
+        Contents of the batch that were changed or deleted in the meantime stay changed or deleted. Without a key, each
+        call banks new contents.
 
         Raises:
             InvalidInput: A draft has a source key, or cannot be stored.
@@ -129,29 +130,29 @@ class BankStore(Protocol):
         """
 
     def allot_content_ids(self, count: int) -> range:
-        """Reserve ids that no content has, had, or will get in another way."""
+        """Reserve `count` content ids. No content has or had one of these ids, and no other call will return them."""
 
     def put_contents(self, contents: Sequence[BankContent], *, are_new: bool = False) -> None:
         """Write at most `MAX_PAGE` contents under reserved ids.
 
-        `are_new` states that the ids were reserved just now, so that a store need not search for existing contents. If
-        a content exists nevertheless, it is handled like any other.
+        An existing content keeps its `disable_until_ts`, note, metadata and creation time, because these fields belong
+        to the curator. Its bank, signals and provenance are replaced.
 
-        An existing content keeps its `disable_until_ts`, note, metadata and creation time, because those belong to the
-        curator. Its bank, signals and provenance are replaced.
+        `are_new` states that the ids were reserved just now. The store then does not search for existing contents
+        first. If a content exists nevertheless, the result is the same as without `are_new`.
         """
 
     def contents(self, ids: Iterable[int]) -> dict[int, BankContent]:
-        """Return the current contents by id, for at most `MAX_PAGE` ids. Missing ones are left out."""
+        """Return the current contents by id, for at most `MAX_PAGE` ids. Ids without a content are left out."""
 
     def content_page(self, bank_id: int, *, before: int | None = None, limit: int) -> ContentPage:
         """Return at most `limit` contents of a bank with ids below `before`, newest first."""
 
     def content(self, bank_name: str, content_id: int) -> tuple[Bank, BankContent]:
-        """Return a content with its bank, in one read. A content is found only through its own bank.
+        """Return a content with its bank, in one read. The content is found only if it is in the named bank.
 
         Raises:
-            NotFound: The bank does not exist, or the content is not in it. The texts are HMA's.
+            NotFound: The bank does not exist, or the content is not in it. The texts are the same as in HMA.
         """
 
     def update_content(self, bank_name: str, content_id: int, change: ContentChange) -> tuple[Bank, BankContent]:
@@ -160,42 +161,45 @@ class BankStore(Protocol):
         Returns the new content with its bank. Costs one read and one write.
 
         Raises:
-            NotFound: The bank does not exist, or the content is not in it. The texts are HMA's.
+            NotFound: The bank does not exist, or the content is not in it. The texts are the same as in HMA.
         """
 
     def delete_contents(self, bank_id: int, ids: Sequence[int]) -> int:
         """Delete at most `MAX_PAGE` contents of a bank. Return how many existed."""
 
     def changes(self, cursor: str | None, *, limit: int) -> ChangePage:
-        """Return changes after `cursor`. None is the start, from which everything that exists is returned.
+        """Return at most `limit` changes after `cursor`. None is the start: all existing banks and contents follow.
 
         Raises:
-            CursorLost: The cursor is not one of this store.
+            CursorLost: The cursor does not belong to this store.
         """
 
     def sign_build(self) -> Origin:
-        """Store a new mark, and return it with the id of this store.
+        """Store a new random mark, and return the mark with the id of this store.
 
-        A build does this after it read the changes and before it publishes the result. The id is chosen at random when
-        the store is created, and again when it is restored.
+        A build calls this after it read the changes and before it publishes the result. The store gets a random id when
+        it is created, and another random id when it is restored.
         """
 
     def origin_mismatch(self, origin: Origin | None, cursor: str | None) -> str | None:
-        """Return why an index with this origin and cursor is not of this store in its current state; None if it is.
+        """Return why an index with this origin and cursor does not fit this store; None if the index fits.
 
-        It is not if the store is a different one, or was restored from a copy that is older than the index. Without an
-        origin, the cursor alone decides.
+        An index does not fit if it was built from another store, or if this store was restored from a copy that is
+        older than the index. If `origin` is None, only the cursor is checked.
         """
 
     def signal_type_ratios(self) -> dict[str, float]:
-        """Return the enabled ratios that were set, by signal type. A type without one has the ratio 1.0."""
+        """Return the enabled ratios that were set, by signal type. For every other type, the ratio is 1.0."""
 
     def set_signal_type_ratio(self, name: str, ratio: float) -> None:
         """Set the enabled ratio of a signal type."""
 
 
 def origin_mismatch(banks: BankStore, manifest: Manifest) -> str | None:
-    """Return why an index is not of this store in its current state; None if it is, or if it is empty."""
+    """Return why an index does not fit this store, as `BankStore.origin_mismatch` does.
+
+    None if the index fits or is empty.
+    """
     cursors = {index.cursor for index in manifest.types.values()}
     reasons = (banks.origin_mismatch(manifest.origin, cursor) for cursor in cursors)
     return next((reason for reason in reasons if reason is not None), None)
@@ -227,7 +231,7 @@ class CollaborationStore(Protocol):
         """
 
     def collaborations(self) -> Sequence[Collaboration]:
-        """Return all collaborations, by name."""
+        """Return all collaborations, sorted by name."""
 
     def update_collaboration(self, collaboration: Collaboration) -> None:
         """Replace the collaboration with the same name.
@@ -237,7 +241,10 @@ class CollaborationStore(Protocol):
         """
 
     def delete_collaboration(self, name: str) -> bool:
-        """Delete a collaboration with its state and lease. Its records stay until they are purged."""
+        """Delete a collaboration with its state and lease. Return whether it existed.
+
+        Its records stay until they are purged.
+        """
 
     def purge_records(self, name: str, *, limit: int) -> int:
         """Remove up to `limit` records of a deleted collaboration. Return how many were removed; 0 if none is left.
@@ -246,19 +253,19 @@ class CollaborationStore(Protocol):
         """
 
     def unfinished_purges(self) -> Sequence[str]:
-        """Return the names of deleted collaborations that are not purged yet, in order."""
+        """Return the names of deleted collaborations that are not completely purged yet, sorted."""
 
     def fetch_state(self, name: str) -> FetchState:
-        """Return the state of a collaboration's fetch; a new state if nothing was fetched yet."""
+        """Return the state of a collaboration's fetch; an empty state if nothing was fetched yet."""
 
     def acquire_lease(self, name: str, *, holder: str, now_s: int, lease_s: int) -> Lease:
-        """Acquire the lease if it is free, over, or already the holder's.
+        """Acquire the lease if it is free or over, or if `holder` already holds it.
 
-        A lease is over if its time ran out. It is also over if the process that holds it ended, as far as the store can
-        know this. A lease with a later end than a lease that begins now comes from a wrong clock, and is over too.
+        A lease is over when its time ran out. It is also over if the store knows that the process that holds the lease
+        has ended. A lease that ends after `now_s + lease_s` comes from a wrong clock, and counts as over too.
 
         Raises:
-            LeaseHeld: Another run holds the lease. The text states which one, since when, and until when at most.
+            LeaseHeld: Another run holds the lease. The text states the holder, the start, and the latest end.
             NotFound: The collaboration does not exist.
         """
 
@@ -270,15 +277,15 @@ class CollaborationStore(Protocol):
         """
 
     def release_lease(self, lease: Lease) -> None:
-        """Release the lease. Does nothing if the lease belongs to another run."""
+        """Release the lease. Do nothing if another run holds the lease."""
 
     def records(self, name: str, keys: Sequence[str]) -> dict[str, Record]:
-        """Return the stored records by key, for at most `MAX_PAGE` keys. Missing ones are left out."""
+        """Return the stored records by key, for at most `MAX_PAGE` keys. Keys without a record are left out."""
 
     def put_records(self, lease: Lease, records: Sequence[Record], *, now_s: int) -> None:
         """Write at most `MAX_PAGE` records.
 
-        `is_withheld` is not written. Only `withhold` sets it, and `delete_records` removes it.
+        The field `is_withheld` is not written. Only `withhold` sets it. `delete_records` removes it with the record.
 
         Raises:
             LeaseLost: The lease expired, or belongs to another run.
@@ -292,35 +299,41 @@ class CollaborationStore(Protocol):
         """
 
     def older_records(self, name: str, *, generation: int, after: str | None, limit: int) -> "RecordPage":
-        """Return one page of records of generations before `generation`, after the opaque cursor `after`."""
+        """Return a page of at most `limit` records from generations before `generation`.
+
+        `after` is the opaque cursor of the previous page; None requests the first page.
+        """
 
     def withhold(self, provenance: Provenance) -> None:
-        """Mark the record of a content that a curator deleted, so that no fetch banks it again."""
+        """Mark the record from which a deleted content was banked, so that no fetch banks the record again.
+
+        The caller uses this when a curator deletes the content.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordPage:
-    """Stored records. `after` requests the next page; None if this is the last one."""
+    """A page of stored records. `after` requests the next page; None if this is the last page."""
 
     records: tuple[Record, ...]
     after: str | None
 
 
 class ManifestSlot(Protocol):
-    """A place for one manifest, which a conditional write replaces."""
+    """A place that stores one manifest. A conditional write replaces the manifest."""
 
     def manifest(self) -> PublishedManifest | None:
-        """Return the published manifest; None before the first.
+        """Return the published manifest; None if no manifest was published yet.
 
         Raises:
-            IndexDamaged: The manifest fails a check, or is of another version.
+            IndexDamaged: The manifest fails a check, or has another format version.
         """
 
     def manifest_token(self) -> str | None:
-        """Return the published manifest's token without reading the manifest; None before the first."""
+        """Return only the token of the published manifest; None if no manifest was published yet."""
 
     def publish(self, manifest: Manifest, *, replaces: str | None) -> PublishedManifest:
-        """Publish a manifest in place of the one with the token `replaces`; None for the first.
+        """Publish a manifest. It replaces the manifest with the token `replaces`; None if it is the first manifest.
 
         Raises:
             PublishConflict: Another manifest was published in the meantime.
@@ -332,20 +345,25 @@ class IndexStore(ManifestSlot, Protocol):
 
     @property
     def staged(self) -> ManifestSlot:
-        """The slot of a manifest that is not served: a running repair, with segments of the same store."""
+        """The slot for the manifest of a running repair, which is not served. Its segments are in this store."""
 
     def write_segment(self, name: str, data: bytes | memoryview) -> None:
-        """Store a segment, completely or not at all. A name is derived from the data, so a second write is the same."""
+        """Store a segment, completely or not at all.
+
+        The name is derived from the data, so a second write under the same name has the same data.
+        """
 
     def read_segment(self, name: str, *, offset: int = 0, length: int | None = None) -> bytes:
-        """Return bytes of a segment. A `length` of None reads to its end.
+        """Return `length` bytes of a segment, starting at `offset`. None reads to the end of the segment.
 
         Raises:
             NotFound: The segment does not exist.
         """
 
     def read_segment_into(self, name: str, memory: memoryview, *, offset: int = 0) -> int:
-        """Read bytes of a segment into memory and return how many. Fewer than fit only at the end of the segment.
+        """Read bytes of a segment into memory, and return the number of bytes.
+
+        The memory is filled completely, unless the segment ends before.
 
         Raises:
             NotFound: The segment does not exist.
@@ -360,10 +378,11 @@ class IndexStore(ManifestSlot, Protocol):
         max_bytes: int | None = None,
         grace_s: int = 0,
     ) -> int:
-        """Remove segments that are not in `keep` and were written more than `older_than_s` ago. Return how many.
+        """Remove segments that are not in `keep` and were written more than `older_than_s` seconds ago.
 
-        If the remaining ones together have more than `max_bytes`, the oldest are removed too until they fit. A segment
-        that was written within the last `grace_s` is not removed for its size. None allows any size.
+        If the remaining segments that are not in `keep` have more than `max_bytes` in total, the oldest of them are
+        removed too, until the limit is met. This limit does not remove a segment that was written in the last `grace_s`
+        seconds. A `max_bytes` of None allows any size. Return the number of removed segments.
         """
 
 
@@ -371,10 +390,10 @@ class EventPublisher(Protocol):
     """Publishes events to the subscribers."""
 
     def publish(self, events: Sequence[Event]) -> None:
-        """Publish events. Returns when all are accepted.
+        """Publish events. Return when all of them are accepted.
 
         Raises:
-            Unavailable: At least one event was not accepted. Others can have been published.
+            Unavailable: At least one event was not accepted. Other events can have been published.
         """
 
 
@@ -382,50 +401,55 @@ class EventLedger(Protocol):
     """Remembers which events were processed, so that a second delivery changes nothing."""
 
     def is_done(self, event_id: str, *, now_s: int) -> bool:
-        """Return whether the event was processed and is still remembered."""
+        """Return whether the event was marked as processed, and is not forgotten yet."""
 
     def mark_done(self, event_id: str, *, now_s: int, forget_after_s: int) -> None:
-        """Remember that the event was processed. Call this after all its effects are acknowledged."""
+        """Remember for `forget_after_s` seconds that the event was processed.
+
+        Call this only after all effects of the event are acknowledged.
+        """
 
 
 REMEMBER_OPINIONS_S = 90 * 24 * 3600
-"""How long a subject is remembered after its last lease, at least, in seconds. An older opinion can wait for 14 days
-in a queue, and another 14 days as a dead letter."""
+"""The minimum time that a subject is remembered after its last lease, in seconds. An older opinion can wait for 14 days
+in a queue and another 14 days as a dead letter, and can still be sent then."""
 
 
 class OpinionLedger(Protocol):
-    """The opinions that were sent to exchanges, and the leases for sending one.
+    """The opinions that were sent to exchanges, and the leases for sending an opinion.
 
-    They prevent that an older opinion is sent after a newer one. A subject is the object of an opinion, such as a
-    record of an exchange. Leases of different subjects are independent.
+    They prevent an older opinion from being sent after a newer one. A subject names the object of an opinion, such as a
+    record of an exchange. Each subject has a separate lease.
     """
 
     def allot_place(self) -> int:
-        """Return the place of a new opinion: a greater number than all that were returned before."""
+        """Return the place of a new opinion. It is greater than every place that was returned before."""
 
     def processed(self, subject: str) -> Sequence[ProcessedOpinion]:
         """Return the processed opinions of the subject."""
 
     def acquire_lease(self, subject: str, *, holder: str, now_s: int, lease_s: int) -> Sequence[ProcessedOpinion]:
-        """Acquire the lease if it is free, expired, or already the holder's. Return the subject's processed opinions.
+        """Acquire the lease if it is free or expired, or if `holder` already holds it.
+
+        Return the subject's processed opinions.
 
         Raises:
             LeaseHeld: Another holder has the lease.
         """
 
     def record_processed(self, subject: str, processed: Sequence[ProcessedOpinion], *, holder: str, now_s: int) -> None:
-        """Store the processed opinions of the subject in place of the stored ones, and release the lease.
+        """Replace the stored processed opinions of the subject, and release the lease.
 
         Raises:
             LeaseLost: Another holder acquired the lease in the meantime. Nothing is stored.
         """
 
     def release_lease(self, subject: str, *, holder: str) -> None:
-        """Release the lease without storing anything. Does nothing if the lease belongs to another holder."""
+        """Release the lease without storing opinions. Do nothing if another holder has the lease."""
 
 
 class SecretStore(Protocol):
-    """Credentials of exchanges, by kind of exchange. They are never logged, shown or put into an error."""
+    """Credentials of exchanges, by kind of exchange. They are never logged, displayed, or included in an error."""
 
     def credentials(self, kind: str) -> Mapping[str, str] | None:
         """Return the credentials; None if none are set."""
@@ -438,7 +462,7 @@ class ApiKeyStore(Protocol):
     """API keys, by the digest of their text."""
 
     def find_key(self, digest: str) -> ApiKey | None:
-        """Return the key with a digest; None if there is none."""
+        """Return the key with a digest; None if no key has this digest."""
 
     def put_key(self, key: ApiKey) -> None:
         """Store a key. It replaces a key with the same digest.
@@ -448,14 +472,14 @@ class ApiKeyStore(Protocol):
         """
 
     def keys(self) -> Sequence[ApiKey]:
-        """Return all keys, by name."""
+        """Return all keys, sorted by name."""
 
     def delete_key(self, name: str) -> bool:
-        """Delete the keys with a name. Return whether there was one."""
+        """Delete all keys with a name. Return whether at least one existed."""
 
 
 class Ports(Protocol):
-    """The stores of one state directory or deployment, and the receivers of its events and matches."""
+    """The stores of one state directory or deployment, and the receivers of events and matches."""
 
     @property
     def banks(self) -> BankStore: ...

@@ -18,9 +18,9 @@ class Request:
     are sent as well, and `shown` hides them.
 
     `is_repeatable` states that sending a POST twice has the same effect as sending it once. It has no meaning for
-    idempotent methods. `why_wait` returns why the request must be sent again, if an exchange reports that in another
-    way than by 429 or 5xx. It returns None if the answer is final. `is_final` accepts answers that would be retried but
-    are useful to the caller. They are returned unchanged.
+    idempotent methods. `why_wait` is for exchanges that report a temporary error in another way than by 429 or 5xx. It
+    returns the reason why the request must be sent again, or None if the answer is final. `is_final` returns whether
+    the caller needs an answer that would otherwise be retried. Such an answer is returned unchanged.
     """
 
     url: str = field(repr=False)
@@ -47,7 +47,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """One answer. The names of the headers are in lower case; the body is decompressed."""
+    """One answer. The names of the headers are in lower case. The body is decompressed."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -55,19 +55,20 @@ class Response:
 
 
 class Transport(Protocol):
-    """Sends requests to exchanges, with retries where these can help, and with limits of size and time."""
+    """Sends requests to exchanges. It retries failed requests if a retry can help, and limits the size and the time."""
 
     def send(self, request: Request, *, max_bytes: int) -> Response:
-        """Return the answer with any status, except those that are retried: 429, 5xx, and those that `why_wait` names.
+        """Send a request and return the answer, also if its status is an error.
 
-        An answer that the request's `is_final` accepts is always returned.
+        The request is retried after an answer with the status 429 or 5xx, and after an answer for which `why_wait`
+        returns a reason. But an answer that the request's `is_final` accepts is always returned.
 
         Redirects are not followed; they are returned as answers. A request that is not repeatable is retried only if it
         certainly had no effect: the connection failed, or the answer was 429.
 
         Raises:
             ExchangeFailed: The host could not be reached or took too long. Or the body was truncated or is longer than
-                `max_bytes`. Or the last attempt still got an answer that is retried. The text names the host, the
-                status and the text of `why_wait`, and nothing else of the request.
+                `max_bytes`. Or the last retry failed too. The text contains only the host, the status and the text from
+                `why_wait`. It contains nothing else from the request.
             InvalidInput: The URL does not use https (or http on this machine), or a header cannot be sent.
         """

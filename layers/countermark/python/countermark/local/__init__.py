@@ -1,1 +1,1 @@
-"""Ring 4: the embedded store of the command line and the local server, with SQLite and files in one directory."""
+"""Ring 4: the stores of the command line and the local server. They use SQLite and files in one directory."""

@@ -1,4 +1,4 @@
-"""API keys in SQLite. Only the digests of their texts are stored."""
+"""API keys in SQLite. Only the digest of each key's text is stored."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,8 @@
-"""Backups of the embedded database: copied by SQLite during writes, checked, and restored.
+"""Backups of the embedded database, and their restoration. Other processes can write to the database during a backup.
 
-A backup is a database in one file: banks, contents, collaborations with their records, API keys and events. It does not
-contain the index, which is built from the banks, and it does not contain the credentials of exchanges.
+A backup is a database in one file. It contains the banks, contents, collaborations with their records, API keys and
+events. It does not contain the index, which can be built from the banks. It does not contain the credentials of
+exchanges.
 
 Source: SQLite documentation, "SQLite Backup API", "Write-Ahead Logging", "How To Corrupt An SQLite Database File".
 """
@@ -29,7 +30,7 @@ from countermark.local.files import TEMPORARY_SUFFIX, Locked, locked, sync_direc
 from countermark.local.schema import APPLICATION_ID
 
 ASIDE_INFIX = ".replaced-"
-"""The text between the database's name and the time at which a restore replaced it."""
+"""The text between the name and the timestamp in the file name of a replaced database."""
 
 _JOURNALS = ("-wal", "-shm", "-journal")
 
@@ -43,7 +44,9 @@ class Counts:
 
 
 def back_up(database: Database, target: Path, *, replace: bool = False) -> Counts:
-    """Copy a snapshot of a database into a file of mode 600, completely or not at all. Writers are not blocked.
+    """Copy a snapshot of a database into a file of mode 600, completely or not at all. Return the counts of the copy.
+
+    Writers are not blocked.
 
     Raises:
         AlreadyExists: The file exists, and `replace` is not set.
@@ -70,11 +73,13 @@ def back_up(database: Database, target: Path, *, replace: bool = False) -> Count
 
 
 def restore(source: Path, database: Path, *, now_s: int) -> tuple[Counts, Path | None]:
-    """Replace a database by a backup. Return the counts of the backup, and the path of the replaced database.
+    """Replace a database by a backup.
 
-    The database gets another id, so that the next build of the index starts from the beginning. Content ids that the
-    replaced database assigned are not assigned again. If the process is killed at any point, either the old database or
-    the new one remains.
+    Return the counts of the backup, and the path of the replaced database; None if the database did not exist.
+
+    The new database gets another store id, so that the next build of the index starts from the beginning. Content ids
+    that the replaced database assigned are not assigned again. If the process is killed, either the complete old
+    database or the complete new database is at the path.
 
     Raises:
         NotFound: The backup does not exist.
@@ -87,7 +92,7 @@ def restore(source: Path, database: Path, *, now_s: int) -> tuple[Counts, Path |
     if database.exists() and source.samefile(database):
         raise InvalidInput(f"{source} is the database itself: give the name of a backup")
     try:
-        # In this order, because a process that opens a database takes the locks in the same order.
+        # A process that opens a database acquires the same locks in this order.
         with (
             locked(database.with_name(database.name + OPEN_SUFFIX)),
             exclusive_use(database),
@@ -107,7 +112,7 @@ def restore(source: Path, database: Path, *, now_s: int) -> tuple[Counts, Path |
 
 
 def _prepare(source: Path, temporary: Path, database: Path) -> Counts:
-    """Make a copy of a backup that is ready to become the database."""
+    """Copy a backup to `temporary`, and change the copy so that it can become the database."""
     name = f"the backup {source}"
     if source.stat().st_size < SMALLEST_BYTES:
         raise InvalidInput(f"{source} is not a backup of countermark: it has {source.stat().st_size} bytes")
@@ -119,7 +124,7 @@ def _prepare(source: Path, temporary: Path, database: Path) -> Counts:
             with closing(sqlite3.connect(temporary, isolation_level=None)) as copy:
                 backup.backup(copy)
                 copy.execute("PRAGMA journal_mode = MEMORY")
-                # Damage must be found before a backup is partly migrated.
+                # Damage must be found before the migrations run on the copy.
                 _check_integrity(copy, name)
                 apply_migrations(copy, copy.execute("PRAGMA user_version").fetchone()[0])
                 copy.execute("UPDATE store SET id = lower(hex(randomblob(16)))")
@@ -136,14 +141,17 @@ def _next_content_id(database: Path) -> int:
         if database.stat().st_size >= SMALLEST_BYTES:
             with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)) as old:
                 next_id: int = old.execute("SELECT id FROM next_content_id").fetchone()[0]
-                # Move the content of its journal into the file, so that the file alone is a complete copy.
+                # Move the content of the journal into the database file, so that this file alone is complete.
                 old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 return next_id
     return 0
 
 
 def _set_aside(database: Path, *, now_s: int) -> Path | None:
-    """Store a database under another name too, with the rest of its journals. The old name remains."""
+    """Give a database a second name, and return this name; None if the database does not exist.
+
+    The old name remains. The journals are renamed or removed.
+    """
     aside = None
     if database.exists():
         stamp = datetime.fromtimestamp(now_s, UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -153,7 +161,7 @@ def _set_aside(database: Path, *, now_s: int) -> Path | None:
         journal = database.with_name(database.name + suffix)
         if not journal.exists():
             continue
-        # The new database must not find the journal of the old one, because SQLite would apply it.
+        # SQLite would apply the journal of the old database to the new one, so the journal must not keep its name.
         if aside is None or suffix == "-shm" or not journal.stat().st_size:
             journal.unlink()
         else:
@@ -177,7 +185,7 @@ def _free_name(path: Path) -> Path:
 
 
 def _check(path: Path, name: str) -> Counts:
-    """Check a copy before it gets its final name. Afterwards it is one file without a journal.
+    """Check a copy before it gets its final name, and return its counts. Make the copy one file without a journal.
 
     Raises:
         Unavailable: The copy is damaged.
@@ -203,7 +211,7 @@ def _check_integrity(connection: sqlite3.Connection, name: str) -> None:
 
 @contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
-    """Yield a new file of mode 600 in the same directory as a path. It is removed unless the caller renamed it."""
+    """Yield a new file of mode 600 in the directory of `path`. Remove it at the end unless the caller renamed it."""
     with translated(path):
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY_SUFFIX)
         os.close(descriptor)
@@ -217,7 +225,11 @@ def _temporary(path: Path) -> Iterator[Path]:
 
 
 def _rename_new(temporary: Path, target: Path) -> None:
-    """Give a file a name that does not exist yet."""
+    """Rename a file, without replacing an existing file.
+
+    Raises:
+        AlreadyExists: The new name exists.
+    """
     try:
         target.hardlink_to(temporary)
     except FileExistsError as error:

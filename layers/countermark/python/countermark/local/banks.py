@@ -1,4 +1,4 @@
-"""Banks, contents and the feed of their changes in SQLite."""
+"""Banks, contents, and the feed of changes of both, in SQLite."""
 
 import hashlib
 import secrets
@@ -40,10 +40,10 @@ RETAINED_CHANGES = 10_000
 """How many of the newest changes always stay in the feed."""
 
 TRIM_BATCH = 5_000
-"""How many places of the feed one write examines. This takes some milliseconds, in which other writers wait."""
+"""How many places of the feed one write examines. Other writers wait for this write, which takes some milliseconds."""
 
 MARKS = 10_000
-"""How many marks of builds are stored. An index that is more builds old than this is built from the start."""
+"""How many marks of builds are stored. After this many newer builds, an index is built from the start again."""
 
 
 class SqliteBankStore:
@@ -165,7 +165,7 @@ class SqliteBankStore:
             return _allot(connection, count)
 
     def put_contents(self, contents: Sequence[BankContent], *, are_new: bool = False) -> None:
-        del are_new  # the SQL statement handles both cases
+        del are_new  # the SQL statement handles new and existing contents
         check_page(len(contents))
         rows = [_row_of(content) for content in contents]
         with self._database.write() as connection:
@@ -177,7 +177,8 @@ class SqliteBankStore:
                 [(*row, None) for row in rows],
             )
             _append_to_feed(connection, changed)
-            # A fetch whose bank was deleted can still write to the bank. Its contents are purged with the rest.
+            # A running fetch can still write to a bank that was deleted. The bank is listed again, so that these
+            # contents are purged too.
             for bank_id in {content.bank_id for content in contents}:
                 if not _is_bank(connection, bank_id):
                     connection.execute("INSERT OR IGNORE INTO deleted_banks (id) VALUES (?)", (bank_id,))
@@ -231,10 +232,10 @@ class SqliteBankStore:
             return len(deleted)
 
     def changes(self, cursor: str | None, *, limit: int) -> ChangePage:
-        """Return changes after `cursor`.
+        """Return at most `limit` changes after `cursor`.
 
         Raises:
-            CursorLost: The cursor is not one of this store.
+            CursorLost: The cursor does not belong to this store.
         """
         check_page(limit)
         place = 0 if cursor is None else _parse_cursor(cursor)
@@ -252,12 +253,12 @@ class SqliteBankStore:
         )
 
     def trim_changes(self, cursors: Iterable[str | None]) -> bool:
-        """Remove rows of the feed that report deletions which all readers have read.
+        """Remove the feed's rows of deletions that all indexes have read. Return whether more rows can be removed.
 
-        `cursors` are those of all indexes that are built from this store. A reader from the start does not need these
-        rows, because it has nothing to remove. A reader at an older place, such as a copied index, can miss a deletion.
-        It still produces no match, because the store decides on each match. The newest `RETAINED_CHANGES` stay, so that
-        this is rare. One call examines some thousand rows. Returns whether there are more.
+        `cursors` are the cursors of all indexes that are built from this store. An index that is built from the start
+        does not need these rows, because it has nothing to remove. An index with an older cursor, such as a copied
+        index, can miss a deletion. It still causes no match, because the store decides on each match. This is rare,
+        because the newest `RETAINED_CHANGES` rows always stay. One call examines at most `TRIM_BATCH` rows.
         """
         places = [0 if cursor is None else _parse_cursor(cursor) for cursor in cursors]
         with self._database.write() as connection:
@@ -266,7 +267,7 @@ class SqliteBankStore:
             upto = min([*places, last - RETAINED_CHANGES])
             if upto <= done:
                 return False
-            # Places are ascending numbers with gaps, so a range of this length has at most this many rows.
+            # Places are ascending numbers with gaps, so this range has at most `TRIM_BATCH` rows.
             reached = min(upto, done + TRIM_BATCH)
             connection.execute(
                 """DELETE FROM changes WHERE place > ? AND place <= ? AND CASE WHEN is_bank
@@ -366,7 +367,7 @@ def _content_in(connection: sqlite3.Connection, bank_name: str, content_id: int)
 
 
 def _changes_index(connection: sqlite3.Connection, row: Sequence[Any]) -> bool:
-    """Return whether a content is about to be added, or to get another bank or other signals."""
+    """Return whether writing a row would add a content, or change the bank or the signals of a content."""
     content_id, bank_id, signals = row[:3]
     return (
         connection.execute(

@@ -101,7 +101,7 @@ class SqliteCollaborationStore:
         if row is None or row[0] is None:
             return FetchState()
         state = FetchState.from_json(from_text(row[0]))
-        # A killed run could not store that it ended.
+        # A run that was killed could not store its end, so the state must not show it as running.
         if state.running_since_s is not None and row[1] is not None:
             hold = LeaseHolds.read(row[1], row[2])
             if hold.run is not None and self._database.holds.is_over(hold, now_s=0):
@@ -149,9 +149,9 @@ class SqliteCollaborationStore:
         return Lease(collaboration=lease.collaboration, holder=lease.holder, expires_at_s=hold.expires_at_s)
 
     def release_lease(self, lease: Lease) -> None:
-        """Release a lease. If a full disk prevents this, all leases of this process end.
+        """Release a lease. If this fails, for example because the disk is full, end all leases of this process.
 
-        Other work that this process does under a lease at that moment stops with `LeaseLost` and is repeated.
+        Other work of this process under a lease then stops with `LeaseLost`, and is repeated later.
         """
         try:
             with self._database.write() as connection:
@@ -198,7 +198,7 @@ class SqliteCollaborationStore:
             )
 
     def older_records(self, name: str, *, generation: int, after: str | None, limit: int) -> RecordPage:
-        """Return one page of records of generations before `generation`, after the opaque cursor `after`.
+        """Return a page of at most `limit` records from generations before `generation`.
 
         Raises:
             InvalidInput: `after` is not a cursor of this store.
@@ -207,8 +207,9 @@ class SqliteCollaborationStore:
         at_generation, at_id = (-1, 0) if after is None else _parse_cursor(after)
         with self._database.read() as connection:
             collaboration_id = _id_of(connection, name)
-            # Two queries, because one query would scan a generation from its start to find a place in it. The plus
-            # prevents SQLite from using the index for the upper limit instead.
+            # The first query reads the rest of the cursor's generation. The second reads later generations. A single
+            # query would scan the cursor's generation from its start. The plus in `+generation` prevents SQLite from
+            # using the index for this condition instead.
             rows = connection.execute(
                 _SELECT_RECORD
                 + """WHERE collaboration_id = ? AND generation = ? AND +generation < ? AND id > ?
@@ -235,7 +236,11 @@ class SqliteCollaborationStore:
             )
 
     def _check_lease(self, connection: sqlite3.Connection, lease: Lease, now_s: int) -> tuple[int, LeaseHold]:
-        """Return the id of the collaboration and the hold of a lease that this process still holds."""
+        """Check that this process still holds a lease. Return the id of its collaboration, and its hold.
+
+        Raises:
+            LeaseLost: The lease expired, or belongs to another run.
+        """
         row = connection.execute(
             """SELECT id, lease_expires_at_s, lease_hold FROM collaborations WHERE name = ? AND lease_holder = ?""",
             (lease.collaboration, lease.holder),
@@ -259,7 +264,7 @@ def _id_of(connection: sqlite3.Connection, name: str) -> int | None:
 
 
 def _delete_if_purged(connection: sqlite3.Connection, collaboration_id: int) -> bool:
-    """Delete a deleted collaboration from the table if it has no more records. Return whether it was deleted."""
+    """Remove the row of a deleted collaboration if no records of it are left. Return whether the row was removed."""
     return bool(
         connection.execute(
             """DELETE FROM collaborations WHERE id = ? AND NOT EXISTS

@@ -1,4 +1,4 @@
-"""Files that configurations name by a path."""
+"""Access to the files of this machine that are named in configurations."""
 
 import errno
 import os
@@ -14,29 +14,30 @@ from countermark.errors import InvalidInput, NotFound, Unavailable
 from countermark.local.files import locked_descriptor, translated
 
 _DIRECTORY = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
-"""Flags for opening a directory in order to open files in it. On Linux this needs no right to list the directory."""
+"""Flags to open a directory in order to open files in it. On Linux, no right to list the directory is needed."""
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class FileContentReader:
-    """The `ContentReader` of this machine's files; `~` is the home directory.
+    """The `ContentReader` of this machine's files. In a path, `~` is the home directory.
 
-    With `within` it is confined: it reads and writes only below those directories, wherever links lead, and nothing
-    below the directories of `apart_from`. Each directory is resolved when the reader is created. A path is resolved and
-    then opened step by step without following links. If a file is replaced by a link in between, it is refused.
+    If `within` is set, the reader is confined: it reads and writes only files below these directories, and no file
+    below the directories of `apart_from`. Links cannot lead outside. The directories are resolved when the reader is
+    created. Each path is first resolved. It is then opened directory by directory, without following links. So a file
+    that is replaced by a link in between is refused.
     """
 
     def __init__(self, *, within: Sequence[Path] | None = None, apart_from: Sequence[Path] = ()) -> None:
-        """Read anywhere, or only below the directories of `within`. An empty `within` allows no files."""
+        """Create a reader. If `within` is None, it can read any file. If `within` is empty, it can read none."""
         self._within = None if within is None else tuple(map(_resolved, within))
         self._apart_from = tuple(map(_resolved, apart_from))
 
     def check(self, uri: str) -> None:
-        """Refuse a path outside the allowed directories, whether the file exists or not.
+        """Raise an error if a path is outside the allowed directories. It does not matter whether the file exists.
 
         Raises:
-            InvalidInput: The path is outside.
+            InvalidInput: The path is outside the allowed directories.
         """
         if self._within is not None:
             self._locate(uri, self._within)
@@ -47,8 +48,8 @@ class FileContentReader:
 
         Raises:
             NotFound: The file does not exist.
-            InvalidInput: The URI is a URL, is not a regular file (but a directory, a device or a pipe), or is outside
-                the allowed directories.
+            InvalidInput: The URI is a URL, or is outside the allowed directories. Or it is a directory, a device or a
+                pipe, and not a regular file.
             Unavailable: The file cannot be read at the moment.
         """
         if _SCHEME.match(uri):
@@ -59,7 +60,7 @@ class FileContentReader:
 
     @contextmanager
     def open_for_lines(self, uri: str) -> Iterator[BinaryIO]:
-        """Open a text file for reading and appending, under a lock. A missing file is created.
+        """Open a text file for reading and appending, and hold its lock. Create the file if it is missing.
 
         Raises:
             InvalidInput: The URI is not a file of this machine, or is outside the allowed directories.
@@ -73,7 +74,7 @@ class FileContentReader:
             yield file
 
     def _opened(self, uri: str, flags: int) -> tuple[Path, int]:
-        """Return the path of a file and its open descriptor. Does not wait for a pipe or a device."""
+        """Open a file without waiting for a pipe or a device. Return the path and the descriptor."""
         flags |= os.O_NONBLOCK | os.O_CLOEXEC
         creates = bool(flags & os.O_CREAT)
         if self._within is None:
@@ -98,7 +99,13 @@ class FileContentReader:
         return path, descriptor
 
     def _locate(self, uri: str, within: Sequence[Path]) -> tuple[Path, Sequence[str]]:
-        """Return the allowed directory above a path, and the path's components below it, both without links."""
+        """Return the allowed directory that contains a path, and the path's components below that directory.
+
+        All links are resolved.
+
+        Raises:
+            InvalidInput: The path is outside the allowed directories.
+        """
         try:
             if _SCHEME.match(uri) or "\0" in uri or not uri:
                 raise _outside(uri)
@@ -113,9 +120,9 @@ class FileContentReader:
 
 
 def add_lines(filename: str, lines: Sequence[str], *, reader: FileContentReader | None = None) -> list[str]:
-    """Append lines to a text file, except those that it already has. Return the added lines.
+    """Append lines to a text file, except lines that the file already has. Return the added lines.
 
-    A missing file is created. `reader` restricts where files can be; None allows any place.
+    Create the file if it is missing. `reader` limits the places of files; None allows any place.
 
     Raises:
         InvalidInput: The path is not a file of this machine, is outside the reader's directories, or is not in UTF-8.
@@ -136,7 +143,7 @@ def add_lines(filename: str, lines: Sequence[str], *, reader: FileContentReader 
 
 
 def _walk(root: Path, steps: Sequence[str], flags: int) -> int:
-    """Open a file below a directory, step by step. A link on the path raises an `OSError`."""
+    """Open a file below `root`, one path component at a time. Raise an `OSError` if a component is a link."""
     directory = os.open(root, _DIRECTORY)
     try:
         for step in steps[:-1]:

@@ -10,14 +10,14 @@ from countermark.errors import InvalidInput
 from countermark.local.files import translated
 
 MAX_FILE_BYTES = 64 * 1024
-"""How much of a dot file is read. A line of credentials is much shorter, but another file can be longer."""
+"""The maximum number of bytes that are read from a dot file. A line of credentials is much shorter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialChain:
-    """A `SecretStore` that searches in order: the store, the environment variable, and the dot file.
+    """A `SecretStore` that searches the store, then the environment variable, and then the dot file.
 
-    Credentials that are set go to the store, so they come first from then on.
+    `set_credentials` writes to the store, so the new credentials are found before all others.
     """
 
     store: SecretStore
@@ -26,10 +26,10 @@ class CredentialChain:
     home: Path
 
     def credentials(self, kind: str) -> Mapping[str, str] | None:
-        """Return the credentials of a kind; None if there are none anywhere.
+        """Return the credentials for a kind of exchange; None if no place has any.
 
         Raises:
-            InvalidInput: The variable or the file is malformed. The error names it, and does not show its content.
+            InvalidInput: The variable or the file is malformed. The error names the place, and does not show the text.
             Unavailable: The store or the file cannot be read.
         """
         stored = self.store.credentials(kind)
@@ -48,7 +48,7 @@ class CredentialChain:
         self.store.set_credentials(kind, credentials)
 
     def _found(self, source: CredentialSource) -> tuple[str, str]:
-        """Return the place of the first line of credentials, and the line; an empty line if there is none."""
+        """Return the name of the first place that has credentials, and its text; an empty text if no place has any."""
         text = self.environ.get(source.environment_variable, "")
         if text.strip():
             return f"the environment variable {source.environment_variable}", text

@@ -22,30 +22,31 @@ from countermark.local.holds import LeaseHolds, LiveFile
 from countermark.local.schema import APPLICATION_ID, MIGRATIONS
 
 TIMEOUT_S = 30.0
-"""How long to wait for another writer, in seconds. A bulk write takes tens of milliseconds, so after this time the
-writer hangs."""
+"""How long to wait for another writer, in seconds. A bulk write takes tens of milliseconds, so a writer that still
+writes after this time hangs."""
 
 MAX_CONNECTIONS = 32
-"""The most connections of one process. A server has some dozens of threads, and each needs a connection only
-briefly."""
+"""The maximum number of connections per process. A server has some dozens of threads, and each thread needs a
+connection only briefly."""
 
 MAX_JOURNAL_BYTES = 16 * 2**20
-"""The maximum size of the journal after a bulk write. SQLite would otherwise keep its largest size."""
+"""The size to which SQLite truncates the journal after a bulk write. Without a limit, the file would never shrink."""
 
 SPARE_SHARE = 10
 SPARE_PAGES = 256
-"""Free pages that stay in the file for later writes: one of every `SPARE_SHARE` pages, and at least 1 MiB."""
+"""How many free pages stay in the file for later writes: the file's pages divided by `SPARE_SHARE`, but at least
+`SPARE_PAGES`, which is 1 MiB."""
 
 RECLAIMED_PAGES = 500
-"""How many pages one write returns to the file system: 2 MiB. This takes some milliseconds, in which other writers
-wait."""
+"""How many pages one write returns to the file system: 2 MiB. Such a write takes some milliseconds, and other writers
+wait for it."""
 
 OPEN_SUFFIX = "-open"
-"""The suffix of the file whose lock is held while a database is opened, created or replaced."""
+"""The suffix of a lock file. A process locks this file while it opens, creates or replaces the database."""
 
 USE_SUFFIX = "-use"
-"""The suffix of the file on which each process with the open database holds a shared lock. A restore locks it
-exclusively."""
+"""The suffix of a lock file. Each process that has the database open holds a shared lock on this file. A restore locks
+the file exclusively."""
 
 SMALLEST_BYTES = 512
 """The smallest size of a database: one page. Source: SQLite, "Database File Format"."""
@@ -57,7 +58,7 @@ _IN_MEMORY = ":memory:"
 _DISK_ERRORS = frozenset(
     {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_FULL}
 )
-"""Error codes that a full or read-only disk can cause. After these, the directory is checked."""
+"""Error codes that a full or read-only disk can cause. After such an error, the directory is checked for the reason."""
 
 _NO_SHARED_MEMORY = frozenset(
     {
@@ -68,10 +69,11 @@ _NO_SHARED_MEMORY = frozenset(
         sqlite3.SQLITE_IOERR_WRITE,
     }
 )
-"""Errors of opening a database if a full disk prevents creating the `-shm` file, through which processes share it."""
+"""Errors when opening a database, if the disk is too full to create the `-shm` file. Processes that have the same
+database open share this file as memory."""
 
 _INCREMENTAL = 2
-"""The value of SQLite's `auto_vacuum` for a file that returns pages on request."""
+"""The value of SQLite's `auto_vacuum` for a database that can return free pages to the file system on request."""
 
 _REASONS = {
     sqlite3.SQLITE_BUSY: "another process is writing to it and does not finish",
@@ -90,16 +92,17 @@ _REASONS = {
 class Database:
     """A SQLite database in a file or in memory, with an up-to-date schema.
 
-    When `write` has ended, the data is on the disk: WAL with synchronous=FULL survives a loss of power. Readers never
-    wait for writers. Do not nest `read` and `write` in one thread.
+    When `write` has ended, the data is on the disk, and survives a loss of power: SQLite uses a WAL with
+    synchronous=FULL. Readers never wait for writers. Do not nest `read` and `write` in one thread.
     """
 
     def __init__(
         self, path: Path | None, *, timeout_s: float = TIMEOUT_S, uptime_s: Callable[[], float] = time.monotonic
     ) -> None:
-        """Open the file, which is created if it is missing; None is a new database in memory.
+        """Open the database file, and create it if it is missing. A `path` of None creates a database in memory.
 
-        `uptime_s` returns seconds of a clock that does not jump. Leases end by this clock.
+        `timeout_s` limits each wait for another writer. `uptime_s` returns the seconds of a clock that does not jump.
+        This clock decides when leases end.
 
         Raises:
             Unavailable: The file cannot be opened, is not a database of countermark, or is from a newer version.
@@ -109,7 +112,7 @@ class Database:
         self.holds = LeaseHolds(self._live_file, uptime_s=uptime_s)
         self._timeout_s = timeout_s
         self._idle: list[sqlite3.Connection] = []
-        # A database in memory exists in one connection, which one thread uses at a time.
+        # A database in memory belongs to a single connection. Only one thread at a time can use it.
         self._slots = threading.Semaphore(1 if path is None else MAX_CONNECTIONS)
         self._write_lock = threading.Lock()
         self._opening = threading.Lock()
@@ -120,7 +123,7 @@ class Database:
         self._journal_identity: _Identity | None = None
         self._use = ExitStack()
         self.is_new = path is None
-        """Whether the database did not exist and was created."""
+        """Whether this object created the database."""
         if path is None:
             self._migrate()
         else:
@@ -138,12 +141,12 @@ class Database:
 
     @classmethod
     def open(cls, path: Path, *, timeout_s: float = TIMEOUT_S, uptime_s: Callable[[], float] = time.monotonic) -> Self:
-        """Open a file, which is created if it is missing. Raises the errors of the class."""
+        """Open a database file, and create it if it is missing. Raise the same errors as the constructor."""
         return cls(path, timeout_s=timeout_s, uptime_s=uptime_s)
 
     @classmethod
     def in_memory(cls) -> Self:
-        """Create a new database that ends with this process."""
+        """Create a new database in the memory of this process."""
         return cls(None)
 
     def __enter__(self) -> Self:
@@ -155,9 +158,9 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Close the connections. Connections in use close when they are returned. Can be called twice.
+        """Close all connections, and end the leases of this process. Can be called twice.
 
-        The leases of this process become free.
+        A connection that is in use is closed when the user returns it.
         """
         self._is_closed = True
         self._live_file.close()
@@ -170,7 +173,7 @@ class Database:
         return self._path is not None and path.exists() and path.samefile(self._path)
 
     def copy_to(self, path: Path) -> None:
-        """Copy a snapshot of the database into an empty file, which no other process has open.
+        """Copy a snapshot of the database into an empty file. No other process must have the file open.
 
         Writers are not blocked. If the process ends during the copy, the copy is unusable.
 
@@ -182,9 +185,10 @@ class Database:
             connection.backup(copy, pages=-1)
 
     def reclaim(self, *, is_over: Callable[[], bool]) -> bool:
-        """Return free pages to the file system, in short writes. Return whether more pages can be returned.
+        """Give free pages back to the file system, in short writes. Return whether more pages can be given back.
 
-        `is_over` is called after each write. A database of an older version keeps its pages until `vacuum`.
+        `is_over` is called after each write. If it returns True, this method stops. A database from an older version
+        of countermark gives no pages back until `vacuum` is called.
         """
         while True:
             with self.write() as connection:
@@ -201,7 +205,8 @@ class Database:
     def vacuum(self) -> tuple[int, int]:
         """Rewrite the whole database without free pages. Return its size before and after, in bytes.
 
-        Afterwards `reclaim` works. Writers wait, and the disk needs space for a second copy.
+        Afterwards `reclaim` also works for a database from an older version. Other writers wait, and the disk needs
+        space for a second copy.
 
         Raises:
             Unavailable: Another process is writing, or the disk is full.
@@ -219,24 +224,25 @@ class Database:
                 self._write_lock.release()
 
     def checkpoint(self) -> None:
-        """Move written data from the journal into the database file, and empty the journal unless it is being read."""
+        """Move written data from the journal into the database file. Empty the journal unless a reader needs it."""
         with self._translated(), self._connection() as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def check(self) -> None:
-        """Check that the open database is still the file at its path. Costs one `stat`.
+        """Check that the path still names the file that is open. This costs one `stat`.
 
-        SQLite keeps a file open after its name is removed. Later writes are lost when the last process closes the file.
+        SQLite continues to write to an open file after the file was deleted. These writes are lost when the last
+        process closes the file.
 
         Raises:
-            Unavailable: The file was deleted, replaced, moved or emptied, or its directory was.
+            Unavailable: The file or its directory was deleted, replaced or moved, or the file was emptied.
         """
         if self._path is not None and self._identity is not None:
             _check_identity(self._path, self._identity)
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection that reads one snapshot of the database, whatever other connections write.
+        """Yield a connection that reads a snapshot of the database. Other connections do not change the snapshot.
 
         Raises:
             Unavailable: The database cannot be read, or is no longer the file at its path.
@@ -246,14 +252,15 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """Yield the only connection that can write. At the end everything is written; after an error, nothing.
+        """Yield the only connection that can write at the moment. Commit at the end; roll back after an error.
 
         Raises:
-            Unavailable: The database cannot be written to, another writer does not finish, or the database is no longer
-                the file at its path. In the last case nothing that was written is kept.
+            Unavailable: The database cannot be written to, or another writer does not finish. Or the path no longer
+                names the file that is open; then everything that was written is lost.
         """
         with self._translated(), self._connection() as connection:
-            # Threads queue here. SQLite's wait is not fair, so it is used only between processes.
+            # The threads of this process wait for this lock, because SQLite's own wait is not fair. SQLite's wait is
+            # used only between processes.
             if not self._write_lock.acquire(timeout=self._timeout_s):
                 raise Unavailable(f"{self._name} has been busy for {self._timeout_s:g} s")
             try:
@@ -294,13 +301,14 @@ class Database:
 
     @contextmanager
     def _new_connection(self) -> Iterator[sqlite3.Connection]:
-        """Yield a new connection. On a full disk without space for shared memory, it is the only connection.
+        """Yield a new connection. If the disk has no space for the `-shm` file, it is the only connection.
 
-        The stored data can then be read, by one thread of one process at a time. It can also be written to while space
-        remains. SQLite's exclusive locking mode keeps the index of the log in memory.
+        The only connection uses SQLite's exclusive locking mode, which stores the index of the log in memory. One
+        thread of one process at a time can then read the database, and can write to it while space remains.
         """
         with ExitStack() as stack:
-            # Two connections, one of which needs exclusive access, would wait for each other.
+            # If one of two new connections needed exclusive access, they would wait for each other. So only one thread
+            # at a time opens a connection.
             if not self._opening.acquire(timeout=self._timeout_s):
                 raise Unavailable(f"{self._name} has been busy for {self._timeout_s:g} s")
             stack.callback(self._opening.release)
@@ -324,7 +332,7 @@ class Database:
                 yield connection
 
     def _wait_for_others(self) -> None:
-        """Give other processes time to take the lock. They try at intervals, and the lock is not fair."""
+        """Give other processes time to acquire the lock. They try it at intervals, and the lock is not fair."""
         if self._was_exclusive:
             time.sleep(2 * LOCK_POLL_S)
 
@@ -346,7 +354,7 @@ class Database:
         try:
             if is_exclusive:
                 connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            # This reads the file. A full disk shows here.
+            # This statement is the first to read the file. It fails if the disk is full.
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")  # makes a difference only on macOS
             connection.execute("PRAGMA foreign_keys = ON")
@@ -360,14 +368,14 @@ class Database:
         """Check after a commit that the written files still have their names.
 
         Raises:
-            Unavailable: The database is gone, or the log beside it, which contains the latest writes.
+            Unavailable: The path no longer names the database file or its log. The log contains the latest writes.
         """
         if self._path is None or self._identity is None:
             return
         _check_identity(self._path, self._identity, is_written=True)
         journal = self._path.with_name(f"{self._path.name}-wal")
         if self._journal_identity is None:
-            # The log exists for as long as this process has an open connection.
+            # The log file exists while this process has an open connection.
             self._journal_identity = _identity_at(journal)
         else:
             _check_identity(journal, self._journal_identity)
@@ -400,7 +408,7 @@ class Database:
 
 
 _Identity = tuple[int, int]
-"""A file's device and inode. They stay the same when a file is renamed, and differ for a new file."""
+"""The device and the inode of a file. They do not change when the file is renamed. A new file has another pair."""
 
 
 def _identity_of(status: os.stat_result) -> _Identity:
@@ -415,7 +423,7 @@ def _identity_at(path: Path) -> _Identity | None:
 
 
 def _check_identity(path: Path, identity: _Identity, *, is_written: bool = False) -> None:
-    """Raise `Unavailable` unless the path still names the file. A file that was written to must not be empty."""
+    """Raise `Unavailable` if the path no longer names the file, or if `is_written` is set and the file is empty."""
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -437,22 +445,23 @@ def _lost_file_message(path: Path, change: str) -> str:
 
 @contextmanager
 def exclusive_use(path: Path) -> Iterator[None]:
-    """Lock a database that no process has open, so that none opens it while the file is replaced.
+    """Prevent all processes from opening a database, so that its file can be replaced or removed.
 
     Raises:
-        Locked: A process has it open. This process counts too.
+        Locked: This process or another process has the database open.
     """
     with locked(path.with_name(path.name + USE_SUFFIX), timeout_s=0):
         yield
 
 
 def _database_exists(path: Path) -> bool:
-    """Return whether the database file exists. SQLite would use an emptied file as a new database.
+    """Return whether the database file exists. An empty file is an error: SQLite would use it as a new database.
 
-    The file is not opened, because closing it would release the locks of this process's other connections.
+    This function does not open the file, because closing it would release the locks of this process's connections.
 
     Raises:
-        Unavailable: The file cannot be a database that countermark made. The text says what to do.
+        Unavailable: The file cannot be a database of countermark, or is missing while its journal exists. The text says
+            what to do.
     """
     with translated(path):
         try:
@@ -473,7 +482,10 @@ def _database_exists(path: Path) -> bool:
 
 
 def _create(path: Path) -> None:
-    """Create a database for its owner only, completely or not at all. SQLite gives its journals the same mode."""
+    """Create a database that only its owner can access, completely or not at all.
+
+    SQLite gives the journals the same mode as the database file.
+    """
     with translated(path):
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY_SUFFIX)
         os.close(descriptor)
@@ -481,7 +493,7 @@ def _create(path: Path) -> None:
         try:
             with closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
                 connection.execute("PRAGMA synchronous = FULL")
-                # This can be set only before the first table is created, or by a VACUUM.
+                # `auto_vacuum` can be set only before the first table is created, or with a VACUUM.
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 apply_migrations(connection, 0)
             temporary.replace(path)
@@ -498,14 +510,14 @@ def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        # Some errors, for example a full disk, have already rolled back.
+        # After some errors, for example a full disk, SQLite has already rolled back.
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
 
 
 def _migrate(connection: sqlite3.Connection, name: str, *, is_memory: bool) -> None:
-    """Check the owner of the database, and apply the missing migrations."""
+    """Check that the database belongs to countermark, and apply the missing migrations."""
     version = _pragma(connection, "user_version")
     if not is_memory:
         check_owner(connection, name)
@@ -516,10 +528,10 @@ def _migrate(connection: sqlite3.Connection, name: str, *, is_memory: bool) -> N
 
 
 def check_owner(connection: sqlite3.Connection, name: str) -> None:
-    """Refuse a database that another program or a newer version of countermark wrote.
+    """Check that this or an older version of countermark wrote a database. `name` describes the database in errors.
 
     Raises:
-        Unavailable: The database is one of these.
+        Unavailable: Another program or a newer version of countermark wrote the database.
     """
     version = _pragma(connection, "user_version")
     if _pragma(connection, "application_id") != APPLICATION_ID:
@@ -533,7 +545,7 @@ def check_owner(connection: sqlite3.Connection, name: str) -> None:
 
 
 def apply_migrations(connection: sqlite3.Connection, version: int) -> None:
-    """Migrate a database from a version of the schema to the newest one."""
+    """Migrate a database from the schema version `version` to the newest version."""
     with _transaction(connection, "BEGIN IMMEDIATE"):
         for step in MIGRATIONS[version:]:
             for statement in step:
@@ -557,10 +569,10 @@ def _pragma_text(connection: sqlite3.Connection, name: str) -> str:
 
 
 def check_page(count: int) -> None:
-    """Refuse more items than fit in a page.
+    """Check that a number of items fits in a page.
 
     Raises:
-        InvalidInput: There are more than `MAX_PAGE` items.
+        InvalidInput: `count` is greater than `MAX_PAGE`.
     """
     if count > MAX_PAGE:
         raise InvalidInput(f"a page has at most {MAX_PAGE} items, not {count}")

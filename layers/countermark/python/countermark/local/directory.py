@@ -1,4 +1,4 @@
-"""The state directory: recognising it, and removing the files of countermark in it by their names."""
+"""The state directory: functions that recognise it, and that remove countermark's files from it."""
 
 import json
 import os
@@ -17,21 +17,21 @@ INDEX_DIRECTORY = "index"
 SECRETS_FILE = "credentials.json"
 EXTENSIONS_FILE = "extensions.json"
 IMPLICIT_SAMPLE_FILE = "sample-is-implicit"
-"""Marks the sample collaboration as one that the user did not request."""
+"""A file that exists if the sample collaboration was created without a request of the user."""
 
 MARKER_FILE = ".countermark"
-"""Marks a directory as countermark's, even if the database was lost."""
+"""A file that marks the state directory. It identifies the directory even if the database was lost."""
 
 _MARKER = b"This directory holds the state of countermark, and nothing else belongs in it.\n"
 
 _IGNORED = {"lost+found", ".DS_Store"}
-"""Files that a file system or a desktop puts into an otherwise empty directory."""
+"""Names that a file system or a desktop creates in every directory. A directory with only these counts as empty."""
 
 _TEMPORARY = rf"\.{{name}}\.[A-Za-z0-9_]+{re.escape(TEMPORARY_SUFFIX)}"
 
 
 def _written(name: str) -> str:
-    """Return the pattern of an atomically written file, its lock, and the temporary file of a killed writer."""
+    """Return a pattern for the names of an atomically written file, of its lock, and of its temporary files."""
     escaped = re.escape(name)
     return rf"{escaped}(\.lock)?|{_TEMPORARY.format(name=escaped)}"
 
@@ -48,7 +48,7 @@ _SEGMENT_DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _SEGMENT_FILES = re.compile(r"[0-9a-f]{64}\.segment|" + _TEMPORARY.format(name=r"[0-9a-f]{64}\.segment"))
 
 _MAX_JSON_BYTES = 1024 * 1024
-"""How much of a file of credentials or names is read to check its form."""
+"""The maximum number of bytes that are read from a credentials or extensions file to check its form."""
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -56,7 +56,7 @@ _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 def is_state_directory(directory: Path) -> bool:
     """Return whether a directory holds a state of countermark.
 
-    A missing or empty directory holds none, and neither does one that contains only loose content.
+    Return False for a missing or empty directory, and for a directory that contains only photos, videos and texts.
 
     Raises:
         Unavailable: The directory cannot be read.
@@ -66,10 +66,10 @@ def is_state_directory(directory: Path) -> bool:
 
 
 def claim(directory: Path) -> None:
-    """Use a directory for the state. A missing one is created for its owner only.
+    """Mark a directory as the state directory. Create it for its owner only if it is missing.
 
     Raises:
-        InvalidInput: The path is not a directory, or the directory holds something else.
+        InvalidInput: The path is not a directory, or the directory holds files of another program.
         Unavailable: The directory cannot be read or written.
     """
     with translated(directory):
@@ -90,9 +90,9 @@ def claim(directory: Path) -> None:
 
 
 def remove(directory: Path) -> Sequence[str]:
-    """Remove the files of countermark in a directory, by their names. No link is followed.
+    """Remove the files with countermark's names from a directory. No link is followed.
 
-    The directory is removed too unless it holds something else. Returns the names of what was left, sorted.
+    If nothing else is in the directory, remove the directory too. Return the names of the remaining files, sorted.
 
     Raises:
         InvalidInput: The directory holds no state of countermark, or a database of another program.
@@ -125,7 +125,7 @@ def remove(directory: Path) -> Sequence[str]:
 
 
 def _is_foreign_database(path: Path) -> bool:
-    """Return whether a file is a database of another program. It must not be open in this process.
+    """Return whether a file is a database of another program. This process must not have the file open.
 
     Source: SQLite, "Database File Format", section 1.3: the application id is at byte 68.
     """
@@ -150,9 +150,9 @@ def _is_sign(name: str) -> bool:
 
 
 def _foreign(directory: Path, names: Sequence[str]) -> list[str]:
-    """Return the names of another program's files in a directory without a sign of countermark.
+    """Return the names of another program's files. Empty if the marker or a database of countermark is present.
 
-    Photos, videos, texts and tables are content of a user, and do not count as another program's files.
+    Photos, videos, texts and tables are content of a user, and do not count as files of another program.
     """
     if any(map(_is_sign, names)):
         return []
@@ -160,7 +160,10 @@ def _foreign(directory: Path, names: Sequence[str]) -> list[str]:
 
 
 def _could_be_own(directory: Path, name: str) -> bool:
-    """Return whether a name and its form fit a file or the index of a state whose database was lost."""
+    """Return whether a file or directory can belong to a state of countermark whose database was lost.
+
+    Its name and its form decide.
+    """
     with translated(directory), _opened(directory) as descriptor:
         if name != INDEX_DIRECTORY:
             return _FILES.fullmatch(name) is not None and _has_own_form(descriptor, name)
@@ -192,7 +195,7 @@ def _remove(directory: Path) -> list[str]:
 
 
 def _has_own_form(directory: int, name: str) -> bool:
-    """Return whether a file has the form that countermark writes. Other programs use some of the names too."""
+    """Return whether a file has the form that countermark writes. Another program can use the same file name."""
     if name not in {SECRETS_FILE, EXTENSIONS_FILE}:
         return True
     try:
@@ -222,7 +225,7 @@ def _remove_index(parent: int, index: str) -> list[str]:
 
 
 def _remove_segments(parent: int, segments: str) -> list[str]:
-    """Remove segments, which are in one directory per signal type."""
+    """Remove the segments, which are in one directory per signal type. Return the names of the remaining files."""
     left = []
     with _opened(segments, dir_fd=parent) as descriptor:
         for signal_type in _listed(descriptor):
@@ -246,7 +249,10 @@ def _listed(directory: int) -> list[str]:
 
 
 def _is_removed(directory: int, name: str, *patterns: re.Pattern[str]) -> bool:
-    """Remove a file with a name of countermark's. Directories and links of such names are not countermark's."""
+    """Remove a file if its name matches a pattern. Return whether it was removed.
+
+    Directories and links are not removed, because countermark creates none with these names.
+    """
     if not any(pattern.fullmatch(name) for pattern in patterns):
         return False
     if not stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):

@@ -1,4 +1,4 @@
-"""Events, and the ledger of processed events, in SQLite."""
+"""The events, and the ledger of processed events, in SQLite."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,18 +8,17 @@ from countermark.local.database import Database
 from countermark.local.json_text import from_text, to_text
 
 MAX_EVENTS = 10_000
-"""How many events are stored, the newest ones: some megabytes of history. Opinions and matches are counted
-separately from each other and from other events. Many changes, or many uploads that match nothing, must not remove
-them."""
+"""How many of the newest events are stored: some megabytes. The limit applies separately to opinions, to matches, and
+to all other events. So many changes, or many uploads without a match, do not remove opinions and matches."""
 
 _COUNTED_SEPARATELY = (OpinionGiven.__name__, MatchFound.__name__)
 
 
 class SqliteEventPublisher:
-    """An `EventPublisher` that stores the newest events in a table, and calls a function of this process."""
+    """An `EventPublisher` that stores the newest events in a table, and calls a function in this process."""
 
     def __init__(self, database: Database, *, on_event: Callable[[Event], None] | None = None) -> None:
-        """Publish into a database. `on_event` is called after each event is stored, in the publisher's thread."""
+        """Publish into a database. After the events are stored, `on_event` is called for each, in the same thread."""
         self._database = database
         self._on_event = on_event
 

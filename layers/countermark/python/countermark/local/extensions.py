@@ -1,4 +1,7 @@
-"""The names of the extensions, in a file of the state directory. The database does not decide which code runs."""
+"""The names of the extensions, in a file of the state directory.
+
+They are not in the database, so that the database does not decide which code runs.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -10,17 +13,17 @@ from countermark.local.files import locked, make_directory, translated, write_at
 
 
 class ExtensionList:
-    """The names of the modules in one state directory, sorted. Reading creates nothing."""
+    """The sorted names of the extension modules in one state directory. Reading the list creates no files."""
 
     def __init__(self, directory: Path) -> None:
-        """Use a state directory, which is created when the first name is added."""
+        """Use a state directory. It is created when the first name is added."""
         self._path = directory / EXTENSIONS_FILE
 
     def modules(self) -> Sequence[str]:
-        """Return the names. Empty if the directory belongs to another program, whose file has the same name.
+        """Return the names. Empty if the directory belongs to another program that uses a file with the same name.
 
         Raises:
-            Unavailable: The file cannot be read, or holds something else.
+            Unavailable: The file cannot be read, or does not hold a JSON list of names.
         """
         if not self._path.exists() or not is_state_directory(self._path.parent):
             return []
@@ -38,7 +41,7 @@ class ExtensionList:
         return names
 
     def add(self, module: str) -> None:
-        """Add a name. Does nothing if it is already in the list.
+        """Add a name. Do nothing if it is already in the list.
 
         Raises:
             Unavailable: The file cannot be read or written.
@@ -46,7 +49,7 @@ class ExtensionList:
         self._change(lambda names: names | {module})
 
     def remove(self, module: str) -> None:
-        """Remove a name. Does nothing if it is not in the list.
+        """Remove a name. Do nothing if it is not in the list.
 
         Raises:
             Unavailable: The file cannot be read or written.

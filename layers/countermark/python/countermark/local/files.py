@@ -1,4 +1,4 @@
-"""Files that are written completely or not at all, and a lock between processes."""
+"""Functions that write files completely or not at all, and that lock files between processes."""
 
 import errno
 import fcntl
@@ -12,17 +12,17 @@ from pathlib import Path
 from countermark.errors import Unavailable
 
 LOCK_TIMEOUT_S = 30.0
-"""How long to wait for another process, in seconds. It holds a lock for milliseconds, so after this time it hangs."""
+"""How long to wait for a lock, in seconds. A process holds a lock for milliseconds, so after this time it hangs."""
 
 TEMPORARY_SUFFIX = ".tmp"
-"""The suffix of files that are being written, and of those that a killed process left."""
+"""The suffix of files that are being written. A killed process can leave such a file."""
 
 LOCK_POLL_S = 0.005
 """How often to try a lock that another process holds, in seconds."""
 
 _ALMOST_FULL_BYTES = 64 * 1024
-"""Less free space than this counts as a full disk. SQLite writes pages of 4 KiB and extends its shared memory by 32
-KiB."""
+"""A disk with less free space than this counts as full. SQLite writes pages of 4 KiB, and extends its shared memory by
+32 KiB."""
 
 _REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -64,7 +64,7 @@ def why_not_written(directory: Path) -> str | None:
 
 
 def make_directory(path: Path) -> None:
-    """Create a directory that only its owner can enter, with its parents. An existing one is not changed.
+    """Create a directory that only its owner can enter, and its missing parents. Do not change an existing directory.
 
     Raises:
         Unavailable: The directory cannot be created.
@@ -74,10 +74,10 @@ def make_directory(path: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Write a file of mode 600. Readers, also after a crash, see the complete old file or the complete new one.
+    """Write a file of mode 600. Readers see either the complete old file or the complete new file, even after a crash.
 
     Raises:
-        Unavailable: The file cannot be written. The old one stays.
+        Unavailable: The file cannot be written. The old file remains.
     """
     with translated(path):
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY_SUFFIX)
@@ -91,12 +91,12 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        # The new name is permanent only after the directory is written to the disk too.
+        # The rename survives a crash only after the directory is written to the disk too.
         sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:
-    """Write the names in a directory to the disk."""
+    """Write the entries of a directory to the disk, so that new file names survive a crash."""
     directory = os.open(path, os.O_RDONLY)
     try:
         os.fsync(directory)
@@ -110,9 +110,9 @@ class Locked(Unavailable):
 
 @contextmanager
 def locked(path: Path, *, is_shared: bool = False, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
-    """Hold the lock of a file against other threads and processes. It ends with its holder.
+    """Lock a file against other threads and processes. The lock also ends when the process ends.
 
-    A shared lock excludes only exclusive locks.
+    A shared lock excludes exclusive locks, but not other shared locks.
 
     Raises:
         Locked: Another holder did not release the lock in time.
@@ -131,7 +131,7 @@ def locked(path: Path, *, is_shared: bool = False, timeout_s: float = LOCK_TIMEO
 def locked_descriptor(
     descriptor: int, path: Path, *, is_shared: bool = False, timeout_s: float = LOCK_TIMEOUT_S
 ) -> Iterator[None]:
-    """Lock an open file as `locked` does, until the descriptor is closed.
+    """Lock an open file as `locked` does. The lock ends when the descriptor is closed.
 
     Raises:
         Locked: Another holder did not release the lock in time.

@@ -1,7 +1,8 @@
-"""The holders of leases: a lease ends with its process, by a lock of the operating system, and not by the time of day.
+"""The holders of leases. A lock of the operating system shows whether the process that holds a lease is still running.
 
-Each process that takes a lease keeps one file locked. A killed process loses the lock, so its leases are free
-immediately. A process that lives but makes no progress loses its leases by the machine's uptime, which does not jump.
+Each process that acquires a lease keeps one file locked. When a process is killed, it loses this lock, so its leases
+are free immediately. A process that runs without progress loses its leases after their time. This time is measured by
+the machine's uptime, because the time of day can jump.
 
 Sources: flock(2); clock_gettime(2), CLOCK_MONOTONIC: one clock for all processes of a machine.
 """
@@ -22,18 +23,17 @@ from typing import Any
 from countermark.local.files import translated
 
 RUN_INFIX = "-run-"
-"""The text between the database's name and the id of a process, in the names of the files that processes keep
-locked."""
+"""The text between the database's name and the process id in the name of a file that a process keeps locked."""
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-"""The id of one boot of one machine, on Linux. Uptimes are comparable only within a boot."""
+"""The file with the id of the current boot, on Linux. Uptimes are comparable only within one boot."""
 
 
 class LiveFile:
     """The file that this process keeps locked while it can hold leases. It is created on first use."""
 
     def __init__(self, database: Path | None) -> None:
-        """Use a file beside a database; None is a database in memory, which no other process sees."""
+        """Use a file in the directory of `database`; None means that the database is in memory, and needs no file."""
         self._database = database
         self._lock = threading.Lock()
         self._has_locks = database is not None
@@ -41,7 +41,9 @@ class LiveFile:
         self._name: str | None = None
 
     def name(self) -> str | None:
-        """Return the name of the file, which is locked from now on; None if the file system has no locks.
+        """Create and lock the file if this is the first call, and return its name.
+
+        None if the file system has no locks, or if the database is in memory.
 
         Raises:
             Unavailable: The file cannot be created.
@@ -55,7 +57,7 @@ class LiveFile:
             return self._name
 
     def is_alive(self, name: str) -> bool:
-        """Return whether the process that created a file is still running."""
+        """Return whether the process that created the file `name` is still running."""
         if self._database is None:
             return False
         return name == self._name or not _is_abandoned(self._database.with_name(name))
@@ -79,7 +81,7 @@ class LiveFile:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 is_own = path.stat().st_ino == os.fstat(descriptor).st_ino
             except (BlockingIOError, FileNotFoundError):
-                is_own = False  # another process removed it as abandoned before it was locked
+                is_own = False  # another process removed the file as abandoned before it was locked
             except OSError:
                 # This file system has no locks, so leases end by time.
                 path.unlink(missing_ok=True)
@@ -100,7 +102,7 @@ class LiveFile:
 
 
 def _is_abandoned(path: Path) -> bool:
-    """Return whether no process keeps a file locked. False if this cannot be determined."""
+    """Return whether no process keeps a file locked. False if the lock cannot be checked."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
@@ -108,7 +110,8 @@ def _is_abandoned(path: Path) -> bool:
     except OSError:
         return False
     try:
-        # A shared lock, so that two processes that check at the same time do not mistake each other for the owner.
+        # A shared lock is used because two processes can check at the same time. With exclusive locks, each could
+        # mistake the other one for the owner.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return False
@@ -119,11 +122,11 @@ def _is_abandoned(path: Path) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseHold:
-    """The holder of a lease and its end, as a row stores them beside the holder's name.
+    """The process that holds a lease, and the start and end of the lease. Rows store this beside the holder's name.
 
-    `run` is the name of the locked file of the holder's process; None without locks. `ends_at_uptime_s` is the uptime
-    of the machine with the boot id `boot`. `since_s` and `expires_at_s` are epoch seconds. They decide only without a
-    `run`.
+    `run` is the name of the file that the process keeps locked; None if the file system has no locks.
+    `ends_at_uptime_s` is the uptime at which the lease ends, in seconds, during the boot with the id `boot`. `since_s`
+    and `expires_at_s` are the start and the end in epoch seconds. `expires_at_s` is used only if `run` is None.
     """
 
     run: str | None
@@ -133,7 +136,7 @@ class LeaseHold:
     expires_at_s: int
 
     def to_text(self) -> str:
-        """Return the hold in its stored form."""
+        """Return the hold in its stored form, without `expires_at_s`, which has a separate column."""
         return json.dumps([self.run, self.boot, self.ends_at_uptime_s, self.since_s])
 
 
@@ -146,7 +149,9 @@ class LeaseHolds:
         self._boot = _boot_id()
 
     def begin(self, *, now_s: int, lease_s: int, since_s: int | None = None) -> LeaseHold:
-        """Return a hold of this process for `lease_s` from now. For a renewed hold, `since_s` is when it began.
+        """Return a hold of this process that ends `lease_s` seconds from now.
+
+        For a renewed hold, `since_s` is the start of the first one, in epoch seconds.
 
         Raises:
             Unavailable: The locked file of this process cannot be created.
@@ -161,7 +166,7 @@ class LeaseHolds:
 
     @staticmethod
     def read(text: str | None, expires_at_s: int | None) -> LeaseHold:
-        """Return the hold of a row. A row of an older version has only the end time."""
+        """Return the hold that a row stores. In a row of an older version, `text` is None and only the end is known."""
         stored: Any = [None, "", 0.0, 0] if text is None else json.loads(text)
         run, boot, ends_at_uptime_s, since_s = stored
         return LeaseHold(
@@ -171,7 +176,7 @@ class LeaseHolds:
     def is_over(self, hold: LeaseHold, *, now_s: int, lease_s: int | None = None) -> bool:
         """Return whether a hold ended, because its process ended or its time ran out.
 
-        A hold with a later end than one of `lease_s` that begins now comes from a wrong clock, and counts as ended.
+        A hold that ends more than `lease_s` seconds from now comes from a wrong clock, and counts as ended.
         """
         if hold.run is None:
             return _has_ended(hold.expires_at_s, now_s, lease_s)
@@ -180,11 +185,11 @@ class LeaseHolds:
         return hold.boot == self._boot and _has_ended(hold.ends_at_uptime_s, self._uptime_s(), lease_s)
 
     def end_all(self) -> None:
-        """End every hold of this process, because the end of one of them cannot be stored."""
+        """End all holds of this process. Use this if the end of a single hold cannot be stored."""
         self._file.close()
 
     def is_of_this_process(self, hold: LeaseHold) -> bool:
-        """Return whether a hold belongs to this process, or to no particular one."""
+        """Return whether a hold belongs to this process. True also if the hold names no process."""
         return hold.run is None or hold.run == self._file.name()
 
 

@@ -1,4 +1,4 @@
-"""The segments and the manifest of the index, as files."""
+"""The segments and the manifests of the index, as files."""
 
 import hashlib
 import re
@@ -24,10 +24,10 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)
 
 
 class FileManifestSlot:
-    """The `ManifestSlot` of one file, with a lock file beside it. A token is the SHA-256 of the file."""
+    """A `ManifestSlot` that is one file, with a lock file beside it. The token is the SHA-256 of the file, in hex."""
 
     def __init__(self, path: Path, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:
-        """Use a file, which is created with the first write."""
+        """Use a file. The first write creates it."""
         self._manifest = path
         self._manifest_lock = path.with_suffix(".lock")
         self._lock_timeout_s = lock_timeout_s
@@ -61,14 +61,14 @@ class FileManifestSlot:
 
 
 class FileIndexStore(FileManifestSlot):
-    """The `IndexStore` of one directory: `manifest.json`, `staged.json`, the segments below `segments/`, and locks.
+    """The `IndexStore` of a directory with `manifest.json`, `staged.json`, segments below `segments/`, and lock files.
 
-    Writers of segments share a lock. A garbage collection takes it exclusively, so it never sees a segment that is
-    being written.
+    Writers of segments hold a shared lock. A garbage collection acquires the same lock exclusively, so it never sees a
+    segment that is being written.
     """
 
     def __init__(self, directory: Path, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:
-        """Use a directory, which is created with the first write."""
+        """Use a directory. The first write creates it."""
         super().__init__(directory / "manifest.json", lock_timeout_s=lock_timeout_s)
         self.staged = FileManifestSlot(directory / "staged.json", lock_timeout_s=lock_timeout_s)
         self._segments = directory / "segments"
@@ -77,10 +77,10 @@ class FileIndexStore(FileManifestSlot):
     def write_segment(self, name: str, data: bytes | memoryview) -> None:
         """Store a segment, completely or not at all.
 
-        An existing segment is written again. This renews its age, so that it is not removed as garbage.
+        An existing segment is written again. Its age then counts from now, so that it is not removed as garbage.
 
         Raises:
-            InvalidInput: The name is not the name of a segment.
+            InvalidInput: The name is not a valid name of a segment.
         """
         path = self._path(name)
         make_directory(path.parent)
@@ -109,9 +109,9 @@ class FileIndexStore(FileManifestSlot):
         max_bytes: int | None = None,
         grace_s: int = 0,
     ) -> int:
-        """Remove segments that are not in `keep` and are too old, or exceed the size limit.
+        """Remove segments that are not in `keep`, if they are too old or exceed the size limit.
 
-        Nothing is removed while a segment is being written. Garbage can wait for the next build.
+        While a segment is being written, nothing is removed. The next build can remove the garbage.
         """
         kept = {self._path(name) for name in keep}
         if not self._segments.exists():
@@ -149,7 +149,7 @@ class FileIndexStore(FileManifestSlot):
 
 
 def _unreferenced_segments(directory: Path, kept: Collection[Path]) -> Iterator[StoredSegment]:
-    """Yield the segments that are not in `kept`, by path. Temporary files of killed writers are removed."""
+    """Yield the segments that are not in `kept`, named by their paths. Remove temporary files of killed writers."""
     for path in directory.rglob("*"):
         if path.suffix == TEMPORARY_SUFFIX:
             path.unlink()

@@ -1,4 +1,4 @@
-"""The ledger of the opinions that were sent to exchanges, over SQLite."""
+"""The ledger of the opinions that were sent to exchanges, in SQLite."""
 
 from collections.abc import Sequence
 
@@ -67,5 +67,5 @@ class SqliteOpinionLedger:
 
 
 def _key(subject: str) -> bytes:
-    """Return the key of a subject as bytes, because the key of a record can contain a lone surrogate."""
+    """Return a subject as bytes, because it contains the key of a record, which can contain a lone surrogate."""
     return subject.encode("utf-8", "surrogatepass")

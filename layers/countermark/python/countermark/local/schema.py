@@ -1,7 +1,7 @@
 """The tables of the embedded database, as a list of migrations.
 
-A released migration is never edited. A change is a new migration at the end. Each database applies it when it is opened
-next.
+Never edit a released migration. Add a new migration at the end for each change. A database gets its missing migrations
+when it is opened.
 """
 
 APPLICATION_ID = 0x434D524B
@@ -9,14 +9,14 @@ APPLICATION_ID = 0x434D524B
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
-        # AUTOINCREMENT: the id of a deleted bank is never assigned again, so its contents cannot come back.
+        # With AUTOINCREMENT, the id of a deleted bank is never assigned again. So a new bank cannot get its contents.
         """CREATE TABLE banks (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
             name TEXT NOT NULL UNIQUE,
             ratio REAL NOT NULL,
             distance_limits TEXT NOT NULL
         )""",
-        # No foreign key on bank_id: the contents of a deleted bank stay until they are purged.
+        # bank_id is not a foreign key, because the contents of a deleted bank stay until they are purged.
         """CREATE TABLE contents (
             id INTEGER PRIMARY KEY,
             bank_id INTEGER NOT NULL,
@@ -34,8 +34,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             WHERE source_key IS NOT NULL""",
         "CREATE TABLE next_content_id (id INTEGER NOT NULL)",
         "INSERT INTO next_content_id VALUES (1)",
-        # One row per bank or content, which moves to the end when it changes. Only one writer writes at a time, so the
-        # order of `place` is the order in which changes became visible. A reader misses none.
+        # One row per bank or content. The row moves to the end when the bank or content changes. Only one writer writes
+        # at a time, so the order of `place` is the order in which changes became visible. So a reader misses no change.
         """CREATE TABLE changes (
             place INTEGER PRIMARY KEY AUTOINCREMENT,
             is_bank INTEGER NOT NULL,
@@ -46,7 +46,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             name TEXT PRIMARY KEY,
             ratio REAL NOT NULL
         ) WITHOUT ROWID""",
-        # The name of a deleted collaboration stays while it has records, so that no record is orphaned.
+        # The row of a deleted collaboration stays while the collaboration has records, so that no record is orphaned.
         """CREATE TABLE collaborations (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
             name TEXT NOT NULL UNIQUE,
@@ -56,7 +56,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             lease_holder TEXT,
             lease_expires_at_s INTEGER
         )""",
-        # Keys are bytes, because exchanges use texts as keys that can contain lone surrogates.
+        # Keys are stored as bytes, because the keys of exchanges are texts that can contain lone surrogates.
         """CREATE TABLE records (
             id INTEGER PRIMARY KEY,
             collaboration_id INTEGER NOT NULL REFERENCES collaborations (id),
@@ -90,7 +90,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "CREATE TABLE last_opinion (place INTEGER NOT NULL)",
         "INSERT INTO last_opinion VALUES (0)",
-        # Subjects are bytes, because they contain keys of records.
+        # Subjects are stored as bytes, because they contain keys of records.
         """CREATE TABLE opinion_turns (
             subject BLOB PRIMARY KEY,
             told TEXT NOT NULL,
@@ -101,7 +101,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX opinion_turns_by_time ON opinion_turns (forget_at_s)",
     ),
     (
-        # The process that holds a lease, and since when: see `holds.LeaseHold`. NULL is a lease of an older version.
+        # The process that holds a lease, and the start of the lease, as `holds.LeaseHold` describes. NULL means that an
+        # older version of countermark wrote the lease.
         "ALTER TABLE collaborations ADD COLUMN lease_hold TEXT",
         "ALTER TABLE opinion_turns ADD COLUMN hold TEXT",
     ),
@@ -113,8 +114,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE builds (place INTEGER PRIMARY KEY AUTOINCREMENT, mark TEXT NOT NULL UNIQUE)",
     ),
     (
-        # Batches of contents by the caller's key. A repeated batch gets the ids of the first. Keys are the bytes of a
-        # digest.
+        # Batches of contents by the caller's key. A repeated batch gets the content ids of the first call. `key` is the
+        # SHA-256 of the caller's key.
         """CREATE TABLE batches (
             bank_id INTEGER NOT NULL,
             key BLOB NOT NULL,
@@ -126,13 +127,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX batches_by_time ON batches (forget_at_s)",
     ),
     (
-        # Deleted banks that can have contents left. Older versions had no such list, so it is derived here once.
+        # Deleted banks that can still have contents. Older versions had no such table, so it is filled here once.
         "CREATE TABLE deleted_banks (id INTEGER PRIMARY KEY)",
         """INSERT INTO deleted_banks
            SELECT DISTINCT bank_id FROM contents WHERE bank_id NOT IN (SELECT id FROM banks)""",
     ),
     (
-        # The place of the feed up to which rows of deletions are removed: see `SqliteBankStore.trim_changes`.
+        # The place in the feed up to which `SqliteBankStore.trim_changes` has removed the rows of deletions.
         "CREATE TABLE trimmed (place INTEGER NOT NULL)",
         "INSERT INTO trimmed VALUES (0)",
     ),
@@ -141,4 +142,4 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE contents ADD COLUMN reason TEXT NOT NULL DEFAULT ''",
     ),
 )
-"""The additions of each version of the schema to the previous one. The first makes version 1."""
+"""The SQL statements of each migration. The first migration creates version 1 of the schema."""

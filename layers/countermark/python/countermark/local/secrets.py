@@ -10,10 +10,10 @@ from countermark.local.files import locked, make_directory, translated, write_at
 
 
 class FileSecretStore:
-    """The `SecretStore` of one file: JSON, by kind of exchange, then by field."""
+    """The `SecretStore` of one JSON file. The file maps each kind of exchange to its fields and their values."""
 
     def __init__(self, path: Path, *, check: Callable[[], None] | None = None) -> None:
-        """Use a file, which is created with the first credentials. `check` raises if the file must not be written."""
+        """Use a file. It is created when credentials are set. `check` raises if the file must not be written."""
         self._path = path
         self._check = check
 
@@ -32,7 +32,9 @@ class FileSecretStore:
             write_atomically(self._path, (json.dumps(stored, indent=1) + "\n").encode("ascii"))
 
     def tighten(self) -> str | None:
-        """Remove the access of other users to the file. Return a message about the old mode, or None.
+        """Remove the access of other users to the file.
+
+        Return a message about the old mode; None if nothing was changed.
 
         Raises:
             Unavailable: The file belongs to another user.
@@ -61,7 +63,7 @@ class FileSecretStore:
         except ValueError:
             stored = None
         if not isinstance(stored, dict) or not all(map(_is_credentials, stored.values())):
-            # The cause would put the text into a traceback, so it is left out.
+            # `from None`, because a traceback of the cause would show the credentials.
             raise Unavailable(f"{self._path} does not hold credentials in the stored form") from None
         return stored
 

@@ -1,4 +1,4 @@
-"""The stores of the command line and the local server, in one directory."""
+"""All stores of the command line and the local server, in one directory."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class LocalState:
     """Implementations of all ports in one state directory. Several processes can have it open at the same time.
 
-    `notices` are sentences for the user about problems of the directory that were fixed.
+    `notices` are messages for the user. Each describes a problem of the directory that was fixed when it was opened.
     """
 
     on_match: "OnMatch | None" = None
@@ -50,12 +50,12 @@ class LocalState:
 
     @classmethod
     def open(cls, directory: Path, *, on_event: Callable[[Event], None] | None = None) -> Self:
-        """Open a state directory. A missing one is created for its owner only.
+        """Open a state directory. Create it for its owner only if it is missing.
 
         Raises:
             InvalidInput: The path is not a directory, or the directory holds something other than a state of
                 countermark.
-            Unavailable: The directory cannot be read or written, or is from a newer version of countermark.
+            Unavailable: The directory cannot be read or written, or a newer version of countermark wrote it.
         """
         claim(directory)
         database = Database.open(directory / DATABASE_FILE)
@@ -74,7 +74,7 @@ class LocalState:
         self.close()
 
     def check(self) -> None:
-        """Check that new writes are not lost.
+        """Check that the open state is still the state at the path, because otherwise new writes would be lost.
 
         Raises:
             Unavailable: The state directory or its database was deleted, moved or replaced since it was opened.
@@ -82,9 +82,9 @@ class LocalState:
         self._database.check()
 
     def reclaim(self, *, is_over: Callable[[], bool]) -> bool:
-        """Remove data that is no longer read, and return disk space. Return whether there is more to do.
+        """Remove data that is no longer read, and give disk space back. Return whether more work is left.
 
-        Each write is short, and `is_over` is called after each.
+        All writes are short. `is_over` is called after each write. If it returns True, this method stops.
         """
         cursors = self._cursors()
         while cursors and self.banks.trim_changes(cursors):
@@ -97,7 +97,7 @@ class LocalState:
         return self._database.vacuum()
 
     def _cursors(self) -> list[str | None]:
-        """Return how far the index and its repair have read the feed; empty if that is not certain."""
+        """Return the feed's cursors of the index and of a running repair; empty if not all of them are known."""
         cursors: list[str | None] = []
         for slot in (self.index, self.index.staged):
             try:
