@@ -1,4 +1,4 @@
-"""Reads the complete body of an HTTP response, decompressed, within limits of size and time, or raises an error."""
+"""Reads and decompresses the complete body of an HTTP response, or raises an error. Size and time are limited."""
 
 import threading
 import time
@@ -10,11 +10,11 @@ from socket import SHUT_RDWR, socket
 from urllib3.response import BaseHTTPResponse
 
 CHUNK_BYTES = 64 * 1024
-"""How much one read from a connection returns at most."""
+"""The maximum size of one read from a connection."""
 
 
 class TooLarge(Exception):
-    """A body is larger than its limit, as sent or after decompression."""
+    """A body is larger than its limit, either as sent or after decompression."""
 
 
 class TooSlow(Exception):
@@ -22,23 +22,24 @@ class TooSlow(Exception):
 
 
 class Unreadable(Exception):
-    """A body is incomplete, or its compression is wrong or not supported. The text says which."""
+    """A body is incomplete, or its compression is wrong or not supported. The message says which."""
 
 
 @contextmanager
 def shut_down_at(deadline_s: float, connected: socket | None) -> Iterator[None]:
-    """Shut a socket down at the deadline: a server that sends one byte per second never causes a time-out.
+    """Shut a socket down at the deadline, `deadline_s` of the monotonic clock.
 
-    It needs the socket, because a connection hands its socket over to a response that ends the connection.
+    The time-out of the socket is not enough, because a server that sends one byte per second never causes it. Pass the
+    socket, not the connection: if a response ends the connection, the connection gives its socket to the response.
     """
 
     def end() -> None:
-        # Either side may have closed the connection already.
+        # The client or the server can have closed the connection already.
         with suppress(OSError):
             if connected is not None:
                 connected.shutdown(SHUT_RDWR)
 
-    # 10 ms late, so that the deadline has passed when the reader notices the shutdown.
+    # The timer is 10 ms late, so that the deadline has passed when the reader notices the shutdown.
     timer = threading.Timer(max(0.0, deadline_s - time.monotonic()) + 0.01, end)
     timer.daemon = True
     timer.start()
@@ -49,7 +50,7 @@ def shut_down_at(deadline_s: float, connected: socket | None) -> Iterator[None]:
 
 
 def read_body(response: BaseHTTPResponse, *, max_bytes: int, deadline_s: float) -> bytes:
-    """Return the decompressed body of a response. Decompression stops one byte beyond `max_bytes`.
+    """Return the decompressed body of a response. Decompression stops one byte after `max_bytes`.
 
     `deadline_s` is a time of the monotonic clock.
 
@@ -77,7 +78,7 @@ def read_body(response: BaseHTTPResponse, *, max_bytes: int, deadline_s: float) 
             raise TooLarge
         if time.monotonic() >= deadline_s:
             raise TooSlow
-    # A connection that was shut down at the deadline can look like one that ended normally.
+    # If a connection was shut down at the deadline, its body can seem to have ended normally.
     if time.monotonic() >= deadline_s:
         raise TooSlow
     is_unpacked = unpacker is None or not sent_bytes or (unpacker.eof and not unpacker.unused_data)

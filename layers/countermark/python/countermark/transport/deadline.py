@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 MAX_CALLS = 32
-"""The maximum number of calls that run at the same time. Further calls wait for one to end.
+"""The maximum number of calls that run at the same time. Further calls wait until a running call ends.
 
-Calls whose callers gave up count too.
+A call still counts if its caller no longer waits for it.
 """
 
 Result = TypeVar("Result")
@@ -19,8 +19,8 @@ _free = threading.BoundedSemaphore(MAX_CALLS)
 def call_before(deadline_s: float, call: Callable[[], Result]) -> Result:
     """Run a call in a new thread; return its result, or raise its error.
 
-    `deadline_s` is a time of the monotonic clock. A call that is still running then continues in its thread, and counts
-    towards `MAX_CALLS` until it ends. So a resolver that hangs holds at most `MAX_CALLS` threads.
+    `deadline_s` is a time of the monotonic clock. If the call is still running at the deadline, it continues in its
+    thread, and counts towards `MAX_CALLS` until it ends. So a resolver that hangs takes at most `MAX_CALLS` threads.
 
     Raises:
         TimeoutError: The call did not end by the deadline, or could not start because too many calls were running.
@@ -38,7 +38,7 @@ def call_before(deadline_s: float, call: Callable[[], Result]) -> Result:
         finally:
             _free.release()
 
-    # A daemon thread, so that a process that exits does not wait for a resolver.
+    # The thread is a daemon, so that the process can exit without waiting for the resolver.
     thread = threading.Thread(target=run, name="countermark-resolve", daemon=True)
     try:
         thread.start()

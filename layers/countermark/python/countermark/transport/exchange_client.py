@@ -1,6 +1,7 @@
-"""The HTTP client for exchanges. It retries where that can help, limits size and time, and reveals no credentials.
+"""The HTTP client for exchanges. It retries if that can help, limits size and time, and reveals no credentials.
 
-It follows no redirects and ignores the environment's proxy settings: both would hand credentials to a third party.
+It does not follow redirects, and ignores the environment's proxy settings, because both would send credentials to a
+third party.
 """
 
 import random as random_numbers
@@ -23,22 +24,22 @@ from countermark.errors import ExchangeFailed, InvalidInput
 from countermark.transport.bodies import TooLarge, TooSlow, Unreadable, read_body, shut_down_at
 
 MAX_IDLE = 4
-"""How many idle connections to one host are kept for later requests."""
+"""The maximum number of idle connections per host that are kept for later requests."""
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 """The methods whose requests are safe to send again. Source: RFC 9110, section 9.2.2."""
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
-"""This machine: the only hosts that may be reached without TLS."""
+"""The names and addresses of this machine. Connections to other hosts need TLS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeLimits:
-    """The limits of one request. Waits between tries begin at `first_wait_s` and double.
+    """The limits of one request. The first wait between tries is at most `first_wait_s`; the maximum then doubles.
 
-    `send_s` limits all tries and waits together. It is below the two minutes that a fetch on Lambda has left at its
-    deadline. So a slow exchange causes an error message, and Lambda does not kill the function. A `Retry-After` that
-    is longer than the time left ends the request, and the next run sends it again.
+    `send_s` limits the time of all tries and waits together. At its deadline, a fetch on Lambda still has two minutes.
+    `send_s` is shorter, so that a slow exchange causes an error message before Lambda kills the function. If
+    `Retry-After` is longer than the time left, the request fails, and the next run sends it again.
     """
 
     connect_s: float = 10.0
@@ -52,7 +53,7 @@ class ExchangeLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class ExchangeTransport:
-    """The `Transport` over the network. Several threads can use it at once.
+    """The `Transport` that uses the network. Several threads can use it at the same time.
 
     Tests replace `sleep`, `random`, `clock` (epoch seconds), `monotonic` and `ssl_context`. Deployments with a
     private certificate authority set `ssl_context` as well.
@@ -68,7 +69,7 @@ class ExchangeTransport:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # Idle connections are closed with the transport, even if the caller forgets to close it.
+        # If the caller forgets `close`, the garbage collection of the transport closes idle connections.
         weakref.finalize(self, _close, self._idle)
 
     def send(self, request: Request, *, max_bytes: int) -> Response:
@@ -98,7 +99,7 @@ class ExchangeTransport:
             _close(self._idle)
 
     def _failure_of(self, origin: "_Origin", response: Response, why: str | None) -> "_FailedTry":
-        """Return a failed try for a response of status 429 or 5xx, or for which `why_wait` gives a reason to retry."""
+        """Return a failed try for a response: its status is 429 or 5xx, or `why_wait` returned the reason `why`."""
         wait_s = retry_after_s(response.headers.get("retry-after", ""), now_s=self.clock())
         wait_text = "" if wait_s is None else f" and asks to wait {wait_s:.0f} s"
         reason_text = "" if why is None else f": {why}"
@@ -110,10 +111,11 @@ class ExchangeTransport:
         )
 
     def _wait_s(self, number: int, asked_s: float | None) -> float:
-        """Return how long to wait after try `number`.
+        """Return how many seconds to wait after try `number`.
 
-        This is the time that the server asked for, or else a random time from a range that doubles with each try. It is
-        random so that the clients of an exchange that failed do not all return at the same moment.
+        If the server asked for a time, the wait is slightly longer than that time. Otherwise it is from a range that
+        doubles with each try. Waits are random, so that an exchange that failed does not get the requests of all
+        clients at the same moment.
         """
         range_s = min(self.limits.first_wait_s * 2.0 ** (number - 1), self.limits.longest_wait_s)
         if asked_s is not None:
@@ -123,7 +125,7 @@ class ExchangeTransport:
     def _try(
         self, origin: "_Origin", path: str, request: Request, max_bytes: int, try_s: float, *, is_fresh: bool
     ) -> "Response | _FailedTry":
-        """Send the request once, over an idle connection or a new one."""
+        """Send the request once, over an idle connection or a new connection."""
         deadline_s = time.monotonic() + try_s
         connection = self._connection(origin, is_fresh=is_fresh)
         is_whole = False
@@ -173,7 +175,7 @@ class ExchangeTransport:
         return Response(status=response.status, headers=names, body=body)
 
     def _connection(self, origin: "_Origin", *, is_fresh: bool) -> HTTPConnection:
-        """Return an idle connection that is still open, or a new connection; always a new one if `is_fresh`."""
+        """Return an idle connection that is still open, or else a new connection; if `is_fresh`, always a new one."""
         while not is_fresh:
             with self._lock:
                 idle = self._idle.get(origin)
@@ -188,7 +190,7 @@ class ExchangeTransport:
         return HTTPSConnection(origin.host, origin.port, ssl_context=self.ssl_context or ssl.create_default_context())
 
     def _keep_idle(self, origin: "_Origin", connection: HTTPConnection) -> None:
-        """Keep a connection for later requests, unless the server closes it or `MAX_IDLE` are kept already."""
+        """Keep a connection for later requests. Close it if the server does so, or `MAX_IDLE` are already kept."""
         with self._lock:
             idle = self._idle.setdefault(origin, [])
             if connection.sock is not None and len(idle) < MAX_IDLE:
@@ -198,7 +200,7 @@ class ExchangeTransport:
 
 
 def retry_after_s(value: str, *, now_s: float) -> float | None:
-    """Return the seconds to wait that a `Retry-After` gives as a number or as a date; None if it is neither.
+    """Return how many seconds to wait, from a `Retry-After` header. None if its value is not a number and not a date.
 
     Source: RFC 9110, section 10.2.3.
     """
@@ -224,10 +226,10 @@ class _Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _FailedTry:
-    """A try that gave no usable response.
+    """A try without a usable response.
 
-    `text` says why. `is_harmless` means that the server did not act on the request, so it is safe to send again.
-    `is_final` means that another try would not help. `status` is the response's; None if there was no response.
+    `text` says why. `is_harmless` means that the server did not act on the request, so it is safe to send the request
+    again. `is_final` means that another try would not help. `status` is the response's status; None without a response.
     """
 
     text: str
@@ -249,7 +251,7 @@ def _target(request: Request) -> tuple[_Origin, str]:
     """Return the server that a request goes to, and its path with the query.
 
     Raises:
-        InvalidInput: The URL or a header is not allowed for an exchange. The text shows the host at most.
+        InvalidInput: The URL or a header is not allowed for an exchange. Of the URL, the message shows only the host.
     """
     url = request.url
     try:
@@ -273,7 +275,7 @@ def _target(request: Request) -> tuple[_Origin, str]:
 
 
 def _connect(connection: HTTPConnection, origin: _Origin) -> _FailedTry | None:
-    """Connect; return a failed try if that fails. Nothing was sent then, so another try does no harm."""
+    """Connect; return a failed try if that is not possible. No request was sent, so another try does no harm."""
     try:
         connection.connect()
     except ssl.SSLCertVerificationError as error:
@@ -284,7 +286,7 @@ def _connect(connection: HTTPConnection, origin: _Origin) -> _FailedTry | None:
 
 
 def _describe_error(error: Exception, deadline_s: float) -> str:
-    """Describe an error of a connection that was open, as the end of a sentence about the host."""
+    """Describe an error of a connection after it was opened. The text is the end of a sentence about the host."""
     if isinstance(error, TimeoutError) or "timed out" in str(error).lower() or time.monotonic() >= deadline_s:
         return "took too long to answer"
     return "broke the connection off"

@@ -1,7 +1,7 @@
-"""Fetches content by URL, under a policy, within limits of size and time.
+"""Fetches content by URL. A policy restricts the URLs. Size and time are limited.
 
 The fetcher resolves a host once, checks every address, and connects to one of the checked addresses. So a host cannot
-avoid the check by changing its address after the check. Every redirect goes through the same steps.
+avoid the check by changing its address after it. The URL of each redirect is checked in the same way.
 """
 
 import ipaddress
@@ -33,7 +33,7 @@ from countermark.transport.safe_url import (
 )
 
 MAX_ADDRESSES = 4
-"""The maximum number of addresses of a host that are tried, in order."""
+"""The maximum number of addresses that are tried per host, in the order of the resolver."""
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -42,9 +42,10 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 class FetchLimits:
     """The limits of one fetch.
 
-    `size_bytes` limits the body, as sent and after decompression. `connect_s` limits connecting to one address,
-    including the TLS handshake. `read_s` limits each wait for more bytes of a response. `total_s` limits everything,
-    including name resolution and redirects. Its default is below the time limit of API Gateway for a request, 30 s.
+    `size_bytes` limits the body, both as sent and after decompression. `connect_s` limits connecting to one address,
+    including the TLS handshake. `read_s` limits each wait for more bytes of a response. `total_s` limits the complete
+    fetch, including name resolution and redirects. Its default is shorter than the 30 s after which API Gateway ends a
+    request.
     """
 
     size_bytes: int = 50 * 1024 * 1024
@@ -56,7 +57,7 @@ class FetchLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchedContent:
-    """A body and its content type: the server's Content-Type in lower case, or "" if the server sent none."""
+    """A body, and its Content-Type header in lower case. `content_type` is "" if the server sent no such header."""
 
     body: bytes
     content_type: str
@@ -74,7 +75,7 @@ def resolve(host: str, port: int) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class URLFetcher:
-    """Fetches content from http, https and s3 URLs. s3 URLs are read with `s3_reader`, and only from `s3_buckets`.
+    """Fetches content from http, https and s3 URLs. It reads s3 URLs with `s3_reader`, and only from `s3_buckets`.
 
     Tests replace `resolver` and `ssl_context`. Deployments with a private certificate authority set `ssl_context`.
     The fetcher ignores the environment's proxy settings, because a proxy would resolve the host a second time.
@@ -88,11 +89,11 @@ class URLFetcher:
     ssl_context: ssl.SSLContext | None = None
 
     def fetch(self, url: str) -> FetchedContent:
-        """Return the content at a URL. Clean the URL and each redirect's URL as browsers do.
+        """Return the content at a URL. The URL, and the URL of each redirect, is first cleaned as browsers do.
 
         Raises:
-            UnsafeURL: The policy refuses the URL, or the URL of a redirect.
-            ContentTooLarge: The body exceeds the limit, as sent or after decompression.
+            UnsafeURL: The policy does not allow the URL, or the URL of a redirect.
+            ContentTooLarge: The body is larger than `size_bytes`, either as sent or after decompression.
             Unavailable: The fetch failed, or exceeded another limit. The message begins with "Failed to fetch URL".
         """
         if url[:5].lower() == "s3://":
@@ -109,7 +110,7 @@ class URLFetcher:
 
     @contextmanager
     def _answer(self, target: Target, deadline_s: float) -> Iterator[BaseHTTPResponse]:
-        """Yield the server's response before its body is read. Close the connection at the deadline at the latest."""
+        """Yield the server's response before its body is read. At the deadline, shut the connection down."""
         try:
             with (
                 closing(self._connect(target, deadline_s)) as connection,
@@ -132,7 +133,7 @@ class URLFetcher:
             raise _failed("the connection failed") from error
 
     def _connect(self, target: Target, deadline_s: float) -> HTTPConnection:
-        """Check all addresses of a host. Return a connection to the first address that accepts a connection.
+        """Check all addresses of a host; return a connection to the first address that accepts one.
 
         Raises:
             UnsafeURL: The policy forbids one of the addresses.
@@ -150,7 +151,7 @@ class URLFetcher:
                 connection.close()
                 last_error = error
             else:
-                # For each request and response, urllib3 sets the time-out of the socket to this value.
+                # urllib3 sets the time-out of the socket to this value for each request and each response.
                 connection.timeout = self.limits.read_s
                 return connection
         raise last_error
@@ -216,10 +217,10 @@ def _failed(why: str) -> Unavailable:
 
 
 def _location(response: BaseHTTPResponse) -> str:
-    """Return the Location header of a redirect, decoded as UTF-8. Invalid bytes become surrogates.
+    """Return the Location header of a redirect, decoded as UTF-8. Bytes that are invalid in UTF-8 become surrogates.
 
     Raises:
-        Unavailable: The response has no Location header, or several different ones.
+        Unavailable: The response has no Location header, or several different Location headers.
     """
     locations = frozenset(response.headers.getlist("Location"))
     if len(locations) > 1:

@@ -1,8 +1,8 @@
-"""Decides which URLs content may be fetched from: a policy of URLs and addresses, without any network access.
+"""Checks whether a policy allows fetching content from a URL and an address. The checks need no network access.
 
-`check_url` checks a URL before its host is resolved. `check_address` checks every address of the host before a
-connection is made. A request is built from the checked `Target` alone, so no second parser reads the URL.
-`clean_like_browsers` cleans a URL as browsers do. A URL that is ambiguous after that is refused.
+`clean_like_browsers` first cleans a URL as browsers do. `check_url` checks the URL before its host is resolved, and
+refuses a URL that is still ambiguous. `check_address` checks every address of the host before a connection is made. A
+request is built only from the checked `Target`, so no second parser reads the URL.
 """
 
 import ipaddress
@@ -14,10 +14,10 @@ from urllib.parse import urljoin, urlsplit
 from countermark.errors import UnsafeURL
 
 MAX_URL_LENGTH = 8_000
-"""The maximum length of a URL, in characters. RFC 9110, section 4.1, recommends that every recipient accepts it."""
+"""The maximum length of a URL, in characters. RFC 9110, section 4.1, recommends to accept at least this length."""
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-"""The schemes of URLs that content is fetched from, with their default ports."""
+"""The URL schemes that are allowed, with their default ports."""
 
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -29,7 +29,7 @@ _FORBIDDEN_NETWORKS = tuple(
     for network in (
         "0.0.0.0/8",
         "169.254.0.0/16",  # link-local, and the metadata service of most clouds
-        "168.63.129.16/32",  # Azure's services for its virtual machines: in a public range, but not public
+        "168.63.129.16/32",  # Azure's services for its virtual machines: not public, although the range is
         "100.100.100.200/32",  # Alibaba Cloud's metadata service
         "192.0.0.192/32",  # Oracle Cloud's metadata service
         "224.0.0.0/4",
@@ -41,7 +41,7 @@ _FORBIDDEN_NETWORKS = tuple(
         "ff00::/8",
     )
 )
-"""Addresses that are forbidden even for a host in `private_hosts`, because none of them serves content."""
+"""Networks that are forbidden even for a host in `private_hosts`, because no address in them serves content."""
 
 _TUNNELS = tuple(
     ipaddress.ip_network(network)
@@ -55,13 +55,13 @@ _TUNNELS = tuple(
         "192.88.99.0/24",  # relays of 6to4
     )
 )
-"""Addresses from which a gateway or relay leads to another address. Most of them contain that address.
+"""Networks whose addresses lead to another address, through a gateway or relay. Most addresses contain the other one.
 
-IPv4-mapped addresses are not in this list, because `check_address` checks the IPv4 address in them instead.
+IPv4-mapped addresses are not in this list. `check_address` checks the IPv4 address that they contain.
 """
 
 _ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})
-"""The values of bits 64 to 95 of an ISATAP address. Its IPv4 address follows them. Any prefix can come before them.
+"""The values of bits 64 to 95 of an ISATAP address. The bits before can be any prefix. An IPv4 address follows.
 
 Source: RFC 5214.
 """
@@ -95,16 +95,16 @@ _SPECIAL_NETWORKS = tuple(
 )
 """Networks in which no website has an address. They complete `is_global`, which depends on the version of Python.
 
-The list has no IPv6 networks outside `_GLOBAL_UNICAST`, because `_is_special` treats all of these as special.
+The list has no IPv6 networks outside `_GLOBAL_UNICAST`, because `_is_special` treats every address there as special.
 
 Source: IANA, "IPv4 Special-Purpose Address Registry" and "IPv6 Special-Purpose Address Registry", as of 2025.
 """
 
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
-"""The only IPv6 addresses that are assigned to sites. Source: IANA, "IPv6 Address Space"."""
+"""The only IPv6 network whose addresses are assigned to sites. Source: IANA, "IPv6 Address Space"."""
 
-# Source: the URL standard of WHATWG, "percent-encoded bytes". http and https are "special schemes" in this standard.
-# In their queries the apostrophe is encoded too.
+# The bytes that are percent-encoded. In queries of http and https URLs ("special schemes"), the apostrophe is included.
+# Source: the URL standard of WHATWG, "percent-encoded bytes".
 _QUERY_QUOTED = frozenset(b" \"#<>'")
 _PATH_QUOTED = frozenset(b' "#<>?^`{}')
 
@@ -117,15 +117,15 @@ _REMOVED_CHARACTERS = str.maketrans("", "", "\t\n\r")
 _HTTP_SCHEME = re.compile(r"https?:", re.IGNORECASE)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _LONE_SURROGATES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-"""All surrogates except the ones with which `surrogateescape` represents invalid bytes of UTF-8."""
+"""Matches all surrogates except those that `surrogateescape` uses for bytes that are invalid in UTF-8."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class URLPolicy:
     """The hosts that a deployment allows.
 
-    If `allowed_hosts` is not None, content is fetched from these hosts only. `private_hosts` are the hosts that may
-    have private or loopback addresses. Both contain names in lower case or addresses.
+    If `allowed_hosts` is not None, content is fetched only from these hosts. The hosts in `private_hosts` are allowed
+    to have private or loopback addresses. Both sets contain names in lower case, or addresses.
     """
 
     allowed_hosts: frozenset[str] | None = None
@@ -134,7 +134,7 @@ class URLPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A URL that passed the policy. `host` is a name in lower case ASCII, or an address in its canonical form."""
+    """A URL that the policy allows. `host` is a name in lower case ASCII, or an address in its canonical form."""
 
     scheme: str
     host: str
@@ -149,7 +149,7 @@ class Target:
 
 
 def clean_like_browsers(url: str, *, base: str | None = None) -> str:
-    """Clean a URL that a person or a server wrote, as browsers do. Resolve it against the http(s) URL `base`, if any.
+    """Clean a URL from a user or a server, as browsers do. Then resolve it against `base`, an http(s) URL, if given.
 
     Spaces and control characters are removed from both ends. Tabs and line breaks are removed everywhere. Backslashes
     before the query become slashes. `check_url` does the percent-encoding and the checks.
@@ -214,10 +214,11 @@ def check_url(url: str, policy: URLPolicy) -> Target:
 
 
 def canonical_host(written: str) -> str:
-    """Return a host in lower case ASCII. An address in any form is returned in its canonical form.
+    """Return a host in lower case ASCII. If the host is an address, return its canonical form.
 
-    A host whose last part is a number is an IPv4 address, in decimal, octal, hexadecimal or a short form.
-    Source: the URL standard of WHATWG, "host parsing" and "IPv4 parser", which browsers follow.
+    If the last part of a host is a number, the host is an IPv4 address, in decimal, octal, hexadecimal or a short form.
+
+    Source: the URL standard of WHATWG, "host parsing" and "IPv4 parser". Browsers follow this standard.
 
     Raises:
         UnsafeURL: The text is not a valid host.
@@ -239,7 +240,7 @@ def canonical_host(written: str) -> str:
 
 
 def address_of(host: str) -> IPAddress | None:
-    """Return a canonical host as an address; None if it is a name."""
+    """Return the address of a canonical host that is an address; None if the host is a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -250,7 +251,8 @@ def check_address(address: IPAddress, host: str, policy: URLPolicy) -> None:
     """Check that the policy allows a connection to an address of `host`.
 
     Raises:
-        UnsafeURL: The address is private, loopback, link-local, multicast, reserved, of a metadata service or similar.
+        UnsafeURL: The policy does not allow the address. For example, it is private, loopback, link-local, multicast,
+            reserved, or the address of a metadata service.
     """
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
@@ -278,9 +280,9 @@ def _is_special(address: IPAddress) -> bool:
 
 
 def _parse_ipv4(host: str) -> ipaddress.IPv4Address:
-    """Return the IPv4 address that a host of one to four numbers represents. The last number fills all remaining bytes.
+    """Return the IPv4 address for a host of one to four numbers, for example 127.0.0.1 for `127.1`.
 
-    For example, `127.1` is 127.0.0.1.
+    The last number fills all remaining bytes.
     """
     parts = host.split(".")
     if len(parts) > 4 or not all(_NUMBER.fullmatch(part) for part in parts):
@@ -312,9 +314,9 @@ def _raise_invalid_host() -> str:
 
 
 def _percent_encode(text: str, quoted: frozenset[int]) -> str:
-    """Return a path or query as printable ASCII. Its UTF-8 bytes in `quoted`, or not printable, are percent-encoded.
+    """Return a path or query as printable ASCII. UTF-8 bytes that are not printable or in `quoted` are percent-encoded.
 
-    `%` itself is never encoded. If a server sent bytes that are not UTF-8, the same bytes are encoded and sent back.
+    `%` is never encoded. If a server sent bytes that are invalid in UTF-8, the same bytes are encoded and sent back.
     """
     raw = _LONE_SURROGATES.sub("\ufffd", text).encode("utf-8", "surrogateescape")
     return "".join(chr(byte) if 0x21 <= byte < 0x7F and byte not in quoted else f"%{byte:02X}" for byte in raw)

@@ -1,4 +1,4 @@
-"""AVIF and HEIC. The decoder gets only the boxes of the picture; metadata items are given a type that it ignores.
+"""Parts of AVIF and HEIC files. Only the picture's boxes are kept. Metadata items get a type that decoders ignore.
 
 Source: ISO/IEC 14496-12 (boxes, item information) and ISO/IEC 23008-12 (HEIF).
 """
@@ -11,10 +11,10 @@ HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 AVIF_BRANDS = (b"avif", b"avis")
 
 _HEIC_PICTURES = frozenset(HEIC_BRANDS[:4])
-"""Brands of pictures coded in HEVC. One of them among the compatible brands is enough; the major brand can be any."""
+"""Brands of pictures coded in HEVC. A file with one of these compatible brands is HEIC, with any major brand."""
 
 _SHARED_BRANDS = (b"mif1", b"msf1")
-"""Major brands that both AVIF and HEIC use."""
+"""Major brands that both AVIF and HEIC files can have."""
 
 
 _NEEDED = frozenset({b"ftyp", b"meta", b"mdat", b"moov", b"idat"})
@@ -24,23 +24,24 @@ _CLOCK_BOXES = 4096
 
 
 def is_heic(content: bytes) -> bool:
-    """Return whether bytes begin as a HEIC file does. AVIF can have the same major brand, and is excluded."""
+    """Return whether the brands of a file are those of HEIC. AVIF files with the same major brand are excluded."""
     brands = _brands(content)
     has_heic_brand = bool(brands) and (brands[0] in HEIC_BRANDS or not _HEIC_PICTURES.isdisjoint(brands))
     return has_heic_brand and not set(AVIF_BRANDS) & set(brands)
 
 
 def is_avif(content: bytes) -> bool:
-    """Return whether bytes begin as an AVIF file does."""
+    """Return whether the brands of a file are those of AVIF."""
     return bool(set(AVIF_BRANDS) & set(_brands(content)))
 
 
 def walk(content: bytes, clock: Clock) -> Sequence[Piece]:
     """Return the file without the parts that do not affect the picture.
 
-    Boxes stay at their offsets, because files refer to offsets. Boxes that are left out become free space. Metadata
-    items get a type that decoders ignore, so that damaged EXIF or XMP does not stop the decoder. A major brand that
-    decoders do not know is replaced by the format's own brand, because viewers check all brands.
+    The file contains offsets of its own parts, so all boxes stay at their offsets. Boxes without effect on the picture
+    become free space. Metadata items get a type that decoders ignore, so that damaged EXIF or XMP does not stop the
+    decoder. Decoders check only the major brand, but viewers check all brands. So a major brand that decoders do not
+    know is replaced by the format's main brand.
     """
     default_brand, known_brands = (AVIF_BRANDS[0], AVIF_BRANDS) if is_avif(content) else (HEIC_BRANDS[0], HEIC_BRANDS)
     changes = [] if content[8:12] in (*known_brands, *_SHARED_BRANDS) else [(8, default_brand)]
@@ -49,7 +50,7 @@ def walk(content: bytes, clock: Clock) -> Sequence[Piece]:
         if number % _CLOCK_BOXES == 0:
             clock.check()
         if not kind.isascii() or (stop > len(content) and kind not in (b"mdat", b"moov")):
-            # Bytes after the last box are not part of the file's structure.
+            # The bytes from here on are not a box: they were appended to the file.
             end = start
             break
         if kind == b"meta":
@@ -66,7 +67,7 @@ def walk(content: bytes, clock: Clock) -> Sequence[Piece]:
 
 
 def _masks(content: bytes, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the offset of the type of each metadata item, and the type to write there."""
+    """Yield, for each metadata item, the offset of its type and the new type to write at this offset."""
     for kind, _, body, end in _boxes(content, start, stop):
         if kind == b"iinf":
             first = body + (6 if content[body : body + 1] == b"\0" else 8)
@@ -79,7 +80,7 @@ def _masks(content: bytes, start: int, stop: int) -> Iterator[tuple[int, bytes]]
 
 
 def _boxes(content: bytes, at: int, stop: int) -> Iterator[tuple[bytes, int, int, int]]:
-    """Yield for each box its type, and the offsets of its start, of its body and of its declared end."""
+    """Yield each box as its type and three offsets: of its start, of its body and of its declared end."""
     while at + 8 <= stop:
         size, kind, body = int.from_bytes(content[at : at + 4]), content[at + 4 : at + 8], at + 8
         if size == 1:

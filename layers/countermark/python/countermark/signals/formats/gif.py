@@ -1,4 +1,4 @@
-"""GIF: its screen, colours and first frame. Comments and application extensions are left out.
+"""Parts of GIF files: the screen, the colours and the first frame. Comments and application extensions are left out.
 
 Source: GIF89a specification, sections 17 to 27.
 """
@@ -18,7 +18,7 @@ _CLOCK_BLOCKS = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gif:
-    """The parts of a GIF that a decoder needs. `frame` is the position of the first frame: left, top, right, bottom."""
+    """The parts of a GIF that a decoder needs. `frame` is (left, top, right, bottom) of the first frame, in pixels."""
 
     screen: bytes
     control: bytes
@@ -27,17 +27,17 @@ class Gif:
 
     @property
     def is_interlaced(self) -> bool:
-        """Whether the rows are stored in four passes."""
+        """Whether the rows of the frame are stored in four passes."""
         return bool(self.image[9] & 0x40)
 
     @property
     def pieces(self) -> Sequence[Piece]:
-        """A file with only the first frame."""
+        """A GIF file with only the first frame."""
         return self.screen, self.control, self.image, bytes((0, _TRAILER))
 
     @property
     def without_control(self) -> Sequence[Piece]:
-        """The same without transparency, so that the decoder overwrites every pixel of the canvas that it gets."""
+        """The same file without transparency. So the decoder writes every pixel for which it has data."""
         return self.screen, self.image, bytes((0, _TRAILER))
 
 
@@ -75,7 +75,7 @@ def walk(content: bytes, clock: Clock) -> Gif:
 
 
 def _table_bytes(content: bytes, at: int) -> int:
-    """Return the size in bytes of the colour table that the flags at `at` announce; 0 if they announce none."""
+    """Return the size in bytes of the colour table that the flags at offset `at` declare; 0 if they declare none."""
     flags = content[at] if at < len(content) else 0
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 

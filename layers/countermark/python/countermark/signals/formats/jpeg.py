@@ -1,7 +1,6 @@
-"""JPEG: its tables and scans, up to the end of the image.
+"""Parts of JPEG files: the tables and the scans, up to the end of the image.
 
-Source: ITU-T T.81, annex B. libjpeg-turbo, jdmarker.c and jdinput.c, decide which segments are read, skipped or
-refused.
+Source: ITU-T T.81, annex B. Segments are read, skipped or refused as in libjpeg-turbo, jdmarker.c and jdinput.c.
 """
 
 import re
@@ -14,11 +13,11 @@ from countermark.signals.formats.source import Clock, Piece
 START = b"\xff\xd8\xff"
 END_MARKER = b"\xff\xd9"
 
-# Between segments, other bytes are skipped. Within a scan, FF 00 is data, and FF D0 to FF D7 are restarts. A pattern of
-# two bytes takes linear time, however many FF bytes are before a marker.
+# Between segments, bytes that are not a marker are skipped. Within a scan, FF 00 is data, and FF D0 to FF D7 are
+# restarts. The patterns match exactly two bytes, so a search takes linear time even in a long series of FF bytes.
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-# If a JPEG has restarts, the decoder also skips reserved codes when it looks for the next restart.
+# In a JPEG with restarts, the decoder also skips reserved codes when it searches for the next restart.
 _AFTER_RESTARTS = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 
 _WITHOUT_SEGMENT = frozenset({0x01, *range(0xD0, 0xD8)})
@@ -35,7 +34,7 @@ _OTHER_FRAMES = {
 }
 _PROGRESSIVE = frozenset({0xC2, 0xCA})
 _ARITHMETIC = frozenset({0xC9, 0xCA})
-# Huffman tables, arithmetic conditioning, quantisation tables, the restart interval.
+# Markers of Huffman tables, arithmetic conditioning, quantisation tables and the restart interval.
 _TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDD})
 _SKIPPED = frozenset({0xDC, *range(0xE0, 0xF0), 0xFE})
 _SCAN, _END, _RESTART_INTERVAL = 0xDA, 0xD9, 0xDD
@@ -48,10 +47,10 @@ _CLOCK_SEGMENTS = 4096
 class Jpeg:
     """The parts of a JPEG that a decoder needs.
 
-    `pieces` end before the end marker. `scans` is the number of scans that the decoder reads. `has_end_marker` says
-    whether the end marker is present. `needs_all_scans` says whether the decoder outputs pixels only after all scans.
-    `first_full_scan` is the number of the first scan that covers the whole picture, even if coarsely; 0 if there is
-    none.
+    `pieces` contain the file up to the end marker, which is excluded. `scans` is the number of scans that the decoder
+    reads. `has_end_marker` says whether the file has an end marker. `needs_all_scans` says whether the decoder outputs
+    pixels only after all scans. `first_full_scan` is the number of the first scan that covers the whole picture, at
+    least coarsely. It counts from 1, and is 0 if no scan does.
     """
 
     pieces: Sequence[Piece]
@@ -61,11 +60,11 @@ class Jpeg:
     first_full_scan: int
     is_arithmetic: bool
     coefficient_bytes: int
-    """The memory per pixel if the decoder stores all coefficients, in bytes."""
+    """How many bytes per pixel the decoder needs to store all coefficients."""
 
 
 def walk(content: bytes, clock: Clock) -> Jpeg:
-    """Return the parts of a JPEG that a decoder needs, without metadata and bytes after the end of the image.
+    """Return the parts of a JPEG that a decoder needs. Metadata and bytes after the end of the image are left out.
 
     Raises:
         ContentTooLarge: The time limit has passed.
@@ -109,7 +108,7 @@ class _Walk:
         )
 
     def _read_segment(self, at: int) -> int | None:
-        """Read the next marker and its segment; return the offset of its end, or None if the decoder stops here."""
+        """Read the next marker and its segment; return the segment's end, or None if the decoder stops here."""
         content = self._content
         found = _MARKER.search(content, at)
         if found is None:
@@ -152,7 +151,7 @@ class _Walk:
         self._frame, self._code = body, code
 
     def _read_scan(self, marker: int, stop: int, body: bytes) -> int | None:
-        """Read a scan: its header, and its data up to the next marker."""
+        """Read a scan's header, and its data up to the next marker; return the same as `_read_segment`."""
         components = body[0] if body else 0
         if not self._frame or len(body) != 4 + 2 * components:
             return None
@@ -179,18 +178,18 @@ class _Walk:
 
 
 def _coefficient_bytes(frame: bytes) -> int:
-    """Return the bytes of the coefficients per pixel: two per component, and fewer for subsampled components."""
+    """Return how many bytes per pixel the coefficients take: two per component, and fewer if it is subsampled."""
     sampled = [(each >> 4) * (each & 15) for each in frame[7::3]]
     return -(-2 * sum(sampled) // max(1, *sampled, 1))
 
 
 def _end_of_data(content: bytes, start: int) -> int:
-    """Return the end of scan data in a file that ends early. FF bytes at its end belong to a marker that is cut off."""
+    """Return the end of scan data in a file that ends early. Final FF bytes are excluded: they begin a marker."""
     return max(start, len(content.rstrip(b"\xff")))
 
 
 def _affects_colours(code: int, body: bytes) -> bool:
-    """Return whether the decoder uses an application segment to find out which colours the components are."""
+    """Return whether the decoder reads the meaning of the colour components from this application segment."""
     if code == 0xE0:
         return len(body) >= 14 and body.startswith(b"JFIF\0")
     return code == 0xEE and len(body) >= 12 and body.startswith(b"Adobe")

@@ -1,6 +1,7 @@
-"""PNG: its header, palette and image data. Ancillary chunks are left out, and neither decompressed nor checked.
+"""Parts of PNG files: the header, the palette and the image data.
 
-The chunks of an animation are an exception: browsers show its first frame, which can differ from the image data.
+Ancillary chunks are left out without being decompressed or checked. The chunks of an animation are an exception,
+because browsers show the animation's first frame, which can differ from the image data.
 
 Source: Portable Network Graphics Specification (Third Edition), sections 5, 7.2, 8 and 11; animations: 4.9, 11.3.6.
 """
@@ -15,7 +16,7 @@ from countermark.signals.formats.source import Clock, Piece
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _SMALL_BYTES = 4096
-"""The data of chunks smaller than this is joined by copying: a file can have millions of them."""
+"""Chunks with less data than this are joined to one piece, because a file can have millions of small chunks."""
 
 _CLOCK_CHUNKS = 4096
 _STEP_BYTES = 1 << 20
@@ -25,12 +26,12 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ANIMATION_CHUNKS = (b"acTL", b"fcTL", b"fdAT")
 
 PASSES = ((0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2), (1, 2, 0, 1))
-"""The passes of an interlaced picture: first row, row step, first column, column step."""
+"""The passes of an interlaced picture, each as (first row, row step, first column, column step)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Png:
-    """The parts of a PNG that a decoder needs. `damage` says why the data ends early; None if no reason is known."""
+    """The parts of a PNG that a decoder needs. `damage` is the reason why the data ends early; None if unknown."""
 
     width: int
     height: int
@@ -42,14 +43,14 @@ class Png:
 
     @property
     def pieces(self) -> Sequence[Piece]:
-        """The file, with all data in one chunk."""
+        """A PNG file with all image data in one chunk."""
         size = sum(map(len, self.data))
         return self.head, size.to_bytes(4) + b"IDAT", *self.data, bytes(4), _chunk(b"IEND", b"")
 
     def rows_present(self, clock: Clock) -> list[int]:
-        """Return how many rows of each pass the data contains. A picture that is not interlaced has one pass.
+        """Return, for each pass, how many of its rows the data contains. A picture that is not interlaced has one pass.
 
-        This decompresses the data again, a piece at a time.
+        This method decompresses the data again, piece by piece.
         """
         size = _unpacked_bytes(self.data, clock)
         rows = []
@@ -111,9 +112,9 @@ def walk(content: bytes, clock: Clock) -> Png:
 
 
 class _Animation:
-    """The first frame of an animated PNG whose image data is not part of the animation.
+    """The first frame of an animated PNG, if the image data is not part of the animation.
 
-    Browsers show that frame. Only programs that do not support animations show the image data.
+    Browsers show the first frame. Only programs that do not support animations show the image data.
     """
 
     def __init__(self) -> None:
@@ -124,7 +125,7 @@ class _Animation:
         self._data: list[Piece] = []
 
     def add(self, kind: bytes, chunk: memoryview, checksum: bytes, *, is_after_data: bool) -> None:
-        """Add a chunk, from its type to the end of its data. A chunk with a wrong checksum is ignored."""
+        """Add a chunk. `chunk` is its type and data, without the checksum. A chunk with a wrong checksum is ignored."""
         is_wanted = kind != b"fdAT" or self._frames == 1
         if not is_wanted or zlib.crc32(chunk) != int.from_bytes(checksum):
             return
@@ -141,7 +142,7 @@ class _Animation:
                 self._place = bytes(data[4:20])
 
     def first_frame_data(self, header: bytes) -> Sequence[Piece] | None:
-        """Return the data of the first frame; None if the image data is the first frame.
+        """Return the data of the first frame; None if the picture is not animated or its image data is the first frame.
 
         Raises:
             UnsupportedContent: The frame covers only a part of the picture.
@@ -175,7 +176,7 @@ def _checked_png(header: bytes, palette: bytes, data: Sequence[Piece], damage: s
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield for each chunk its type, and the offsets of the start and of the declared end of its data."""
+    """Yield each chunk as its type and two offsets: of the start and of the declared end of its data."""
     at = len(SIGNATURE)
     while at + 8 <= len(content):
         length, kind = int.from_bytes(content[at : at + 4]), content[at + 4 : at + 8]
@@ -199,7 +200,7 @@ def _add(data: list[Piece], piece: memoryview) -> None:
 
 
 def _unpacked_bytes(data: Sequence[Piece], clock: Clock) -> int:
-    """Return the size of the decompressed data; if the data is damaged, the size up to the damage."""
+    """Return the size of the decompressed data in bytes. If the data is damaged, return the size up to the damage."""
     unpacker = zlib.decompressobj()
     size = 0
     for piece in (*data, b""):
@@ -211,7 +212,7 @@ def _unpacked_bytes(data: Sequence[Piece], clock: Clock) -> int:
             try:
                 unpacked = len(unpacker.decompress(rest, step))
             except zlib.error:
-                # The error discards the bytes before the damage, so they are decompressed again in smaller steps.
+                # The error loses the decompressed bytes before the damage. So decompress them again, in smaller steps.
                 if step == 1:
                     return size
                 unpacker, step = before, step // 2

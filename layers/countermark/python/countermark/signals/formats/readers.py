@@ -1,7 +1,7 @@
-"""Reads a photo's file to a picture, complete or partial, with one reader per format.
+"""Decodes a photo's file to a picture, with one reader per format. The picture can be complete or partial.
 
-The decoder fills in the missing part of a picture: grey for JPEG, black for other formats. How much is missing is
-measured by what the decoder had written when the bytes ended.
+If a part of the picture is missing, the decoder fills it in: with grey for JPEG, with black for other formats. To
+measure the missing part, the readers check which rows the decoder had written when the bytes ended.
 """
 
 import random
@@ -21,23 +21,23 @@ from countermark.signals.formats import boxes, gif, jpeg, png, tiff, webp
 from countermark.signals.formats.source import Clock, Piece, Source
 from countermark.signals.picture import Picture, picture_from_image, scale_to_8_bits, strips
 
-# Enough bytes to change at least the next block of a scan that ends early. No byte is FF.
+# Bytes to add to a scan that ends early. They change at least its next block. No byte is FF, which begins a marker.
 _JUNK = random.Random(7).randbytes(4096).replace(b"\xff", b"\x55")  # noqa: S311  # fixed bytes, no secret
 
-# Replacements for the missing bytes of a WebP. A lossless WebP is often invalid with random bytes, but valid with one
-# byte repeated.
+# Replacements for the missing bytes of a WebP. With random bytes, a lossless WebP is often invalid. With a single byte
+# repeated, it is valid more often.
 _WEBP_FILLINGS = (b"\0", b"\xff", _JUNK, b"\x55", b"\xaa", b"\x0f", b"\xc3")
 
 _ROWS_BEHIND = 40
-"""How many rows the JPEG decoder's output can be behind its input: two rows of 16-pixel blocks, and 8 to smooth."""
+"""How many rows the JPEG decoder's output can lag behind its input: two rows of 16-pixel blocks, and 8 to smooth."""
 
 _DAMAGE = (OSError, EOFError, ValueError, SyntaxError, LookupError, TypeError)
-"""The errors that Pillow raises when the bytes of an image end early, or are damaged."""
+"""The errors that Pillow raises if the bytes of an image end early or are damaged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """The resources for decoding a photo: its pixels, the number of scans over them, and the memory per pixel."""
+    """The resources that decoding a photo needs: its pixels, the memory per pixel, and the number of scans."""
 
     format: str
     width: int
@@ -54,7 +54,7 @@ class Admit(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
-    """The limits of time and memory for reading a photo, and the minimum side of a draft; None for no draft."""
+    """The limits of time and memory for reading a photo, and the minimum side of a draft. None means no draft."""
 
     clock: Clock
     admit: Admit
@@ -62,7 +62,7 @@ class ReadOptions:
 
 
 def read(content: bytes, options: ReadOptions) -> Picture | None:
-    """Return the picture of a photo; None if its bytes do not begin as a supported format does.
+    """Return the picture of a photo; None if the first bytes are not those of a supported format.
 
     Raises:
         Busy, ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent: As `decode.picture`.
@@ -77,7 +77,7 @@ def read(content: bytes, options: ReadOptions) -> Picture | None:
 def _jpeg(content: bytes, options: ReadOptions) -> Picture:
     file = jpeg.walk(content, options.clock)
     with _open(file.pieces, "JPEG", options.clock) as image:
-        # A progressive picture needs memory for all coefficients. One that is cut off needs a second picture.
+        # A progressive JPEG needs memory for all coefficients. A JPEG that ends early needs it for a second picture.
         options.admit(
             Claim(
                 format="JPEG",
@@ -110,14 +110,14 @@ def _load_scan(image: ImageFile.ImageFile, file: jpeg.Jpeg, options: ReadOptions
     present = written[0] if written else image.height
     if present == image.height:
         return None
-    # Rows that are still black were decoded as black. The decoder has filled in the others with another colour.
+    # The decoder fills missing rows with a colour other than black. So rows that are still black are not missing.
     below = image.im.crop((0, present, *image.size)).getbbox()
     if below is None:
         return None
     present += below[1]
     if image.height - present > _ROWS_BEHIND:
         return _missing_end(image.height - present, image.height)
-    # The decoder reads ahead, so it writes the last rows only at the end marker. Rows without data are grey.
+    # The decoder reads ahead, so it writes the last rows only at the end marker. Here, rows without data are grey.
     return _missing_below(_rows_reached(image, file, options), image.height) if _ends_in_grey(image) else None
 
 
@@ -137,14 +137,14 @@ def _load(image: ImageFile.ImageFile, file: jpeg.Jpeg, end: Callable[[], bytes])
     source = cast(Source, image.fp)
     source.at_end = end
     if file.is_arithmetic:
-        # The decoder for arithmetic coding cannot wait for more bytes, so it gets all of them at once.
+        # The decoder for arithmetic coding cannot wait for more bytes, so it gets all bytes at once.
         image.decodermaxblock = source.size_bytes + len(jpeg.END_MARKER)
         source.finish()
     image.load()
 
 
 def _rows_reached(image: ImageFile.ImageFile, file: jpeg.Jpeg, options: ReadOptions) -> int:
-    """Return how many rows the data of the last scan covers. Bytes added after it change only the rows below."""
+    """Return how many rows the last scan's data covers. Bytes that are added to the data change only the rows below."""
     with _open(file.pieces, "JPEG", options.clock) as other:
         _apply_draft(other, options)
         _load(other, file, lambda: _JUNK + jpeg.END_MARKER)
@@ -153,7 +153,7 @@ def _rows_reached(image: ImageFile.ImageFile, file: jpeg.Jpeg, options: ReadOpti
 
 
 def _ends_in_grey(image: Image.Image) -> bool:
-    """Return whether the last pixel looks like one without data: its luma, or black in CMYK, is about 128."""
+    """Return whether the last pixel looks like a pixel without data: its luma, or its K in CMYK, is about 128."""
     last = image.crop((image.width - 1, image.height - 1, *image.size))
     luma = last.getchannel("K") if last.mode == "CMYK" else last.convert("L")
     return 126 <= int(np.asarray(luma)[0, 0]) <= 129
@@ -165,20 +165,20 @@ def _png(content: bytes, options: ReadOptions) -> Picture:
         options.admit(Claim(format="PNG", width=image.width, height=image.height, bytes_per_pixel=8))
         is_cut = not _try_to_load(image)
         missing = None
-        # Data that ends early without an error leaves the last row black.
+        # If data ends early without an error, the last row stays black.
         if is_cut or _last_row(image) < image.height:
             if file.is_interlaced:
                 missing = _fill_passes(image, file, file.rows_present(options.clock))
                 missing = missing or ("image data is damaged" if is_cut else None)
             elif is_cut or file.rows_present(options.clock)[0] < image.height:
-                # Decoding again takes memory for a second picture. So if the last rows are black, count the rows first.
+                # Decoding again takes memory for a second picture. Without an error, do it only if rows are missing.
                 reopen = partial(_open, file.pieces, "PNG", options.clock)
                 missing = _describe_missing_rows(_rows_written(reopen, _opposite_colours(image)))
         return _picture(image, rows=image.height, columns=image.width, partial=missing or file.damage)
 
 
 def _fill_passes(image: ImageFile.ImageFile, file: png.Png, rows: Sequence[int]) -> str | None:
-    """Fill in an interlaced picture as viewers do: copy each missing pixel from a neighbour of the previous pass."""
+    """Fill in an interlaced picture as viewers do: copy each missing pixel from a neighbour in an earlier pass."""
     pass_rows = [max(0, -(-(file.height - top) // down)) for top, down, _, _ in png.PASSES]
     incomplete = [
         number for number, (present, all_rows) in enumerate(zip(rows, pass_rows, strict=True)) if present < all_rows
@@ -195,7 +195,7 @@ def _fill_passes(image: ImageFile.ImageFile, file: png.Png, rows: Sequence[int])
             from_rows = values[top - up :: down, left - back :: across]
             target = values[top::down, left::across]
             target[rows[number] :] = from_rows[: target.shape[0], : target.shape[1]][rows[number] :]
-    # Paste keeps the mode of `image`, and the colours of its palette.
+    # Pasting does not change the mode and the palette of `image`.
     filled = Image.fromarray(values)
     image.im.paste(filled.im if filled.mode == image.mode else filled.convert(image.mode).im, (0, 0, *image.size))
     return missing or f"the last {len(incomplete)} of 7 passes are not complete: it lacks fine detail"
@@ -219,7 +219,7 @@ def _gif(content: bytes, options: ReadOptions) -> Picture:
 
 def _webp(content: bytes, options: ReadOptions) -> Picture:
     file = webp.walk(content, options.clock)
-    # Before the file is opened: the decoder allocates memory for the canvas immediately.
+    # Reserve the memory before the file is opened, because the decoder then allocates the canvas immediately.
     options.admit(Claim(format="WebP", width=file.width, height=file.height, bytes_per_pixel=17))
     if file.missing_bytes:
         return _cut_webp(file, options)
@@ -231,8 +231,8 @@ def _webp(content: bytes, options: ReadOptions) -> Picture:
 def _cut_webp(file: webp.WebP, options: ReadOptions) -> Picture:
     """Return the picture of a WebP that ends early.
 
-    The decoder returns nothing for an incomplete file, so the missing bytes are replaced. Rows that differ between two
-    replacements are the missing ones.
+    The decoder returns nothing for an incomplete file. So the file is decoded with two different replacements for the
+    missing bytes. The missing rows are those from the first row that differs between the two pictures.
     """
     visible: NDArray[np.uint8] | None = None
     for filling in _WEBP_FILLINGS:
@@ -282,7 +282,7 @@ def _open_bmp(content: bytes, options: ReadOptions) -> ImageFile.ImageFile:
     try:
         return _open([content], "BMP", options.clock)
     except OSError as error:
-        # Pillow's message names a depth, a compression or a layout of bit fields.
+        # The rest of Pillow's message names the unsupported depth, compression or layout of bit fields.
         if str(error).startswith("Unsupported BMP"):
             raise UnsupportedContent(f"a BMP of this kind is not decoded: {error}") from error
         raise
@@ -292,7 +292,7 @@ def _tiff(content: bytes, options: ReadOptions) -> Picture:
     file = tiff.walk(content)
     decode_method = file.decode_method
     is_unchanged = decode_method == "as it is"
-    # Samples that Pillow does not know need three temporary copies of 4 bytes each; signed bytes need 8 bytes more.
+    # Samples that Pillow does not support need three temporary copies of 4 bytes each. Signed bytes need 8 bytes more.
     copied_samples = file.samples if decode_method == "side by side" else 0 if is_unchanged else file.colours
     each = 8 + 12 * copied_samples + (8 if is_unchanged and file.format == 2 else 0)
     options.admit(Claim(format="TIFF", width=file.width, height=file.height, bytes_per_pixel=each))
@@ -325,7 +325,7 @@ def _open_tiff(file: tiff.Tiff, pieces: Sequence[Piece], options: ReadOptions) -
 def _samples(
     file: tiff.Tiff, decode_method: tiff.DecodeMethod, options: ReadOptions
 ) -> tuple[NDArray[np.generic], str | None]:
-    """Return the colour samples of a TIFF, shape (rows, columns, colours), and a description of missing rows."""
+    """Return the colour samples of a TIFF, shape (rows, columns, colours). Describe missing rows; None if none are."""
     planes = []
     missing = None
     for pieces in file.planes() if decode_method == "planes" else [file.side_by_side()]:
@@ -335,7 +335,7 @@ def _samples(
                 missing = _describe_missing_rows(_rows_written(reopen, _opposite_colours(image))) or missing
             values = np.asarray(image)
         if values.dtype.itemsize == 4 and file.is_compressed and file.order == ">":
-            # libtiff returns samples in this machine's byte order, but Pillow treats them as in the file's byte order.
+            # libtiff returns samples in this machine's byte order, but Pillow assumes the byte order of the file.
             values = values.byteswap()
         bits = values.astype(values.dtype.newbyteorder("="), copy=False)
         planes.append(bits.view(_SAMPLE_TYPES[file.format, file.bits]))
@@ -357,7 +357,7 @@ _SAMPLE_TYPES = {
 
 
 def _visible_colours(file: tiff.Tiff, samples: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Return the colours as a person sees them, in 8 bits, shape (rows, columns) or (rows, columns, 3)."""
+    """Return the colours as a person sees them, 8 bits per channel, shape (rows, columns) or (rows, columns, 3)."""
     visible = scale_to_8_bits(samples)
     if file.photometric == 0:
         visible = 255 - visible
@@ -378,7 +378,7 @@ _TRANSPOSE_OF = {
 
 
 def _oriented_picture(image: Image.Image, file: tiff.Tiff, missing: str | None) -> Picture:
-    """Apply the orientation tag of a TIFF, as Pillow does, and so do the platforms with which hashes are exchanged."""
+    """Return a TIFF's picture with its orientation applied, as Pillow and the platforms that exchange hashes do."""
     if file.orientation in _TRANSPOSE_OF:
         image = image.transpose(_TRANSPOSE_OF[file.orientation])
     return _picture(image, rows=image.height, columns=image.width, partial=missing)
@@ -397,7 +397,7 @@ def _picture(image: Image.Image, *, rows: int, columns: int, partial: str | None
 
 
 def _try_to_load(image: ImageFile.ImageFile) -> bool:
-    """Decode an image; return False if its bytes end early or are damaged, and only some rows were decoded.
+    """Decode an image; return False if only a part was decoded because its bytes end early or are damaged.
 
     Raises:
         Others: Any error that Pillow raises if nothing was decoded.
@@ -414,8 +414,8 @@ def _try_to_load(image: ImageFile.ImageFile) -> bool:
 
 
 def _last_row(image: Image.Image) -> int:
-    """Return the number of rows up to the last one that is not black."""
-    # Check the last row first: it is seldom black, and then no other row needs a check.
+    """Return the number of rows up to the last row that is not completely black."""
+    # Check the last row first. It is seldom black, and if it is not, no other row needs a check.
     if image.im.crop((0, image.height - 1, *image.size)).getbbox():
         return image.height
     filled = image.im.getbbox()
@@ -437,7 +437,11 @@ def _rows_written(
     *,
     frame: tuple[int, int, int, int] | None = None,
 ) -> NDArray[np.bool_]:
-    """Return for each row whether the decoder writes all of it: then the row does not depend on the colour before."""
+    """Return, for each row, whether the decoder writes all its pixels.
+
+    The image is decoded onto each of the two colours. Pixels that the decoder does not write keep the colour, so they
+    differ between the two images.
+    """
     images = []
     for colour in colours:
         image = reopen()
@@ -448,7 +452,7 @@ def _rows_written(
 
 
 def _describe_missing_rows(present: NDArray[np.bool_]) -> str | None:
-    """Describe which rows are missing; return None if none are."""
+    """Describe which rows are missing; return None if no row is missing."""
     rows, count = np.flatnonzero(~present), present.size
     if not rows.size:
         return None

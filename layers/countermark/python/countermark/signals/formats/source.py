@@ -1,4 +1,4 @@
-"""A file object for decoders, made of pieces of a photo's file without copying them."""
+"""A file object for decoders. It consists of pieces of a photo's file, which are not copied."""
 
 import io
 import time
@@ -12,14 +12,14 @@ Piece = bytes | bytearray | memoryview
 
 
 class Clock:
-    """Limits the processor time of decoding one photo. It measures the time of the current thread."""
+    """A limit for the processor time of decoding one photo. It measures the processor time of the current thread."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._until = time.thread_time() + seconds
 
     def check(self) -> None:
-        """Return if the time limit has not passed.
+        """Raise an error if the time limit has passed.
 
         Raises:
             ContentTooLarge: The time limit has passed.
@@ -29,10 +29,10 @@ class Clock:
 
 
 class Source(io.RawIOBase):
-    """A file for Pillow, made of pieces. A read raises ContentTooLarge after the time limit."""
+    """A file for Pillow that consists of pieces. After the time limit, reading raises ContentTooLarge."""
 
     at_end: Callable[[], bytes] | None = None
-    """Called once, when a read finds no more bytes. Returns bytes to add at the end."""
+    """A function that returns bytes to add at the end. It is called once: when a read finds no more bytes."""
 
     def __init__(self, pieces: Sequence[Piece], clock: Clock) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Source(io.RawIOBase):
 
     @property
     def size_bytes(self) -> int:
-        """The size of the file so far."""
+        """The size of the file, including the bytes that were added at the end."""
         return self._ends[-1] if self._ends else 0
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -82,7 +82,7 @@ class Source(io.RawIOBase):
         return True
 
     def finish(self) -> None:
-        """Add the bytes that `at_end` returns, if it is set."""
+        """Call `at_end`, if it is set, and add the returned bytes."""
         at_end, self.at_end = self.at_end, None
         piece = at_end() if at_end is not None else b""
         if piece:

@@ -1,8 +1,8 @@
-"""TIFF: its first directory, with the tags that affect pixels, and the way to decode its samples.
+"""Parts of TIFF files: the first directory, with the tags that affect pixels, and how to decode the samples.
 
-Pillow reads some kinds of samples wrongly or not at all. For those, Pillow's decoder gets a directory that declares the
-same bytes as a grey picture of the same depth: one per plane, or one with all samples side by side. `readers` then
-converts the samples to colours.
+Pillow reads some kinds of samples wrongly or not at all. For these kinds, Pillow's decoder gets a changed directory. It
+declares the same bytes as grey pictures of the same depth: either one picture per plane, or one picture with all
+samples side by side. `readers` then converts the samples to colours.
 
 Source: TIFF 6.0; Adobe Photoshop TIFF Technical Notes (predictor 3); BigTIFF (libtiff.gitlab.io/libtiff/bigtiff.html).
 """
@@ -21,8 +21,8 @@ WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 _STRIP_OFFSETS, ORIENTATION, _SAMPLES, _STRIP_SIZES, PLANAR = 273, 274, 277, 279, 284
 PREDICTOR, _TILE_WIDTH, _TILE_OFFSETS, _TILE_SIZES, EXTRA, FORMAT = 317, 322, 324, 325, 338, 339
 
-# The numbers are: fill order, rows per strip, options of fax codings, colour map, tile length, inks, JPEG tables, tags
-# of the old form of JPEG, and YCbCr sampling.
+# The tags without a name here are: fill order, rows per strip, options of fax codings, colour map, tile length, inks,
+# JPEG tables, tags of the old form of JPEG, and YCbCr sampling.
 _NEEDED = frozenset(
     {WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, _STRIP_OFFSETS, _SAMPLES, _STRIP_SIZES, PLANAR, PREDICTOR}
     | {_TILE_WIDTH, _TILE_OFFSETS, _TILE_SIZES, EXTRA, FORMAT}
@@ -30,12 +30,12 @@ _NEEDED = frozenset(
 )
 _OFFSETS_AND_SIZES = (_STRIP_OFFSETS, _STRIP_SIZES, _TILE_OFFSETS, _TILE_SIZES)
 
-# The unsigned number types, by their codes in a directory.
+# The unsigned number types. The keys are the codes of the types in a directory; the values are codes of `struct`.
 _NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _SHORT, _LONG, _LONG8 = 3, 4, 16
 _MAX_NUMBERS = 1 << 22
-"""The most offsets that are read. It is enough for the tallest picture in strips of one row, with many planes."""
+"""The maximum number of offsets to read. It is enough for the tallest picture with many planes and one-row strips."""
 
 _COMPRESSIONS = {
     1: "uncompressed",
@@ -82,7 +82,7 @@ class _Entry:
     kind: int
     count: int
     data: bytes
-    """The bytes of the values if `is_read`; otherwise the bytes of their offset."""
+    """The bytes of the values if `is_read` is true; otherwise the bytes of the offset of the values."""
     is_read: bool
 
 
@@ -93,8 +93,8 @@ DecodeMethod = Literal["as it is", "planes", "side by side"]
 class Tiff:
     """The first picture of a TIFF.
 
-    `decode_method` says how the samples are decoded: by Pillow directly, or as grey pictures. `bits` is the depth of
-    each sample. `format` is the number format of a sample: 1 unsigned, 2 signed, 3 floating point.
+    `decode_method` says whether Pillow decodes the samples directly or as grey pictures. `bits` is the depth of each
+    sample. `format` is the number format of each sample: 1 is unsigned, 2 signed, 3 floating point.
     """
 
     content: bytes
@@ -104,17 +104,17 @@ class Tiff:
 
     @property
     def width(self) -> int:
-        """In pixels, as stored."""
+        """The stored width in pixels, before the orientation is applied."""
         return self.number(WIDTH)
 
     @property
     def height(self) -> int:
-        """In pixels, as stored."""
+        """The stored height in pixels, before the orientation is applied."""
         return self.number(HEIGHT)
 
     @property
     def orientation(self) -> int:
-        """The rotation or mirroring to apply, 1 to 8; 1 is none. Source: TIFF 6.0, Orientation."""
+        """The rotation or mirroring to apply, 1 to 8; 1 changes nothing. Source: TIFF 6.0, Orientation."""
         return self.number(ORIENTATION, 1)
 
     @property
@@ -124,20 +124,20 @@ class Tiff:
 
     @property
     def bits(self) -> int:
-        """The depth of each sample in bits; 0 if samples differ."""
+        """The depth of each sample in bits; 0 if the samples have different depths."""
         depths = set(self.numbers(BITS, (1,)))
         return depths.pop() if len(depths) == 1 else 0
 
     @property
     def format(self) -> int:
-        """The number format of each sample; 0 if samples differ."""
+        """The number format of each sample; 0 if the samples have different formats."""
         formats = set(self.numbers(FORMAT, (1,)))
         found = formats.pop() if len(formats) == 1 else 0
         return 1 if found == 4 else found
 
     @property
     def photometric(self) -> int:
-        """The meaning of the samples: 0 is grey whose zero is white, 1 grey, 2 RGB; see `_PHOTOMETRICS`."""
+        """The meaning of the samples: 0 and 1 are grey, with white or black as zero; 2 is RGB; see `_PHOTOMETRICS`."""
         return self.number(PHOTOMETRIC, 0)
 
     @property
@@ -147,17 +147,17 @@ class Tiff:
 
     @property
     def is_compressed(self) -> bool:
-        """Whether the picture is compressed. Then libtiff decodes it, with samples in this machine's byte order."""
+        """Whether the picture is compressed. If so, libtiff decodes it, to samples in this machine's byte order."""
         return self.number(COMPRESSION, 1) != 1
 
     @property
     def colours(self) -> int:
-        """How many samples of a pixel are its colour. Only for pictures that are decoded as grey pictures."""
+        """How many samples of a pixel are colours. Use this only for pictures that are decoded as grey pictures."""
         return _COLOURS[self.photometric]
 
     @property
     def decode_method(self) -> DecodeMethod:
-        """How the samples are decoded.
+        """The method to decode the samples.
 
         Raises:
             UnsupportedContent: This kind of TIFF is not decoded. The error names it.
@@ -179,11 +179,11 @@ class Tiff:
         predictor = self.number(PREDICTOR, 1)
         is_interleaved = self.samples > 1 and not self.is_planar
         if (
-            # Colours that are multiplied by alpha.
+            # The colours are multiplied by alpha.
             1 in self.numbers(EXTRA, ())
-            # Prediction from the previous pixel, which is not the neighbouring sample.
+            # Samples are predicted from the previous pixel. Side by side, the previous sample is of the same pixel.
             or (is_interleaved and predictor != 1)
-            # Prediction of floats at a depth where their bits are decoded as integers.
+            # Samples are predicted as floats, but at this depth their bits are decoded as integers.
             or (predictor == _FLOAT_PREDICTOR and self.bits == 16)
             or (compression in _JPEG_CODINGS and self.bits != 8)
         ):
@@ -211,7 +211,7 @@ class Tiff:
         return struct.unpack(f"{self.order}{entry.count}{_NUMBERS[entry.kind]}", entry.data)
 
     def unsupported(self) -> UnsupportedContent:
-        """Return an error that names the variant."""
+        """Return an error that describes the unsupported kind of TIFF."""
         compression, photometric = self.number(COMPRESSION, 1), self.photometric
         formats = " and ".join(_FORMATS.get(each, str(each)) for each in sorted(set(self.numbers(FORMAT, (1,)))))
         depths = " and ".join(str(each) for each in sorted(set(self.numbers(BITS, (1,)))))
@@ -224,11 +224,14 @@ class Tiff:
         )
 
     def unchanged_pieces(self) -> Sequence[Piece]:
-        """Return the file without other pictures and tags that do not affect pixels. Samples are declared unsigned."""
+        """Return the file without its other pictures and without tags that do not affect pixels.
+
+        Signed samples are declared as unsigned.
+        """
         return self._file({FORMAT: None} if self.format == 2 else {})
 
     def planes(self) -> Iterator[Sequence[Piece]]:
-        """Yield a file for each colour sample: a grey picture with one sample per pixel, with the tags of `_grey`."""
+        """Yield a file for each plane of colour samples: a grey picture with one sample per pixel."""
         count = self.samples
         for plane in range(self.colours):
             changes: dict[int, _Entry | None] = {}
@@ -247,9 +250,10 @@ class Tiff:
         return self._file(self._grey() | changes)
 
     def _grey(self) -> dict[int, "_Entry | None"]:
-        """Return the tags of a grey picture.
+        """Return the tags that declare the file as a grey picture. None removes a tag.
 
-        Samples of 32 bits are declared as floats, because Pillow keeps their bits unchanged. Others are unsigned.
+        Samples of 32 bits are declared as floats, because Pillow does not change the bits of floats. Other samples are
+        declared as unsigned.
         """
         return {
             BITS: self._short(self.bits),
@@ -269,7 +273,7 @@ class Tiff:
         return _Entry(kind=kind, count=len(values), data=data, is_read=True)
 
     def _file(self, changes: Mapping[int, _Entry | None]) -> Sequence[Piece]:
-        """Return the file with only one directory, a new one at the end, in which `changes` replace tags."""
+        """Return the file with a single, new directory at its end. `changes` replaces tags; None removes a tag."""
         tags = {tag: entry for tag, entry in {**self.tags, **changes}.items() if entry is not None and tag in _NEEDED}
         count, size, slot_bytes = ("Q", 20, 8) if self.is_big else ("H", 12, 4)
         start = len(self.content) + len(self.content) % 2

@@ -1,4 +1,4 @@
-"""WebP: its picture, or the first frame of its animation. Profiles, metadata and alpha are left out.
+"""Parts of WebP files: the picture, or the first frame of an animation. Profiles, metadata and alpha are left out.
 
 Source: WebP Container Specification (developers.google.com/speed/webp/docs/riff_container).
 """
@@ -17,7 +17,7 @@ _SPARE_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebP:
-    """The parts of a WebP that a decoder needs. `missing_bytes` is how many bytes are missing at the picture's end."""
+    """The parts of a WebP that a decoder needs. `missing_bytes` is the number of bytes missing at the picture's end."""
 
     pieces: Sequence[Piece]
     width: int
@@ -36,7 +36,7 @@ class WebP:
             raise InvalidContent(
                 f"a damaged photo: {self.missing_bytes} bytes of a WebP's picture are missing at its end"
             )
-        # The decoder can need more bits of the filling than of the missing bytes.
+        # With the filling, the decoder can need more bytes than with the missing bytes.
         size = self.missing_bytes + max(_SPARE_BYTES, present)
         rest = (filling * (size // len(filling) + 1))[:size]
         head = _chunk_head(bytes(picture[:4]), present - 8 + size)
@@ -44,7 +44,7 @@ class WebP:
 
 
 def is_webp(content: bytes) -> bool:
-    """Return whether bytes begin as a WebP file does."""
+    """Return whether the first bytes of a file are those of a WebP."""
     return content.startswith(b"RIFF") and content[8:12] == b"WEBP"
 
 
@@ -57,7 +57,7 @@ def walk(content: bytes, clock: Clock) -> WebP:
     """
     view = memoryview(content)
     extended = animation = b""
-    # The size in the header is ignored: some viewers read beyond it and show the picture.
+    # Ignore the file size in the header, because some viewers read beyond this size and show the picture.
     for number, (kind, start, stop) in enumerate(_chunks(content, 12, len(content))):
         if number % _CLOCK_CHUNKS == 0:
             clock.check()
@@ -80,7 +80,7 @@ def walk(content: bytes, clock: Clock) -> WebP:
 
 
 def _frame(view: memoryview, start: int, stop: int) -> tuple[list[Piece], int] | None:
-    """Return an animation frame that contains only its picture, and how many of its bytes are missing."""
+    """Return an animation frame reduced to its picture, and the number of missing bytes; None if it has no picture."""
     for kind, begin, end in _chunks(view, start + 16, min(stop, len(view))):
         if kind in _PICTURES:
             size = 16 + 8 + end - begin + (end - begin) % 2
@@ -91,7 +91,7 @@ def _frame(view: memoryview, start: int, stop: int) -> tuple[list[Piece], int] |
 
 
 def _chunks(content: bytes | memoryview, at: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield for each chunk its type, and the offsets of the start and of the declared end of its data."""
+    """Yield each chunk as its type and two offsets: of the start and of the declared end of its data."""
     while at + 8 <= stop:
         length = int.from_bytes(content[at + 4 : at + 8], "little")
         yield bytes(content[at : at + 4]), at + 8, at + 8 + length
