@@ -1,4 +1,4 @@
-"""Checks of the signal types, content types and exchanges of an extension, so that errors show when it is loaded."""
+"""Checks of the signal types, content types and exchanges of an extension. They run when the extension is loaded."""
 
 import math
 import re
@@ -18,7 +18,7 @@ from countermark.domain.signal import (
 )
 from countermark.errors import InvalidInput
 
-# A name must fit into a line `type signal` of a file, into a URL and into the name of a metric.
+# A name is used in the lines `type signal` of a file, in URLs and in the names of metrics.
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _MIME_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
 _SUFFIX = re.compile(r"\.[^./A-Z]{1,32}")
@@ -92,14 +92,15 @@ def check_content_type(module: str, form: ContentForm) -> None:
 
 
 def check_exchange(module: str, exchange: Exchange) -> None:
-    """Check that an exchange has the members of `Exchange`, and that its fields have types that countermark knows.
+    """Check that an exchange has the members of `Exchange`, and that countermark supports the types of its fields.
 
     Raises:
         InvalidInput: A member is missing or invalid; the error names it.
     """
     from countermark.exchanges.config import FIELD_TYPES
 
-    # Exchanges of version 0.1 accept the configuration with each call. They are still supported.
+    # In version 0.1, the methods of exchanges accept the configuration as an argument. Such exchanges are still
+    # supported.
     members = _EXCHANGE_MEMBERS if hasattr(exchange, "joined") else _UNJOINED_MEMBERS
     _check_members(module, exchange, members, "exchange")
     kind = _checked_name(module, "exchange", exchange.kind)
@@ -128,12 +129,12 @@ def _checked_name(module: str, what: str, name: object) -> str:
 
 
 def example_error(signal_type: SignalType) -> str | None:
-    """Return the first error that the examples of a signal type show; None if there is none."""
+    """Test a signal type with its examples, and return the first error; None if no example shows an error."""
     for example in signal_type.examples:
         if signal_type.parse(example) != example:
             return "has an example that is not canonical"
-        # An extension for version 0.1 can have the digest of no bytes as an example. It matches nothing now, and does
-        # no harm.
+        # An extension for version 0.1 can have the digest of empty content as an example. Today this signal is refused
+        # and matches nothing. The example is harmless, so it is not an error.
         if refusal(signal_type, example) is None and not signal_type.compare(example, example).matches:
             return "has an example that does not match itself"
         if not isinstance(signal_type.key(example), bytes):
@@ -157,7 +158,7 @@ _FIXED_LENGTH_KINDS = frozenset({IndexKind.HAMMING, IndexKind.EXACT, IndexKind.V
 
 
 def _index_error(signal_type: SignalType) -> str | None:
-    """Return why a signal type does not fit its kind of index; None if it fits."""
+    """Return the reason why a signal type does not fit its kind of index; None if it fits."""
     if signal_type.index_kind is IndexKind.FRAMES:
         if not isinstance(signal_type, HasFrames):
             return "has the index_kind FRAMES, but lacks frame_type or compare_counts"

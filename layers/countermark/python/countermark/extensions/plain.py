@@ -1,6 +1,6 @@
 """Conversion of third-party dataclasses to JSON and back, by their type annotations.
 
-This replaces pickle, and unlike pickle it never runs code from the stored data.
+This module replaces pickle. Unlike pickle, it never runs code from stored data.
 """
 
 import dataclasses
@@ -19,7 +19,8 @@ def to_json(value: object) -> JSON:
     """Return a value as JSON: dataclasses as objects, enums by their values, sets sorted, mappings as lists of pairs.
 
     Raises:
-        InvalidInput: It contains a value of another type. The error names the type, and does not show the value.
+        InvalidInput: The value is of another type, or contains such a value. The error names the type, and does not
+            show the value.
     """
     match value:
         case Enum():
@@ -40,10 +41,10 @@ def to_json(value: object) -> JSON:
 
 
 def from_json(wanted: Any, data: JSON) -> Any:
-    """Return the value of type `wanted` that `to_json` converted.
+    """Convert a result of `to_json` back to a value of type `wanted`, and return the value.
 
     Raises:
-        InvalidInput: The data is not of that type: the type has changed, or `to_json` does not support it.
+        InvalidInput: The data does not fit the type, because the type has changed or is not supported.
     """
     try:
         return _from_json(wanted, data)
@@ -98,7 +99,7 @@ def _from_class(wanted: type, data: JSON) -> Any:
         return datetime.fromisoformat(data)
     if wanted is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
-    # In Python a bool is an int; here they are different types.
+    # In Python, a bool is also an int. Here, they are different types.
     if isinstance(data, wanted) and isinstance(data, bool) == (wanted is bool):
         return data
     raise TypeError(f"{_name(wanted)} cannot be read from {type(data).__name__}")

@@ -1,8 +1,9 @@
 """Adapters for unchanged extensions of python-threatexchange: their manifest and their signal types.
 
-In this package, "the peer" is python-threatexchange. Nothing is imported from it: its classes are recognised by their
-methods. All of these are class methods or static methods, so a class is used instead of an instance. The peer's indexes
-are not used, because they are pickled: every such signal type is searched linearly, by its own comparison.
+In this package, "the peer" is python-threatexchange, and a variable `peer` is one of the peer's classes. Nothing is
+imported from the peer. Its classes are recognised by their methods. All these methods are class methods or static
+methods, so no instance is created. The peer's indexes are not used, because they are pickled. Instead, the index of
+such a signal type is linear, and uses the peer's comparison.
 
 Source: python-threatexchange 1.2.16, extensions/manifest.py and signal_type/signal_base.py.
 """
@@ -24,20 +25,23 @@ from countermark.signals.raw_text import from_content
 from countermark.signals.text import MAX_CONTENT_BYTES
 
 MAX_SIGNAL_BYTES = 256 * 1024
-"""The longest signal, in bytes of UTF-8. It fits into a DynamoDB item, and has the frame hashes of an hour of video."""
+"""The maximum length of a signal, in bytes of UTF-8. A signal of this length fits into a DynamoDB item, and can contain
+the frame hashes of an hour of video."""
 
 MAX_BUFFERED_BYTES = 64 * 1024 * 1024
-"""The largest content that is hashed in memory, in bytes: enough for a photo. The hash function has 1.8 GB."""
+"""The maximum size of content that is hashed in memory, in bytes. It is enough for a photo. The Lambda function that
+hashes content has 1.8 GB of memory."""
 
 MAX_FILE_BYTES = 400 * 1024 * 1024
-"""The largest content that is hashed from a file, in bytes: a Lambda function has 512 MB of disk."""
+"""The maximum size of content that is hashed from a file, in bytes. A Lambda function has 512 MB of disk space."""
 
 
 def adapt_manifest(module: str, manifest: Any) -> Manifest:
-    """Return a countermark manifest for a module's `TX_MANIFEST`.
+    """Return a countermark manifest with adapters for the parts of a module's `TX_MANIFEST`.
 
     Raises:
-        InvalidInput: It is not a valid manifest, or a class lacks a method; the error names it.
+        InvalidInput: The manifest is invalid, or a class lacks a method. The error names the invalid part or the
+            method.
     """
     parts = {name: getattr(manifest, name, None) for name in ("signal_types", "content_types", "apis")}
     for name, part in parts.items():
@@ -54,16 +58,17 @@ def adapt_manifest(module: str, manifest: Any) -> Manifest:
 
 
 def setup_functions(manifest: Any) -> tuple[Callable[[], object], ...]:
-    """Return the functions to call when an extension is added: they may load a model, or verify a setup."""
+    """Return the functions to call when an extension is added. They can load a model or verify a setup."""
     functions = [getattr(manifest, name, None) for name in ("bootstrap", "verify")]
     return tuple(each for each in functions if callable(each))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerSignalType:
-    """A signal type of python-threatexchange. Its distance is the peer's if that is a whole number, else None.
+    """A signal type of python-threatexchange.
 
-    The peer's comparison can depend on the order of its arguments. The query comes first, as in the peer's indexes.
+    The distance of a comparison is the peer's distance if this is a whole number, else None. The peer's `compare_hash`
+    can depend on the order of its arguments. The query is the first argument, as in the peer's indexes.
     """
 
     peer: Any
@@ -74,9 +79,12 @@ class PeerSignalType:
     match_distance: int = 0
 
     def parse(self, text: str) -> str:
-        """Return the canonical value of a text: the result of the peer's validation, if it can be compared to itself.
+        """Return the canonical value of a text, which is the result of the peer's validation.
 
-        An indexed value that cannot be compared would make every lookup fail.
+        A value that cannot be compared with itself is refused, because it would make every lookup in the index fail.
+
+        Raises:
+            InvalidSignal: The text is not a valid signal, or its value cannot be compared.
         """
         value = canonical(self.peer, self.name, text)
         try:
@@ -98,7 +106,10 @@ class PeerSignalType:
         return Comparison(matches=bool(result.match), distance=distance if is_whole else None)
 
     def hasher(self) -> Hasher | None:
-        """Return a hasher that uses the first of the peer's methods for text, for bytes, or for a file."""
+        """Return a hasher that uses the first method that the peer has: for text, for bytes, or for a file.
+
+        Return None if the peer has none of these methods.
+        """
         if hasattr(self.peer, "hash_from_str"):
             return BufferedHasher(self._hash_text, max_bytes=MAX_CONTENT_BYTES)
         if hasattr(self.peer, "hash_from_bytes"):
@@ -108,7 +119,7 @@ class PeerSignalType:
         return None
 
     def wire_distance(self, query: str, banked: str, distance: int | None) -> str:
-        """Return a distance as the peer prints it. That can be more than one number, so it is computed again."""
+        """Return a distance as the peer prints it. The text can have several numbers, so `distance` is not enough."""
         del distance
         return str(self.peer.compare_hash(query, banked).distance.pretty_str())
 
@@ -123,7 +134,7 @@ class PeerSignalType:
         return self._canonical_hash(lambda: self.peer.hash_from_file(path))
 
     def _canonical_hash(self, make: Callable[[], object]) -> str | Unhashable:
-        """Return the result of one of the peer's hash functions as a canonical value.
+        """Call one of the peer's hash functions, and return its result as a canonical value.
 
         Raises:
             InvalidContent: The function fails, or returns an invalid signal.
@@ -145,7 +156,8 @@ class PeerSignalType:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerQueryType(PeerSignalType):
-    """A signal type like `trend_query`: it is compared to texts (`matches_str`), and never made from content."""
+    """A signal type like `trend_query`. Its signals are compared with texts (`matches_str`), and never made from
+    content."""
 
     def compare(self, query: str, banked: str) -> Comparison:
         result = self.peer.matches_str(banked, query)
@@ -155,7 +167,7 @@ class PeerQueryType(PeerSignalType):
         return None
 
     def reader(self) -> Hasher:
-        """Return a hasher whose value is the text that is looked up."""
+        """Return a hasher that returns the text of the content. A lookup uses this text as its query."""
         return BufferedHasher(from_content, max_bytes=MAX_CONTENT_BYTES)
 
     def wire_distance(self, query: str, banked: str, distance: int | None) -> str:
@@ -192,7 +204,7 @@ def canonical(peer: Any, name: str, text: str) -> str:
     """Return the canonical value of a text, as the peer's signal type validates it.
 
     Raises:
-        InvalidSignal: The peer raises any exception; or the value is empty, too long, or not encodable as UTF-8.
+        InvalidSignal: The peer raises an exception. Or the value is empty, too long, or cannot be encoded as UTF-8.
     """
     try:
         value = peer.validate_signal_str(text.strip())
@@ -228,7 +240,7 @@ def _checked(module: str, peer: type) -> type:
     """Check that a class has the methods of a peer's SignalType.
 
     Raises:
-        InvalidInput: A method is missing; the error names it.
+        InvalidInput: A method is missing. The error names the method.
     """
     missing = [name for name in _METHODS if not callable(getattr(peer, name, None))]
     if not missing and not (hasattr(peer, "compare_hash") or hasattr(peer, "matches_str")):
@@ -239,7 +251,11 @@ def _checked(module: str, peer: type) -> type:
 
 
 def _examples(signal_type: PeerSignalType) -> Sequence[str]:
-    """Return the valid examples. An example of `text_tlsh` is empty, because its text is too short."""
+    """Return the distinct valid examples.
+
+    The peer's examples can be invalid. For example, `text_tlsh` has an empty example, because the hashed text is too
+    short.
+    """
     found = []
     for example in signal_type.peer.get_examples():
         try:
@@ -254,7 +270,7 @@ def _exchange(api: type, means: Means) -> PeerExchange:
 
 
 def _as_peer(signal_type: SignalType) -> Any:
-    """Return a signal type in the form that the peer's exchanges use: a class with its name and its validation."""
+    """Return a signal type in the form that the peer's exchanges use: a class with methods for name and validation."""
     if isinstance(signal_type, PeerSignalType):
         return signal_type.peer
 

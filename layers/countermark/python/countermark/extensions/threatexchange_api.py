@@ -1,12 +1,12 @@
 """An adapter for unchanged exchanges of python-threatexchange: a `SignalExchangeAPI` as a countermark exchange.
 
-Fetched records are converted to signals and opinions immediately, by the peer's conversion, and stored in that form.
-The checkpoint is stored as JSON, by its type annotations. Nothing is pickled. The exchange connects to its servers by
-itself, without countermark's transport, so its time-outs and limits apply.
+Fetched records are immediately converted to signals and opinions, with the peer's conversion. The signals and opinions
+are stored. The checkpoint is stored as JSON, according to its type annotations. Nothing is pickled. The exchange
+connects to its servers without countermark's transport, so the time-outs and limits of the exchange apply.
 
-Limits: the exchange does not receive the name of the collaboration. It sends no opinions back, because it cannot show
-its requests before sending them. An exchange with a merge of its own (`fetch_value_merge`) is refused, because a merge
-needs the complete earlier record.
+Limits: the exchange does not receive the name of the collaboration. No opinions are sent to the exchange, because the
+exchange cannot show its requests before it sends them. An exchange that overrides the merge of records
+(`fetch_value_merge`) is refused, because a merge needs the complete earlier record.
 
 Source: python-threatexchange 1.2.16, exchanges/signal_exchange_api.py, fetch_state.py, collab_config.py and auth.py.
 """
@@ -37,12 +37,12 @@ _METHODS = (
     "fetch_iter",
     "naive_convert_to_signal_type",
 )
-# Fields of every configuration of the peer. Countermark stores them elsewhere.
+# Every configuration of the peer has these fields. Countermark stores them elsewhere.
 _COMMON_FIELDS = frozenset({"name", "api", "enabled"})
 
 
 class PeerExchange:
-    """One kind of exchange of python-threatexchange. Use `of`, which checks the class."""
+    """One kind of exchange of python-threatexchange. Create it with `of`, which checks the peer's class."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class PeerExchange:
         *,
         config: Mapping[str, JSON] | None = None,
     ) -> None:
-        """Create the adapter of a checked class, with its configuration fields and the signal types as peer classes."""
+        """Create the adapter of a class that `of` has checked. `signal_types` has classes in the peer's form."""
         self.peer = peer
         self._signal_types = signal_types
         self._config = config or {}
@@ -62,7 +62,7 @@ class PeerExchange:
 
     @classmethod
     def of(cls, peer: Any, signal_types: Sequence[Any]) -> "PeerExchange":
-        """Return the exchange of a class.
+        """Check an exchange class of the peer, and return the adapter for it.
 
         Raises:
             InvalidInput: The class lacks a method, merges records by itself, or needs a field that cannot be
@@ -70,7 +70,7 @@ class PeerExchange:
         """
         if missing := [name for name in _METHODS if not callable(getattr(peer, name, None))]:
             raise InvalidInput(f"{peer.__name__} lacks {', '.join(missing)}")
-        # The merge of the base class replaces the complete record, as countermark's stores do.
+        # The merge of the base class replaces the complete record. Countermark's stores do the same.
         merging = [each.__name__ for each in peer.__mro__ if "fetch_value_merge" in vars(each)]
         if merging and merging[0] != "SignalExchangeAPI":
             raise InvalidInput(f"{peer.__name__} merges records by itself (fetch_value_merge), which is not supported")
@@ -78,14 +78,14 @@ class PeerExchange:
 
     @property
     def credential_fields(self) -> Sequence[Field] | None:
-        """One field, whose format only the extension knows; None if the exchange has no credentials."""
+        """One field for a line of text in the extension's format; None if the exchange needs no credentials."""
         if not self._takes_credentials:
             return None
         return (Field(name=_CREDENTIALS, type="str", required=True, help="one line, in the extension's format"),)
 
     @property
     def credential_source(self) -> CredentialSource | None:
-        """The environment variable and the file in which the peer looks for credentials."""
+        """The environment variable and the file in which the peer looks for credentials; None if it needs none."""
         if not self._takes_credentials:
             return None
         credentials = self.peer.get_credential_cls()
@@ -106,7 +106,7 @@ class PeerExchange:
         return credentials
 
     def joined(self, config: Mapping[str, JSON]) -> "PeerExchange":
-        """Check a configuration, and return the exchange joined with it.
+        """Check a configuration, and return this exchange with it.
 
         Raises:
             InvalidInput: A field is missing, unknown or invalid.
@@ -120,7 +120,10 @@ class PeerExchange:
         credentials: Mapping[str, str] | None,
         now_s: int,
     ) -> Fetch:
-        """Begin a fetch. A checkpoint class without fields stores no progress, so everything is fetched again."""
+        """Begin a fetch.
+
+        If the peer's checkpoint class has no fields, a checkpoint stores no progress, so each fetch restarts.
+        """
         with _isolated(self.kind):
             after = self._read_checkpoint(checkpoint)
             collaboration = _collaboration(self.peer.get_config_cls(), self.kind, self._config)
@@ -152,7 +155,7 @@ class PeerExchange:
         """Return the peer's credentials.
 
         Raises:
-            InvalidInput: Their format is invalid. The error does not show them.
+            InvalidInput: The format of the credentials is invalid. The error does not show the credentials.
         """
         try:
             read = self.peer.get_credential_cls()._from_str(credentials[_CREDENTIALS])  # noqa: SLF001  # the peer's hook
@@ -188,10 +191,11 @@ class PeerExchange:
     ) -> tuple[dict[str, Mapping[str, JSON] | None], int]:
         """Convert one of the peer's records. Return countermark's records, and the number of malformed ones left out.
 
-        A countermark record has one signal per type, but the peer's can have many. With `may_split` it becomes several
-        records. That requires that everything is fetched again each time, so that deleted records are removed. In other
-        fetches a changed record would leave old ones behind, so only the first is used, and the rest count as
-        malformed.
+        A countermark record has at most one signal per signal type, but a record of the peer can have many. If
+        `may_split` is True, a record of the peer becomes several countermark records. This is possible only if the
+        fetch restarts, because a restart removes records that no longer exist. In other fetches, old countermark
+        records would be left behind when the peer's record changes. In these fetches, only the first countermark record
+        is used, and the others count as malformed.
         """
         name = json.dumps(to_json(key), ensure_ascii=False)
         if value is None:
@@ -213,7 +217,10 @@ _NO_CREDENTIALS = frozenset({"SignalExchangeAPIMissingAuthException", "SignalExc
 
 @contextmanager
 def _isolated(kind: str) -> Iterator[None]:
-    """Turn any exception of the peer's code into an error of its exchange, without its text: it may contain a token."""
+    """Turn any exception of the peer's code into a countermark error.
+
+    The error does not contain the exception's text, because the text can contain a token.
+    """
     try:
         yield
     except CountermarkError:
@@ -226,9 +233,10 @@ def _isolated(kind: str) -> Iterator[None]:
 
 
 def _rows(found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, JSON]]:
-    """Return records that together have all the signals, with at most one signal per type each.
+    """Return records that together contain all signals. Each record has at most one signal per signal type.
 
-    Without signals, return one empty record.
+    `found` has the metadata of each signal, by signal type and signal value. If it has no signals, return one empty
+    record.
     """
     columns = [[(name, value, metadata) for value, metadata in signals.items()] for name, signals in found.items()]
     rows = [[each for each in row if each is not None] for row in itertools.zip_longest(*columns)] or [[]]
@@ -242,7 +250,7 @@ def _rows(found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, JSON]]:
 
 
 def _opinions(metadata: Sequence[Any]) -> list[JSON]:
-    """Return the opinions in the peer's metadata, each distinct opinion once."""
+    """Return the distinct opinions in the peer's metadata of signals."""
     found: list[JSON] = []
     for each in (opinion for item in metadata for opinion in item.get_as_opinions()):
         opinion: JSON = {
@@ -256,17 +264,18 @@ def _opinions(metadata: Sequence[Any]) -> list[JSON]:
 
 
 def _is_earlier(checkpoint: Any, before: Any) -> bool:
-    """Return whether a checkpoint is older than the one before it. Without times, the answer is False."""
+    """Return whether a checkpoint is earlier than the previous checkpoint; False if one of them has no time."""
     at_s = checkpoint.get_progress_timestamp()
     before_s = None if before is None else before.get_progress_timestamp()
     return at_s is not None and before_s is not None and bool(at_s < before_s)
 
 
 def _config_fields(config: Any) -> Iterator[Field]:
-    """Yield the fields of the peer's configuration class. A field of an unsupported type is left at its default.
+    """Yield the fields of the peer's configuration class. Fields of unsupported types are left out.
 
     Raises:
-        InvalidInput: A field of an unsupported type has no default; the error names it.
+        InvalidInput: A field of an unsupported type has no default, so it must be configurable. The error names the
+            field.
     """
     hints = typing.get_type_hints(config)
     for field in dataclasses.fields(config):
@@ -290,7 +299,7 @@ def _config_fields(config: Any) -> Iterator[Field]:
 
 
 def _field_type(wanted: Any) -> str | None:
-    """Return countermark's name of a type annotation; None if the type is not supported."""
+    """Return the `Field.type` for a type annotation; None if the type is not supported."""
     if typing.get_origin(wanted) is set and typing.get_args(wanted) == (int,):
         return "set[int]"
     if isinstance(wanted, type) and issubclass(wanted, Enum):
@@ -299,7 +308,7 @@ def _field_type(wanted: Any) -> str | None:
 
 
 def _collaboration(kind: Any, api: str, config: Mapping[str, JSON]) -> Any:
-    """Return the peer's configuration of a collaboration. Fields that are left out have the peer's defaults."""
+    """Return the peer's configuration of a collaboration. Fields that are not in `config` get the peer's defaults."""
     hints = typing.get_type_hints(kind)
     values = {name: from_json(hints[name], value) for name, value in config.items() if value is not None}
     optional = {
