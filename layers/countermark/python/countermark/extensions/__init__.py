@@ -14,10 +14,12 @@ from countermark.domain.transport import Transport
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """The resources that an exchange uses. It must open files and send requests only through `reader` and `transport`.
+    """The resources for an extension's exchange.
+
+    The exchange must open files and send requests only through `reader` and `transport`.
 
     `reader` opens the files and URLs of a configuration. `transport` sends requests, and limits their size and time.
-    `signal_types` are all installed signal types by name.
+    `signal_types` contains all installed signal types by name.
     """
 
     reader: ContentReader

@@ -1,6 +1,7 @@
-"""An adapter for exchanges in the form of version 0.1, whose methods accept the configuration as their first argument.
+"""An adapter for exchanges of version 0.1. Their methods accept the configuration as the first argument.
 
-Today an exchange is joined with its configuration once: `joined(config)` returns an object with these methods.
+Today's exchanges have a method `joined(config)`. It returns an object that has these methods and already contains the
+configuration.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,7 +26,10 @@ _CONFIG_METHODS = ("fetch", "signals", "opinions", "opinion_requests", "signal_r
 
 
 def adapt_unjoined(unjoined: Any) -> Exchange:
-    """Return an adapter with today's interface for an older exchange, with the same optional methods."""
+    """Return an adapter with today's interface for an exchange of version 0.1.
+
+    The adapter has the same optional methods as the exchange.
+    """
 
     def joined(config: Mapping[str, JSON]) -> Joined:
         checked = unjoined.parse_config(config)

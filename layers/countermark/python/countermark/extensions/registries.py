@@ -1,7 +1,8 @@
-"""Registries of the installed signal types, content types and exchanges: countermark's own, and those of extensions.
+"""Registries of the signal types, content types and exchanges of countermark and of the installed extensions.
 
-If any part of an extension is invalid, loading fails with the extension's name and the reason. The extension is not
-skipped, because a build without it would remove its signals from the index, and known content would no longer match.
+If any part of an extension is invalid, loading fails. The error contains the extension's name and the reason. The
+extension is not skipped, because a build without it would remove its signals from the index, and known content would no
+longer match.
 """
 
 import importlib
@@ -34,7 +35,7 @@ PEER_MANIFEST = "TX_MANIFEST"
 """The name under which an extension of python-threatexchange exports its manifest."""
 
 MAX_EXTENSIONS = 100
-"""The most extensions. Each start imports all of them."""
+"""The maximum number of extensions. All of them are imported at every start."""
 
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
@@ -53,7 +54,7 @@ class Extension:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registries:
-    """The installed types. In `signal_types`, countermark's types come first, then the extensions' types."""
+    """The installed types. In `signal_types`, countermark's types come first, then each extension's types in order."""
 
     signal_types: Mapping[str, SignalType]
     content_types: ContentTypes
@@ -78,7 +79,7 @@ class Registries:
 
 
 def registries(modules: Iterable[str] = ()) -> Registries:
-    """Return the registries with the extensions in these modules.
+    """Load the extensions in these modules, and return the registries.
 
     Raises:
         InvalidInput: A module is missing, cannot be imported, is not an extension, or has an invalid part. The error
@@ -104,7 +105,7 @@ def registries(modules: Iterable[str] = ()) -> Registries:
 
 
 def _content_types(extensions: Iterable[Extension]) -> ContentTypes:
-    """Return the installed content types. An extension can use content types of any other extension.
+    """Return the installed content types. Extensions can use each other's content types, in any order.
 
     Raises:
         InvalidInput: Two content types have the same name.
@@ -149,10 +150,10 @@ def load(module: str) -> Extension:
 
 
 def exchanges_of(extension: Extension, means: Means) -> Sequence[Exchange]:
-    """Make the exchanges of an extension.
+    """Create the exchanges of an extension, and return them.
 
     Raises:
-        InvalidInput: An exchange cannot be made, or is invalid.
+        InvalidInput: An exchange cannot be created, or is invalid.
     """
     exchanges = []
     for make in extension.manifest.exchanges:

@@ -156,8 +156,10 @@ class PeerSignalType:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerQueryType(PeerSignalType):
-    """A signal type like `trend_query`. Its signals are compared with texts (`matches_str`), and never made from
-    content."""
+    """A signal type like `trend_query`. Its signals are compared with texts (`matches_str`).
+
+    Such signals are never made from content.
+    """
 
     def compare(self, query: str, banked: str) -> Comparison:
         result = self.peer.matches_str(banked, query)

@@ -1,12 +1,13 @@
 """An adapter for unchanged content types of python-threatexchange, which is called the peer here.
 
-A content type of the peer is a class, `ContentType`. It accepts one argument and returns the parts of that content. If
-the content is a text or a URL, the argument is the text itself. For other content, the argument is the path of a
-temporary file, which is deleted afterwards. The class returns each part in the same way: a text, or the path of a file.
+Each content type of the peer is a subclass of its class `ContentType`. The method `extract_additional_content` accepts
+content as its argument, and returns the parts of this content. If the content is a text or a URL, the argument is the
+text or the URL itself. For other content, the argument is the path of a temporary file, which is deleted afterwards.
+The method returns each part in the same form: a text or a URL itself, or the path of a file.
 
-Limits: the peer does not define how to detect a content type. Countermark detects it if the file's name
-ends in the type's name, or by the MIME type of such names. The MIME types of photos, videos and texts are not used for
-this. The extension must remove the files that it writes.
+Limits: the peer does not define how to detect a content type. Countermark detects a content type by file names that end
+in the content type's name, and by the MIME type for such file names. MIME types of photos, videos and texts are not
+used for this. The extension must remove the files that it writes.
 
 Source: python-threatexchange 1.2.16, content_type/content_base.py and extensions/pdf/content.py.
 """
@@ -24,10 +25,10 @@ from countermark.domain.signal import ContentType
 from countermark.errors import ContentTooLarge, InvalidContent, InvalidInput
 
 MAX_PART_BYTES = 64 * 1024 * 1024
-"""The largest file that is read as a part, in bytes. Other content in memory has the same limit."""
+"""The maximum size of a file that is read as a part, in bytes. Other content in memory has the same limit."""
 
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,16}")
-# The peer's classes whose content is passed as text, and not as a file. This includes their subclasses.
+# The peer's classes whose content is passed as a text, and not as the path of a file. Subclasses are included.
 _PASSED_AS_TEXT = frozenset({"TextContent", "URLContent"})
 # For MIME types with these prefixes, the prefix alone determines the content type of an upload: see `lambdas.uploads`.
 _KNOWN_MIME_PREFIXES = ("image/", "video/", "text/")
@@ -49,7 +50,9 @@ class PeerContainer(PeerContentForm):
     """A content type of python-threatexchange that has `extract_additional_content`."""
 
     def parts(self, content: bytes, name: str) -> Iterator[Part]:
-        """Yield the parts that the peer extracts. The caller must handle all other exceptions of the peer.
+        """Yield the parts that the peer extracts.
+
+        The caller must also handle any other exception, because the peer can raise one.
 
         Raises:
             InvalidContent: The peer returns a path that is not a file.
@@ -66,7 +69,7 @@ class PeerContainer(PeerContentForm):
             yield from (self._part(*each) for each in self.peer.extract_additional_content(file.name))
 
     def _part(self, kind: Any, argument: Any) -> Part:
-        """Return a part. `kind` is the peer's class for it, and `argument` its text or the path of its file."""
+        """Return a part. `kind` is its class of the peer; `argument` is the part's text, or the path of its file."""
         content_type = ContentType(str(kind.get_name()))
         if _is_text(kind):
             return Part(content_type=content_type, content=str(argument).encode("utf-8", "replace"))
@@ -79,10 +82,10 @@ class PeerContainer(PeerContentForm):
 
 
 def content_form(module: str, peer: type) -> ContentForm:
-    """Return the content type of one of the peer's classes.
+    """Return the adapter for one of the peer's content types.
 
     Raises:
-        InvalidInput: The class has no valid name.
+        InvalidInput: The class has no method `get_name`.
     """
     get_name = getattr(peer, "get_name", None)
     if not callable(get_name):
@@ -90,7 +93,7 @@ def content_form(module: str, peer: type) -> ContentForm:
     name = ContentType(str(get_name()))
     mime_type = mime_type_of_name(f"content.{name}")
     determines_type = mime_type and not mime_type.startswith(_KNOWN_MIME_PREFIXES)
-    # The base class has this method too, but extracts nothing.
+    # The base class `ContentType` has this method too, but there the method extracts nothing.
     extracting = [each.__name__ for each in peer.__mro__ if "extract_additional_content" in vars(each)]
     return (PeerContainer if extracting and extracting[0] != "ContentType" else PeerContentForm)(
         peer=peer,
