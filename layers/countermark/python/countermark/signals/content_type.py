@@ -23,9 +23,9 @@ _PHOTO_STARTS = (
     b"II+\x00",  # BigTIFF
     b"MM\x00+",
     b"II\xbc\x01",  # JPEG XR
-    b"\xff\x0a",  # JPEG XL: a codestream without a container; then, in boxes
+    b"\xff\x0a",  # JPEG XL: a codestream without a container; the next start is with a container
     b"\x00\x00\x00\x0cJXL \r\n\x87\n",
-    b"\xff\x4f\xff\x51",  # JPEG 2000: a codestream without a container; then, in boxes
+    b"\xff\x4f\xff\x51",  # JPEG 2000: a codestream without a container; the next start is with a container
     b"\x00\x00\x00\x0cjP  \r\n\x87\n",
 )
 # The brands of HEIF and AVIF, of their image sequences, and of files from cameras and editors. Source: the registry of
@@ -77,7 +77,7 @@ _BUILT_IN_TYPES = ContentTypes()
 
 
 def content_type_of(head: bytes, name: str = "", content_types: ContentTypes = _BUILT_IN_TYPES) -> ContentType:
-    """Return the content type of a file: PHOTO, VIDEO, or an extension's type. An animated GIF is a video.
+    """Return the content type of a file: PHOTO, VIDEO, or a type that an extension defines. An animated GIF is a video.
 
     `head` is the first `HEAD_BYTES` of the file, or all of a smaller file.
 

@@ -41,7 +41,7 @@ MAX_SCANS = 100
 """The maximum number of scans of a JPEG. The decoder processes all pixels in each scan. Ten scans are usual."""
 
 MAX_SCANNED_PIXELS = 20 * MAX_PIXELS
-"""The maximum of pixels times scans. It allows the largest photo twice the usual number of scans: about 10 s."""
+"""The maximum of pixels times scans: the largest photo with twice the usual scans. Decoding it takes about 10 s."""
 
 DRAFT_PIXELS = 1024
 """The minimum side of a draft, in pixels. With it, each of PDQ's 64 samples per side covers at least 16 pixels."""
@@ -106,7 +106,7 @@ def pixels(content: bytes) -> "NDArray[np.uint8]":
         orientation in EXIF is not applied. The platforms that exchange hashes with countermark do the same.
 
     Raises:
-        Busy, ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent: As `picture`.
+        Busy, ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent: See `picture`.
     """
     return picture(content).pixels()
 

@@ -20,8 +20,8 @@ class DigestType:
     So any bytes have a digest, but the digest of zero bytes is not accepted as a signal. Some hash lists contain this
     digest, and it would match every failed upload.
 
-    `content_hasher` creates a hasher that changes the bytes before it computes the digest. None is for a digest of the
-    unchanged bytes.
+    `content_hasher` creates a hasher that changes the bytes before it computes the digest. If it is None,
+    the digest is computed from the unchanged bytes.
     """
 
     name: str

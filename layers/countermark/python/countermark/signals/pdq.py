@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from countermark.signals.picture import Picture
 
 MIN_QUALITY = 50
-"""Below this quality, a photo has too little detail, and its hash would match unrelated photos."""
+"""The minimum quality, 0..100. Below it, a photo has too little detail, and its hash would match unrelated photos."""
 
 MAX_MATCH_DISTANCE_BITS = 31
-"""The largest distance at which the specification calls a match confident."""
+"""The maximum distance of a match, in bits. Up to this distance, the specification calls a match confident."""
 
 VARIANT_TOLERANCE_BITS = 2
 """The maximum distance of a variant's hash from the hash of the rotated or mirrored pixels. Rounding causes it.
@@ -59,7 +59,7 @@ def variants_from_content(content: bytes) -> dict[str, str] | Partial[dict[str, 
     """Return the hashes of a photo's variants: as `Partial` if it is damaged, `Unhashable` if its quality is low.
 
     Raises:
-        Busy, ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent: As `decode.picture`.
+        Busy, ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent: See `decode.picture`.
     """
     picture = decode.picture(content)
     values, quality = variants_from_picture(picture)
@@ -70,7 +70,7 @@ def from_content(content: bytes) -> str | Partial[str] | Unhashable:
     """Return the hash of a photo: as `Partial` if the photo is damaged, `Unhashable` if its quality is low.
 
     Raises:
-        Busy, ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent: As `decode.picture`.
+        Busy, ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent: See `decode.picture`.
     """
     picture = decode.picture(content)
     value, quality = from_picture(picture)

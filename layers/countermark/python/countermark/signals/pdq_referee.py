@@ -5,8 +5,8 @@ bit, because float32 rounds each sum. Platforms exchange hashes, so every bit mu
 This module repeats the reference's operations one by one, so its hashes are exactly equal. It is faster than the
 reference, but several times slower than `pdq_transform`, which calls it only when rounding could change the result.
 
-Source: the reference implementation in C++ (facebook/ThreatExchange, pdq/cpp: downscaling.cpp, pdqhashing.cpp), in the
-version of pdqhash 0.2.8. It is compiled so that a multiplication and an addition are never contracted to one operation.
+Source: the reference implementation in C++ (facebook/ThreatExchange, pdq/cpp: downscaling.cpp, pdqhashing.cpp), as
+included in pdqhash 0.2.8. It is compiled so that a multiplication and an addition are never contracted to one step.
 """
 
 import math

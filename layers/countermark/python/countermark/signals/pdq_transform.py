@@ -32,7 +32,7 @@ measurements, not on a proof: see docs/hashing.md.
 """
 
 EDGE_TOLERANCE = 0.0075
-"""The tolerance of coefficients with the lowest frequency of an axis. Errors that all rows share add up in them."""
+"""The tolerance of coefficients with the lowest frequency of an axis. They add up the errors that all rows share."""
 
 GRADIENT_TOLERANCE = 0.002
 """The tolerance of a gradient, in hundredths of full scale. It grows with the longest side in the same way."""

@@ -172,7 +172,7 @@ def normalise(text: str) -> str:
 
 
 def max_edits(length: int) -> int:
-    """Return the largest distance, in edits, from a banked text whose normalised form has `length` characters."""
+    """Return the maximum distance of a match, in edits. `length` is the banked text's length after normalisation."""
     return length * MAX_DIFFERENCE_PERCENT // 100
 
 

@@ -1,8 +1,8 @@
 """`trend_query`: words and patterns that a text must contain, or must not contain.
 
 A query is JSON: `{"and": [{"or": [term, …]}, …], "not": [term, …]}`. A text matches if it contains at least one term
-of every `and` group, and no `not` term. A term `regex-X…X` is the regular expression between the two
-delimiters X. Any other term is a whole word or phrase. Terms are case-sensitive.
+of every `and` group, and no `not` term. A term `regex-X…X` is the regular expression between the two delimiters X. Any
+other term is a whole word or phrase. Terms are case-sensitive.
 
 Patterns come from other platforms, and some would run for hours. So time and sizes are limited. The library for
 regular expressions is imported when the first pattern is compiled.
@@ -40,7 +40,7 @@ MAX_QUERY_S = 0.1
 """How long one query is allowed to search one text, for all terms together. Ordinary queries take microseconds."""
 
 MAX_TEXT_S = 2.0
-"""How long all slow queries together are allowed to search one text. A member of an exchange can share thousands."""
+"""How long all slow queries together can search one text. A member of an exchange can share thousands of them."""
 
 LATE_QUERY_S = 0.005
 """How long a query is allowed to search a text after `MAX_TEXT_S` is used up. Ordinary queries need a thousandth."""
@@ -49,7 +49,7 @@ MAX_LATE_S = 2.0
 """How long all queries with the limit `LATE_QUERY_S` can take together. Later queries get no time for patterns."""
 
 QUICK_QUERY_S = 0.001
-"""How long a quick query takes at most. The time of a quick query does not count towards `MAX_TEXT_S`."""
+"""The maximum time of a quick query, in seconds. The time of quick queries does not count towards `MAX_TEXT_S`."""
 
 SHORT_TEXT_CHARACTERS = 32 * 1024
 """The maximum length of a text that is searched directly for each phrase.
@@ -136,8 +136,8 @@ class TrendQuery:
         """Search a text, `query`, with the banked query. A trend query also matches itself.
 
         If a banked query takes longer than `MAX_QUERY_S`, the result is undecided, and the warning `SlowQuery` is
-        issued. After many slow queries on the same text, the limit of each further query is `LATE_QUERY_S`, and finally
-        0.
+        issued. After many slow queries on the same text, the limit of each further query is `LATE_QUERY_S`. After even
+        more slow queries, it is 0.
         """
         return Comparison(matches=True, distance=None) if query == banked else _compare(banked, query)
 
@@ -223,7 +223,7 @@ _last_state = _LastSearchState()
 
 
 def _text_id(text: str) -> tuple[int, int]:
-    """Return a key that identifies a text. It is cheap, because Python caches the hash of a string in the string."""
+    """Return a key that identifies a text. This is fast, because Python caches the hash of a string in the string."""
     return hash(text), len(text)
 
 

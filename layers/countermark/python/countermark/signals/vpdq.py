@@ -118,7 +118,7 @@ VPDQ = Vpdq()
 
 
 def hashes(value: str) -> list[str]:
-    """Return the distinct hashes in a canonical value, sorted, without those of frames with low quality."""
+    """Return the distinct hashes in a canonical value, sorted. Hashes of frames with low quality are left out."""
     frames = (frame.split(",") for frame in json.loads(value))
     return sorted({digits for digits, quality, _ in frames if int(quality) >= MIN_QUALITY})
 

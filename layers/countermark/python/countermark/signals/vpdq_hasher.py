@@ -56,7 +56,7 @@ class VideoHasher:
         self._head = b""
         self._file = _open_memory_file() if self._has_package else None
         if self._file is not None:
-            # If content cannot be read to its end, `finish` is never called.
+            # If reading the content fails, `finish` is never called. Then the file is closed together with the hasher.
             weakref.finalize(self, self._file.close)
 
     def update(self, chunk: bytes) -> None:

@@ -30,7 +30,7 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 """The methods whose requests are safe to send again. Source: RFC 9110, section 9.2.2."""
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
-"""The names and addresses of this machine. Connections to other hosts need TLS."""
+"""The names and addresses of this machine. Only connections to these hosts are allowed without TLS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,10 @@ class ExchangeTransport:
             _close(self._idle)
 
     def _failure_of(self, origin: "_Origin", response: Response, why: str | None) -> "_FailedTry":
-        """Return a failed try for a response: its status is 429 or 5xx, or `why_wait` returned the reason `why`."""
+        """Return a failed try for a response that does not answer the request yet.
+
+        Its status is 429 or 5xx, or the request's `why_wait` returned the reason `why`.
+        """
         wait_s = retry_after_s(response.headers.get("retry-after", ""), now_s=self.clock())
         wait_text = "" if wait_s is None else f" and asks to wait {wait_s:.0f} s"
         reason_text = "" if why is None else f": {why}"
@@ -113,9 +116,9 @@ class ExchangeTransport:
     def _wait_s(self, number: int, asked_s: float | None) -> float:
         """Return how many seconds to wait after try `number`.
 
-        If the server asked for a time, the wait is slightly longer than that time. Otherwise it is from a range that
-        doubles with each try. Waits are random, so that an exchange that failed does not get the requests of all
-        clients at the same moment.
+        If the server asked for a time, the wait is slightly longer than that time. Otherwise it is a random time from a
+        range that doubles with each try. Because of the randomness, the clients of an exchange that failed do not all
+        return at the same moment.
         """
         range_s = min(self.limits.first_wait_s * 2.0 ** (number - 1), self.limits.longest_wait_s)
         if asked_s is not None:
@@ -190,7 +193,7 @@ class ExchangeTransport:
         return HTTPSConnection(origin.host, origin.port, ssl_context=self.ssl_context or ssl.create_default_context())
 
     def _keep_idle(self, origin: "_Origin", connection: HTTPConnection) -> None:
-        """Keep a connection for later requests. Close it if the server does so, or `MAX_IDLE` are already kept."""
+        """Keep a connection for later requests. Close it if the server closes it, or if `MAX_IDLE` are already kept."""
         with self._lock:
             idle = self._idle.setdefault(origin, [])
             if connection.sock is not None and len(idle) < MAX_IDLE:
@@ -200,7 +203,7 @@ class ExchangeTransport:
 
 
 def retry_after_s(value: str, *, now_s: float) -> float | None:
-    """Return how many seconds to wait, from a `Retry-After` header. None if its value is not a number and not a date.
+    """Return how many seconds to wait, from a `Retry-After` header. None if it is neither a number nor a date.
 
     Source: RFC 9110, section 10.2.3.
     """

@@ -240,7 +240,7 @@ def canonical_host(written: str) -> str:
 
 
 def address_of(host: str) -> IPAddress | None:
-    """Return the address of a canonical host that is an address; None if the host is a name."""
+    """Return a canonical host as an address object; None if the host is a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -273,7 +273,7 @@ def _is_isatap(address: IPAddress) -> bool:
 
 
 def _is_special(address: IPAddress) -> bool:
-    """Return whether no website can have this address."""
+    """Return whether the address is one that no website can have."""
     if any(address in network for network in _SPECIAL_NETWORKS if network.version == address.version):
         return True
     return not address.is_global or (address.version == 6 and address not in _GLOBAL_UNICAST)

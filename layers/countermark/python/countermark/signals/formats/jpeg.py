@@ -178,7 +178,7 @@ class _Walk:
 
 
 def _coefficient_bytes(frame: bytes) -> int:
-    """Return how many bytes per pixel the coefficients take: two per component, and fewer if it is subsampled."""
+    """Return how many bytes per pixel the coefficients take: two per component, or fewer if subsampled."""
     sampled = [(each >> 4) * (each & 15) for each in frame[7::3]]
     return -(-2 * sum(sampled) // max(1, *sampled, 1))
 

@@ -54,7 +54,7 @@ class Admit(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
-    """The limits of time and memory for reading a photo, and the minimum side of a draft. None means no draft."""
+    """The limits of time and memory for reading a photo, and the minimum side of a draft; None: no draft."""
 
     clock: Clock
     admit: Admit
@@ -65,7 +65,7 @@ def read(content: bytes, options: ReadOptions) -> Picture | None:
     """Return the picture of a photo; None if the first bytes are not those of a supported format.
 
     Raises:
-        Busy, ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent: As `decode.picture`.
+        Busy, ContentTooLarge, InvalidContent, MissingExtra, UnsupportedContent: See `decode.picture`.
         Others: Any error that Pillow raises for damaged files.
     """
     for matches, reader in _READERS:
@@ -77,7 +77,7 @@ def read(content: bytes, options: ReadOptions) -> Picture | None:
 def _jpeg(content: bytes, options: ReadOptions) -> Picture:
     file = jpeg.walk(content, options.clock)
     with _open(file.pieces, "JPEG", options.clock) as image:
-        # A progressive JPEG needs memory for all coefficients. A JPEG that ends early needs it for a second picture.
+        # A progressive JPEG needs memory for all coefficients. An incomplete JPEG needs memory for a second picture.
         options.admit(
             Claim(
                 format="JPEG",
@@ -325,7 +325,7 @@ def _open_tiff(file: tiff.Tiff, pieces: Sequence[Piece], options: ReadOptions) -
 def _samples(
     file: tiff.Tiff, decode_method: tiff.DecodeMethod, options: ReadOptions
 ) -> tuple[NDArray[np.generic], str | None]:
-    """Return the colour samples of a TIFF, shape (rows, columns, colours). Describe missing rows; None if none are."""
+    """Return the colour samples, shape (rows, columns, colours), and a description of missing rows, or None."""
     planes = []
     missing = None
     for pieces in file.planes() if decode_method == "planes" else [file.side_by_side()]:

@@ -181,7 +181,8 @@ class Tiff:
         if (
             # The colours are multiplied by alpha.
             1 in self.numbers(EXTRA, ())
-            # Samples are predicted from the previous pixel. Side by side, the previous sample is of the same pixel.
+            # Samples are predicted from the previous pixel. In a file with samples side by side, the previous sample
+            # would belong to the same pixel.
             or (is_interleaved and predictor != 1)
             # Samples are predicted as floats, but at this depth their bits are decoded as integers.
             or (predictor == _FLOAT_PREDICTOR and self.bits == 16)
