@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 from countermark.errors import UnsafeURL
 
 MAX_URL_LENGTH = 8_000
-"""The maximum length of a URL, in characters. RFC 9110, section 4.1, recommends to accept at least this length."""
+"""The maximum length of a URL, in characters. RFC 9110, section 4.1, recommends accepting at least this length."""
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 """The URL schemes that are allowed, with their default ports."""

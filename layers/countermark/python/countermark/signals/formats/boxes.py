@@ -40,8 +40,8 @@ def walk(content: bytes, clock: Clock) -> Sequence[Piece]:
 
     The file contains offsets of its own parts, so all boxes stay at their offsets. Boxes without effect on the picture
     become free space. Metadata items get a type that decoders ignore, so that damaged EXIF or XMP does not stop the
-    decoder. Decoders check only the major brand, but viewers check all brands. So a major brand that decoders do not
-    know is replaced by the format's main brand.
+    decoder. A major brand that decoders do not know is replaced by the format's main brand. Viewers show such files,
+    because they check all brands.
     """
     default_brand, known_brands = (AVIF_BRANDS[0], AVIF_BRANDS) if is_avif(content) else (HEIC_BRANDS[0], HEIC_BRANDS)
     changes = [] if content[8:12] in (*known_brands, *_SHARED_BRANDS) else [(8, default_brand)]
