@@ -95,7 +95,8 @@ SENT_TYPES: Mapping[str, tuple[str, str | None]] = {
     "url": ("URI", None),
     "trend_query": ("TREND_QUERY", None),
 }
-"""The indicator type and the tag to send for a signal of each type. The tag specifies photo or video.
+"""The indicator type and the tag to send for a signal of each type. The tag specifies whether the content is a photo or
+a video.
 
 All these indicator types are on Meta's list. The list has no indicator type for url_md5. Source:
 https://developers.facebook.com/docs/threat-exchange/reference/apis/indicator-type.
@@ -155,9 +156,10 @@ _LIMIT = re.compile(r"([?&]limit=)[0-9]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """The change of one indicator, at a time in epoch seconds.
+    """The change of one indicator.
 
-    `data` is the indicator's record. It is None if the indicator was deleted, or has no signal or no opinion.
+    `at_s` is the time of the change, in epoch seconds. `data` is the indicator's record. It is None if the indicator
+    was deleted, or has no signal or no opinion.
     """
 
     key: str
@@ -286,7 +288,7 @@ class FbThreatExchange:
         """Begin a fetch of the changes up to now.
 
         The fetch restarts if the last fetch is too old, or was for another privacy group or another app. The app
-        matters because each record contains the app's id, by which the platform's own opinions are found.
+        matters because each record contains the app's id, which determines the opinions that are the platform's own.
 
         Raises:
             InvalidInput: The credentials are missing or malformed.
@@ -619,7 +621,7 @@ def _tags(descriptor: Mapping[str, JSON]) -> list[str]:
 
 
 def _reactions(descriptor: Mapping[str, JSON]) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield each kind of reaction to a descriptor, with the app ids of the members that reacted so."""
+    """Yield the name of each reaction to a descriptor, with the app ids of the members that gave this reaction."""
     reactions = descriptor.get("reactions")
     for reaction in reactions if isinstance(reactions, list) else []:
         if isinstance(reaction, Mapping):

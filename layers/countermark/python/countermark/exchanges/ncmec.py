@@ -271,7 +271,7 @@ class Ncmec:
         return opinions_of(data)
 
     def feedback_reasons(self, signal_type: str, *, credentials: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the names of the reasons for a negative vote on a fingerprint, by their ids.
+        """Return the names of the reasons for a negative vote on a fingerprint, by reason id.
 
         Raises:
             ExchangeFailed: The exchange refused the request, or sent an answer that is not in the expected format.

@@ -100,7 +100,7 @@ def member_id_of(element: "Element") -> int | None:
 
 
 def reasons_of(document: "Element") -> dict[str, str]:
-    """Return the names of the reasons in a document, by their ids. Reasons without an id are left out."""
+    """Return the names of the reasons in a document, by reason id. Reasons without an id are left out."""
     reasons = [reason for reason in document.iter() if _name(reason) == "reason"]
     return {guid: reason.get("name", "") for reason in reasons if (guid := reason.get("guid"))}
 

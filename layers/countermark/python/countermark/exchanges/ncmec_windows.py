@@ -20,11 +20,11 @@ GROW_FACTOR = 2
 little."""
 
 SMALL_WINDOW_ENTRIES = 2_000
-"""A window with fewer entries than this number is small. Two pages have this number of entries."""
+"""A window with fewer entries than this number is small. This is the number of entries on two full pages."""
 
 LAG_S = 5
-"""The time between the end of the last window and now, in seconds. After this time, all entries of the window's last
-second have arrived."""
+"""The time between the end of the last window and now, in seconds. The exchange has all entries of the window's last
+second after this time."""
 
 PAGE_URL_LIFETIME_S = 12 * 3600
 """The time for which a fetch can resume in the middle of a window, in seconds. NCMEC asks clients not to store the URLs
@@ -46,7 +46,7 @@ class PagePosition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """The progress of a fetch: it has all changes up to `from_s`, in epoch seconds.
+    """The progress of a fetch: it has received all changes up to `from_s`, in epoch seconds.
 
     `position` is the position inside the window that begins at `from_s`; None at the beginning of the window.
     `window_s` is the maximum size of a window in seconds; None if no window had too many entries yet. The size is
@@ -84,7 +84,7 @@ class Progress:
 class Window:
     """The size of the next window, and the number of consecutive small windows before it.
 
-    If `size_s` is None, the window extends to the end of the fetch.
+    `size_s` is in seconds. If it is None, the window contains the whole time that the fetch has not requested yet.
     """
 
     size_s: int | None

@@ -6,8 +6,8 @@ of python-threatexchange 1.2.16 is the documentation. Credentials: a user name a
 returns a token.
 
 The list is sorted by the time of change. A checkpoint consists of the time of change and the id of the last entry that
-was read. Each page contains the checkpoint for its last entry. The next page is requested with this checkpoint, and not
-with the URL in `next`, because that URL specifies the position as a number of entries. If an entry changes during a
+was read. Each page contains the checkpoint after its last entry. The next page is requested with this checkpoint, and
+not with the URL in `next`, because that URL specifies the position as a number of entries. If an entry changes during a
 fetch, it moves to the end of the list. With the URL, the fetch would then skip an entry.
 
 Limits: 32 MiB per page, 256 KiB per entry, 1,000 consecutive pages without an entry. It is an error if a checkpoint is
@@ -216,7 +216,7 @@ class _Session:
         """Request the page after a checkpoint. Return the request and its answer.
 
         Raises:
-            ExchangeFailed: The exchange refused.
+            ExchangeFailed: The exchange refused a request.
         """
         is_fresh = self._token is None
         token = self._token or self._log_in()
