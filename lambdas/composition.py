@@ -1,7 +1,7 @@
 """The composition root of the Lambda functions: it connects the stores of the deployment with the flows and the API.
 
-Each object is created at its first use and cached for the life of the process, so that a cold start loads only what it
-needs.
+Each object is created when it is first used, and is cached for the life of the process. So a cold start loads only the
+modules that the request needs.
 """
 
 import logging
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from countermark.flows.cached import BankDirectory
     from countermark.indexes.shards import IndexProvider
 
-# The DEBUG lines of these libraries contain whole requests, responses and errors, with credentials. So they are never
-# logged, whatever the log level.
+# The DEBUG lines of these libraries contain whole requests, responses and errors, including credentials. So these lines
+# are not logged at any log level.
 for _library in ("aws_lambda_powertools", "botocore"):
     logging.getLogger(_library).setLevel(logging.INFO)
 
@@ -47,7 +47,7 @@ def now_s() -> int:
 def registries() -> "Registries":
     """Return the installed signal types, content types and exchanges.
 
-    If an extension cannot be loaded, the function fails, and Lambda tries it again.
+    If an extension cannot be loaded, the invocation of the function fails, and Lambda tries the invocation again.
     """
     from countermark.extensions.registries import registries
 
@@ -82,7 +82,7 @@ def transport() -> "Transport":
 def index_reader() -> "IndexProvider":
     """Return the reader of the published index.
 
-    It reads this function's shards, or calls the functions that hold the shards, if there are any.
+    If other functions hold the shards, the reader calls them. Otherwise it reads the shards of this function.
     """
     functions = stores().shard_functions
     if functions is not None:
@@ -98,7 +98,7 @@ def index_reader() -> "IndexProvider":
         signal_types(),
         group=stores().shard_group or ALL_SHARDS,
         bands=stores().index_bands,
-        # Between two invocations a function is frozen.
+        # `ReadAhead` limits reading ahead, because Lambda freezes the function between two invocations.
         read_ahead=ReadAhead(),
     )
 
@@ -113,7 +113,10 @@ def bank_directory() -> "BankDirectory":
 
 @cache
 def app(*groups: str) -> "App":
-    """Return the API's app for groups of routes. The authorizer function has already found out the caller's roles."""
+    """Return the API's app for groups of routes.
+
+    The app uses the caller's roles that the authorizer function has found.
+    """
     from countermark.api.app import build_app
     from countermark.api.keys import access_by_authorizer
     from countermark.api.services import Services
@@ -128,12 +131,12 @@ def app(*groups: str) -> "App":
         index=index_reader() if {"match", "status"}.intersection(groups) else None,
         start_fetch=start_fetch,
     )
-    # The package's log lines have the same form as those of the handlers: JSON with the same fields.
+    # The package logs in the same format as the handlers: JSON with the same fields.
     logging.getLogger("countermark")
     copy_config_to_registered_loggers(Logger(), include={"countermark"})
     return build_app(services, groups=frozenset(groups))
 
 
 def start_fetch(collaboration: str) -> None:
-    """Request a fetch of a collaboration. It begins as soon as a run is free."""
+    """Request a fetch of a collaboration. The fetch begins as soon as the fetch function has capacity for it."""
     stores().fetch_queue.send([{"collaboration": collaboration}])

@@ -1,4 +1,7 @@
-"""Reports of index faults, the reasons why a function does not serve the newest index, as logs and as a metric."""
+"""Reports of index faults as log lines and as a metric.
+
+An index fault is a reason why a function does not serve the newest index.
+"""
 
 from aws_lambda_powertools import Logger
 
@@ -8,7 +11,7 @@ from countermark.indexes.shards import IndexProvider
 REPORT_INTERVAL_S = 60
 """The minimum time between two reports of the same fault, in seconds.
 
-The alarm evaluates five minutes, so more frequent reports would only increase the cost of logs.
+The alarm evaluates periods of five minutes, so more frequent reports would only increase the cost of logs.
 """
 
 

@@ -15,7 +15,7 @@ from countermark.errors import CountermarkError, InvalidSignal
 
 
 class _Postponed(Exception):
-    """Too little time is left to begin a message. The message returns to the queue, but is not counted as failed."""
+    """Too little time is left to process a message. The message returns to the queue, but is not counted as failed."""
 
 
 def process_records(
@@ -29,12 +29,13 @@ def process_records(
 ) -> dict[str, Any]:
     """Process the JSON body of each message. Return the failed messages in SQS's format for partial batch responses.
 
-    A message that fails with any error does not affect the others. The log has the type of the error and its stack. It
-    has the error's text only if the error is expected, because other texts can contain a signal or a secret.
+    A message that fails with any error does not affect the other messages. The log line has the type and the stack of
+    the error. It has the text of the error only if the error is expected, because other texts can contain a signal or a
+    secret.
 
     With `context`, the next message is processed only if the function has at least `min_remaining_ms` milliseconds
-    left. Otherwise all remaining messages return to the queue. The first message is always processed. If the function
-    timed out instead, all messages would return to the queue, including the processed ones.
+    left. Otherwise all remaining messages return to the queue. The first message is always processed. Without this
+    check, the function could time out, and all messages would return to the queue, including the processed messages.
     """
     begun = 0
     processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)

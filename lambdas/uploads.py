@@ -19,7 +19,7 @@ _PICTURES = (ContentType.PHOTO, ContentType.VIDEO)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewObject:
-    """One version of an uploaded object. In a bucket without versions, the ETag identifies the version."""
+    """One version of an uploaded object. In a bucket without versioning, the ETag identifies the version."""
 
     bucket: str
     key: str
@@ -34,7 +34,7 @@ class NewObject:
 
 
 def new_object(event: Mapping[str, Any]) -> NewObject:
-    """Return the object of an `Object Created` event. The event's key is not escaped.
+    """Return the object of an `Object Created` event. The object key in such an event is not percent-encoded.
 
     Raises:
         InvalidInput: The event is malformed.
@@ -57,7 +57,10 @@ def new_object(event: Mapping[str, Any]) -> NewObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HashedObject:
-    """The object of a content key, and the place of the content in the object. "" is the object itself."""
+    """The object that a content key names, and the place of the content in the object.
+
+    The place "" is the object itself. Another place, such as "/1", is a part of the object.
+    """
 
     key: str
     version_id: str
@@ -65,7 +68,10 @@ class HashedObject:
 
 
 def hashed_object(content_key: str, bucket: str) -> HashedObject:
-    """Return the object of a content key. It is a `NewObject`'s, with the place that the hash stage appended.
+    """Return the object that a content key names.
+
+    The content key is the `content_key` of a `NewObject`. For a part of an object, the hash stage has appended its
+    place.
 
     Raises:
         InvalidInput: The content key does not name an object of this bucket.
@@ -77,21 +83,22 @@ def hashed_object(content_key: str, bucket: str) -> HashedObject:
     return HashedObject(key=found["key"], version_id=found["version"], place=found["place"])
 
 
-# Keys can contain any character. Versions contain no # and do not end in a slash and digits.
+# The key of an object can contain any character. A version contains no #, and does not end in a slash and digits.
 _KEY_AND_VERSION = re.compile(r"(?P<key>.+)#(?P<version>[^#]+?)(?P<place>(?:/[0-9]+)*)", re.DOTALL)
 
 
 def content_type_of(key: str, mime_type: str, content_types: ContentTypes, head: bytes = b"") -> ContentType | None:
     """Return the content type of an upload; None if it is unknown.
 
-    The first of these that is known decides: the first bytes (`head`), the first part of the key (`photo/cat`), the
-    MIME type of the upload, the extension of the key. The bytes do not decide alone if they are ambiguous:
+    Four properties can show the type: the first bytes (`head`), the first part of the key (`photo/cat`), the MIME type
+    of the upload, and the extension of the key. The first property in this order that shows a type decides. There are
+    three exceptions, because first bytes can be ambiguous:
 
-    - An upload that is labelled as a text or a URL, and can be read as text, is one. Its first letters may resemble
-      another format.
-    - A GIF is a photo or a video according to the key's first part. Without that, an animated GIF is a video.
-    - If the key's first part is a type of an extension, the upload is of that type. The exception is an upload that
-      begins with other bytes than the type requires.
+    - An upload is a text or a URL if the key or the MIME type shows this and the bytes can be read as text. The first
+      letters of a text can resemble another format.
+    - A GIF is a photo or a video if the first part of the key shows this. Otherwise an animated GIF is a video.
+    - If the first part of the key is a content type of an extension, the upload has this type. But if the type requires
+      certain first bytes, the upload must begin with them.
     """
     by_key = _by_first_part(key, content_types)
     by_label = by_key or _by_mime_type(mime_type, content_types) or _by_name(key, content_types)
@@ -116,8 +123,8 @@ def types_of_upload(
     """Return a function that selects the signal types that hash an upload and its parts.
 
     `content_type` is the result of `content_type_of`. An animated GIF is hashed as a photo and as a video. If the bytes
-    are a video but the key's first part is `photo`, or the reverse, the cryptographic hashes of the key's type are
-    computed too, because banks may hold them under either type.
+    are a video but the first part of the key is `photo`, or the reverse, the cryptographic hashes for the type of the
+    key are computed too, because banks can hold these hashes under either type.
     """
     types_of = partial(applicable_types, signal_types, ratios=ratios)
     if content_type not in _PICTURES:
@@ -139,7 +146,10 @@ def _by_first_part(key: str, content_types: ContentTypes) -> ContentType | None:
 
 
 def _by_mime_type(mime_type: str, content_types: ContentTypes) -> ContentType | None:
-    """Return the type of a MIME type. An extension's whole MIME type counts before the part in front of the slash."""
+    """Return the content type of a MIME type.
+
+    An extension can define a content type for a whole MIME type. It takes precedence over the part before the slash.
+    """
     return content_types.by_mime_type(mime_type) or mime_types.by_mime_type(mime_type)
 
 
@@ -148,5 +158,8 @@ def _by_name(key: str, content_types: ContentTypes) -> ContentType | None:
 
 
 def _is_form_begun(form: ContentForm | None, head: bytes) -> bool:
-    """Return whether content of an extension's type can begin with `head`. A type without first bytes allows any."""
+    """Return whether content of an extension's type can begin with `head`.
+
+    A type that defines no first bytes allows any.
+    """
     return form is not None and (not form.starts or head.startswith(form.starts))

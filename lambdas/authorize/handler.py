@@ -1,6 +1,6 @@
 """The authorizer of the HTTP API: it returns whether the API key of a request is known, and the roles of the key.
 
-The API decides for each route what the roles allow.
+The API decides for each route whether the roles allow the request.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ REMEMBER_S = 10
 """How long a known key is cached, in seconds. A deleted key is refused after this time."""
 
 MAX_REMEMBERED = 1_000
-"""The maximum number of known keys that are cached, by their digests: more than a deployment has."""
+"""The maximum number of known keys in the cache, which stores them by digest. A deployment has fewer keys."""
 
 logger = Logger()
 metrics = stage_metrics()
@@ -38,7 +38,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def authorize(headers: Mapping[str, str], now: int) -> dict[str, Any]:
-    """Return the response to a request with these headers. Only the response for a known key is cached."""
+    """Return the authorizer's response to a request with these headers. Only responses for known keys are cached."""
     name = digest(presented_key(headers) or "")
     recent = _remembered.pop(name, None) or Recent(max_age_s=REMEMBER_S)
     answer = recent.value(now, lambda: authorizer_answer(stores().api_keys, headers))

@@ -1,7 +1,7 @@
 """The function of the stage curate.
 
-It answers the API's routes that change banks, contents and collaborations, purges deleted ones, and sends opinions to
-exchanges.
+It answers the API's routes that change banks, contents and collaborations. It also purges deleted banks and
+collaborations, and sends opinions to exchanges.
 """
 
 from typing import Any
@@ -40,7 +40,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def process_message(message: dict[str, Any], context: LambdaContext) -> None:
-    """Process a message: an event, or `{"resume_purges": true}` of the schedule."""
+    """Process a message: an event, or the message `{"resume_purges": true}` that the schedule sends."""
     if message.get("resume_purges") is True:
         resume(message, context)
         return
@@ -75,7 +75,7 @@ def process_opinion(opinion: OpinionGiven, context: LambdaContext) -> None:
 
 
 def process_bank_change(changed: BankChanged, message: dict[str, Any], context: LambdaContext) -> None:
-    """Purge until nothing is left, or until the time is up. In that case send the same message again."""
+    """Purge until nothing is left. If the function's time ends before that, send the same message again."""
     steps = 1
     has_more = purge(curator(), changed, steps=1)
     while has_more and context.get_remaining_time_in_millis() > NEXT_STEP_MS:
@@ -88,7 +88,7 @@ def process_bank_change(changed: BankChanged, message: dict[str, Any], context: 
 
 
 def resume(message: dict[str, Any], context: LambdaContext) -> None:
-    """Continue all unfinished purges. If the time is up before the end, send the message again."""
+    """Continue all unfinished purges. If the function's time ends before the purges do, send the same message again."""
     has_more = resume_purges(curator(), is_over=lambda: context.get_remaining_time_in_millis() <= NEXT_STEP_MS)
     if has_more:
         stores().purge_queue.send([message])

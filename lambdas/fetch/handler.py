@@ -1,7 +1,8 @@
 """The function of the stage fetch.
 
-The message `{"collaboration": "NAME"}` fetches one collaboration. `{"dispatch": true}` sends such a message for each
-enabled one. If the function's time ends during a fetch, it sends the message again, and the next run continues.
+For the message `{"collaboration": "NAME"}`, it fetches one collaboration. For the message `{"dispatch": true}`, it
+sends a message of the first kind for each enabled collaboration. If the function's time ends during a fetch, it sends
+the message again, and the next run continues the fetch.
 """
 
 from dataclasses import asdict
@@ -19,7 +20,7 @@ from lambdas.measures import stage_metrics
 from lambdas.records import process_records
 
 LAST_DELTA_S = 2 * 60
-"""The time between the deadline of a fetch and the end of the function's time, for the last delta, in seconds."""
+"""The time from the deadline of a fetch until the end of the function's time, in seconds. It is for the last delta."""
 
 CALLER = stage_caller("fetch")
 
@@ -46,8 +47,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 def dispatch() -> None:
     """Send a message for each enabled collaboration, and report the age of the oldest complete fetch as a metric.
 
-    If no fetch of a collaboration has ever completed, the age counts from its first run. Such a collaboration may fail
-    too seldom for the alarm on failures.
+    If no fetch of a collaboration has ever completed, the age counts from its first run. So the metric shows such a
+    collaboration even if it fails too seldom for the alarm on failures.
     """
     enabled = [each.name for each in stores().collaborations.collaborations() if each.enabled]
     for name in enabled:

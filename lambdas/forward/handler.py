@@ -1,8 +1,8 @@
-"""Answers requests that match no route of the HTTP API, in the same way as the local server.
+"""The function that answers requests that match no route of the HTTP API. It answers like the local server.
 
-The HTTP API compares paths as they were sent, so `//m/lookup` matches no route. A client whose base URL ends in a slash
-sends such requests. They are forwarded to the function of the normalised path. An unknown path is answered with 404,
-and a method that a path does not have with 405.
+The HTTP API does not normalise paths, so `//m/lookup` matches no route. A client sends such paths if its base URL ends
+in a slash. This function normalises the path and forwards the request to the function of the route. It answers an
+unknown path with status 404, and an unknown method of a known path with status 405.
 """
 
 from typing import Any

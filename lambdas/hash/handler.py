@@ -1,9 +1,9 @@
 """The function of the stage hash: it hashes the uploads that S3 reports, and answers the API's routes that hash.
 
-The content type of an upload follows from its bytes, its key or its MIME type (see `lambdas.uploads`). Its metadata
-`content-id` is the platform's id of the content, and the seed of the decision whether a ratio lets a bank match. If an
-upload cannot be hashed, this is reported as a result and not tried again as an error. Metrics count the uploads by
-outcome.
+The bytes, the key or the MIME type of an upload determine its content type (see `lambdas.uploads`). The metadata field
+`content-id` is the platform's id of the content. It is also the seed of the decision whether the ratio of a bank lets
+the bank match the content. If an upload cannot be hashed, the function reports this as a result, not as an error. So
+the message is not tried again. Metrics count the uploads by outcome.
 """
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from countermark.aws.content import Upload
 
 MAX_UPLOAD_BYTES = 5 * 1024**3
-"""The largest upload that is hashed: the limit of one S3 PUT, which is read in half of the function's time."""
+"""The maximum size of an upload that is hashed, in bytes.
+
+This is the limit of one S3 PUT. The function reads an upload of this size in half of its time.
+"""
 
 TOO_LARGE = Unhashable(code="too_large", reason=f"the upload is larger than {MAX_UPLOAD_BYTES} bytes")
 
@@ -34,7 +37,10 @@ UNKNOWN = Unhashable(
 )
 
 MAX_OBJECT_BYTES = 50 * 1024**4
-"""The largest object in S3. An object that is too large to hash is opened too, because its metadata is reported."""
+"""The maximum size of an object in S3, in bytes.
+
+The function also opens an object that is too large to hash, because it reports the object's metadata.
+"""
 
 Outcome: TypeAlias = Coverage | Literal["unknown", "empty", "repeated", "missing"]
 
@@ -50,14 +56,14 @@ METRICS: dict[Outcome, str] = {
 """The metric of each outcome. Folders that the S3 console creates, and other objects without bytes, are `empty`."""
 
 LEFT_OUT_METRIC = "UploadLeftOut"
-"""The metric that is 1 for a content that was not fully hashed, and 0 for others. An alarm watches its average.
+"""The metric that is 1 for a content that was not fully hashed, and 0 for other contents. An alarm watches the average.
 
-An alarm on a quotient of the metrics above would not work: a metric that was never reported has no value, so the
-quotient would have none either.
+An alarm on a quotient of the metrics above would not work. A metric that was never reported has no value, so the
+quotient would have no value either.
 """
 
 LEFT_OUT_VALUES: dict[Outcome, int] = {"hashed": 0, "partly": 1, "unhashable": 1, "unknown": 1}
-"""The value of `LEFT_OUT_METRIC` for each outcome. Outcomes without content have none."""
+"""The value of `LEFT_OUT_METRIC` for each outcome. Outcomes without content have no value."""
 
 logger = Logger()
 metrics = stage_metrics()
@@ -86,7 +92,10 @@ def hash_message(message: dict[str, Any]) -> None:
 
 
 def hash_object(upload: NewObject) -> tuple[Outcome, list[str]]:
-    """Hash one object. Return the outcome, and each signal type that was left out with its code: `pdq=damaged`."""
+    """Hash one object.
+
+    Return the outcome and the omitted signal types, each with the code of the reason: `pdq=damaged`.
+    """
     try:
         with stores().uploads.open(upload.key, version_id=upload.version_id, max_bytes=MAX_OBJECT_BYTES) as opened:
             if opened.size_bytes == 0:

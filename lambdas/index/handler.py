@@ -1,4 +1,7 @@
-"""The function of the stage index: it builds and publishes the index. A batch of nudges causes one build."""
+"""The function of the stage index: it builds and publishes the index.
+
+A nudge is a message that requests a build. A batch of nudges causes one build.
+"""
 
 import time
 from collections.abc import Mapping
@@ -15,12 +18,16 @@ from lambdas.measures import stage_metrics
 from lambdas.records import process_records
 
 NEXT_BUILD_MS = 5 * 60 * 1000
-"""The remaining time that the function needs for one more build, in milliseconds. Merging large segments takes less."""
+"""The remaining time that the function needs for one more build, in milliseconds.
+
+A merge of large segments takes less time.
+"""
 
 SLICE_S = 5.0
-"""How long a build reads before it publishes, in seconds, so that new content does not wait for a large change.
+"""How long a build reads changes before it publishes the index, in seconds.
 
-The next build first reads content that is new by then, and then continues with the large change.
+Because of this limit, new content does not wait for a large change. The next build first reads the content that was
+added in the meantime, and then continues with the large change.
 """
 
 logger = Logger()
@@ -33,8 +40,9 @@ tracer = Tracer()
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Process a batch of the nudge queue. A message `{"full": true}` requests a repair: a build from scratch.
 
-    A malformed message fails alone and goes to the dead-letter queue. The build runs for the others, which all succeed
-    or fail with it. If the time is up before all changes, or a repair, are complete, the next build continues.
+    A malformed message fails without affecting the other messages, and goes to the dead-letter queue. The other
+    messages cause one build, and they succeed or fail together with the build. If the function's time ends before all
+    changes are read or the repair is complete, the next build continues.
     """
     nudges: list[bool] = []
     answer = process_records(
@@ -50,7 +58,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def requests_repair(message: Any) -> bool:
-    """Return whether a nudge requests a repair. The nudge of a changed bank has no field `full`, and requests none.
+    """Return whether a nudge requests a repair.
+
+    Without the field `full`, as after a changed bank, it requests no repair.
 
     Raises:
         InvalidInput: The message is not a nudge.
@@ -88,7 +98,10 @@ def build(*, full: bool) -> IndexReport:
 
 
 def _build(*, full: bool) -> IndexReport:
-    """Build once, with the shards that the deployment sets. If their number changed, build from scratch."""
+    """Build once, with the number of shards that the deployment sets.
+
+    If this number has changed, build from scratch.
+    """
     end_s = time.monotonic() + SLICE_S
     return build_index(
         stores().banks,

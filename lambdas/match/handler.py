@@ -25,11 +25,16 @@ from lambdas.records import process_records
 from lambdas.uploads import content_type_of, hashed_object, types_of_upload
 
 PARTLY_MATCHED = "ContentPartlyMatched"
-"""The metric of contents that were compared with only a part of the banked signals, or of which only a part was
-compared."""
+"""The metric that counts partly matched contents.
+
+Only a part of such a content was compared, or it was compared with only a part of the banked signals.
+"""
 
 SLOWEST_MS = 20_000
-"""How long the slowest content takes to match, in milliseconds: a text of 10 MiB that reaches all its time limits."""
+"""How long the slowest content takes to match, in milliseconds.
+
+This is a text of 10 MiB that reaches all time limits.
+"""
 
 CALLER = stage_caller("match")
 
@@ -50,7 +55,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     try:
         return app("match", "status").resolve(event, context)
     finally:
-        # Requests write no other metric, so a request without faults writes none.
+        # Requests write no other metrics, so this writes nothing if there are no faults to report.
         if failed := faults.report(index_reader(), logger=logger, now_s=now_s()):
             metrics.add_metric(name="IndexLoadFailed", unit=MetricUnit.Count, value=failed)
             metrics.flush_metrics()
@@ -65,7 +70,8 @@ def match_message(message: dict[str, Any]) -> None:
     partial_types: set[str] = set()
 
     def on_partial(partial: Mapping[str, str]) -> None:
-        # Without a match, this content may still be banked. Only signal types are logged: a reason may quote content.
+        # Even if no match is found, the content may be banked. Only signal types are logged, because a reason can quote
+        # content.
         logger.warning("content_matched_in_part", content_key=hashed.content_key, signal_types=sorted(partial))
         partial_types.update(partial)
 
@@ -93,7 +99,9 @@ def match_message(message: dict[str, Any]) -> None:
 
 
 def read_queries(hashed: ContentHashed) -> Iterable[Signal]:
-    """Read the queries that an event left in its upload: those of the upload, or of the part at the event's place.
+    """Read an upload, and return the queries that were too large for its event.
+
+    They are the queries of the whole upload, or of the part of the upload that the event is about.
 
     Raises:
         NotFound: This version of the upload no longer exists, or has no such part.

@@ -1,1 +1,4 @@
-"""Ring 4: the ports over DynamoDB, S3, EventBridge and Secrets Manager. Only this package imports boto3."""
+"""Ring 4: the ports, implemented with DynamoDB, S3, EventBridge, SQS, Lambda and Secrets Manager.
+
+Only this package imports boto3.
+"""

@@ -1,4 +1,7 @@
-"""API keys in DynamoDB. They are in one partition, so that a policy can limit a function to reading only them."""
+"""API keys in DynamoDB.
+
+All API keys are in one partition, so that an IAM policy can allow a function to read only them.
+"""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -32,8 +35,9 @@ class DynamoApiKeyStore:
             "created_at_s": key.created_at_s,
         }
         for _ in attempts("storing a key"):
-            # The digest is the key of an item, so no condition on the item can detect a duplicate name. Each write also
-            # increments a counter. If two writers find the same name free at the same time, only one write succeeds.
+            # The item's key contains the digest, not the name, so no condition on the item can detect a duplicate name.
+            # So each write also increments a counter, on condition that the counter has not changed. If two writers
+            # find the same name free at the same time, only one write succeeds.
             last = int((self._table.get(keys.API_KEY_COUNTER) or {"last": 0})["last"])
             if any(stored.name == key.name and stored.digest != key.digest for stored in self.keys()):
                 raise duplicate_name_error(key.name)

@@ -1,4 +1,4 @@
-"""Conversion between banks and contents and their DynamoDB items."""
+"""Conversion of banks and contents to DynamoDB items, and of DynamoDB items to banks and contents."""
 
 import json
 from typing import Any
@@ -8,11 +8,14 @@ from countermark.aws.table import Item, Value, to_json
 from countermark.domain.bank import Bank, BankContent, ContentChange, Provenance, changed_fields
 
 DERIVED_ATTRIBUTES = ("bank_id", names.BANK_INDEX.partition_key, "signals", "provenance", "original_media_uri")
-"""Attributes that a put of an existing content replaces. A missing attribute is None."""
+"""The attributes that a put of an existing content replaces.
+
+If a field of the content is None, its attribute is missing.
+"""
 
 
 def derived_attributes(content: BankContent) -> dict[str, Value]:
-    """Return the attributes that a put of an existing content replaces."""
+    """Return the values of the attributes that a put replaces if the content exists already (`DERIVED_ATTRIBUTES`)."""
     values: dict[str, Value] = {
         "bank_id": content.bank_id,
         names.BANK_INDEX.partition_key: keys.bank_shard(content.bank_id, content.id),
@@ -26,7 +29,7 @@ def derived_attributes(content: BankContent) -> dict[str, Value]:
 
 
 def curated_attributes(content: BankContent) -> dict[str, Value]:
-    """Return the attributes that a put of an existing content leaves unchanged."""
+    """Return the values of the attributes that a put leaves unchanged if the content exists already."""
     values: dict[str, Value] = {
         "disable_until_ts": content.disable_until_ts,
         "note": to_json(content.note),
@@ -37,12 +40,12 @@ def curated_attributes(content: BankContent) -> dict[str, Value]:
 
 
 def changed_attributes(change: ContentChange) -> dict[str, Value]:
-    """Return the attributes that a change sets. They have the names of the change's fields."""
+    """Return the attributes that a change sets. The attributes have the same names as the fields of the change."""
     return {name: value if isinstance(value, int) else to_json(value) for name, value in changed_fields(change).items()}
 
 
 def content_of(item: Item) -> BankContent:
-    """Return the content of an item."""
+    """Return the content that an item stores."""
     uri = item.get("original_media_uri")
     provenance = item.get("provenance")
     return BankContent(
@@ -60,17 +63,17 @@ def content_of(item: Item) -> BankContent:
 
 
 def bank_item(bank: Bank) -> Item:
-    """Return the item of a bank."""
+    """Return the item that stores a bank."""
     return {**keys.bank(bank.id)._asdict(), "bank_id": bank.id, "data": bank_data(bank)}
 
 
 def bank_data(bank: Bank) -> str:
-    """Return the fields of a bank that can change, as one text, so that one condition detects any change."""
+    """Return the fields of a bank that can change, as one JSON text. One condition on this text detects any change."""
     return to_json([bank.name, bank.matching_enabled_ratio, dict(bank.distance_limits)])
 
 
 def bank_of(item: Item) -> Bank | None:
-    """Return the bank of an item; None if the item is the tombstone of a deleted bank."""
+    """Return the bank that an item stores; None if the item is the tombstone of a deleted bank."""
     if "is_deleted" in item:
         return None
     name, ratio, limits = _from_json(item["data"])
@@ -82,10 +85,10 @@ def _from_json(value: Value) -> Any:
 
 
 def integer(value: Value | None) -> int:
-    """Return an integer attribute.
+    """Return the value of an attribute that must be an integer.
 
     Raises:
-        TypeError: The attribute is not an integer. countermark never writes such an item.
+        TypeError: The value is not an integer. countermark never writes such a value.
     """
     if not isinstance(value, int):
         raise TypeError(f"an attribute that must be an integer is of type {type(value).__name__}")

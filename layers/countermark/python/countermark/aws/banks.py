@@ -1,9 +1,11 @@
 """Banks and contents in DynamoDB, and the feed of their changes.
 
-Every change is one conditional write, or a small transaction, whose condition is the state that was read before. A
-call that loses a race reads again and decides again. The same write also sets the feed's attributes, so that no change
-can be acknowledged but missing from the feed. The ids of a bank's page come from a secondary index that lags a little
-behind. Each content of the page is then read strongly consistently.
+Every change is one conditional write or one small transaction. Its condition is that the items are unchanged since they
+were read. If another call has changed an item in the meantime, the call reads the item and makes its decision again.
+The write of a change also sets the feed attributes of the item, so the feed lists every acknowledged change.
+
+To return a page of a bank, a call reads the content ids from a secondary index, which shows writes with a short delay.
+Then it reads the contents from the table, strongly consistently.
 """
 
 import heapq
@@ -65,26 +67,32 @@ Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 TOMBSTONE_S = 30 * 24 * 3600
-"""How long the feed lists a deletion, in seconds. A reader that reads less often must start again from nothing."""
+"""How long the feed lists a deletion, in seconds.
+
+A reader that reads the feed less often must read everything again.
+"""
 
 LATE_WRITES_S = 3_600
-"""How long after a bank is deleted its purge counts as unfinished, in seconds.
+"""The minimum time from the deletion of a bank until its purge counts as finished, in seconds.
 
-A write that began before the deletion may arrive later, because a Lambda function runs for up to 15 minutes. The
-secondary index may list it later still. Source: AWS Lambda, "Lambda quotas".
+A write that began before the deletion can be stored after it, because a Lambda function runs for up to 15 minutes. The
+secondary index can list the written content even later. Source: AWS Lambda, "Lambda quotas".
 """
 
 MARK_S = 400 * 24 * 3600
-"""How long the mark of a build is stored, in seconds. A deployment signs builds every few minutes."""
+"""How long the mark of an index build is stored, in seconds. `sign_build` stores a new mark every few minutes."""
 
 WRITERS = 16
-"""Threads of one bulk write. Each content needs a separate conditional write, because DynamoDB's batches have no
-conditions."""
+"""The number of threads of one bulk write.
+
+Each content needs a separate conditional write, because DynamoDB's batch writes cannot have conditions.
+"""
 
 BEGIN_WITHIN_S = 8
-"""How long a batch may begin new writes, in seconds.
+"""How long after its start a batch can begin new writes, in seconds.
 
-With `clients.READ_TIMEOUT_S` and its retries, the last write then ends within the 30 seconds that API Gateway waits.
+A write takes limited time (see `clients.READ_TIMEOUT_S` and the retries). So the last write ends within the 30 seconds
+that API Gateway waits.
 """
 
 _IS_FREE_OR_DELETED = f"({keys.IS_FREE} OR attribute_exists(#is_deleted))"
@@ -95,7 +103,7 @@ _SET_FEED_ATTRIBUTES = ", " + ", ".join(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
-    """A batch of contents: their ids, whether an earlier call began it, and whether all contents are written."""
+    """A batch of contents: the ids, whether an earlier call began the batch, and whether all contents are written."""
 
     ids: range
     is_old: bool
@@ -103,7 +111,7 @@ class _Batch:
 
 
 class DynamoBankStore:
-    """The banks of a deployment. `clock` returns epoch seconds. The feed lists changes in the order of this clock."""
+    """The banks of a deployment. `clock` returns epoch seconds. The feed orders changes by the times of this clock."""
 
     def __init__(self, client: "DynamoDBClient", table: str, *, clock: Callable[[], float] = time.time) -> None:
         self._table = Table(client, table)
@@ -111,7 +119,10 @@ class DynamoBankStore:
         self._bank_ids: dict[str, int] = {}  # by name, as last read: each use checks that the id is still valid
 
     def create_bank(self, name: str, *, ratio: float) -> Bank:
-        """Create a bank. The feed does not list it, because an index build has no work until the bank has a content."""
+        """Create a bank.
+
+        The feed does not list the new bank, because index builds need to read only banks with contents.
+        """
         bank = Bank(id=self._next_numbers(keys.BANK_COUNTER, 1).start, name=name, matching_enabled_ratio=ratio)
         try:
             self._table.transact([self._reserve_name(bank), Put(item=bank_item(bank))])
@@ -124,9 +135,10 @@ class DynamoBankStore:
         return self._bank_with_items(name)[0]
 
     def _bank_with_items(self, name: str, *others: Key) -> tuple[Bank, dict[Key, Item]]:
-        """Return a bank, and the items that exist, by key: those of the bank's name and of `others`.
+        """Return a bank, and a mapping from keys to items.
 
-        This takes one read if the bank's id is cached and still valid.
+        The mapping has the item that reserves the bank's name, and the items that exist at the keys `others`. The call
+        takes one read if the bank's id is cached and still valid.
 
         Raises:
             NotFound: No bank has that name.
@@ -188,8 +200,8 @@ class DynamoBankStore:
     def purge_contents(self, bank_id: int, *, limit: int) -> int:
         """Remove contents of a deleted bank. Remove nothing if the bank exists.
 
-        The secondary index may still list contents that are already removed. So pages are read until one call removes
-        something.
+        The secondary index can still list contents that are already removed. So this reads pages until at least one
+        content of a page is removed, or no page is left.
         """
         item = self._table.get(keys.bank(bank_id))
         if item is not None and bank_of(item) is not None:
@@ -201,7 +213,10 @@ class DynamoBankStore:
         return 0
 
     def unfinished_purges(self) -> Sequence[int]:
-        """Return the ids of deleted banks with an unfinished purge. Each is listed for at least `LATE_WRITES_S`."""
+        """Return the ids of deleted banks with an unfinished purge.
+
+        A purge stays unfinished for at least `LATE_WRITES_S`.
+        """
         items = list(self._table.query(Range(partition=names.BANKS)))
         unfinished = {int(Key.of(item).sk) for item in items if "is_deleted" in item and "purged_at_s" not in item}
         if self._table.get(keys.PURGES_DERIVED) is None:
@@ -209,9 +224,12 @@ class DynamoBankStore:
         return sorted(unfinished)
 
     def _derive_purges(self, known_ids: Container[int]) -> set[int]:
-        """Find banks that have contents but neither an item nor a tombstone, and return their ids. This runs once.
+        """Write tombstones for banks that have contents but neither an item nor a tombstone.
 
-        Older versions let a tombstone expire after 30 days, even if the contents were not purged by then.
+        Return the ids of these banks.
+
+        Older versions of countermark let a tombstone expire after 30 days, even if the contents were not purged by
+        then. The search for such banks runs only once per table.
         """
         counter = self._table.get(keys.BANK_COUNTER)
         found = set()
@@ -226,7 +244,10 @@ class DynamoBankStore:
         return found
 
     def _finish_purge(self, tombstone: Item | None) -> None:
-        """Let the tombstone of a bank without contents expire, once no write to the bank can still be running."""
+        """Set the expiry time of the tombstone of a bank that has no contents left.
+
+        Do nothing while a write to the bank can still be running.
+        """
         if tombstone is None or "purged_at_s" in tombstone:
             return
         now_s = int(self._clock())
@@ -243,9 +264,12 @@ class DynamoBankStore:
             )
 
     def add_content(self, bank_id: int, draft: ContentDraft, *, now_s: int) -> BankContent:
-        """Bank a draft.
+        """Add a draft to a bank as a content.
 
-        If the bank is deleted during the call, the content is stored but never matches, because builds leave it out.
+        If a content of the bank already has the draft's source key, return that content.
+
+        If the bank is deleted during the call, the content is stored but never matches, because index builds leave it
+        out.
         """
         item = self._table.get(keys.bank(bank_id))
         if item is None or bank_of(item) is None:
@@ -253,7 +277,8 @@ class DynamoBankStore:
         content = draft.content(self._next_numbers(keys.CONTENT_COUNTER, 1).start, bank_id, now_s=now_s)
         if draft.source_key is not None:
             return self._add_with_source_key(content, draft.source_key)
-        # Only this call has the id. If its item exists, an earlier attempt of the same write stored it.
+        # No other call uses this id. If an item with this id exists, an earlier attempt of the same write stored the
+        # item.
         with suppress(ConditionFailed):
             self._table.write(Put(item=self._content_item(content), condition=keys.IS_FREE))
         return content
@@ -261,9 +286,10 @@ class DynamoBankStore:
     def add_contents(
         self, bank_id: int, drafts: Sequence[ContentDraft], *, key: str | None = None, now_s: int
     ) -> range:
-        """Bank drafts, each in a separate write, in parallel. No write begins after `BEGIN_WITHIN_S`.
+        """Add drafts to a bank as contents. Each content is a separate write, and the writes run in parallel.
 
-        The ids are stored under the key first, so that a repeated call writes only the missing contents.
+        No write begins later than `BEGIN_WITHIN_S` after the start of the call. The ids are stored under `key` before
+        the contents are written. So a repeated call with the same key writes only the missing contents.
         """
         check_page(len(drafts))
         if any(draft.source_key is not None for draft in drafts):
@@ -285,7 +311,8 @@ class DynamoBankStore:
         if batch.is_done:
             return batch.ids
         if batch.is_old:
-            # A content that was deleted since then has a tombstone, and stays deleted.
+            # Do not write stored contents again. A content that was deleted in the meantime has a tombstone and stays
+            # deleted.
             for stored in self._table.get_many([keys.content(content_id) for content_id in batch.ids]):
                 del missing[keys.content_id(Key.of(stored))]
         contents = [draft.content(content_id, bank_id, now_s=now_s) for content_id, draft in missing.items()]
@@ -295,14 +322,16 @@ class DynamoBankStore:
                 f"{len(drafts) - len(failures)} of {len(drafts)} contents were stored ({failures[0]}): send the same "
                 f"batch again with the idempotency_key {key!r}, which stores the rest"
             )
-        with suppress(Unavailable):  # a repeated call then reads each content, and finds it
+        with suppress(Unavailable):  # if this fails, a repeated call reads all contents instead
             self._table.write(
                 Update(key=keys.batch(bank_id, key), change="SET #is_done = :done", values={"done": True})
             )
         return batch.ids
 
     def _batch(self, bank_id: int, key: str, digest: str, count: int, *, now_s: int) -> "_Batch":
-        """Return the batch of a key. If there is none, or it has expired, create it with new ids.
+        """Return the batch that is stored under a key.
+
+        If the batch does not exist or has expired, create it with new ids.
 
         Raises:
             Conflict: The key was used for other contents.
@@ -327,11 +356,11 @@ class DynamoBankStore:
                 self._table.write(Put(item=new_item, condition=condition, values={"now": now_s}))
                 return _Batch(ids=ids, is_old=False, is_done=False)
             except ConditionFailed:
-                continue  # another process, or this write's first attempt, has just begun the same batch
+                continue  # another process, or the first attempt of this write, has just created the batch
         raise AssertionError("unreachable: attempts() raises an error after the last attempt")
 
     def _put_new(self, contents: Sequence[BankContent], *, until_s: float) -> list[str]:
-        """Write contents whose keys are free. Return one reason for each content that was not written."""
+        """Write new contents. Return one reason for each content that was not written, the most informative first."""
 
         def put(content: BankContent) -> str | None:
             if failed.is_set():
@@ -339,7 +368,7 @@ class DynamoBankStore:
             if self._clock() >= until_s:
                 return f"the other contents took {BEGIN_WITHIN_S} s"
             try:
-                # An existing item was written by an earlier attempt.
+                # If the item exists, an earlier attempt has written it.
                 with suppress(ConditionFailed):
                     self._table.write(Put(item=self._content_item(content), condition=keys.IS_FREE))
             except Unavailable as error:
@@ -355,7 +384,10 @@ class DynamoBankStore:
         return self._next_numbers(keys.CONTENT_COUNTER, count)
 
     def put_contents(self, contents: Sequence[BankContent], *, are_new: bool = False) -> None:
-        """Write contents. If they are new, read a stored one only when the condition of its write fails."""
+        """Write contents.
+
+        If `are_new` is True, read a stored content only after the condition of its write has failed.
+        """
         check_page(len(contents))
         distinct = list({content.id: content for content in contents}.values())
         stored = {} if are_new else self._items([content.id for content in distinct])
@@ -367,7 +399,10 @@ class DynamoBankStore:
         return {content_id: content_of(item) for content_id, item in self._items(wanted).items()}
 
     def content_page(self, bank_id: int, *, before: int | None = None, limit: int) -> ContentPage:
-        """Return a page, merged from the shards of the bank. A page can be short if contents were deleted just now."""
+        """Return a page of contents, merged from the shards of the bank.
+
+        The page can have fewer than `limit` contents if some contents were deleted a moment ago.
+        """
         check_page(limit)
         ids = list(islice(self._listed_ids(bank_id, before=before, page_size=limit + 1), limit + 1))
         items = self._items(ids[:limit])
@@ -408,10 +443,10 @@ class DynamoBankStore:
         return sum(self._in_parallel(partial(self._delete, bank_id), list(dict.fromkeys(ids))))
 
     def changes(self, cursor: str | None, *, limit: int) -> ChangePage:
-        """Return changes from `feed`, shard by shard. A change can be returned more than once.
+        """Return a page of the feed's changes, shard by shard. A change can be returned more than once.
 
-        A cursor that is older than `TOMBSTONE_S` may miss deletions. An index then still holds deleted contents, but
-        they never match, because each lookup reads the state of its contents.
+        If the cursor is older than `TOMBSTONE_S`, the page can lack deletions. Then an index still holds the deleted
+        contents. They never match, because each lookup reads the current state of the contents that it finds.
         """
         check_page(limit)
         return feed.read(
@@ -470,12 +505,12 @@ class DynamoBankStore:
             return list(pool.map(call, arguments))
 
     def _items(self, ids: Sequence[int]) -> dict[int, Item]:
-        """Return the contents' items, read strongly consistently, without tombstones."""
+        """Return the items of contents by content id, read strongly consistently. Tombstones are left out."""
         items = self._table.get_many([keys.content(content_id) for content_id in ids])
         return {integer(item["content_id"]): item for item in items if "is_deleted" not in item}
 
     def _listed_ids(self, bank_id: int, *, before: int | None, page_size: int) -> Iterator[int]:
-        """Yield the ids that the secondary index lists for a bank, newest first."""
+        """Yield the content ids below `before` that the secondary index lists for a bank, newest first."""
         shards = [
             self._table.query(
                 Range(partition=shard, index=names.BANK_INDEX, before=before, newest_first=True), page_size=page_size
@@ -491,7 +526,7 @@ class DynamoBankStore:
         return (str(item[names.FEED_INDEX.sort_key]) for item in self._table.query(key_range, page_size=page_size))
 
     def _feed_attributes(self, kind: Literal["bank", "content"], entity_id: int) -> dict[str, Value]:
-        """Return the attributes that list a change in the feed, with the current time."""
+        """Return the attributes that make the feed list an item as changed at the current time."""
         return {
             names.FEED_INDEX.partition_key: keys.feed_shard(entity_id),
             names.FEED_INDEX.sort_key: feed.new_entry(kind, entity_id, now_ms=self._now_ms()),
@@ -508,13 +543,13 @@ class DynamoBankStore:
         }
 
     def _bank_tombstone(self, bank_id: int) -> Item:
-        """Return the tombstone of a bank. It does not expire until the bank is purged."""
+        """Return the tombstone of a bank. The tombstone has no expiry time until the bank is purged."""
         tombstone = self._tombstone("bank", bank_id)
         del tombstone[names.TTL_ATTRIBUTE]
         return tombstone
 
     def _bank_update(self, old: Bank, new: Bank) -> Update:
-        """Return the update of a bank. It adds a feed entry if the ratio changes to 0 or from 0."""
+        """Return the update that changes a bank. The update adds a feed entry if the ratio changes from 0 or to 0."""
         values: dict[str, Value] = {"old": bank_data(old), "new": bank_data(new)}
         change = "SET #data = :new"
         if (old.matching_enabled_ratio > 0.0) != (new.matching_enabled_ratio > 0.0):
@@ -523,9 +558,9 @@ class DynamoBankStore:
         return Update(key=keys.bank(new.id), change=change, condition=f"{keys.EXISTS} AND #data = :old", values=values)
 
     def _content_update(self, item: Item, change: ContentChange) -> Update | None:
-        """Return the update of a content; None if nothing changes.
+        """Return the update that applies a change to a content; None if the change sets nothing.
 
-        It adds a feed entry if the change sets or lifts a permanent disable.
+        The update adds a feed entry if the content becomes permanently disabled, or is no longer permanently disabled.
         """
         new = changed_attributes(change)
         if not new:
@@ -543,7 +578,10 @@ class DynamoBankStore:
         return Update(key=keys.content(integer(item["content_id"])), change=sets, condition=condition, values=values)
 
     def _put(self, content: BankContent, stored: Item | None) -> None:
-        """Write a content. `stored` is the item that was read at its key, or None. If it has changed, read it again."""
+        """Write a content. `stored` is the item that was read at the content's key, or None.
+
+        If the item has changed since then, read the item again.
+        """
         for _ in attempts(f"writing content {content.id}"):
             write = (
                 Put(item=self._content_item(content), condition=_IS_FREE_OR_DELETED)
@@ -562,8 +600,8 @@ class DynamoBankStore:
     def _replacing_update(self, stored: Item, content: BankContent) -> Update | None:
         """Return the update of an existing content; None if nothing changes.
 
-        It leaves the attributes that curators set unchanged. It adds a feed entry if the signals or the bank change,
-        because builds must then read the content again.
+        The update leaves the attributes that curators set unchanged. It adds a feed entry if the signals or the bank
+        change, because index builds must then read the content again.
         """
         new = derived_attributes(content)
         if new == {name: stored[name] for name in DERIVED_ATTRIBUTES if name in stored}:
@@ -609,7 +647,7 @@ class DynamoBankStore:
         return True
 
     def _add_with_source_key(self, content: BankContent, source_key: str) -> BankContent:
-        """Bank a content under its source key, or return the existing content that has this source key."""
+        """Add a content with a source key to its bank, or return the bank's existing content with this source key."""
         key = keys.source(content.bank_id, source_key)
         put = Put(item={**self._content_item(content), "source_pk": key.pk}, condition=keys.IS_FREE)
         for _ in attempts("banking a content"):

@@ -1,4 +1,4 @@
-"""Batches for services that can refuse a part of a batch, such as EventBridge and SQS."""
+"""Batches for services that can refuse some entries of a batch, such as EventBridge and SQS."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -33,7 +33,9 @@ def in_batches(
 
 
 def send_all(action: str, batch: list[Entry], send: Callable[[list[Entry]], list[int]]) -> None:
-    """Send a batch with `send`, and send refused entries again. `send` returns the positions of refused entries.
+    """Send a batch with `send`, and send refused entries again.
+
+    `send` accepts a list of entries and returns the positions of the refused entries in this list.
 
     Raises:
         Unavailable: Some entries were still refused at the last attempt. The message begins with `action`.

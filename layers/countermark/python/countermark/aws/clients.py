@@ -1,4 +1,4 @@
-"""boto3 clients with their time-outs, retries and connection limits. Each is created at its first use.
+"""boto3 clients with time-outs, retries and connection limits. Each client is created when it is first used.
 
 boto3 reads the region, the credentials and, for an emulator, `AWS_ENDPOINT_URL` from the environment.
 """
@@ -18,38 +18,53 @@ if TYPE_CHECKING:
     from countermark.aws.shards import LambdaClient
 
 CONNECT_TIMEOUT_S = 2
-"""A connection within a region takes milliseconds. Two seconds are enough to send one lost packet again."""
+"""How long connecting can take, in seconds.
+
+Within a region it takes milliseconds. Two seconds are enough to send one lost packet again.
+"""
 
 READ_TIMEOUT_S = 4
-"""DynamoDB, EventBridge, Secrets Manager and SQS answer within tens of milliseconds."""
+"""How long a response can take, in seconds.
+
+DynamoDB, EventBridge, Secrets Manager and SQS answer within tens of milliseconds.
+"""
 
 READ_TIMEOUT_S3_S = 30
-"""S3 can take seconds to send the first byte of a large object."""
+"""How long a response of S3 can take, in seconds. The first byte of a large object can take seconds."""
 
 READ_TIMEOUT_LAMBDA_S = 20
-"""How long another function may take. A cold function first loads its index. API Gateway waits 30 seconds."""
+"""How long the response of another Lambda function can take, in seconds.
+
+After a cold start, a function first loads its index. The total must stay below the 30 seconds that API Gateway waits.
+"""
 
 MAX_ATTEMPTS = 3
-"""The first attempt and two retries. The retry mode `standard` backs off, to spare a service in trouble."""
+"""The number of attempts per request: the first attempt and two retries.
+
+The retry mode `standard` waits longer before each retry, so that an overloaded service can recover.
+"""
 
 LONGEST_BACKOFF_S = 3
-"""The sum of the two waits between three attempts.
+"""The maximum sum of the two waits between three attempts, in seconds.
 
 Source: "Retry behavior", standard mode: up to 1 s, then up to 2 s.
 """
 
 MAX_CONNECTIONS = 20
-"""Connections of one client: one for each of `banks.WRITERS`, and a few for reads at the same time."""
+"""The maximum number of connections per client.
+
+Each of the `banks.WRITERS` threads needs one connection, and reads at the same time need a few.
+"""
 
 MAX_INVOKED = 50
-"""Connections of the Lambda client: more than the functions that are called at the same time."""
+"""The maximum number of connections of the Lambda client. Fewer functions than this are called at the same time."""
 
 LONGEST_WRITE_S = GIVE_UP_AFTER_S + MAX_ATTEMPTS * (CONNECT_TIMEOUT_S + READ_TIMEOUT_S) + LONGEST_BACKOFF_S
-"""The longest time from the timestamp of a change until the write is acknowledged, in seconds."""
+"""The longest time from the timestamp of a change until DynamoDB acknowledges the write of the change, in seconds."""
 
 
 class Clients:
-    """The clients of one process. Each is safe for use from several threads."""
+    """The clients of one process. Several threads can use a client at the same time."""
 
     @cached_property
     def dynamodb(self) -> "DynamoDBClient":

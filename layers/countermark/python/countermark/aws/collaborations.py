@@ -1,8 +1,8 @@
 """Collaborations, fetch states, leases and records in DynamoDB.
 
-A collaboration's configuration, fetch state and lease are one item, so each change of them is one conditional
-write. Records are written in transactions that check the lease. So a run that was paused, and whose lease another run
-took over in the meantime, cannot overwrite a new record with an old one.
+One item stores a collaboration's configuration, fetch state and lease, so each change is one conditional write. Records
+are written in transactions that check the lease. If a run is paused, and another run takes over the lease, the paused
+run can no longer write records. So it cannot overwrite a new record with an old record.
 """
 
 import json
@@ -38,24 +38,33 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 MAX_REQUESTS = 50
-"""The maximum number of requests per call of `older_records`. If nearly all records are new, a page ends early."""
+"""The maximum number of requests to DynamoDB per call of `older_records`.
+
+If nearly all records are new, the call reaches this number first, and returns a page that is not full.
+"""
 
 CLOCK_SLACK_S = 60
-"""How far the clocks of two functions may differ, in seconds. If a lease ends later than this allows, it was
-created with a wrong clock, and is ignored."""
+"""The maximum difference between the clocks of two functions, in seconds.
+
+A stored lease is ignored if it ends more than this after a new lease would end. Such a lease was created with a wrong
+clock.
+"""
 
 _IS_HOLDER = f"{keys.EXISTS} AND #lease_holder = :holder AND #lease_expires_at_s > :now_s"
 
 
 class DynamoCollaborationStore:
-    """The collaborations of a deployment. A deleted name cannot be used until its records are purged."""
+    """The collaborations of a deployment.
+
+    The name of a deleted collaboration cannot be used again until its records are purged.
+    """
 
     def __init__(self, client: "DynamoDBClient", table: str) -> None:
         self._table = Table(client, table)
 
     def create_collaboration(self, collaboration: Collaboration) -> None:
         key = keys.collaboration(collaboration.name)
-        # A deleted collaboration keeps its name until its records are removed.
+        # The name of a deleted collaboration stays reserved until its records are removed.
         condition = keys.IS_FREE
         if self._is_deleted(collaboration.name):
             if self._record_keys(collaboration.name, limit=1):
@@ -63,7 +72,8 @@ class DynamoCollaborationStore:
             condition = f"({condition} OR attribute_exists(#is_deleted))"
         item: Item = {**key._asdict(), "data": _data(collaboration)}
         try:
-            # A transaction has an idempotency token, so the client's retry does not fail because of the first attempt.
+            # A transaction has an idempotency token. So the client's retry succeeds even if the first attempt was
+            # stored.
             self._table.transact([Put(item=item, condition=condition)])
         except ConditionFailed as error:
             raise AlreadyExists(f"a collaboration named {collaboration.name!r} already exists") from error
@@ -107,7 +117,7 @@ class DynamoCollaborationStore:
         found = self._record_keys(name, limit=min(limit, MAX_PAGE))
         self._table.delete_many(found)
         if not found:
-            # A collaboration that was created again in the meantime is not deleted.
+            # The condition protects a collaboration that was created with this name in the meantime.
             with suppress(ConditionFailed):
                 self._table.write(Delete(key=keys.collaboration(name), condition="attribute_exists(#is_deleted)"))
         return len(found)
@@ -115,8 +125,8 @@ class DynamoCollaborationStore:
     def unfinished_purges(self) -> Sequence[str]:
         """Return the names of deleted collaborations whose purge is unfinished.
 
-        A tombstone of an older version does not hold the name. If its key is a digest, the tombstone is left out. Its
-        purge is requested when a collaboration of that name is created again.
+        The tombstones of older versions have no attribute for the name. If the key of such a tombstone is a digest, the
+        name is unknown, so it is left out. The purge is requested when a collaboration of that name is created again.
         """
         deleted = (i for i in self._table.query(Range(partition=names.COLLABORATIONS)) if "is_deleted" in i)
         found = (_deleted_name(item) for item in deleted)
@@ -130,7 +140,7 @@ class DynamoCollaborationStore:
 
     def acquire_lease(self, name: str, *, holder: str, now_s: int, lease_s: int) -> Lease:
         lease = Lease(collaboration=name, holder=holder, expires_at_s=now_s + lease_s)
-        # A lease that ends later than the new one would, by more than the slack, was created with a wrong clock.
+        # A stored lease that ends more than `CLOCK_SLACK_S` after the new lease was created with a wrong clock.
         is_free = (
             "(attribute_not_exists(#lease_holder) OR #lease_holder = :holder OR #lease_expires_at_s <= :now_s"
             " OR #lease_expires_at_s > :latest_s)"
@@ -189,7 +199,10 @@ class DynamoCollaborationStore:
         return {record.key: record for record in records}
 
     def put_records(self, lease: Lease, records: Sequence[Record], *, now_s: int) -> None:
-        """Write records, in transactions of up to 99 with a check of the lease. After a failure some may be written."""
+        """Write records in transactions. Each transaction writes up to 99 records and checks the lease.
+
+        If a transaction fails, the records of the earlier transactions are already written.
+        """
         check_page(len(records))
         distinct = {record.key: record for record in records}
         self._write(lease, [_record_update(lease.collaboration, record) for record in distinct.values()], now_s=now_s)
@@ -200,7 +213,10 @@ class DynamoCollaborationStore:
         self._write(lease, deletes, now_s=now_s)
 
     def older_records(self, name: str, *, generation: int, after: str | None, limit: int) -> RecordPage:
-        """Return a page of at most `limit` records, shard by shard. A page can be short, or empty, before the last."""
+        """Return a page of at most `limit` records, shard by shard.
+
+        A page can have fewer records, or none, before the last page.
+        """
         check_page(limit)
         start, position = (0, None) if after is None else _decode_after(name, after)
         found: list[Record] = []
@@ -212,7 +228,7 @@ class DynamoCollaborationStore:
                 values={"generation": generation},
             )
             while True:
-                # A page ends only where another record is found, so that the last page is not empty.
+                # A full page ends only when another record was found, so that the last page is not empty.
                 if requests == MAX_REQUESTS:
                     return RecordPage(records=tuple(found), after=_encode_after(shard, position))
                 items, last = self._table.scan_page(key_range, limit=limit, after=position)
@@ -286,7 +302,7 @@ def _lease_held_text(name: str, item: Item) -> str:
 
 
 def _record_update(name: str, record: Record) -> Update:
-    """Return the write of a record. It is an update, because `is_withheld`, which curators set, must stay unchanged."""
+    """Return the write of a record. An update leaves the attribute `is_withheld`, which curators set, unchanged."""
     values: dict[str, Value] = {
         "key": to_json(record.key),
         "data": to_json(record.data),
@@ -325,7 +341,7 @@ def _collaboration(item: Item) -> Collaboration:
 
 
 def _deleted_name(item: Item) -> str | None:
-    """Return the collaboration's name from its tombstone; None if the tombstone holds only a digest of it."""
+    """Return the name from a collaboration's tombstone; None if the tombstone holds only a digest of the name."""
     if "name" in item:
         name: str = json.loads(str(item["name"]))
         return name
@@ -337,10 +353,12 @@ def _encode_after(shard: int, position: Key | None) -> str:
 
 
 def _decode_after(name: str, after: str) -> tuple[int, Key | None]:
-    """Return the shard, and the key in it, after which a page begins.
+    """Return the number of the shard in which a page begins, and the key after which it begins.
+
+    The key is None if the page begins at the start of the shard.
 
     Raises:
-        InvalidInput: `after` is not the `after` of a returned page.
+        InvalidInput: `after` is not the value of `after` in a page of this collaboration.
     """
     try:
         shard, digest = json.loads(after)

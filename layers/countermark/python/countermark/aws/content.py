@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 BUFFER_BYTES = 1024 * 1024
-"""How much is read ahead. It needs little memory, and is enough to detect the type of a file before reading it."""
+"""How many bytes are read ahead.
+
+They need little memory, and are enough to detect the type of a file before the whole file is read.
+"""
 
 MAX_COLLABORATION_BYTES = 2 * 1024**3
-"""The maximum size of a collaboration's file: 30 million lines of PDQ hashes.
+"""The maximum size of a collaboration's file, in bytes.
 
-A fetch reaches its time limit before it has read that many lines.
+A file of this size has 30 million lines of PDQ hashes. A fetch reaches its time limit before it has read so many lines.
 """
 
 _S3_URI = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)", re.DOTALL)
@@ -102,7 +105,7 @@ class S3UploadReader:
 
 @contextmanager
 def _explain_access_denied(uri: str) -> Iterator[None]:
-    """Raise `InvalidInput` if S3 denies the access. The owner of the bucket must allow it; this deployment cannot."""
+    """Raise `InvalidInput` if S3 denies the access. Only the owner of the bucket can allow the access."""
     try:
         yield
     except ClientError as error:
@@ -126,7 +129,7 @@ def _open_object(
                 raise NotFound(f"s3://{bucket}/{key} does not exist") from error
             raise
     with closing(answer["Body"]) as body:
-        # The check can rely on ContentLength: S3 sends exactly that number of bytes, or reading fails.
+        # The check can rely on ContentLength, because reading fails unless S3 sends exactly this number of bytes.
         if answer["ContentLength"] > max_bytes:
             raise ContentTooLarge(f"content can have at most {max_bytes} bytes, not {answer['ContentLength']}")
         yield Upload(
@@ -147,7 +150,7 @@ class _Body(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the whole buffer, or read to the body's end. So `peek` returns all its bytes even on a slow network."""
+        """Read until the buffer is full or the body ends. So `peek` returns a full buffer even on a slow network."""
         filled = 0
         while filled < len(buffer):
             with translate_errors("S3"):
@@ -159,18 +162,18 @@ class _Body(io.RawIOBase):
         return filled
 
 
-# An encoded word, =?charset?encoding?text?=. The charset (with an optional language) and the text are printable ASCII
-# without spaces and question marks.
+# An encoded word has the form =?charset?encoding?text?=. The charset (with an optional language) and the text are
+# printable ASCII without spaces and question marks.
 _ENCODED_WORD = r"=\?[!->@-~]+\?[BbQq]\?[!->@-~]*\?="
 _ENCODED_WORDS = re.compile(rf"{_ENCODED_WORD}(?:[ \t\r\n]*{_ENCODED_WORD})*")
 _MALFORMED_ESCAPE = re.compile(rb"=(?![0-9A-Fa-f]{2})")
 
 
 def decode_encoded_words(value: str) -> str:
-    """Return a header's value with its encoded words decoded. S3 encodes metadata in this way if it is not ASCII.
+    """Return the value of a header, and decode its encoded words. S3 encodes metadata that is not ASCII in such words.
 
-    White space between two encoded words is removed. Words that are malformed, or whose charset Python does not know,
-    stay unchanged.
+    White space between two encoded words is removed. A word stays unchanged if it is malformed or Python does not know
+    its charset.
 
     Source: RFC 2047; "Working with object metadata", S3 user guide.
     """
@@ -180,7 +183,8 @@ def decode_encoded_words(value: str) -> str:
 def _decode_run(run: str) -> str:
     """Return the text of adjacent encoded words. A word that cannot be decoded stays unchanged."""
     words = re.findall(_ENCODED_WORD, run)
-    # The bytes of a character can be in two words. So adjacent words with the same charset are joined, then decoded.
+    # Two words can each have a part of a character's bytes. So the bytes of adjacent words with the same charset are
+    # joined before they are decoded.
     parts: list[tuple[str, bytes]] = []
     try:
         for word in words:

@@ -42,7 +42,9 @@ UNAVAILABLE = frozenset(
         "TransactionInProgressException",
     }
 )
-"""Codes that mean: try again later. The response to a HEAD request has no body, so its code is the HTTP status.
+"""The error codes of failures after which the caller should try again later.
+
+The response to a HEAD request has no body, so its error code is the HTTP status.
 
 Source: "Common errors" and the lists of errors in the API references of DynamoDB, S3, EventBridge, Secrets Manager and
 Lambda.
@@ -58,7 +60,7 @@ def code(error: ClientError) -> str:
 def translate_errors(service: str) -> Iterator[None]:
     """Raise `Unavailable` if the service, or the connection to it, fails. Other errors are raised unchanged.
 
-    The messages contain only the service and the code, because a request may hold signals or secrets.
+    The message contains only the service and the error code, because a request can contain signals or secrets.
     """
     try:
         yield
@@ -74,8 +76,9 @@ def translate_errors(service: str) -> Iterator[None]:
 def explained_to_operator() -> Iterator[None]:
     """Raise `InvalidInput` for AWS errors that the user of the command line can correct.
 
-    These are missing credentials, a missing region, missing permissions and wrong names. Lambda functions do not use
-    this: there such an error is an error of the deployment, and the function fails.
+    The causes of such errors are missing credentials, a missing region, missing permissions and wrong names. Lambda
+    functions do not use this context manager. In a function, such an error is an error of the deployment, and the
+    function fails.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Events on an EventBridge bus, and a ledger in DynamoDB of the events that were processed."""
+"""Publishing of events on an EventBridge bus, and a ledger in DynamoDB of the events that were processed."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
 
 SOURCE = "countermark"
-"""The `Source` of all events that countermark publishes. EventBridge rules select by it."""
+"""The `Source` of all events that countermark publishes. EventBridge rules select events by this value."""
 
 MAX_ENTRIES = 10
 """The maximum number of entries per PutEvents. Source: EventBridge API reference, PutEvents."""
@@ -27,7 +27,10 @@ MAX_REQUEST_BYTES = 256 * 1024
 """The maximum size of all entries of one PutEvents, in bytes. Source: "Calculating PutEvents event entry size"."""
 
 TIME_BYTES = 14
-"""The size that EventBridge counts for the time of an entry. Source: the same page."""
+"""The size that EventBridge counts for the time of an entry, in bytes.
+
+Source: "Calculating PutEvents event entry size".
+"""
 
 
 class EventBridgePublisher:
@@ -42,7 +45,7 @@ class EventBridgePublisher:
 
         Raises:
             InvalidInput: An event is larger than the bus accepts.
-            Unavailable: At least one event was not accepted. The others may have been.
+            Unavailable: At least one event was not accepted. The others may have been accepted.
         """
         entries = [self._entry(event) for event in events]
         for batch in in_batches(entries, max_entries=MAX_ENTRIES, max_bytes=MAX_REQUEST_BYTES, size_bytes=entry_bytes):
@@ -65,7 +68,10 @@ class EventBridgePublisher:
 
 
 class DynamoEventLedger:
-    """The ledger of a deployment. DynamoDB removes expired items days late, so each read checks the time."""
+    """The ledger of processed events.
+
+    DynamoDB can remove expired items days late, so each read checks the expiry time.
+    """
 
     def __init__(self, client: "DynamoDBClient", table: str) -> None:
         self._table = Table(client, table)

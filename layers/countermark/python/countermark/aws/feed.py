@@ -1,14 +1,15 @@
 """The change feed: the list of banks and contents that an index build must read again.
 
-The feed is read from a secondary index whose entries are only nearly in order. Each bank and content has one entry:
-the time of its last change, its kind, its id and a nonce. Entries are in shards, in order of time.
+The feed is a secondary index. Each bank and content has one entry in it, which consists of the time of the last change,
+the kind, the id and a nonce. The entries are distributed over shards. In each shard they are sorted by time.
 
-An entry can appear behind a reader's position for two reasons. The clocks of writers differ, and a write takes time to
-become visible. So a reader reads the last `OVERLAP_S` seconds again each time. The cursor stores the entries that it
-returned there as one sum per bucket of 5 seconds, not as a list. This has three effects:
+A new entry can appear before the position that a reader has already reached. This has two reasons: the clocks of
+writers differ, and a write takes time to become visible. So each read includes the last `OVERLAP_S` seconds again. To
+recognise entries that were already returned, the cursor divides these seconds into buckets of 5 seconds. For each
+bucket it stores the sum of the digests of the returned entries, not a list of the entries. This has three effects:
 
-- A cursor stays below 4 KB, however much was written.
-- An unchanged store returns no changes.
+- A cursor stays below 4 KB, even after many writes.
+- If the store has not changed, a read returns no changes.
 - A late entry changes the sum of its bucket, so all entries of the bucket are returned again. To return an entry twice
   is harmless, but to omit one would lose a change.
 """
@@ -26,19 +27,29 @@ from countermark.domain.stores import Change, ChangePage
 from countermark.errors import CursorLost
 
 CLOCK_SKEW_S = 5
-"""How far apart two clocks of a deployment may be. Amazon Time Sync keeps Lambda's clocks within milliseconds."""
+"""The maximum difference between two clocks, in seconds. Amazon Time Sync keeps Lambda's clocks within milliseconds."""
 
 INDEX_LAG_S = 15
-"""How long the secondary index may take to show a write. It usually takes well below a second."""
+"""The longest time until the secondary index shows a write, in seconds.
+
+Usually the index needs much less than a second.
+"""
 
 OVERLAP_S = 60
-"""How far back a reader reads again: more than the sum of the clock skew, the lag and the longest write (`clients`)."""
+"""How many seconds of the feed each read includes again.
+
+This is more than the sum of the clock skew, the index lag and the longest write (`clients.LONGEST_WRITE_S`).
+"""
 
 BUCKET_MS = 5_000
-"""The time span of one stored sum, in milliseconds. After a late entry, all entries of its span are returned again."""
+"""The length of a bucket, in milliseconds. After a late entry, all entries of its bucket are returned again."""
 
 MAX_BUCKETS = 2 * OVERLAP_S * 1_000 // BUCKET_MS
-"""How many sums a cursor stores per shard, earliest first. Entries of later buckets are returned again."""
+"""The maximum number of sums that a cursor stores per shard.
+
+If there are more sums, only the sums of the earliest buckets are stored. Entries of the later buckets are returned
+again.
+"""
 
 VERSION = 1
 
@@ -46,16 +57,19 @@ _ENTRY = re.compile(r"([0-9]{15})\.(bank|content)\.([0-9]{1,16})\.[0-9a-f]{8}", 
 _MODULUS = 2**64
 
 ReadShard: TypeAlias = Callable[[int, str], Iterator[str]]
-"""Yields the entries of a shard that sort after a given text, in order."""
+"""A function that accepts the number of a shard and a text.
+
+It yields the entries of the shard that sort after the text, in order.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """How far one shard was read.
+    """The position of a reader in one shard.
 
-    The buckets below `settled` were returned and can get no more entries. `sums` has the sums of later buckets that
-    were returned. `last_entry` is the last entry that was read if a page ended within the shard. None means that the
-    next read begins at `settled`.
+    All entries of buckets below `settled` were returned, and these buckets can get no more entries. `sums` maps later
+    buckets to the sums of their returned entries. If a page ended within the shard, `last_entry` is the last entry that
+    was read. If `last_entry` is None, the next read begins at the bucket `settled`.
     """
 
     settled: int = 0
@@ -65,7 +79,11 @@ class Shard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """How far all shards were read, and the shard to read first, so that a busy shard does not starve the others."""
+    """The positions of a reader in all shards.
+
+    `next_shard` is the shard that the next read begins with. It changes, so that a busy shard does not block the
+    others.
+    """
 
     shards: tuple[Shard, ...]
     next_shard: int = 0
@@ -82,7 +100,7 @@ def entry_time_s(entry: str) -> int:
 
 
 def read(cursor: str | None, shards: int, read_shard: ReadShard, *, now_ms: int, limit: int) -> ChangePage:
-    """Return at most `limit` changes after a cursor; None is the start of the feed.
+    """Return a page of at most `limit` changes after a cursor. The cursor None is the start of the feed.
 
     Raises:
         CursorLost: The cursor does not belong to this store.
@@ -116,7 +134,10 @@ class _ShardPage:
 
 
 def _read_page(shard: Shard, entries: Iterator[str], *, now_ms: int, limit: int) -> _ShardPage:
-    """Read a shard from its state, until its end or until `limit` entries are found and another one follows."""
+    """Read a shard from a position.
+
+    Stop at the end of the shard, or when another entry follows after `limit` entries.
+    """
     sums = dict(shard.sums)
     found: list[str] = []
     last_entry = shard.last_entry
@@ -139,10 +160,10 @@ def _read_page(shard: Shard, entries: Iterator[str], *, now_ms: int, limit: int)
 
 
 def _settled(shard: Shard, reached: int) -> int:
-    """Return the new `settled` bucket, after all buckets below `reached` were read.
+    """Return the new value of `settled` after a read that returned all buckets below `reached`.
 
-    A read that continues after a page does not read the earlier buckets of that page again. If they could still get
-    entries, they stay unsettled until the next read that begins at `settled`.
+    A read that continues at `last_entry` does not read the buckets from `settled` to `last_entry` again, but they may
+    have new entries. So `settled` stays unchanged until a read begins at `settled`.
     """
     if shard.last_entry is not None and _bucket(shard.last_entry) > shard.settled:
         return shard.settled
@@ -150,13 +171,13 @@ def _settled(shard: Shard, reached: int) -> int:
 
 
 def _forget(settled: int, last_entry: str | None, sums: Mapping[int, int]) -> Shard:
-    """Return the state of a shard, with the sums that a later read needs, limited to `MAX_BUCKETS`."""
+    """Return the position in a shard, with at most `MAX_BUCKETS` sums. Leave out sums that no later read needs."""
     buckets = sorted(bucket for bucket in sums if bucket >= settled)[:MAX_BUCKETS]
     return Shard(settled=settled, last_entry=last_entry, sums={bucket: sums[bucket] for bucket in buckets})
 
 
 def _stable(now_ms: int) -> int:
-    """Return the bucket below which no bucket can get new entries."""
+    """Return the earliest bucket that can still get new entries."""
     return max(0, now_ms - OVERLAP_S * 1_000) // BUCKET_MS
 
 
@@ -196,7 +217,7 @@ def decode(text: str, shards: int) -> Cursor:
     """Return the cursor of a text.
 
     Raises:
-        CursorLost: `encode` did not write the text for this number of shards.
+        CursorLost: The text is not a result of `encode` for this number of shards.
     """
     try:
         version, next_shard, *rows = json.loads(text)

@@ -1,4 +1,7 @@
-"""Forwarding of HTTP API requests. Each group of routes has a Lambda function that answers its requests."""
+"""Forwarding of HTTP API requests to Lambda functions.
+
+Each group of routes has one function that answers its requests.
+"""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +15,7 @@ from countermark.errors import ContentTooLarge, CountermarkError, Unavailable
 
 
 class GroupFailed(CountermarkError):
-    """The function that answers a group of routes failed. The reason is in its log."""
+    """The function that answers a group of routes failed. The log of the function has the reason."""
 
 
 class GroupFunctions:
@@ -39,7 +42,7 @@ class GroupFunctions:
             response = self._invoke(name, json.dumps(event, ensure_ascii=False).encode())
             payload: bytes = response["Payload"].read()
         if "FunctionError" in response:
-            # The message leaves out the error in the payload, because that can quote the request.
+            # The message leaves out the error in the payload, because the error can quote the request.
             raise GroupFailed(f"{name} failed")
         answer: dict[str, Any] = json.loads(payload)
         return answer

@@ -1,4 +1,4 @@
-"""The index in S3: immutable segments, and manifests that conditional writes replace."""
+"""The index in S3: segments, which never change, and manifests, which are replaced by conditional writes."""
 
 import io
 from collections.abc import Iterable
@@ -24,12 +24,15 @@ MAX_DELETED = 1_000
 """The maximum number of objects per DeleteObjects. Source: S3 API reference."""
 
 READ_BYTES = 2**20
-"""How many bytes of a response are read per call. The client copies them, and small copies need no new memory."""
+"""How many bytes of a response are read per call.
+
+The client makes a copy of these bytes, and small copies need no new memory.
+"""
 
 _MISSING = frozenset({"404", "NoSuchKey"})
 
 _CONFLICTS = frozenset({"412", "PreconditionFailed", "409", "ConditionalRequestConflict"})
-"""Codes of a conditional write that another write preceded. Source: "Conditional writes", S3 user guide."""
+"""The error codes of a conditional write if another write came first. Source: "Conditional writes", S3 user guide."""
 
 
 class S3ManifestSlot:
@@ -91,7 +94,10 @@ class S3IndexStore(S3ManifestSlot):
         self.staged = S3ManifestSlot(client, bucket, STAGED_KEY)
 
     def write_segment(self, name: str, data: bytes | memoryview) -> None:
-        """Store a segment, even if it exists: this renews its age, and garbage collection removes only old segments."""
+        """Store a segment, even if it already exists.
+
+        This resets the age of the segment. So garbage collection, which removes only old segments, retains it.
+        """
         with translate_errors("S3"):
             self._client.put_object(
                 Bucket=self._bucket,
@@ -123,7 +129,7 @@ class S3IndexStore(S3ManifestSlot):
         return count
 
     def _range(self, name: str, offset: int, length: int | None) -> "StreamingBody | None":
-        """Return a stream of bytes of a segment; None if the segment ends before `offset`."""
+        """Return a stream of the bytes of a segment from `offset`; None if the segment has no byte at `offset`."""
         end = "" if length is None else str(offset + length - 1)
         wanted: dict[str, Any] = {} if (offset, length) == (0, None) else {"Range": f"bytes={offset}-{end}"}
         try:
@@ -144,7 +150,12 @@ class S3IndexStore(S3ManifestSlot):
         max_bytes: int | None = None,
         grace_s: int = 0,
     ) -> int:
-        """Remove unused segments that are too old or exceed `max_bytes`. The bucket keeps old versions for days."""
+        """Remove unused segments that are too old.
+
+        Also remove the oldest if the unused segments together exceed `max_bytes`.
+
+        The bucket retains the versions of removed segments for some days.
+        """
         kept_keys = {SEGMENTS_PREFIX + name for name in keep}
         with translate_errors("S3"):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=SEGMENTS_PREFIX)
@@ -176,7 +187,7 @@ class S3IndexStore(S3ManifestSlot):
 
 
 class _MemoryFile(io.RawIOBase):
-    """A file over memory, so that a segment of a gigabyte is sent without a copy."""
+    """A file that reads from memory, so that a segment of a gigabyte is sent without a copy."""
 
     def __init__(self, data: memoryview) -> None:
         self._data = data.cast("B")

@@ -1,42 +1,43 @@
-"""The keys of all items in the three DynamoDB tables, and what each item is for.
+"""The keys of all items in the three DynamoDB tables, and the purpose of each item.
 
-Banks (indexes: `feed` by feed_shard and feed_at; `by-bank` by bank_shard and content_id; both project only keys)
+Banks. This table has two secondary indexes. `feed` has the keys feed_shard and feed_at. `by-bank` has the keys
+bank_shard and content_id. Both contain only the keys of the items.
 
 | item               | pk                  | sk              | purpose                                              |
 |--------------------|---------------------|-----------------|------------------------------------------------------|
-| bank               | bank                | its id          | all banks in one query; one by id                    |
-| bank name          | bank-name           | the name        | names are unique; a bank by its name                 |
-| content            | content#<id>        | content         | contents by id, one partition each, for lookups      |
-| source key         | source#<bank>#<digest> | source          | an event that is delivered twice is banked once      |
-| batch of contents  | batch#<bank>#<digest> | batch         | a batch that is sent twice is banked once, for a day |
-| counter            | counter             | bank or content | ids that are never used again                        |
-| signal type ratio  | signal-type-ratio   | the type's name | the enabled ratios, in one query                     |
+| bank               | bank                | its id          | stores a bank; one query lists all banks             |
+| bank name          | bank-name           | the name        | makes names unique; finds a bank by its name         |
+| content            | content#<id>        | content         | stores one content per partition; lookups use the id |
+| source key         | source#<bank>#<digest> | source          | prevents a second content from a repeated event      |
+| batch of contents  | batch#<bank>#<digest> | batch         | makes a repeated batch add nothing, for one day      |
+| counter            | counter             | bank or content | gives each id only once                              |
+| signal type ratio  | signal-type-ratio   | the type's name | stores a ratio; one query lists all enabled ratios   |
 | store id           | store               | id              | identifies the store that an index was built from    |
 | mark of a build    | build               | the mark        | detects a store that is older than its index         |
-| purges derived     | purge               | derived         | older versions' unfinished purges were found         |
+| purges derived     | purge               | derived         | marks that old unfinished purges were searched for   |
 
-When a bank or content is deleted, a tombstone stays at its key for 30 days, so that the feed lists the deletion. The 30
-days of a bank begin when its contents are purged. Until then its tombstone marks an unfinished purge.
+When a bank or content is deleted, a tombstone stays at its key for 30 days, so that the feed lists the deletion. For a
+bank, the 30 days begin when its contents are purged. Until then, the tombstone marks an unfinished purge.
 
 Exchanges
 
 | item               | pk                  | sk              | purpose                                              |
 |--------------------|---------------------|-----------------|------------------------------------------------------|
-| collaboration      | collaboration       | its name        | configuration, fetch state and lease in one write    |
-| record             | record#<name>#<0-f> | digest of key   | a record of an exchange, over 16 partitions          |
+| collaboration      | collaboration       | its name        | stores configuration, fetch state and lease together |
+| record             | record#<name>#<0-f> | digest of key   | stores a record; 16 partitions per collaboration     |
 
 Access
 
 | item               | pk                  | sk              | purpose                                              |
 |--------------------|---------------------|-----------------|------------------------------------------------------|
 | API key            | api-key             | digest of key   | identifies a caller; policies can name the partition |
-| event              | event#<digest>      | event           | an event that was processed, until it expires        |
-| sent opinions      | opinion#<digest>    | opinion         | opinions sent to an exchange; which run is sending   |
-| counter            | counter             | opinion, api-key | the order of opinions; unique names of API keys     |
+| event              | event#<digest>      | event           | marks an event as processed until the item expires   |
+| sent opinions      | opinion#<digest>    | opinion         | stores sent opinions, and the run that sends now     |
+| counter            | counter             | opinion, api-key | orders opinions; makes the names of API keys unique |
 
-One partition accepts 1,000 writes and 3,000 strongly consistent reads per second. So items that can be many have
-separate partitions, or shards. Items that share one partition are few, and written by people.
-Source of the figures: "Best practices for designing partition keys", DynamoDB developer guide.
+One partition accepts 1,000 writes and 3,000 strongly consistent reads per second. So items that can be numerous are
+distributed over many partitions or shards. Items of one kind share a partition only if people write them and they are
+few. Source of the figures: "Best practices for designing partition keys", DynamoDB developer guide.
 """
 
 import hashlib
@@ -59,16 +60,19 @@ OPINION_COUNTER: Final = Key(names.COUNTERS, "opinion")
 STORE_ID: Final = Key(names.STORE, "id")
 
 PURGES_DERIVED: Final = Key(names.PURGES, "derived")
-"""The item that marks that the deleted banks of older versions were found.
+"""The key of the item that marks a completed search for deleted banks of older versions.
 
-The tombstones of such banks expired before their contents were purged.
+The tombstones of these banks expired before their contents were purged.
 """
 
 SHARDS: Final = 8
-"""Shards of each secondary index: enough for 8,000 contents per second in one bank, more than one function writes."""
+"""The number of shards of each secondary index.
+
+Eight shards accept 8,000 contents of one bank per second, which is more than one function writes.
+"""
 
 RECORD_SHARDS: Final = tuple("0123456789abcdef")
-"""The shards of a collaboration's records: the first digit of the digest of a record's key."""
+"""The shards of a collaboration's records. A record is in the shard of the first digit of its key's digest."""
 
 _PLAIN_LENGTH = 255
 
@@ -119,12 +123,12 @@ def collaboration(name: str) -> Key:
 
 
 def records_partition(collaboration_name: str, shard: str) -> str:
-    """Return one of the partitions of a collaboration's records."""
+    """Return the partition of one shard of a collaboration's records."""
     return f"{names.RECORDS}{_name(collaboration_name)}#{shard}"
 
 
 def record(collaboration_name: str, record_key: str) -> Key:
-    """Return the key of a record. It contains a digest, because a record's own key can have any length."""
+    """Return the key of a record. It contains a digest of `record_key`, because `record_key` can have any length."""
     digest = _digest(record_key)
     return Key(records_partition(collaboration_name, digest[0]), digest)
 
@@ -150,17 +154,17 @@ def feed_shard(entity_id: int) -> str:
 
 
 def bank_shard(bank_id: int, content_id: int) -> str:
-    """Return the shard in which a content of a bank is listed."""
+    """Return the shard of `by-bank` that lists a content of a bank."""
     return f"bank#{bank_id}#{content_id % SHARDS}"
 
 
 def bank_shards(bank_id: int) -> list[str]:
-    """Return all shards in which the contents of a bank are listed."""
+    """Return all shards of `by-bank` that list the contents of a bank."""
     return [bank_shard(bank_id, shard) for shard in range(SHARDS)]
 
 
 def source_at(pk: str) -> Key:
-    """Return the key of a source key's item by its partition."""
+    """Return the key of the item that holds the content id of a source key. `pk` is its partition."""
     return Key(pk, "source")
 
 

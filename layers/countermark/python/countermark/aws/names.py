@@ -24,12 +24,12 @@ class Index(NamedTuple):
 
 
 FEED_INDEX: Final = Index("feed", "feed_shard", "feed_at")
-"""The index of the change feed: the banks and contents by the time of their last change."""
+"""The index of the change feed. It lists banks and contents by the time of their last change."""
 
 BANK_INDEX: Final = Index("by-bank", "bank_shard", "content_id")
-"""The index of contents by bank."""
+"""The index that lists the contents of each bank by content id."""
 
-# Partitions. A name that ends in `#` is the prefix of many partitions.
+# The names of partitions. A name that ends in `#` is the prefix of the names of many partitions.
 BANKS: Final = "bank"
 BANK_NAMES: Final = "bank-name"
 CONTENTS: Final = "content#"

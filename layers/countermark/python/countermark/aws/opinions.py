@@ -1,4 +1,4 @@
-"""The ledger, in DynamoDB, of the opinions that were sent to exchanges."""
+"""A ledger in DynamoDB of the opinions that were sent to exchanges."""
 
 import json
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ class DynamoOpinionLedger:
         update = Update(
             key=keys.opinion(subject),
             change=f"SET #told = :told, #{names.TTL_ATTRIBUTE} = :forget_at_s REMOVE #holder, #lease_expires_at_s",
-            # The client's retry must succeed if the first attempt did.
+            # The client's retry must succeed if the first attempt was stored but its response was lost.
             condition="#holder = :holder OR (attribute_not_exists(#holder) AND #told = :told)",
             values={
                 "told": to_json([each.to_json() for each in processed]),

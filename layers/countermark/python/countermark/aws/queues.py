@@ -1,4 +1,4 @@
-"""Messages to an SQS queue. A stage sends itself its remaining work in this way."""
+"""Sending of messages to an SQS queue. A stage also sends messages to itself, to continue unfinished work later."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ class SqsQueue:
 
         Raises:
             InvalidInput: A message is too large.
-            Unavailable: At least one message was not accepted. The others may have been.
+            Unavailable: At least one message was not accepted. The others may have been accepted.
         """
         bodies = [json.dumps(message, separators=(",", ":")) for message in messages]
         for batch in in_batches(bodies, max_entries=MAX_MESSAGES, max_bytes=MAX_REQUEST_BYTES, size_bytes=len):

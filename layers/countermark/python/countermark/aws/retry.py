@@ -7,21 +7,25 @@ from collections.abc import Iterator
 from countermark.errors import Unavailable
 
 MAX_ATTEMPTS = 12
-"""The maximum number of attempts. Their waits are at most 5 seconds in total, so that a request still ends in time."""
+"""The maximum number of attempts. All waits together are at most 6.3 seconds, so that a request still ends in time."""
 
 FIRST_WAIT_S = 0.02
-"""The longest first wait, in seconds: the time of about four requests to DynamoDB."""
+"""The longest possible first wait, in seconds. About four requests to DynamoDB take this time."""
 
 LONGEST_WAIT_S = 1.0
 
 GIVE_UP_AFTER_S = 10
-"""How long new attempts may begin, in seconds. After that, the state that the first attempt was based on is too old."""
+"""How long after the first attempt another attempt can begin, in seconds.
+
+Later, the state that the first attempt was based on is too old.
+"""
 
 
 def attempts(action: str) -> Iterator[int]:
     """Yield the number of each attempt, from 0, and wait between attempts.
 
-    Each wait is random, between 0 and a bound that doubles, so that colliding callers spread out.
+    Each wait is a random time between 0 and a bound that doubles. So callers that failed together do not retry
+    together.
 
     Raises:
         Unavailable: All attempts are used up. The message begins with `action`.

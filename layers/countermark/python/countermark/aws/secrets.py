@@ -1,7 +1,8 @@
-"""Credentials of exchanges in Secrets Manager: one secret per deployment, a JSON object by kind of exchange.
+"""Credentials of exchanges in Secrets Manager.
 
-The deployment creates the secret, so no function needs the right to create or list secrets. Only the functions that
-fetch may read it, and only those that curate may set it.
+Each deployment has one secret: a JSON object that maps the kinds of exchanges to their credentials. The deployment
+creates the secret, so no function needs the permission to create or list secrets. Only the functions that fetch are
+allowed to read the secret, and only the functions that curate are allowed to set it.
 """
 
 import json
@@ -27,7 +28,7 @@ PENDING_STAGE = "countermark-pending"
 
 
 class SecretsManagerStore:
-    """The credentials of a deployment. The secret is created with a JSON object."""
+    """The credentials of a deployment. The secret must already contain a JSON object."""
 
     def __init__(self, client: "SecretsManagerClient", secret_id: str) -> None:
         self._client = client
@@ -37,7 +38,9 @@ class SecretsManagerStore:
         return self._read()[0].get(kind)
 
     def set_credentials(self, kind: str, credentials: Mapping[str, str] | None) -> None:
-        """Set the credentials of one kind, even if another call sets those of another kind at the same time.
+        """Set the credentials of one kind of exchange.
+
+        Another call can set the credentials of another kind at the same time. Both changes are then stored.
 
         Raises:
             InvalidInput: All credentials together are too large for one secret.
@@ -59,7 +62,10 @@ class SecretsManagerStore:
         return json.loads(answer["SecretString"]), answer["VersionId"]
 
     def _replace(self, version: str, credentials_by_kind: Mapping[str, Mapping[str, str]]) -> bool:
-        """Replace the current version if it is still the one that was read. Return whether it was."""
+        """Replace the credentials if `version` is still the current version of the secret.
+
+        Return whether they were replaced.
+        """
         text = json.dumps(credentials_by_kind, sort_keys=True)
         if len(text.encode()) > MAX_SECRET_BYTES:
             raise InvalidInput(f"all credentials together can have at most {MAX_SECRET_BYTES} bytes")

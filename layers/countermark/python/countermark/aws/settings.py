@@ -43,12 +43,12 @@ _FLAGS = {"true": True, "false": False}
 class Settings:
     """The settings of one function of a deployment.
 
-    They grant no access: only the function's IAM role decides which resources it can access.
+    The settings grant no access. Only the IAM role of the function decides which resources the function can access.
 
     - `deployment` is the name of the deployment. One AWS account can have several deployments.
     - `content_buckets` are the buckets from which `local_file` collaborations can be read.
     - `extensions` are the modules that add signal types and exchanges.
-    - `fetch_queue_url` and `purge_queue_url` are None in functions that do not send to the queue.
+    - `fetch_queue_url` and `purge_queue_url` are None in functions that do not send messages to the queue.
     - `index_shards` is the number of shards that index builds create. With None, builds keep the current number.
     - `index_bands` is True if searches read the bands of large segments.
     - `shard_group` is the group of shards that this function searches. None means all shards.
@@ -79,7 +79,7 @@ class Settings:
         """Return the settings from environment variables.
 
         Raises:
-            InvalidInput: A variable is missing, empty or invalid. The message names it.
+            InvalidInput: A variable is missing, empty or invalid. The message names the variable.
         """
         return cls(
             banks_table=_required(environ, BANKS_TABLE),
@@ -173,7 +173,10 @@ def search_environ(
 
 
 def group_environ(functions: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment variable for `Settings.group_functions`, such as `hash=NAME,…`; {} without functions."""
+    """Return the environment variable for `Settings.group_functions`. Return {} if there are no functions.
+
+    The value has the form `hash=NAME,…`.
+    """
     if not functions:
         return {}
     return {GROUP_FUNCTIONS: ",".join(f"{group}={name}" for group, name in sorted(functions.items()))}

@@ -1,10 +1,11 @@
-"""The JSON messages of functions that hold shards: questions, answers and refusals.
+"""The JSON messages to and from functions that hold shards: questions, answers and refusals.
 
 A question: `{"version": 1, "shards": 10, "signal_type": "pdq", "values": ["f8f8…"], "max_distance": null}`.
 
-An answer: `{"version": 1, "age_s": 12, "found": [[[0, 7, 10], [31, 4]], …]}`. `found` has one list for each of the
-first values. Its items are ordered by distance: `[distance, first id, differences between successive ids …]`. If a
-function does not serve the newest index, the answer has `"faults"` with the reasons.
+An answer: `{"version": 1, "age_s": 12, "found": [[[0, 7, 10], [31, 4]], …]}`. `found` has one list per value, in the
+order of the question, but it can lack the last values. Each list has one row per distance, in ascending order:
+`[distance, first id, differences between successive ids …]`. If a function does not serve the newest index, the answer
+has `"faults"` with the reasons.
 
 A refusal: `{"version": 1, "refused": "IndexNotReady", "why": "…"}`.
 """
@@ -29,8 +30,9 @@ MAX_SHARDS = 10_000
 """The maximum number of shards of an index: enough for a hundred billion contents in shards of ten million."""
 
 MAX_PAYLOAD_BYTES = 5 * 10**6
-"""The maximum size of the values of a question, or of the candidates of an answer. The rest of the quota is for the
-other fields.
+"""The maximum size of the values of a question, or of the candidates of an answer, in bytes.
+
+The rest of Lambda's quota is for the other fields of the message.
 
 Source: Lambda quotas, "Invocation payload": 6 MB each for a synchronous request and response.
 """
@@ -42,7 +44,7 @@ _REFUSALS = {each.__name__: each for each in (IndexNotReady, IndexDamaged, Unava
 class Question:
     """The values to search for. `shards` is the total number of shards of the index.
 
-    Without a signal type there are no values, and the question requests only the age of the index.
+    If `signal_type` is None, `values` is empty, and the question requests only the age of the index.
     """
 
     shards: int
@@ -53,11 +55,12 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The candidates near the first values of a question: all values, or as many as fit into one answer.
+    """The answer of a function to a question.
 
-    Candidates are ordered by distance and then by id. `undecided` maps the position of a value to the reason why it
-    was not compared with everything. `age_s` is how long ago a build last found the index current, in seconds.
-    `faults` are the reasons why this function does not serve the newest index.
+    `found` has the candidates near each value. It can lack the last values of the question, if one answer cannot hold
+    all. The candidates of a value are ordered by distance and then by id. `undecided` maps the position of a value to
+    the reason why the value was not compared with all signals. `age_s` is the time since a build last found the index
+    current, in seconds. `faults` are the reasons why the function does not serve the newest index.
     """
 
     age_s: int
@@ -113,7 +116,7 @@ def decode_question(event: object) -> Question:
 
 
 def encode_answer(answer: Answer) -> dict[str, JSON]:
-    """Return an answer as JSON, with as many values as fit, but at least one.
+    """Return an answer as JSON, with the candidates of as many values as fit, but of at least one value.
 
     Raises:
         Unavailable: The candidates near one value do not fit into one answer.
@@ -141,12 +144,14 @@ def encode_refusal(error: Unavailable) -> dict[str, JSON]:
 
 
 def decode_answer(payload: bytes, *, value_count: int) -> Answer:
-    """Return the answer to a question with `value_count` values. It has at least one value, unless `value_count` is 0.
+    """Return the answer to a question with `value_count` values.
+
+    The answer has the candidates of at least one value, unless `value_count` is 0.
 
     Raises:
         IndexNotReady: The shards hold no index of the signal type yet.
-        IndexDamaged: One of their segments fails a check.
-        Unavailable: They cannot answer, or the answer is malformed.
+        IndexDamaged: A segment of the shards fails a check.
+        Unavailable: The function cannot answer, or its answer is malformed.
     """
     try:
         match message := json.loads(payload):

@@ -1,9 +1,10 @@
-"""An index whose shards are spread over functions. Each function holds a group of shards, and a lookup calls all.
+"""An index in Lambda functions. Each function holds a group of the index's shards, and a lookup calls all functions.
 
-Each content is in one shard, so one function can serve a newer version than another for a moment: each returns correct
-candidates for its contents. Only the shard count must agree, because it decides which shard a content is in. So every
-question contains the shard count. If one function fails, the whole lookup fails. A lookup never returns partial
-results.
+For a moment, one function can serve a newer version of the index than another function. The candidates are correct even
+then, because each content is in exactly one shard. But all functions must use the same number of shards, because this
+number decides which shard a content is in. So every question contains the number of shards.
+
+If one function fails, the whole lookup fails. A lookup never returns partial results.
 """
 
 import random
@@ -38,20 +39,25 @@ from countermark.errors import IndexNotReady, Unavailable
 from countermark.indexes.shards import Answers, FanOut, IndexProvider, PublishedIndex, ShardSearcher, first_faults
 
 MAX_BATCH_VALUES = 100
-"""The maximum number of values per question. A group of 100 million hashes needs some seconds to scan for so many."""
+"""The maximum number of values per question. A search for so many values in 100 million hashes takes some seconds."""
 
 TOO_LARGE_REASON = f"functions of shards accept questions of at most {MAX_PAYLOAD_BYTES} bytes"
-"""Why a long text is not compared if the index is in functions."""
+"""The reason why a text was not compared if it is too long for a question to functions."""
 
 LONGEST_WAIT_S = 0.5
 """The longest wait before a throttled question is sent again, in seconds. Other questions end in the meantime."""
 
 AGE_CACHE_S = 5
-"""How long the age of the shards is cached, in seconds. The cache limits calls, because any client can request the
-status."""
+"""How long the age of the shards is cached, in seconds.
+
+The cache limits the number of calls, because any client can request the status.
+"""
 
 THROTTLED = frozenset({"EC2ThrottledException", "ServiceException", "TooManyRequestsException"})
-"""Codes of an invocation that did not start, but may start a moment later. Source: Lambda API reference, Invoke."""
+"""The error codes of an invocation that did not start, but can start a moment later.
+
+Source: Lambda API reference, Invoke.
+"""
 
 
 Target = TypeVar("Target")
@@ -66,7 +72,7 @@ class LambdaClient(Protocol):
 
 
 class ShardFunctions:
-    """The functions that together hold an index. Safe for use from several threads."""
+    """The functions that together hold an index. Several threads can use one object at the same time."""
 
     def __init__(self, client: LambdaClient, names: Sequence[str]) -> None:
         self._client = client
@@ -88,7 +94,7 @@ class ShardFunctions:
         return FanOut(groups, map_shards=map_shards)
 
     def age_s(self, now_s: int, signal_type: str | None = None, *, shards: int) -> int:
-        """Return the age of the oldest version that a function serves, in seconds. It is cached for `AGE_CACHE_S`.
+        """Return the age of the oldest index that any function serves, in seconds. The age is cached for `AGE_CACHE_S`.
 
         Raises:
             IndexNotReady: A function has no index yet, or no index of the signal type.
@@ -105,11 +111,16 @@ class ShardFunctions:
         return max(0, now_s - recent.value(now_s, checked_at_s))
 
     def faults(self) -> Sequence[IndexFault]:
-        """Return why functions do not serve the newest index, as reported when their age was last requested."""
+        """Return the reasons why functions do not serve the newest index.
+
+        The functions reported these reasons when their age was last requested.
+        """
         return self._faults
 
     def call(self, name: str, question: Question) -> Answer:
-        """Send a question to one function. Retry once if it is throttled, or an idle connection was closed.
+        """Send a question to one function and return its answer.
+
+        Retry once if the function is throttled or if an idle connection was closed.
 
         Raises:
             IndexNotReady: The function has no index yet, or no index of the signal type.
@@ -124,18 +135,18 @@ class ShardFunctions:
         except Unavailable as error:
             raise Unavailable(f"a part of the index does not answer: {error}") from error
         if "FunctionError" in response:
-            # The message leaves out the error in the payload, because that can quote the question.
+            # The message leaves out the error in the payload, because the error can quote the question.
             raise Unavailable(f"a part of the index does not answer: {name} failed")
         return decode_answer(answer, value_count=len(question.values))
 
     def _call_all(
         self, call: Callable[[Target], Result], targets: Sequence[Target], *, stop: threading.Event
     ) -> Sequence[Result]:
-        """Call a function with each target, in parallel, and return the results in order.
+        """Call `call` with each target, in parallel, and return the results in the order of the targets.
 
-        If a call fails, wait until no call is running, and raise the first error. This process may be frozen after it
-        returns its response. A call that was still running would then find its connection broken, and block a thread
-        that the next lookup needs.
+        If a call fails, wait until no call is running, and raise the first error. Lambda can freeze this process after
+        it has returned its response. A freeze breaks the connections of calls that are still running. Such a call would
+        block a thread that the next lookup needs.
         """
         futures = [self._threads.submit(call, target) for target in targets]
         done, running = wait(futures, return_when=FIRST_EXCEPTION)
@@ -175,7 +186,7 @@ class _Group:
     ) -> Answers:
         found: list[Sequence[Candidate]] = [()] * len(values)
         reasons = {} if undecided is None else undecided
-        # A caller without `undecided` must get an error for a value that is too large, so no value is left out then.
+        # Without `undecided`, a value that is too large must cause an error. So no value is left out in that case.
         positions = [
             position
             for position, value in enumerate(values)
@@ -202,15 +213,18 @@ class _Group:
 
 
 class ShardedIndexReader:
-    """Serves an index that functions hold. This process reads only the manifest. Safe for use from several threads."""
+    """Serves an index that functions hold. This process reads only the manifest.
+
+    Several threads can use one object at the same time.
+    """
 
     def __init__(self, manifests: IndexProvider, functions: ShardFunctions) -> None:
-        """Serve the index whose manifest `manifests` reads. `manifests` is never searched."""
+        """Serve the index of the manifest that `manifests` reads. `manifests` is not used for searches."""
         self._manifests = manifests
         self._functions = functions
 
     def current(self, now_s: int) -> "ShardedIndex":
-        """Return the index to answer from.
+        """Return the index with which lookups are answered now.
 
         Raises:
             IndexNotReady: No index has been published yet.
@@ -220,12 +234,15 @@ class ShardedIndexReader:
         return ShardedIndex(self._manifests.current(now_s), self._functions)
 
     def faults(self, now_s: int) -> Sequence[IndexFault]:
-        """Return why this process or a function does not serve the newest index; empty if all serve it."""
+        """Return the reasons why this process or a function does not serve the newest index; empty if all serve it."""
         return first_faults([*self._manifests.faults(now_s), *self._functions.faults()])
 
 
 class ShardedIndex:
-    """One published index, and the functions that hold it. They can serve the previous or the next version of it."""
+    """One published index, and the functions that hold it.
+
+    For a moment, a function can serve the version before or after this index.
+    """
 
     def __init__(self, index: PublishedIndex, functions: ShardFunctions) -> None:
         self._index = index
@@ -245,14 +262,16 @@ class ShardedIndex:
         """Return a searcher of a signal type.
 
         Raises:
-            IndexNotReady: The index does not hold that type: no index of it was built, or the type is switched off.
+            IndexNotReady: The index does not hold this type. It was never built, or the type is switched off.
         """
         if signal_type not in self.manifest.types or signal_type not in self.signal_types:
             raise IndexNotReady(f"there is no index of {signal_type} signals yet")
         return self._functions.searcher(signal_type, shards=self.manifest.shards)
 
     def age_s(self, now_s: int, signal_type: str | None = None) -> int:
-        """Return the age of the oldest version that a function serves: how long ago a build last found it current.
+        """Return the age of the oldest version that any function serves, in seconds.
+
+        The age is the time since a build last found this version current.
 
         Raises:
             IndexNotReady: The index, or a function, does not hold that type.

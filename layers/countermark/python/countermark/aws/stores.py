@@ -1,4 +1,4 @@
-"""The ports of one deployment on AWS. Functions get all their stores here."""
+"""The stores of one deployment on AWS. Lambda functions get all stores from this module."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -25,10 +25,13 @@ if TYPE_CHECKING:
 
 
 class Stores:
-    """The ports. Each is created, and its code imported, at its first use. This keeps cold starts short."""
+    """The stores of a deployment, which implement the ports.
+
+    Each store is created, and its module is imported, when it is first used. This keeps cold starts short.
+    """
 
     on_match: "OnMatch | None" = None
-    """Called with the matches of uploads and lookups."""
+    """The function that is called with the matches of uploads and lookups. None calls nothing."""
 
     def __init__(self, settings: Settings, clients: Clients) -> None:
         self._settings = settings
@@ -36,10 +39,10 @@ class Stores:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Stores":
-        """Return the stores of the deployment that an environment names.
+        """Return the stores of the deployment that the environment variables name.
 
         Raises:
-            InvalidInput: A variable is missing, empty or invalid. The message names it.
+            InvalidInput: A variable is missing, empty or invalid. The message names the variable.
         """
         return cls(Settings.from_environ(environ), Clients())
 

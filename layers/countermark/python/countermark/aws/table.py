@@ -1,7 +1,7 @@
 """One DynamoDB table: reads, conditional writes, batches and transactions, within the service's limits.
 
-Attributes are texts, integers and booleans. All other values are stored as JSON in a text. There are two reasons.
-DynamoDB would store a float as a decimal number. It would refuse a lone surrogate and an empty key.
+The attributes of items are texts, integers and booleans. All other values are stored as JSON texts, for two reasons.
+DynamoDB would store a float as a decimal number. It would also refuse a lone surrogate and an empty key.
 """
 
 import json
@@ -33,13 +33,13 @@ MAX_TRANSACTION = 100
 """The maximum number of actions per TransactWriteItems."""
 
 MAX_TRANSACTION_BYTES = 4 * 1024 * 1024
-"""The maximum size of all items of a transaction together."""
+"""The maximum size of all items of a transaction together, in bytes."""
 
 MAX_ITEM_BYTES = 400 * 1024
-"""The maximum size of an item, including the names of its attributes."""
+"""The maximum size of an item with the names of its attributes, in bytes."""
 
 MAX_NUMBER_BYTES = 21
-"""The maximum size of a number."""
+"""The maximum size of a number, in bytes."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -73,7 +73,10 @@ class _Conflict(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Put:
-    """Write an item, and replace an existing one. In expressions, `#name` is an attribute and `:name` a value."""
+    """Write an item, or replace the existing item with the same key.
+
+    In expressions, `#name` is the attribute with this name, and `:name` is the value with this name in `values`.
+    """
 
     item: Item
     condition: str = ""
@@ -115,8 +118,9 @@ Action: TypeAlias = Put | Update | Delete | Check
 class Range:
     """The items of a partition that a query returns.
 
-    `index` is a secondary index. Without one, the table itself is read, strongly consistently. `after` and `before`
-    are exclusive bounds of the sort key. `where` is an expression that filters the items after they were read.
+    If `index` is a secondary index, the query reads this index. If `index` is None, the query reads the table itself,
+    strongly consistently. `after` and `before` are exclusive bounds of the sort key. `where` is an expression that
+    filters the items after they were read.
     """
 
     partition: str
@@ -160,7 +164,8 @@ class Table:
     def scan_page(self, key_range: Range, *, limit: int, after: Key | None) -> tuple[list[Item], Key | None]:
         """Read at most `limit` items that follow the key `after`.
 
-        Return the items that pass the filter, and the key for the next call; None at the end of the range.
+        Return the items that pass the filter, and the key to use as `after` in the next call. The key is None at the
+        end of the range.
         """
         items, last = self._query(key_range, limit=limit, start=None if after is None else _typed(_as_item(after)))
         return items, None if last is None else Key.of(_plain_item(last))
@@ -175,7 +180,7 @@ class Table:
                 return
 
     def write(self, action: Put | Update | Delete) -> Item | None:
-        """Carry out one action. Return the new item of an update, or the old item of a put or delete.
+        """Carry out one action. Return the new item after an update, or the old item after a put or delete.
 
         Raises:
             ConditionFailed: The condition is not met.
@@ -344,7 +349,7 @@ def _value_bytes(value: Value) -> int:
 
 
 def _raise_unless_conflict(error: ClientError) -> None:
-    """Raise an error, unless the transaction conflicted with another one and can be tried again.
+    """Raise an error, unless the transaction conflicted with another transaction and can be tried again.
 
     Raises:
         ConditionFailed: A condition was not met.
@@ -366,7 +371,7 @@ def _raise_unless_conflict(error: ClientError) -> None:
 
 
 def _placeholders(expressions: str, values: Mapping[str, Value]) -> dict[str, Any]:
-    """Return the names and values that expressions use. DynamoDB refuses a request that contains unused ones."""
+    """Return the names and values that expressions use. DynamoDB refuses a request with an unused name or value."""
     names = set(re.findall(r"#(\w+)", expressions))
     used = set(re.findall(r":(\w+)", expressions))
     found: dict[str, Any] = {}

@@ -15,7 +15,10 @@ EXPIRES_S = 15 * 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadForm:
-    """The URL to post to, and the fields that come before the file. The fields are a credential until they expire."""
+    """The URL that a client posts to, and the form fields that come before the file.
+
+    The fields are a credential until the form expires.
+    """
 
     url: str
     fields: Mapping[str, str]
@@ -24,7 +27,10 @@ class UploadForm:
 def presign_upload(
     client: "S3Client", bucket: str, key: str, *, content_type: str, max_bytes: int, metadata: Mapping[str, str]
 ) -> UploadForm:
-    """Return a form that uploads one object of at most `max_bytes` to `key`, with this type and metadata."""
+    """Return a form that uploads one object to `key`, with a MIME type and metadata.
+
+    The object has 1 to `max_bytes` bytes.
+    """
     fields = {"Content-Type": content_type, **{f"x-amz-meta-{name}": value for name, value in metadata.items()}}
     conditions: list[Any] = [["content-length-range", 1, max_bytes]]
     conditions += [{name: value} for name, value in fields.items()]
