@@ -9,14 +9,14 @@ from typing import ClassVar
 
 
 class CountermarkError(Exception):
-    """An error that countermark expects. Its text can be shown to a user."""
+    """An error that countermark expects. The text can be shown to a user."""
 
     http_status = 500
     exit_code = 1
 
 
 class InvalidInput(CountermarkError):
-    """The caller's input is wrong. The text names the value."""
+    """The caller's input is wrong. The text names the wrong value."""
 
     http_status = 400
     exit_code = 2
@@ -85,7 +85,7 @@ class LeaseLost(Conflict):
 
 
 class Unauthorized(CountermarkError):
-    """The request has no API key, or an unknown one."""
+    """The request has no API key, or its key is unknown."""
 
     http_status = 401
     exit_code = 2
@@ -108,7 +108,7 @@ class Unavailable(CountermarkError):
 
 
 class Busy(Unavailable):
-    """This process has too many requests. The new request waited, but no other request finished in time."""
+    """This process has too many requests. None of them finished in time, so this request could not start."""
 
     retry_after_s: ClassVar[int | None] = 10
 

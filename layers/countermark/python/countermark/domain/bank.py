@@ -1,4 +1,4 @@
-"""Banks, their contents, and the states that prevent them from matching."""
+"""Banks, their contents, and the states in which a content cannot match."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ LEGACY_PERMANENTLY_DISABLED = 0
 """The `disable_until_ts` that clients of HMA 2.0 send to disable a content permanently."""
 
 MAX_DISABLE_AHEAD_S = 5 * 365 * 24 * 3600
-"""The maximum duration of a timed disable, in seconds: 5 years. A longer one is a mistake, or means permanently."""
+"""The maximum duration of a timed disable, in seconds: 5 years. A later end is a mistake, or is meant as permanent."""
 
 MAX_CONTENT_ID = 2**53 - 1
 """The largest content id. Every JSON reader accepts integers up to this number without loss (RFC 8259, section 6)."""
@@ -59,7 +59,7 @@ class Bank:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BankChange:
-    """A change of the fields of a `Bank`. None keeps the old value; an empty mapping removes all limits."""
+    """A change of a `Bank`. A field that is None keeps its old value. An empty `distance_limits` removes all limits."""
 
     name: str | None = None
     matching_enabled_ratio: float | None = None
@@ -99,7 +99,7 @@ class Provenance:
 
     @classmethod
     def from_json(cls, stored: Any) -> Self:
-        """Return the provenance from its stored form. Before schema 8, SQLite stored the digest before the opinions."""
+        """Return the provenance from its stored form. Before schema 8, the digest preceded the opinions in SQLite."""
         collaboration, record_key, opinions, record_digest = stored
         if isinstance(opinions, str):
             opinions, record_digest = record_digest, opinions
@@ -158,7 +158,7 @@ def batch_digest(drafts: Sequence[ContentDraft]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BankContent:
-    """One banked content, which matches by any of its signals.
+    """One banked content. A query matches the content if it matches any of the content's signals.
 
     The ids of contents begin at 1 and are at most `MAX_CONTENT_ID`. `metadata` has the curator's fields content_id,
     content_uri and json. `reason` is why the content was disabled; "" if no reason was given. The reason and the note
@@ -179,7 +179,7 @@ class BankContent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentChange:
-    """A change of the fields of a `BankContent`. None keeps the old value; "" clears a text."""
+    """A change of a `BankContent`. A field that is None keeps its old value. The value "" clears a text."""
 
     disable_until_ts: int | None = None
     note: str | None = None
@@ -215,8 +215,7 @@ def bank_name(text: object) -> str:
     """Return a valid bank name.
 
     Raises:
-        InvalidInput: The name is not upper case with underscores, or is too long. For the first error, the text is the
-            same as in HMA.
+        InvalidInput: The name is not upper case with underscores (the text of this error is HMA's), or is too long.
     """
     if not isinstance(text, str) or not _BANK_NAME.fullmatch(text):
         raise InvalidInput("Bank names must be UPPER_WITH_UNDERSCORE")
@@ -247,7 +246,7 @@ def disable_until_ts(value: object, *, now_s: int) -> int:
 
     Raises:
         InvalidInput: The value is not a whole number, is negative, or is a timed disable more than 5 years after
-            `now_s`. `now_s` is in epoch seconds.
+            `now_s`, which is in epoch seconds too.
     """
     wrong = InvalidInput(f"disable_until_ts is a whole number of epoch seconds, not {value!r}")
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""The caller of an operation: a user with an API key, the local user, or a stage that runs on its own."""
+"""The caller of an operation: a user with an API key, the local user, or a stage that runs without a user's request."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,7 +8,7 @@ from countermark.domain.api_key import Role
 LOCAL_PREFIX: Final = "local:"
 STAGE_PREFIX: Final = "stage:"
 RESERVED_PREFIXES: Final = (LOCAL_PREFIX, STAGE_PREFIX)
-"""The ids of callers without an API key begin with these prefixes. The name of an API key cannot."""
+"""The ids of callers without an API key begin with one of these prefixes. No name of an API key does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

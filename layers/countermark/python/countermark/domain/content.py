@@ -48,7 +48,7 @@ class ContentForm(Protocol):
 
 @runtime_checkable
 class HoldsParts(ContentForm, Protocol):
-    """A content type of an extension whose content contains other content."""
+    """A content type of an extension, for content that contains other content."""
 
     def parts(self, content: bytes, name: str) -> Iterable[Part]:
         """Yield the parts of a content, in the order of the content. `name` is the name of the content's file, or "".

@@ -1,4 +1,4 @@
-"""The decision which candidates of the index are matches, at a given time and for a given caller.
+"""The rules that decide which candidates of the index are matches, at a given time and for a given caller.
 
 The index finds candidates. The current state of the store decides which of them match. Wrong matches and missed matches
 both harm people. So each rule is one short condition here, and the rules have the same order as in the documentation.
@@ -55,7 +55,7 @@ EVERY_BANK = Policy()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup:
-    """The lookup of one signal, with the index build that found the candidates.
+    """The result of a lookup of one signal. `build_id` is the id of the index build that was searched.
 
     `partial` states why more matches are possible: the signal was made from only a part of the content, or only a part
     of the signal was compared. None means that the result is complete.
@@ -90,8 +90,9 @@ class MatchRequest:
 OnMatch: TypeAlias = Callable[[MatchRequest, Sequence[Lookup]], None]
 """A function that receives all lookups of one content, with and without matches, in one call.
 
-It is called before a lookup is answered, or before `MatchFound` is published. If the function raises an error, a lookup
-fails, and an upload is processed again. For the upload, the function is then called again with the same `event_id`.
+It is called before a lookup is answered, or before `MatchFound` is published. If the function raises an error, the
+lookup fails, or the upload is processed again. For an upload, the next call has the same
+`event_id`.
 """
 
 

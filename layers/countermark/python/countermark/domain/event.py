@@ -1,7 +1,7 @@
 """The events that stages send to each other and to the platform.
 
 An event can be delivered more than once. Events about the same fact have the same `id`, so that a receiver recognises a
-repeated delivery.
+repeated delivery. `at_s` is the time of the fact, in epoch seconds.
 """
 
 import hashlib
@@ -53,8 +53,8 @@ class ContentHashed:
 class MatchFound:
     """A content matched.
 
-    `matches` has one JSON object per match. For each signal, the nearest match comes first. If an event has no space
-    for all matches, `matches` is shorter than `total_matches`. `partial` maps a signal type to the reason why more
+    `matches` has one JSON object per match. The matches of each signal are sorted, the nearest first. If not all of the
+    `total_matches` fit into an event, the rest is left out. `partial` maps a signal type to the reason why more
     matches are possible: a part of the content is missing, or the comparison took too long and was stopped.
     """
 

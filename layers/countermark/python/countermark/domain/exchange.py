@@ -141,7 +141,7 @@ class Joined(Protocol):
         If the checkpoint is stale, or the exchange has no checkpoints, the fetch begins from the start, and `restarts`
         is set.
 
-        Raises (here, or from the deltas):
+        Raises (in this call, or when the deltas are read):
             ExchangeFailed: The exchange refused, timed out, or sent an answer that is not in its format.
             InvalidInput: The configuration or the credentials are invalid.
         """

@@ -1,4 +1,4 @@
-"""The manifest, which lists the segments of the current index, and related values."""
+"""The manifest, which lists the segments of the current index, and the values that belong to it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -172,9 +172,9 @@ class IndexLimits:
 
     `changes` limits how many contents one build reads from the feed of changes, and separately how many contents it
     reads from banks that changed as a whole. A build can exceed the limit by one page. The next build reads the rest.
-    `repair_changes` limits one step of a repair in the same way. A step also reads at most the number of contents that
-    the build before it left unused of `changes`. `repair_changes` is smaller, because new contents wait until the step
-    ends. `segment_rows` limits the rows of a segment, and therefore the memory of a build: about 350 bytes per row of a
+    `repair_changes` limits one step of a repair in the same way. A step runs after a normal build, and both together
+    read at most `changes` contents. `repair_changes` is smaller than `changes`, because new contents wait until the
+    step ends. `segment_rows` limits the rows of a segment, and so the memory of a build: about 350 bytes per row of a
     PDQ signal. Deltas are compacted when their number exceeds `deltas`, because each lookup scans each delta. They are
     also compacted when they have too many rows for their base. Up to `delta_rows` rows are never too many.
     """

@@ -86,7 +86,7 @@ class SharedOpinion:
 
     @classmethod
     def from_json(cls, stored: Any) -> Self:
-        """Return the opinion in an event. `stored` is an object with the fields of this class.
+        """Return the opinion from its form in an event, which is a JSON object with the fields of this class.
 
         Raises:
             KeyError, TypeError, ValueError: A field is missing or invalid.
@@ -103,8 +103,8 @@ class SharedOpinion:
     def supersedes(self, older: "SharedOpinion") -> bool:
         """Return whether this opinion makes it unnecessary to send an older opinion about the same record.
 
-        An opinion supersedes only opinions about the same signal, or about any signal if its `signal_type` is None.
-        SEEN supersedes only SEEN. All other verdicts supersede each other.
+        This opinion must be about the signal of the older opinion, or about all signals of the record. SEEN supersedes
+        only SEEN. All other verdicts supersede each other.
         """
         covers_signal = self.signal_type in {None, older.signal_type}
         return covers_signal and (self.verdict is Verdict.SEEN) == (older.verdict is Verdict.SEEN)

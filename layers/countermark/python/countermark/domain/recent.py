@@ -16,7 +16,7 @@ class _Read(NamedTuple, Generic[Value]):
 
 
 class Recent(Generic[Value]):
-    """A cached value. It is read again when it is `max_age_s` seconds old. Safe for use from several threads.
+    """A cached value. It is read again when it is `max_age_s` seconds old. Several threads can use the cache.
 
     Only one thread reads at a time, and the other threads wait. A waiting thread uses the result if the read began
     after the thread's call. If `serves_stale` is set and an old value exists, the other threads return the old value

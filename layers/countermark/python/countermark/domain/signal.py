@@ -223,8 +223,8 @@ class Refuses(Protocol):
     def refusal(self, value: str) -> str | None:
         """Return why a canonical value must not be banked or looked up; None if it is allowed.
 
-        An example is the digest of zero bytes. Hashers never return such a value. So a value that an earlier version
-        banked before it was refused matches nothing.
+        An example is the digest of zero bytes. Hashers never return such a value. So if an earlier version of
+        countermark banked such a value, no content matches it.
         """
 
 
@@ -296,7 +296,7 @@ class IsVector(Protocol):
 
     @property
     def metric(self) -> Metric:
-        """The metric that compares vectors. `threshold` is in its unit."""
+        """The metric that compares vectors. `threshold` is in the unit of this metric."""
 
     @property
     def threshold(self) -> float:
@@ -355,9 +355,9 @@ class HashesVariants(Protocol):
 class MakesQueries(Protocol):
     """An optional method of a signal type. If no signal can be made from a content, it makes a query for a lookup.
 
-    For example, a signal can be a list of words to search for. No signal can be made from a text, but the text can
-    match such a list. Another example is a text that is too long to be banked: it can still match. If the hasher makes
-    no signal, the value from the reader is looked up instead.
+    For example, the signals of a type can be lists of words to search for. No content can be hashed to such a list, but
+    content can match it. Another example is a text that is too long to be banked. It can still match banked texts. If
+    the hasher makes no signal, the value from the reader is looked up instead.
     """
 
     def reader(self) -> Hasher:

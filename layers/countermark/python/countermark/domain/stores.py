@@ -56,9 +56,9 @@ class ChangePage:
 class BankStore(Protocol):
     """Banks and contents, and the feed of their changes.
 
-    The feed contains only the changes that an index build needs. These are: a content that was added, deleted, or got
-    other signals; a permanent disable that was set or removed; a bank's ratio that became 0 or greater than 0; and a
-    deleted bank. After a change is acknowledged, a reader with an older cursor always finds the change.
+    The feed contains only the changes that an index build needs. A content is in the feed if it was added or deleted,
+    if its signals changed, or if a permanent disable was set or removed. A bank is in the feed if it was deleted, or if
+    its ratio became 0 or greater than 0. After a change is acknowledged, a reader with an older cursor always finds it.
     """
 
     def create_bank(self, name: str, *, ratio: float) -> Bank:
@@ -79,7 +79,9 @@ class BankStore(Protocol):
         """Return all banks, sorted by name."""
 
     def update_bank(self, name: str, change: BankChange) -> Bank:
-        """Apply a change and return the new bank. Fields outside the change keep the values of concurrent changes.
+        """Change only the fields that `change` sets, and return the new bank.
+
+        A concurrent change of other fields is not lost.
 
         Raises:
             NotFound: No bank has this name.
@@ -101,8 +103,8 @@ class BankStore(Protocol):
     def unfinished_purges(self) -> Sequence[int]:
         """Return the ids of deleted banks that can still have contents, sorted.
 
-        A bank enters this list in the write that deletes the bank. It leaves the list when `purge_contents` finds no
-        contents any more, and no write to the deleted bank can still be running.
+        A bank enters this list in the write that deletes the bank. It leaves the list when
+        `purge_contents` finds no more contents and no write to the deleted bank can still be running.
         """
 
     def add_content(self, bank_id: int, draft: ContentDraft, *, now_s: int) -> BankContent:
@@ -156,9 +158,9 @@ class BankStore(Protocol):
         """
 
     def update_content(self, bank_name: str, content_id: int, change: ContentChange) -> tuple[Bank, BankContent]:
-        """Apply a change. Fields outside the change keep the values of concurrent changes.
+        """Change only the fields that `change` sets, and return the new content with its bank.
 
-        Returns the new content with its bank. Costs one read and one write.
+        A concurrent change of other fields is not lost. This costs one read and one write.
 
         Raises:
             NotFound: The bank does not exist, or the content is not in it. The texts are the same as in HMA.
@@ -363,7 +365,7 @@ class IndexStore(ManifestSlot, Protocol):
     def read_segment_into(self, name: str, memory: memoryview, *, offset: int = 0) -> int:
         """Read bytes of a segment into memory, and return the number of bytes.
 
-        The memory is filled completely, unless the segment ends before.
+        The memory is filled completely, unless the segment ends earlier.
 
         Raises:
             NotFound: The segment does not exist.
@@ -398,7 +400,7 @@ class EventPublisher(Protocol):
 
 
 class EventLedger(Protocol):
-    """Remembers which events were processed, so that a second delivery changes nothing."""
+    """Remembers which events were processed, so that a repeated delivery of an event changes nothing."""
 
     def is_done(self, event_id: str, *, now_s: int) -> bool:
         """Return whether the event was marked as processed, and is not forgotten yet."""

@@ -12,7 +12,7 @@ HIDDEN = "***"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One HTTP request. Its representation contains only the method, because a URL or a header can contain credentials.
+    """One HTTP request. Its `repr` contains only the method, because a URL or a header can contain credentials.
 
     `url`, `headers` and `body` can be shown to a user. `secret_query` and `secret_headers` hold the credentials. They
     are sent as well, and `shown` hides them.
@@ -63,8 +63,8 @@ class Transport(Protocol):
         The request is retried after an answer with the status 429 or 5xx, and after an answer for which `why_wait`
         returns a reason. But an answer that the request's `is_final` accepts is always returned.
 
-        Redirects are not followed; they are returned as answers. A request that is not repeatable is retried only if it
-        certainly had no effect: the connection failed, or the answer was 429.
+        Redirects are not followed, but returned as answers. A request that is not repeatable is retried only if the
+        connection failed or the answer was 429, because the request then certainly had no effect.
 
         Raises:
             ExchangeFailed: The host could not be reached or took too long. Or the body was truncated or is longer than

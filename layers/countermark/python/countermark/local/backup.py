@@ -185,7 +185,9 @@ def _free_name(path: Path) -> Path:
 
 
 def _check(path: Path, name: str) -> Counts:
-    """Check a copy before it gets its final name, and return its counts. Make the copy one file without a journal.
+    """Check a copy before it gets its final name, and return its counts.
+
+    Afterwards the copy is a single file without a journal.
 
     Raises:
         Unavailable: The copy is damaged.

@@ -1,4 +1,4 @@
-"""Banks, contents, and the feed of changes of both, in SQLite."""
+"""Banks, contents, and the feed of their changes, in SQLite."""
 
 import hashlib
 import secrets
@@ -257,8 +257,9 @@ class SqliteBankStore:
 
         `cursors` are the cursors of all indexes that are built from this store. An index that is built from the start
         does not need these rows, because it has nothing to remove. An index with an older cursor, such as a copied
-        index, can miss a deletion. It still causes no match, because the store decides on each match. This is rare,
-        because the newest `RETAINED_CHANGES` rows always stay. One call examines at most `TRIM_BATCH` rows.
+        index, can miss a deletion. A missed deletion causes no wrong match, because the store decides on each match. It
+        is also rare, because the newest `RETAINED_CHANGES` rows always stay. One call examines at most `TRIM_BATCH`
+        rows.
         """
         places = [0 if cursor is None else _parse_cursor(cursor) for cursor in cursors]
         with self._database.write() as connection:

@@ -10,7 +10,8 @@ from countermark.errors import InvalidInput
 from countermark.local.files import translated
 
 MAX_FILE_BYTES = 64 * 1024
-"""The maximum number of bytes that are read from a dot file. A line of credentials is much shorter."""
+"""The maximum number of bytes that are read from a dot file. A line of credentials is much shorter, but the
+file can be something else of any size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

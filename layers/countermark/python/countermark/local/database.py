@@ -69,8 +69,8 @@ _NO_SHARED_MEMORY = frozenset(
         sqlite3.SQLITE_IOERR_WRITE,
     }
 )
-"""Errors when opening a database, if the disk is too full to create the `-shm` file. Processes that have the same
-database open share this file as memory."""
+"""Error codes that occur when a database is opened and the disk is too full to create the `-shm` file. Processes that
+have the same database open share this file as memory."""
 
 _INCREMENTAL = 2
 """The value of SQLite's `auto_vacuum` for a database that can return free pages to the file system on request."""
@@ -205,8 +205,8 @@ class Database:
     def vacuum(self) -> tuple[int, int]:
         """Rewrite the whole database without free pages. Return its size before and after, in bytes.
 
-        Afterwards `reclaim` also works for a database from an older version. Other writers wait, and the disk needs
-        space for a second copy.
+        Afterwards `reclaim` also works for a database from an older version of countermark. Other writers wait until
+        the rewrite ends. The disk needs space for a second copy.
 
         Raises:
             Unavailable: Another process is writing, or the disk is full.
@@ -245,7 +245,7 @@ class Database:
         """Yield a connection that reads a snapshot of the database. Other connections do not change the snapshot.
 
         Raises:
-            Unavailable: The database cannot be read, or is no longer the file at its path.
+            Unavailable: The database cannot be read, or the path no longer names the file that is open.
         """
         with self._translated(), self._connection() as connection, _transaction(connection, "BEGIN DEFERRED"):
             yield connection
@@ -256,7 +256,7 @@ class Database:
 
         Raises:
             Unavailable: The database cannot be written to, or another writer does not finish. Or the path no longer
-                names the file that is open; then everything that was written is lost.
+                names the file that is open. In this case everything that was written is lost.
         """
         with self._translated(), self._connection() as connection:
             # The threads of this process wait for this lock, because SQLite's own wait is not fair. SQLite's wait is
@@ -307,8 +307,8 @@ class Database:
         thread of one process at a time can then read the database, and can write to it while space remains.
         """
         with ExitStack() as stack:
-            # If one of two new connections needed exclusive access, they would wait for each other. So only one thread
-            # at a time opens a connection.
+            # Only one thread at a time opens a connection. Two new connections would wait for each other if one of them
+            # needed exclusive access.
             if not self._opening.acquire(timeout=self._timeout_s):
                 raise Unavailable(f"{self._name} has been busy for {self._timeout_s:g} s")
             stack.callback(self._opening.release)

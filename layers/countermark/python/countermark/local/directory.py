@@ -17,7 +17,7 @@ INDEX_DIRECTORY = "index"
 SECRETS_FILE = "credentials.json"
 EXTENSIONS_FILE = "extensions.json"
 IMPLICIT_SAMPLE_FILE = "sample-is-implicit"
-"""A file that exists if the sample collaboration was created without a request of the user."""
+"""A file that exists if the sample collaboration was created without the user's request."""
 
 MARKER_FILE = ".countermark"
 """A file that marks the state directory. It identifies the directory even if the database was lost."""
@@ -25,7 +25,7 @@ MARKER_FILE = ".countermark"
 _MARKER = b"This directory holds the state of countermark, and nothing else belongs in it.\n"
 
 _IGNORED = {"lost+found", ".DS_Store"}
-"""Names that a file system or a desktop creates in every directory. A directory with only these counts as empty."""
+"""Names of files that a file system or a desktop can create. A directory with only such files counts as empty."""
 
 _TEMPORARY = rf"\.{{name}}\.[A-Za-z0-9_]+{re.escape(TEMPORARY_SUFFIX)}"
 
@@ -56,7 +56,8 @@ _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 def is_state_directory(directory: Path) -> bool:
     """Return whether a directory holds a state of countermark.
 
-    Return False for a missing or empty directory, and for a directory that contains only photos, videos and texts.
+    Return False for a missing or empty directory, and for a directory that contains only photos, videos,
+    texts and tables.
 
     Raises:
         Unavailable: The directory cannot be read.

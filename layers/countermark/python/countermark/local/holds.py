@@ -23,7 +23,7 @@ from typing import Any
 from countermark.local.files import translated
 
 RUN_INFIX = "-run-"
-"""The text between the database's name and the process id in the name of a file that a process keeps locked."""
+"""The text in the name of a locked file, between the name of the database and the process id."""
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 """The file with the id of the current boot, on Linux. Uptimes are comparable only within one boot."""
@@ -151,7 +151,7 @@ class LeaseHolds:
     def begin(self, *, now_s: int, lease_s: int, since_s: int | None = None) -> LeaseHold:
         """Return a hold of this process that ends `lease_s` seconds from now.
 
-        For a renewed hold, `since_s` is the start of the first one, in epoch seconds.
+        If the hold renews an earlier hold, `since_s` is the start of the earlier hold, in epoch seconds.
 
         Raises:
             Unavailable: The locked file of this process cannot be created.

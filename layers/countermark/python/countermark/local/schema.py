@@ -9,7 +9,8 @@ APPLICATION_ID = 0x434D524B
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
-        # With AUTOINCREMENT, the id of a deleted bank is never assigned again. So a new bank cannot get its contents.
+        # With AUTOINCREMENT, the id of a deleted bank is never assigned again. So a new bank cannot get the contents of
+        # a deleted bank.
         """CREATE TABLE banks (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
             name TEXT NOT NULL UNIQUE,

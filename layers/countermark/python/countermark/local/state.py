@@ -30,7 +30,7 @@ class LocalState:
     """
 
     on_match: "OnMatch | None" = None
-    """A function that is called with the matches of uploads and lookups."""
+    """A function that receives the results of uploads and lookups; None if there is no such function."""
 
     def __init__(self, directory: Path, database: Database, on_event: Callable[[Event], None] | None) -> None:
         self._database = database
