@@ -108,7 +108,7 @@ class Unavailable(CountermarkError):
 
 
 class Busy(Unavailable):
-    """This process has too many requests. None of them finished in time, so this request could not start."""
+    """This process has too many requests. None of them finished in time, so this request got no memory."""
 
     retry_after_s: ClassVar[int | None] = 10
 

@@ -66,7 +66,7 @@ class HoldsParts(ContentForm, Protocol):
 class ContentTypes:
     """The installed content types: countermark's types and the types of extensions.
 
-    `forms` maps the name of each extension's type to the type, in the order in which lists show them.
+    `forms` maps the name of each extension's type to its form, in the order in which lists show the types.
     """
 
     forms: Mapping[ContentType, ContentForm] = field(default_factory=dict)

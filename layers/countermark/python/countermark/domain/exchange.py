@@ -205,7 +205,7 @@ class TakesWithdrawals(Protocol):
 
 @runtime_checkable
 class OffersReasons(Protocol):
-    """An optional method of a joined exchange that requires a reason for each false positive, from a fixed list."""
+    """An optional method of a joined exchange that accepts a false positive only with a reason from its list."""
 
     def feedback_reasons(self, signal_type: str, *, credentials: Mapping[str, str]) -> Mapping[str, str]:
         """Return the reasons for signals of one type, as a mapping of the reason's id to its text.

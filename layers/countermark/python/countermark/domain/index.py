@@ -172,8 +172,8 @@ class IndexLimits:
 
     `changes` limits how many contents one build reads from the feed of changes, and separately how many contents it
     reads from banks that changed as a whole. A build can exceed the limit by one page. The next build reads the rest.
-    `repair_changes` limits one step of a repair in the same way. A step runs after a normal build, and both together
-    read at most `changes` contents. `repair_changes` is smaller than `changes`, because new contents wait until the
+    `repair_changes` limits one step of a repair in the same way. A step runs after a normal build, and can read at most
+    the part of `changes` that this build did not use. `repair_changes` is small, because new contents wait until the
     step ends. `segment_rows` limits the rows of a segment, and so the memory of a build: about 350 bytes per row of a
     PDQ signal. Deltas are compacted when their number exceeds `deltas`, because each lookup scans each delta. They are
     also compacted when they have too many rows for their base. Up to `delta_rows` rows are never too many.

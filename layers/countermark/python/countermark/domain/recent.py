@@ -23,7 +23,7 @@ class Recent(Generic[Value]):
     instead of waiting.
 
     If a read raises an error, only the thread that read gets the error. An error is not cached: the next call reads
-    again. A read function that returns `latest` makes the old value usable for another `max_age_s` seconds.
+    again. A read function can return `latest`, so that the old value is used for another `max_age_s` seconds.
     """
 
     def __init__(self, *, max_age_s: int, serves_stale: bool = False, reading: "threading.Lock | None" = None) -> None:

@@ -353,7 +353,7 @@ class HashesVariants(Protocol):
 
 @runtime_checkable
 class MakesQueries(Protocol):
-    """An optional method of a signal type. If no signal can be made from a content, it makes a query for a lookup.
+    """An optional method of a signal type. It makes a query for a lookup if no signal can be made from a content.
 
     For example, the signals of a type can be lists of words to search for. No content can be hashed to such a list, but
     content can match it. Another example is a text that is too long to be banked. It can still match banked texts. If
