@@ -29,7 +29,7 @@ class NewObject:
 
     @property
     def content_key(self) -> str:
-        """The name of this version in events."""
+        """The name of this object version in events."""
         return f"s3://{self.bucket}/{self.key}#{self.version_id or self.etag}"
 
 
@@ -90,9 +90,9 @@ _KEY_AND_VERSION = re.compile(r"(?P<key>.+)#(?P<version>[^#]+?)(?P<place>(?:/[0-
 def content_type_of(key: str, mime_type: str, content_types: ContentTypes, head: bytes = b"") -> ContentType | None:
     """Return the content type of an upload; None if it is unknown.
 
-    Four properties can show the type: the first bytes (`head`), the first part of the key (`photo/cat`), the MIME type
-    of the upload, and the extension of the key. The first property in this order that shows a type decides. There are
-    three exceptions, because first bytes can be ambiguous:
+    These properties can show the type: the first bytes (`head`), the first part of the key (`photo/cat`), the MIME type
+    of the upload, and the extension of the key. The first property in this order that shows a type decides. The first
+    bytes can be ambiguous, so there are three exceptions:
 
     - An upload is a text or a URL if the key or the MIME type shows this and the bytes can be read as text. The first
       letters of a text can resemble another format.
@@ -160,6 +160,6 @@ def _by_name(key: str, content_types: ContentTypes) -> ContentType | None:
 def _is_form_begun(form: ContentForm | None, head: bytes) -> bool:
     """Return whether content of an extension's type can begin with `head`.
 
-    A type that defines no first bytes allows any.
+    A type that defines no first bytes allows any bytes.
     """
     return form is not None and (not form.starts or head.startswith(form.starts))

@@ -29,7 +29,7 @@ _remembered: dict[str, Recent[dict[str, Any]]] = {}
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Answer an authorizer request of payload format 2.0 with a simple response."""
+    """Answer an authorizer request. The payload format is 2.0, and the response is a simple response."""
     del context
     answer = authorize(event.get("headers") or {}, now_s())
     metrics.add_metric(name="Authorized" if answer["isAuthorized"] else "Refused", unit=MetricUnit.Count, value=1)

@@ -20,7 +20,10 @@ from lambdas.measures import stage_metrics
 from lambdas.records import process_records
 
 LAST_DELTA_S = 2 * 60
-"""The time from the deadline of a fetch until the end of the function's time, in seconds. It is for the last delta."""
+"""The time from the deadline of a fetch until the end of the function's time, in seconds.
+
+This time is reserved for the last delta of the fetch.
+"""
 
 CALLER = stage_caller("fetch")
 

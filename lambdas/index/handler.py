@@ -60,7 +60,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 def requests_repair(message: Any) -> bool:
     """Return whether a nudge requests a repair.
 
-    Without the field `full`, as after a changed bank, it requests no repair.
+    The nudge of a changed bank has no field `full`, so it requests no repair.
 
     Raises:
         InvalidInput: The message is not a nudge.

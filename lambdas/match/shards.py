@@ -1,4 +1,7 @@
-"""The Lambda function that searches one group of shards. The match function calls all of them for each lookup."""
+"""The Lambda function that searches one group of shards.
+
+For each lookup, the match function calls all such functions.
+"""
 
 from typing import Any
 

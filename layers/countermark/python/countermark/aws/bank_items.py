@@ -10,7 +10,7 @@ from countermark.domain.bank import Bank, BankContent, ContentChange, Provenance
 DERIVED_ATTRIBUTES = ("bank_id", names.BANK_INDEX.partition_key, "signals", "provenance", "original_media_uri")
 """The attributes that a put of an existing content replaces.
 
-If a field of the content is None, its attribute is missing.
+If a field of the content is None, the item has no attribute for the field.
 """
 
 

@@ -116,7 +116,8 @@ class DynamoBankStore:
     def __init__(self, client: "DynamoDBClient", table: str, *, clock: Callable[[], float] = time.time) -> None:
         self._table = Table(client, table)
         self._clock = clock
-        self._bank_ids: dict[str, int] = {}  # by name, as last read: each use checks that the id is still valid
+        # Bank ids by bank name, as they were last read. Each use checks that the id is still valid.
+        self._bank_ids: dict[str, int] = {}
 
     def create_bank(self, name: str, *, ratio: float) -> Bank:
         """Create a bank.
@@ -229,7 +230,7 @@ class DynamoBankStore:
         Return the ids of these banks.
 
         Older versions of countermark let a tombstone expire after 30 days, even if the contents were not purged by
-        then. The search for such banks runs only once per table.
+        then. This search runs only once per table.
         """
         counter = self._table.get(keys.BANK_COUNTER)
         found = set()
@@ -311,7 +312,7 @@ class DynamoBankStore:
         if batch.is_done:
             return batch.ids
         if batch.is_old:
-            # Do not write stored contents again. A content that was deleted in the meantime has a tombstone and stays
+            # Do not write stored contents again. This includes deleted contents, which have tombstones and stay
             # deleted.
             for stored in self._table.get_many([keys.content(content_id) for content_id in batch.ids]):
                 del missing[keys.content_id(Key.of(stored))]
@@ -533,7 +534,7 @@ class DynamoBankStore:
         }
 
     def _tombstone(self, kind: Literal["bank", "content"], entity_id: int) -> Item:
-        """Return the item that replaces a deleted bank or content, so that the feed lists the deletion."""
+        """Return the item that replaces a deleted bank or content. The item makes the feed list the deletion."""
         key = keys.bank(entity_id) if kind == "bank" else keys.content(entity_id)
         return {
             **key._asdict(),
@@ -625,7 +626,7 @@ class DynamoBankStore:
         )
 
     def _delete(self, bank_id: int, content_id: int) -> bool:
-        """Delete a content of a bank and release its source key. Return whether the content existed."""
+        """Delete a content of a bank and release the content's source key. Return whether the content existed."""
         tombstone = Put(
             item=self._tombstone("content", content_id),
             condition=f"{keys.EXISTS} AND #bank_id = :bank_id",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 2
 """How long connecting can take, in seconds.
 
-Within a region it takes milliseconds. Two seconds are enough to send one lost packet again.
+Within a region, connecting takes milliseconds. In two seconds, the client can send one lost packet again.
 """
 
 READ_TIMEOUT_S = 4
@@ -35,7 +35,7 @@ READ_TIMEOUT_S3_S = 30
 READ_TIMEOUT_LAMBDA_S = 20
 """How long the response of another Lambda function can take, in seconds.
 
-After a cold start, a function first loads its index. The total must stay below the 30 seconds that API Gateway waits.
+After a cold start, a function first loads its index. API Gateway waits at most 30 seconds for the whole request.
 """
 
 MAX_ATTEMPTS = 3

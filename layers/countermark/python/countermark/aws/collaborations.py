@@ -126,7 +126,8 @@ class DynamoCollaborationStore:
         """Return the names of deleted collaborations whose purge is unfinished.
 
         The tombstones of older versions have no attribute for the name. If the key of such a tombstone is a digest, the
-        name is unknown, so it is left out. The purge is requested when a collaboration of that name is created again.
+        result lacks the collaboration, because the name is unknown. The purge is requested when a collaboration of that
+        name is created again.
         """
         deleted = (i for i in self._table.query(Range(partition=names.COLLABORATIONS)) if "is_deleted" in i)
         found = (_deleted_name(item) for item in deleted)
@@ -228,7 +229,7 @@ class DynamoCollaborationStore:
                 values={"generation": generation},
             )
             while True:
-                # A full page ends only when another record was found, so that the last page is not empty.
+                # A full page is returned only after one more record was found, so that the next page is not empty.
                 if requests == MAX_REQUESTS:
                     return RecordPage(records=tuple(found), after=_encode_after(shard, position))
                 items, last = self._table.scan_page(key_range, limit=limit, after=position)

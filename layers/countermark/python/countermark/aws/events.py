@@ -21,7 +21,7 @@ SOURCE = "countermark"
 """The `Source` of all events that countermark publishes. EventBridge rules select events by this value."""
 
 MAX_ENTRIES = 10
-"""The maximum number of entries per PutEvents. Source: EventBridge API reference, PutEvents."""
+"""The maximum number of entries per PutEvents request. Source: EventBridge API reference, PutEvents."""
 
 MAX_REQUEST_BYTES = 256 * 1024
 """The maximum size of all entries of one PutEvents, in bytes. Source: "Calculating PutEvents event entry size"."""

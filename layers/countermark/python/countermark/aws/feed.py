@@ -1,7 +1,7 @@
 """The change feed: the list of banks and contents that an index build must read again.
 
-The feed is a secondary index. Each bank and content has one entry in it, which consists of the time of the last change,
-the kind, the id and a nonce. The entries are distributed over shards. In each shard they are sorted by time.
+The feed is a secondary index with one entry per bank and content. An entry consists of the time of the last change, the
+kind, the id and a nonce. The entries are distributed over shards. In each shard they are sorted by time.
 
 A new entry can appear before the position that a reader has already reached. This has two reasons: the clocks of
 writers differ, and a write takes time to become visible. So each read includes the last `OVERLAP_S` seconds again. To
@@ -134,10 +134,7 @@ class _ShardPage:
 
 
 def _read_page(shard: Shard, entries: Iterator[str], *, now_ms: int, limit: int) -> _ShardPage:
-    """Read a shard from a position.
-
-    Stop at the end of the shard, or when another entry follows after `limit` entries.
-    """
+    """Read a shard from a position, and return a page of at most `limit` entries."""
     sums = dict(shard.sums)
     found: list[str] = []
     last_entry = shard.last_entry
@@ -214,7 +211,7 @@ def encode(cursor: Cursor) -> str:
 
 
 def decode(text: str, shards: int) -> Cursor:
-    """Return the cursor of a text.
+    """Return the cursor that a text encodes.
 
     Raises:
         CursorLost: The text is not a result of `encode` for this number of shards.

@@ -26,7 +26,7 @@ MAX_DELETED = 1_000
 READ_BYTES = 2**20
 """How many bytes of a response are read per call.
 
-The client makes a copy of these bytes, and small copies need no new memory.
+The client copies the bytes of each call. Because the copies are small, they need no new memory.
 """
 
 _MISSING = frozenset({"404", "NoSuchKey"})
@@ -152,7 +152,7 @@ class S3IndexStore(S3ManifestSlot):
     ) -> int:
         """Remove unused segments that are too old.
 
-        Also remove the oldest if the unused segments together exceed `max_bytes`.
+        Also remove the oldest ones if all unused segments together exceed `max_bytes`.
 
         The bucket retains the versions of removed segments for some days.
         """

@@ -169,12 +169,15 @@ def source_at(pk: str) -> Key:
 
 
 def plain_name(key: str) -> str | None:
-    """Return the name from a key that `_name` returned; None if the key is a digest."""
+    """Return the name from a key that `_name` returned; None if the key contains only a digest."""
     return key[1:] if key.startswith("=") else None
 
 
 def _name(text: str) -> str:
-    """Return a non-empty key for a name: the name itself if it is short, printable ASCII, otherwise its digest."""
+    """Return a key for a name. The key is never empty.
+
+    It contains the name if the name is short, printable ASCII. Otherwise it contains the digest of the name.
+    """
     if text.isascii() and text.isprintable() and len(text) <= _PLAIN_LENGTH:
         return f"={text}"
     return f"~{_digest(text)}"

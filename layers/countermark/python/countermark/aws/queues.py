@@ -19,14 +19,14 @@ MAX_REQUEST_BYTES = 256 * 1024
 
 
 class SqsQueue:
-    """One queue."""
+    """One SQS queue."""
 
     def __init__(self, client: "SQSClient", url: str) -> None:
         self._client = client
         self._url = url
 
     def send(self, messages: Sequence[Mapping[str, JSON]]) -> None:
-        """Send messages as JSON. Return when all are accepted.
+        """Send messages as JSON. Return when SQS has accepted all messages.
 
         Raises:
             InvalidInput: A message is too large.

@@ -42,7 +42,7 @@ _REFUSALS = {each.__name__: each for each in (IndexNotReady, IndexDamaged, Unava
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """The values to search for. `shards` is the total number of shards of the index.
+    """A question to a function: the values to search for. `shards` is the total number of shards of the index.
 
     If `signal_type` is None, `values` is empty, and the question requests only the age of the index.
     """
@@ -57,8 +57,7 @@ class Question:
 class Answer:
     """The answer of a function to a question.
 
-    `found` has the candidates near each value. It can lack the last values of the question, if one answer cannot hold
-    all. The candidates of a value are ordered by distance and then by id. `undecided` maps the position of a value to
+    `found` has the candidates near each value. It can lack the last values of the question if one answer has not enough space. The candidates of a value are ordered by distance and then by id. `undecided` maps the position of a value to
     the reason why the value was not compared with all signals. `age_s` is the time since a build last found the index
     current, in seconds. `faults` are the reasons why the function does not serve the newest index.
     """
@@ -70,7 +69,7 @@ class Answer:
 
 
 def value_bytes(value: str) -> int:
-    """Return how many bytes of a question a value takes."""
+    """Return the number of bytes that a value adds to a question."""
     return len(json.dumps(value)) + 2
 
 

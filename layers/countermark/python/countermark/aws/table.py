@@ -1,4 +1,4 @@
-"""One DynamoDB table: reads, conditional writes, batches and transactions, within the service's limits.
+"""One DynamoDB table, with reads, conditional writes, batches and transactions within DynamoDB's limits.
 
 The attributes of items are texts, integers and booleans. All other values are stored as JSON texts, for two reasons.
 DynamoDB would store a float as a decimal number. It would also refuse a lone surrogate and an empty key.
@@ -104,7 +104,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """Change nothing, but let the transaction fail if the condition is not met."""
+    """Change nothing, but make the transaction fail if the condition is not met."""
 
     key: Key
     condition: str
@@ -194,7 +194,7 @@ class Table:
         raise AssertionError("unreachable: attempts() raises an error after the last attempt")
 
     def transact(self, actions: Sequence[Action]) -> None:
-        """Carry out all actions or none. Each action must be on a different item.
+        """Carry out all actions or none of them. Each action must be on a different item.
 
         Raises:
             ConditionFailed: A condition is not met. `positions` has the positions of the actions that failed.
