@@ -24,7 +24,8 @@ Later, the state that the first attempt was based on is too old.
 def attempts(action: str) -> Iterator[int]:
     """Yield the number of each attempt, from 0, and wait between attempts.
 
-    Each wait is a random time between 0 and a bound that doubles. So callers that failed at the same time retry at different times.
+    Each wait is a random time between 0 and a bound that doubles. So callers that failed at the same time retry at
+    different times.
 
     Raises:
         Unavailable: All attempts are used up. The message begins with `action`.

@@ -52,7 +52,7 @@ class Settings:
     - `index_shards` is the number of shards that index builds create. With None, builds keep the current number.
     - `index_bands` is True if searches read the bands of large segments.
     - `shard_group` is the group of shards that this function searches. None means all shards.
-    - `shard_functions` are the functions that this function calls to search. If it is empty, this function itself searches.
+    - `shard_functions` are the functions that this function calls to search. If empty, this function itself searches.
     - `group_functions` maps each group of API routes to the function that answers it. The forwarding function uses it.
     """
 

@@ -57,7 +57,8 @@ class Question:
 class Answer:
     """The answer of a function to a question.
 
-    `found` has the candidates near each value. It can lack the last values of the question if one answer has not enough space. The candidates of a value are ordered by distance and then by id. `undecided` maps the position of a value to
+    `found` has the candidates near each value. It can lack the last values of the question if one answer has not enough
+    space. The candidates of a value are ordered by distance and then by id. `undecided` maps the position of a value to
     the reason why the value was not compared with all signals. `age_s` is the time since a build last found the index
     current, in seconds. `faults` are the reasons why the function does not serve the newest index.
     """
