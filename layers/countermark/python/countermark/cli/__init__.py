@@ -5,13 +5,13 @@ import sys
 from types import FrameType
 
 INTERRUPTED = 130
-"""The exit code after SIGINT, as in shells: 128 + 2."""
+"""The exit code after SIGINT. Shells use the same code: 128 + 2."""
 
 
 def main() -> int:
     """Run the command line of this process, and return its exit code.
 
-    SIGTERM interrupts a command as SIGINT does, so that a fetch under `timeout` releases its lease.
+    SIGTERM interrupts a command in the same way as SIGINT. For example, a fetch that `timeout` ends releases its lease.
     """
     try:
         signal.signal(signal.SIGTERM, _interrupt)

@@ -1,8 +1,8 @@
-"""Limits for one connection and for all: how long uvicorn keeps connections of slow clients open.
+"""Limits on connections: how long uvicorn keeps connections of slow clients open, and how many connections it accepts.
 
-uvicorn accepts, parses and answers requests. This module adds deadlines and a maximum number of connections to its
-protocol. A client that opens connections and sends nothing, sends a byte now and then, or never reads its answer only
-occupies a connection for a limited time.
+uvicorn accepts, parses and answers requests. This module adds deadlines and a maximum number of connections to the
+protocol class of uvicorn. A client can send nothing, send very slowly, or never read its answer. The deadlines limit
+how long such a client occupies a connection.
 """
 
 import asyncio
@@ -21,20 +21,20 @@ from countermark.errors import InvalidInput
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as _UvicornProtocol
 else:
-    # uvicorn is an optional package. `protocol_of` adds its class as a base.
+    # uvicorn is an optional package. `protocol_of` adds uvicorn's protocol class as a base class.
     _UvicornProtocol = object
 
 MIN_BYTES_PER_S = 8 * 1024
-"""The minimum speed of a body or an answer after the body time-out, like Apache's `MinRate`."""
+"""The minimum speed of a body or an answer after the body time-out, in bytes per second. Like Apache's `MinRate`."""
 
 MAX_HEAD_BYTES = 64 * 1024
 """The maximum size of the request line and all headers, in bytes.
 
-In a body, it is the maximum size of the overhead: chunk headers and trailers.
+It also limits the total size of the chunk headers and trailers of a body.
 """
 
 MAX_BACKLOG = 1_024
-"""How many connections can wait to be accepted, if the limit on open files allows it."""
+"""The maximum number of connections that wait to be accepted. The limit on open files can lower it."""
 
 RESERVED_FILES = 96
 """Open files that are reserved for the database (two for each of about 20 threads), the index and fetches."""
@@ -48,8 +48,9 @@ class ConnectionLimits:
     """The limits of connections.
 
     `header_s` is the maximum time for the headers of a request, from the start of the connection or from the first byte
-    of a further request. `body_s` is the maximum time for a body, and for the client to read an answer. Either can take
-    longer if it is faster than `MIN_BYTES_PER_S`. `connections` is the maximum number at a time.
+    of a further request. `body_s` is the maximum time to receive a body, and the maximum time for the client to read an
+    answer. A body or an answer can take longer if its speed is at least `MIN_BYTES_PER_S`. `connections` is the maximum
+    number of connections that are open at the same time.
     """
 
     header_s: float
@@ -64,8 +65,8 @@ class ConnectionLimits:
 def fit_to_file_limit(limits: ConnectionLimits) -> tuple[ConnectionLimits, int]:
     """Return limits that fit the process's limit on open files, and how many connections can wait to be accepted.
 
-    The soft limit is first raised, at most up to the hard limit. All waiting connections are accepted immediately, so
-    they count as open files too.
+    The soft limit on open files is first raised, at most to the hard limit. The server accepts waiting connections
+    immediately, so waiting connections count as open files too.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = limits.connections + MAX_BACKLOG + RESERVED_FILES
@@ -95,7 +96,7 @@ def protocol_of(limits: ConnectionLimits, *, on_leave: Callable[[], None] | None
 
 
 class _Gate:
-    """All connections of a server. `waiting` are those that wait for a request, with the longest wait first."""
+    """All connections of a server. `waiting` are the connections without a request, with the longest wait first."""
 
     def __init__(self, limits: ConnectionLimits, on_leave: Callable[[], None] | None) -> None:
         self.limits = limits
@@ -108,8 +109,8 @@ class _Gate:
     def enter(self, connection: "_LimitedProtocol") -> bool:
         """Count a connection. Return False if the limit is reached and all connections have a request in progress.
 
-        Otherwise, the connection that has waited longest for a request is closed to make space: a client with a request
-        sends it immediately.
+        If the limit is reached and some connections wait for a request, the connection with the longest wait is closed.
+        A client that has a request sends it immediately, so a long wait means that the client has none.
         """
         has_capacity = len(self._open) < self.limits.connections
         if not has_capacity and self.waiting:
@@ -143,7 +144,7 @@ class _Gate:
 class _LimitedProtocol(_UvicornProtocol):
     """uvicorn's protocol with deadlines.
 
-    Its states are waiting for headers, the body, the answer, and then again headers.
+    A connection waits for headers, then for the body, then for the answer, and then for headers again.
     """
 
     gate: _Gate
@@ -156,13 +157,13 @@ class _LimitedProtocol(_UvicornProtocol):
         """Whether a byte of the next request has arrived."""
         self._is_message_new = False
         self._payload_bytes = 0
-        """How many bytes of the data that is being parsed belong to bodies."""
+        """The number of bytes of bodies in the data that is being parsed."""
         self._head_bytes = 0
         self._is_in_body = False
         self._body_bytes = 0
         self._overhead_bytes = 0
         self._requests = 0
-        """How many requests have complete headers but no answer yet: more than one if the client uses pipelining."""
+        """The number of requests with complete headers and no answer yet. Clients with pipelining have several."""
         self._since_s = 0.0
         self._write_since_s: float | None = None
         self._unsent_bytes = 0
@@ -184,7 +185,7 @@ class _LimitedProtocol(_UvicornProtocol):
             return
         if not self._has_begun and not self._is_in_body and not self._requests:
             self._has_begun = True
-            # The time of the first request starts with the connection.
+            # The deadline of the first request counts from the start of the connection.
             if not self._is_first:
                 self._since_s = self.loop.time()
         self._is_message_new = False
@@ -197,7 +198,7 @@ class _LimitedProtocol(_UvicornProtocol):
                 self._overhead_bytes += overhead_bytes
             is_too_large = self._overhead_bytes > MAX_HEAD_BYTES + 8 * self._body_bytes
         else:
-            # If the data ended one message and began another, the share of each is unknown.
+            # If the data contains the end of one message and the start of another, the size of each part is unknown.
             self._head_bytes += 0 if was_in_body or self._is_message_new else overhead_bytes
             # A whole request with a chunked body can arrive in one piece.
             is_too_large = self._head_bytes > MAX_HEAD_BYTES + 8 * self._payload_bytes
@@ -267,7 +268,7 @@ class _LimitedProtocol(_UvicornProtocol):
         return now_s - self._write_since_s >= allowed_s
 
     def _end(self, why: str) -> None:
-        """Close the connection. If a request has begun that has no answer yet, answer it first."""
+        """Close the connection. If a request has begun and has no answer yet, answer the request first."""
         is_answered = self._is_in_body and (self.cycle.response_started or self.cycle.response_complete)
         if is_answered or not (self._is_in_body or self._has_begun):
             self.transport.close()

@@ -36,19 +36,19 @@ WORDS = "countermark.words"
 """The key in the context's `meta` under which the words after `--` are stored."""
 
 BATCH = 1_000
-"""The number of signals of a file that are matched together: the maximum of one request to a deployment."""
+"""How many signals of a file are matched together. It is the maximum number of signals per request to a deployment."""
 
 MAX_LINE_CHARACTERS = 64 * 1024
-"""The longest line of a file of signals, in characters with the line break: enough for the raw_text of a long post."""
+"""The maximum length of a line of signals, in characters with the line break. A raw_text signal of a long post fits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputItem:
     """One content from the command line: its name for messages, and a function that opens it.
 
-    `path` is the path of a file, or None. For a picture that was made from a photo, it is the path to save the picture
-    to, and `variant` is the name of the rotation, if any. `argument` is the path or URL from the command line, if
-    another process can open it. It is None for a picture that was made from a photo.
+    `path` is the path of a file, or None. For a picture that was made from a photo, `path` is the path to save the
+    picture to, and `variant` is the name of the rotation, if any. `argument` is the path or URL from the command line,
+    if another process can open it. `argument` is None for a picture that was made from a photo.
     """
 
     name: str
@@ -76,19 +76,19 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """A remark about a content that is no error."""
+    """A remark about a content. A remark is not an error."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complaint:
-    """An error of one content. `is_outside` is true if its cause is outside of this machine."""
+    """An error of one content. `is_outside` is true if the cause is outside of this machine, such as a URL."""
 
     text: str
     is_outside: bool
     needs_memory: bool = False
-    """Whether the content exceeds a limit or had to wait for memory, so that a process with more memory may hash it."""
+    """Whether the content exceeded a limit or had to wait for memory. A process with more memory can try again."""
 
     @classmethod
     def of(cls, name: str, error: CountermarkError) -> "Complaint":
@@ -128,7 +128,7 @@ class Complaints:
         self._is_only_outside = self._is_only_outside and complaint.is_outside
 
     def raise_all(self) -> None:
-        """Raise the stored errors, if any, as one error. Its text is the first, its notes are the others.
+        """Raise the stored errors, if any, as one error. The first error is its text. The other errors are its notes.
 
         Raises:
             InvalidContent: The content caused at least one of the errors.
@@ -202,7 +202,7 @@ def parse_inputs(context: click.Context, files: Sequence[str]) -> list[InputItem
 
     Raises:
         click.UsageError: The command line names no content.
-        InvalidInput: It names standard input twice, or a file that does not exist.
+        InvalidInput: The command line names standard input twice, or a file that does not exist.
     """
     items = [parse_input(name) for name in files]
     words = context.meta.get(WORDS)
@@ -229,16 +229,16 @@ def hash_items(
 ) -> Iterator[Piece]:
     """Yield each content with its signals. Raise the errors of single contents together after the last content.
 
-    Files within a content follow it as separate pieces. Their names end in their place in the content, such as `/1`.
-    `only` is the name of the only signal type to use. `ratios` are the enabled ratios that were set, by signal type: a
-    type with ratio 0 is not used. `with_queries` adds the queries to signal types whose signals are never made from
-    content. `with_variants` adds the signals of turned and mirrored photos. A note is printed for content
-    of low quality and for partly hashed content, but these are no errors. Many files are hashed by up to `jobs`
-    processes, by default the number of processors. The order of the contents does not change.
+    Files within a content follow the content as separate pieces. The name of such a piece ends in the place of the file
+    in the content, such as `/1`. `only` is the name of the only signal type to use. `ratios` are the enabled ratios
+    that were set, by signal type: a type with ratio 0 is not used. Some signal types never make signals from content,
+    and `with_queries` adds the queries to these types. `with_variants` adds the signals of turned and mirrored photos.
+    Content of low quality and partly hashed content are not errors, and a note is printed for each. Many files are
+    hashed by up to `jobs` processes, by default the number of processors. The order of the contents does not change.
 
     Raises:
         InvalidInput: `only` is not a signal type, or does not apply to this content type.
-        InvalidContent: A content does not have its content type, is too large, or cannot be read. Raised at the end.
+        InvalidContent: A content is not of the given content type, is too large, or cannot be read. Raised at the end.
         Unavailable: The only errors are URLs that could not be fetched now. Raised at the end.
     """
     from countermark.cli import workers
@@ -260,7 +260,7 @@ def hash_items(
 
 
 def make_hasher(session: Session, options: HashOptions) -> Callable[[InputItem], Iterator[Outcome]]:
-    """Return a function that hashes one content, and yields its outcomes and those of the files within it.
+    """Return a function that hashes one content, and yields the outcomes of the content and of the files within it.
 
     Raises:
         InvalidInput: `options.only` is not a signal type, or does not apply to this content type.
@@ -341,7 +341,9 @@ def _make_piece(
 def _types_of(
     session: Session, content_type: ContentType, *, only: str | None, ratios: Mapping[str, float]
 ) -> "TypesOf":
-    """Return a function from a content type to the signal types to use, for a content and the files within it.
+    """Return a function that returns the signal types to use for a content type.
+
+    The function is called for a content and for each file within it.
 
     Raises:
         InvalidInput: `only` is not a signal type, or cannot apply to this content type.
@@ -367,7 +369,7 @@ def read_signals(
     only: str | None,
     signal_types: Mapping[str, SignalType],
 ) -> Iterator[Piece]:
-    """Yield each file with the signals in its lines, which all have the same type.
+    """Yield each file with the signals in its lines. All signals have the same type.
 
     Raises:
         InvalidInput: The content type has several signal types and `only` is None, or a line is not a valid signal.
@@ -383,9 +385,10 @@ def read_batches(
     only: str | None,
     signal_types: Mapping[str, SignalType],
 ) -> Iterator[tuple[InputItem, Iterator[Sequence[Signal]]]]:
-    """Yield each file with the signals in its lines, in batches of at most `BATCH`. Raises as `read_signals` does.
+    """Yield each file with the signals in its lines, in batches of at most `BATCH` signals.
 
-    Each batch is read when the caller requests it, so a file can be larger than the memory.
+    Each batch is read when the caller requests it, so a file can be larger than the memory. Raises the same errors as
+    `read_signals`.
     """
     from countermark.flows.hash import applicable_types
 
@@ -442,7 +445,7 @@ def detect_content_type(stream: BinaryIO, name: str, content_types: ContentTypes
     from countermark.signals.content_type import HEAD_BYTES, content_type_of
 
     if isinstance(stream, io.BufferedReader) and not stream.seekable():
-        head = stream.peek()  # the bytes that a pipe has now: enough, except for a long animation
+        head = stream.peek()  # the bytes that are in the pipe now: enough unless it is a long animation
     else:
         head = stream.read(HEAD_BYTES)
         stream.seek(-len(head), io.SEEK_CUR)
@@ -453,7 +456,7 @@ def parse_input(name: str) -> InputItem:
     """Return the content that one argument of a command line names.
 
     Raises:
-        InvalidInput: The argument names a file that does not exist, or standard input, which is closed.
+        InvalidInput: The argument names a file that does not exist, or it names standard input, which is closed.
     """
     if name == "-":
         if sys.stdin is None:

@@ -1,4 +1,4 @@
-"""`countermark config api KIND`: credentials for a kind of exchange, and the collaborations they open."""
+"""`countermark config api KIND`: credentials for a kind of exchange, and the collaborations available with them."""
 
 import sys
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ from countermark.domain.exchange import Exchange, ListsMemberships, Membership
 from countermark.errors import InvalidInput, NotFound
 
 MAX_LINE_CHARACTERS = 64 * 1024
-"""The longest line that is read from standard input, in characters. Credentials are much shorter."""
+"""The maximum length of a line from standard input, in characters. Credentials are much shorter."""
 
 FLAG_ALIASES: Mapping[str, tuple[str, ...]] = {"fb_threatexchange": ("--api-token", "--access-token")}
-"""python-threatexchange's spellings of `--credentials`, by kind of exchange."""
+"""Other names of `--credentials` in python-threatexchange, by kind of exchange."""
 
 
 def credentials_command(exchange: Exchange) -> click.Command:
@@ -114,7 +114,7 @@ def _memberships(session: Session, exchange: Exchange) -> list[Membership]:
 
     Raises:
         InvalidInput: No credentials are set, or they are malformed.
-        ExchangeFailed: The exchange refused, timed out, or sent an answer that does not have its format.
+        ExchangeFailed: The exchange refused the request, timed out, or sent an answer in a wrong format.
     """
     if not isinstance(exchange, ListsMemberships):
         raise InvalidInput(f"{exchange.kind} does not list its collaborations")

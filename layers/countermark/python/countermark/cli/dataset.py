@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from countermark.local.state import LocalState
 
 CSV_HEADER = ("signal_type", "signal_str", "collab", "category", "tags")
-"""The columns of `--csv`, which are python-threatexchange's."""
+"""The columns of `--csv`, the same as in python-threatexchange."""
 
 LIST_FLAGS = {"-s", "--only-signals", "-C", "--only-content", "-c", "--only-collabs", "-t", "--only-tags"}
 """The flags that accept several values."""
@@ -29,7 +29,7 @@ LIST_FLAGS = {"-s", "--only-signals", "-C", "--only-content", "-c", "--only-coll
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One signal in a bank, with its source: the name of its collaboration, or of its bank."""
+    """One signal in a bank. Its source is the name of a collaboration or, without a collaboration, of the bank."""
 
     type: str
     value: str
@@ -40,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The signals that the user selected, by type, source and tag. Empty sources or tags select all."""
+    """The signals that the user selected, by type, source and tag. Empty sources or tags select all signals."""
 
     types: frozenset[str]
     sources: frozenset[str]
@@ -148,7 +148,7 @@ def command(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
-    """The columns of a line. A column that has the same value in all lines is left out."""
+    """The columns of a line. A column is left out if it has the same value in all lines."""
 
     shows_type: bool
     shows_source: bool

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from countermark.local.state import LocalState
 
 MAX_NAME_LENGTH = 200
-"""The longest name of a collaboration, in characters. Its bank's name is derived from it and can have 255."""
+"""The maximum length of a collaboration's name, in characters. The bank's derived name can have 255 characters."""
 
 
 def _integers(text: str) -> list[int]:
@@ -38,7 +38,7 @@ _PARSERS: Mapping[str, click.ParamType[Any] | Callable[[str], Any]] = {
 """The parsers of flags, by the type of the field."""
 
 FLAG_ALIASES: Mapping[str, tuple[str, ...]] = {"only_esp_ids": ("--only-esp",)}
-"""python-threatexchange's spellings of fields' flags, by field."""
+"""Other names of the flags in python-threatexchange, by field."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,8 +127,8 @@ def as_json(collaboration: Collaboration) -> Mapping[str, JSON]:
 def bank_name_of(name: str) -> str:
     """Return the name of a collaboration's bank. For "Sample Signals" it is SAMPLE_SIGNALS.
 
-    Letters become upper case. Other characters than ASCII letters and digits become `_`. A leading digit gets a `_`
-    before it.
+    Letters become upper case. Each character that is not an ASCII letter or digit becomes `_`. If the name starts with
+    a digit, `_` is added at the start.
     """
     derived = re.sub(r"[^A-Z0-9]", "_", name.upper())
     return f"_{derived}" if derived[:1].isdigit() else derived
@@ -139,7 +139,7 @@ def create(session: Session, state: "LocalState", exchange: Exchange, edit: Edit
 
     Raises:
         InvalidInput: A field is missing or invalid.
-        AlreadyExists: A collaboration of this name exists, or a bank of the derived name.
+        AlreadyExists: A collaboration with this name or a bank with the derived name exists.
     """
     from countermark.flows.curate import create_collaboration
 
@@ -175,7 +175,7 @@ def _change(session: Session, state: "LocalState", exchange: Exchange, edit: Edi
         raise InvalidInput(f"{edit.name!r} is a collaboration of {stored.api}, not of {exchange.kind}")
     if edit.bank not in {None, stored.bank}:
         raise InvalidInput(f"the bank of {edit.name!r} is {stored.bank} and cannot be changed")
-    if stored.is_confined:  # it stays confined, because its other fields came over the HTTP API
+    if stored.is_confined:  # the collaboration stays confined, because its other fields came over the HTTP API
         exchange = session.exchanges(is_confined=True)[exchange.kind]
     update_collaboration(
         session.curator(state),
@@ -206,8 +206,8 @@ def _from_json(exchange: Exchange, values: Mapping[str, Any]) -> Edit:
     """Return the changes that the JSON requests. Other flags are refused, so that no setting is given twice.
 
     Raises:
-        click.UsageError: A setting is given by a flag too.
-        InvalidInput: The text is not a JSON object, is for another kind, or a common field has the wrong type.
+        click.UsageError: A flag gives a setting too.
+        InvalidInput: The text is not a JSON object or is for another kind, or a common field has the wrong type.
     """
     flags = _from_flags({**values, "name": "-"})
     if flags.fields or any(each is not None for each in (flags.is_enabled, flags.writes_back, flags.bank)):
@@ -250,7 +250,7 @@ def _absolute(fields: Mapping[str, JSON]) -> Mapping[str, JSON]:
 
 
 def _option(field: Field) -> click.Option:
-    """Return the flag of a field. It is optional, because the exchange reports a missing required field."""
+    """Return the flag of a field. Every flag is optional, because the exchange reports a missing required field."""
     names = [_flag(field), *FLAG_ALIASES.get(field.name, ()), f"field_{field.name}"]
     if field.choices is not None:
         return click.Option(names, type=click.Choice(field.choices), help=field.help)

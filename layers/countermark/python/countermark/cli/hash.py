@@ -115,7 +115,7 @@ def _json_lines(piece: Piece) -> Iterator[str]:
 
 
 def _check_savable(items: Sequence[InputItem], photo_preprocess: str | None) -> None:
-    """Check that the command makes pictures, and only from files, beside which they can be saved.
+    """Check that the command makes pictures, and that all inputs are files. A picture is saved beside its file.
 
     Raises:
         click.UsageError: The command makes no pictures.
@@ -132,7 +132,7 @@ def _save(picture: InputItem, saved: set[Path]) -> Path:
     """Save a picture to its path, and return the path. A file with the same bytes, from an earlier run, is accepted.
 
     Raises:
-        InvalidInput: This run has saved another picture to this path, or the path exists and is different.
+        InvalidInput: This run has saved another picture to this path, or a different file exists there.
     """
     path = picture.path
     if path is None or path in saved:

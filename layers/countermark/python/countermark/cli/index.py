@@ -50,7 +50,7 @@ def command(session: Session, *, full: bool, shows_status: bool) -> None:
 
 
 def _print_status(session: Session, state: "LocalState") -> None:
-    """Print the state of the index, and then raise if a part of it cannot be loaded.
+    """Print the state of the index, and then raise an error if a part of the index cannot be loaded.
 
     Raises:
         IndexDamaged: A file of the index fails a check.

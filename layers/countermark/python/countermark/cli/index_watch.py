@@ -1,4 +1,4 @@
-"""Loads the newest index before a request needs it, and reports problems that prevent it from being served."""
+"""Loads the newest index before a request needs it, and reports problems with the index."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,7 +12,7 @@ class IndexWatch:
     """Watches the index from which one process answers. Use it from one thread only."""
 
     def __init__(self, session: Session, index: IndexProvider, *, prefix: str = "") -> None:
-        """Create a watch. `prefix` names the process in its reports, if the server has several processes."""
+        """Create a watch. Each report starts with `prefix`: the name of the process if the server has several."""
         self._session = session
         self._index = index
         self._prefix = prefix
@@ -21,13 +21,13 @@ class IndexWatch:
     def check(self) -> None:
         """Check for a newer index and load it.
 
-        Report each problem that prevents it from being served, and its end, once.
+        If a problem prevents the newest index from being served, report the problem once, and once when it has ended.
         """
         now_s = self._session.now_s()
         try:
             index = self._index.current(now_s)
             for signal_type in index.manifest.types:
-                # The status covers all types, including those without a request yet. Failures are among the faults.
+                # Load all types, because the status covers types without a request too. The faults contain failures.
                 with suppress(CountermarkError):
                     index.searcher(signal_type)
         except CountermarkError as error:

@@ -124,7 +124,7 @@ def _print_reasons(session: Session, collab: str, content_type: ContentType, *, 
     """Print the reasons that an exchange offers, for each signal type of the content type.
 
     Raises:
-        InvalidInput: The exchange has no reasons, or none for this signal type, or no credentials are set.
+        InvalidInput: The exchange has no reasons or has none for this signal type, or no credentials are set.
         ExchangeFailed: The request to the exchange failed.
     """
     from countermark.flows.opinions import opinion_reasons
@@ -253,7 +253,7 @@ class LabelSender:
             )
 
     def _opinions(self, signals: Sequence[Signal]) -> "Iterator[OpinionGiven]":
-        """Yield an opinion of each record with one of the signals, and one per other signal, which is shared as new."""
+        """Yield an opinion of each record that has one of the signals. A signal without a record is shared as new."""
         from countermark.flows.opinions import opinion_event
 
         name, now_s = self._collaboration.name, self._session.now_s()

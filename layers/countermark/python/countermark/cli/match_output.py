@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 class FoundMatch:
     """A match to print.
 
-    `source` is the collaboration that the matching content comes from, or the bank of content that this platform banked
-    itself. `distance` is in the signal type's unit, and `shown_distance` is its text. `detail` has all fields of the
-    JSON output. `rotation` is the name of the turned or mirrored variant that matches, or None for the photo itself.
+    `source` is the collaboration that the matching content comes from. If this platform banked the content itself,
+    `source` is the bank. `distance` is in the signal type's unit, and `shown_distance` is the text of the distance.
+    `detail` has all fields of the JSON output. `rotation` is the name of the turned or mirrored variant that matches,
+    or None for the photo itself.
     """
 
     signal_type: str
@@ -44,7 +45,10 @@ class MatchFilter:
     hides_disputed: bool
 
     def select(self, matches: Sequence[FoundMatch]) -> Iterator[FoundMatch]:
-        """Yield the matches of one file to print, nearest first: all, or the nearest of each signal type and source."""
+        """Yield the matches of one file to print, nearest first.
+
+        These are all matches, or only the nearest match per signal type and source.
+        """
         seen = set()
         for match in sorted(matches, key=lambda match: match.distance or 0):
             place = match.signal_type, match.source

@@ -12,7 +12,7 @@ _UNPRINTABLE = re.compile(
     r"\u2028\u2029"  # line separators
     r"\ud800-\udfff]"  # surrogates: halves of characters
 )
-"""The characters that a line shows as escapes. Joiners are not among them, because emoji and many scripts need them.
+"""The characters that are printed as escapes. Joiners are not escaped, because emoji and many scripts need joiners.
 
 Source: Unicode, UAX #9, UTR #36.
 """
@@ -28,7 +28,7 @@ def json_text(value: object, *, indent: int | None = None) -> str:
 
     The JSON has several lines only with an `indent`.
     """
-    # Standard output writes a character that it cannot encode as an escape that JSON does not have.
+    # If standard output cannot encode a character, it writes a Python escape such as `\xe9`, which JSON does not have.
     is_ascii = not (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
     lines = json.dumps(value, indent=indent, ensure_ascii=is_ascii).split("\n")
     return "\n".join(_UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", line) for line in lines)
@@ -40,9 +40,9 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def configure_streams() -> None:
-    """Make both streams write characters that they cannot encode as escapes: a file name can contain any bytes."""
+    """Make both streams write escapes for characters that they cannot encode. File names can contain any bytes."""
     for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)  # a test can replace the stream by one of another class
+        reconfigure = getattr(stream, "reconfigure", None)  # a test can replace the stream with another class's object
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
 
@@ -56,8 +56,8 @@ def print_results(text: str) -> None:
 def print_result(line: str) -> None:
     """Write one line of results, in printable form.
 
-    If the reader of the pipe has ended (`| head`), the remaining results are discarded and the command continues.
-    A broken pipe therefore never interrupts a change.
+    If the reader of the pipe has ended (`| head`), the remaining results are discarded and the command continues, so
+    that a broken pipe never interrupts a change.
     """
     if sys.stdout is None:  # the parent process closed it
         return
@@ -68,7 +68,7 @@ def print_result(line: str) -> None:
 
 
 def flush() -> OSError | None:
-    """Write all buffered results. Return the error if that fails, or None; a closed pipe is no error."""
+    """Write all buffered results. Return the error if writing fails, or None. A closed pipe is not an error."""
     if sys.stdout is None:
         return None
     try:

@@ -40,7 +40,7 @@ def check_photo(content_type: ContentType, option: str) -> None:
     """Check that an option for photos is used with photos.
 
     Raises:
-        click.UsageError: The content type is another.
+        click.UsageError: The content type is not photo.
     """
     if content_type != ContentType.PHOTO:
         raise click.UsageError(f"{option} is for photos, not for {content_type}")
@@ -49,7 +49,7 @@ def check_photo(content_type: ContentType, option: str) -> None:
 def preprocess_items(items: Iterable[InputItem], method: str, *, black_threshold: int) -> Iterator[InputItem]:
     """Yield the pictures that are made from each photo, with one photo in memory at a time.
 
-    For a photo that cannot be decoded, one item is yielded. Opening it raises the error.
+    For a photo that cannot be decoded, one item is yielded. Opening this item raises the error.
     """
     for each in items:
         yield from _rotate(each) if method == ROTATIONS else [_unletterbox(each, black_threshold)]
@@ -96,7 +96,7 @@ def _in_memory(item: InputItem, make: Callable[[], bytes], *, suffix: str, keeps
 
 
 def _read(item: InputItem) -> bytes:
-    """Return the bytes of a photo. If it is too large, return one byte more than the limit."""
+    """Return the bytes of a photo. If the photo is too large, return its first bytes, one more than the limit."""
     from countermark.signals.decode import MAX_PHOTO_BYTES
 
     with item.open() as stream:

@@ -1,7 +1,7 @@
 """The sample collaboration, which is used until the user configures a collaboration.
 
-It is an ordinary collaboration with a mark that it was created automatically. The first collaboration that the user
-creates replaces it, so that sample signals never match beside real ones.
+The sample is an ordinary collaboration that is marked as created automatically. The first collaboration that the user
+creates replaces the sample, so that sample signals never match beside real signals.
 """
 
 from typing import TYPE_CHECKING
@@ -32,7 +32,7 @@ def is_implicit_sample(session: Session, name: str) -> bool:
 
 
 def end_implicit_sample(session: Session, state: "LocalState") -> None:
-    """Delete the sample collaboration if it was created automatically, because a real one replaces it."""
+    """Delete the sample collaboration if it was created automatically, because a real collaboration replaces it."""
     from countermark.flows.curate import delete_collaboration
 
     if is_implicit_sample(session, NAME):

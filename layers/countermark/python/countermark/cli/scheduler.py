@@ -20,29 +20,29 @@ if TYPE_CHECKING:
     from countermark.local.state import LocalState
 
 DEBOUNCE_S = 0.2
-"""How many seconds a build waits for more changes after the first one, so that many changes need few builds."""
+"""How many seconds a build waits for more changes after the first change, so that many changes need few builds."""
 
 PAUSE_S = 0.05
-"""How many seconds large work pauses between two rounds, so that other writers can use the database."""
+"""The pause in seconds between two rounds of a large task, so that other writers can use the database."""
 
 BUILD_EVERY_S = 30.0
-"""The interval between builds without a reported change, in seconds.
+"""The interval in seconds between builds when no change is reported.
 
-Changes by other processes are not reported.
+Changes by other processes are not reported, so these builds find them.
 """
 
 STOP_TIMEOUT_S = 10.0
-"""How many seconds the server waits at its end for work in progress. A step of a fetch or a build takes less."""
+"""How many seconds the server waits for work in progress when it stops. A step of a fetch or a build is shorter."""
 
 RETRY_OPINION_S = 60.0
-"""How many seconds until an opinion is sent again that an exchange could not accept, after five attempts."""
+"""The delay in seconds before an opinion is sent again, after an exchange did not accept it in five attempts."""
 
 GIVE_UP_S = 24 * 3600
-"""The age in seconds at which an opinion is discarded. An exchange that fails for a day has been noticed by then."""
+"""The age in seconds at which an opinion is discarded. The operator has time to notice the failure."""
 
 
 class Stopped(BaseException):
-    """The server is ending. A fetch releases its lease after its current step, and has not failed."""
+    """The server is stopping. A fetch in progress releases its lease after its current step. This is not a failure."""
 
 
 class _Command(Enum):
@@ -61,7 +61,7 @@ class Scheduler:
         self._state = state
         self._fetch_every_s = fetch_every_s
         self.on_round: Callable[[], None] = lambda: None
-        """Called after each build, by the thread that updates the index. A server can then check for a newer index."""
+        """A function that the index thread calls after each build. A server can use it to check for a newer index."""
         self._known_opinions: set[str] = set()
         self._is_stopping = threading.Event()
         self._nudged = threading.Event()
@@ -77,7 +77,10 @@ class Scheduler:
         ]
 
     def on_event(self, event: Event) -> None:
-        """Send an opinion, or build the index soon after any other event. A build without work takes milliseconds."""
+        """Send the opinion of an `OpinionGiven`. After any other event, build the index soon.
+
+        A build without changes takes milliseconds.
+        """
         if isinstance(event, OpinionGiven):
             self._opinions.put(event)
         else:
@@ -105,7 +108,7 @@ class Scheduler:
             thread.start()
 
     def wait_for_index(self, timeout_s: float) -> None:
-        """Wait until the first build ends or the time is over. After the build, everything that is banked matches."""
+        """Wait until the first build ends or the time is over. After the build, all banked content matches."""
         self._has_built.wait(timeout_s)
 
     def stop(self) -> None:
@@ -126,7 +129,7 @@ class Scheduler:
             self.on_round()
             if not self._has_more:
                 self._has_built.set()
-            # A failed round waits like one that has nothing left to do.
+            # After a failed round, wait as long as after a round that leaves no work.
             if self._nudged.wait(PAUSE_S if self._has_more else BUILD_EVERY_S) and not self._has_more:
                 self._is_stopping.wait(DEBOUNCE_S)
 
@@ -196,7 +199,7 @@ class Scheduler:
         """Send an opinion. Return False if it must be sent again later."""
         done: list[bool] = []
         self._isolated(f"opinion for {event.collaboration}", lambda: done.append(self._send(event)))
-        # An opinion that failed with an unexpected error is not discarded immediately either.
+        # After an unexpected error, the opinion is sent again until it expires.
         return bool(done) or self._has_expired(event)
 
     def _has_expired(self, event: OpinionGiven) -> bool:
@@ -227,5 +230,5 @@ class Scheduler:
             work()
         except CountermarkError as error:
             self._session.complain(f"{label}: {error}")
-        except Exception as error:  # noqa: BLE001  # if the thread ended, the index would become old without a report
+        except Exception as error:  # noqa: BLE001  # without its thread, the index would become outdated without a report
             self._session.report_internal_error(label, error)

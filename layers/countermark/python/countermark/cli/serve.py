@@ -1,4 +1,4 @@
-"""`countermark serve`: serves the HTTP API over this state, and fetches and builds the index in the background."""
+"""`countermark serve`: serves the HTTP API over this state. Fetches and index builds run in the background."""
 
 import logging
 import signal
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from countermark.local.state import LocalState
 
 BACKLOG = 1_024
-"""How many connections can wait to be accepted. The limit on open files can lower it."""
+"""The maximum number of connections that wait to be accepted. The limit on open files can lower it."""
 
 HEADER_TIMEOUT_S = 30.0
 BODY_TIMEOUT_S = 30.0
 MAX_CONNECTIONS = 1_000
 
 FIRST_INDEX_S = 5.0
-"""How many seconds the server waits for the first index if there is none. A small index is built by then."""
+"""If no index exists, the server waits this many seconds for the first one. A small index is built in this time."""
 
 FRESH_INDEX_S = 0.5
-"""How many seconds the server waits until an existing index is up to date. After that, it uses the old index."""
+"""If an index exists, the server waits this many seconds for an update. After that, it uses the old index."""
 
 
 @click.command()
@@ -211,7 +211,7 @@ def _has_index(state: "LocalState") -> bool:
     try:
         return state.index.manifest_token() is not None
     except CountermarkError:
-        return True  # an index exists, and each lookup reports why it cannot be read
+        return True  # an index exists but cannot be read; each lookup reports the reason
 
 
 def listening(host: str, port: int, *, backlog: int = BACKLOG) -> socket.socket:
@@ -225,7 +225,7 @@ def listening(host: str, port: int, *, backlog: int = BACKLOG) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (socket.gaierror, UnicodeError) as error:
         raise InvalidInput(f"cannot listen on {host!r}: it is not an address of this machine") from error
-    # With an explicit protocol, asyncio turns off Nagle's algorithm. Otherwise each answer waits 40 ms for an ACK.
+    # Name the protocol, so that asyncio turns off Nagle's algorithm. With it, each answer waits 40 ms for an ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -253,13 +253,13 @@ def _advise(session: Session, state: "LocalState", host: str, *, asks_for_keys: 
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """Exit normally. A service manager ends a server with SIGTERM."""
+    """Exit normally, because a service manager stops a server with SIGTERM."""
     del number, frame
     sys.exit(0)
 
 
 class _OneLineFormatter(logging.Formatter):
-    """Formats each failure as one line, with the error id that the caller received. With `-v`, the stack follows."""
+    """Formats each failure as one line, with the error id that the client received. `-v` adds the stack trace."""
 
     def __init__(self, *, shows_stack: bool) -> None:
         super().__init__("%(name)s: %(message)s")
@@ -273,7 +273,7 @@ class _OneLineFormatter(logging.Formatter):
         parts = [f"{key}={value}" for key in ("error", "error_id") if (value := getattr(record, key, None))]
         return output.printable(" ".join([super().formatMessage(record), *parts]))
 
-    def formatException(self, ei: Any) -> str:  # noqa: N802  # as above
+    def formatException(self, ei: Any) -> str:  # noqa: N802  # the name in logging
         return _printable_lines(super().formatException(ei))
 
 
@@ -286,5 +286,5 @@ def log_to_stderr(session: Session) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLineFormatter(shows_stack=session.verbosity > 0))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    # Its warnings are about requests that are not HTTP. Strangers could fill the disk with them.
+    # uvicorn warns about each request that is not valid HTTP. Any client could fill the disk with such warnings.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

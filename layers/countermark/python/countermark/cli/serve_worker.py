@@ -1,8 +1,9 @@
-"""A worker of `serve --workers`: a process that answers connections which the supervisor accepted.
+"""A worker of `serve --workers`: a process that answers requests on connections that the supervisor accepted.
 
-The worker receives connections over a socket, with one byte for each. A byte on standard input means that a newer index
-may exist. When the input ends, the worker answers the requests in progress and ends, so it only briefly outlives the
-process that started it. It writes its reports to standard output, one JSON object per line: see `Reports`.
+The worker receives the connections over a socket, each with one byte of data. A byte on standard input means that a
+newer index may exist. When standard input ends, the worker answers the requests in progress and ends. It therefore ends
+soon after the process that started it. The worker writes its reports to standard output, one JSON object per line: see
+`Reports`.
 """
 
 import asyncio
@@ -39,15 +40,18 @@ main(setup)
 """
 
 CONNECTIONS_PER_READ = 64
-"""How many connections are received before the open ones are served again."""
+"""The maximum number of new connections that are received before open connections are served again."""
 
 
 class Reports:
-    """The reports of a worker. A thread writes them, so that no caller waits for the reader.
+    """The reports of a worker. A thread writes them, so that no caller waits for the reader of the reports.
 
-    Each report is an object with one key: `ready`, whether the worker accepts connections; `left`, how many connections
-    have ended so far; `changed`, a change that needs a build; `opinion`, an opinion to send; or `fetch`, the name of a
-    collaboration to fetch now.
+    Each report is an object with one of these keys:
+    - `ready`: whether the worker accepts connections
+    - `left`: how many connections have ended so far
+    - `changed`: a change that needs a build of the index
+    - `opinion`: an opinion to send
+    - `fetch`: the name of a collaboration to fetch now
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -59,7 +63,7 @@ class Reports:
         self._thread.start()
 
     def report(self, key: str, value: object) -> None:
-        """Write one report. Never waits."""
+        """Write one report, without waiting for the reader."""
         self._lines.put(json.dumps({key: value}).encode() + b"\n")
 
     def on_leave(self) -> None:
@@ -86,7 +90,7 @@ class Reports:
         self._thread.join()
 
     def _write(self) -> None:
-        # An error means that the reader is gone.
+        # An error means that the process that reads the reports has ended.
         with suppress(OSError):
             while (line := self._lines.get()) is not None:
                 while line:
@@ -148,7 +152,7 @@ class WorkerServer(uvicorn.Server):
 def command_of(session: Session, serving: Serving, *, number: int, channel: int) -> list[str]:
     """Return the command that starts a worker.
 
-    `number` identifies it; `channel` is the descriptor for its connections.
+    `number` identifies the worker. `channel` is the file descriptor over which the worker receives connections.
     """
     setup = {
         "path": sys.path,
@@ -165,7 +169,7 @@ def command_of(session: Session, serving: Serving, *, number: int, channel: int)
 
 def main(setup: Mapping[str, Any]) -> None:
     """Serve until standard input ends."""
-    # The reports get the standard output. Anything that a library prints goes to standard error.
+    # Only the reports go to standard output. Everything that a library prints goes to standard error.
     reports = Reports(os.dup(1))
     os.dup2(2, 1)
     output.configure_streams()

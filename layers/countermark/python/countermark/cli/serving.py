@@ -1,4 +1,4 @@
-"""The API over a state, served by uvicorn in one process: the process of `serve` itself, or a worker."""
+"""The HTTP API of one process, served by uvicorn. The process is `serve` itself or one of its workers."""
 
 import importlib
 import ipaddress
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from countermark.local.state import LocalState
 
 MAX_BODY_BYTES = 50 * 1024 * 1024
-"""The maximum size of a request in bytes, equal to the limit for content by URL. No gateway sets a lower limit here."""
+"""The maximum size of a request in bytes, equal to the limit for content by URL. Here, no gateway has a lower limit."""
 
 MAX_AGE_S = 1
 """How many seconds the server uses the cached index, banks and ratios before it checks them again.
@@ -29,14 +29,15 @@ A change matches within two seconds: this time, the debounce of a build, and the
 """
 
 SHUTDOWN_S = 10
-"""How many seconds requests in progress have to finish when the server ends."""
+"""When the server stops, requests in progress can continue for this many seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """How one process serves. `limits` are the limits of this process. `backlog` is how many connections can wait.
+    """The settings with which one process serves. `limits` are the connection limits of this process.
 
-    `processes` is how many processes serve the same state. They share the memory for the bodies of requests.
+    `backlog` is the maximum number of connections that wait to be accepted. `processes` is the number of processes that
+    serve the same state. They share the memory for the bodies of requests.
     """
 
     host: str
@@ -79,7 +80,7 @@ def server_config(
     return uvicorn.Config(
         app if serving.asks_for_keys else SameOriginGuard(app, loopback_only=is_loopback(serving.host)),
         http=protocol_of(serving.limits, on_leave=on_leave),
-        # If no more files can be opened, asyncio's default loop logs a line for each waiting connection.
+        # Use uvloop, because asyncio's default loop logs a line per waiting connection if no more files can be opened.
         loop="uvloop",
         # No route uses WebSockets, even if a library for them is installed.
         ws="none",
@@ -93,9 +94,9 @@ def server_config(
 
 
 def share_memory(processes: int) -> None:
-    """Give this process its share of the memory for decoding, which `processes` processes share.
+    """Limit this process to its share of the memory for decoding. `processes` processes share the memory.
 
-    Freed memory is returned to the system.
+    Also make the process return freed memory to the system.
     """
     from countermark.signals import memory
 

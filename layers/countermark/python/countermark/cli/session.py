@@ -1,6 +1,6 @@
-"""One run of the command line: its state, its output, and the composition of the ports.
+"""One run of the command line: its state, its output, and the adapters that it uses for the ports.
 
-This is the composition root. Each method imports the slow modules that it needs.
+This is the composition root. Modules that are slow to import are imported by the methods that need them.
 """
 
 import os
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 class Session:
     """The context of a command.
 
-    Collaborations that were created over the API can only read and write files below `files_directories`, and not in
-    the state.
+    Collaborations that were created over the API can only read and write files below `files_directories`. They cannot
+    use files in the state directory.
     """
 
     directory: Path
@@ -66,7 +66,7 @@ class Session:
     def report_internal_error(self, text: str, error: Exception) -> None:
         """Print an unexpected error that does not end the command.
 
-        Its text can contain a secret, so only `-v` shows it.
+        The text of the error can contain a secret, so it is only shown with `-v`.
         """
         if self.verbosity:
             import traceback
@@ -83,7 +83,7 @@ class Session:
 
     @staticmethod
     def holder() -> str:
-        """Return the name of this process for its leases, so that a user who waits for a lease can find the process."""
+        """Return the name of this process for its leases. It helps a user who waits for a lease to find the process."""
         user, host = _user_and_host()
         return f"process {os.getpid()} of {user} on {host}"
 
@@ -113,8 +113,9 @@ class Session:
     def state(self) -> Iterator["LocalState"]:
         """Open the state, and create it if it does not exist.
 
-        Credentials of exchanges come from the store, or else from the environment, or else from the dot files. A run
-        that changed banks removes the contents of deleted banks at its end, including those that a killed run left.
+        Credentials of exchanges are read from the store, then from the environment, and then from the dot files. The
+        first that exist are used. A run that changed banks removes the contents of deleted banks at its end, including
+        contents that a killed run left.
 
         Raises:
             InvalidInput: The path of the state is not a directory.
@@ -137,7 +138,7 @@ class Session:
                 self.purge(state)
 
     def remove_state(self) -> Sequence[str]:
-        """Remove the state, and its directory unless it has other files. Return the names of the remaining files.
+        """Remove the state. Remove its directory too, unless other files are in it. Return the names of these files.
 
         Raises:
             InvalidInput: The directory has no countermark state.
@@ -190,7 +191,7 @@ class Session:
         return self.registries().content_types
 
     def registries(self) -> "Registries":
-        """Return the installed types and exchanges. Later calls return the result of the first.
+        """Return the installed types and exchanges. They are loaded at the first call.
 
         Raises:
             InvalidInput: An extension cannot be loaded.
@@ -248,10 +249,10 @@ class Session:
     ) -> None:
         """Build the index until it is up to date with the banks.
 
-        A summary goes to `report_to`, which prints a note by default.
+        `report_to` is called with a summary of the build. By default, the summary is printed as a note.
 
         Raises:
-            PublishConflict: Other processes repeatedly published first.
+            PublishConflict: Other processes repeatedly published an index during the build.
             IndexDamaged: The published index fails a check. A full build repairs it.
         """
         from countermark.domain.index import IndexLimits
@@ -273,7 +274,7 @@ class Session:
                         self.signal_types(),
                         now_s=self.now_s(),
                         full=is_full and not reports,
-                        # Nothing waits for the end of a step here, so a step can be large.
+                        # No other work waits for the end of a step here, so a step can be large.
                         limits=IndexLimits(repair_changes=IndexLimits().changes),
                         on_progress=on_progress,
                     )
@@ -281,7 +282,7 @@ class Session:
         self._report_builds(reports, report_to or self.note)
 
     def build_slice(self, state: "LocalState", *, is_over: Callable[[], bool]) -> bool:
-        """Publish new content, then continue larger work until `is_over` returns True. Return whether work remains.
+        """Publish new content, then do larger work until `is_over` returns True. Return whether work remains.
 
         Segments are not merged, because `compact_index` does that in parallel. Raises the same errors as `build_index`.
         """
@@ -294,14 +295,17 @@ class Session:
         return report.has_more
 
     def purge_slice(self, state: "LocalState", *, is_over: Callable[[], bool]) -> bool:
-        """Remove some data of deleted banks and collaborations. Return whether more may remain."""
+        """Remove data of deleted banks and collaborations until `is_over` returns True.
+
+        Return whether more data may remain.
+        """
         from countermark.domain.caller import stage_caller
         from countermark.flows.curate import resume_purges
 
         return resume_purges(self.curator(state, caller=stage_caller("curate")), is_over=is_over)
 
     def compact_index(self, state: "LocalState") -> bool:
-        """Merge segments of the index if that is due, and count their contents. Return whether any were merged."""
+        """Merge segments of the index if a merge is due, and count their contents. Return whether any were merged."""
         from countermark.flows.index import compact_index
 
         return compact_index(state.banks, state.index, self.signal_types(), now_s=self.now_s())
@@ -312,7 +316,7 @@ class Session:
             self.build_index(state)
 
     def purge(self, state: "LocalState") -> None:
-        """Remove the data of deleted banks and collaborations, including those that a killed run left."""
+        """Remove the data of deleted banks and collaborations, including data that a killed run left."""
         from countermark.flows.curate import resume_purges
 
         if state.banks.unfinished_purges() or state.collaborations.unfinished_purges():

@@ -1,8 +1,8 @@
-"""`serve --workers`: the process that accepts connections and passes them to workers, which answer.
+"""`serve --workers`: the process that accepts connections and passes them to workers, which answer the requests.
 
-Each connection goes to the worker with the fewest connections. If the workers shared a socket instead, the system could
-give a few long connections all to the same worker. A worker is a new process, see `serve_worker`. A worker that ends is
-started again. Workers end when their input ends, so none outlives this process.
+Each connection goes to the worker with the fewest connections. If the workers shared a listening socket, the system
+could give several long connections to the same worker. Each worker is a separate process: see `serve_worker`. A worker
+that ends is started again. A worker ends when its standard input ends, so no worker outlives this process for long.
 """
 
 import json
@@ -22,23 +22,23 @@ from countermark.cli.session import Session
 from countermark.errors import Unavailable
 
 START_S = 60.0
-"""How many seconds workers have to start serving."""
+"""The maximum time in seconds until all workers serve."""
 
 END_S = SHUTDOWN_S + 5.0
-"""How many seconds workers have to end before they are killed. They finish requests for at most `SHUTDOWN_S`."""
+"""Workers that have not ended after this many seconds are killed. They finish requests for at most `SHUTDOWN_S`."""
 
 RESTART_S, MAX_RESTART_S = 0.1, 30.0
-"""The minimum and maximum delay in seconds before a worker that ended is started again. It doubles each time."""
+"""The minimum and maximum delay in seconds before a worker is restarted. The delay doubles with each restart."""
 
 STEADY_S = 60.0
-"""After a worker has run for this many seconds, its restart delay is the minimum again."""
+"""If a worker has run for this many seconds, its restart delay is the minimum again."""
 
 ACCEPT_RETRY_S = 0.1
-"""How many seconds to wait before accepting again when the system has no resources for another connection."""
+"""The pause in seconds before the next connection is accepted, after the system had no resources for a connection."""
 
 
 class _Worker:
-    """One worker. Its process changes when it is restarted."""
+    """One worker. It has a new process after each restart."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -49,7 +49,7 @@ class _Worker:
 
     @property
     def open_connections(self) -> int:
-        """How many connections it has."""
+        """The number of open connections of the worker."""
         return self.assigned - self.closed
 
     def begin(self, process: "subprocess.Popen[bytes]", channel: socket.socket) -> None:
@@ -65,12 +65,12 @@ class _Worker:
     def check_index(self) -> None:
         """Request that the worker checks for a newer index."""
         if self.process is not None and self.process.stdin is not None and not self.process.stdin.closed:
-            # The worker may have ended, which `_run` notices, or its input is full of requests to check.
+            # Ignore errors. Either the worker has ended, which `_run` handles, or its input is full of such requests.
             with suppress(OSError):
                 os.write(self.process.stdin.fileno(), b".")
 
     def close_input(self) -> None:
-        """Close the input of the worker, which ends it."""
+        """Close the standard input of the worker, so that the worker ends."""
         if self.process is not None and self.process.stdin is not None:
             with suppress(OSError):
                 self.process.stdin.close()
@@ -80,7 +80,7 @@ class Supervisor:
     """The workers of a server, and the connections that are assigned to them."""
 
     def __init__(self, session: Session, serving: Serving, scheduler: Scheduler) -> None:
-        """Create the workers. `serving.processes` is their number. The scheduler receives their changes."""
+        """Create `serving.processes` workers. The changes that the workers report are passed to the scheduler."""
         self._session = session
         self._serving = serving
         self._scheduler = scheduler
@@ -105,7 +105,7 @@ class Supervisor:
         """Wait until all workers serve.
 
         Raises:
-            Unavailable: A worker ended, or the workers do not serve in time.
+            Unavailable: A worker ended, or the workers did not start to serve in time.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._failure or all(each.is_ready for each in self._workers), START_S)
@@ -120,7 +120,7 @@ class Supervisor:
                 worker.check_index()
 
     def serve(self, listener: socket.socket) -> NoReturn:
-        """Pass on every connection, until a signal ends the process."""
+        """Accept connections and pass each to a worker, until a signal ends the process."""
         reported: str | None = None
         while True:
             try:
@@ -164,7 +164,7 @@ class Supervisor:
             self._changed.wait_for(lambda: any(each.is_ready for each in self._workers))
             for worker in sorted(self._workers, key=lambda each: each.open_connections):
                 if worker.is_ready and worker.channel is not None:
-                    # The channel is full if the worker does not read it, and closed if the worker has ended.
+                    # Ignore errors. The channel is full if the worker reads too slowly, and closed if the worker ended.
                     with suppress(OSError):
                         socket.send_fds(worker.channel, [b"."], [connection.fileno()])
                         worker.assigned += 1
@@ -186,13 +186,13 @@ class Supervisor:
             if time.monotonic() - began_s >= STEADY_S:
                 pause_s = RESTART_S
             self._session.complain(f"worker {worker.number} {reason}: restarting it in {pause_s:g} s")
-            # The worker may not have reported its last change.
+            # Request a build, because the worker may have ended before it reported its last change.
             self._scheduler.nudge()
             self._is_stopping.wait(pause_s)
             pause_s = min(2 * pause_s, MAX_RESTART_S)
 
     def _fails_at_start(self, reason: str) -> bool:
-        """Return whether no worker has served yet. Then a restart would fail for the same reason."""
+        """Return whether no worker has served yet. In that case, a restart would probably fail for the same reason."""
         with self._changed:
             if not self._has_started:
                 self._failure = reason
@@ -248,7 +248,7 @@ class Supervisor:
 
 
 def _report_of(line: bytes) -> Mapping[str, Any]:
-    """Return a report. It is empty if the worker was killed while it wrote the report."""
+    """Return the report in a line. The report is empty if the worker was killed while it wrote the line."""
     try:
         report: Mapping[str, Any] = json.loads(line)
     except ValueError:

@@ -1,11 +1,11 @@
 """Maintenance of a state in slices: new content is indexed first, and large work is done in between.
 
-Deleting, enabling or repairing a bank of a million contents takes minutes. New content must not wait for that. So each
-round publishes new content, and then does as much of the other work as fits into a fraction of a second.
+Deleting, enabling or repairing a bank of a million contents takes minutes. New content must not wait that long. So each
+round publishes new content, and then does other work for a fraction of a second.
 
-A server runs this as a separate process, `python -m countermark.cli.upkeep`. In the process of the server, reading each
-page would delay lookups, because both need the interpreter. The process reads a line from standard input for each
-round, answers with a line, and ends when its input ends, so it only briefly outlives the server.
+A server runs the maintenance in a separate process, `python -m countermark.cli.upkeep`. In the process of the server,
+the maintenance would delay lookups, because both need the Python interpreter. For each round, the process reads a line
+from standard input and answers with a line. It ends when standard input ends, which is soon after the server ends.
 """
 
 import subprocess
@@ -28,23 +28,23 @@ MORE, DONE, FAILED = "more", "done", "failed"
 """The process's answers: more work remains, no work remains, or the round failed and has reported its error."""
 
 STOP_TIMEOUT_S = 10.0
-"""How many seconds the process has to end before it is killed, which does no harm."""
+"""The time in seconds after which the process is killed if it has not ended. Killing it does no harm."""
 
 SLICE_S = 0.3
-"""How many seconds each kind of work continues before new content is published.
+"""The maximum time in seconds of one slice of a kind of work.
 
-New content matches within 3 seconds, even if other work is in progress. It waits for the current round: a slice of
-changed banks, one of a repair, and one of a purge or of disk space. Then it waits for its own build, and for the
-reader, which checks for a newer index every second.
+New content matches within 3 seconds, even if other work is in progress. It waits for the current round, which has up to
+three slices: one of changed banks, one of a repair, and one of a purge or of returning disk space. Then it waits for a
+build, and for the reader, which checks for a newer index every second.
 """
 
 
 PURGE_STEPS = 2
-"""How many steps of a purge are done in one round. Each removes a thousand contents or records."""
+"""The number of steps of a purge per round. Each step removes a thousand contents or records."""
 
 
 class Upkeep:
-    """Updates the index, removes data of deleted banks and returns disk space, one round after the other."""
+    """Updates the index, removes data of deleted banks and returns disk space. Each round does a part of this work."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Upkeep:
         uptime_s: Callable[[], float] = time.monotonic,
         slice_s: float = SLICE_S,
     ) -> None:
-        """Create the upkeep of a state. `uptime_s` returns seconds of a monotonic clock."""
+        """Create the upkeep of a state. `uptime_s` returns the time of a monotonic clock, in seconds."""
         self._session = session
         self._state = state
         self._uptime_s = uptime_s
@@ -63,8 +63,8 @@ class Upkeep:
     def round(self) -> bool:
         """Publish new content, and do a slice of the other work. Return whether work remains.
 
-        A purge creates a change for each content, and the next build reads these before newer changes. So a purge waits
-        until all changes are read, and then only creates as many as a build reads in a slice.
+        A purge creates a change for each content, and the next build reads these changes before newer ones. So a purge
+        starts only when all changes are read, and creates at most as many changes as a build reads in a slice.
         """
         if self._session.build_slice(self._state, is_over=self._deadline()):
             return True
@@ -73,7 +73,7 @@ class Upkeep:
         return self._state.reclaim(is_over=self._deadline())
 
     def compact(self) -> bool:
-        """Merge segments if that is due. It can run in parallel with rounds. Return whether any were merged."""
+        """Merge segments if a merge is due. Return whether any were merged. It can run in parallel with rounds."""
         return self._session.compact_index(self._state)
 
     @staticmethod
@@ -87,7 +87,7 @@ class Upkeep:
 
 
 class UpkeepProcess:
-    """An `Upkeep` in a separate process. The process starts with the first round, and again if it has ended."""
+    """An `Upkeep` in a separate process. A round starts the process if it is not running."""
 
     def __init__(self, session: Session) -> None:
         self._command: Sequence[str] = (
@@ -105,7 +105,7 @@ class UpkeepProcess:
         self._round_lock = threading.Lock()
         """Held during a round.
 
-        The process answers one round at a time, and its output is only closed between rounds.
+        The process runs one round at a time, and its output pipe is only closed between rounds.
         """
 
     @property
@@ -115,10 +115,10 @@ class UpkeepProcess:
         return None if process is None else process.pid
 
     def round(self) -> bool:
-        """Run a round. Return whether work remains; after `stop`, always False.
+        """Run a round. Return whether work remains. After `stop`, the result is always False.
 
         Raises:
-            Unavailable: The process cannot be started, or it ended. The next round starts another.
+            Unavailable: The process cannot be started, or it ended. The next round starts another process.
         """
         with self._round_lock:
             with self._process_lock:
@@ -154,7 +154,7 @@ class UpkeepProcess:
 
     @staticmethod
     def _request(process: "subprocess.Popen[str]") -> str:
-        """Return the answer of the process to a round. It is empty if the process ended or its input is closed."""
+        """Return the process's answer to a round. The answer is empty if the process ended or its input is closed."""
         if process.stdin is None or process.stdout is None:
             return ""
         with suppress(OSError, ValueError):
@@ -164,7 +164,7 @@ class UpkeepProcess:
         return ""
 
     def _end(self, process: "subprocess.Popen[str]") -> None:
-        """End a process, wait for it, and close its pipes. Does nothing if that has been done."""
+        """End a process, wait until it has ended, and close its pipes. Do nothing if the pipes are already closed."""
         with self._process_lock:
             if self._process is process:
                 self._process = None
@@ -176,7 +176,7 @@ class UpkeepProcess:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        # A round in progress now reads the end of the output.
+        # A round in progress now reads the end of the output and releases the lock.
         with self._round_lock:
             if process.stdout is not None:
                 process.stdout.close()
@@ -210,7 +210,7 @@ def isolated(session: Session, work: Callable[[], bool]) -> bool | None:
         return work()
     except CountermarkError as error:
         session.complain(f"index: {error}")
-    except Exception as error:  # noqa: BLE001  # if the process ended, the index would become old
+    except Exception as error:  # noqa: BLE001  # if the process ended, the index would become outdated
         session.report_internal_error("index", error)
     return None
 

@@ -72,10 +72,10 @@ def command(session: Session, *, content_type: ContentType, files: tuple[Path, .
 class Uploads:
     """Hashes files, and matches each file as soon as it is hashed.
 
-    This class is used in place of a deployment's event bus and queue. `publish` stores events and matches hashed
-    content before the hash stage records the upload, so that an interrupted upload can be repeated.
-    `matches` are the published matches. `incomplete` are texts about parts of the file that were not examined or not
-    compared, each with its place in the file.
+    This class replaces a deployment's event bus and queue. `publish` stores events and matches hashed content before
+    the hash stage records the upload, so that an interrupted upload can be repeated. `matches` are the published
+    matches. `incomplete` are texts about parts of the file that were not examined or not compared. Each text starts
+    with the place of the part in the file.
     """
 
     def __init__(self, session: Session, state: "LocalState", content_type: ContentType) -> None:
@@ -93,7 +93,7 @@ class Uploads:
         self.incomplete: list[str] = []
 
     def upload(self, path: Path, content_id: str | None) -> None:
-        """Process a file, unless it was processed before.
+        """Process a file, unless this file was processed before.
 
         Raises:
             InvalidInput: The file cannot be read, or its content type is unknown.

@@ -1,8 +1,8 @@
-"""A process that hashes files for `workers`. It reads the names of files and writes their outcomes, one JSON per line.
+"""A process that hashes files for `workers`. It reads file names and writes the outcomes, one JSON value per line.
 
-The first line has the setup. Its answer is "ready". The answer null means that the requesting process must hash the
-file itself, because that process has more memory or can report the error. When the input ends, this process
-ends immediately, with all processes that it started.
+The first line that it reads is the setup, and the answer to that line is "ready". The answer null means that the
+requesting process must hash the file itself, because that process has more memory or can report the error. When
+standard input ends, this process ends immediately, with all processes that it started.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 def main() -> None:
     """Hash files until the input ends."""
-    # Output of libraries goes to the terminal, as in the requesting process. Only this module reads the input.
+    # Libraries write to the terminal, as they do in the requesting process. Only this module reads standard input.
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
     requests = os.fdopen(os.dup(0), "rb")
     os.dup2(2, 1)
@@ -35,7 +35,7 @@ def main() -> None:
     from countermark.flows import hash as _  # noqa: F401  # loaded before the first file arrives
     from countermark.signals import memory
 
-    # Each process has its share of the memory for decoding. Larger files are left to the requesting process.
+    # The processes share the memory for decoding. The requesting process hashes files that need more than a share.
     share_mb = (memory.process_budget().limit_bytes >> 20) // setup["processes"]
     os.environ[memory.VARIABLE] = str(max(1, share_mb))
     memory.process_budget.cache_clear()
