@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class App:
-    """The routes of some groups, and the answers to errors. Threads can share an instance."""
+    """The routes of some groups, and the answers to errors. Several threads can use the same instance."""
 
     def __init__(self, services: Services, groups: frozenset[str]) -> None:
         self._dispatcher = Dispatcher(services, groups)
@@ -33,7 +33,7 @@ class App:
         return self._dispatcher.routes
 
     def answer(self, request: Request) -> Answer:
-        """Answer a request. This method never raises. HEAD gets the answer to GET without its body."""
+        """Answer a request. This method never raises. The answer to HEAD is the answer to GET without the body."""
         try:
             answer = self._dispatcher.answer(request)
         except Exception as error:  # noqa: BLE001  # the caller gets an answer to every error
@@ -43,7 +43,7 @@ class App:
     def resolve(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         """Answer a payload 2.0 event with a payload 2.0 response.
 
-        `context` is Lambda's context, with the id of the request.
+        `context` is the context object of Lambda, which has the id of the request.
         """
         request = payload2.request_of(event, request_id=context.aws_request_id)
         return payload2.response_of(self.answer(request))
@@ -52,8 +52,8 @@ class App:
 def build_app(services: Services, *, groups: frozenset[str] = GROUPS) -> App:
     """Return the application that serves groups of routes.
 
-    Lambda calls `app.resolve(event, context)`; elsewhere, use `asgi_app`. Only the modules of these groups are
-    imported.
+    Lambda functions call `app.resolve(event, context)`. A local server uses `asgi_app` instead. Only the modules of
+    these groups are imported.
 
     Raises:
         InvalidInput: A group does not exist.
@@ -64,12 +64,12 @@ def build_app(services: Services, *, groups: frozenset[str] = GROUPS) -> App:
 
 
 def _failure(error: Exception, request: Request) -> Answer:
-    """Return the answer to an error. This is the only place that turns errors into statuses."""
+    """Return the answer to an error. Only this function maps errors to HTTP statuses."""
     match error:
         case InvalidRequest():
             return _invalid(error, request)
         case UnsafeURL():
-            # The rule that refused the URL would reveal details of the internal network.
+            # Do not name the rule that refused the URL, because it would reveal details of the internal network.
             return wire.message("Invalid or unsafe URL provided", status=400)
         case IndexNotReady():
             return wire.message("index not yet ready", status=503)
@@ -83,9 +83,9 @@ def _failure(error: Exception, request: Request) -> Answer:
 
 
 def _invalid(error: InvalidRequest, request: Request) -> Answer:
-    """Return the answer to a request that fails validation: a list of errors, but only a message for a lookup.
+    """Return the answer to a request that fails validation: a list of errors, or one message for a lookup.
 
-    One client of HMA reads every top-level key in the answer to a lookup as the name of a bank, except `message`.
+    One client of HMA interprets every top-level key in the answer to a lookup as the name of a bank, except `message`.
     """
     if request.path.startswith("/m/lookup"):
         texts = [f"{'.'.join(str(part) for part in each.loc)}: {each.msg}" for each in error.errors]

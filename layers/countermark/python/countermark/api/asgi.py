@@ -20,13 +20,12 @@ REFUSAL = b'{"message":"there are no WebSockets here"}\n'
 """The answer to a request for a WebSocket."""
 
 BUFFERED_BODIES = 8
-"""How many bodies of the largest size are held in memory until they are answered. Further requests are refused."""
+"""The maximum memory for bodies of requests, in bodies of the maximum size. Further requests are refused."""
 
 THREADS = 16
-"""How many requests with content are answered at a time.
-
-Most of them wait for a store, for memory to decode content, or run code that releases the GIL. Half as many threads
-answer all other requests, which never wait for memory.
+"""The number of threads that answer requests with content.
+Most of these threads wait for a store, wait for memory to decode content, or run code that releases the GIL. Half as
+many threads answer all other requests, which never wait for memory.
 """
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -73,7 +72,7 @@ class AsgiApp:
                 message = b'{"message":"too many large requests are being answered: try again"}\n'
                 await _refuse(send, 503, message)
             elif state is _ReadResult.COMPLETE:
-                # A body over the limit is one byte too long after the cut, so the application refuses it.
+                # A body over the limit was cut to one byte more than the limit, so the application refuses it.
                 request = request_of(scope, bytes(body))
                 answer = self._fast_path.answer(request)
                 if answer is None:
@@ -84,12 +83,12 @@ class AsgiApp:
             self._held_bytes -= len(body)
 
     async def _read(self, receive: Receive, body: bytearray) -> "_ReadResult":
-        """Read a body and cut it off one byte beyond the limit. The memory of all bodies is counted."""
+        """Read a body, and drop its data after one byte more than the limit. Count the memory of all bodies."""
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return _ReadResult.DISCONNECTED
-            # Data beyond the limit is read and dropped: a client that is still writing would not read the answer.
+            # Read all data, even data to drop, because a client that is still writing would not read the answer.
             chunk = message.get("body", b"")[: max(0, self._limit_bytes + 1 - len(body))]
             if self._held_bytes + len(chunk) > self._buffered_bodies * (self._limit_bytes + 1):
                 return _ReadResult.OUT_OF_MEMORY
@@ -128,7 +127,7 @@ def asgi_app(
 
 
 def request_of(scope: Scope, body: bytes) -> Request:
-    """Return the request of a scope. The values of a repeated header are joined by commas, as API Gateway does."""
+    """Return the request of a scope. The values of a repeated header are joined by commas, as in API Gateway."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
@@ -143,13 +142,13 @@ def request_of(scope: Scope, body: bytes) -> Request:
 
 
 def _has_content(scope: Scope) -> bool:
-    """Return whether a request has content or the URL of content, so that it can take long."""
+    """Return whether a request has content or the URL of content. Such a request can take long."""
     content_types = (value for name, value in scope["headers"] if name.lower() == b"content-type")
     return b"url=" in scope.get("query_string", b"") or any(b"multipart" in value.lower() for value in content_types)
 
 
 def _asks_for_websocket(scope: Scope) -> bool:
-    """Return whether a request asks for a WebSocket. A server without WebSockets passes it on as an HTTP request."""
+    """Return whether an HTTP request requests a WebSocket. Servers without WebSockets pass such requests on as HTTP."""
     return any(
         name.lower() == b"upgrade" and b"websocket" in (protocol.strip().lower() for protocol in value.split(b","))
         for name, value in scope["headers"]
@@ -173,7 +172,8 @@ async def _refuse(send: Send, status: int, body: bytes, *, prefix: str = "http")
 async def _refuse_websocket(scope: Scope, send: Send) -> None:
     """Refuse a request that the server handles as a WebSocket.
 
-    If the server cannot send a response, it turns a close before the handshake into status 403.
+    If the server does not support such a response, close the connection before the handshake. The server then answers
+    with status 403.
     """
     if "websocket.http.response" in (scope.get("extensions") or {}):
         await _refuse(send, 400, REFUSAL, prefix="websocket.http")

@@ -1,4 +1,4 @@
-"""The content of a request, by URL or as an upload, and its signals."""
+"""The content of a request, and the signals of the content. The content is uploaded or fetched from a URL."""
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,13 +25,15 @@ from countermark.flows.hash import HashReport, TypesOf, applicable_types, hash_w
 from countermark.signals.content_type import content_type_of
 
 _MAX_REASONS = 5
-"""How many reasons a message lists at most. Content can hold a thousand parts."""
+"""The maximum number of reasons in a message. Content can hold a thousand parts."""
 
 
 def hash_url(
     call: Call, url: str, *, content_type: str | None, types: str | None, with_variants: bool = False
 ) -> HashReport:
-    """Fetch the content at a URL and hash it. Without `content_type`, the server's Content-Type determines its kind.
+    """Fetch the content at a URL and hash it.
+
+    If `content_type` is None, the content type is determined by the Content-Type header that the server sends.
 
     Raises:
         InvalidInput: The content type or a signal type is unknown, or the URL could not be fetched.
@@ -44,7 +46,7 @@ def hash_url(
     try:
         fetched = call.services.fetch_url(url)
     except Unavailable as error:
-        # HMA's clients expect status 400 for a failed fetch, and exactly the text of the 413 below.
+        # HMA's clients expect status 400 for a failed fetch. For status 413, they expect exactly the text below.
         raise InvalidInput(str(error)) from error
     except ContentTooLarge as error:
         raise ContentTooLarge("Content too large") from error
@@ -53,14 +55,14 @@ def hash_url(
 
 
 FIELDS = frozenset({"metadata", "note"})
-"""Fields that describe the file of a form. They are never that file."""
+"""The names of fields that describe the file in a form. A field with such a name is not the file."""
 
 
 def files(call: Call, parts: Sequence[multipart.Part]) -> list[multipart.Part]:
     """Return the parts of a form that are files. The other parts are fields.
 
-    Some clients send a file without its name. So a part that is named after a content type is a file as well if its
-    media type or its bytes show that it is not text. If no part is a file, a text in the field `text` is used as one.
+    Some clients send a file without a file name. So a part that has the name of a content type is a file too, if its
+    media type or its bytes show that it is not text. If no part is a file, the part `text` is used as the file.
     """
     names = call.services.content_types.names()
     possible = [part for part in parts if part.name not in FIELDS or part.name in names]
@@ -83,7 +85,7 @@ def _is_media(part: multipart.Part) -> bool:
 def hash_upload(
     call: Call, parts: Sequence[multipart.Part], *, types: str | None, with_variants: bool = False
 ) -> HashReport:
-    """Hash the only file of a form. The name of its field is its content type. The name of the file is not used.
+    """Hash the only file of a form. The name of the form field is the content type of the file.
 
     Raises:
         InvalidInput: The form has no file or several files, or its content type or a signal type is unknown.
@@ -99,11 +101,11 @@ def hash_upload(
 
 
 def hashed_by_type(report: HashReport) -> Mapping[str, str | list[str]]:
-    """Return the signals by type. A type has "" if the quality is too low, as in the answer of HMA's hash route.
+    """Return the signals by type. If the quality is too low for a type, its signal is "", as in HMA's hash route.
 
-    If content of this type can hold other content, each type has a list: the signals of the content itself and of all
-    its parts. A part that could not be hashed does not affect the others. A type whose package is not installed is
-    ignored if another type has a signal.
+    If content of this type can hold other content, the value for each type is a list: the signals of the content itself
+    and of all its parts. A part that could not be hashed does not affect the other parts. A type whose package is not
+    installed is ignored if another type has a signal.
 
     Raises:
         InvalidContent: The content could not be read or opened.
@@ -131,9 +133,8 @@ def banked_by_type(report: HashReport) -> dict[str, str]:
     """Return the signals to bank as one content.
 
     Raises:
-        InvalidInput: The file holds several contents with a signal of the same type. Each needs its own content in a
-            bank.
-        InvalidContent: The content could not be read or opened. See `hashed_by_type` for this and other errors.
+        InvalidInput: The file holds several contents with a signal of the same type. They must be banked separately.
+        InvalidContent: The content could not be read or opened. Also raises the other errors of `hashed_by_type`.
     """
     found = hashed_by_type(report)
     for name, values in found.items():
@@ -144,11 +145,12 @@ def banked_by_type(report: HashReport) -> dict[str, str]:
 
 
 def refusal(report: HashReport, missed: Iterable[tuple[str, str, Unhashable]]) -> CountermarkError | None:
-    """Return the error that explains why content was not examined in full, or None if nothing was `missed`.
+    """Return the error that explains why content was not examined in full, or None if `missed` is empty.
 
-    `missed` has the place, the signal type and the reason of each signal that is missing. The error is ContentTooLarge
-    if a limit is exceeded. MissingExtra, a server error, is only used if the content itself cannot be opened. A signal
-    type whose package is not installed is an InvalidContent instead, because repeating the request would not help.
+    `missed` has the place, the signal type and the reason of each missing signal. If a limit is exceeded, the error is
+    ContentTooLarge. If a missing package prevents the content itself from being opened, the error is MissingExtra, a
+    server error. In all other cases, the error is InvalidContent. This includes a signal type whose package is not
+    installed, because repeating the request would not help.
     """
     found = list(missed)
     if not found:
@@ -171,9 +173,9 @@ def refusal(report: HashReport, missed: Iterable[tuple[str, str, Unhashable]]) -
 
 
 def coverage_headers(report: HashReport, lookups: Iterable[Lookup] | None = None) -> Mapping[str, str]:
-    """Return the headers that list the signal types that did not see the content, or only saw a part of it.
+    """Return the headers that list the signal types that hashed nothing of the content, or only a part of it.
 
-    If there are `lookups`, the list includes the types that are only searched with content and never hashed from it.
+    With `lookups`, the headers also list signal types that make queries but no signals from content.
     """
     with_queries = lookups is not None
     reports = [each for _, each in report.walk()]
@@ -189,14 +191,14 @@ def check_may_hash(call: Call) -> None:
     """Check that the caller of a lookup is allowed to hash content.
 
     Raises:
-        Forbidden: The key lacks that role. The text is HMA's.
+        Forbidden: The key has neither the role HASH nor ADMIN. The message is the same as in HMA.
     """
     if not call.caller.roles & {Role.HASH, Role.ADMIN}:
         raise Forbidden("Hashing is disabled, missing role")
 
 
 def unhashable(report: HashReport) -> Mapping[str, Unhashable]:
-    """Return the types for which the content has no signal, except those whose package is not installed."""
+    """Return the types for which the content has no signal, with the reasons. Omit types with a missing package."""
     return {name: why for name, why in report.unhashable.items() if why.code != "missing_extra"}
 
 
@@ -235,7 +237,7 @@ def _types_of(call: Call, kind: ContentType, csv: str | None) -> TypesOf:
 
 
 def _path_of(url: str) -> str:
-    """Return the path of a URL, whose extension can identify the content; "" if the URL cannot be parsed."""
+    """Return the path of a URL, or "" if the URL cannot be parsed. The file extension can identify the content."""
     try:
         return urlsplit(url).path
     except ValueError:

@@ -1,6 +1,6 @@
-"""Finds the endpoint of a request, admits its caller, binds its parameters and calls its function.
+"""Finds the endpoint of a request, checks the caller's roles, binds the parameters and calls the endpoint's function.
 
-The dispatcher has no state of its own between requests, so any number of threads can share it.
+The dispatcher stores nothing between requests, so any number of threads can share it.
 """
 
 import logging
@@ -32,10 +32,10 @@ class Dispatcher:
         return [endpoint.route for endpoint in self._endpoints.values()]
 
     def answer(self, request: Request) -> Answer:
-        """Answer a request. If its path or its method has no route, the answer is 404 or 405.
+        """Answer a request. The answer is 404 if the path has no route, and 405 if the path does not have the method.
 
         Raises:
-            CountermarkError: The caller is not allowed to do this, the request is invalid, or it failed.
+            CountermarkError: The caller is not allowed to use the route, the request is invalid, or it failed.
         """
         found = match_route(request.method, request.path, groups=self._groups)
         if not isinstance(found, RouteMatch):
@@ -55,13 +55,13 @@ class Dispatcher:
         return answer
 
     def _admit(self, request: Request, route: Route) -> Call:
-        """Return the call of a request, after checking that its caller can use the route.
+        """Return the call of a request, after checking that the caller is allowed to use the route.
 
         The key is checked before the body.
 
         Raises:
-            Unauthorized: The route needs a key, and the request has none or an unknown one.
-            Forbidden: The key lacks the role.
+            Unauthorized: The route needs a key, and the request has no key or an unknown key.
+            Forbidden: The key does not have a role that the route allows.
             InvalidInput: The body could not be decoded, or it is JSON but not UTF-8.
             ContentTooLarge: The body exceeds the limit.
         """
@@ -78,9 +78,9 @@ class Dispatcher:
 
 
 def _log_change(call: Call, found: RouteMatch, outcome: str) -> None:
-    """Log who changed what.
+    """Log a change: the caller, the route, the names in the path and the outcome.
 
-    The log has names from the path only, because the query and the body can contain secrets.
+    The query and the body are not logged, because they can contain secrets.
     """
     route = f"{found.route.method} {found.route.path}"
     extra = {"caller": call.caller.key_id, "route": route, "names": dict(found.names), "outcome": outcome}

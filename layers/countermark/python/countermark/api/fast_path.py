@@ -1,7 +1,8 @@
-"""Requests that are answered from memory in well under a millisecond, without passing them to another thread.
+"""Answers some requests from memory in well under a millisecond, without passing them to another thread.
 
-The same routes answer them, with ports that raise `WouldBlock` instead of reading a store or a file, loading an index
-or searching for long. The request has had no effect by then, so a thread can answer it from the start.
+The same routes answer these requests, but with different ports. These ports raise `WouldBlock` instead of reading a
+store or a file, loading an index or searching for a long time. When that happens, the request has had no effect yet, so
+another thread can answer it from the start.
 """
 
 import time
@@ -23,19 +24,19 @@ PATHS = frozenset({"/m/lookup", "/m/raw_lookup", "/status/live"})
 """The paths whose GET requests can be answered on the fast path."""
 
 KINDS = frozenset({IndexKind.EXACT, IndexKind.HAMMING})
-"""The kinds of index that find any signal within a fraction of a millisecond, even a signal that an attacker chose."""
+"""The kinds of index in which every search takes a fraction of a millisecond, even for a signal from an attacker."""
 
 MAX_HASHES = 16_000_000
-"""How many hashes an index on the fast path can hold.
+"""The maximum number of hashes in an index that the fast path searches.
 
-A signal with very many neighbours is compared with all of them, which takes 1 ms per million hashes.
+A signal with very many neighbours is compared with every neighbour, which takes 1 ms per million hashes.
 """
 
 SLOW_S = 0.005
-"""The processor time of an answer in seconds above which threads answer requests with this signal type."""
+"""The processor time in seconds after which a signal type is slow. Other threads then answer its requests."""
 
 PAUSE_S = 30.0
-"""How many seconds threads answer these requests before the fast path is tried again."""
+"""How many seconds other threads answer the requests of a slow signal type before the fast path is tried again."""
 
 
 class WouldBlock(BaseException):
@@ -43,7 +44,7 @@ class WouldBlock(BaseException):
 
 
 class FastPath:
-    """Answers requests that need no waiting. Only the thread that serves all connections uses it."""
+    """Answers requests that need no waiting. Only the thread of the event loop uses this class."""
 
     def __init__(
         self, services: Services, groups: frozenset[str], *, thread_time: Callable[[], float] = time.thread_time
@@ -77,7 +78,7 @@ class FastPath:
 
 
 class _BlockingPort:
-    """A port whose every use would block."""
+    """A port that raises `WouldBlock` at every use."""
 
     def __getattr__(self, name: str) -> NoReturn:
         raise WouldBlock
@@ -87,7 +88,7 @@ class _BlockingPort:
 
 
 class _BlockingPorts:
-    """Ports whose every use would block."""
+    """Ports that raise `WouldBlock` at every use."""
 
     def __getattr__(self, name: str) -> _BlockingPort:
         return _BlockingPort()
@@ -115,7 +116,7 @@ class _Directory:
 
 
 class _Index:
-    """The loaded index, until the reader has to check for a newer one."""
+    """The loaded index. It raises `WouldBlock` when the reader has to check for a newer index."""
 
     def __init__(self, reader: IndexReader) -> None:
         self._reader = reader

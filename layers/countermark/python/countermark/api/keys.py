@@ -1,8 +1,9 @@
 """API keys, their roles, and the two places where they are checked.
 
-The Lambda authorizer finds out who calls, and API Gateway can cache its answer for a key. The application then checks
-for each request whether the roles in that answer allow the route, so a cached answer never opens another route. The
-local server does both in one step. This module only imports the standard library, because the authorizer imports it.
+The Lambda authorizer identifies the caller, and API Gateway can cache the authorizer's answer per key. For each
+request, the application then checks whether the roles in that answer allow the route, so a cached answer never gives
+access to another route. The local server does both checks in one step. This module only imports the standard library,
+because the authorizer imports it.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,14 +18,14 @@ from countermark.domain.stores import ApiKeyStore
 from countermark.errors import Forbidden, Unauthorized
 
 MAX_KEY_LENGTH = 1_000
-"""The longest key that is looked up, in characters. countermark's keys have 43."""
+"""The maximum length of a key that is looked up, in characters. countermark's keys have 43 characters."""
 
 Access: TypeAlias = Callable[[Request], Caller]
 """A function that returns the caller of a request, or raises Unauthorized."""
 
 
 def presented_key(headers: Mapping[str, str]) -> str | None:
-    """Return the key in the headers of a request: `Authorization: Bearer <key>`, or else `x-api-key`."""
+    """Return the key in the headers of a request: from `Authorization: Bearer <key>`, or otherwise from `x-api-key`."""
     lower = {name.lower(): value for name, value in headers.items()}
     scheme, _, token = lower.get("authorization", "").strip().partition(" ")
     if scheme.lower() == "bearer" and token.strip():
@@ -36,7 +37,7 @@ def authenticate(key_store: ApiKeyStore, headers: Mapping[str, str]) -> ApiKey:
     """Return the stored key that belongs to the key in a request.
 
     Raises:
-        Unauthorized: The request has no key, or an unknown one.
+        Unauthorized: The request has no key, or the key is unknown.
     """
     presented = presented_key(headers)
     if presented is None:
@@ -51,7 +52,7 @@ def check_roles(roles: frozenset[Role], route: Route) -> None:
     """Check that the roles of a caller allow a route. ADMIN allows all routes.
 
     Raises:
-        Forbidden: The roles do not allow it. HMA's clients look for "missing role" in the text.
+        Forbidden: The roles do not allow the route. HMA's clients look for "missing role" in the message.
     """
     if route.roles is None or Role.ADMIN in roles or route.roles & roles:
         return
@@ -87,7 +88,8 @@ def access_by_authorizer(request: Request) -> Caller:
     """Return the caller that the Lambda authorizer put into the context of a request.
 
     Raises:
-        Unauthorized: The context has no caller, because the route was deployed without an authorizer. It stays closed.
+        Unauthorized: The context has no caller, because the route was deployed without an authorizer. Such a route
+            refuses all requests.
     """
     key_id, roles = request.authorizer.get("key"), request.authorizer.get("roles")
     if not isinstance(key_id, str) or not isinstance(roles, str):

@@ -14,8 +14,8 @@ class Request:
     """A request as it arrived.
 
     `method` is in upper case. `path` has no repeated slashes and no stage. The names of `headers` are in lower case.
-    `body` is None if it could not be decoded. `authorizer` is the context from API Gateway's authorizer. A failure is
-    logged under `id`, which is None if the server assigns none.
+    `body` is None if it could not be decoded. `authorizer` is the context from API Gateway's authorizer. `id`
+    identifies the request in logs of failures. It is None if the server does not assign ids.
     """
 
     method: str

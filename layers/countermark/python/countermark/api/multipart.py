@@ -3,7 +3,8 @@
 Source: RFC 7578 (the form) and RFC 2046, section 5.1 (the boundary). A line break before a boundary belongs to the
 boundary. A boundary is at the beginning of a line, because content can contain the same text elsewhere.
 
-File names are read as clients write them, even if no RFC allows it. They never decide whether a form is accepted.
+File names are accepted in the forms that clients write, even in forms that no RFC allows. A malformed file name never
+causes a form to be refused.
 """
 
 import re
@@ -27,7 +28,7 @@ _FOLD = re.compile(r"\r\n[ \t]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One field of a form. `filename` is None if it has none. `media_type` is in lower case, or "" if it has none."""
+    """One field of a form. `filename` can be None. `media_type` is in lower case, or "" without a Content-Type."""
 
     name: str
     filename: str | None
@@ -56,7 +57,7 @@ class Part:
 
 
 def is_multipart(content_type: str) -> bool:
-    """Return whether a Content-Type is that of a multipart form."""
+    """Return whether a Content-Type is multipart/form-data."""
     return content_type.partition(";")[0].strip().lower() == "multipart/form-data"
 
 
@@ -80,7 +81,8 @@ def parse(body: bytes, content_type: str, *, max_parts: int) -> list[Part]:
 def parameters(header: str) -> dict[str, str]:
     """Return the parameters of a header, such as `form-data; name="photo"`, by name in lower case.
 
-    The first of several parameters with the same name is used. The end of a badly quoted value is guessed.
+    If several parameters have the same name, the first is used. If the quotes of a value are malformed, its end is
+    guessed.
     """
     found: dict[str, str] = {}
     at = 0
@@ -99,7 +101,7 @@ def _parameter(header: str, at: int) -> tuple[str, int]:
     quoted = _QUOTED.match(header, at)
     if quoted is not None and _END.match(header, quoted.end()):
         return re.sub(r'\\(["\\])', r"\1", quoted.group(1)), quoted.end()
-    # A quote or a backslash that was not escaped: "C:\photos\", "my "best" photo.jpg".
+    # The value has a quote or a backslash that was not escaped: "C:\photos\", "my "best" photo.jpg".
     end = header.find('";', at + 1)
     return (header[at + 1 :].rstrip().removesuffix('"'), len(header)) if end < 0 else (header[at + 1 : end], end + 1)
 
@@ -123,10 +125,10 @@ def _text_of(found: Mapping[str, str], name: str) -> str | None:
 
 
 def _decoded(pieces: list[tuple[str, bool]]) -> str:
-    """Return the text of the pieces of a parameter, each with whether it is percent-encoded. Never fails.
+    """Return the text of the pieces of a parameter. This function never fails.
 
-    The first encoded piece begins with its charset and its language, separated by apostrophes. Text that is not UTF-8
-    is read as ISO-8859-1.
+    Each piece is its text and whether it is percent-encoded. If the first piece is encoded, it begins with the charset
+    and the language of the parameter, each followed by an apostrophe. Text that is not UTF-8 is read as ISO-8859-1.
     """
     first, is_extended = pieces[0]
     parts = first.split("'", 2)
@@ -147,7 +149,7 @@ def _split(body: bytes, delimiter: bytes) -> Iterator[bytes]:
     """Yield the bytes between the boundaries, up to the closing boundary."""
     before = _boundary(body, delimiter, 0)
     while before is not None and not before.is_last:
-        # A part can be empty: the line break after its boundary is also the one before the next boundary.
+        # In an empty part, the line break after its boundary is also the line break before the next boundary.
         after = _boundary(body, delimiter, max(0, before.stop - 2))
         if after is None:
             raise InvalidInput("the form is cut off: its closing boundary is missing")
@@ -160,7 +162,7 @@ def _split(body: bytes, delimiter: bytes) -> Iterator[bytes]:
 class _Boundary(NamedTuple):
     """The position of a boundary line in a body, including the line breaks around it.
 
-    `is_last` marks the closing one.
+    `is_last` is true for the closing boundary.
     """
 
     start: int

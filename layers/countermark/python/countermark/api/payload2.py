@@ -29,7 +29,7 @@ def request_of(event: Mapping[str, Any], *, request_id: str | None = None) -> Re
 
 
 def response_of(answer: Answer) -> dict[str, Any]:
-    """Return an answer as a response of payload 2.0. Text stays as it is; other bytes become base64."""
+    """Return an answer as a response of payload 2.0. A body that is not UTF-8 text is encoded as base64."""
     try:
         body, is_base64 = answer.body.decode("utf-8"), False
     except UnicodeDecodeError:

@@ -1,7 +1,8 @@
 """A guard against cross-site requests, for servers that require no key.
 
-A browser lets the pages of any site send requests to this machine. The `Origin` header reveals such a page. If the site
-made a name of its own resolve to this machine (DNS rebinding), the `Host` header reveals it.
+A browser lets the pages of any site send requests to this machine. The `Origin` header shows from which site a page
+comes. A site can also make its own host name resolve to this machine (DNS rebinding). The `Host` header then has that
+host name.
 """
 
 import ipaddress
@@ -16,7 +17,7 @@ REFUSAL = b'{"message":"this server asks for no key, and so answers no page of a
 class SameOriginGuard:
     """Passes on requests that do not come from pages of other sites, and answers all others with 403.
 
-    With `loopback_only`, the server listens on loopback, and the `Host` must be a name or an address of loopback.
+    With `loopback_only`, for a server that listens on loopback, the `Host` must be `localhost` or a loopback address.
     """
 
     def __init__(self, app: Any, *, loopback_only: bool) -> None:

@@ -67,7 +67,7 @@ class BankChange(BaseModel):
 
 
 class Metadata(BaseModel):
-    """What curators and exchanges recorded about a content."""
+    """The metadata that curators and exchanges recorded about a content."""
 
     content_id: Any = None
     content_uri: Any = None
@@ -139,10 +139,10 @@ _BATCH_CONTENT = {
 
 
 class ContentBatch(BaseModel):
-    """At most 1,000 contents to bank in one write. Each has its signals by signal type, a `note` and `metadata`.
+    """At most 1,000 contents to bank in one write. Each content has signals by signal type, a `note` and `metadata`.
 
     `idempotency_key` is a name that the caller chooses for this batch in this bank, such as a UUID. If the same batch
-    is sent again with the same key within a day, it gets the same ids and nothing is banked twice.
+    is sent again with the same key within a day, the answer has the same ids and nothing is banked twice.
     """
 
     contents: list[Annotated[Any, WithJsonSchema(_BATCH_CONTENT)]] = Field(
@@ -159,7 +159,7 @@ class BatchedContent(BaseModel):
 
 
 class ContentOpinion(BaseModel):
-    """A curator's opinion of a content. `reason` is the id of one of the exchange's reasons, if it needs a reason.
+    """A curator's opinion of a content. `reason` is the id of a reason of the exchange, if the exchange needs one.
 
     `withdrawn` withdraws the previous opinion and sends no new one.
     """
@@ -181,7 +181,7 @@ class SentRequest(BaseModel):
 
 
 class SentOpinion(BaseModel):
-    """The requests that are sent to the exchange soon, or that would be sent if this were not a dry run."""
+    """The requests that are sent to the exchange soon. In a dry run, they are not sent."""
 
     dry_run: bool
     requests: list[SentRequest]

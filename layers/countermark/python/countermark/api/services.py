@@ -12,7 +12,7 @@ from countermark.domain.stores import MAX_PAGE, Ports
 from countermark.flows.cached import BankDirectory
 
 if TYPE_CHECKING:
-    # These import NumPy and urllib3, which a function that only curates does not need at start.
+    # These modules import NumPy and urllib3. A Lambda function that only curates does not need them at its start.
     from countermark.extensions.registries import Registries
     from countermark.indexes.shards import IndexProvider
     from countermark.transport.fetch import FetchedContent
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 class Limits:
     """The limits of one request.
 
-    `body_bytes` is the limit of API Gateway (10 MB). Lambda's limit is lower, and Lambda itself answers requests beyond
-    it. The index is stale if no build has found it up to date for more than
-    `index_stale_s` seconds.
+    `body_bytes` is the limit of API Gateway (10 MB). Lambda has a lower limit, and Lambda itself answers requests that
+    exceed it. The index is stale if no build has found it up to date for more than `index_stale_s` seconds.
     """
 
     body_bytes: int = 10 * 1024 * 1024
@@ -37,12 +36,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """The ports and everything else that the routes use. None of it is global.
+    """The ports and all other objects that the routes use. None of these objects is global.
 
     `index` is None in a function that serves no matching routes. `fetch_url` is None if content by URL is not
     supported. `start_fetch` is None if fetches cannot be started. `check_store` raises `Unavailable` if the store has
-    disappeared since it was opened. It is None if a store cannot disappear. New collaborations are checked against
-    `confined_exchanges`. If that is None, every exchange is allowed.
+    disappeared since it was opened. `check_store` is None if the store cannot disappear. `confined_exchanges` check new
+    collaborations. If `confined_exchanges` is None, `exchanges` check new collaborations.
     """
 
     ports: Ports

@@ -1,4 +1,4 @@
-"""JSON on the wire, byte for byte as HMA's server writes it, and the forms of its answers."""
+"""JSON on the wire, byte for byte as HMA's server writes it, and objects in the form of HMA's answers."""
 
 import json
 import math
@@ -17,7 +17,7 @@ JSON_TYPE = "application/json"
 TEXT_TYPE = "text/plain; charset=utf-8"
 
 _FORM_TYPES = {"str": "string", "int": "number", "bool": "boolean", "set[int]": "set_of_number"}
-"""The names of field types in HMA's forms."""
+"""The names of field types in HMA's forms, by the type of a field."""
 
 
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -36,7 +36,7 @@ def load(text: str) -> Any:
 
     Raises:
         InvalidInput: The text is not JSON, nests too deeply, or has values that JSON or a store cannot represent: NaN,
-            numbers beyond a float, half a surrogate pair.
+            numbers outside the range of a float, or half a surrogate pair.
     """
     try:
         value = json.loads(text, parse_constant=_reject_constant, parse_float=_finite)
@@ -50,12 +50,12 @@ def load(text: str) -> Any:
 
 
 def media_type(content_type: str) -> str:
-    """Return the media type of a Content-Type in lower case. If the header was sent twice, the first is used."""
+    """Return the media type of a Content-Type in lower case. If the header was sent twice, the first value is used."""
     return content_type.partition(";")[0].partition(",")[0].strip().lower()
 
 
 def is_json(content_type: str) -> bool:
-    """Return whether a body with this Content-Type is read as JSON. That includes a body without a Content-Type."""
+    """Return whether a body with this Content-Type is read as JSON. A body without a Content-Type is read as JSON."""
     return media_type(content_type) in {"", JSON_TYPE}
 
 
@@ -102,7 +102,7 @@ def content_view(bank: Bank, content: BankContent, *, signals: bool, metadata: b
         "original_media_uri": content.original_media_uri,
         "bank": bank_view(bank),
     }
-    if content.reason:  # HMA has no reasons, so its clients only see one if it was set
+    if content.reason:  # HMA has no reasons, so its clients receive one only if it was set
         view["reason"] = content.reason
     if signals:
         view["signals"] = dict(content.signals)
@@ -118,7 +118,7 @@ def content_view(bank: Bank, content: BankContent, *, signals: bool, metadata: b
 
 
 def collab_view(content: BankContent) -> dict[str, JSON]:
-    """Return the tags of an exchange's opinions of a content by collaboration, in HMA's form."""
+    """Return the verdict and the tags of an exchange's opinions of a content, by collaboration, in HMA's form."""
     provenance = content.provenance
     if provenance is None:
         return {}
@@ -126,7 +126,7 @@ def collab_view(content: BankContent) -> dict[str, JSON]:
 
 
 def collaboration_view(collaboration: Collaboration) -> dict[str, JSON]:
-    """Return a collaboration as in its configuration file: the fields of its kind beside the common fields."""
+    """Return a collaboration in the form of its configuration file: all fields of its kind and the common fields."""
     return {
         **collaboration.config,
         "name": collaboration.name,

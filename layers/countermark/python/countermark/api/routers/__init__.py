@@ -1,4 +1,4 @@
-"""The routes. Each subject has a module, which is imported when its group is served."""
+"""The routes. Each module has the routes of one subject. A module is imported when its group is served."""
 
 import importlib
 import re
@@ -17,15 +17,18 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "match": ("match",),
     "curate": ("banks", "contents", "exchanges", "types"),
 }
-"""The modules of this package for each group. They are imported when the group is first served."""
+"""The modules of this package by group. A module is imported when its group is first served."""
 
 Function: TypeAlias = Callable[..., Answer]
-"""Answers a request. Its arguments are the call, and the names in the path, the query and the body by name."""
+"""A function that answers a request.
+
+Its first argument is the call. The names in the path, the query and the body are keyword arguments.
+"""
 
 AnyFunction = TypeVar("AnyFunction", bound=Function)
 
 Responses: TypeAlias = Mapping[int, Mapping[str, Any]]
-"""The answers of a route by status, in the form of OpenAPI. A `model` is replaced by its schema."""
+"""The answers of a route by status, in the form of OpenAPI. The document has the schema of a `model` in its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

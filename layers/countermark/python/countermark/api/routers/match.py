@@ -54,7 +54,7 @@ _BY_BANK_OR_TYPE = answers(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _LookupOptions:
-    """The options of a request, which apply to each of its lookups."""
+    """The options of a request. They apply to all lookups of the request."""
 
     request: MatchRequest
     wants_detail: bool
@@ -291,10 +291,11 @@ def _parsed(call: Call, type_name: str, text: object) -> Signal:
 def _answer_to_content(
     call: Call, report: HashReport, options: _LookupOptions, *, signal_type: str | None = None
 ) -> Answer:
-    """Return the matches of hashed content and its parts by signal type, or only the matches of one signal type.
+    """Return the matches of hashed content and its parts by signal type.
 
-    A type that could not hash the content has no matches. If nothing matches and the content was not examined in full,
-    the answer is an error, because an answer without matches could be wrong.
+    With `signal_type`, return only the matches of this type. A type that could not hash the content has no matches. If
+    nothing matches and the content was not examined in full, the answer is an error, because an answer without matches
+    could be wrong.
     """
     matcher = _matcher(call)
     found: dict[str, dict[str, list[JSON]]] = {
@@ -321,7 +322,7 @@ def _answer_to_content(
 def _by_bank(
     call: Call, looked_up: Lookup, options: _LookupOptions, *, rotation: str | None = None
 ) -> dict[str, list[JSON]]:
-    """Return matches by bank. Each match has the rotation of the photo to which the signal belongs, if any."""
+    """Return matches by bank. If `rotation` is not None, it is added to each match."""
     signal = looked_up.signal
     by_bank: dict[str, list[JSON]] = {}
     for match in looked_up.matches:
@@ -353,7 +354,7 @@ def _in_banks(call: Call, candidates: Sequence[Candidate], names: frozenset[str]
 
 
 def _banked_signals(call: Call, query: Signal, candidates: Sequence[Candidate]) -> dict[int, str]:
-    """Return the banked signals by content id, for types whose shown distance depends on them."""
+    """Return the banked signals by content id. Empty for types whose distance is shown without the banked signal."""
     if call.services.signal_types[query.type].index_kind in {IndexKind.HAMMING, IndexKind.EXACT}:
         return {}
     return {
