@@ -1,4 +1,4 @@
-"""The API over ASGI for a local server. The same application answers Lambda's events.
+"""The API over ASGI for a local server. The Lambda functions use the same application (`App`).
 
 Source: ASGI 3.0, HTTP connection scope.
 """
@@ -83,7 +83,7 @@ class AsgiApp:
             self._held_bytes -= len(body)
 
     async def _read(self, receive: Receive, body: bytearray) -> "_ReadResult":
-        """Read a body, and drop its data after one byte more than the limit. Count the memory of all bodies."""
+        """Read a body. Keep at most one byte more than the limit, and drop the rest. Count the memory of all bodies."""
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -148,7 +148,7 @@ def _has_content(scope: Scope) -> bool:
 
 
 def _asks_for_websocket(scope: Scope) -> bool:
-    """Return whether an HTTP request requests a WebSocket. Servers without WebSockets pass such requests on as HTTP."""
+    """Return whether an HTTP request asks for a WebSocket. A server without WebSockets passes such requests on."""
     return any(
         name.lower() == b"upgrade" and b"websocket" in (protocol.strip().lower() for protocol in value.split(b","))
         for name, value in scope["headers"]

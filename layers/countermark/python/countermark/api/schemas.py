@@ -1,7 +1,7 @@
-"""The bodies and answers of the API, as its document describes them.
+"""The bodies and answers of the API, as the OpenAPI document describes them.
 
-Unknown fields in a body are ignored. A number can be sent as a string: `Number` and `Ratio` pass it on unchanged, and
-the domain parses it.
+Unknown fields in a body are ignored. A number can be sent as a string. `Number` and `Ratio` pass the string on
+unchanged, and the domain parses it.
 """
 
 from typing import Annotated, Any, Literal, TypeAlias
@@ -246,7 +246,7 @@ class IndexLag(BaseModel):
 
 
 class ApiView(BaseModel):
-    """Whether a kind of exchange uses credentials, and whether they are set. The spelling is HMA's."""
+    """Whether a kind of exchange uses credentials, and whether they are set. The field names have HMA's spelling."""
 
     supports_authentification: bool
     has_set_authentification: bool

@@ -231,8 +231,8 @@ def hash_items(
 
     Files within a content follow the content as separate pieces. The name of such a piece ends in the place of the file
     in the content, such as `/1`. `only` is the name of the only signal type to use. `ratios` are the enabled ratios
-    that were set, by signal type: a type with ratio 0 is not used. Some signal types never make signals from content,
-    and `with_queries` adds the queries to these types. `with_variants` adds the signals of turned and mirrored photos.
+    that were set, by signal type: a type with ratio 0 is not used. Some signal types never make signals from content.
+    For these types, `with_queries` adds queries. `with_variants` adds the signals of turned and mirrored photos.
     Content of low quality and partly hashed content are not errors, and a note is printed for each. Many files are
     hashed by up to `jobs` processes, by default the number of processors. The order of the contents does not change.
 

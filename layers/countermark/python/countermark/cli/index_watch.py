@@ -27,7 +27,7 @@ class IndexWatch:
         try:
             index = self._index.current(now_s)
             for signal_type in index.manifest.types:
-                # Load all types, because the status covers types without a request too. The faults contain failures.
+                # Load all types, because the status covers types without a request too. Failures are reported below.
                 with suppress(CountermarkError):
                     index.searcher(signal_type)
         except CountermarkError as error:

@@ -47,7 +47,7 @@ class MatchFilter:
     def select(self, matches: Sequence[FoundMatch]) -> Iterator[FoundMatch]:
         """Yield the matches of one file to print, nearest first.
 
-        These are all matches, or only the nearest match per signal type and source.
+        These are all selected matches, or only the nearest of them per signal type and source.
         """
         seen = set()
         for match in sorted(matches, key=lambda match: match.distance or 0):

@@ -38,7 +38,7 @@ RETRY_OPINION_S = 60.0
 """The delay in seconds before an opinion is sent again, after an exchange did not accept it in five attempts."""
 
 GIVE_UP_S = 24 * 3600
-"""The age in seconds at which an opinion is discarded. The operator has time to notice the failure."""
+"""The age in seconds at which an opinion is discarded. An exchange that fails is noticed within this time."""
 
 
 class Stopped(BaseException):
@@ -56,7 +56,7 @@ class Scheduler:
     """Three threads: one updates the index, one fetches, and one sends opinions. No failure ends a thread."""
 
     def __init__(self, session: Session, state: "LocalState", *, fetch_every_s: int | None) -> None:
-        """Create a scheduler for a state. Without `fetch_every_s`, it only fetches on request."""
+        """Create a scheduler for a state. If `fetch_every_s` is None, collaborations are only fetched on request."""
         self._session = session
         self._state = state
         self._fetch_every_s = fetch_every_s
@@ -190,7 +190,7 @@ class Scheduler:
             waiting = [each for each in waiting if not self._try_to_send(each)]
 
     def _add_stored_opinions(self, waiting: list[OpinionGiven]) -> None:
-        """Add the stored opinions that are new and have not expired, and remember them as known."""
+        """Add the stored opinions that are new and have not expired to `waiting`. Remember all stored opinions."""
         stored = [each for each in self._state.publisher.events() if isinstance(each, OpinionGiven)]
         known, self._known_opinions = self._known_opinions, {each.id for each in stored}
         waiting += (each for each in stored if each.id not in known and not self._has_expired(each))

@@ -225,7 +225,7 @@ def listening(host: str, port: int, *, backlog: int = BACKLOG) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (socket.gaierror, UnicodeError) as error:
         raise InvalidInput(f"cannot listen on {host!r}: it is not an address of this machine") from error
-    # Name the protocol, so that asyncio turns off Nagle's algorithm. With it, each answer waits 40 ms for an ACK.
+    # Name the protocol, so that asyncio turns off Nagle's algorithm, which delays each answer by 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

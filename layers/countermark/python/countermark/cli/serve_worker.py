@@ -1,7 +1,7 @@
 """A worker of `serve --workers`: a process that answers requests on connections that the supervisor accepted.
 
 The worker receives the connections over a socket, each with one byte of data. A byte on standard input means that a
-newer index may exist. When standard input ends, the worker answers the requests in progress and ends. It therefore ends
+newer index may exist. When standard input ends, the worker answers the requests in progress and ends. So it ends
 soon after the process that started it. The worker writes its reports to standard output, one JSON object per line: see
 `Reports`.
 """

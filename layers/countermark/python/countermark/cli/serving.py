@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from countermark.local.state import LocalState
 
 MAX_BODY_BYTES = 50 * 1024 * 1024
-"""The maximum size of a request in bytes, equal to the limit for content by URL. Here, no gateway has a lower limit."""
+"""The maximum size of a request in bytes, equal to the limit for content by URL.
+
+This server has no gateway with a lower limit.
+"""
 
 MAX_AGE_S = 1
 """How many seconds the server uses the cached index, banks and ratios before it checks them again.

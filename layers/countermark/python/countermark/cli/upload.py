@@ -157,7 +157,7 @@ class Uploads:
                 self.incomplete.append(text)
 
     def _read_queries(self, event: ContentHashed) -> Iterable[Signal]:
-        """Read the queries that the event does not contain from the file."""
+        """Hash the file again, and return its queries. The event does not contain queries that are too large for it."""
         from countermark.flows.hash import hash_with_parts
 
         with self._open() as stream:

@@ -28,7 +28,7 @@ Its first argument is the call. The names in the path, the query and the body ar
 AnyFunction = TypeVar("AnyFunction", bound=Function)
 
 Responses: TypeAlias = Mapping[int, Mapping[str, Any]]
-"""The answers of a route by status, in the form of OpenAPI. The document has the schema of a `model` in its place."""
+"""The answers of a route by status, in the form of OpenAPI. In the document, each `model` is replaced by its schema."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

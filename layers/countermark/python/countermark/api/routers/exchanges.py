@@ -28,7 +28,7 @@ from countermark.flows import curate, opinions
 router = Router("Exchanges")
 
 _COMMON_FIELDS = frozenset({"name", "api", "enabled", "writes_back"})
-"""The fields of a configuration that all kinds of exchange have."""
+"""The fields of a configuration that are the same for all kinds of exchange."""
 
 
 @router.get(
@@ -70,7 +70,7 @@ def set_credentials(call: Call, api_name: str, body: Annotated[Credentials, Body
     responses=answers(ApiSchema, "The fields of the configuration and of the credentials."),
 )
 def show_schema(call: Call, api_name: str) -> Answer:
-    """Return the fields of a kind's configuration, and those of its credentials if it uses any."""
+    """Return the configuration fields of a kind of exchange, and its credential fields if it uses credentials."""
     exchange = _exchange(call, api_name)
     credentials = exchange.credential_fields
     return wire.json_answer(
@@ -169,7 +169,7 @@ def list_reasons(
     *,
     signal_type: Annotated[str, Query(description="The signal type of the opinion.", examples=["pdq"])],
 ) -> Answer:
-    """Return the reasons that an exchange accepts with a false positive. They are requested from the exchange now."""
+    """Request the reasons that an exchange accepts with a false positive, and return them."""
     reasons = opinions.opinion_reasons(call.opinion_sender, _collaboration(call, exchange_name).name, signal_type)
     return wire.json_answer([{"id": reason_id, "name": name} for reason_id, name in reasons.items()])
 
@@ -238,7 +238,7 @@ def _credentials(exchange: Exchange, values: Mapping[str, Any]) -> Mapping[str, 
 
 
 def _configured(call: Call, body: NewExchange) -> Collaboration:
-    """Return the collaboration that a body describes. The order of the checks and the messages are those of HMA."""
+    """Return the collaboration that a body describes. The messages and the order of the checks are as in HMA."""
     if body.bank is None:
         raise InvalidInput("bank is required")
     if not isinstance(body.bank, str) or not re.fullmatch("[A-Z0-9_]+", body.bank):

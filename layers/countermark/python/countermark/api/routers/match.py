@@ -163,9 +163,9 @@ def raw_lookup(
     banks: Banks = None,
     include_distance: Annotated[bool, Query(description="Include distances.")] = False,
 ) -> Answer:
-    """Return the ids of the contents that the index has near a signal.
+    """Return the ids of the contents in the index that are near a signal.
 
-    Whether they are enabled is not checked, and ratios are not applied.
+    The result includes disabled contents, and enabled ratios have no effect.
     """
     query = _query(call, signal_type, signal)
     candidates = flow.raw_lookup(_matcher(call).index, query)
@@ -243,10 +243,10 @@ def _lookup_options(
 
 
 def _requested_type(types: str | None, signal_type: str) -> str:
-    """Return the only signal type whose matches are requested.
+    """Return the signal type, after checking that it is one of the `types` in the same request.
 
     Raises:
-        InvalidInput: The type is not one of the `types` in the same request.
+        InvalidInput: The signal type is not one of the `types`.
     """
     named = wire.names(types)
     if named is not None and signal_type not in named:
@@ -258,7 +258,7 @@ def _matcher(call: Call) -> flow.Matcher:
     """Return a matcher over the current index.
 
     Raises:
-        IndexNotReady: No index has been published yet, or this function has none.
+        IndexNotReady: No index has been published yet, or this Lambda function does not use the index.
     """
     services = call.services
     if services.index is None:
@@ -354,7 +354,10 @@ def _in_banks(call: Call, candidates: Sequence[Candidate], names: frozenset[str]
 
 
 def _banked_signals(call: Call, query: Signal, candidates: Sequence[Candidate]) -> dict[int, str]:
-    """Return the banked signals by content id. Empty for types whose distance is shown without the banked signal."""
+    """Return the banked signals by content id.
+
+    The result is empty for types for which the shown distance does not depend on the banked signals.
+    """
     if call.services.signal_types[query.type].index_kind in {IndexKind.HAMMING, IndexKind.EXACT}:
         return {}
     return {

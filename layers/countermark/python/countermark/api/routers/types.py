@@ -84,7 +84,7 @@ def list_content_types(call: Call) -> Answer:
 
     A type is enabled if an enabled signal type can hash it, or if it contains other content.
 
-    `file` is left out. It means one of the other types, depending on the bytes.
+    `file` is left out, because a file has one of the other types, depending on its bytes.
     """
     services = call.services
     ratios = services.ports.banks.signal_type_ratios()
