@@ -148,7 +148,10 @@ def _has_content(scope: Scope) -> bool:
 
 
 def _asks_for_websocket(scope: Scope) -> bool:
-    """Return whether an HTTP request asks for a WebSocket. A server without WebSockets passes such requests on."""
+    """Return whether an HTTP request asks for a WebSocket.
+
+    A server that does not support WebSockets passes such a request to the application as an ordinary HTTP request.
+    """
     return any(
         name.lower() == b"upgrade" and b"websocket" in (protocol.strip().lower() for protocol in value.split(b","))
         for name, value in scope["headers"]

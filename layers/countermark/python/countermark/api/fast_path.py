@@ -33,7 +33,10 @@ A signal with very many neighbours is compared with every neighbour, which takes
 """
 
 SLOW_S = 0.005
-"""The processor time in seconds after which a signal type is slow. Other threads then answer its requests."""
+"""The maximum processor time of an answer, in seconds.
+
+If an answer takes longer, its signal type is slow. Other threads then answer the requests with this signal type.
+"""
 
 PAUSE_S = 30.0
 """How many seconds other threads answer the requests of a slow signal type before the fast path is tried again."""

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A request as it arrived.
+    """A request, in the form that the application uses.
 
     `method` is in upper case. `path` has no repeated slashes and no stage. The names of `headers` are in lower case.
     `body` is None if it could not be decoded. `authorizer` is the context from API Gateway's authorizer. `id`

@@ -37,7 +37,7 @@ MAX_BACKLOG = 1_024
 """The maximum number of connections that wait to be accepted. The limit on open files can lower it."""
 
 RESERVED_FILES = 96
-"""Open files that are reserved for the database (two for each of about 20 threads), the index and fetches."""
+"""The number of open files that are reserved for the database (two per thread, about 20 threads), index and fetches."""
 
 _SWEEP_S = 1.0
 """The maximum interval between checks of the deadlines, in seconds. It is shorter if a time-out is short."""
@@ -200,7 +200,7 @@ class _LimitedProtocol(_UvicornProtocol):
         else:
             # If the data contains the end of one message and the start of another, the size of each part is unknown.
             self._head_bytes += 0 if was_in_body or self._is_message_new else overhead_bytes
-            # A whole request with a chunked body can arrive in one piece.
+            # A complete request with a chunked body can arrive at once, so the limit grows with the size of the body.
             is_too_large = self._head_bytes > MAX_HEAD_BYTES + 8 * self._payload_bytes
         if is_too_large and not self.transport.is_closing():
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the headers exceed {MAX_HEAD_BYTES} bytes")

@@ -21,7 +21,7 @@ class IndexWatch:
     def check(self) -> None:
         """Check for a newer index and load it.
 
-        If a problem prevents the newest index from being served, report the problem once, and once when it has ended.
+        If the newest index cannot be served, report the problem once. When the problem has ended, report that once.
         """
         now_s = self._session.now_s()
         try:

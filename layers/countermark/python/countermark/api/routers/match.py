@@ -191,7 +191,7 @@ def raw_lookup(
     responses=answers(dict[str, list[Any]], "For each type, whether they match, and the distance."),
 )
 def compare(call: Call, pairs: Annotated[Object, Body()]) -> Answer:
-    """Return for each signal type whether its two signals match, and their distance."""
+    """Return for each signal type whether the two signals match, and the distance between them."""
     compared: dict[str, JSON] = {}
     for name, pair in pairs.items():
         if not isinstance(pair, list) or len(pair) != 2:
