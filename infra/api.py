@@ -1,4 +1,4 @@
-"""The HTTP API: the routes to the stages, and the check of keys."""
+"""The HTTP API: it routes requests to the functions of the stages, and has their keys checked."""
 
 import json
 import re
@@ -19,9 +19,10 @@ PUBLIC_PATHS = ("/status", "/status/live", "/status/ready", "/site-map")
 """The paths that need no key: they report whether the service is alive, and which routes it has."""
 
 BROWSER_PATHS = ("/h/{proxy+}", "/m/{proxy+}", "/c/{proxy+}", "/{proxy+}")
-"""The paths that web pages call, which need a separate route for OPTIONS.
+"""The paths that web pages call. Each needs a separate route for OPTIONS.
 
-A route for ANY method also accepts OPTIONS, and would refuse a browser's preflight request, which has no key.
+A route for ANY method also receives OPTIONS. It would refuse a browser's preflight request, because that request
+has no key.
 
 Source: "Configure CORS for HTTP APIs with a $default route and an authorizer", API Gateway developer guide.
 """
@@ -37,7 +38,7 @@ ACCESS_LOG = {
     "latency_ms": "$context.responseLatency",
     "answer_bytes": "$context.responseLength",
 }
-"""The fields of a log line. It has the route, but never the path or query, because they may contain a signal."""
+"""The fields of a line in the access log. The path and the query are left out, because they can contain a signal."""
 
 MANY_SERVER_ERRORS = 5
 """The number of 5xx answers within five minutes that raises an alarm."""
@@ -46,9 +47,10 @@ MANY_SERVER_ERRORS = 5
 class Api(Construct):
     """The HTTP API of a deployment. Each route except the public ones calls the authorizer first.
 
-    A key is in one of two headers. An HTTP API refuses a request that lacks *any* of its authorizer's identity
-    sources, and it caches answers by identity sources only. So with two headers, neither identity sources nor the
-    cache can be used. Instead the function caches keys for some seconds, so a revoked key is refused after that time.
+    A request sends its key in either of two headers. An HTTP API refuses a request that lacks *any* of its authorizer's
+    identity sources. So the two headers cannot be identity sources. Without identity sources, API Gateway caches no
+    answers of the authorizer. Instead, the function caches keys for some seconds. A revoked key is refused after that
+    time.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class Api(Construct):
         log_retention: logs.RetentionDays,
         watch: Watch,
     ) -> None:
-        """Create the API. Without `cors_origins`, no page of another origin can call it."""
+        """Create the API. If `cors_origins` is empty, web pages of other origins cannot call the API."""
         super().__init__(scope, id)
         self._api = apigateway.HttpApi(
             self,
@@ -167,10 +169,11 @@ class Api(Construct):
 
 
 class _DefaultIntegration(apigateway.HttpRouteIntegration):
-    """Calls the function of the route `$default`, whose ARN has another form than the ARNs of other routes.
+    """Calls a function from the route `$default`, whose ARN does not have the form of other routes' ARNs.
 
-    The ARN is `API/STAGE/$default`, without a method. A permission for `API/*/*/*` does not cover it, and API Gateway
-    answers 500. The CDK's integration grants a permission for `API/*/*/*`, or for all calls of the API.
+    The route's ARN is `API/STAGE/$default`, without a method. A permission for `API/*/*/*` does not include it, so API
+    Gateway would answer 500. The CDK's integration can only grant a permission for `API/*/*/*`, or for all calls of
+    the API.
     Source: github.com/aws/serverless-application-model, issue 1860, where the ARN was found by tests on AWS.
     """
 
@@ -214,7 +217,7 @@ def _cors(origins: Sequence[str]) -> apigateway.CorsPreflightOptions | None:
         allow_origins=list(origins),
         allow_methods=[apigateway.CorsHttpMethod.ANY],
         allow_headers=["authorization", "content-type", "x-api-key"],
-        # The headers of an answer that report content that was not examined, or only in part.
+        # These headers of an answer report content that was not examined, or was examined only in part.
         expose_headers=["countermark-unhashable", "countermark-partial"],
         max_age=Duration.hours(1),
     )

@@ -1,4 +1,4 @@
-"""The CDK app. `python -m infra.app` synthesises it, by hand or from the CDK's command line."""
+"""The CDK app. Users and the CDK's command line run `python -m infra.app` to synthesise the app."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ from infra.storage import StorageStack
 from layers import build
 
 MAX_NAMED = 20
-"""The most changed files that an error names."""
+"""The maximum number of changed files that an error message names."""
 
 CDK_JSON = Path(__file__).resolve().parent.parent / "cdk.json"
 
@@ -25,13 +25,13 @@ CDK_JSON = Path(__file__).resolve().parent.parent / "cdk.json"
 def synthesise(outdir: Path | None = None, *, knobs: Mapping[str, Any] | None = None) -> CloudAssembly:
     """Synthesise the app. `knobs` are added to the context; values from the CDK's command line override them.
 
-    The output goes to `outdir`, or else to `CDK_OUTDIR`. Without both, it is deleted when the process ends.
+    The output is written to `outdir`, or else to the directory in `CDK_OUTDIR`. If neither is set, the output is
+    deleted when the process ends.
 
-    If the sources of the layers have changed, the layers are built first. So the deployed code is the code of the
-    checkout.
+    If the sources of the layers have changed, the layers are built first, so that the checkout's code is deployed.
 
     Raises:
-        ValueError: A knob is wrong.
+        ValueError: A knob is unknown, or its value is not allowed.
         StaleLayers: The layers are not built from the current sources, and cannot be built here.
         RuntimeError: A check of the AWS Solutions pack, or of the CDK itself, has findings.
     """
@@ -47,7 +47,7 @@ def synthesise(outdir: Path | None = None, *, knobs: Mapping[str, Any] | None = 
 
 
 class StaleLayers(Exception):
-    """The layers are not built from the current sources, and cannot be built here. The text names the changes."""
+    """The layers are not built from the current sources, and cannot be built here. The text names changed files."""
 
 
 def _build_layers() -> None:

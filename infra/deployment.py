@@ -11,12 +11,12 @@ from typing import Any
 from aws_cdk import Duration
 
 PREFIX = "countermark:"
-"""The prefix of knobs in the context, which also contains the CDK's own settings."""
+"""The prefix of the knobs' names in the context. Names without this prefix are settings of the CDK."""
 
 MAX_SHARD_FUNCTIONS = 32
-"""The most functions that hold shards, because their names must fit one environment of 4 KB.
+"""The maximum number of functions that hold shards. Their names are in one function's environment, of at most 4 KB.
 
-Fifteen functions hold a billion hashes.
+Fifteen functions can hold a billion hashes.
 """
 
 MAX_DAYS = 3_650
@@ -32,14 +32,16 @@ class Deployment:
         deletion_protection: Whether DynamoDB refuses to delete the tables.
         content_buckets: The existing buckets that `local_file` collaborations may read.
         cors_origins: The origins whose pages may call the API and post uploads; empty means none.
-        alarm_topic_arn: The SNS topic that receives alarms. Without one, only CloudWatch shows them.
+        alarm_topic_arn: The SNS topic that receives alarms; None means that only CloudWatch shows alarms.
         extensions: The modules of extensions.
-        left_out_percent: The share of uploads that were not hashed in full which raises an alarm.
-        index_bands: Whether searches use the bands of the index. Without them, they scan its planes, in less memory.
+        left_out_percent: An alarm is raised if at least this percentage of uploads was not hashed in full.
+        index_bands: Whether searches use the index's bands. If not, they scan its planes, which takes less memory.
         shards: The number of shards of the index.
-        shards_per_function: How many shards one function holds. If one function can hold all, the match function does.
+        shards_per_function: How many shards one function holds. If all shards fit one function, the match function
+            holds them.
 
-    The defaults fit a new account: 10 concurrent executions, none of which can be reserved, and functions of 3,008 MB.
+    The defaults fit a new account, which has 10 concurrent executions and functions of up to 3,008 MB. A new account
+    cannot reserve concurrency.
     `infra.preflight` compares a deployment with the limits of the account.
     """
 
@@ -71,7 +73,7 @@ class Deployment:
 
     @classmethod
     def from_context(cls, context: Mapping[str, Any]) -> "Deployment":
-        """Return the deployment that a context describes. Knobs that are not in it have their defaults.
+        """Return the deployment that a context describes. Knobs that are missing from the context have their defaults.
 
         Numbers, flags and lists may be strings, as the CDK's command line passes them. A list is comma-separated.
 
@@ -86,7 +88,7 @@ class Deployment:
         return cls(**values)
 
     def __post_init__(self) -> None:
-        """Refuse knobs that contradict each other."""
+        """Raise ValueError if knobs contradict each other."""
         if self.shard_functions > MAX_SHARD_FUNCTIONS:
             raise ValueError(
                 f"{PREFIX}shards_per_function makes {self.shard_functions} functions of {self.shards} shards, "
@@ -95,13 +97,13 @@ class Deployment:
 
     @property
     def shard_functions(self) -> int:
-        """The number of functions that hold the shards; 0 if one function is enough, which is the match function."""
+        """The number of functions that only hold shards; 0 if the match function holds all shards."""
         functions = -(-self.shards // self.shards_per_function)
         return functions if functions > 1 else 0
 
     @property
     def fetch_every(self) -> Duration:
-        """How often all collaborations are fetched."""
+        """The interval at which all collaborations are fetched."""
         return Duration.minutes(self.fetch_every_min)
 
     @property
@@ -111,12 +113,12 @@ class Deployment:
 
     @property
     def index_every(self) -> Duration:
-        """How often the index is built without a nudge, the message that asks for a build."""
+        """The interval of scheduled index builds. They need no nudge, the message that requests a build."""
         return Duration.minutes(self.index_every_min)
 
     @property
     def repair_every(self) -> Duration:
-        """How often the whole index is built again from the banks."""
+        """The interval at which the whole index is built again from the banks."""
         return Duration.days(self.repair_every_days)
 
 

@@ -1,12 +1,12 @@
 """Compare a deployment with the limits of its account, before any resource is created.
 
 The command reads quotas and counts, and changes nothing. For each resource that the account would refuse, it names the
-knob that requests it and says what to do. It also names resources that fit but are tight, and limits that it could not
-read.
+knob that requests the resource, and says what to do. It also reports resources that are close to their limit, and
+limits that it could not read.
 
 Usage: python -m infra.preflight [--context countermark:KNOB=VALUE]... [--memory-mb MB]
 
-Exit code: 0 if the account accepts the deployment, 1 if it does not, 2 if that cannot be determined.
+Exit code: 0 if the account accepts the deployment, 1 if it does not, 2 if the command cannot decide.
 
 Sources: AWS Lambda, "Lambda quotas", "Configuring reserved concurrency for a function" and GetAccountSettings; AWS CDK,
 "AWS CDK bootstrapping"; Service Quotas, GetServiceQuota.
@@ -30,28 +30,29 @@ from infra.stages import curate, fetch, index
 CDK_JSON: Final = Path(__file__).resolve().parent.parent / "cdk.json"
 
 USUAL_CONCURRENCY: Final = 1_000
-"""The concurrent executions of an account that is not new. An account with fewer also has a reduced memory quota."""
+"""The number of concurrent executions in a usual account. An account with fewer also has a reduced memory quota."""
 
 MIN_UNRESERVED: Final = 100
-"""The executions that Lambda keeps for functions without a reservation. If an account has fewer, it keeps all."""
+"""The concurrent executions that Lambda keeps for functions without a reservation. An account with fewer than this
+can reserve none."""
 
 NEW_MEMORY_MB: Final = 3_008
-"""The largest function of a new account, in MB. No API reports that quota."""
+"""The maximum memory of a function in a new account, in MB. No API reports this quota."""
 
 LARGEST_MEMORY_MB: Final = 10_240
-"""The largest function of any account, in MB."""
+"""The maximum memory of a function in any account, in MB."""
 
 BOOTSTRAP_PARAMETER: Final = "/cdk-bootstrap/hnb659fds/version"
 MIN_BOOTSTRAP: Final = 6
 """The oldest version of the bootstrap that the templates accept, by their rule `CheckBootstrapVersion`."""
 
 STORAGE_NEEDS: Final[Mapping[str, int]] = {"S3 buckets": 3, "DynamoDB tables": 3}
-"""How many resources the storage stack creates, for each kind that is limited per account."""
+"""The number of resources that the storage stack creates, by kind. Only kinds with a limit per account are listed."""
 
 STACKS: Final = ("storage", "service")
 
 MAX_PAGES: Final = 200
-"""The most pages of a list that are read: ten thousand functions."""
+"""The maximum number of pages that are read from a list. It is enough for ten thousand functions."""
 
 Read = TypeVar("Read")
 
@@ -69,7 +70,7 @@ class AccountUnreadable(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
-    """How many resources of a kind an account has, and its quota; None if the account does not report the quota."""
+    """The number of resources of a kind in an account, and the quota; None if the quota is not reported."""
 
     used: int
     quota: int | None
@@ -79,10 +80,10 @@ class Count:
 class Account:
     """The limits and resources of an account in a region.
 
-    `own_reserved` is the concurrency that functions of the same deployment already reserve. `largest_function_mb` is
-    the memory of the largest existing function; 0 if there is none. `bootstrap` is the version of the CDK's bootstrap;
-    None if there is none. `present` contains the deployment's existing stacks. `unread` maps each limit that could not
-    be read to the reason.
+    `own_reserved` is the concurrency that the deployment's existing functions reserve. `largest_function_mb` is the
+    memory of the largest existing function; 0 if the account has no function. `bootstrap` is the version of the CDK's
+    bootstrap; None if the account is not bootstrapped. `present` contains the deployment's existing stacks. `unread`
+    has the reason for each limit that could not be read, by the limit's name.
     """
 
     id: str
@@ -99,14 +100,14 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One line of the report. A `refused` finding prevents the deployment; a `tight` or `unread` one does not."""
+    """One line of the report. Only a finding of kind `refused` prevents the deployment; `tight` and `unread` do not."""
 
     kind: Literal["refused", "tight", "unread"]
     text: str
 
 
 def queue_concurrency(deployment: Deployment) -> Mapping[str, int]:
-    """Return how many executions each queue can use at once, by the knob or the stage that sets the number."""
+    """Return the number of concurrent executions that each queue can use, by the knob or stage that sets the number."""
     return {
         f"{PREFIX}hash_concurrency": deployment.hash_concurrency,
         f"{PREFIX}match_concurrency": deployment.match_concurrency,
@@ -118,9 +119,9 @@ def queue_concurrency(deployment: Deployment) -> Mapping[str, int]:
 
 
 def compare(deployment: Deployment, account: Account, *, memory_mb: int | None = None) -> list[Finding]:
-    """Return the findings: first what the account refuses, then what is tight, then what could not be read.
+    """Return the findings in the order of their kinds: `refused`, `tight`, `unread`.
 
-    `memory_mb` is the largest function that the account allows, if that is known. If it is None, it is inferred.
+    `memory_mb` is the maximum memory of a function in the account; None means that it is inferred.
     """
     refused = [
         *_memory(deployment, account, memory_mb),
@@ -177,7 +178,7 @@ def _reservations(deployment: Deployment, account: Account) -> Iterator[str]:
 
 
 def _executions(deployment: Deployment, account: Account) -> Iterator[str]:
-    # The deployment's present reservations are released before it makes the new ones.
+    # A deployment releases its existing reservations before it makes new ones.
     free = max(0, account.unreserved + account.own_reserved - deployment.shard_functions * deployment.shard_concurrency)
     queues = queue_concurrency(deployment)
     for name, requested in queues.items():
@@ -223,7 +224,7 @@ def read_account(session: Session, deployment: Deployment) -> Account:
     """Return the limits and resources of the account of a session's credentials, in the session's region.
 
     Raises:
-        AccountUnreadable: There are no credentials or no region, or Lambda's account settings may not be read.
+        AccountUnreadable: The session has no credentials or no region, or cannot read Lambda's account settings.
     """
     unread: dict[str, str] = {}
 
@@ -254,7 +255,7 @@ def read_account(session: Session, deployment: Deployment) -> Account:
     )
 
     def counted(what: str, used: Callable[[], int], service: str, code: str) -> Count | None:
-        # Buckets are counted across all regions, and only one region has their quota.
+        # Buckets are counted across all regions, and only us-east-1 reports their quota.
         quotas = session.client("service-quotas", region_name="us-east-1" if service == "s3" else None)
         return read(what, lambda: Count(used=used(), quota=_quota(quotas, service, code)))
 
@@ -293,7 +294,7 @@ def read_account(session: Session, deployment: Deployment) -> Account:
 
 
 def _quota(quotas: Any, service: str, code: str) -> int | None:
-    """Return a quota of the account, or AWS's default quota if the account has no value of its own."""
+    """Return a quota of the account, or AWS's default if the account's quota was never changed."""
     try:
         quota = quotas.get_service_quota(ServiceCode=service, QuotaCode=code)
     except ClientError as error:
@@ -324,7 +325,7 @@ def _stack_exists(cloudformation: Any, stack: str) -> bool:
     try:
         return bool(cloudformation.describe_stacks(StackName=stack)["Stacks"])
     except ClientError as error:
-        # The error code is the same for any wrong parameter. Only the text says that the stack does not exist.
+        # All wrong parameters have this error code. Only the text shows that the stack does not exist.
         if error.response["Error"]["Code"] == "ValidationError" and "does not exist" in str(error):
             return False
         raise
@@ -340,7 +341,7 @@ def context_of(given: Iterable[str], environ: Mapping[str, str]) -> Mapping[str,
     """Return the context that the CDK would use: cdk.json's, then `CDK_CONTEXT_JSON`, then the pairs `NAME=VALUE`.
 
     Raises:
-        ValueError: A pair does not have that form.
+        ValueError: An item of `given` is not of the form `NAME=VALUE`.
     """
     context: dict[str, Any] = dict(json.loads(CDK_JSON.read_text(encoding="utf-8"))["context"])
     context |= json.loads(environ.get("CDK_CONTEXT_JSON") or "{}")

@@ -1,4 +1,4 @@
-"""The kind of queue that every stage has: with a dead-letter queue, and alarms on both."""
+"""The queue of a stage, its dead-letter queue, and the alarms on both."""
 
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -12,21 +12,21 @@ from infra.grants import allow
 from infra.watch import MINUTES_5, Watch
 
 VISIBILITY_TIMEOUTS = 6
-"""How long a received message stays hidden, in time-outs of the function.
+"""How long a received message stays hidden, as a multiple of the function's time-out.
 
 Source: AWS Lambda, "Using Lambda with Amazon SQS".
 """
 
 MAX_RECEIVES = 5
-"""How often a message is tried before it goes to the dead-letter queue. At least 5, because throttled attempts count.
+"""How often a message is received before it moves to the dead-letter queue.
 
-Source: the same page.
+It is at least 5, because attempts that Lambda throttled also count. Source: the same page.
 """
 
 MANY_FAILURES = 5
-"""The number of failed messages within five minutes that raises an alarm, long before they become dead letters.
+"""An alarm is raised at this number of failed messages within five minutes, long before they become dead letters.
 
-It is above 1, because some messages fail once.
+The number is above 1, because a message can fail once and then succeed.
 """
 
 SOURCE = "countermark"
@@ -37,10 +37,10 @@ RETENTION = Duration.days(14)
 
 
 class WatchedQueue(Construct):
-    """An encrypted queue that accepts TLS only, and its dead-letter queue, each with alarms.
+    """An encrypted queue and its dead-letter queue, with alarms on both. Both queues accept only TLS connections.
 
-    The dead-letter queue receives the messages on which the function failed, and the messages that a rule or a schedule
-    could not deliver to the queue. Both are complete messages, so one redrive sends all of them to the queue again.
+    The dead-letter queue receives messages that the function could not process, and messages that a rule or a schedule
+    could not deliver. All of them are complete, so one redrive sends all of them to the queue again.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class WatchedQueue(Construct):
         watch: Watch,
         stage: str | None = None,
     ) -> None:
-        """Create both queues. `oldest_message` is the age of a waiting message that raises an alarm.
+        """Create both queues. If a message waits longer than `oldest_message`, an alarm is raised.
 
-        `stage` is the stage whose function counts failed messages, for an alarm on them. It is None if a failed batch
-        fails the whole invocation, or if another queue of the stage has that alarm.
+        `stage` adds an alarm on the failed messages that the stage's function counts. It is None if the function fails
+        on whole batches instead, or if another queue of the stage has this alarm.
         """
         super().__init__(scope, id)
         self.dead_letters = sqs.Queue(
@@ -129,7 +129,7 @@ class WatchedQueue(Construct):
             max_concurrency=max_concurrency,
             report_batch_item_failures=True,
         )
-        # Lambda checks at creation that the function is allowed to receive messages.
+        # When the mapping is created, Lambda checks that the function is allowed to receive messages.
         granted.apply_before(feed)
 
     def subscribe(

@@ -1,4 +1,4 @@
-"""Schedules, which send messages to a stage's queue at fixed intervals."""
+"""Schedules. They send messages to a stage's queue at fixed intervals."""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ def send_regularly(
     """Send a message to a queue at the interval `every`. A message that cannot be sent goes to the dead-letter queue.
 
     Raises:
-        ValueError: `every` is not a whole number of minutes, the scheduler's unit.
+        ValueError: `every` is not a whole number of minutes, which is the scheduler's unit.
     """
     minutes, rest = divmod(every.to_seconds(), 60)
     if rest or minutes < 1:

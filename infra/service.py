@@ -1,4 +1,4 @@
-"""The service stack: functions, queues, schedules, alarms and the HTTP API, over the storage stack's resources."""
+"""The service stack: functions, queues, schedules, alarms and the HTTP API. It uses the storage stack's resources."""
 
 from collections.abc import Mapping
 
@@ -28,7 +28,7 @@ LAYERS = ROOT / "build" / "layers"
 
 
 class ServiceStack(Stack):
-    """The resources of a deployment that can be deleted and created again without loss."""
+    """The resources of a deployment that can be deleted and created again without loss of data."""
 
     def __init__(
         self,
@@ -38,10 +38,10 @@ class ServiceStack(Stack):
         storage: StorageStack,
         deployment: Deployment,
     ) -> None:
-        """Create the stack on top of the storage stack of the same deployment."""
+        """Create the stack. `storage` is the storage stack of the same deployment."""
         super().__init__(scope, id, description="countermark: functions, queues, schedules, alarms and the HTTP API.")
         bus = events.EventBus(self, "Bus", description="ContentHashed, MatchFound, BankChanged and OpinionGiven.")
-        # countermark's own extensions are in its layer. Only other modules need the layer of extensions.
+        # countermark's own extensions are in the layer `countermark`. Other modules need the layer `extensions`.
         has_other_modules = any(not module.startswith("countermark.") for module in deployment.extensions)
         shared = SharedResources(
             layers=_layers(self, has_extensions=has_other_modules),

@@ -1,4 +1,4 @@
-"""Alarms, so that the operator of a deployment notices problems before its users do."""
+"""Alarms, so that the operator of a deployment notices problems before the users do."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ Each metric has two dimensions: `service`, which is the stage, and `deployment`.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """Creates the alarms of one deployment and sends them to `topic`. Without a topic, only CloudWatch shows them."""
+    """Creates the alarms of one deployment. They are sent to `topic`; if it is None, only CloudWatch shows them."""
 
     deployment: str = DEFAULT_DEPLOYMENT
     topic: sns.ITopic | None = None
@@ -65,7 +65,7 @@ class Watch:
 
 
 MINUTES_5 = Duration.minutes(5)
-"""The period of most metrics. A shorter one costs more, and wakes people for problems that end by themselves."""
+"""The period of most metrics. A shorter period costs more, and raises alarms for problems that end by themselves."""
 
 HOUR = Duration.hours(1)
-"""The period of metrics that are reported by scheduled runs."""
+"""The period of the metrics that scheduled runs report."""

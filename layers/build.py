@@ -1,14 +1,16 @@
 """Build the Lambda layers into build/layers, without Docker or a compiler. Equal inputs produce equal bytes.
 
-There are three layers, and each is a directory that the CDK uses as an asset. `light` and `heavy` contain the packages
-that their requirements.txt locks. `countermark` contains the package countermark without its command line and its
-embedded store, which no function uses. If there are extensions, a fourth layer, `extensions`, contains the packages
-that layers/extensions/requirements.txt locks, and the modules below layers/extensions/python. manifest.json, next to
-the layers, describes what was built. A layer whose inputs and files have not changed is not built again.
+Each of the three layers is a directory that the CDK uses as an asset. `light` and `heavy` contain the packages that
+the requirements.txt of each layer locks. `countermark` contains the package countermark, without its command line and
+its embedded store, because no function uses these. If layers/extensions has packages or modules, a fourth layer,
+`extensions`, is built. It contains the packages that layers/extensions/requirements.txt locks, and the modules in
+layers/extensions/python. The file manifest.json, next to the layers, describes the built layers. If the inputs and
+files of a layer have not changed, the layer is not built again.
 
-The layers contain bytecode, because a layer is mounted read-only and each cold start would compile the sources again
-(measured: 3.1 s of imports instead of 1.2 s). The bytecode must come from CPython 3.13, the version of the runtime. If
-this machine has no CPython 3.13, the layers are built without bytecode, and the report says so.
+The layers contain bytecode. Without bytecode, each cold start would compile the sources again, because a layer is
+mounted read-only. Measured: without bytecode, imports take 3.1 s instead of 1.2 s. The bytecode must come from CPython
+3.13, the version of the runtime. If this machine has no CPython 3.13, the layers are built without bytecode, and the
+report says so.
 
 Usage: python -m layers.build [--force]
 """
@@ -32,33 +34,34 @@ SCRIPT = Path(__file__).resolve()
 ROOT = SCRIPT.parent.parent
 DESTINATION = ROOT / "build" / "layers"
 LAYERS = ("light", "heavy", "countermark")
-# The extensions of a deployment, if the directory exists: a requirements.txt, a directory python, or both.
+# The directory of the deployment's extensions, if it exists. It contains requirements.txt, the directory python, or
+# both.
 EXTENSIONS = ROOT / "layers" / "extensions"
 
-# The functions' runtime: python3.13 on x86_64 and Amazon Linux 2023, whose glibc, 2.34, loads wheels made for 2.28.
+# The functions' runtime is python3.13 on x86_64 and Amazon Linux 2023. Its glibc 2.34 can load wheels for glibc 2.28.
 PYTHON_VERSION = "3.13"
 PLATFORM = "x86_64-manylinux_2_28"
-# The directory where Lambda mounts a layer's python directory, which is the path that tracebacks show.
+# The directory where Lambda mounts a layer's python directory. Tracebacks show paths below this directory.
 MOUNT = "/opt/python"
 
 # Source: AWS Lambda quotas, "Deployment package size": 250 MB unzipped, for all layers and the function together.
 UNPACKED_LIMIT_BYTES = 250 * 1024 * 1024
-# The part of the limit that remains for a function's own code, which is small: the package `lambdas`.
+# The part of the limit that remains for a function's code, the package `lambdas`, which is small.
 FUNCTION_RESERVE_BYTES = 1024 * 1024
 
-# A file's modification time is computed from its content. So it is the same in every build, and changes with the
-# content. One fixed time for all files would be wrong: the CDK caches a file's digest by inode, time and size, the
-# cache outlives a build, and inodes are reused. Times are between 1980-01-02 and 2014, which a zip file can represent
-# in every time zone.
+# A file's modification time is computed from the file's content. So the time is the same in every build, and changes
+# with the content. One fixed time for all files would be wrong. The CDK caches a file's digest by inode, time and size;
+# that cache remains after a build, and inodes are reused. The times are between 1980-01-02 and 2014, so that a zip file
+# can represent them in every time zone.
 FIRST_TIME_S = 315_619_200
 TIME_SPAN_S = 2**30
 
-# Only tests and builds use these: tests, headers, and NumPy's Fortran bridge, PyInstaller hook and C examples.
+# Directories that only tests and builds use: tests, headers, and NumPy's f2py, PyInstaller hook and C examples.
 UNUSED_DIRECTORIES = frozenset({"__pycache__", "_examples", "_pyinstaller", "bin", "f2py", "include", "test", "tests"})
 UNUSED_SUFFIXES = frozenset({".a", ".c", ".cpp", ".h", ".hpp", ".pc", ".pxd", ".pyc", ".pyi", ".pyx"})
-# Files in which an installer records its run. They differ between builds, and list files that are removed below.
+# Files in which an installer records an installation. They differ between builds, and list files that `_strip` removes.
 INSTALLER_NOTES = frozenset({"INSTALLER", "RECORD", "REQUESTED", "direct_url.json", "uv_build.json", "uv_cache.json"})
-# The prefix of the directory in which a layer is built. An existing one is from a build that was interrupted.
+# The prefix of temporary directories in which layers are built. An interrupted build leaves its directory behind.
 SCRATCH_PREFIX = ".making-"
 # Parts of the package countermark that no function imports.
 LOCAL_ONLY = frozenset({"__main__.py", "cli", "local"})
@@ -74,11 +77,11 @@ class Layer:
 
     Attributes:
         name: One of LAYERS.
-        inputs_sha256: Digest of all inputs on which the result depends.
+        inputs_sha256: Digest of all inputs of the build.
         sha256: Digest of the files: paths, modes and contents.
         size_bytes: Unpacked size.
         file_count: Number of files.
-        bytecode: Version of the CPython that compiled it; None if the layer has no bytecode.
+        bytecode: Version of the CPython that compiled the layer; None if the layer has no bytecode.
     """
 
     name: str
@@ -90,9 +93,9 @@ class Layer:
 
 
 def build(destination: Path = DESTINATION, *, force: bool = False) -> tuple[Layer, ...]:
-    """Build the layers that are missing or out of date, and return all, in the order of LAYERS.
+    """Build the layers that are missing or out of date, and return all layers, in the order of LAYERS.
 
-    Several processes can call this at once. The second waits, and then has nothing to build.
+    Several processes can call this function at once. One builds the layers; the others wait, and find them up to date.
 
     Args:
         destination: Directory for the layers; created if missing.
@@ -124,7 +127,7 @@ def build(destination: Path = DESTINATION, *, force: bool = False) -> tuple[Laye
 def changed_inputs(destination: Path = DESTINATION) -> tuple[str, ...]:
     """Return the files that were added, changed or removed since the layers were built, sorted.
 
-    A layer that was never built has an entry of its own.
+    A layer that was never built is one entry of the result, without the names of its files.
     """
     try:
         built = json.loads((destination / "manifest.json").read_text(encoding="utf-8"))["inputs"]
@@ -173,7 +176,7 @@ def _build_layer(name: str, destination: Path, compiler: tuple[Path, str] | None
     if known and known.inputs_sha256 == inputs_sha256 and target.is_dir() and tree_digest(target) == known.sha256:
         return known
     with tempfile.TemporaryDirectory(dir=destination, prefix=SCRATCH_PREFIX) as scratch:
-        # The layer is a subdirectory, because only the owner may read the temporary directory itself.
+        # The layer is built in a subdirectory, because only the owner is allowed to read the temporary directory.
         built = Path(scratch) / name
         packages = built / "python"
         packages.mkdir(parents=True)
@@ -207,7 +210,7 @@ def _inputs_digest(name: str, compiler: tuple[Path, str] | None) -> str:
 
 
 def _inputs_by_name(name: str, compiler: tuple[Path, str] | None) -> dict[str, str]:
-    """Return the digest or version of each input on which a layer depends, by a readable name."""
+    """Return the digest or the version of each input of a layer, by the input's readable name."""
     found = {
         "the version of CPython that compiles": compiler[1] if compiler else "",
         "layers/build.py": _sha256(SCRIPT),
@@ -223,7 +226,10 @@ def _sha256(path: Path) -> str:
 
 
 def _inputs(name: str) -> Iterator[tuple[Path, Path]]:
-    """Yield the files of which a layer is built, each with the directory to which its name is relative."""
+    """Yield pairs of directory and file, one for each file that a layer is built from.
+
+    The name of a file outside the checkout is relative to this directory.
+    """
     if name == "countermark":
         yield from ((_package(), path) for path in _package_files())
     elif _lock(name).is_file():
@@ -253,7 +259,7 @@ def _package() -> Path:
 
 
 def _package_files() -> Iterator[Path]:
-    """Yield the files of the package countermark that functions may need, sorted."""
+    """Yield the files of the package countermark that functions can need, sorted."""
     package = _package()
     for path in _files(package):
         parts = path.relative_to(package).parts
@@ -269,8 +275,8 @@ def _copy_package(packages: Path) -> None:
 
 
 def _install(lock: Path, packages: Path) -> None:
-    """Install the wheels that a lock file names, for the functions' platform instead of this machine's."""
-    # The files are changed below, so they must be copies and not hard links into uv's cache.
+    """Install the wheels that a lock file names, for the functions' platform and not for this machine."""
+    # The installed files are changed later, so they must be copies. Hard links would change uv's cache.
     options = ["--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-compile-bytecode"]
     options += ["--link-mode", "copy", "--target", str(packages), "--requirement", str(lock)]
     options += ["--python", sys.executable, "--python-version", PYTHON_VERSION, "--python-platform", PLATFORM]
@@ -298,14 +304,14 @@ def _strip(packages: Path) -> None:
 
 
 def _compile(python: Path, packages: Path) -> None:
-    # With unchecked hashes, the interpreter does not compare bytecode with its source. The source's modification time
-    # and path on Lambda differ from those of the build.
+    # With unchecked hashes, the interpreter does not compare bytecode with its source. A comparison would fail, because
+    # a source file has another modification time and path on Lambda than in the build.
     options = ["-q", "-j", "0", "--invalidation-mode", "unchecked-hash", "-s", str(packages), "-p", MOUNT]
     _run([python, "-I", "-m", "compileall", *options, packages])
 
 
 def _normalise(directory: Path) -> None:
-    """Set the mode and the modification time of every file and directory to values that are equal on every machine."""
+    """Set every file's and directory's mode and modification time to values that do not depend on the machine."""
     for path in (*directory.rglob("*"), directory):
         if path.is_symlink():
             raise BuildError(f"a layer must not contain symbolic links, but {path.relative_to(directory)} is one")
@@ -324,7 +330,7 @@ def _run(command: Sequence[str | Path]) -> str:
     """Run a command and return its output.
 
     Raises:
-        BuildError: The command could not be started, or failed. The message ends with its output.
+        BuildError: The command could not be started, or failed. After a failure, the message ends with its output.
     """
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
@@ -338,14 +344,14 @@ def _run(command: Sequence[str | Path]) -> str:
 
 @contextmanager
 def _locked(destination: Path) -> Iterator[None]:
-    """Hold the destination's lock, so that only one process builds. If the process ends, the lock is released, too."""
+    """Hold the destination's lock, so that only one process builds. The lock is also released if the process ends."""
     with (destination / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _read_manifest(destination: Path) -> dict[str, Layer]:
-    """Return the layers in the manifest by name; empty if it is missing or has another format."""
+    """Return the layers in the manifest by name; empty if the manifest is missing or has another format."""
     try:
         entries = json.loads((destination / "manifest.json").read_text(encoding="utf-8"))["layers"]
         return {entry["name"]: Layer(**entry) for entry in entries}

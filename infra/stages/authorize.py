@@ -11,13 +11,13 @@ from infra.grants import allow_items
 STAGE = "authorize"
 
 TIMEOUT = Duration.seconds(10)
-"""The longest that an HTTP API waits for an authorizer. Source: "Quotas for HTTP APIs", Amazon API Gateway."""
+"""The maximum time that an HTTP API waits for an authorizer. Source: "Quotas for HTTP APIs", Amazon API Gateway."""
 
 
 class AuthorizeStage(Construct):
     """Decides whether a key is known, and what it is allowed to do.
 
-    The function is allowed to read single API keys by their digests, and nothing else.
+    The function is only allowed to read a single API key by the key's digest.
     """
 
     def __init__(

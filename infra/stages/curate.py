@@ -20,30 +20,33 @@ from infra.watch import HOUR
 STAGE = "curate"
 
 TIMEOUT = Duration.minutes(5)
-"""Time for purges and for slow exchanges. The HTTP API waits only 30 seconds."""
+"""The function's time-out. Purges and slow exchanges need this long; the HTTP API waits only 30 seconds."""
 
 OLDEST_MESSAGE = Duration.hours(24)
-"""A purge sends itself again until everything is removed. So a message waits this long only if purges fail."""
+"""An alarm is raised if a message of a purge waits longer. That happens only if purges fail, because each message
+removes a part and sends the next message."""
 
 RESUME_EVERY = Duration.hours(1)
-"""How often unfinished purges are searched in the stores, in case a message was lost or became a dead letter."""
+"""The interval of searches for unfinished purges, whose message was lost or became a dead letter."""
 
 PURGES = 2
 """How many purges run at once. Deleted content no longer matches, so purges are not urgent."""
 
 OPINION_SENDERS = 2
-"""How many opinions are sent at once. Exchanges do not like more from one caller."""
+"""How many opinions are sent at once. Exchanges do not want more concurrent requests from one caller."""
 
 OLDEST_OPINION = Duration.hours(2)
-"""An opinion is tried five times, half an hour apart. Then it becomes a dead letter, and an operator sends it again."""
+"""An alarm is raised if an opinion waits longer. An opinion is tried five times, half an hour apart. Then it becomes a
+dead letter, and an operator sends it again."""
 
 
 class CurateStage(Construct):
     """Changes banks, contents and collaborations for the API, purges deleted ones, and sends opinions to exchanges.
 
     The function is allowed to read and write banks, contents, collaborations and records, and to read and set the
-    exchanges' credentials. It may read the index to report its state, start fetches, and publish changes of banks and
-    opinions. It may number opinions, record which opinions were processed, and send to its queue of purges.
+    exchanges' credentials. It is also allowed to read the index, to report the state of the index; to start
+    fetches; to publish opinions and changes of banks; to number opinions and record which opinions were processed; and
+    to send messages to its queue of purges.
     """
 
     def __init__(
@@ -82,7 +85,7 @@ class CurateStage(Construct):
                 FETCH_QUEUE_URL: fetch_queue.queue_url,
                 PURGE_QUEUE_URL: queue.queue.queue_url,
             },
-            # A purge sends itself again only if it removed something, so the chain ends when all is removed.
+            # A purge sends the next message only if it removed something, so the chain ends when everything is removed.
             may_loop=True,
         )
         allow_items(self.function, *READ_ITEMS, *WRITE_ITEMS, table=banks, indexes=[BANK_INDEX.name])
@@ -123,7 +126,7 @@ class CurateStage(Construct):
 
     def _deliver_opinions(self, shared: SharedResources, bus: events.IEventBus) -> None:
         """Deliver opinions to the function, and raise an alarm if an exchange refuses one."""
-        # The stage's alarm on failing messages is created with the other queue.
+        # The queue of purges already has the stage's alarm on failed messages.
         queue = WatchedQueue(
             self,
             "Opinions",

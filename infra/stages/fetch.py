@@ -20,25 +20,26 @@ from infra.watch import HOUR, Watch
 STAGE = "fetch"
 
 TIMEOUT = Duration.minutes(15)
-"""Lambda's maximum. A run stops earlier and sends itself again."""
+"""The function's time-out, which is Lambda's maximum. A run stops earlier, and sends a message to continue."""
 
 CONCURRENCY = 5
 """How many collaborations are fetched at once.
 
-Exchanges limit their callers, and each run writes thousands of items per second.
+The number is low, because exchanges limit their callers, and each run writes thousands of items per second.
 """
 
 OLDEST_MESSAGE = Duration.hours(2)
 
 MANY_FAILURES = 3
-"""The number of failed fetches within an hour that raises an alarm. A short outage of an exchange does not."""
+"""An alarm is raised at this number of failed fetches within an hour. A short outage of an exchange causes fewer."""
 
 
 class FetchStage(Construct):
-    """Fetches the records that exchanges share, with one message per collaboration.
+    """Fetches the records of exchanges. One message fetches one collaboration.
 
-    The function is allowed to read and write banks, contents, collaborations and records. It may read the exchanges'
-    credentials and the objects that collaborations are read from, publish changes of banks, and send to its own queue.
+    The function is allowed to read and write banks, contents, collaborations and records. It is also
+    allowed to read the exchanges' credentials and the objects of `local_file` collaborations, to publish changes of
+    banks, and to send messages to its own queue.
     """
 
     def __init__(
@@ -57,8 +58,8 @@ class FetchStage(Construct):
     ) -> None:
         """Create the stage.
 
-        `every` is the interval of fetches. An alarm is raised if the last complete fetch of a collaboration is older
-        than `oldest_fetch`.
+        `every` is the interval of fetches. An alarm is raised if a collaboration's last complete fetch is older than
+        `oldest_fetch`.
         """
         super().__init__(scope, id)
         self.queue = WatchedQueue(
@@ -77,7 +78,7 @@ class FetchStage(Construct):
             memory_mb=1024,
             timeout=TIMEOUT,
             environment={FETCH_QUEUE_URL: self.queue.queue.queue_url},
-            # A run fetches at least one delta before it sends itself again, so the chain ends when all is fetched.
+            # A run fetches at least one delta before it sends the next message, so the chain ends when all is fetched.
             may_loop=True,
         )
         allow_items(function, *READ_ITEMS, *WRITE_ITEMS, table=banks)

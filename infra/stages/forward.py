@@ -13,13 +13,13 @@ from infra.grants import allow
 STAGE = "forward"
 
 TIMEOUT = Duration.seconds(30)
-"""How long the HTTP API waits. Source: "Quotas for HTTP APIs", Amazon API Gateway."""
+"""The function's time-out. The HTTP API waits no longer. Source: "Quotas for HTTP APIs", Amazon API Gateway."""
 
 
 class ForwardStage(Construct):
     """Forwards requests with doubled slashes to the right function, and refuses requests without a route.
 
-    The function is allowed to call the functions that answer the API, and nothing else.
+    The function is only allowed to call the functions that answer the API.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class ForwardStage(Construct):
         shared: SharedResources,
         functions: Mapping[str, lambda_.Function],
     ) -> None:
-        """Create the stage. `functions` are the functions that answer the API, by group of routes."""
+        """Create the stage. `functions` maps each group of routes to the function that answers it."""
         super().__init__(scope, id)
         self.function = stage_function(
             self,
@@ -42,6 +42,6 @@ class ForwardStage(Construct):
             uses_signal_types=False,
             environment=group_environ({group: function.function_name for group, function in functions.items()}),
         )
-        # One function may answer several groups, so duplicates are removed.
+        # A function can answer several groups of routes, so duplicates are removed.
         called = {function.node.path: function.function_arn for function in functions.values()}
         allow(self.function, "lambda:InvokeFunction", on=list(called.values()))

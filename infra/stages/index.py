@@ -1,4 +1,4 @@
-"""The index stage's infrastructure. A queue delivers nudges and scheduled messages to the function that builds.
+"""The index stage's infrastructure. A queue delivers nudges and scheduled messages to the building function.
 
 A nudge is a message that asks for a build after a bank has changed.
 """
@@ -19,36 +19,36 @@ from infra.schedule import send_regularly
 STAGE = "index"
 
 TIMEOUT = Duration.minutes(15)
-"""Lambda's maximum. It is enough for many steps of a repair, which continues in the next invocation."""
+"""The function's time-out, which is Lambda's maximum. A run does many steps of a repair; the next continues it."""
 
 OLDEST_MESSAGE = Duration.minutes(30)
 
 WINDOW = Duration.seconds(2)
 """How long nudges are collected into one build.
 
-New content matches within ten seconds. An event takes half a second, this window two seconds, the start of a cold
-function three, and a small build one. Readers check for a newer index every two seconds.
+New content matches within ten seconds. The event takes half a second, this window two seconds, the start of a cold
+function three seconds, and a small build one second. Readers check for a newer index every two seconds.
 """
 
 NUDGES_PER_BUILD = 1_000
-"""The most nudges that one build answers. The window ends long before."""
+"""The maximum number of nudges that one build answers. Usually the window ends long before so many arrive."""
 
 BUILDERS = 2
-"""How many builds run at once. One would be enough, but two is the lowest limit of a queue's concurrency. If two builds
-run, the manifest's conditional write lets one succeed; the other starts again.
+"""How many builds run at once. One would be enough, but the lowest concurrency that a queue allows is two. If two
+builds run, the conditional write of the manifest lets one succeed; the other starts again.
 
-Only the queue limits them; the function reserves no concurrency. A new account has 10 concurrent executions. Lambda
-keeps all of them unreserved, so it refuses any reservation. Besides, with a limit below the queue's, the function would
-throttle nudges, and the queue would drop them.
+Only the queue limits builds; the function reserves no concurrency. A new account has 10 concurrent executions. Lambda
+keeps all of them unreserved, so it refuses any reservation. Besides, if the function's limit were below the queue's,
+the function would throttle nudges, and the queue would drop them.
 Sources: AWS Lambda, "Lambda quotas", "Configuring reserved concurrency for a function", and "Configuring maximum
 concurrency for Amazon SQS event sources"."""
 
 
 class IndexStage(Construct):
-    """Builds and publishes the index after each change of a bank, and regularly.
+    """Builds and publishes the index after each change of a bank, and at regular intervals.
 
     The function is allowed to read banks, contents and the feed of changes, and to record its builds in the banks'
-    table. It may read, write and delete objects of the index bucket.
+    table. It is also allowed to read, write and delete objects in the index bucket.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class IndexStage(Construct):
     ) -> None:
         """Create the stage.
 
-        `every` is the interval of builds, and so the longest delay by a lost nudge. `repair_every` is the interval of
-        repairs, and so the longest time that damage lasts.
+        `every` is the interval of scheduled builds, and so the longest delay that a lost nudge causes. `repair_every`
+        is the interval of repairs, and so the longest time for which damage of the index lasts.
         """
         super().__init__(scope, id)
         queue = WatchedQueue(
@@ -90,7 +90,8 @@ class IndexStage(Construct):
             environment=search_environ(index_shards=shards),
         )
         allow_items(function, *READ_ITEMS, table=banks, indexes=[FEED_INDEX.name, BANK_INDEX.name])
-        # For the id of the store that the index belongs to, and the marks of builds: see the key table in `aws.names`.
+        # The function stores the id of the store that the index belongs to, and marks of builds. See the key table in
+        # `aws.names`.
         allow_items(function, "dynamodb:PutItem", table=banks, partitions=[STORE, BUILDS])
         allow_objects(function, "s3:DeleteObject", "s3:GetObject", "s3:PutObject", bucket=index)
         queue.feed(function, batch_size=NUDGES_PER_BUILD, max_concurrency=BUILDERS, window=WINDOW)

@@ -1,9 +1,10 @@
-"""Bands: multi-index hashing of variable radius, planned for the number of hashes.
+"""Bands: multi-index hashing with a radius per band. The bands are planned for the number of hashes.
 
-A key is cut into bands. Band i has a radius r_i, and the sum of all (r_i + 1) is larger than the reach of a
-search, the largest number of differing bits that it finds. Two keys within reach differ in at most r_i bits
-of some band i. If they differed in r_i + 1 or more bits of every band, they would differ in more bits than
-the reach. So a search looks up in each band the keys up to r_i bits from the query's, and compares these.
+A key is cut into bands. The reach of a search is the largest number of differing bits at which it finds a key. Band i
+has a radius r_i, and the sum of all (r_i + 1) is larger than the reach. If two keys differed in r_i + 1 or more bits of
+every band i, they would differ in more bits than the reach. So two keys within reach differ in at most r_i bits of some
+band i. A search looks up, in each band i, the keys that differ from the query in at most r_i bits of the band. Then it
+compares these keys with the query.
 
 Source: M. Norouzi, A. Punjani, D. Fleet, "Fast Search in Hamming Space with Multi-Index Hashing", CVPR
 2012. Here each band has its own radius, instead of one radius for all.
@@ -24,43 +25,48 @@ from countermark.indexes.keys import Keys, Sections
 from countermark.indexes.slices import blocks, over_slices, threads
 
 MAX_BANDS = 16
-"""The most bands of a plan. Each costs 4 bytes per hash, and more are never faster within `MAX_BAND_BITS`."""
+"""The maximum number of bands in a plan. A band takes 4 bytes per hash. With bands of at most `MAX_BAND_BITS` bits,
+more bands are never faster."""
 
 MIN_BAND_BITS, MAX_BAND_BITS = 8, 24
-"""The narrowest and the widest band of a plan. A table of 24 bits has 64 MiB of offsets, for any number of hashes."""
+"""The smallest and the largest number of bits in a band. A band of 24 bits has 64 MiB of offsets, for any number
+of hashes."""
 
 MAX_OFFSET_BYTES_PER_HASH, MIN_OFFSET_LIMIT_BYTES = 20, 6 * 2**20
-"""The limit for the offsets of a plan, in bytes per hash, and the total that is allowed in any case.
+"""The limit for the offsets of a plan, in bytes per hash, and a total size in bytes that is always allowed.
 
-Three times as many bytes would save a query a tenth of its time.
+With three times as many bytes, a query would take only a tenth less time.
 """
 
 QUERY_NS, PROBE_NS, CANDIDATE_NS, SCAN_NS = 45_000, 18, 30, 1.2
-"""The costs of a query, of each key that it probes, of each row that it compares, and of each row of a scan.
+"""The costs of a query, of each key that a query looks up, of each row that it compares, and of each row of a scan.
 
-In nanoseconds, measured on one core of a Xeon of 2023 with 1 and 10 million hashes. Only their ratios matter.
+They are in nanoseconds, measured on one core of a Xeon of 2023 with 1 and 10 million hashes. Only the ratios of the
+costs matter.
 """
 
 SCAN_SHARE = 100
-"""If more than one in this many hashes is a candidate, the query scans all hashes, which takes no longer."""
+"""A query scans all hashes if the candidates are more than 1 / `SCAN_SHARE` of the hashes. The scan then takes no
+longer."""
 
 MAX_GATHERED = 2**16
-"""How many candidates of several queries are compared at once. They take a megabyte, so they fit the CPU's cache."""
+"""The maximum number of candidates of several queries that are compared at once. They take a megabyte, so they fit the
+CPU's cache."""
 
 _ROW_BITS = np.uint64(32)
-"""The number of bits for a row in a number that holds a row in its lower bits, and a band key above them."""
+"""The number of bits for the row in a tagged number, which has a row in the lower bits and a band key above it."""
 
 _COUNTED = 2**14
-"""How many keys of a band are counted at once: few enough that their counters stay in the processor's cache."""
+"""How many band keys are counted at once. Their counters stay in the processor's cache."""
 
 MAX_PROBED = 2**14
-"""How many keys of several queries are looked up at once, also for the processor's cache."""
+"""How many keys of several queries are looked up at once, so that they stay in the processor's cache."""
 
 
 def plan_bands(hashes: int, *, key_bits: int, reach: int) -> tuple[Band, ...]:
-    """Return the bands with which a search for keys within `reach` bits is cheapest; none if a scan is better.
+    """Return the bands with which a search for keys within `reach` bits is cheapest; empty if a scan is better.
 
-    A plan must halve the cost of a scan, because it takes three times the memory.
+    Bands are better only if they at least halve the cost of a scan, because they take three times the memory.
     """
     plans = list(_plans(key_bits, reach, max_offset_bytes=max_offset_bytes(hashes)))
     best = min(plans, key=lambda bands: cost_ns(bands, hashes), default=())
@@ -69,21 +75,21 @@ def plan_bands(hashes: int, *, key_bits: int, reach: int) -> tuple[Band, ...]:
 
 
 def max_offset_bytes(hashes: int) -> int:
-    """Return the largest allowed size of the offsets of bands for this many hashes, in bytes."""
+    """Return the maximum total size of the bands' offsets in bytes, for this number of hashes."""
     return max(MAX_OFFSET_BYTES_PER_HASH * hashes, MIN_OFFSET_LIMIT_BYTES)
 
 
 def cost_ns(bands: Sequence[Band], hashes: int) -> float:
-    """Return the cost of a query by these bands, in nanoseconds, if the keys are uniformly distributed."""
+    """Return the cost in nanoseconds of a query that uses these bands, if the keys are uniformly distributed."""
     probes = [_probes(band.bits, band.radius) for band in bands]
     candidates = hashes * sum(math.ldexp(count, -band.bits) for count, band in zip(probes, bands, strict=True))
     return QUERY_NS + PROBE_NS * sum(probes) + CANDIDATE_NS * candidates
 
 
 def reach_of(bands: Sequence[Band]) -> int:
-    """Return the largest number of differing bits up to which the bands find every key.
+    """Return the largest number of differing bits at which the bands find every key; -1 without bands.
 
-    It is -1 if the bands overlap, or if there are none.
+    It is also -1 if bands overlap.
     """
     ends = sorted((band.start_bit, band.start_bit + band.bits) for band in bands)
     if any(start < end for (_, end), (start, _) in itertools.pairwise(ends)):
@@ -102,7 +108,7 @@ def build_bands(keys: Keys, bands: Sequence[Band]) -> dict[str, memoryview]:
 def write_bands(keys: Keys, bands: Sequence[Band], sections: Mapping[str, memoryview]) -> None:
     """Write the bands' tables for distinct keys into the memory of their sections.
 
-    Besides the tables, it uses 8 bytes of memory per key and thread.
+    Besides the tables, this takes 8 bytes of memory per key and thread.
     """
     words = _words(keys)
     ends = np.cumsum([0, *((1 << band.bits) + 1 for band in bands)]).tolist()
@@ -110,11 +116,11 @@ def write_bands(keys: Keys, bands: Sequence[Band], sections: Mapping[str, memory
     rows = np.frombuffer(sections["IDS"], "<u4").reshape(len(bands), len(keys))
 
     def build(numbers: range) -> None:
-        # Allocating memory takes longer than the sort, so all bands of a thread are sorted in the same memory.
+        # Each thread sorts all of its bands in the same memory, because a new allocation takes longer than the sort.
         tagged = np.empty(len(keys), np.uint64)
         for number in numbers:
-            # The upper bits are the band key and the lower ones the row. A sort of such numbers is faster than a sort
-            # that carries the rows along.
+            # Each number holds a band key in the upper bits and the row in the lower bits. Such numbers are sorted
+            # faster than band keys with a separate array of rows.
             for block in blocks(len(keys)):
                 part = tagged[block]
                 _cut(words[block], bands[number], out=part)
@@ -137,9 +143,10 @@ def _cut(words: NDArray[np.uint64], band: Band, *, out: NDArray[np.uint64]) -> N
 
 
 def _count(tagged: NDArray[np.uint64], offsets: NDArray[np.uint32]) -> None:
-    """Write for each possible band key, from 0 on, how many of the sorted band keys are smaller.
+    """For each possible band key from 0 on, write to `offsets` how many keys have a smaller band key.
 
-    `tagged` has the band keys above their rows. Keys are counted in blocks.
+    `tagged` holds sorted numbers, each with a band key in the upper bits and a row in the lower bits. Band keys are
+    counted in blocks.
     """
     firsts = range(0, len(offsets), _COUNTED)
     edges = [*tagged.searchsorted(np.array(firsts, np.uint64) << _ROW_BITS).tolist(), len(tagged)]
@@ -155,9 +162,9 @@ def _count(tagged: NDArray[np.uint64], offsets: NDArray[np.uint32]) -> None:
 class Candidates:
     """The rows that a batch of queries must be compared with.
 
-    `counts`, int64, is the number of rows per query; the batch starts with the query at place `first`. `row`,
-    uint32, holds the rows in the queries' order; a query may have the same row more than once. `too_many`,
-    int64, holds the places of queries with more rows than the caller's limit.
+    The batch starts with the query at place `first`. `counts`, int64, is the number of rows per query. `row`, uint32,
+    holds the rows of the first query, then those of the next; a query can have the same row more than once.
+    `too_many`, int64, holds the places of the queries that have more rows than the caller's limit.
     """
 
     first: int
@@ -168,7 +175,10 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Cut:
-    """The shifts and masks that cut all bands out of keys. A band is in one number, or continues in the next."""
+    """The shifts and masks that cut all bands out of keys.
+
+    A key is a row of 64-bit numbers. A band is in one number, or continues in the next number.
+    """
 
     word: NDArray[np.int64]
     next_word: NDArray[np.int64]
@@ -211,7 +221,7 @@ class BandTables:
         """Check every number in the sections OFFS and IDS.
 
         Raises:
-            IndexDamaged: A number refers to a row or key that does not exist.
+            IndexDamaged: A number refers to a row or a key that does not exist.
         """
         self._offsets = np.frombuffer(sections["OFFS"], "<u4")
         sizes = [(1 << band.bits) + 1 for band in bands]
@@ -232,9 +242,9 @@ class BandTables:
         self._cut = _Cut.of(bands)
 
     def candidates(self, keys: Keys, most: int) -> Iterator[Candidates]:
-        """Yield the candidates of each query, in batches. A query with more than `most` is in `too_many` instead.
+        """Yield the candidates of the queries, in batches. A query with more than `most` candidates is in `too_many`.
 
-        The offsets show how many candidates a query has, so those of a query with too many are not collected.
+        The offsets show how many candidates a query has, so the candidates of a query in `too_many` are not collected.
         """
         words = _words(keys)
         step = max(1, MAX_PROBED // len(self._mask))
@@ -248,7 +258,7 @@ class BandTables:
         begin = self._offsets.take(place)
         place += 1
         probe_counts = np.subtract(self._offsets.take(place), begin, dtype=np.int64)
-        # Probe i has the rows begin[i] to begin[i] + probe_counts[i] - 1.
+        # The candidates of probe i are at begin[i] to begin[i] + probe_counts[i] - 1.
         begin = np.add(begin, self._rows_base, out=place)
         counts = probe_counts.sum(axis=1)
         (too_many,) = (counts > most).nonzero()
@@ -271,9 +281,10 @@ class BandTables:
 
 
 def _parts(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Yield ranges of queries that together have at most `MAX_GATHERED` candidates, or of a single query.
+    """Yield ranges of queries, as the first place and the place after the last.
 
-    `counts` is the number of candidates per query.
+    `counts` is the number of candidates per query. The queries of a range have at most `MAX_GATHERED` candidates
+    together, unless the range is a single query.
     """
     ends = counts.cumsum()
     if ends[-1] <= MAX_GATHERED:
@@ -295,7 +306,7 @@ def _largest(rows: NDArray[np.uint32]) -> int:
 
 
 def _plans(key_bits: int, reach: int, *, max_offset_bytes: int) -> Iterator[tuple[Band, ...]]:
-    """Yield the plans to choose from. Their radii are as equal as possible, and a larger radius has more bits."""
+    """Yield possible plans. The radii of a plan differ by at most 1, and bands with the larger radius are wider."""
     for count in range(1, min(MAX_BANDS, reach + 1) + 1):
         radius, larger = divmod(reach + 1, count)
         radii = [radius] * larger + [radius - 1] * (count - larger)
@@ -311,7 +322,10 @@ def _plans(key_bits: int, reach: int, *, max_offset_bytes: int) -> Iterator[tupl
 
 
 def _widths(key_bits: int, wide_bands: int, narrow_bands: int, wide: int) -> list[int] | None:
-    """Return the number of bits of each band. The first have `wide` bits. None if the key is too short or long."""
+    """Return the number of bits of each band; None if the key is too short or too long for such bands.
+
+    The first `wide_bands` bands have `wide` bits each. The others share the rest of the key as equally as possible.
+    """
     rest = key_bits - wide_bands * wide
     width, wider = divmod(rest, narrow_bands)
     if rest < 0 or width < MIN_BAND_BITS or width + bool(wider) > MAX_BAND_BITS:
@@ -331,5 +345,5 @@ def _masks(bits: int, radius: int) -> NDArray[np.int64]:
 
 
 def _words(keys: Keys) -> NDArray[np.uint64]:
-    """Return keys as numbers, of shape (n, key_bytes / 8). Bit i of a key is bit i % 64 of its number i // 64."""
+    """Return keys as numbers, of shape (n, key_bytes / 8). Bit i of a key is bit i % 64 of the key's number i // 64."""
     return np.ascontiguousarray(keys).view("<u8")

@@ -1,10 +1,10 @@
-"""The segment file, format version 1. Its header describes every byte after it, and has checksums of them.
+"""The segment file, format version 1. The header has the place, length and checksum of each section that follows.
 
 All integers are little-endian.
 
-    header   192 fixed bytes, 16 per band, 64 per section, zeros up to a multiple of 64. Its last
-             32 bytes are the SHA-256 of all header bytes before them
-    section  in the order of the header's table, each followed by zeros up to a multiple of 64
+    header    192 fixed bytes, 16 bytes per band, 64 bytes per section, zeros up to a multiple of 64. The last
+              32 bytes of the header are the SHA-256 of all header bytes before them
+    sections  in the order of the header's table, each followed by zeros up to a multiple of 64
 
 | section | content | index kinds |
 |---|---|---|
@@ -19,11 +19,12 @@ All integers are little-endian.
 | `ENTRYAT`, `ENTRY` | u32: where each key's content ids start, hashes + 1; u64: content ids | all |
 | `REMOVED` | u64: ids of contents whose entries in earlier segments are no longer valid, ascending | all |
 
-In the frames index, the planes, the bands and key_bytes describe the distinct frames of all signals.
+In the frames index, A, B, OFFS, IDS and key_bytes describe the distinct frames of all signals, and not the keys. In the
+table, "hashes + 1" is a number of elements.
 
-A band is `bits` bits of the key, from `start_bit` on. A search probes it with up to `radius` flipped bits.
-Bit i of a key is bit i % 8, counted from the least significant, of its byte i // 8. A reader may ignore
-bands, because the planes answer every query without them.
+A band is `bits` bits of the key, from `start_bit` on. A search looks up the band of the query with up to `radius` bits
+flipped. Bit i of a key is bit i % 8 of byte i // 8, counted from the least significant bit. A reader is allowed to
+ignore the bands, because A and B suffice to answer every query.
 """
 
 import hashlib
@@ -38,28 +39,28 @@ from countermark.errors import IndexDamaged
 from countermark.indexes.slices import over_slices
 
 FORMAT_VERSION = 1
-"""The version that is written. No other version can be read so far."""
+"""The version that is written, and the only version that can be read."""
 
 MAGIC = b"CMSEG\r\n\x1a"
-"""The first bytes of every segment. The line ends reveal a file that was copied as text."""
+"""The first bytes of every segment. If a file was copied as text, the line ends in these bytes have changed."""
 
 ALIGNMENT_BYTES = 64
-"""Sections start at multiples of a cache line, so that their arrays can be used without a copy."""
+"""Sections start at multiples of this number, the size of a cache line, so that arrays use a section without a copy."""
 
 MAX_HEADER_BYTES = 16 * 1024
-"""The largest allowed header. 16 bands and 16 sections take less than 2 KiB."""
+"""The maximum size of a header, in bytes. 16 bands and 16 sections take less than 2 KiB."""
 
 MAX_ENTRIES = 2**32 - 1
-"""The most hashes or entries of one segment, because offsets are u32. A build stops far below."""
+"""The maximum number of hashes and of entries in a segment, because offsets are u32. Builds write far fewer."""
 
 MAX_NAME_BYTES = 64
 """The maximum length of a signal type name and of a build id, in bytes of ASCII."""
 
 Buffer = bytes | bytearray | memoryview
-"""Bytes, in one dimension."""
+"""An object that holds bytes in one dimension."""
 
 WriteSections = Callable[[Mapping[str, memoryview]], None]
-"""Writes sections by name: it fills the memory that the mapping holds for each."""
+"""Writes sections. The mapping holds, by the section's name, the memory to fill."""
 
 _FIXED = struct.Struct("<8sIIQIIQQQII64s64s")
 _FIXED_BYTES = _FIXED.size
@@ -78,7 +79,7 @@ _KINDS = {code: kind for kind, code in _KIND_CODES.items()}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Band:
-    """A run of bits that multi-index hashing looks up, and the number of flipped bits that it probes."""
+    """Consecutive bits of a key that multi-index hashing looks up. A lookup flips up to `radius` of the bits."""
 
     start_bit: int
     bits: int
@@ -89,9 +90,9 @@ class Band:
 class SegmentInfo:
     """The description of a segment in its header.
 
-    `key_bytes` is the length of each key, or of each frame in a key; 0 for texts. `hashes` counts distinct keys,
-    and `entries` counts pairs of key and content. `removed` counts the ids that are no longer valid in earlier
-    segments. Names are ASCII.
+    `key_bytes` is the length of each key, or of each frame in a key; 0 for texts. `hashes` counts
+    distinct keys, and `entries` counts pairs of key and content. `removed` counts the contents whose entries in earlier
+    segments are no longer valid. `signal_type` and `build_id` are ASCII.
     """
 
     signal_type: str
@@ -116,7 +117,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """A checked header, with the sections in the order of the file and the size of the whole segment."""
+    """A checked header. The sections are in the order of the file; `size_bytes` is the size of the whole segment."""
 
     info: SegmentInfo
     sections: tuple[Section, ...]
@@ -134,8 +135,8 @@ class SegmentFile:
 def encode_segment(info: SegmentInfo, sections: Mapping[str, Buffer], *, write: WriteSections | None = None) -> bytes:
     """Return the bytes of a segment. The same arguments produce the same bytes.
 
-    `write` fills the sections that are missing from `sections`. Large sections are best computed in their
-    final place.
+    `write` fills the sections that are missing from `sections`. Use it for large sections, so that they are computed in
+    the memory of the segment and not copied.
 
     Raises:
         ValueError: The sections are not those that `info` requires, or a count or name is out of range.
@@ -145,8 +146,8 @@ def encode_segment(info: SegmentInfo, sections: Mapping[str, Buffer], *, write: 
     for name, length in lengths.items():
         places[name] = slice(end, end + length)
         end = _aligned(end + length)
-    # Nothing else refers to these bytes. So they are written in place, and returned without a copy after the last view
-    # is released.
+    # Nothing else refers to these bytes, so they are written in place. After the last view is released, `getvalue`
+    # returns them without a copy.
     file = io.BytesIO(bytes(end))
     _fill(file.getbuffer(), info, places, sections, write)
     return file.getvalue()
@@ -165,7 +166,7 @@ def _fill(
         parts[name][:] = section
     if write is not None:
         write({name: part for name, part in parts.items() if name not in sections})
-    # The longest section is digested first, so that the threads end at about the same time.
+    # The threads start with the longest section, so that they end at about the same time.
     by_length = sorted(parts, key=lambda name: len(parts[name]), reverse=True)
     sha256 = dict(zip(by_length, over_slices(_digest, [parts[name] for name in by_length]), strict=True))
     table = tuple(
@@ -177,7 +178,7 @@ def _fill(
 
 
 def _lengths_with(info: SegmentInfo, sections: Mapping[str, Buffer], *, is_rest_written: bool) -> dict[str, int]:
-    """Return the length of each section of a segment, some of which are supplied in `sections`.
+    """Return the length of each section of a segment, in bytes. `sections` contains the supplied sections.
 
     Raises:
         ValueError: The sections are not those that `info` requires, or a count is out of range.
@@ -195,7 +196,7 @@ def _lengths_with(info: SegmentInfo, sections: Mapping[str, Buffer], *, is_rest_
 
 
 def read_info(data: Buffer) -> SegmentInfo:
-    """Return the description of a segment. It is read from the header alone, so `data` may end after that.
+    """Return the description of a segment from its header. `data` can end after the header.
 
     Raises:
         IndexDamaged: The header fails a check, or has another version.
@@ -204,7 +205,7 @@ def read_info(data: Buffer) -> SegmentInfo:
 
 
 def read_header(data: Buffer) -> Header:
-    """Return a segment's header; `data` may end after that.
+    """Return a segment's header. `data` can end after the header.
 
     Raises:
         IndexDamaged: The header fails a check, or has another version.
@@ -215,8 +216,8 @@ def read_header(data: Buffer) -> Header:
 def decode_segment(data: Buffer, *, sha256: str | None = None) -> SegmentFile:
     """Check every byte of a segment, and return its sections without a copy.
 
-    `sha256` is the digest of the whole file in hex. With it, one comparison checks all bytes; without it,
-    the sections are checked one by one.
+    `sha256` is the digest of the whole file in hex. With `sha256`, one comparison checks all bytes. Without it, each
+    section is checked by its own digest.
 
     Raises:
         IndexDamaged: A byte is wrong, missing or superfluous, or the format version is unknown.
@@ -249,10 +250,10 @@ def check_section(section: Section, part: Buffer) -> None:
 
 
 def check_digest(section: Section, sha256: bytes) -> None:
-    """Compare the SHA-256 of the bytes read for a section with the header's.
+    """Check that the SHA-256 of a section's bytes is the one in the header.
 
     Raises:
-        IndexDamaged: They differ.
+        IndexDamaged: The two digests differ.
     """
     if sha256 != section.sha256:
         raise IndexDamaged(f"section {section.name} of a segment fails its checksum")
@@ -336,7 +337,10 @@ def _read_sections(block: bytes, bands: int, count: int) -> tuple[Section, ...]:
 
 
 def _sections_from_counts(header: Header) -> tuple[Section, ...]:
-    """Return the sections where the counts put them, with the lengths and digests from the header's table."""
+    """Return the sections with offsets and lengths computed from the counts.
+
+    Digests, and lengths that the counts do not determine, are from the header's table.
+    """
     lengths = _section_lengths(header.info)
     table = {section.name: section for section in header.sections}
     offset = _header_bytes(bands=len(header.info.bands), sections=len(lengths))
@@ -354,7 +358,7 @@ def _end_of_sections(header: Header) -> int:
 
 
 def _section_lengths(info: SegmentInfo) -> dict[str, int | None]:
-    """Return the length of each section of a segment, in the order of the file; None means any length.
+    """Return the length of each section in bytes, in the order of the file; None if any length is allowed.
 
     Raises:
         ValueError: The counts, the key width or the bands are impossible.

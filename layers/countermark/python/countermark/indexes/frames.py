@@ -1,7 +1,8 @@
-"""The index of frames. Each signal has several hashes, one per frame, and is found by how many of them are similar.
+"""The index of signals that have several hashes, one per frame. Signals match if enough of their frames are similar.
 
-The distinct frames of all signals form one Hamming index, with a table of the signals that contain each frame. A search
-finds similar frames in this index and counts them by signal. The counts decide exactly as comparing the signals would.
+The distinct frames of all signals are in one Hamming index. A table lists the signals that contain each frame. A search
+finds similar frames in the index and counts them per signal. From these counts, the signal type decides which signals
+match. The result is the same as that of a comparison of the signals themselves.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,24 +28,28 @@ from countermark.indexes.keys import (
 from countermark.indexes.rows import group_rows
 
 FRAMES_AT_ONCE = 8
-"""How many frames of a query are looked up at once: a still picture is similar to thousands of frames of another."""
+"""How many frames of a query are looked up at once. The number is small, because a frame of a still picture can be
+similar to thousands of frames."""
 
 _LOW_MASK = 2**32 - 1
-"""The mask of a signal in a number that holds a signal in its lower 32 bits, and a query's frame above them."""
+"""The mask for the lower 32 bits of a number. They hold a signal, and the upper bits hold a frame of the query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _SimilarFrames:
-    """Pairs of similar frames, each once: the query's frame, and the place of a banked frame in the table."""
+    """Distinct pairs of similar frames: a frame of the query, and the place of a banked frame in the table of signals.
+
+    A banked frame has one place per signal that contains it.
+    """
 
     frame: NDArray[np.int64]
     place: NDArray[np.int64]
 
 
 class FrameKeys:
-    """Distinct signals, as their distinct frames and a table of the signals that contain each frame.
+    """The distinct signals of one segment: their distinct frames, and a table of the signals that contain each frame.
 
-    While sections are loading, it is a Hamming index of frames that waits for the sections that it needs.
+    Sections can still be loading. A call waits for the sections that it needs.
     """
 
     def __init__(self, signal_type: SignalType, sections: Sections, *, hashes: int, bands: Sequence[Band]) -> None:
@@ -79,7 +84,7 @@ class FrameKeys:
         if not len(rows):
             self._frames.take(rows)
             return join_keys([], width=0)
-        # Frames ascend here, and within each signal.
+        # The table is sorted by frame. The stable sort by signal keeps the frames of each signal in this order.
         by_signal = np.argsort(signals, kind="stable")
         frames = np.repeat(np.arange(self._frame_count), np.diff(starts))[by_signal]
         ends = np.cumsum(frames_of)
@@ -106,14 +111,14 @@ class FrameKeys:
             if similar is None:
                 continue
             _, signals, _ = self._tables()
-            # A query's frame counts once per banked signal. A banked frame counts once per query.
+            # A frame of the query counts once for each banked signal, and a banked frame counts once for the query.
             in_signals.append(np.unique(similar.frame << 32 | signals[similar.place]) & _LOW_MASK)
             places.append(np.unique(similar.place))
         if not places:
             return
         _, signals, frames_of = self._tables()
         rows, query_similar = np.unique(np.concatenate(in_signals), return_counts=True)
-        # Similarity is symmetric, so these are the same signals in the same order.
+        # Similarity is symmetric, so this counts the frames of the same signals, in the same order.
         _, banked_similar = np.unique(signals[np.unique(np.concatenate(places))], return_counts=True)
         counts = zip(
             rows.tolist(), query_similar.tolist(), banked_similar.tolist(), frames_of[rows].tolist(), strict=True
@@ -127,14 +132,17 @@ class FrameKeys:
                 yield place, row, distance
 
     def _similar_frames(self, values: Sequence[str]) -> _SimilarFrames | None:
-        """Return the banked frames similar to `values`, or None. The first plane alone may suffice to find none."""
+        """Return the banked frames that are similar to `values`; None if no frame is.
+
+        The first plane alone can show that no frame is similar. Then no other section is needed.
+        """
         found = self._frames.search(values, max_distance=None)
         if not len(found.row):
             return None
         starts, _, _ = self._tables()
         begin = starts[found.row].astype(np.int64)
         count = starts[found.row + 1] - begin
-        # Found frame i has the signals begin[i] to begin[i] + count[i] - 1.
+        # The signals of found frame i are at begin[i] to begin[i] + count[i] - 1 in the table.
         first = np.repeat(begin - np.cumsum(count) + count, count)
         return _SimilarFrames(frame=np.repeat(found.query, count), place=np.arange(len(first)) + first)
 
@@ -144,7 +152,7 @@ class FrameKeys:
         return [value for value in values if value is not None]
 
     def _tables(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.int64]]:
-        """Return where each frame's signals start, the signals, and how many frames each signal has.
+        """Return three arrays: where each frame's signals start, the signals, and the number of frames per signal.
 
         Raises:
             IndexDamaged: The tables contradict each other.
@@ -165,10 +173,10 @@ class FrameKeys:
 
 
 def split_frames(signal_type: SignalType, keys: Keys) -> tuple[tuple[Band, ...], dict[str, memoryview]]:
-    """Return the bands that make searching the frames of distinct keys fastest, and all sections for the keys.
+    """Return the bands with which a search for the frames is fastest, and the sections of distinct keys.
 
     Raises:
-        InvalidSignal: A key does not consist of frames.
+        InvalidSignal: The type has no frames, or a key is not a sequence of whole frames.
     """
     if not isinstance(signal_type, HasFrames):
         raise InvalidSignal(f"{signal_type.name} has no frames")

@@ -12,21 +12,22 @@ from countermark.domain.signal import HasFrames, IndexKind, PacksKeys, SignalTyp
 from countermark.errors import InvalidSignal
 
 NO_DISTANCE = -1
-"""The entry in an array of distances if the signal type only distinguishes equal and unequal."""
+"""The number for None in arrays of distances. Signal types that only compare for equality have no distances."""
 
 MIN_PACKED_VALUES = 16
-"""The least number of values whose keys are computed in one call, because that is faster."""
+"""The keys of at least this many values are computed in one call, because that is faster."""
 
 Keys = NDArray[Any]
-"""Keys of one signal type: uint8 of shape (n, key_bytes). If lengths vary, object of shape (n,), holding bytes."""
+"""Keys of one signal type: uint8 of shape (n, key_bytes). If the lengths of keys vary: bytes objects, of shape (n,)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SearchResult:
-    """The pairs of query and key that a search found: three int64 arrays of one length, in no particular order.
+    """The pairs of query and key that a search found, in no particular order, as three int64 arrays of equal length.
 
-    `query` is the query's position in the batch, `row` is the key's row, and `distance` is their distance.
-    `undecided` maps the position of a query to the reason why not all keys could be compared with it in time.
+    `query` holds the query's position in the batch, `row` the key's row, and `distance` the distance between the two.
+    `undecided` contains the queries that were not compared with all keys in time: it maps the position of a query to
+    the reason.
     """
 
     query: NDArray[np.int64]
@@ -36,10 +37,10 @@ class SearchResult:
 
 
 class Sections(Protocol):
-    """The sections of one segment by name. Some may still be loading."""
+    """The sections of one segment, by name. Sections can still be loading."""
 
     def __getitem__(self, name: str) -> memoryview:
-        """Return a checked section. Waits if the section has not arrived yet.
+        """Return a checked section. If it is still loading, wait for it.
 
         Raises:
             IndexDamaged: The section fails its check, or is missing.
@@ -48,16 +49,19 @@ class Sections(Protocol):
 
 
 class KeyIndex(Protocol):
-    """The distinct keys of one segment. Answers never change. Thread-safe."""
+    """The distinct keys of one segment. The answers of a key index never change. Thread-safe."""
 
     def search(self, queries: Sequence[str], *, max_distance: int | None) -> SearchResult:
-        """Return all keys that match canonical values, at most `max_distance` away; None means no bound."""
+        """Return the keys that match the queries, which are canonical values.
+
+        `max_distance` excludes keys at a larger distance; None excludes no key.
+        """
 
     def take(self, rows: NDArray[np.int64]) -> Keys:
         """Return a copy of the keys at `rows`, in that order."""
 
     def settle(self) -> None:
-        """Wait for the sections that only make searches faster, and use them from then on.
+        """Wait for the sections that only make searches faster. All later searches use them.
 
         Raises:
             IndexDamaged: A section is malformed.
@@ -65,14 +69,14 @@ class KeyIndex(Protocol):
 
 
 def key_width(signal_type: SignalType) -> int:
-    """Return the length of a signal type's keys in bytes; 0 if lengths vary."""
+    """Return the length of a signal type's keys in bytes; 0 if the lengths vary."""
     if signal_type.index_kind in {IndexKind.LINEAR, IndexKind.FRAMES}:
         return 0
     return len(signal_type.key(signal_type.examples[0]))
 
 
 def hash_width(signal_type: SignalType) -> int:
-    """Return the length of a signal type's keys, or of the frames in them, in bytes; 0 for texts."""
+    """Return the length in bytes of the signal type's keys or, if it has frames, of a frame; 0 for texts."""
     return key_width(signal_type.frame_type if isinstance(signal_type, HasFrames) else signal_type)
 
 
@@ -80,11 +84,12 @@ def pack_keys(signal_type: SignalType, values: Sequence[str]) -> Keys:
     """Return the keys of canonical values; row i is the key of value i.
 
     Raises:
-        InvalidSignal: A value is not a signal of the type: its key has another length.
+        InvalidSignal: A value is not a signal of the type, because its key has a wrong length.
     """
     width = key_width(signal_type)
     if width and len(values) >= MIN_PACKED_VALUES and isinstance(signal_type, PacksKeys):
-        # If a value is not a signal, computing the keys one by one finds out which.
+        # If a value is not a signal, `keys` raises ValueError. Then the code below computes the keys one by one, and
+        # finds that value.
         with suppress(ValueError):
             return join_keys(signal_type.keys(values), width=width)
     keys = list(map(signal_type.key, values))
@@ -95,7 +100,7 @@ def pack_keys(signal_type: SignalType, values: Sequence[str]) -> Keys:
 
 
 def check_width(signal_type: SignalType, value: str, key: bytes, *, width: int) -> None:
-    """Check that a key has `width` bytes; 0 allows any length.
+    """Check that a key has `width` bytes; `width` 0 allows any length.
 
     Raises:
         InvalidSignal: The key has another length.
@@ -105,7 +110,7 @@ def check_width(signal_type: SignalType, value: str, key: bytes, *, width: int) 
 
 
 def join_keys(keys: Sequence[bytes] | bytes | bytearray, *, width: int) -> Keys:
-    """Return keys as an array. Each key has `width` bytes; 0 means that lengths vary."""
+    """Return keys as an array. Each key has `width` bytes; `width` 0 means that the lengths vary."""
     if width:
         joined = keys if isinstance(keys, bytes | bytearray) else b"".join(keys)
         return np.frombuffer(joined, np.uint8).reshape(-1, width)
@@ -115,5 +120,5 @@ def join_keys(keys: Sequence[bytes] | bytes | bytearray, *, width: int) -> Keys:
 
 
 def as_bytes(array: NDArray[Any]) -> memoryview:
-    """Return the bytes of an array in C order, in one dimension. Copies only if the array has another order."""
+    """Return an array's bytes in C order, in one dimension. They are copied only if the array is in another order."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

@@ -1,4 +1,4 @@
-"""The linear index: it compares a query with every banked signal. The reference for all other indexes."""
+"""The linear index compares a query with every banked signal. It is the reference for the results of other indexes."""
 
 import bisect
 import itertools
@@ -13,14 +13,17 @@ from countermark.errors import IndexDamaged
 from countermark.indexes.keys import NO_DISTANCE, Keys, SearchResult, Sections, as_bytes, join_keys
 
 MAX_SEARCH_S = 10.0
-"""How long one query is compared with the texts of a segment, in seconds. Then it is undecided. A function has 30 s."""
+"""The maximum time to compare one query with the texts of a segment, in seconds. After it, the query is undecided.
+
+The match function has 30 seconds for a request.
+"""
 
 COMPARISONS_PER_CLOCK_READING = 16
-"""How many comparisons run between two readings of the clock. The slowest take a tenth of a second each."""
+"""The clock is read once per this number of comparisons. The slowest take a tenth of a second each."""
 
 
 class LinearKeys:
-    """Distinct texts. If the type is `LengthBounded`, only texts of a length that can match are compared."""
+    """The distinct texts of one segment. If the type is `LengthBounded`, searches skip lengths that cannot match."""
 
     def __init__(self, signal_type: SignalType, sections: Sections) -> None:
         self._signal_type = signal_type
@@ -30,7 +33,7 @@ class LinearKeys:
             raise IndexDamaged("the texts of a segment are not where its table puts them")
         self._texts = [text[start:end] for start, end in itertools.pairwise(starts)]
         self._values = [self._value(key) for key in self._texts]
-        # Lengths are measured here and not stored in the file, so that a better measure needs no new index.
+        # Lengths are measured here and not stored in the segment. So the measure can be improved without a new index.
         measure = signal_type.length if isinstance(signal_type, LengthBounded) else _any_length
         self._by_length = sorted((measure(value), row) for row, value in enumerate(self._values))
 
@@ -58,7 +61,7 @@ class LinearKeys:
         return join_keys([self._texts[row] for row in rows.tolist()], width=0)
 
     def settle(self) -> None:
-        """Do nothing, because every section was needed from the start."""
+        """Do nothing, because `__init__` already waited for all sections."""
 
     def _comparable(self, query: str) -> Iterable[int]:
         if not isinstance(self._signal_type, LengthBounded):
@@ -79,7 +82,7 @@ class LinearKeys:
 
 
 def join_texts(keys: Keys) -> dict[str, memoryview]:
-    """Return the sections for distinct texts, an array of bytes objects."""
+    """Return the sections for distinct texts. `keys` is an array of bytes objects."""
     texts: list[bytes] = keys.tolist()
     starts = np.zeros(len(texts) + 1, "<u8")
     np.cumsum([len(text) for text in texts], out=starts[1:])

@@ -1,4 +1,4 @@
-"""The result of a query: columns of numbers, from which candidates are made on access."""
+"""The result of a query, stored as columns of numbers. Candidates are created only when they are accessed."""
 
 from collections.abc import Iterator, Sequence
 from typing import overload
@@ -11,22 +11,22 @@ from countermark.indexes.keys import NO_DISTANCE
 
 
 class NearContents(Sequence[Candidate]):
-    """The contents near one query, each once, sorted by distance and then by id. Immutable.
+    """The distinct contents near one query, sorted by distance and then by id. Immutable.
 
-    A query with many similar contents finds a hundred thousand of them, but the caller may need the first page
-    only. Equal to every sequence of the same candidates.
+    A query can find a hundred thousand similar contents, but the caller perhaps needs only the first page. So
+    candidates are created on access. An object is equal to any sequence of the same candidates.
     """
 
     __slots__ = ("content_ids", "distances")
 
     def __init__(self, content_ids: NDArray[np.int64], distances: NDArray[np.int64]) -> None:
-        """Store columns of equal length, already sorted; `NO_DISTANCE` means None."""
+        """Store two columns of equal length that are already sorted. The distance `NO_DISTANCE` means None."""
         self.content_ids = content_ids
         self.distances = distances
 
     @classmethod
     def merged(cls, parts: Sequence["NearContents"]) -> "NearContents":
-        """Return the contents of all parts. No content may be in two parts."""
+        """Return the contents of all parts. A content must not be in two parts."""
         content_ids = np.concatenate([part.content_ids for part in parts])
         distances = np.concatenate([part.distances for part in parts])
         distances, content_ids = sort_rows(distances - NO_DISTANCE, content_ids)
@@ -62,9 +62,9 @@ class NearContents(Sequence[Candidate]):
 
 
 def sort_rows(*columns: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Sort rows by the first column, then by the next, and return their columns. No number may be negative.
+    """Sort rows by the first column, then by the next columns, and return the columns. All numbers must be at least 0.
 
-    If a row's bits fit one number, numbers are sorted, which takes a tenth of the time.
+    If the bits of a row fit one number, the rows are packed into numbers. Sorting these takes a tenth of the time.
     """
     widths = [int(column.max(initial=0)).bit_length() for column in columns]
     if sum(widths) > 63:
@@ -87,4 +87,4 @@ def _candidate(content_id: int, distance: int) -> Candidate:
 
 
 NO_NEAR_CONTENTS = NearContents(np.empty(0, np.int64), np.empty(0, np.int64))
-"""The usual result of a query: no content is near."""
+"""The result of a query without similar contents, which is the usual result."""

@@ -1,4 +1,4 @@
-"""The reader of the published index. It loads a new version next to the one in use, and swaps between two requests."""
+"""The reader of the published index. It loads a new version while the old one is still in use."""
 
 import functools
 import threading
@@ -17,24 +17,24 @@ from countermark.indexes.segments import Searcher, Segment, open_segment, segmen
 from countermark.indexes.shards import FanOut
 
 MAX_AGE_S = 2
-"""How long a reader uses the manifest before it requests the manifest's token again, in seconds."""
+"""How long a reader uses a manifest before it checks for a newer manifest by the token, in seconds."""
 
 RETRY_S = 30
-"""The longest wait before a reader reads a damaged segment again, in seconds."""
+"""The longest interval between two attempts to read a damaged segment, in seconds."""
 
 NEWEST_TRIES = 3
-"""How often a lookup loads a signal type from a newer index because its segments were removed, before it fails."""
+"""If the segments of a signal type were removed, a lookup loads the newest index instead, up to this many times."""
 
 MIN_ARRIVING_BYTES = 16 * 2**20
-"""The smallest segment, in bytes, that answers while it is loading. A smaller one loads in a fifth of a second."""
+"""The smallest segment, in bytes, that answers while it is loading. A smaller segment loads in a fifth of a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """The part of an index to load. The default is the whole index.
 
-    `group` selects shards; None means all. Without `bands`, the bands of large segments are not read. Then a search
-    is a scan, which finds the same matches. It takes 44 bytes of memory per PDQ hash instead of some 110.
+    `group` selects shards; None selects all. If `bands` is False, bands of large segments are not read. Then a search
+    is a scan, which finds the same matches, and the index takes 44 bytes of memory per PDQ hash, not some 110.
     """
 
     group: ShardGroup | None = None
@@ -46,21 +46,21 @@ WHOLE_INDEX = Part()
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _LoadedType:
-    """One signal type of a loaded index: its searcher, its segments by name, and a lock so that one thread loads it."""
+    """One signal type of a loaded index: its searcher and its segments by name. One thread at a time loads it."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     searcher: FanOut | None = None
     segments: Mapping[str, Segment] = field(default_factory=dict)
     failure: CountermarkError | None = None
-    """Why the last attempt to load it failed; None if it succeeded, or if there was none."""
+    """Why the last attempt to load the type failed; None if that attempt succeeded, or if the type was never loaded."""
     newest: str | None = None
-    """The build that could not be loaded, if an older build is used instead."""
+    """The id of the newest build, if it could not be loaded and an older build is used instead; else None."""
 
 
 class LoadedIndex:
-    """One published index. It never changes. Each signal type is loaded when it is first used.
+    """One published index. The published index never changes. Each signal type is loaded when it is first used.
 
-    Thread-safe: a type is loaded once, and a lookup never waits for another type to load.
+    Thread-safe. Only one thread loads a type, and a lookup in a loaded type never waits for other types.
     """
 
     def __init__(
@@ -88,27 +88,30 @@ class LoadedIndex:
 
     @property
     def is_failing(self) -> bool:
-        """Whether a type could not be loaded. A newer index may have been published and its segments removed."""
+        """Whether a type could not be loaded. Perhaps a newer index was published and the segments were removed."""
         return any(each.failure is not None and each.searcher is None for each in list(self._loading.values()))
 
     @property
     def is_mixed(self) -> bool:
-        """Whether a type is answered from an older index, because it could not be loaded from this one."""
+        """Whether an older index answers for a type, because the type could not be loaded from this index."""
         return any(each.newest is not None for each in self._loading.values())
 
     def failures(self) -> Mapping[str, CountermarkError]:
-        """Return by name why signal types differ from the published ones: not loaded, or a part did not arrive."""
+        """Return, by signal type, why it is not completely in use: it could not be loaded, or a part did not arrive."""
         found = {name: each.failure or _first_fault(each.segments) for name, each in list(self._loading.items())}
         return {name: failure for name, failure in found.items() if failure is not None}
 
     def builds(self, signal_type: str) -> tuple[str | None, str | None]:
-        """Return the build of a signal type that is served, or None, and the newest build."""
+        """Return the id of a signal type's served build, or None if none is served, and the id of the newest build."""
         loading = self._loading[signal_type]
         published = self.manifest.types[signal_type].build_id
         return (None if loading.searcher is None else published), loading.newest or published
 
     def fall_back(self, signal_type: str, old: "LoadedIndex", failure: CountermarkError) -> None:
-        """Answer for a signal type from an older index with as many shards, because this one could not load it."""
+        """Let the older index `old` answer for a signal type that this index could not load, because of `failure`.
+
+        The older index must have the same number of shards.
+        """
         newest = self.manifest.types[signal_type].build_id
         self._loading[signal_type] = _LoadedType(
             searcher=old.searcher(signal_type),
@@ -121,7 +124,7 @@ class LoadedIndex:
         )
 
     def searcher(self, signal_type: str) -> FanOut:
-        """Return the searcher for a signal type. Loads the type if it is not loaded yet.
+        """Return the searcher for a signal type. If the type is not loaded yet, load it.
 
         Raises:
             IndexNotReady: The index does not contain that type: it was not built, or the type is disabled.
@@ -134,7 +137,7 @@ class LoadedIndex:
             return loading.searcher
         with loading.lock:
             if loading.searcher is None:
-                # The segments are set first, so that a thread that sees the searcher sees them as well.
+                # The segments are set first, because other threads read the segments once the searcher is set.
                 try:
                     loading.segments, loading.searcher = self._load_newest(signal_type)
                 except CountermarkError as error:
@@ -146,8 +149,8 @@ class LoadedIndex:
     def age_s(self, now_s: int, signal_type: str | None = None) -> int:
         """Return the age of the index in seconds: the time since a build last found it up to date.
 
-        With `signal_type`, this is the age of that type. Without it, this is the age of the oldest type. It is never
-        below 0, and it is 0 if the index contains no type.
+        With `signal_type`, return the age of that type; without it, the age of the oldest type. The age is at least 0,
+        and it is 0 if the index contains no type.
 
         Raises:
             IndexNotReady: The index does not contain that type.
@@ -159,11 +162,11 @@ class LoadedIndex:
         return max(0, now_s - min((index.checked_at_s for index in selected), default=now_s))
 
     def loaded(self) -> Mapping[str, Mapping[str, Segment]]:
-        """Return the segments that are loaded so far, by signal type and by name."""
+        """Return the loaded segments, by signal type and then by the segment's name."""
         return {name: loading.segments for name, loading in self._loading.items() if loading.searcher is not None}
 
     def resume(self) -> None:
-        """Continue to read large segments with missing parts. Damaged segments stay damaged until they are replaced."""
+        """Continue to read large segments with missing parts, unless they are damaged."""
         for name, segment in self.segments():
             is_interrupted = segment.fault is not None and not isinstance(segment.fault, IndexDamaged)
             sections = self._arriving.get(name)
@@ -172,10 +175,10 @@ class LoadedIndex:
                 segment.settle_later()
 
     def read_on(self) -> bool:
-        """Read one missing range of a large segment, and return whether a segment was incomplete.
+        """Read one missing range of the first incomplete large segment, and return whether a segment was incomplete.
 
-        Use it only if nothing is read between two lookups. A failure of the store is stored in the segment's `fault`.
-        Ranges that have arrived are kept, and the next call reads the same missing range.
+        Call it only if no background thread reads between two lookups. A failure of the store is stored in the
+        segment's `fault`. Ranges that have arrived stay in memory, and the next call reads the missing range again.
         """
         for name, segment in self.segments():
             sections = self._arriving.get(name)
@@ -236,12 +239,13 @@ class LoadedIndex:
         if sections is None:
             header = read_header(_read(self._store, ref, length=MAX_HEADER_BYTES))
             skip = () if self._bands else BAND_SECTIONS
-            # The read function must not refer to this index: a reference cycle would hold memory until it is collected.
+            # The read function must not refer to this index. Such a reference cycle would occupy memory until a garbage
+            # collection.
             read = functools.partial(_read_into, self._store, ref)
             sections = ArrivingSections(header, read, skip=skip, in_background=self._read_ahead is None)
             self._arriving[ref.name] = sections
         else:
-            # The segment failed to open before, or a part did not arrive. Ranges that did arrive are not read again.
+            # The segment failed to open before, or a part did not arrive. Only the missing ranges are read.
             sections.resume()
         info = sections.header.info
         _check_counts(ref, info, size_bytes=sections.header.size_bytes)
@@ -253,13 +257,13 @@ class LoadedIndex:
         if self._read_ahead is None:
             segment.settle_later()
         elif sections.is_read:
-            # Damage of the bands is stored in the segment's `fault`. The planes answer without the bands.
+            # If the bands are damaged, `fault` of the segment has the error. The segment answers without the bands.
             with suppress(IndexDamaged):
                 segment.settle()
         return segment
 
     def _read_within(self, sections: ArrivingSections, read_ahead: ReadAhead) -> None:
-        """Read the sections that a match can need, so that no later lookup waits, and bands within the budget."""
+        """Read the sections that a match can need, so that no later lookup waits. Then read bands within the budget."""
         names = [each.name for each in sections.header.sections if each.name not in BAND_SECTIONS]
         sections.read(names)
         with suppress(Unavailable):
@@ -270,13 +274,13 @@ class LoadedIndex:
 class IndexReader:
     """Serves the published index, and checks for a newer one at most every `max_age_s` seconds.
 
-    The request that finds a newer index loads the signal types that were in use. Other requests are answered from
-    the old index in the meantime. In the first index, a large segment is used once its first plane has arrived. In a
-    newer index, it is used once it can decide every match. Its remaining sections arrive later.
+    The request that finds a newer index loads the signal types that were in use. In the meantime, the old index answers
+    other requests. In the first index, a large segment is used as soon as its first plane has arrived. In a newer
+    index, a large segment is used as soon as it can decide every match. The remaining sections arrive later.
 
     If a signal type of the newer index cannot be loaded, the old index still answers for that type, and `faults`
-    reports the reason. An interrupted read continues at the next check. A damaged segment is read again after
-    growing intervals. Thread-safe.
+    reports the reason. An interrupted read continues at the next check. A damaged segment is read again at
+    increasing intervals. Thread-safe.
     """
 
     def __init__(
@@ -289,11 +293,11 @@ class IndexReader:
         read_ahead: ReadAhead | None = None,
         refreshing: "threading.Lock | None" = None,
     ) -> None:
-        """Serve an index, or a part of it if other readers serve the other shards; `FanOut` searches all of them.
+        """Serve an index, or a part of it. If several readers serve different shards, `FanOut` searches all of them.
 
         Pass `read_ahead` in a process that is frozen between two lookups, as on Lambda. Without it, background threads
-        continue to read the index after a lookup was answered. Readers that share a lock in `refreshing` load one after
-        the other.
+        continue to read the index after a lookup was answered. Readers with the same lock in `refreshing` load their
+        indexes one after the other.
         """
         self._store = store
         self._part = part
@@ -311,11 +315,11 @@ class IndexReader:
 
     @property
     def load_error(self) -> str | None:
-        """Why the newest index, or a part of it, is not in use; None if all of it is."""
+        """Why the newest index, or a part of it, is not in use; None if all of it is in use."""
         return next((str(error) for error in self._failures().values()), None)
 
     def faults(self, now_s: int) -> Sequence[IndexFault]:
-        """Return why the newest index, or a part of it, is not in use; empty if all of it is."""
+        """Return the reasons why the newest index, or a part of it, is not in use; empty if all of it is in use."""
         index, failures = self._index, self._failures()
         with self._faults_lock:
             self._since = {name: min(now_s, self._since.get(name, now_s)) for name in failures}
@@ -341,8 +345,7 @@ class IndexReader:
     def current(self, now_s: int) -> LoadedIndex:
         """Return the index to answer from.
 
-        With `read_ahead`, no thread reads between two lookups. Then this call also reads one missing range of the
-        index.
+        With `read_ahead`, no background thread reads the index. Then this call also reads one missing range of it.
 
         Raises:
             IndexNotReady: No index has been published yet.
@@ -355,7 +358,7 @@ class IndexReader:
         return index
 
     def current_without_reading(self, now_s: int) -> LoadedIndex:
-        """Return the same index as `current`, but read no missing range of it.
+        """Return the same index as `current`, but do not read a missing range of it.
 
         Raises:
             IndexNotReady: No index has been published yet.
@@ -365,7 +368,7 @@ class IndexReader:
         return self._recent.value(now_s, lambda: self._refreshed(now_s), is_usable=lambda index: not index.is_failing)
 
     def cached(self, now_s: int) -> LoadedIndex | None:
-        """Return the index from memory if `current` would return it without reading the store; else None."""
+        """Return the index in memory if `current` would return this index without reading the store; else None."""
         return (
             None
             if self._read_ahead is not None
@@ -382,7 +385,7 @@ class IndexReader:
             if self._index is None:
                 raise
         finally:
-            # This records the time since when each fault has lasted.
+            # This records since when each fault has lasted.
             self.faults(now_s)
         if self._index is None:
             raise IndexNotReady("no index has been published yet")
@@ -393,7 +396,7 @@ class IndexReader:
         token = self._store.manifest_token()
         if old is not None and token == old.token:
             old.resume()
-            # Damaged segments can have gigabytes, and stay damaged until a repair. So they are not read every time.
+            # A damaged segment can have gigabytes, and stays damaged until a repair. So it is not read at every check.
             if not old.is_mixed or self._retry_at_s - RETRY_S <= now_s < self._retry_at_s:
                 return old
         else:
@@ -421,7 +424,7 @@ class IndexReader:
                 for segment in index.loaded()[name].values():
                     segment.wait()
             except CountermarkError as error:
-                # The other types are still refreshed. A type that never loaded is tried again at its next lookup.
+                # Continue with the other types. A type that was never loaded is loaded at its next lookup.
                 if old is None or name not in in_use:
                     continue
                 if old.manifest.shards != index.manifest.shards:
@@ -446,7 +449,7 @@ def read_one_range(indexes: Iterable[LoadedIndex], read_ahead: ReadAhead) -> Non
 
 
 def _still_open(old: LoadedIndex | None, manifest: Manifest) -> Mapping[str, Segment]:
-    """Return by name the segments of a manifest that an index has open. The caller drops the others."""
+    """Return the segments of `manifest` that the index `old` has open and that have no fault, by name."""
     if old is None:
         return {}
     needed = {ref.name for index in manifest.types.values() for ref in index.segments}

@@ -1,4 +1,4 @@
-"""Rows: pairs of key and content, as a build collects them and as a segment stores them."""
+"""Rows: pairs of key and content. A build collects them, and a segment stores them grouped by key."""
 
 from array import array
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from countermark.indexes.slices import blocks
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Grouped:
-    """Distinct keys, and the contents of each.
+    """Distinct keys, and the contents of each key.
 
     Keys of fixed length ascend. Texts are sorted by length, and texts of equal length ascend. The contents of
     key i are `content_ids[starts[i] : starts[i + 1]]`, ascending. `content_ids` is uint64; `starts` is uint32
@@ -28,9 +28,10 @@ class Grouped:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LatestRows:
-    """The latest signal of each content: row i has key i and content i. `touched` holds all ids, ascending.
+    """The latest signal of each content. Row i has key i and content i.
 
-    A content that has no signal any more has no row, but its id is in `touched`.
+    `touched` holds the ids of all contents that were put, ascending. A content whose latest signal is None has no row,
+    but its id is in `touched`.
     """
 
     keys: Keys
@@ -39,9 +40,9 @@ class LatestRows:
 
 
 class Rows:
-    """The rows of one signal type that a build has read so far. Each takes its key and 9 bytes of memory.
+    """The rows of one signal type that a build has read so far. A row takes the memory of its key and 9 bytes.
 
-    A content may be put more than once; the last call counts.
+    `put` can be called more than once for a content; the last call counts.
     """
 
     def __init__(self, signal_type: SignalType) -> None:
@@ -52,13 +53,13 @@ class Rows:
         self._bytes = bytearray()
         self._texts: list[bytes] = []
         self.largest_content_id = 0
-        """The largest id of a content that was put with a signal."""
+        """The largest id of a content that was put with a signal; 0 if there is none."""
 
     def __len__(self) -> int:
         return len(self._content_ids)
 
     def put(self, content_id: int, value: str | None) -> None:
-        """Set the signal of a content; None means that it has none.
+        """Set the signal of a content; `value` None means that the content has no signal of this type.
 
         Raises:
             InvalidSignal: The value is not a signal of the type. Nothing was added.
@@ -87,11 +88,11 @@ class Rows:
 
 
 def group_rows(keys: Keys, content_ids: NDArray[np.uint64]) -> Grouped:
-    """Group rows by their keys; row i has key i and content i. Repeated pairs are stored once."""
+    """Group rows by their keys. Row i has key i and content i. Repeated pairs of key and content are stored once."""
     if np.any(content_ids[1:] < content_ids[:-1]):
         by_id = np.argsort(content_ids, kind="stable")
         keys, content_ids = keys[by_id], content_ids[by_id]
-    # Rows are sorted by content id here, and remain so within each key.
+    # The rows are sorted by content id here. The sort by key is stable, so the rows of each key stay in this order.
     order, is_new = _order_texts(keys) if keys.dtype == object else _order_keys(keys)
     content_ids = content_ids.take(order)
     is_kept = is_new.copy()
@@ -108,12 +109,12 @@ def group_rows(keys: Keys, content_ids: NDArray[np.uint64]) -> Grouped:
 
 
 def _select(array: NDArray[Any], is_selected: NDArray[np.bool_]) -> NDArray[Any]:
-    """Return the selected elements of an array. If all are, return the array itself: a copy takes new memory."""
+    """Return the selected elements of an array. If all are selected, return the array itself, to save memory."""
     return array if is_selected.all() else array[is_selected]
 
 
 def _order_texts(keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the order that sorts texts by length and then by value, and where in it a new text begins."""
+    """Return the order that sorts texts by length and then by value, and at which places of it a new text begins."""
     texts: list[bytes] = keys.tolist()
     order = sorted(range(len(texts)), key=lambda row: (len(texts[row]), texts[row]))
     is_new = [place == 0 or texts[row] != texts[order[place - 1]] for place, row in enumerate(order)]
@@ -121,11 +122,11 @@ def _order_texts(keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
 
 def _order_keys(keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the order that sorts keys of fixed length, and where in it a new key begins. The sort is stable.
+    """Return the order that sorts keys of fixed length, and at which places of it a new key begins.
 
-    The upper bits of a key's first eight bytes are sorted, with the row's number in place of the lower bits.
-    So a sort of numbers is enough for most rows, which is ten times as fast as a sort that carries the row
-    numbers along. Whole keys are compared only if their upper bits are equal.
+    The sort is stable. A key's first eight bytes become one number, and the row's number replaces the lower bits. For
+    most rows, it is enough to sort these numbers. This is ten times as fast as sorting keys together with a separate
+    array of row numbers. Whole keys are compared only if the upper bits of their numbers are equal.
     """
     number = np.uint64((1 << len(keys).bit_length()) - 1)
     tagged = np.empty(len(keys), np.uint64)
@@ -152,7 +153,7 @@ def _order_keys(keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
 
 def _words(keys: Keys) -> NDArray[np.uint64]:
-    """Return keys as rows of numbers that sort like their bytes, padded with zeros after the last byte."""
+    """Return keys as rows of 64-bit numbers. The rows sort like the keys, which are padded with zeros at the end."""
     if missing := -keys.shape[1] % 8:
         keys = np.pad(keys, ((0, 0), (0, missing)))
     return np.ascontiguousarray(keys).view(">u8").astype(np.uint64)

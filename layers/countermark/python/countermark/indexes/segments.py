@@ -1,7 +1,7 @@
-"""Segments: built from rows, merged without the store, and searched together.
+"""Segments: they are built from rows, merged without the bank store, and searched together.
 
-A segment's entries are valid until a *later* segment removes their contents. So an index is a list of
-segments, oldest first: a base, then the deltas. Nothing is ever changed in place.
+A segment's entries are valid until a *later* segment removes their contents. An index is a list of segments, oldest
+first: bases, then deltas. A segment is never changed in place.
 """
 
 import itertools
@@ -53,10 +53,10 @@ _SPLIT = {
 
 
 class Segment:
-    """An open segment: arrays over its bytes, which it keeps alive. Its answers never change. Thread-safe.
+    """An open segment: arrays that refer to the segment's bytes. The answers never change. Thread-safe.
 
-    `removed` is uint64, ascending. Other sections may still be loading. A call that needs one waits for it, and
-    raises IndexDamaged or Unavailable if it fails.
+    `removed` holds ids: uint64, ascending. Other sections can still be loading. A call that needs such a section waits
+    for it. If the section cannot be loaded, the call raises IndexDamaged or Unavailable.
     """
 
     def __init__(self, info: SegmentInfo, keys: KeyIndex, sections: Sections) -> None:
@@ -74,13 +74,13 @@ class Segment:
         self.is_settled = False
         """Whether every section has arrived and is in use."""
         self.fault: CountermarkError | None = None
-        """Why a section did not arrive; None if all have arrived or are loading."""
+        """Why a section did not arrive; None if every section has arrived or is loading."""
         if np.any(self.removed[1:] <= self.removed[:-1]):
             raise IndexDamaged("the removed ids of a segment are not in order")
 
     @property
     def entries(self) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
-        """Where each key's contents start, uint32 of shape (hashes + 1,), and the content ids, uint64.
+        """Two arrays: where each key's contents start, uint32 of shape (hashes + 1,), and the content ids, uint64.
 
         The contents of key i are `content_ids[starts[i] : starts[i + 1]]`.
         """
@@ -102,11 +102,11 @@ class Segment:
             Unavailable: The store could not be reached.
         """
         _ = self.entries
-        # Even with no rows, `take` waits for all sections of the keys.
+        # `take` waits for all sections of the keys, even if no row is requested.
         self.keys.take(np.empty(0, np.int64))
 
     def settle(self) -> None:
-        """Wait for every section and check it, so that later searches are fastest. A failure is stored in `fault`.
+        """Wait for every section and check it. Later searches use all sections. A failure is also stored in `fault`.
 
         Raises:
             IndexDamaged: A section is malformed or incomplete.
@@ -122,7 +122,7 @@ class Segment:
         self.is_settled = True
 
     def settle_later(self) -> None:
-        """Call `settle` in a background thread, unless one is running. `fault` has the reason if it fails."""
+        """Call `settle` in a background thread, unless such a thread is running. A failure is stored in `fault`."""
 
         def settle() -> None:
             try:
@@ -143,9 +143,9 @@ def assemble_segment(
     removed: NDArray[np.uint64],
     build_id: str,
 ) -> bytes:
-    """Build a segment from rows in any order; row i has key i and content i. The same rows produce the same bytes.
+    """Build a segment from rows in any order. Row i has key i and content i. The same rows produce the same bytes.
 
-    `keys` is described at `Keys`; `removed` is ascending. The segment has bands if they make searches faster.
+    For the shape of `keys`, see `Keys`. `removed` is ascending. The segment has bands if they make searches faster.
     """
     grouped = group_rows(keys, content_ids)
     bands, sections, write = _sections_of(signal_type, grouped.keys)
@@ -170,7 +170,10 @@ def assemble_segment(
 def _sections_of(
     signal_type: SignalType, keys: Keys
 ) -> tuple[tuple[Band, ...], dict[str, memoryview], WriteSections | None]:
-    """Return the bands of distinct keys, their small sections, and a function that writes the large sections."""
+    """Return the bands of distinct keys, the small sections, and a function that writes the large sections.
+
+    The function is None if the returned sections are complete.
+    """
     if signal_type.index_kind is IndexKind.FRAMES:
         return *split_frames(signal_type, keys), None
     if signal_type.index_kind is IndexKind.HAMMING:
@@ -182,8 +185,8 @@ def _sections_of(
 def segment_of_rows(signal_type: SignalType, rows: Rows, *, largest_content_id: int, build_id: str) -> bytes | None:
     """Build a segment from the latest signal of each content in `rows`; None if it would be empty.
 
-    The segment removes the contents in `rows` from earlier segments, up to `largest_content_id`. Earlier segments
-    contain no larger id.
+    The segment removes the contents in `rows` from earlier segments. Ids above `largest_content_id` need no removal,
+    because earlier segments do not contain them.
     """
     latest = rows.latest()
     removed = latest.touched[latest.touched <= largest_content_id]
@@ -199,10 +202,10 @@ def segment_of_rows(signal_type: SignalType, rows: Rows, *, largest_content_id: 
 
 
 def merge_segments(signal_type: SignalType, segments: Sequence[Segment], *, keep_removed: bool, build_id: str) -> bytes:
-    """Build one segment that answers like several together, oldest first. The store is not read.
+    """Build one segment that answers like `segments` together, which are sorted oldest first. The store is not read.
 
-    With `keep_removed`, the new segment also removes the ids that they remove. That is needed if an earlier segment
-    remains.
+    With `keep_removed`, the new segment also removes the ids that `segments` remove. That is needed if the index still
+    has a segment that is older than `segments`.
     """
     keys: list[Keys] = [pack_keys(signal_type, [])]
     content_ids: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
@@ -223,7 +226,7 @@ def merge_segments(signal_type: SignalType, segments: Sequence[Segment], *, keep
 
 
 def open_segment(data: Buffer, signal_type: SignalType, *, sha256: str | None = None) -> Segment:
-    """Check all bytes of a segment, and open it without a copy.
+    """Check all bytes of a segment, and open the segment without copying the bytes.
 
     `sha256` is the digest of the whole segment, in hex, from the manifest.
 
@@ -237,7 +240,7 @@ def open_segment(data: Buffer, signal_type: SignalType, *, sha256: str | None = 
 
 
 def segment_of_sections(info: SegmentInfo, sections: Sections, signal_type: SignalType) -> Segment:
-    """Return a segment that answers as soon as the sections that an answer needs have arrived.
+    """Return a segment whose other sections can still be loading. A search waits only for the sections that it needs.
 
     Raises:
         IndexDamaged: A check fails, or the segment has another signal type.
@@ -262,7 +265,7 @@ def segment_of_sections(info: SegmentInfo, sections: Sections, signal_type: Sign
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SegmentIds:
-    """The contents of a segment, and those that it removes from earlier ones. Both are uint64; `removed` ascends."""
+    """A segment's content ids, and the ids that it removes from earlier segments: uint64. `removed` is ascending."""
 
     content_ids: NDArray[np.uint64]
     removed: NDArray[np.uint64]
@@ -271,7 +274,8 @@ class SegmentIds:
 def read_ids(head: Buffer, read: Callable[[int, int], bytes]) -> SegmentIds:
     """Read only the ids of a segment.
 
-    `head` is the start of the segment, with its header. `read` accepts an offset and a length, and returns the bytes.
+    `head` is the start of the segment and contains the header. `read` returns the segment's bytes at an offset, with a
+    length.
 
     Raises:
         IndexDamaged: The header or the ids fail a check.
@@ -287,7 +291,7 @@ def read_ids(head: Buffer, read: Callable[[int, int], bytes]) -> SegmentIds:
 
 
 def count_contents(segments: Sequence[SegmentIds | Segment]) -> int:
-    """Return how many contents are valid in segments together, oldest first."""
+    """Return the number of contents that are valid in `segments` together. The segments are sorted oldest first."""
     count = 0
     for segment, later in zip(segments, _removed_later(segments), strict=True):
         ids = segment.content_ids if isinstance(segment, SegmentIds) else segment.entries[1]
@@ -296,7 +300,7 @@ def count_contents(segments: Sequence[SegmentIds | Segment]) -> int:
 
 
 class Searcher:
-    """Searches segments of one signal type together, oldest first. Immutable and thread-safe."""
+    """Searches several segments of one signal type, sorted oldest first. Immutable and thread-safe."""
 
     def __init__(self, segments: Sequence[Segment]) -> None:
         self.segments = tuple(segments)
@@ -305,8 +309,8 @@ class Searcher:
     def query(self, value: str, *, max_distance: int | None = None) -> NearContents:
         """Return the contents near a canonical value, sorted by distance and then by id.
 
-        Each content is returned once, with its smallest distance. The signal type's limit applies;
-        `max_distance` can only lower it.
+        Each content is returned once, with its smallest distance. `max_distance` can lower the distance limit of the
+        signal type, but cannot raise it.
         """
         return self.query_batch([value], max_distance=max_distance)[0]
 
@@ -315,7 +319,7 @@ class Searcher:
     ) -> list[NearContents]:
         """Return the result of `query` for each value.
 
-        If a value was not compared with all contents, the reason is added to `undecided`, by the value's place.
+        If a value was not compared with all contents, the reason is added to `undecided`. The key is the place.
         """
         parts = []
         for segment, later in zip(self.segments, self._removed_later, strict=True):
@@ -332,7 +336,7 @@ class Searcher:
 
 
 def _removed_later(segments: Sequence[Segment | SegmentIds]) -> list[NDArray[np.uint64]]:
-    """Return for each segment the ids that later segments remove, ascending."""
+    """Return, for each segment, the ids that later segments remove, ascending."""
     later = [np.empty(0, np.uint64)]
     for segment in reversed(segments[1:]):
         later.append(np.union1d(later[-1], segment.removed) if len(segment.removed) else later[-1])
@@ -347,12 +351,12 @@ def _is_in(content_ids: NDArray[np.uint64], ascending: NDArray[np.uint64]) -> ND
 
 
 def _entries(segment: Segment, found: SearchResult, later: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return query, content id and distance of all valid entries of the found keys: int64 of shape (3, n)."""
+    """Return the valid entries of the found keys: int64 of shape (3, n), as rows of query, content id and distance."""
     starts, ids = segment.entries
     first = starts[found.row].astype(np.int64)
     count = starts[found.row + 1].astype(np.int64) - first
     source = np.repeat(np.arange(len(count)), count)
-    # Found key i has the entries first[i] to first[i] + count[i] - 1.
+    # The entries of found key i are at first[i] to first[i] + count[i] - 1.
     entry = np.arange(len(source)) + (first - np.cumsum(count) + count)[source]
     content_ids = ids[entry]
     is_valid = ~_is_in(content_ids, later)
@@ -361,7 +365,10 @@ def _entries(segment: Segment, found: SearchResult, later: NDArray[np.uint64]) -
 
 
 def _nearest(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Sort rows of query, content id and distance by query, distance and content id; each content is kept once."""
+    """Return the columns query, content id and distance, sorted by query, distance and content id.
+
+    `rows` has the same columns. Each content of a query is returned once, with the smallest distance.
+    """
     query, content_id, distance = rows
     if len(query) == 1:
         return [query, content_id, distance]

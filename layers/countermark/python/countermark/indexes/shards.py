@@ -1,7 +1,7 @@
-"""Shards: parts of a large index, by content id, which are searched separately.
+"""Shards: parts of a large index, which are searched separately. The content id determines the shard.
 
 All entries of a content are in one shard. So shards are built, compacted and searched independently, in one
-process or in many. Their answers only have to be merged.
+process or in many. A search only has to merge the answers of the shards.
 """
 
 import heapq
@@ -14,7 +14,7 @@ from countermark.domain.signal import SignalType
 from countermark.indexes.near import NearContents
 
 Answers: TypeAlias = Sequence[Sequence[Candidate]]
-"""For each query, in order, the contents near it, each once, sorted by distance and then by id."""
+"""The distinct contents near each query, in the order of the queries. Contents are sorted by distance, then by id."""
 
 
 class ShardSearcher(Protocol):
@@ -23,15 +23,15 @@ class ShardSearcher(Protocol):
     def query_batch(
         self, values: Sequence[str], *, max_distance: int | None = None, undecided: dict[int, str] | None = None
     ) -> Answers:
-        """Return the contents near each canonical value, each once, sorted by distance and then by id.
+        """Return the distinct contents near each canonical value, sorted by distance and then by id.
 
-        If a value could not be compared with all contents in time, the reason is added to `undecided`, by the
+        If a value could not be compared with all contents in time, the reason is added to `undecided`. The key is the
         value's place.
         """
 
 
 MapShards: TypeAlias = Callable[[Callable[[ShardSearcher], Answers], Sequence[ShardSearcher]], Iterable[Answers]]
-"""Calls a function for each shard and returns the results in order: `map`, or the `map` of an executor."""
+"""A function that calls another function for each shard and returns the results in order, such as `map`."""
 
 
 def shard_of(content_id: int, shards: int) -> int:
@@ -42,7 +42,7 @@ def shard_of(content_id: int, shards: int) -> int:
 class FanOut:
     """Searches every shard, and answers like one index of all their contents.
 
-    Shards in this process are searched one after the other, because a search starts threads itself if that is faster.
+    Shards in this process are searched one after the other, because a search itself starts threads if that is faster.
     """
 
     def __init__(self, shards: Sequence[ShardSearcher], *, map_shards: MapShards = map) -> None:
@@ -59,7 +59,7 @@ class FanOut:
     ) -> Answers:
         """Return the result of `query` for each value.
 
-        If a value was not compared with all contents, the reason is added to `undecided`, by the value's place.
+        If a value was not compared with all contents, the reason is added to `undecided`. The key is the place.
         """
 
         def search(shard: ShardSearcher) -> Answers:
@@ -94,7 +94,7 @@ class PublishedIndex(Protocol):
     def age_s(self, now_s: int, signal_type: str | None = None) -> int:
         """Return the age of the index in seconds: the time since a build last found it up to date.
 
-        With `signal_type`, this is the age of that type. Without it, this is the age of the oldest type.
+        With `signal_type`, return the age of that type; without it, the age of the oldest type.
 
         Raises:
             IndexNotReady: The index does not contain that type.
@@ -112,15 +112,14 @@ class IndexProvider(Protocol):
         """
 
     def faults(self, now_s: int) -> Sequence[IndexFault]:
-        """Return why the newest index, or a part of it, is not in use; empty if all of it is.
+        """Return the reasons why the newest index, or a part of it, is not in use; empty if all of it is in use.
 
-        This call does not check the store. It reports the results of the last check, and of all searches after that
-        check.
+        This call does not read the store. It reports the results of the last check and of all later searches.
         """
 
 
 def first_faults(faults: Iterable[IndexFault]) -> Sequence[IndexFault]:
-    """Return one fault per signal type: the one that has lasted longest."""
+    """Return one fault per signal type: the fault that has lasted longest."""
     by_type: dict[str | None, IndexFault] = {}
     for fault in sorted(faults, key=lambda each: (each.since_s, not each.is_damage)):
         by_type.setdefault(fault.signal_type, fault)

@@ -1,4 +1,4 @@
-"""Threads that share work in slices. NumPy and FAISS let other threads run while they compute."""
+"""Threads that share work in slices. They run in parallel, because NumPy and FAISS release the GIL."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -7,12 +7,12 @@ from functools import cache
 from typing import TypeVar
 
 MAX_THREADS = 8
-"""The most threads that share one piece of work. More would only wait for memory."""
+"""The maximum number of threads that share one piece of work. More threads would only wait for memory."""
 
 BLOCK = 2**14
-"""How many numbers are processed at once: few enough to stay in the processor's cache, without new memory.
+"""How many numbers are processed at once. They stay in the processor's cache, and temporary arrays need no new memory.
 
-Allocating memory takes longer than the computation in it.
+An allocation of memory takes longer than the computation.
 """
 
 Slice = TypeVar("Slice")
@@ -26,7 +26,7 @@ def threads() -> int:
 
 
 def over_slices(work: Callable[[Slice], Part], slices: Sequence[Slice]) -> list[Part]:
-    """Return the result of `work` for each slice, in order. `work` must not call this, or it would wait for itself."""
+    """Return the result of `work` for each slice, in order. `work` must not call this function: it can wait forever."""
     if len(slices) < 2 or threads() < 2:
         return [work(each) for each in slices]
     return list(_pool().map(work, slices))
