@@ -1,1 +1,1 @@
-"""Ring 3: the five stages as functions of ports. They return reports, and neither log nor count."""
+"""Ring 3: the five stages as functions of ports. They return reports. They write no logs and no metrics."""

@@ -1,8 +1,8 @@
 """Compaction: merge small segments into large ones, and count the contents that a shard holds.
 
-Compaction reads segments only, never the bank store. A segment removes each content that changed, whether or not an
-earlier segment holds it. So the size of a shard with removals is not the sum of its rows: the ids of its segments are
-read and counted, 8 bytes per content.
+Compaction reads only segments, never the bank store. A segment removes each changed content, even if no earlier segment
+holds the content. So if a shard has removals, its size does not follow from the numbers of rows. To count the contents,
+the ids in the shard's segments are read, 8 bytes per content.
 """
 
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from countermark.indexes.codec import MAX_HEADER_BYTES
 from countermark.indexes.segments import SegmentIds, count_contents, merge_segments, open_segment, read_ids
 
 DELTA_SHARE = 10
-"""Merge the deltas into their base when they have more than one row for this many rows of the base."""
+"""The deltas are merged into the base if they have more than 1 / `DELTA_SHARE` of the base's rows."""
 
 
 def compact(build: Build, slot: ManifestSlot, manifest: Manifest, token: str) -> tuple[Manifest, str, frozenset[str]]:
-    """Merge segments where necessary, and return the slot's new manifest, its token, and the merged types.
+    """Merge segments if a merge is due. Return the slot's new manifest, its token, and the names of the merged types.
 
-    Call this after the deltas are published, so that new content never waits for it. If another build publishes in the
-    meantime, the merge is applied to that build's manifest, provided that it still has the segments that were merged.
+    Call this after the deltas are published, so that new content never waits for a merge. If another build publishes in
+    the meantime, the merge is applied to the other build's manifest, if that manifest still has the merged segments.
     """
     compacted = set()
     for name, shard in [(name, shard) for name in manifest.types for shard in range(manifest.shards)]:
@@ -57,9 +57,9 @@ def _shard_segments(index: TypeIndex, shard: int) -> tuple[SegmentRef, ...]:
 def _replace_segments(
     manifest: Manifest, name: str, old: tuple[SegmentRef, ...], new: tuple[SegmentRef, ...], *, now_s: int
 ) -> Manifest | None:
-    """Return a manifest with `new` segments in place of the `old` ones; None if it no longer has the old ones.
+    """Return a manifest in which the `new` segments replace the `old` segments; None if it no longer has the old ones.
 
-    Later segments hold newer states of a content, so the order of segments matters, but only within a shard.
+    The order of segments matters only within a shard: a later segment holds the newer state of a content.
     """
     index = manifest.types.get(name)
     shard = old[0].shard
@@ -78,7 +78,7 @@ def _replace_segments(
 def _merge_shard(
     build: Build, name: str, index: TypeIndex, segments: tuple[SegmentRef, ...]
 ) -> tuple[SegmentRef, ...] | None:
-    """Merge one shard's segments and return the new list; None if no compaction is due."""
+    """Merge one shard's segments and return the shard's new list of segments; None if no compaction is due."""
     plan = plan_compaction(segments, build.limits)
     if plan is None:
         return None
@@ -99,9 +99,9 @@ def _merge_shard(
 def plan_compaction(segments: Sequence[SegmentRef], limits: IndexLimits) -> tuple[int, SegmentKind] | None:
     """Return the number of the first segment to merge, and the kind of the result; None if no compaction is due.
 
-    Too many small deltas on a large base become one delta. Deltas with more than their share of the rows
+    Two cases are due. Too many small deltas after a large base are merged into one delta. Deltas with too many rows
     (`DELTA_SHARE`, `limits.delta_rows`) are merged with as many of the latest bases as fit into one segment. All
-    segments before that one then count as bases.
+    segments before the merged segment then count as bases.
     """
     rows = [ref.entries + ref.removed for ref in segments]
     deltas = sum(ref.kind is SegmentKind.DELTA for ref in segments)
@@ -120,9 +120,9 @@ def plan_compaction(segments: Sequence[SegmentRef], limits: IndexLimits) -> tupl
 
 
 def publish_sizes(build: Build, slot: ManifestSlot, manifest: Manifest, token: str) -> tuple[Manifest, str]:
-    """Count and publish the sizes that a manifest lacks, and return the slot's new manifest and its token.
+    """Count and publish the shard sizes that a manifest lacks. Return the slot's new manifest and its token.
 
-    Call this after the build's segments are published, so that new content never waits for it.
+    Call this after the build's segments are published, so that new content never waits for the count.
     """
     for _ in range(MAX_TRIES):
         after = with_sizes(build, manifest)
@@ -138,7 +138,7 @@ def publish_sizes(build: Build, slot: ManifestSlot, manifest: Manifest, token: s
 
 
 def with_sizes(build: Build, manifest: Manifest) -> Manifest:
-    """Return the manifest with the size of every shard; a shard with a damaged segment gets no size."""
+    """Return the manifest with the size of every shard in contents; None for a shard with a damaged segment."""
     return replace(
         manifest, types={name: _count_type(build, index, manifest) for name, index in manifest.types.items()}
     )

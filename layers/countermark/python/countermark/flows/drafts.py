@@ -1,6 +1,6 @@
-"""Drafts: indexes being built. A build reads the banks' changes since a manifest, and writes them as segments.
+"""Drafts: indexes that are being built. A build reads the banks' changes since a manifest, and writes them as segments.
 
-No manifest names these segments until the build publishes one.
+No manifest names these segments until the build publishes a manifest.
 """
 
 import hashlib
@@ -19,15 +19,15 @@ from countermark.indexes.segments import segment_of_rows
 from countermark.indexes.shards import shard_of
 
 MAX_TRIES = 8
-"""How often a build tries to publish. If another build was first each time, the work is left to that build."""
+"""How often a build tries to publish. If another build publishes first each time, this build gives up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
     """The dependencies and limits of a build.
 
-    `is_over` is called after each page that is read; when it returns True, the build stops reading. If `compacts` is
-    False, the build neither merges segments nor counts their contents: `compact_index` does both separately.
+    `is_over` is called after each page that is read. When it returns True, the build stops reading. If `compacts` is
+    False, the build does not merge segments and does not count contents, because `compact_index` does both.
     """
 
     banks: BankStore
@@ -42,9 +42,10 @@ class Build:
 
 @dataclass(slots=True, kw_only=True)
 class Draft:
-    """The index of one signal type while it is built. `before` is the index that it extends; None if there is none.
+    """The index of one signal type while it is being built.
 
-    `rows` holds the rows of each shard that are not written yet.
+    `before` is the published index that the draft extends; None if the type has no index. `rows` holds, for each shard,
+    the rows that are not written yet.
     """
 
     signal_type: SignalType
@@ -64,19 +65,19 @@ class Draft:
         value = signals.get(self.signal_type.name)
         rows = self.rows[shard_of(content_id, len(self.rows))]
         if value is None and content_id > max(self.largest_content_id, rows.largest_content_id):
-            # The content is new and has no signal of this type, so there is nothing to remove. Most have one type only.
+            # The content is new and has no signal of this type, so it needs no row. Most contents have one type only.
             return
         try:
             rows.put(content_id, None if value is None else accepted(self.signal_type, value))
         except InvalidSignal:
-            # A malformed signal in the store must not make every later build fail.
+            # A malformed signal in the store must not fail this build and every later one.
             rows.put(content_id, None)
             self.refused.append(content_id)
 
     def put_page(self, page: Sequence[tuple[int, Mapping[str, str]]]) -> None:
-        """Add contents with their signals, each as `put` does."""
+        """Call `put` for each content and its signals."""
         if not self.segments and not any(map(len, self.rows)):
-            # The type's index is empty, as for most types, so there is nothing to remove.
+            # The type's index is empty, as for most types. So contents without a signal of this type need no row.
             name = self.signal_type.name
             page = [(content_id, signals) for content_id, signals in page if name in signals]
         for content_id, signals in page:
@@ -98,7 +99,7 @@ class Draft:
         )
 
     def _sizes(self) -> tuple[int | None, ...]:
-        """Return the size of each shard in contents; None if a segment removes contents, which must be counted."""
+        """Return the size of each shard in contents; None if unknown, because a segment removes contents."""
         sizes: list[int | None] = [0] * len(self.rows)
         if self.before is not None and self.before.segments:
             sizes = list(self.before.sizes or [None] * len(self.rows))
@@ -109,10 +110,10 @@ class Draft:
 
 
 def start_drafts(build: Build, manifest: Manifest, earlier: Mapping[str, Draft]) -> dict[str, Draft]:
-    """Return a draft of each enabled signal type that extends a manifest.
+    """Return a draft for each enabled signal type, by name. The draft extends the type's index in the manifest.
 
-    An `earlier` draft is used again if it still extends the manifest's index. So if another build publishes first, a
-    long build continues from where it was.
+    If an `earlier` draft still extends this index, it is used again. So when another build publishes first, a long
+    build keeps its progress in each type whose index the other build did not change.
     """
     ratios = build.banks.signal_type_ratios()
     drafts = {}
@@ -146,7 +147,7 @@ def read_changes(build: Build, drafts: Iterable[Draft], contents_read: int) -> i
 
 
 def _by_cursor(drafts: Iterable[Draft]) -> Iterable[list[Draft]]:
-    """Group drafts that have to read the same changes. Usually that is one group, so each content is read once."""
+    """Group the drafts that have to read the same changes. Usually that is one group, which reads each content once."""
     groups: dict[tuple[str | None, tuple[UnreadBank, ...]], list[Draft]] = {}
     for draft in drafts:
         groups.setdefault((draft.cursor, draft.unread_banks), []).append(draft)
@@ -156,20 +157,20 @@ def _by_cursor(drafts: Iterable[Draft]) -> Iterable[list[Draft]]:
 def _read_group(build: Build, drafts: Sequence[Draft], contents_read: int) -> int:
     """Read the changes after the cursor that these drafts share, and return the new `contents_read`.
 
-    A bank that changed as a whole can have millions of contents, so it is read separately, after the changes. The rest
-    that exceeds the limit of one build is stored in the drafts as `unread_banks`.
+    A bank that changed as a whole can have millions of contents. So such banks are read separately, after the changes.
+    Banks beyond the limit of one build are stored in the drafts as `unread_banks`.
     """
     cursor = drafts[0].cursor
     unread = {bank.bank_id: bank.before for bank in drafts[0].unread_banks}
-    # When the feed is read from its start, the contents of a changed bank are still to come in later pages. So the bank
-    # is read separately only if an earlier page listed some of its contents.
+    # When the feed is read from the start, later pages contain the contents of a changed bank. So the bank is
+    # read separately only if an earlier page contained some of its contents.
     banks_read: set[int] | None = set() if cursor is None else None
     stop_at = contents_read + build.limits.changes
     has_more = True
     while has_more and contents_read < stop_at:
         page = build.banks.changes(cursor, limit=MAX_PAGE)
         changed = [change.id for change in page.changes if change.kind == "bank"]
-        # A bank that changes again is read again, from its newest content.
+        # If a bank changes again while it is being read, it is read again from its newest content.
         unread |= {bank_id: None for bank_id in changed if banks_read is None or bank_id in banks_read}
         content_ids = [change.id for change in page.changes if change.kind == "content"]
         contents_read += _put(build, drafts, content_ids, build.banks.contents(content_ids), banks_read)
@@ -204,11 +205,12 @@ def _put(
     current: Mapping[int, BankContent],
     banks_read: set[int] | None,
 ) -> int:
-    """Add contents to drafts by their `current` state, which is missing for deleted ones; returns their number.
+    """Add contents to drafts, and return the number of contents.
 
-    The ids of the contents' banks are added to `banks_read`, unless that is None.
+    `current` has the contents' states by id; a deleted content is missing. The ids of the contents' banks are added to
+    `banks_read`, unless it is None.
     """
-    # Read the banks after the contents: later changes are in a later page of the feed.
+    # Read the banks after the contents. Any change of a bank after that is on a later page of the feed.
     banks = {bank.id: bank for bank in build.banks.banks()}
     page: list[tuple[int, Mapping[str, str]]] = []
     for content_id in content_ids:
@@ -235,7 +237,7 @@ def _no_rows(signal_type: SignalType, *, shards: int) -> tuple[Rows, ...]:
 
 
 def _write_rows(build: Build, draft: Draft) -> None:
-    """Write a draft's rows as the next segment of each shard."""
+    """Write a draft's rows: one new segment for each shard that has rows."""
     for shard, rows in enumerate(draft.rows):
         data = segment_of_rows(
             draft.signal_type, rows, largest_content_id=draft.largest_content_id, build_id=draft.build_id
@@ -250,7 +252,7 @@ def _write_rows(build: Build, draft: Draft) -> None:
 
 
 def write_segment(store: IndexStore, data: bytes, *, kind: SegmentKind, shard: int) -> SegmentRef:
-    """Store a segment under a name made from its SHA-256, and return the reference for a manifest."""
+    """Store a segment under a name with its SHA-256, and return the reference to it for a manifest."""
     info = read_info(data)
     sha256 = hashlib.sha256(data).hexdigest()
     name = segment_name(info.signal_type, sha256)
@@ -268,7 +270,7 @@ def write_segment(store: IndexStore, data: bytes, *, kind: SegmentKind, shard: i
 
 
 def read_segment(store: IndexStore, ref: SegmentRef, *, length: int | None = None) -> bytes:
-    """Return the first bytes of a segment; None reads all of it.
+    """Return the first `length` bytes of a segment, or the whole segment if `length` is None.
 
     Raises:
         IndexDamaged: The segment is missing.
@@ -280,6 +282,6 @@ def read_segment(store: IndexStore, ref: SegmentRef, *, length: int | None = Non
 
 
 def build_id(name: str, before: TypeIndex | None, *, now_s: int, is_repair: bool = False) -> str:
-    """Return the id of a build, 16 hex digits, made from the signal type, the time, and the index that it extends."""
+    """Return the id of a build: 16 hex digits, computed from the signal type, the time, and the index `before`."""
     basis = "" if before is None else f"{before.build_id} {before.cursor}"
     return hashlib.sha256(f"{name} {now_s} {basis}{' repair' if is_repair else ''}".encode()).hexdigest()[:16]

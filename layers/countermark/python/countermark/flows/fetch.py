@@ -1,8 +1,8 @@
-"""The fetch stage: the records of exchanges become contents of banks.
+"""The fetch stage: it stores the records of exchanges as contents of banks.
 
-A delta's changes are stored before its checkpoint. So a run can be interrupted anywhere and resumed: changes that were
-half stored are stored again, with the same result. A record is stored before its content, and the content of a stored
-record is checked again, so a crash in between leaves no gap and no orphan.
+A delta's changes are stored before the delta's checkpoint. So a run can be interrupted at any place. The next run
+stores partly stored changes again, with the same result. A record is stored before its content, and a later run checks
+the contents of stored records. So after a crash, no record stays without its content, and no content without a record.
 """
 
 import hashlib
@@ -40,17 +40,18 @@ from countermark.errors import (
 )
 
 LEASE_S = 20 * 60
-"""How long a lease lasts without renewal, in seconds. This is longer than a Lambda function can run (15 minutes), so
-a run that lost its lease by expiry has ended, and is not just slow."""
+"""How long a lease lasts without renewal, in seconds. A Lambda function can run for 15 minutes at most. So if a lease
+has expired, its run has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetcher:
-    """The dependencies of every fetch. `clock` returns epoch seconds; `holder` is the name of this run in its leases.
+    """The dependencies of every fetch. `clock` returns epoch seconds. `holder` identifies this run in its leases.
 
-    `caller` is the user of the command line, or else the stage, even if an API request started the fetch.
+    `caller` is the user of the command line, or else the stage, also for fetches that an API request started.
 
-    `confined_exchanges` replace `exchanges` for collaborations that were created over the API; None replaces none.
+    `confined_exchanges` replaces `exchanges` for collaborations that were created over the API. If it is None,
+    `exchanges` is used for all collaborations.
     """
 
     exchanges: Mapping[str, Exchange]
@@ -97,15 +98,15 @@ class FetchReport:
 
     `outcome` is one of:
 
-    - `complete`: everything that the exchange has is banked;
-    - `continues`: the run reached the deadline or the limit first; run it again immediately;
+    - `complete`: all records of the exchange are banked;
+    - `continues`: the run reached the deadline or the limit of items; start another run immediately;
     - `disabled`: the collaboration is disabled;
     - `held`: another run is fetching it;
     - `lost`: another run took over the lease;
     - `failed`: `error` has the reason.
 
-    `fetched_items` counts the records that the exchange sent, changed or not. `unreadable_items` counts the records
-    that could not be read because their pages were damaged.
+    `fetched_items` counts all records that the exchange sent, even if they have not changed. `unreadable_items` counts
+    the records that could not be read, because their pages were damaged.
     """
 
     collaboration: str
@@ -126,14 +127,14 @@ def fetch_collaboration(
     max_items: int | None = None,
     on_progress: Callable[[FetchState], None] | None = None,
 ) -> FetchReport:
-    """Fetch one collaboration under its lease, and return a report. Expected errors are in the report.
+    """Fetch one collaboration under its lease, and return a report. The report also describes expected errors.
 
-    The run stops after the first delta or page that ends past `deadline_s` (epoch seconds), and after the first delta
-    that brings its total to `max_items` or more. An unexpected error is stored as the collaboration's failure, and
+    After each delta or page, the run stops if `deadline_s` (epoch seconds) has passed. After each delta, it also stops
+    if it has fetched `max_items` items or more. An unexpected error is stored as the collaboration's failure, and then
     raised.
 
     Raises:
-        NotFound: There is no such collaboration.
+        NotFound: No collaboration has this name.
     """
     collaboration = fetcher.collaborations.collaboration(name)
     if not collaboration.enabled:
@@ -162,7 +163,7 @@ def fetch_collaboration(
 
 
 class _Run:
-    """One run under its lease. It counts its changes, and saves its progress."""
+    """One run under its lease. It counts the changed items, and saves the progress."""
 
     def __init__(
         self,
@@ -187,7 +188,7 @@ class _Run:
         self._unreadable_items = 0
 
     def fetch(self) -> bool:
-        """Fetch until the exchange has no more records, or a limit is reached; return whether it has no more."""
+        """Fetch until the exchange has no more records or a limit is reached. Return whether the fetch is complete."""
         now_s = self._fetcher.clock()
         begun_at_s = now_s if self._state.begun_at_s is None else self._state.begun_at_s
         self._save(replace(self._state, begun_at_s=begun_at_s, running_since_s=now_s))
@@ -221,11 +222,11 @@ class _Run:
         return self._complete()
 
     def fail(self, error: str) -> None:
-        """Store why the run failed. Everything that it fetched so far stays stored."""
+        """Store the reason why the run failed. The records that the run has fetched stay stored."""
         try:
             self._save(replace(self._state, running_since_s=None, last_succeeded=False, last_error=error))
         except CountermarkError:
-            # The failure cannot be stored, because the store fails too or the lease was lost. The report still has it.
+            # The failure cannot be stored, because the store also fails or the lease was lost. The report has it.
             return
 
     def nudge(self) -> None:
@@ -234,7 +235,7 @@ class _Run:
             now_s = self._fetcher.clock()
             subject = f"{self._collaboration.name} {self._fetcher.holder}"
             event = BankChanged(id=event_id("fetch", subject, str(now_s)), reason="fetch", at_s=now_s)
-            # If this event is lost, the changes wait for the next scheduled build.
+            # If this event cannot be published, the next scheduled build indexes the changes.
             with suppress(Unavailable):
                 self._fetcher.publisher.publish([event])
 
@@ -316,7 +317,7 @@ class _Run:
         )
 
     def _put(self, bank: Bank, stored: Mapping[str, Record], derived: Mapping[str, "_Derived"]) -> None:
-        """Store records, then their contents: those that are new or changed, or were only half stored."""
+        """Store new and changed records, then their contents. Also store contents that an interrupted run missed."""
         new_keys = [
             key
             for key, derived_record in derived.items()
@@ -356,7 +357,10 @@ class _Run:
         self._changed_items += len(changed)
 
     def _withdraw_withheld(self, bank: Bank, keys: Sequence[str]) -> None:
-        """Delete contents again that a curator deleted after these records were read and before they were banked."""
+        """Delete the contents that a curator deleted while this run was storing them.
+
+        The curator's deletion happened after the run read the records and before it banked the contents.
+        """
         records = self._fetcher.collaborations.records(self._collaboration.name, keys)
         ids = [r.content_id for r in records.values() if r.is_withheld and r.content_id is not None]
         if ids:
@@ -365,8 +369,8 @@ class _Run:
     def _content(self, bank: Bank, record: Record, content_id: int, derived_record: "_Derived") -> BankContent:
         """Return the content of a record.
 
-        If a record lost its signals, its content stays without any. It matches nothing, and the curators' changes to it
-        are still there if the signals come back.
+        If a record has lost its signals, its content is stored without signals. Such a content matches nothing, but
+        keeps the curators' changes in case the signals come back.
         """
         return BankContent(
             id=content_id,
@@ -382,7 +386,7 @@ class _Run:
         )
 
     def _remove(self, bank: Bank, records: Sequence[Record]) -> None:
-        """Remove records and their contents: contents first, so that a crash leaves no orphan."""
+        """Remove contents, then their records, so that a crash leaves no content without a record."""
         ids = [record.content_id for record in records if record.content_id is not None]
         if ids:
             self._fetcher.banks.delete_contents(bank.id, ids)
@@ -393,7 +397,7 @@ class _Run:
         self._removed_items += len(records)
 
     def _sweep(self, bank: Bank) -> bool:
-        """Remove the records that the exchange did not send in this generation; return whether all are removed."""
+        """Remove the records that the exchange did not send in this generation. Return whether all are removed."""
         pages = all_pages(
             lambda after: self._fetcher.collaborations.older_records(
                 self._collaboration.name, generation=self._state.generation, after=after, limit=MAX_PAGE
@@ -410,7 +414,7 @@ class _Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Derived:
-    """The values derived from a record: the signals to bank, its opinions, and a digest of both."""
+    """The values derived from the data of a record: the signals to bank, the opinions, and a digest of both."""
 
     data: Mapping[str, JSON]
     signals: Mapping[str, str]
@@ -425,9 +429,9 @@ def _derive(
     joined: Joined,
     data: Mapping[str, JSON],
 ) -> _Derived:
-    """Derive the values to bank from a record. If it has several signals of one type, the first valid one is used.
+    """Return the values to bank for a record. If it has several signals of one type, the first valid signal is used.
 
-    A record with an invalid signal counts as malformed; its other signals are banked.
+    A record with an invalid signal counts as malformed, but its other signals are banked.
     """
     opinions = tuple(joined.opinions(data))
     signals: dict[str, str] = {}
@@ -448,7 +452,7 @@ def _derive(
 
 
 def _is_wanted(collaboration: Collaboration, opinions: Sequence[Opinion]) -> bool:
-    """Return whether a record's signals are banked. They never are if the platform's own opinion is negative."""
+    """Return whether a record's signals are banked. They are never banked if the platform's own opinion is negative."""
     if any(o.is_mine and o.category is Category.NEGATIVE_CLASS for o in opinions):
         return False
     match aggregate(opinions):
@@ -461,7 +465,7 @@ def _is_wanted(collaboration: Collaboration, opinions: Sequence[Opinion]) -> boo
 
 
 def _is_banked(content: BankContent, banked: BankContent | None) -> bool:
-    """Return whether a content is banked as its record states. A curator's changes make no difference."""
+    """Return whether a banked content has the current signals and opinions of its record; ignore curators' changes."""
     return (
         banked is not None
         and banked.bank_id == content.bank_id
@@ -489,7 +493,7 @@ def _bank_of(fetcher: Fetcher, collaboration: Collaboration) -> Bank:
 
 
 def _missing_text(unreadable_items: int) -> str:
-    """Return the message of a complete fetch about records that it could not read; empty if there are none."""
+    """Return the message about records that a complete fetch could not read; empty if it could read all records."""
     if not unreadable_items:
         return ""
     records = "1 record" if unreadable_items == 1 else f"{unreadable_items} records"

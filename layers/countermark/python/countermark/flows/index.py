@@ -1,16 +1,16 @@
-"""The index stage: changes in the banks become segments, and a manifest makes the segments an index.
+"""The index stage: it writes changes of banks as segments, and publishes manifests that list the segments of an index.
 
 A build reads the store's changes after each signal type's cursor, writes them as one delta, and publishes a new
-manifest. If anything fails before that, the served index is unchanged. Reading a change twice does no harm: a delta
-holds the current state of each changed content, and replaces the content's rows in earlier segments.
+manifest. If the build fails before it publishes, the served index is unchanged. A change can be read twice, because a
+delta holds the current state of each changed content, and replaces the content's rows in earlier segments.
 
-A repair reads everything again, one step per build, into a manifest that is staged beside the served one. So a repair
-is as bounded as any build, and contents that are banked in the meantime are found as usual. After it has read to the
-end, it replaces the served manifest, because by then it holds everything that the served one holds.
+A repair reads the whole store again, one step per build. It writes a second manifest, the staged one, while the served
+manifest stays in use. So a step takes no longer than a build, and searches find newly banked contents as usual. When
+the repair has read everything, its manifest replaces the served one, because it then holds the same contents.
 
-An index belongs to one store. If the store is not the one that the index was built from, or was restored from an older
-copy, the cursor of the index is meaningless. A build then reads the changes from the start and adds them to the served
-index, so that no banked content is missing. A repair removes the contents that the store does not have.
+An index belongs to one store. If it was built from another store, or if the store was restored from an older copy, the
+cursor of the index is meaningless. Then a build reads all changes from the start and adds them to the served index, so
+that no banked content is missing. A repair removes the contents that the store does not have.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,32 +25,32 @@ from countermark.flows.compaction import compact, publish_sizes, with_sizes
 from countermark.flows.drafts import MAX_TRIES, Build, Draft, read_changes, read_segment, start_drafts
 
 GARBAGE_AGE_S = 6 * 3600
-"""The age, in seconds, at which a segment that no manifest names is removed."""
+"""A segment that no manifest names is removed at this age, in seconds."""
 
 GARBAGE_SHARE = 2
-"""The largest total size of the segments that no manifest names, in multiples of the served index's size."""
+"""The maximum total size of the segments that no manifest names, as a multiple of the served index's size."""
 
 GARBAGE_GRACE_S = 20 * 60
-"""The age, in seconds, before which a segment is never removed, however large the segments are together.
+"""A segment younger than this, in seconds, is never removed, even if the segments exceed their maximum total size.
 
-By then a build has published its segments, because no Lambda function runs longer than 15 minutes, and a reader has
-loaded the segments of an older manifest. Source: AWS Lambda, "Lambda quotas".
+At this age, a build has published its segments, because no Lambda function runs longer than 15 minutes. A reader of an
+older manifest has loaded that manifest's segments. Source: AWS Lambda, "Lambda quotas".
 """
 
 REPAIR_AGE_S = 30 * 24 * 3600
 """A running repair younger than this, in seconds, also satisfies a new request for one. No repair takes so long."""
 
 MAX_REFUSED_IDS = 100
-"""The most ids of contents with a malformed signal that a report lists."""
+"""The maximum number of ids in a report's list of contents with a malformed signal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeReport:
     """The result of a build for one signal type.
 
-    `added` and `removed` count the rows of the written segments. `refused` counts the contents that were left out
-    because their signal of this type is malformed; their other signals are indexed. `refused_ids` lists up to
-    `MAX_REFUSED_IDS` of them. `rebuilt` is True if the build read from the start.
+    `added` and `removed` count the rows of the written segments. `refused` counts the contents whose signal of
+    this type is malformed and so was not indexed; their other signals are indexed. `refused_ids` lists the ids of these
+    contents, up to `MAX_REFUSED_IDS`. `rebuilt` is True if the build read the changes from the start.
     """
 
     rebuilt: bool
@@ -65,9 +65,9 @@ class TypeReport:
 class IndexReport:
     """The result of a build.
 
-    `dropped_types` are the signal types that are no longer enabled and were removed from the index. If `has_more`, run
-    another build immediately. `collected` counts the old segments that were removed. `origin_mismatch` is the reason
-    why the served index does not belong to this store, which starts a repair; usually it is None.
+    `dropped_types` are the signal types that were removed from the index, because they are no longer enabled. If
+    `has_more` is True, run another build immediately. `collected` counts the old segments that were removed. If the
+    served index does not belong to this store, `origin_mismatch` is the reason, and a repair starts; else it is None.
     """
 
     types: Mapping[str, TypeReport]
@@ -80,9 +80,10 @@ class IndexReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """The result of a build for one manifest slot. `after` is the slot's manifest now, and `token` its token.
+    """The result of a build for one manifest slot.
 
-    `has_more` is True if there is more to read, or if a repair that has read to the end is not served yet.
+    `before` and `after` are the slot's manifests before and after the build. `token` is the token of `after`.
+    `has_more` is True if more changes are to be read, or if a complete repair is not served yet.
     """
 
     before: Manifest
@@ -109,25 +110,26 @@ def build_index(
     is_over: Callable[[], bool] = lambda: False,
     compacts: bool = True,
 ) -> IndexReport:
-    """Update the index from the store, and publish it. If a repair is requested or running, do one step of it.
+    """Update the index from the store, and publish it. If a repair is requested or running, do one step of the repair.
 
     If nothing changed, segments and build ids stay the same, and only the time of the check is published. A signal type
-    with ratio 0 is removed from the index; when it is enabled again, it is built from the start.
+    with ratio 0 is removed from the index. When the type is enabled again, its index is built from the start.
 
-    A repair builds every type from the start, and continues with each build until it is published. `full` requests a
-    repair of any damage. An index that does not belong to this store starts one too. A running repair is continued.
-    `shards` sets the number of shards, which takes a repair if the index has another number; None keeps the number.
-    `on_progress` is called from time to time with the number of contents read.
+    A repair builds every type from the start. Each build does one step, until the repair is published. `full` requests
+    a repair, which repairs any damage. A repair also starts if the index does not belong to this store. A running
+    repair is continued. `shards` sets the number of shards; a different number requires a repair, and None keeps the
+    number. `on_progress` is called from time to time with the number of contents read.
 
-    `is_over` limits a build's time: it is called after each page that is read. The order is changes, then banks that
-    changed as a whole, then the repair, at least one page of each. So a caller that builds in short slices publishes
-    new contents after each slice. If `compacts` is False, the build neither merges segments nor counts contents,
-    because both take time that grows with the index. The caller then runs `compact_index` separately.
+    `is_over` limits a build's time. It is called after each page that is read, and True stops the reading. A build
+    reads changes, then banks that changed as a whole, then pages for the repair, and at least one page of each. So a
+    caller that builds in short slices publishes new contents after each slice. If `compacts` is False, the build does
+    not merge segments and does not count contents, because the time for both grows with the index. The caller then runs
+    `compact_index` separately.
 
-    Builds can run at the same time. The one that publishes second extends the first one's index.
+    Builds can run at the same time. The build that publishes second extends the index of the first.
 
     Raises:
-        PublishConflict: Other builds published first, `MAX_TRIES` times. Nothing is lost; the next build continues.
+        PublishConflict: Other builds published first, `MAX_TRIES` times. The next build reads the same changes again.
         IndexDamaged: The published index fails a check, and no repair is requested or running.
     """
     build = Build(
@@ -147,7 +149,7 @@ def build_index(
         runs.append(_update_served(build, shards))
         served = runs[0].before
         token: str | None = runs[0].token
-        # If nothing was served, the build above was from the start already.
+        # If no index was served, the build above already read from the start, so no repair is necessary.
         is_requested = bool(served.types) and (full or shards not in {None, served.shards})
         is_repairing |= runs[0].origin_mismatch is not None
     except IndexDamaged:
@@ -180,14 +182,14 @@ def compact_index(
     now_s: int,
     limits: IndexLimits = DEFAULT_LIMITS,
 ) -> bool:
-    """Merge segments of the index and of a running repair where that is due; then count the index's contents.
+    """Merge segments of the index and of a running repair if a merge is due. Then count the contents of the index.
 
-    Builds can publish in the meantime; their segments stay. Returns whether segments were merged.
+    Return whether segments were merged. Other builds can publish in the meantime, and their segments stay in the index.
     """
     build = Build(banks=banks, store=index_store, signal_types=signal_types, now_s=now_s, limits=limits)
     has_merged = False
     for slot in (index_store, index_store.staged):
-        # Builds report and repair damage.
+        # Ignore damage here, because builds report and repair it.
         with suppress(IndexDamaged):
             published = slot.manifest()
             if published is None or not published.manifest.types:
@@ -200,7 +202,7 @@ def compact_index(
 
 
 def _staged(build: Build) -> Manifest:
-    """Return the staged manifest; if it is damaged, return an empty repair."""
+    """Return the staged manifest. If it is damaged, return the manifest of a repair that has read nothing yet."""
     try:
         published = build.store.staged.manifest()
     except IndexDamaged:
@@ -209,23 +211,24 @@ def _staged(build: Build) -> Manifest:
 
 
 def _update_served(build: Build, shards: int | None) -> _Run:
-    """Extend the served index by the store's changes, and publish it."""
+    """Add the store's changes to the served index, and publish the index."""
     drafts: dict[str, Draft] = {}
     contents_read = 0
     for _ in range(MAX_TRIES):
         published = build.store.manifest()
         before = Manifest() if published is None else published.manifest
         if not before.types:
-            # The index is empty, so nothing is in a wrong shard. An interrupted first build continues as usual.
+            # The index is empty, so the number of shards can change. An interrupted first build continues as usual.
             before = replace(before, shards=shards or before.shards)
         mismatch = origin_mismatch(build.banks, before)
         base = before
         if mismatch is not None:
-            # Stage the repair first: if this build is killed, the next one continues the repair.
+            # Stage the repair first. If this build is killed, the next build continues the repair.
             _stage_repair(build, Manifest(shards=shards or before.shards, begun_at_s=build.now_s))
             base = _with_reset_cursors(before)
         elif before.types and before.origin is None:
-            # An older version built this index, without an origin. It probably fits, and a repair makes sure.
+            # An older version of countermark built this index, without an origin. The index probably belongs to this
+            # store, and a repair makes sure that it does.
             mismatch = "the index does not say which store it was built from"
             _stage_repair(build, Manifest(shards=shards or before.shards, begun_at_s=build.now_s))
         drafts = start_drafts(build, base, drafts)
@@ -240,7 +243,7 @@ def _update_served(build: Build, shards: int | None) -> _Run:
 
 
 def _with_reset_cursors(manifest: Manifest) -> Manifest:
-    """Return the manifest with its cursors reset: the whole store is read again, and replaces the segments' rows."""
+    """Return the manifest with reset cursors, so that the next build reads the whole store again."""
 
     def unread(index: TypeIndex) -> TypeIndex:
         return replace(index, cursor=None, unread_banks=(), checked_at_s=0)
@@ -249,7 +252,7 @@ def _with_reset_cursors(manifest: Manifest) -> Manifest:
 
 
 def _stage_repair(build: Build, begun: Manifest) -> None:
-    """Stage a repair that has read nothing yet, unless one of this store is running."""
+    """Stage a repair that has read nothing yet, unless a repair from this store is running."""
     slot = build.store.staged
     with suppress(PublishConflict, IndexDamaged):
         published = slot.manifest()
@@ -259,10 +262,11 @@ def _stage_repair(build: Build, begun: Manifest) -> None:
 
 
 def _repair(build: Build, token: str | None, begun: Manifest, *, is_requested: bool, contents_read: int) -> _Run | None:
-    """Do one step of the running repair, or the first step of `begun`; None if a conflict or damage prevents it.
+    """Do one step of the running repair or, if none can continue, the first step of the repair `begun`.
 
-    The manifest that is served under `token` was read earlier. So a repair that reads to the end now holds everything
-    that the served manifest holds.
+    Return None if no repair is due, or if a conflict or damage prevents the step. The served manifest, which has the
+    token `token`, was built before this step. So when a repair has now read all changes, it holds all contents of the
+    served manifest.
     """
     slot = build.store.staged
     changes = max(1, min(build.limits.repair_changes, build.limits.changes - contents_read))
@@ -287,7 +291,7 @@ def _repair(build: Build, token: str | None, begun: Manifest, *, is_requested: b
     except PublishConflict:
         return None
     except IndexDamaged:
-        # The staged repair cannot continue: the next step starts another one.
+        # The staged repair cannot continue, so the next step starts another repair.
         with suppress(PublishConflict):
             slot.publish(begun, replaces=slot.manifest_token())
         return None
@@ -295,28 +299,28 @@ def _repair(build: Build, token: str | None, begun: Manifest, *, is_requested: b
 
 
 def _can_continue(staged: Manifest, begun: Manifest, *, is_requested: bool) -> bool:
-    """Return whether the staged repair can continue, instead of `begun` starting from nothing."""
+    """Return whether the staged repair can continue. If not, the repair `begun` starts instead."""
     if staged.begun_at_s is None or begun.begun_at_s is None or staged.shards != begun.shards:
         return False
     return not is_requested or begun.begun_at_s - staged.begun_at_s <= REPAIR_AGE_S
 
 
 def _serve(build: Build, repair: _Run, token: str | None) -> _Run:
-    """Publish a complete repair as the served manifest. If another was published first, the next step tries again."""
+    """Publish a complete repair as the served manifest. After a conflict, the next step tries again."""
     try:
         complete = replace(repair.after, begun_at_s=None)
         build.store.publish(with_sizes(build, complete) if build.compacts else complete, replaces=token)
     except PublishConflict:
         return replace(repair, has_more=True, has_published=False)
-    # Empty the staged slot last. Another build that is about to serve this repair must find that its token is no longer
-    # served, because the segments may be removed.
+    # Empty the staged slot last. If another build is about to publish this repair too, its publication must fail,
+    # because segments of the repair can be removed. It fails, because the served manifest has a new token.
     with suppress(PublishConflict):
         build.store.staged.publish(Manifest(), replaces=repair.token)
     return replace(repair, has_more=False, has_published=True)
 
 
 def _is_complete(run: _Run) -> bool:
-    """Return whether the slot's manifest, which may be another run's, is complete up to this run's cursors."""
+    """Return whether the slot's manifest is complete up to this run's cursors. Another run can have published it."""
     types = run.after.types
     return types.keys() == run.drafts.keys() and all(
         draft.is_drained and (types[name].cursor, types[name].unread_banks) == (draft.cursor, ())
@@ -332,10 +336,10 @@ def _publish(
     drafts: Mapping[str, Draft],
     contents_read: int,
 ) -> _Run:
-    """Publish the drafts' indexes in place of the manifest `before`, and compact them where that is due.
+    """Replace the manifest `before` with the drafts' indexes, and compact them if that is due.
 
     Raises:
-        PublishConflict: Another manifest was published in the slot first.
+        PublishConflict: Another build published a manifest in the slot first.
     """
     after = replace(before, types={name: draft.result(now_s=build.now_s) for name, draft in drafts.items()})
     if before.origin is None or _read_progress(after) != _read_progress(before):
@@ -361,16 +365,16 @@ def _publish(
 
 
 def _read_progress(manifest: Manifest) -> dict[str, tuple[object, ...]]:
-    """Return how far the store was read, by signal type."""
+    """Return how far the store was read: by signal type, the cursor and the unread banks."""
     return {name: (index.cursor, index.unread_banks) for name, index in manifest.types.items()}
 
 
 def _collect_garbage(build: Build, staged: Manifest, runs: Sequence[_Run]) -> int:
-    """Remove old segments that neither the served nor the staged manifest names; returns how many.
+    """Remove old segments that neither the served nor the staged manifest names. Return the number of removed segments.
 
-    Segments of the previous manifest stay until a later build, because readers may still open them. Another build may
-    be about to serve the manifest that was staged when this build began. So nothing is removed unless this build
-    published, which makes the other one fail.
+    Segments of the previous manifest stay until a later build, because readers can still open them. Another build can
+    be about to publish the repair that was staged when this build began. So segments are removed only if this build
+    has published, because then the other build's publication fails.
     """
     if not any(run.has_published for run in runs):
         return 0
