@@ -33,8 +33,8 @@ USUAL_CONCURRENCY: Final = 1_000
 """The number of concurrent executions in a usual account. An account with fewer also has a reduced memory quota."""
 
 MIN_UNRESERVED: Final = 100
-"""The concurrent executions that Lambda keeps for functions without a reservation. An account with fewer than this
-can reserve none."""
+"""The concurrent executions that Lambda keeps for functions without a reservation. An account with fewer
+than this number can reserve none."""
 
 NEW_MEMORY_MB: Final = 3_008
 """The maximum memory of a function in a new account, in MB. No API reports this quota."""
@@ -44,7 +44,7 @@ LARGEST_MEMORY_MB: Final = 10_240
 
 BOOTSTRAP_PARAMETER: Final = "/cdk-bootstrap/hnb659fds/version"
 MIN_BOOTSTRAP: Final = 6
-"""The oldest version of the bootstrap that the templates accept, by their rule `CheckBootstrapVersion`."""
+"""The oldest bootstrap version that the templates accept. Their rule `CheckBootstrapVersion` checks it."""
 
 STORAGE_NEEDS: Final[Mapping[str, int]] = {"S3 buckets": 3, "DynamoDB tables": 3}
 """The number of resources that the storage stack creates, by kind. Only kinds with a limit per account are listed."""

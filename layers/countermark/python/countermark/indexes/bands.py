@@ -50,8 +50,8 @@ SCAN_SHARE = 100
 longer."""
 
 MAX_GATHERED = 2**16
-"""The maximum number of candidates of several queries that are compared at once. They take a megabyte, so they fit the
-CPU's cache."""
+"""The maximum number of candidates of several queries that are compared at once. They take a megabyte, so they fit
+the processor's cache."""
 
 _ROW_BITS = np.uint64(32)
 """The number of bits for the row in a tagged number, which has a row in the lower bits and a band key above it."""

@@ -9,18 +9,19 @@ All integers are little-endian.
 | section | content | index kinds |
 |---|---|---|
 | `A`, `B` | the first and the second half of each distinct key, hashes x key_bytes / 2 | hamming, frames |
-| `OFFS`, `IDS` | u32: each band's row offsets by band key, 2^bits + 1; each band's rows, hashes | both, with bands |
+| `OFFS`, `IDS` | u32, per band: the offsets by band key, 2^bits + 1; the rows, hashes | hamming, frames, with bands |
 | `FRAMEAT` | u32: where the signals of each distinct frame start, frames + 1 | frames |
-| `FRAMEIN` | u32: the signals of each frame, by their number among the distinct signals | frames |
+| `FRAMEIN` | u32: the signals of each frame, as numbers of distinct signals | frames |
 | `VECTORS` | each distinct vector, hashes x key_bytes | vector |
 | `HEAD` | u64: the first 8 bytes of each distinct key, read big-endian, ascending | exact |
 | `TAIL` | the rest of each distinct key, hashes x (key_bytes - 8) | exact |
-| `TEXTAT`, `TEXT` | u64: where each distinct text starts, hashes + 1; the texts in UTF-8, shorter ones first | linear |
+| `TEXTAT`, `TEXT` | u64: where each distinct text starts, hashes + 1; the texts in UTF-8, shorter texts first | linear |
 | `ENTRYAT`, `ENTRY` | u32: where each key's content ids start, hashes + 1; u64: content ids | all |
 | `REMOVED` | u64: ids of contents whose entries in earlier segments are no longer valid, ascending | all |
 
-In the frames index, A, B, OFFS, IDS and key_bytes describe the distinct frames of all signals, and not the keys. In the
-table, "hashes + 1" is a number of elements.
+In this table, a length of a u32 or u64 section is a number of elements; other lengths are in bytes.
+
+In the frames index, A, B, OFFS, IDS and key_bytes describe the distinct frames of all signals, and not the keys.
 
 A band is `bits` bits of the key, from `start_bit` on. A search looks up the band of the query with up to `radius` bits
 flipped. Bit i of a key is bit i % 8 of byte i // 8, counted from the least significant bit. A reader is allowed to
