@@ -15,7 +15,7 @@ All integers are little-endian.
 | `VECTORS` | each distinct vector, hashes x key_bytes | vector |
 | `HEAD` | u64: the first 8 bytes of each distinct key, read big-endian, ascending | exact |
 | `TAIL` | the rest of each distinct key, hashes x (key_bytes - 8) | exact |
-| `TEXTAT`, `TEXT` | u64: where each distinct text starts, hashes + 1; the texts in UTF-8, shorter texts first | linear |
+| `TEXTAT`, `TEXT` | u64: where each distinct text starts, hashes + 1; the texts in UTF-8, shortest first | linear |
 | `ENTRYAT`, `ENTRY` | u32: where each key's content ids start, hashes + 1; u64: content ids | all |
 | `REMOVED` | u64: ids of contents whose entries in earlier segments are no longer valid, ascending | all |
 
