@@ -17,9 +17,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import uvicorn
+from typing import TYPE_CHECKING, Any
 
 from countermark.cli import output
 from countermark.cli.connections import ConnectionLimits
@@ -30,6 +28,13 @@ from countermark.cli.session import Session
 from countermark.domain.event import Event, OpinionGiven
 from countermark.errors import CountermarkError
 from countermark.local.state import LocalState
+
+if TYPE_CHECKING:
+    from uvicorn import Config
+    from uvicorn import Server as _UvicornServer
+else:
+    # uvicorn is an optional package. `worker_server` adds uvicorn's server class as a base class.
+    _UvicornServer = object
 
 _CODE = """\
 import json, sys
@@ -97,10 +102,10 @@ class Reports:
                     line = line[os.write(self._descriptor, line) :]
 
 
-class WorkerServer(uvicorn.Server):
+class WorkerServer(_UvicornServer):
     """A uvicorn server over connections that another process has accepted."""
 
-    def __init__(self, config: uvicorn.Config, channel: socket.socket, reports: Reports) -> None:
+    def __init__(self, config: "Config", channel: socket.socket, reports: Reports) -> None:
         """Create a server that receives connections from a non-blocking channel."""
         super().__init__(config)
         self._channel = channel
@@ -147,6 +152,14 @@ class WorkerServer(uvicorn.Server):
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
         return protocol_instance
+
+
+def worker_server(config: "Config", channel: socket.socket, reports: Reports) -> WorkerServer:
+    """Return a server that receives connections from a non-blocking channel."""
+    import uvicorn
+
+    server: type[WorkerServer] = type("Server", (WorkerServer, uvicorn.Server), {})
+    return server(config, channel, reports)
 
 
 def command_of(session: Session, serving: Serving, *, number: int, channel: int) -> list[str]:
@@ -199,7 +212,7 @@ def main(setup: Mapping[str, Any]) -> None:
                 start_fetch=lambda collaboration: reports.report("fetch", collaboration),
                 on_leave=reports.on_leave,
             )
-            server = WorkerServer(config, channel, reports)
+            server = worker_server(config, channel, reports)
             watch = IndexWatch(session, index, prefix=f"{name}: ")
 
             def listen() -> None:
