@@ -177,14 +177,14 @@ def test_a_change_is_logged_with_the_id_of_the_key_and_without_the_key(
         call("PUT", "/c/bank/NONE", {"enabled": False}, headers={"x-api-key": "key-admin"})
         call("GET", "/c/banks", headers=headers)
         call("POST", "/c/banks", {"name": "B"}, headers={"x-api-key": "key-match"})
-    told = [record.__dict__ for record in caplog.records if record.message == "curated"]
-    assert [(each["caller"], each["route"], each["names"], each["outcome"]) for each in told] == [
+    logged = [record.__dict__ for record in caplog.records if record.message == "curated"]
+    assert [(each["caller"], each["route"], each["names"], each["outcome"]) for each in logged] == [
         ("curate", "POST /c/banks", {}, "done"),
         ("curate", "POST /c/bank/<bank_name>/signal", {"bank_name": "A"}, "done"),
         ("admin", "PUT /c/bank/<bank_name>", {"bank_name": "NONE"}, "failed"),
     ]
-    assert "key-" not in str(told)
-    assert PDQ not in str(told)
+    assert "key-" not in str(logged)
+    assert PDQ not in str(logged)
 
 
 def test_without_keys_a_change_is_of_the_local_user(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
